@@ -1,0 +1,33 @@
+import neostandard, { plugins } from 'neostandard'
+
+const only = (message, ...group) => ({ 'no-restricted-imports': ['error', { patterns: [{ group, message }] }] })
+
+export default [
+  ...neostandard({ ts: true, ignores: ['dist', '.tap', 'docs', 'drizzle/meta'] }),
+  {
+    files: ['**/*.ts'],
+    plugins: { '@typescript-eslint': plugins['typescript-eslint'].plugin },
+    languageOptions: { parserOptions: { project: 'test/tsconfig.json' } },
+    rules: {
+      '@typescript-eslint/no-floating-promises': 'error',
+      '@typescript-eslint/no-explicit-any': 'error',
+      '@typescript-eslint/no-non-null-assertion': 'error'
+    }
+  },
+  {
+    files: ['src/routes/**'],
+    rules: only('Routes reach behaviour through decorators only.', '**/db/*', '**/plugins/*', 'pg', 'drizzle-orm', 'drizzle-orm/*')
+  },
+  {
+    files: ['src/schemas/**'],
+    rules: only('Schemas know TypeBox and nothing else.', '../*', '!../masking.js', 'pg', 'fastify', 'drizzle-orm', 'drizzle-orm/*')
+  },
+  {
+    files: ['src/db/**'],
+    rules: only('db/ is SQL: it knows no plugin, route or schema.', '**/plugins/*', '**/routes/*', '**/schemas/*', 'fastify')
+  },
+  {
+    files: ['src/plugins/**'],
+    rules: only('Plugins do not know URLs.', '**/routes/*')
+  }
+]

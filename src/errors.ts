@@ -1,0 +1,51 @@
+import createError from '@fastify/error'
+
+/*
+ * Every error code the API returns, one per line: code, detail, HTTP status.
+ * The detail is what a client reads, so it says what to do next and never carries a value it was sent.
+ */
+
+export const ValidationFailed = createError('VALIDATION_FAILED', 'The request is not as the API describes it; see `errors`.', 400)
+export const MalformedJson = createError('MALFORMED_JSON', 'The body is not valid JSON in UTF-8.', 400)
+export const MaskedValue = createError('MASKED_VALUE', 'A masked value was sent for a secret. Leave the field out to keep what is stored.', 400)
+export const InvalidCursor = createError('INVALID_CURSOR', 'Send `cursor` exactly as `next_cursor` gave it, or leave it out to start over.', 400)
+
+export const Unauthenticated = createError('UNAUTHENTICATED', 'Send a valid, unexpired token as `Authorization: Bearer <JWT>`.', 401)
+
+export const Forbidden = createError('FORBIDDEN', 'This needs a token with the admin role.', 403)
+export const TenantClaimInvalid = createError('TENANT_CLAIM_INVALID', 'The token names no usable tenant. Ask for one with a tenant claim of 1 to 100 characters.', 403)
+
+export const ConfigNotFound = createError('CONFIG_NOT_FOUND', 'There is no configuration. Create one with POST /config or by onboarding.', 404)
+export const RouteNotFound = createError('ROUTE_NOT_FOUND', 'No such method and path. See /docs for what there is.', 404)
+
+export const ConfigExists = createError('CONFIG_EXISTS', 'The tenant has a configuration already. Change it with PUT /config.', 409)
+export const PhoneNumberTaken = createError('PHONE_NUMBER_TAKEN', 'This phone_number_id is in use. Check it, or have it released first.', 409)
+export const ConfirmationMismatch = createError('CONFIRMATION_MISMATCH', 'The confirmation does not match what is stored now; nothing was deleted. Ask again without `confirm`.', 409)
+export const TenantInactive = createError('TENANT_INACTIVE', 'The tenant is deactivated. Activate it before using its credentials.', 409)
+
+export const PayloadTooLarge = createError('PAYLOAD_TOO_LARGE', 'The body is larger than 64 KiB.', 413)
+export const UnsupportedMediaType = createError('UNSUPPORTED_MEDIA_TYPE', 'Send the body as `content-type: application/json`.', 415)
+export const ConfirmationRequired = createError('CONFIRMATION_REQUIRED', 'This deletes every configuration. Repeat the request with `?confirm=` and the value of `confirm`.', 428)
+
+export const MetaCodeUsed = createError('META_CODE_USED', 'Meta says this code was used already. Start the Meta login again to get a new one.', 400)
+export const MetaCodeExpired = createError('META_CODE_EXPIRED', 'Meta says this code has expired: it lives about 30 seconds. Start the Meta login again and send the code at once.', 400)
+export const MetaCodeInvalid = createError('META_CODE_INVALID', 'Meta does not accept this code. Start the Meta login again and send the code unchanged.', 400)
+export const MetaRedirectMismatch = createError('META_REDIRECT_MISMATCH', 'Send the redirect_uri of the login dialog, character by character; send none for a code from the JavaScript SDK.', 400)
+export const MetaTokenInvalid = createError('META_TOKEN_INVALID', 'Meta says the access token is not valid for this app. Start the Meta login again.', 400)
+
+export const MetaWabaNotAccessible = createError('META_WABA_NOT_ACCESSIBLE', 'The granted token does not see this waba_id. Check it, and share the account in the Meta login.', 403)
+export const MetaPhoneNotInWaba = createError('META_PHONE_NOT_IN_WABA', 'This phone_number_id does not belong to the waba_id. Check both.', 403)
+export const MetaPermissionMissing = createError('META_PERMISSION_MISSING', 'The granted token lacks a permission. Grant whatsapp_business_management in the Meta login.', 403)
+
+export const MetaAppRejected = createError('META_APP_REJECTED', 'Meta rejects the app credentials. Check fb_app_id and fb_app_secret (or FB_APP_ID and FB_APP_SECRET).', 502)
+export const MetaUnexpectedReply = createError('META_UNEXPECTED_REPLY', 'Meta answered something that cannot be read. Start the Meta login again; if it stays so, tell the platform.', 502)
+
+export const MetaRateLimited = createError('META_RATE_LIMITED', 'Meta limits the rate of calls at the moment. Try again later.', 503)
+export const MetaUnavailable = createError('META_UNAVAILABLE', 'Meta could not be reached or failed. Try again later, with a new code from the Meta login.', 503)
+export const MetaAppNotConfigured = createError('META_APP_NOT_CONFIGURED', 'No Meta app is configured. Store fb_app_id and fb_app_secret, or set FB_APP_ID and FB_APP_SECRET.', 503)
+export const DatabaseUnavailable = createError('DATABASE_UNAVAILABLE', 'The database does not answer at the moment. Try again later.', 503)
+
+export const MetaTimeout = createError('META_TIMEOUT', 'Meta did not answer in time. Try again with a new code from the Meta login.', 504)
+
+export const SecretUnreadable = createError('SECRET_UNREADABLE', 'A stored secret cannot be opened. Store it again with PUT /config; if that does not help, tell the platform.', 500)
+export const Internal = createError('INTERNAL', 'Something failed on our side. Tell the platform the request_id.', 500)
