@@ -1,4 +1,7 @@
-import createError from '@fastify/error'
+import createError, { type FastifyErrorConstructor } from '@fastify/error'
+
+/** One of the classes below. */
+export type ErrorClass = FastifyErrorConstructor<{ code: string, statusCode: number }, []>
 
 /*
  * Every error code the API returns, one per line: code, detail, HTTP status.

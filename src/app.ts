@@ -1,0 +1,87 @@
+import { randomUUID } from 'node:crypto'
+import Fastify, { type FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { DestinationStream } from 'pino'
+import { loggerOptions } from './logger.js'
+import auth from './plugins/auth.js'
+import configLoader from './plugins/config-loader.js'
+import database from './plugins/database.js'
+import env, { readEnv, type EnvSource } from './plugins/env.js'
+import errorHandler, { handleError, notFound } from './plugins/error-handler.js'
+import input from './plugins/input.js'
+import metaGraph from './plugins/meta-graph.js'
+import onboarding from './plugins/onboarding.js'
+import openapi from './plugins/openapi.js'
+import tenantConfigs from './plugins/tenant-configs.js'
+import vault from './plugins/vault.js'
+import adminRoutes from './routes/admin/index.js'
+import health from './routes/health.js'
+import tenantRoutes from './routes/tenant/index.js'
+
+export type { ConfigSnapshot, ConfigSources, ConfigValues } from './config-snapshot.js'
+export type { EnvSource } from './plugins/env.js'
+
+/** Within this time a request must have arrived whole. */
+const REQUEST_TIMEOUT_MS = 30_000
+// 100 characters of four bytes, each byte percent-encoded.
+const LONGEST_PARAM = 1200
+
+/** The whole service as a plugin: `fastify.configLoader` and the other decorators, and the HTTP API in a scope of its own. */
+async function whatsappTenantConfig (fastify: FastifyInstance, options: { env?: EnvSource | undefined }): Promise<void> {
+  await fastify.register(env, options)
+  await fastify.register(database)
+  await fastify.register(auth)
+  await fastify.register(vault)
+  await fastify.register(tenantConfigs)
+  await fastify.register(configLoader)
+  await fastify.register(metaGraph)
+  await fastify.register(onboarding)
+  await fastify.register(httpApi)
+}
+
+/** What only concerns our own routes, and must not change those of a server we are a part of. */
+export async function httpApi (fastify: FastifyInstance): Promise<void> {
+  await fastify.register(errorHandler)
+  await fastify.register(input)
+  await fastify.register(openapi)
+  await fastify.register(health, { prefix: '/health' })
+  await fastify.register(tenantRoutes, { prefix: '/api/v1/tenant' })
+  await fastify.register(adminRoutes, { prefix: '/api/v1/tenant/admin' })
+}
+
+const plugin = fp(whatsappTenantConfig, { name: 'whatsapp-tenant-config', fastify: '5.x' })
+export default plugin
+
+/**
+ * Builds the service as a server of its own, not yet listening.
+ * Takes settings in place of the process environment and `.env`, and a stream in place of stdout for the log.
+ * Throws one error that names every unusable setting, and whatever keeps the database or the key ring from being used.
+ */
+export async function buildApp (source?: EnvSource, { logTo }: { logTo?: DestinationStream | undefined } = {}): Promise<FastifyInstance> {
+  const settings = await readEnv(source)
+  const fastify = Fastify({
+    logger: { ...loggerOptions(settings.LOG_LEVEL), ...(logTo === undefined ? {} : { stream: logTo }) },
+    genReqId: () => randomUUID(),
+    trustProxy: trustProxy(settings.TRUST_PROXY),
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    routerOptions: { maxParamLength: LONGEST_PARAM },
+    frameworkErrors: handleError
+  })
+  await fastify.register(errorHandler)
+  fastify.setNotFoundHandler(notFound)
+  try {
+    await fastify.register(plugin, { env: settings })
+    await fastify.ready()
+  } catch (err) {
+    // What was opened before the fault, the embedded database above all, must not stay.
+    await fastify.close()
+    throw err
+  }
+  return fastify
+}
+
+/** What Fastify makes of `TRUST_PROXY`. */
+function trustProxy (setting: string): boolean | string | ((address: string, hop: number) => boolean) {
+  if (setting === 'true' || setting === 'false') return setting === 'true'
+  return /^\d+$/.test(setting) ? (_address, hop) => hop < Number(setting) : setting
+}

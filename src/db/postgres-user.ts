@@ -1,0 +1,52 @@
+import { spawnSync } from 'node:child_process'
+
+/** Who runs PostgreSQL's programs: empty for the user who runs this process. */
+export interface Account { uid?: number, gid?: number }
+
+/**
+ * What every program started for PostgreSQL gets: its user, a directory that user can enter, and nothing of our own
+ * environment, which may hold secrets and PG* settings meant for another server.
+ *
+ * @param account who runs it
+ * @returns options for `spawn` and its kin
+ */
+export function runAs (account: Account): Account & { cwd: string, env: Record<string, string> } {
+  return { ...account, cwd: '/', env: { PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin', LC_ALL: 'C', TZ: 'UTC', HOME: '/' } }
+}
+
+/**
+ * Tries, as that user, whether a path can be entered (a directory) or executed (a file).
+ *
+ * @param path absolute path
+ * @param account who tries
+ * @returns true when it can
+ */
+export function canReach (path: string, account: Account): boolean {
+  return spawnSync('test', ['-x', path], runAs(account)).status === 0
+}
+
+/**
+ * The system user that runs PostgreSQL for root, since PostgreSQL refuses to run as root. Made when missing.
+ *
+ * @param name the user's name
+ * @returns its ids
+ * @throws when there is no such user and it cannot be made
+ */
+export function systemUser (name = 'postgres'): Account {
+  const existing = lookUp(name)
+  if (existing !== undefined) return existing
+  const useradd = 'useradd --system --no-create-home --shell /usr/sbin/nologin -- "$0"'
+  const { stderr } = spawnSync('sh', ['-c', useradd, name], { ...runAs({}), encoding: 'utf8' })
+  // Asked again whatever useradd said: another start may have been faster.
+  const user = lookUp(name)
+  if (user === undefined) {
+    throw new Error(`PostgreSQL refuses to run as root, and a user "${name}" to run it could not be created ` +
+      `(${stderr.trim()}). Create it, start as another user than root, or set DATABASE_URL.`)
+  }
+  return user
+}
+
+function lookUp (name: string): Account | undefined {
+  const [uid, gid] = ['-u', '-g'].map(option => Number.parseInt(spawnSync('id', [option, name], { ...runAs({}), encoding: 'utf8' }).stdout))
+  return Number.isInteger(uid) && Number.isInteger(gid) ? { uid, gid } : undefined
+}

@@ -1,0 +1,138 @@
+import { and, asc, eq, getTableColumns, gt, gte, lte, sql } from 'drizzle-orm'
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { tenantConfigs as table } from './schema.js'
+
+const { placeholder } = sql
+
+/** The columns a client may write, in the order of the table. */
+export const writableColumns = [
+  'waba_id', 'phone_number_id', 'access_token', 'fb_app_id', 'fb_app_secret',
+  'callback_url', 'redirect_url', 'verify_token', 'token_expires_at', 'refresh_token'
+] as const
+
+export type WritableColumn = typeof writableColumns[number]
+
+/** Every statement on `tenant_configs`, prepared once: building one costs several times what running it does. */
+export function tenantConfigStatements (db: NodePgDatabase) {
+  const ofTenant = eq(table.tenant_id, placeholder('tenant_id'))
+  return {
+    find: db.select().from(table).where(ofTenant).prepare('tenant_config_find'),
+    insert: insert(db),
+    update: update(db),
+    setActive: db.update(table).set({ is_active: sql`${placeholder('is_active')}` }).where(ofTenant).returning().prepare('tenant_config_set_active'),
+    remove: db.delete(table).where(ofTenant).returning({ id: table.id }).prepare('tenant_config_remove'),
+    onboard: onboard(db),
+    list: list(db)
+  }
+}
+
+/** Makes a row; returns none when the tenant has one. */
+function insert (db: NodePgDatabase) {
+  const columns = ['tenant_id', 'user_id', ...writableColumns] as const
+  const values = Object.fromEntries(columns.map((name) => [name, placeholder(name)]))
+  return db.insert(table).values({ tenant_id: placeholder('tenant_id'), ...values })
+    .onConflictDoNothing({ target: table.tenant_id }).returning().prepare('tenant_config_insert')
+}
+
+/**
+ * Writes the columns named in `fields` and leaves the others.
+ * Another identity is unproven: a changed `waba_id` or `phone_number_id`, or `new_token`, takes the proof away.
+ */
+function update (db: NodePgDatabase) {
+  const written = (name: WritableColumn) => sql`${name}::text = any(${placeholder('fields')}::text[])`
+  const value = (name: WritableColumn) => sql`case when ${written(name)} then ${placeholder(name)} else ${table[name]} end`
+  const changed = (name: 'waba_id' | 'phone_number_id') => sql`(${written(name)} and ${table[name]} is distinct from ${placeholder(name)})`
+  const newToken = sql`${placeholder('new_token')}::boolean`
+  const unproven = sql`(${newToken} or ${changed('waba_id')} or ${changed('phone_number_id')})`
+  return db.update(table).set({
+    waba_id: value('waba_id'),
+    phone_number_id: value('phone_number_id'),
+    access_token: value('access_token'),
+    fb_app_id: value('fb_app_id'),
+    fb_app_secret: value('fb_app_secret'),
+    callback_url: value('callback_url'),
+    redirect_url: value('redirect_url'),
+    verify_token: value('verify_token'),
+    refresh_token: value('refresh_token'),
+    token_expires_at: sql`case when ${written('token_expires_at')} then ${placeholder('token_expires_at')}
+      when ${newToken} then null else ${table.token_expires_at} end`,
+    onboarding_completed: sql`${table.onboarding_completed} and not ${unproven}`,
+    last_verified_at: sql`case when ${unproven} then null else ${table.last_verified_at} end`
+  }).where(eq(table.tenant_id, placeholder('tenant_id'))).returning().prepare('tenant_config_update')
+}
+
+/** Stores a proven identity, in a new row or over the one there is; `created` tells which. */
+function onboard (db: NodePgDatabase) {
+  const proven = {
+    waba_id: placeholder('waba_id'),
+    phone_number_id: placeholder('phone_number_id'),
+    access_token: placeholder('access_token'),
+    token_expires_at: placeholder('token_expires_at'),
+    is_active: true,
+    onboarding_completed: true,
+    onboarded_at: sql`now()`,
+    last_verified_at: sql`now()`
+  }
+  return db.insert(table).values({ tenant_id: placeholder('tenant_id'), user_id: placeholder('user_id'), ...proven })
+    .onConflictDoUpdate({
+      target: table.tenant_id,
+      set: {
+        waba_id: sql`excluded.waba_id`,
+        phone_number_id: sql`excluded.phone_number_id`,
+        access_token: sql`excluded.access_token`,
+        token_expires_at: sql`excluded.token_expires_at`,
+        is_active: true,
+        onboarding_completed: true,
+        onboarded_at: sql`now()`,
+        last_verified_at: sql`now()`
+      }
+    })
+    // A row that an insert made has no older version, and so no xmax.
+    .returning({ ...getTableColumns(table), created: sql<boolean>`xmax = 0` }).prepare('tenant_config_onboard')
+}
+
+/** A page of rows in the byte order of their tenant ids, between bounds, with what stands for their secrets. */
+function list (db: NodePgDatabase) {
+  const { access_token, fb_app_secret, verify_token, refresh_token } = table
+  const masked = (column: typeof access_token | typeof fb_app_secret | typeof verify_token | typeof refresh_token) =>
+    sql<string | null>`case when ${column} is not null then '****' end`
+  const wanted = (name: 'is_active' | 'onboarding_completed') =>
+    sql`${table[name]} = coalesce(${placeholder(name)}::boolean, ${table[name]})`
+  const bytes = sql`${table.tenant_id} collate "C"`
+  return db.select({
+    ...getTableColumns(table),
+    access_token: masked(access_token),
+    fb_app_secret: masked(fb_app_secret),
+    verify_token: masked(verify_token),
+    refresh_token: masked(refresh_token)
+  }).from(table).where(and(
+    gt(bytes, placeholder('after')),
+    gte(bytes, placeholder('from')),
+    lte(bytes, placeholder('to')),
+    wanted('is_active'),
+    wanted('onboarding_completed')
+  )).orderBy(asc(bytes)).limit(placeholder('limit')).prepare('tenant_config_list')
+}
+
+/** The numbers of GET /admin/configs/stats, by two scans of indexes. */
+export const statsQuery = sql`
+  select rows.total, rows.active, rows.total - rows.active as inactive, rows.onboarded, rows.total - rows.onboarded as pending,
+    tokens.expired, tokens.expiring_7d, tokens.expiring_30d, tokens.no_expiry, rows.total - tokens.total as missing
+  from (
+    select count(*)::int as total, (count(*) filter (where is_active))::int as active,
+      (count(*) filter (where onboarding_completed))::int as onboarded
+    from tenant_configs
+  ) rows, (
+    select count(*)::int as total,
+      (count(*) filter (where token_expires_at <= now()))::int as expired,
+      (count(*) filter (where token_expires_at > now() and token_expires_at <= now() + interval '7 days'))::int as expiring_7d,
+      (count(*) filter (where token_expires_at > now() and token_expires_at <= now() + interval '30 days'))::int as expiring_30d,
+      (count(*) filter (where token_expires_at is null))::int as no_expiry
+    from tenant_configs where access_token is not null
+  ) tokens`
+
+/** Deletes every row if there are exactly `expected`, and none otherwise; answers how many there were. */
+export const removeAllQuery = (expected: number) => sql`
+  with counted as (select count(*)::int as total from tenant_configs),
+  gone as (delete from tenant_configs where (select total from counted) = ${expected})
+  select total from counted`

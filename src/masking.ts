@@ -1,0 +1,17 @@
+/** What stands for a secret where it must not be read. */
+export const MASK = '****'
+
+/**
+ * Masks a secret for reading: `****` and its last four characters, or `****` alone when it is shorter than 16.
+ * Takes the clear secret or null; null stays null.
+ */
+export function mask (secret: string | null): string | null {
+  if (secret === null) return null
+  // By code points, so that no half of a surrogate pair is left over.
+  return secret.length < 16 ? MASK : MASK + Array.from(secret.slice(-8)).slice(-4).join('')
+}
+
+/** Says whether a value sent for a secret is one of our masks, sent back. */
+export function isMasked (value: string): boolean {
+  return value.startsWith(MASK)
+}

@@ -1,0 +1,96 @@
+import fastifyJwt from '@fastify/jwt'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { Forbidden, TenantClaimInvalid, Unauthenticated, type ErrorClass } from '../errors.js'
+import { isTenantId } from '../tenant-id.js'
+import type { Env } from './env.js'
+
+declare module '@fastify/jwt' {
+  interface FastifyJWT { namespaces: 'tenantConfig' }
+}
+
+declare module 'fastify' {
+  interface FastifyInstance { auth: Auth }
+  interface FastifyRequest {
+    /** Who asks, and for which tenant; set by the guard of the tenant routes. */
+    tenant: { id: string, userId: string | null }
+  }
+}
+
+interface Auth {
+  /** Lets only tokens that name a tenant into the routes of this scope, and says so in their OpenAPI. */
+  guardTenant: (scope: FastifyInstance) => void
+  /** Lets only admins into the routes of this scope, and says so in their OpenAPI. */
+  guardAdmin: (scope: FastifyInstance) => void
+  /** Signs a token for a tenant, an admin or both; `expiresIn` is in seconds. */
+  mint: (who: { tenantId?: string | undefined, admin?: boolean | undefined, userId?: string | undefined }, expiresIn: number) => string
+}
+
+type Claims = Record<string, unknown>
+
+/** Decorates `fastify.auth`. The guards throw `UNAUTHENTICATED`, `FORBIDDEN` and `TENANT_CLAIM_INVALID`, before anything else is looked at. */
+async function auth (fastify: FastifyInstance): Promise<void> {
+  const { env } = fastify
+  await fastify.register(fastifyJwt, {
+    // A namespace leaves the server we may be part of free to use @fastify/jwt itself.
+    namespace: 'tenantConfig',
+    secret: env.JWT_SECRET,
+    sign: { algorithm: 'HS256' },
+    verify: {
+      algorithms: ['HS256'],
+      requiredClaims: ['exp'],
+      ...(env.JWT_ISSUER === undefined ? {} : { allowedIss: env.JWT_ISSUER }),
+      ...(env.JWT_AUDIENCE === undefined ? {} : { allowedAud: env.JWT_AUDIENCE })
+    }
+  })
+  const jwt = fastify.jwt.tenantConfig
+
+  function claimsOf (request: FastifyRequest): Claims {
+    let claims: Claims
+    try {
+      claims = jwt.verify<Claims>(jwt.lookupToken(request))
+    } catch {
+      throw new Unauthenticated()
+    }
+    if (!isUsableSubject(claims['sub'])) throw new Unauthenticated()
+    return claims
+  }
+
+  fastify.decorateRequest('tenant')
+  fastify.decorate('auth', {
+    guardTenant: (scope) => guard(scope, [Unauthenticated, TenantClaimInvalid], (request) => {
+      const { sub, [env.JWT_TENANT_CLAIM]: id } = claimsOf(request)
+      if (!isTenantId(id)) throw new TenantClaimInvalid()
+      request.tenant = { id, userId: typeof sub === 'string' ? sub : null }
+    }),
+    guardAdmin: (scope) => guard(scope, [Unauthenticated, Forbidden], (request) => {
+      if (!isAdmin(claimsOf(request), env)) throw new Forbidden()
+    }),
+    mint: ({ tenantId, admin, userId }, expiresIn) => jwt.sign({
+      ...(userId === undefined ? {} : { sub: userId }),
+      ...(tenantId === undefined ? {} : { [env.JWT_TENANT_CLAIM]: tenantId }),
+      ...(admin === true ? { [env.JWT_ROLE_CLAIM]: env.JWT_ADMIN_ROLE } : {}),
+      ...(env.JWT_ISSUER === undefined ? {} : { iss: env.JWT_ISSUER }),
+      ...(env.JWT_AUDIENCE === undefined ? {} : { aud: env.JWT_AUDIENCE })
+    }, { expiresIn })
+  } satisfies Auth)
+}
+
+export default fp(auth, { name: 'auth', dependencies: ['env'] })
+
+function guard (scope: FastifyInstance, errors: ErrorClass[], check: (request: FastifyRequest) => void): void {
+  scope.addHook('onRequest', async (request) => { check(request) })
+  scope.addHook('onRoute', (route) => {
+    route.schema = { ...route.schema, security: [{ bearer: [] }] }
+    route.config = { ...route.config, errors: [...errors, ...route.config?.errors ?? []] }
+  })
+}
+
+function isUsableSubject (sub: unknown): boolean {
+  return sub === undefined || (typeof sub === 'string' && /^[^\p{Cc}\p{Cs}]{1,255}$/u.test(sub))
+}
+
+function isAdmin (claims: Claims, env: Env): boolean {
+  const roles = [claims[env.JWT_ROLE_CLAIM], env.JWT_ROLE_CLAIM === 'role' ? claims['roles'] : undefined].flat()
+  return roles.includes(env.JWT_ADMIN_ROLE)
+}

@@ -1,0 +1,127 @@
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { LRUCache } from 'lru-cache'
+import { ConfigSnapshot, type ConfigValues } from '../config-snapshot.js'
+import { ConfigNotFound, TenantInactive } from '../errors.js'
+import { isTenantId } from '../tenant-id.js'
+import type { Env } from './env.js'
+import type { TenantConfigRow, TenantConfigs } from './tenant-configs.js'
+import type { Vault } from './vault.js'
+
+declare module 'fastify' {
+  interface FastifyInstance { configLoader: ConfigLoader }
+}
+
+export type ConfigLoader = ReturnType<typeof createConfigLoader>
+
+interface LoaderDependencies {
+  tenantConfigs: Pick<TenantConfigs, 'find' | 'onChange'>
+  vault: Pick<Vault, 'open'>
+  env: Env
+}
+
+/**
+ * Serves the configurations that internal code works with: the database first, `.env` second.
+ * Rows are cached (`CONFIG_CACHE_MAX` entries, `CONFIG_CACHE_TTL_MS` milliseconds) and dropped when this process writes them;
+ * that a tenant has no row is never cached.
+ */
+export function createConfigLoader ({ tenantConfigs, vault, env }: LoaderDependencies) {
+  const fallback = fallbackValues(env)
+  const withoutRow = new ConfigSnapshot(null, fallback)
+  const cache = new LRUCache<string, ConfigSnapshot | 'inactive'>({ max: env.CONFIG_CACHE_MAX, ttl: env.CONFIG_CACHE_TTL_MS })
+  const loads = new Map<string, Promise<ConfigSnapshot | 'inactive' | 'missing'>>()
+
+  tenantConfigs.onChange((tenantId) => {
+    // A load on its way is forgotten too: it may have read what the write replaced, and commits only while it is known.
+    if (tenantId === null) {
+      cache.clear()
+      loads.clear()
+    } else {
+      cache.delete(tenantId)
+      loads.delete(tenantId)
+    }
+  })
+
+  function load (tenantId: string) {
+    const known = loads.get(tenantId)
+    if (known !== undefined) return known
+    const loading = read(tenantId).then((entry) => {
+      if (loads.get(tenantId) === loading && entry !== 'missing') cache.set(tenantId, entry)
+      return entry
+    }).finally(() => {
+      if (loads.get(tenantId) === loading) loads.delete(tenantId)
+    })
+    loads.set(tenantId, loading)
+    return loading
+  }
+
+  async function read (tenantId: string) {
+    const row = await tenantConfigs.find(tenantId)
+    if (row === null) return 'missing'
+    return row.is_active ? new ConfigSnapshot(openedValues(row, vault), fallback) : 'inactive'
+  }
+
+  /**
+   * Returns the tenant's configuration of this moment.
+   * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, where `CONFIG_FALLBACK` says so `TENANT_INACTIVE` and
+   * `CONFIG_NOT_FOUND`, and a TypeError for what cannot be a tenant id: no fault is ever answered with the `.env` values.
+   */
+  async function forTenant (tenantId: string): Promise<ConfigSnapshot> {
+    if (!isTenantId(tenantId)) throw new TypeError('a tenant id is a string of 1 to 100 characters without control characters')
+    const entry = cache.get(tenantId) ?? await load(tenantId)
+    if (entry === 'missing') {
+      if (env.CONFIG_FALLBACK === 'none') throw new ConfigNotFound()
+      return withoutRow
+    }
+    if (entry === 'inactive') {
+      if (env.CONFIG_FALLBACK !== 'missing-or-inactive') throw new TenantInactive()
+      return withoutRow
+    }
+    return entry
+  }
+
+  return {
+    forTenant,
+
+    /** `getAllConfig()` of the tenant's configuration in one call; throws what `forTenant` does. */
+    getWhatsappConfig: async (tenantId: string): Promise<ConfigValues> => (await forTenant(tenantId)).getAllConfig()
+  }
+}
+
+function fallbackValues (env: Env): ConfigValues {
+  return {
+    phone_id: env.WHATSAPP_PHONE_ID ?? null,
+    access_token: env.WHATSAPP_TOKEN ?? null,
+    waba_id: env.WHATSAPP_WABA_ID ?? null,
+    fb_app_id: env.FB_APP_ID ?? null,
+    fb_app_secret: env.FB_APP_SECRET ?? null,
+    callback_url: env.CALLBACK_URL ?? null,
+    redirect_url: env.REDIRECT_URL ?? null,
+    verify_token: env.VERIFY_TOKEN ?? null,
+    token_expires_at: null
+  }
+}
+
+function openedValues (row: TenantConfigRow, vault: Pick<Vault, 'open'>): ConfigValues {
+  const open = (column: 'access_token' | 'fb_app_secret' | 'verify_token') =>
+    row[column] === null ? null : vault.open(row[column], row.tenant_id, column)
+  return {
+    phone_id: row.phone_number_id,
+    access_token: open('access_token'),
+    waba_id: row.waba_id,
+    fb_app_id: row.fb_app_id,
+    fb_app_secret: open('fb_app_secret'),
+    callback_url: row.callback_url,
+    redirect_url: row.redirect_url,
+    verify_token: open('verify_token'),
+    token_expires_at: row.token_expires_at
+  }
+}
+
+/** Decorates `fastify.configLoader`. */
+async function configLoader (fastify: FastifyInstance): Promise<void> {
+  const { tenantConfigs, vault, env } = fastify
+  fastify.decorate('configLoader', createConfigLoader({ tenantConfigs, vault, env }))
+}
+
+export default fp(configLoader, { name: 'config-loader', dependencies: ['env', 'vault', 'tenant-configs'] })

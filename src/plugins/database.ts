@@ -1,0 +1,90 @@
+import fastifyPostgres from '@fastify/postgres'
+import { DrizzleQueryError, sql } from 'drizzle-orm'
+import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import pg from 'pg'
+import { startEmbedded } from '../db/embedded.js'
+import { migrate, pendingMigrations } from '../db/migrate.js'
+import { DatabaseUnavailable, PhoneNumberTaken, ValidationFailed } from '../errors.js'
+
+// A connection and one statement together stay under the 5 s within which a caller hears that the database is away.
+const CONNECT_TIMEOUT_MS = 2000
+const QUERY_TIMEOUT_MS = 2500
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    database: {
+      /** drizzle over the pool. */
+      orm: NodePgDatabase
+      /** Throws `DATABASE_UNAVAILABLE` unless the database answers. */
+      ping: () => Promise<void>
+    }
+  }
+}
+
+/** Opens the pool (over the embedded PostgreSQL when there is no DATABASE_URL) and decorates `fastify.database`. Refuses to boot on a schema that is behind. */
+async function database (fastify: FastifyInstance): Promise<void> {
+  const { DATABASE_URL, DATA_DIR, DATABASE_POOL_MAX, MIGRATE_ON_START } = fastify.env
+  const embedded = DATABASE_URL === undefined || DATABASE_URL === 'embedded'
+  const url = embedded ? await embed(fastify, DATA_DIR) : DATABASE_URL
+
+  await fastify.register(fastifyPostgres, {
+    name: 'tenantConfig',
+    connectionString: url,
+    application_name: 'whatsapp-tenant-config',
+    max: DATABASE_POOL_MAX,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    query_timeout: QUERY_TIMEOUT_MS,
+    // The server gives up first, so that a statement we called failed is not carried out later.
+    statement_timeout: QUERY_TIMEOUT_MS - 100,
+    options: '-c timezone=UTC -c datestyle=ISO',
+    keepAlive: true
+  })
+  const pool = fastify.pg['tenantConfig']?.pool
+  if (pool === undefined) throw new Error('@fastify/postgres did not register its pool')
+  // Without a listener the loss of an idle connection ends the process.
+  pool.on('error', (err) => { fastify.log.warn({ err }, 'lost an idle database connection') })
+
+  const orm = drizzle(pool)
+  if (embedded || MIGRATE_ON_START) {
+    for (const name of await migrate(url)) fastify.log.info(`applied migration ${name}`)
+  } else {
+    const pending = await pendingMigrations(orm)
+    if (pending.length > 0) throw new Error(`The database lacks the migrations ${pending.join(', ')}. Apply them with \`npm run db:migrate\`, or set MIGRATE_ON_START=true.`)
+  }
+  fastify.decorate('database', { orm, ping: async () => { await guarded(orm.execute(sql`select 1`)) } })
+}
+
+export default fp(database, { name: 'database', dependencies: ['env'] })
+
+async function embed (fastify: FastifyInstance, dataDir: string): Promise<string> {
+  const embedded = await startEmbedded(dataDir, fastify.log)
+  // Registered before the pool's own hook and so run after it: hooks of onClose run in reverse order.
+  fastify.addHook('onClose', async () => { await embedded.stop() })
+  return embedded.url
+}
+
+/**
+ * Waits for a query and turns what PostgreSQL or the connection says into an error that tells no value.
+ * Throws `PHONE_NUMBER_TAKEN`, `VALIDATION_FAILED` for data PostgreSQL cannot hold, `DATABASE_UNAVAILABLE`, or the bare cause.
+ */
+export async function guarded<T> (query: Promise<T>): Promise<T> {
+  try {
+    return await query
+  } catch (err) {
+    // drizzle's own error has the statement and every value in its message.
+    throw err instanceof DrizzleQueryError ? translated(err.cause) : err
+  }
+}
+
+// Class 08 connection · 53 resources · 57 operator intervention, statement timeout · 28, 3D no way in · 25006 read-only standby · 55P03 lock timeout · 40 serialization, deadlock.
+const AWAY = /^(08|53|57|28|3D|40|25006|55P03)/
+
+function translated (cause: unknown): unknown {
+  if (!(cause instanceof pg.DatabaseError)) return new DatabaseUnavailable({ cause })
+  const { code: sqlstate = '', constraint } = cause
+  if (sqlstate === '23505' && constraint === 'tenant_configs_phone_number_id_key') return new PhoneNumberTaken()
+  if (sqlstate.startsWith('22')) return new ValidationFailed()
+  return AWAY.test(sqlstate) ? new DatabaseUnavailable({ cause }) : cause
+}

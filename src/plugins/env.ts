@@ -1,0 +1,177 @@
+import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { isIP } from 'node:net'
+import { parseEnv } from 'node:util'
+import fastifyEnv from '@fastify/env'
+import { Type, type Static, type TProperties } from '@sinclair/typebox'
+import type { Ajv, ErrorObject } from 'ajv'
+import Fastify, { type FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { ensureDataDir, keptSecret } from '../data-dir.js'
+import { parseKeyRing } from '../key-ring.js'
+
+/** Where the values come from: the process environment, or an object in its place. */
+export type EnvSource = Record<string, string | number | boolean | undefined>
+
+/** Every setting there is; the description says what a usable value is. */
+const settings = {
+  NODE_ENV: Type.String({ default: 'development', description: 'production turns local mode off' }),
+  HOST: Type.Optional(Type.String({ description: 'address to listen on' })),
+  PORT: Type.Integer({ default: 8002, minimum: 0, maximum: 65535, description: 'port to listen on, 0 to 65535' }),
+  LOG_LEVEL: Type.Union(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => Type.Literal(level)), { default: 'info', description: 'one of fatal, error, warn, info, debug, trace, silent' }),
+  TRUST_PROXY: Type.String({ default: 'false', format: 'trust-proxy', description: 'true, false, a number of hops, or addresses and CIDR ranges separated by commas' }),
+
+  DATABASE_URL: Type.Optional(Type.String({ format: 'database-url', description: 'postgres://user:password@host:5432/database (in production a remote one needs a password that cannot be guessed), or the word embedded' })),
+  MIGRATE_ON_START: Type.Boolean({ default: false, description: 'true or false' }),
+  DATABASE_POOL_MAX: Type.Integer({ default: 10, minimum: 1, description: 'connections, at least 1' }),
+  DATA_DIR: Type.String({ default: '.data', description: 'a directory for the embedded database and the generated secrets' }),
+
+  JWT_SECRET: Type.Optional(Type.String({ format: 'bytes-32', description: 'at least 32 bytes: openssl rand -base64 48' })),
+  JWT_TENANT_CLAIM: Type.String({ default: 'tenant_id', description: 'name of the claim that holds the tenant id' }),
+  JWT_ROLE_CLAIM: Type.String({ default: 'role', description: 'name of the claim that holds the role or roles' }),
+  JWT_ADMIN_ROLE: Type.String({ default: 'admin', description: 'the role that opens the admin routes' }),
+  JWT_ISSUER: Type.Optional(Type.String({ description: 'the only accepted iss' })),
+  JWT_AUDIENCE: Type.Optional(Type.String({ description: 'the only accepted aud' })),
+
+  ENCRYPTION_KEYS: Type.Optional(Type.String({ format: 'key-ring', description: 'k2:<base64 of 32 bytes>,k1:<…>, each id and key once: openssl rand -base64 32' })),
+
+  WHATSAPP_PHONE_ID: Type.Optional(Type.String({ description: 'fallback phone number id' })),
+  WHATSAPP_TOKEN: Type.Optional(Type.String({ description: 'fallback access token' })),
+  WHATSAPP_WABA_ID: Type.Optional(Type.String({ description: 'fallback WhatsApp Business Account id' })),
+  VERIFY_TOKEN: Type.Optional(Type.String({ description: 'fallback webhook verify token' })),
+  CALLBACK_URL: Type.Optional(Type.String({ description: 'fallback webhook URL' })),
+  REDIRECT_URL: Type.Optional(Type.String({ description: 'fallback OAuth redirect URL' })),
+  FB_APP_ID: Type.Optional(Type.String({ description: 'the Meta app; set FB_APP_SECRET too' })),
+  FB_APP_SECRET: Type.Optional(Type.String({ description: 'the secret of the Meta app; set FB_APP_ID too' })),
+  CONFIG_FALLBACK: Type.Union([Type.Literal('missing-or-inactive'), Type.Literal('missing'), Type.Literal('none')], { default: 'missing-or-inactive', description: 'missing-or-inactive, missing or none' }),
+
+  GRAPH_API_BASE_URL: Type.String({ default: 'https://graph.facebook.com', format: 'graph-url', description: 'https://host without path or query; http only on loopback' }),
+  GRAPH_API_VERSION: Type.String({ default: 'v26.0', pattern: '^v\\d+\\.\\d+$', description: 'v<major>.<minor>, such as v26.0' }),
+  GRAPH_TIMEOUT_MS: Type.Integer({ default: 10000, minimum: 1, maximum: 600000, description: 'milliseconds, 1 to 600000' }),
+
+  CONFIG_CACHE_MAX: Type.Integer({ default: 100000, minimum: 1, description: 'entries, at least 1' }),
+  CONFIG_CACHE_TTL_MS: Type.Integer({ default: 300000, minimum: 1, description: 'milliseconds, at least 1' })
+} satisfies TProperties
+
+/** The names of all settings, in the order of `.env.example`. */
+export const settingNames = Object.keys(settings)
+
+const schema = Type.Object(settings, {
+  dependencies: { FB_APP_ID: ['FB_APP_SECRET'], FB_APP_SECRET: ['FB_APP_ID'] },
+  if: { properties: { NODE_ENV: { const: 'production' } }, required: ['NODE_ENV'] },
+  then: {
+    required: ['DATABASE_URL', 'JWT_SECRET', 'ENCRYPTION_KEYS'],
+    properties: { DATABASE_URL: { type: 'string', format: 'unguessable-database-url' } }
+  }
+})
+
+/** The settings after validation. `JWT_SECRET` and `ENCRYPTION_KEYS` are always there: given, or generated in local mode. */
+export type Env = Static<typeof schema> & { JWT_SECRET: string, ENCRYPTION_KEYS: string }
+
+declare module 'fastify' {
+  interface FastifyInstance { env: Env }
+}
+
+const formats: Record<string, (value: string) => boolean> = {
+  'bytes-32': (value) => Buffer.byteLength(value) >= 32,
+  'key-ring': (value) => succeeds(() => parseKeyRing(value)),
+  'trust-proxy': (value) => /^(true|false|\d{1,3})$/.test(value) || value.split(',').every(isAddressRange),
+  'database-url': (value) => value === 'embedded' || /^postgres(ql)?:\/\//.test(value) && URL.canParse(value),
+  'unguessable-database-url': (value) => value === 'embedded' || !URL.canParse(value) || !isGuessable(new URL(value)),
+  'graph-url': isGraphUrl
+}
+
+/** Reads and checks all settings and decorates `fastify.env`. Throws one error that names every fault and prints no value. */
+async function env (fastify: FastifyInstance, options: { env?: EnvSource | undefined }): Promise<void> {
+  const data = filled(options.env ?? { ...await dotEnv(), ...process.env })
+  if (data['NODE_ENV'] !== 'production') {
+    const dataDir = String(data['DATA_DIR'] ?? settings.DATA_DIR.default)
+    data['JWT_SECRET'] ??= await generated(dataDir, 'jwt-secret', () => randomBytes(48).toString('base64'))
+    data['ENCRYPTION_KEYS'] ??= await generated(dataDir, 'encryption-keys', () => `local:${randomBytes(32).toString('base64')}`)
+  }
+  try {
+    await fastify.register(fastifyEnv, { confKey: 'env', schema, data, env: false, ajv: { customOptions: withFormats } })
+  } catch (err) {
+    throw new Error(faults(err))
+  }
+}
+
+const envPlugin = fp(env, { name: 'env' })
+export default envPlugin
+
+/**
+ * Reads and checks the settings for code that needs them before there is a server (its logger, its proxies) or without one.
+ * Takes values in place of the process environment and `.env`; throws like the plugin.
+ */
+export async function readEnv (source?: EnvSource): Promise<Env> {
+  const bare = Fastify()
+  await bare.register(envPlugin, { env: source })
+  await bare.close()
+  return bare.env
+}
+
+/** Reads `.env` in the working directory, if there is one. */
+async function dotEnv (): Promise<EnvSource> {
+  try {
+    return { ...parseEnv(await readFile('.env', 'utf8')) }
+  } catch (err) {
+    if (err instanceof Error && 'code' in err && err.code === 'ENOENT') return {}
+    throw err
+  }
+}
+
+/** Leaves out what is unset or empty: `NAME=` in a `.env` means "not set". */
+function filled (source: EnvSource): EnvSource {
+  return Object.fromEntries(Object.entries(source).filter(([, value]) => value !== undefined && value !== ''))
+}
+
+async function generated (dataDir: string, name: string, make: () => string): Promise<string> {
+  return await keptSecret(await ensureDataDir(dataDir), name, make)
+}
+
+function withFormats (ajv: Ajv): Ajv {
+  for (const [name, check] of Object.entries(formats)) ajv.addFormat(name, check)
+  return ajv
+}
+
+/** One message for all faults, a line each, made of names and descriptions only. */
+function faults (err: unknown): string {
+  const errors: ErrorObject[] = err instanceof Error && 'errors' in err && Array.isArray(err.errors) ? err.errors : []
+  const lines = errors.filter(({ keyword }) => keyword !== 'if').map((fault) => {
+    const missing: unknown = fault.params['missingProperty']
+    const name = typeof missing === 'string' ? missing : fault.instancePath.slice(1)
+    const { description } = Object.entries(settings).find(([key]) => key === name)?.[1] ?? {}
+    return `  ${name} ${missing === undefined ? 'is not usable' : 'is missing'}: ${description}`
+  })
+  return ['Some settings cannot be used:', ...new Set(lines)].join('\n')
+}
+
+function succeeds (attempt: () => unknown): boolean {
+  try {
+    attempt()
+    return true
+  } catch {
+    return false
+  }
+}
+
+function isAddressRange (value: string): boolean {
+  const [address, prefix] = value.trim().split('/')
+  const version = isIP(address ?? '')
+  return version !== 0 && (prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128)))
+}
+
+const isLoopback = (hostname: string) => ['localhost', '127.0.0.1', '[::1]'].includes(hostname)
+
+function isGuessable (url: URL): boolean {
+  if (url.hostname === '' || isLoopback(url.hostname) || url.searchParams.has('sslcert')) return false
+  const password = decodeURIComponent(url.password).toLowerCase()
+  return ['', url.username.toLowerCase(), 'postgres', 'password', 'changeme', 'secret', 'admin'].includes(password)
+}
+
+function isGraphUrl (value: string): boolean {
+  if (!URL.canParse(value)) return false
+  const url = new URL(value)
+  const secure = url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url.hostname))
+  return secure && url.href === `${url.origin}/`
+}

@@ -1,0 +1,80 @@
+import { STATUS_CODES } from 'node:http'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import * as errors from '../errors.js'
+import type { Problem } from '../schemas/problem.js'
+
+const RETRY_AFTER_S = 5
+
+const ours: ReadonlySet<string> = new Set(Object.values(errors).map((ErrorClass) => new ErrorClass().code))
+
+/** What Fastify itself says, in our words. */
+const translations: Record<string, errors.ErrorClass> = {
+  FST_ERR_VALIDATION: errors.ValidationFailed,
+  FST_ERR_BAD_URL: errors.ValidationFailed,
+  FST_ERR_CTP_INVALID_JSON_BODY: errors.MalformedJson,
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.MalformedJson,
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: errors.UnsupportedMediaType,
+  FST_ERR_CTP_BODY_TOO_LARGE: errors.PayloadTooLarge,
+  FST_ERR_MAX_PARAM_LENGTH: errors.RouteNotFound
+}
+
+/** Answers every error as a problem (RFC 9457); of a fault of ours it tells nothing but that, and logs it. */
+async function errorHandler (fastify: FastifyInstance): Promise<void> {
+  fastify.setErrorHandler(handleError)
+}
+
+export default fp(errorHandler, { name: 'error-handler' })
+
+/** Sends the problem for any error that was thrown. */
+export function handleError (thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const error = known(thrown)
+  const status = error.statusCode ?? 500
+  if (status >= 500) request.log.error({ err: thrown }, `answered ${error.code}`)
+  if (status === 503) reply.header('retry-after', RETRY_AFTER_S)
+  if (status === 401) reply.header('www-authenticate', 'Bearer')
+  const problem: Problem = {
+    ...toProblem(error, request.id),
+    ...(thrown.validation === undefined ? {} : { errors: thrown.validation.map((fault) => described(fault, thrown.validationContext)) }),
+    ...('confirm' in thrown && typeof thrown.confirm === 'string' ? { confirm: thrown.confirm } : {})
+  }
+  return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(problem)
+}
+
+/** The problem for one of our errors. */
+export function toProblem (error: FastifyError, requestId: string): Problem {
+  const status = error.statusCode ?? 500
+  return { type: 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, detail: error.message, code: error.code, request_id: requestId }
+}
+
+/** Throws `ROUTE_NOT_FOUND`; as a not-found handler it runs behind the guard of its scope. */
+export async function notFound (): Promise<never> {
+  throw new errors.RouteNotFound()
+}
+
+function known (thrown: FastifyError): FastifyError {
+  if (ours.has(thrown.code)) return thrown
+  const Translation = translations[thrown.code] ?? errors.Internal
+  return new Translation()
+}
+
+type Fault = NonNullable<FastifyError['validation']>[number]
+
+// What ajv says of these would show a pattern or nothing that helps.
+const words: Record<string, string> = {
+  pattern: 'must not be empty, hold control characters or have blanks at either end',
+  'date-time': 'must be a date and time with an offset as RFC 3339 has it, such as 2027-01-22T12:00:00Z',
+  'web-url': 'must be an absolute https URL without user or password (http only for localhost, outside production)'
+}
+
+function described ({ instancePath, keyword, params, message = 'is not usable' }: Fault, context = 'body'): { field: string, message: string } {
+  const field = instancePath.slice(1).replaceAll('/', '.') || context
+  if (keyword === 'additionalProperties') return { field: safeName(params['additionalProperty']), message: 'is not a field of this request' }
+  if (keyword === 'required') return { field: String(params['missingProperty']), message: 'is required' }
+  return { field, message: words[keyword === 'format' ? String(params['format']) : keyword] ?? message }
+}
+
+/** A misspelled field is worth repeating; anything that does not look like one could be a secret in the wrong place. */
+function safeName (name: unknown): string {
+  return typeof name === 'string' && /^[a-z_]{1,32}$/.test(name) ? name : '(a field that is not shown)'
+}

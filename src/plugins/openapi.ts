@@ -1,0 +1,65 @@
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyInstance, FastifySchema } from 'fastify'
+import fp from 'fastify-plugin'
+import { Internal, type ErrorClass } from '../errors.js'
+import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
+import { FullConfig, MaskedConfig } from '../schemas/config.js'
+import { Problem } from '../schemas/problem.js'
+import { toProblem } from './error-handler.js'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The errors a route answers, for its OpenAPI. */
+    errors?: ErrorClass[]
+  }
+}
+
+const EXAMPLE_REQUEST_ID = '0b7a3a52-8f0e-4a55-9c1e-2f4d1c6b7a10'
+
+const tags = [
+  { name: 'config', description: 'The configuration of the tenant that the token names' },
+  { name: 'onboarding', description: 'Connecting a WhatsApp Business Account through Meta' },
+  { name: 'admin', description: 'All tenants; needs the admin role' },
+  { name: 'health', description: 'For load balancers and orchestrators' }
+]
+
+/** Describes every route of this scope (OpenAPI 3.1) and serves the description under /docs. */
+async function openapi (fastify: FastifyInstance): Promise<void> {
+  for (const schema of [Problem, MaskedConfig, FullConfig, ConfigPage, Stats, Deleted]) fastify.addSchema(schema)
+  await fastify.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'whatsapp-tenant-config',
+        version: '0.1.0',
+        description: 'Onboards, seals and serves the WhatsApp Business credentials of many tenants.',
+        license: { name: 'MIT', identifier: 'MIT' }
+      },
+      servers: [{ url: '/' }],
+      tags,
+      components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: 'A JWT (HS256) with `exp` and a tenant or admin claim' } } }
+    },
+    refResolver: { buildLocalReference: (json, _baseUri, _fragment, i) => typeof json['$id'] === 'string' ? json['$id'] : `def-${i}` },
+    transform: ({ schema, url, route }) => ({ schema: withErrors(schema, route.config?.errors ?? []), url })
+  })
+  await fastify.register(swaggerUi, { routePrefix: '/docs' })
+}
+
+export default fp(openapi, { name: 'openapi' })
+
+/** Adds the answers for the errors of a route, those with the same status together. */
+function withErrors (schema: FastifySchema, listed: ErrorClass[]): FastifySchema {
+  if (schema.hide === true) return schema
+  const errors = [...new Set([...listed, Internal])].map((ErrorClass) => new ErrorClass())
+  const statuses = new Set(errors.map(({ statusCode }) => statusCode).sort())
+  const answers = [...statuses].map((status) => {
+    const same = errors.filter(({ statusCode }) => statusCode === status)
+    const examples = Object.fromEntries(same.map((error) => [error.code, { value: toProblem(error, EXAMPLE_REQUEST_ID) }]))
+    return [status, {
+      description: same.map(({ code }) => `\`${code}\``).join(', '),
+      content: { 'application/problem+json': { schema: { $ref: 'Problem#' }, examples } }
+    }]
+  })
+  return { ...schema, response: Object.assign({}, schema.response, Object.fromEntries(answers)) }
+}

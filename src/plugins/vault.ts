@@ -1,0 +1,89 @@
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { SecretColumn } from '../db/schema.js'
+import { SecretUnreadable } from '../errors.js'
+import { parseKeyRing } from '../key-ring.js'
+import { checkKeys } from '../db/vault-keys.js'
+
+const IV_BYTES = 12
+const TAG_BYTES = 16
+const SEALED = /^v1\.(?<id>[A-Za-z0-9_-]{1,32})\.(?<box>[A-Za-z0-9_-]+)$/
+
+declare module 'fastify' {
+  interface FastifyInstance { vault: Vault }
+}
+
+export type Vault = ReturnType<typeof createVault>
+
+/**
+ * Seals and opens secrets with AES-256-GCM (NIST SP 800-38D), as `v1.<key id>.<base64url(iv ‖ ciphertext ‖ tag)>`.
+ * Takes a ring as `ENCRYPTION_KEYS` has it: the first key seals, all open. Throws when the ring is unusable.
+ */
+export function createVault ({ keyRing }: { keyRing: string }) {
+  const ring = parseKeyRing(keyRing)
+  const keys = new Map(ring.map(({ id, key }) => [id, key]))
+  const [sealing] = ring
+
+  /** Seals with one named key of the ring; `context` must be the same at opening. */
+  function sealWith (id: string, key: Buffer, clear: string, context: string): string {
+    const iv = randomBytes(IV_BYTES)
+    const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(context))
+    const box = Buffer.concat([iv, cipher.update(clear, 'utf8'), cipher.final(), cipher.getAuthTag()])
+    return `v1.${id}.${box.toString('base64url')}`
+  }
+
+  function openWith (sealed: string, context: string): string {
+    const { id, box } = SEALED.exec(sealed)?.groups ?? {}
+    const key = keys.get(id ?? '')
+    if (key === undefined || box === undefined) throw new SecretUnreadable()
+    const bytes = Buffer.from(box, 'base64url')
+    if (bytes.length < IV_BYTES + TAG_BYTES) throw new SecretUnreadable()
+    try {
+      const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, IV_BYTES), { authTagLength: TAG_BYTES })
+        .setAAD(Buffer.from(context))
+        .setAuthTag(bytes.subarray(-TAG_BYTES))
+      return decipher.update(bytes.subarray(IV_BYTES, -TAG_BYTES), undefined, 'utf8') + decipher.final('utf8')
+    } catch {
+      // What OpenSSL says of a wrong tag helps nobody and the reason is always the same.
+      throw new SecretUnreadable()
+    }
+  }
+
+  return {
+    /** The ids of the ring, the sealing one first. */
+    keyIds: ring.map(({ id }) => id),
+
+    /** Seals a secret for one column of one tenant's row: anywhere else it does not open. */
+    seal: (clear: string, tenantId: string, column: SecretColumn) => sealWith(sealing.id, sealing.key, clear, place(tenantId, column)),
+
+    /** Opens what `seal` made for the same tenant and column. Throws `SECRET_UNREADABLE` for everything else. */
+    open: (sealed: string, tenantId: string, column: SecretColumn) => openWith(sealed, place(tenantId, column)),
+
+    /** A value that only this key of the ring can have sealed, to recognise the key by. */
+    checkValue: (id: string) => sealWith(id, keys.get(id) ?? sealing.key, CHECK, CHECK),
+
+    /** Says whether the ring holds the very key that sealed this check value. */
+    recognises (checkValue: string): boolean {
+      try {
+        return openWith(checkValue, CHECK) === CHECK
+      } catch {
+        return false
+      }
+    }
+  }
+}
+
+const CHECK = 'whatsapp-tenant-config key check'
+
+// A tenant id holds no control character, so the separator cannot be part of it.
+const place = (tenantId: string, column: SecretColumn) => `${tenantId}\0${column}`
+
+/** Decorates `fastify.vault`. Refuses to boot when the ring does not fit what the database holds. */
+async function vault (fastify: FastifyInstance): Promise<void> {
+  const vault = createVault({ keyRing: fastify.env.ENCRYPTION_KEYS })
+  await checkKeys(fastify.database.orm, vault)
+  fastify.decorate('vault', vault)
+}
+
+export default fp(vault, { name: 'vault', dependencies: ['env', 'database'] })

@@ -1,0 +1,50 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import { ConfigNotFound, ConfirmationMismatch, ConfirmationRequired, DatabaseUnavailable, InvalidCursor } from '../../errors.js'
+import { DeleteAllQuery, ListQuery, TenantParams } from '../../schemas/admin.js'
+import { NoBody } from '../../schemas/config.js'
+
+const tags = ['admin']
+
+/** All configurations: list them, delete one or all. */
+const configs: FastifyPluginAsyncTypebox = async (fastify) => {
+  const { tenantConfigs } = fastify
+
+  fastify.get('/all', {
+    config: { errors: [InvalidCursor, DatabaseUnavailable] },
+    schema: { operationId: 'listConfigs', summary: 'List configurations by tenant id, a page at a time', tags, querystring: ListQuery, response: { 200: Type.Ref('ConfigPage') } }
+  }, async ({ query: { cursor, ...filters } }) => {
+    const page = await tenantConfigs.list({ ...filters, cursor: cursor === undefined ? undefined : tenantIdOf(cursor) })
+    return { configs: page.configs, next_cursor: page.next === null ? null : cursorAfter(page.next) }
+  })
+
+  fastify.delete('/delete-all', {
+    config: { errors: [ConfirmationRequired, ConfirmationMismatch, DatabaseUnavailable] },
+    schema: { operationId: 'deleteAllConfigs', summary: 'Delete every configuration, once confirmed', tags, querystring: DeleteAllQuery, body: NoBody, response: { 200: Type.Ref('Deleted') } }
+  }, async ({ query: { confirm = '' } }) => {
+    if (confirm === '') throw Object.assign(new ConfirmationRequired(), { confirm: `delete-all:${await tenantConfigs.count()}` })
+    const expected = /^delete-all:(\d{1,15})$/.exec(confirm)?.[1]
+    if (expected === undefined) throw new ConfirmationMismatch()
+    await tenantConfigs.removeAll(Number(expected))
+    return { deleted: Number(expected) }
+  })
+
+  fastify.delete('/delete-tenant/:id', {
+    config: { errors: [ConfigNotFound, DatabaseUnavailable] },
+    schema: { operationId: 'deleteTenantConfig', summary: 'Delete the configuration of one tenant', tags, params: TenantParams, body: NoBody, response: { 204: Type.Null({ description: 'Deleted' }) } }
+  }, async ({ params: { id } }, reply) => {
+    await tenantConfigs.remove(id)
+    reply.code(204)
+  })
+}
+
+export default configs
+
+// A cursor is the last tenant id of a page; encoded, so that nobody takes it for something to build.
+const cursorAfter = (tenantId: string) => Buffer.from(tenantId).toString('base64url')
+
+function tenantIdOf (cursor: string): string {
+  const tenantId = Buffer.from(cursor, 'base64url').toString()
+  if (tenantId === '' || tenantId.includes('\0') || cursorAfter(tenantId) !== cursor) throw new InvalidCursor()
+  return tenantId
+}

@@ -1,0 +1,14 @@
+import type { FastifyInstance } from 'fastify'
+import { RouteNotFound } from '../../errors.js'
+import configs from './configs.js'
+import stats from './stats.js'
+
+/** What an admin does over all tenants. */
+export default async function adminRoutes (fastify: FastifyInstance): Promise<void> {
+  fastify.auth.guardAdmin(fastify)
+  fastify.addHook('onRequest', async (_request, reply) => { reply.header('cache-control', 'no-store') })
+  fastify.setNotFoundHandler(async () => { throw new RouteNotFound() })
+
+  await fastify.register(configs, { prefix: '/configs' })
+  await fastify.register(stats, { prefix: '/configs' })
+}

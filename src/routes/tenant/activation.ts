@@ -1,0 +1,22 @@
+import { Type } from '@sinclair/typebox'
+import type { FastifyInstance } from 'fastify'
+import { ConfigNotFound, DatabaseUnavailable } from '../../errors.js'
+import { NoBody } from '../../schemas/config.js'
+
+/** Turning the tenant's configuration on and off; doing either twice changes nothing. */
+export default async function activation (fastify: FastifyInstance): Promise<void> {
+  const { tenantConfigs } = fastify
+
+  for (const [action, active] of [['activate', true], ['deactivate', false]] as const) {
+    fastify.post(`/${action}`, {
+      config: { errors: [ConfigNotFound, DatabaseUnavailable] },
+      schema: {
+        operationId: `${action}Config`,
+        summary: active ? 'Serve this configuration' : 'Stop serving this configuration, keep it',
+        tags: ['config'],
+        body: NoBody,
+        response: { 200: Type.Ref('MaskedConfig') }
+      }
+    }, async ({ tenant }) => tenantConfigs.maskedAfterWrite(await tenantConfigs.setActive(tenant.id, active)))
+  }
+}

@@ -1,0 +1,51 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import { ConfigExists, ConfigNotFound, DatabaseUnavailable, MaskedValue, PhoneNumberTaken, SecretUnreadable } from '../../errors.js'
+import { ConfigCreate, ConfigUpdate, NoBody } from '../../schemas/config.js'
+
+const tags = ['config']
+
+/** The tenant's configuration: read, create, change, delete. */
+const config: FastifyPluginAsyncTypebox = async (fastify) => {
+  const { tenantConfigs } = fastify
+
+  fastify.get('/', {
+    config: { errors: [ConfigNotFound, SecretUnreadable, DatabaseUnavailable] },
+    schema: { operationId: 'getConfig', summary: 'Read the configuration, secrets masked', tags, response: { 200: Type.Ref('MaskedConfig') } }
+  }, async ({ tenant }) => tenantConfigs.masked(await stored(tenant.id)))
+
+  fastify.get('/full', {
+    config: { errors: [ConfigNotFound, SecretUnreadable, DatabaseUnavailable] },
+    schema: { operationId: 'getFullConfig', summary: 'Read the configuration, secrets in clear', tags, response: { 200: Type.Ref('FullConfig') } }
+  }, async ({ tenant }) => tenantConfigs.reveal(await stored(tenant.id)))
+
+  fastify.post('/', {
+    config: { errors: [MaskedValue, ConfigExists, PhoneNumberTaken, DatabaseUnavailable] },
+    schema: { operationId: 'createConfig', summary: 'Create the configuration', tags, body: ConfigCreate, response: { 201: Type.Ref('MaskedConfig') } }
+  }, async ({ tenant, body, url }, reply) => {
+    const row = await tenantConfigs.create(tenant.id, tenant.userId, body)
+    reply.code(201).header('location', url)
+    return tenantConfigs.maskedAfterWrite(row)
+  })
+
+  fastify.put('/', {
+    config: { errors: [MaskedValue, ConfigNotFound, PhoneNumberTaken, DatabaseUnavailable] },
+    schema: { operationId: 'updateConfig', summary: 'Change some fields: one left out stays, null clears it', tags, body: ConfigUpdate, response: { 200: Type.Ref('MaskedConfig') } }
+  }, async ({ tenant, body }) => tenantConfigs.maskedAfterWrite(await tenantConfigs.update(tenant.id, body)))
+
+  fastify.delete('/', {
+    config: { errors: [ConfigNotFound, DatabaseUnavailable] },
+    schema: { operationId: 'deleteConfig', summary: 'Delete the configuration', tags, body: NoBody, response: { 204: Type.Null({ description: 'Deleted' }) } }
+  }, async ({ tenant }, reply) => {
+    await tenantConfigs.remove(tenant.id)
+    reply.code(204)
+  })
+
+  async function stored (tenantId: string) {
+    const row = await tenantConfigs.find(tenantId)
+    if (row === null) throw new ConfigNotFound()
+    return row
+  }
+}
+
+export default config

@@ -1,0 +1,16 @@
+import type { FastifyInstance } from 'fastify'
+import { RouteNotFound } from '../../errors.js'
+import activation from './activation.js'
+import config from './config.js'
+import onboarding from './onboarding.js'
+
+/** What a tenant does with its own configuration; the tenant is the one its token names. */
+export default async function tenantRoutes (fastify: FastifyInstance): Promise<void> {
+  fastify.auth.guardTenant(fastify)
+  fastify.addHook('onRequest', async (_request, reply) => { reply.header('cache-control', 'no-store') })
+  fastify.setNotFoundHandler(async () => { throw new RouteNotFound() })
+
+  await fastify.register(config, { prefix: '/config' })
+  await fastify.register(activation, { prefix: '/config' })
+  await fastify.register(onboarding, { prefix: '/onboard' })
+}

@@ -1,0 +1,24 @@
+import { Type, type StringOptions } from '@sinclair/typebox'
+
+// No control character, no lone surrogate, no blank at either end, at least one character.
+const CLEAN = '^(?!\\s)[^\\p{Cc}\\p{Cs}]+(?<!\\s)$'
+// What enters a path must not walk up it.
+const CLEAN_ID = '^(?!\\s)(?!\\.{1,2}$)[^\\p{Cc}\\p{Cs}]+(?<!\\s)$'
+
+/** Any text a client may send, up to `maxLength` characters. */
+export const text = (maxLength: number, options: StringOptions = {}) => Type.String({ pattern: CLEAN, minLength: 1, maxLength, ...options })
+
+/** An opaque id of Meta's. */
+export const graphId = (options: StringOptions = {}) => Type.String({ pattern: CLEAN_ID, minLength: 1, maxLength: 255, ...options })
+
+/** A tenant's id. */
+export const tenantId = (options: StringOptions = {}) => Type.String({ pattern: '^[^\\p{Cc}\\p{Cs}]+$', minLength: 1, maxLength: 100, ...options })
+
+/** An absolute https URL. */
+export const webUrl = (maxLength: number, options: StringOptions = {}) => text(maxLength, { format: 'web-url', ...options })
+
+/** A moment: RFC 3339 on its way in, ISO 8601 in UTC on its way out. */
+export const timestamp = (options: StringOptions = {}) => Type.String({ format: 'date-time', ...options })
+
+/** The same, or null. One type keyword instead of a union keeps validation messages to the point. */
+export const nullable = <T extends { type: 'string' }>(schema: T) => Type.Unsafe<string | null>({ ...schema, type: ['string', 'null'] })

@@ -1,0 +1,65 @@
+import closeWithGrace from 'close-with-grace'
+import type { FastifyInstance } from 'fastify'
+import { buildApp } from './app.js'
+
+const CLOSE_WITHIN_MS = 10_000
+const TOKEN_LIFETIME_S = 12 * 60 * 60
+
+try {
+  await start()
+} catch (err) {
+  process.stderr.write(`${reason(err)}\n`)
+  process.exitCode = 1
+}
+
+/** Builds, listens and, in local mode, prints how to begin. */
+async function start (): Promise<void> {
+  const fastify = await buildApp()
+  const { NODE_ENV, HOST, PORT } = fastify.env
+  const local = NODE_ENV !== 'production'
+  // Without a logger of its own: only ours knows what of an error may be shown.
+  closeWithGrace({ delay: CLOSE_WITHIN_MS, logger: undefined }, async ({ err, signal }) => {
+    if (err === undefined) fastify.log.info(`closing on ${signal ?? 'exit'}`)
+    else fastify.log.fatal({ err }, 'closing on an error that nobody caught')
+    await fastify.close()
+  })
+  try {
+    await fastify.listen({ port: PORT, host: HOST ?? (local ? '127.0.0.1' : '0.0.0.0') })
+  } catch (err) {
+    await fastify.close()
+    throw err
+  }
+  if (local) process.stdout.write(welcome(fastify))
+}
+
+/** What local mode prints: where the documents are, tokens that work, and lines to paste. */
+function welcome (fastify: FastifyInstance): string {
+  const origin = fastify.listeningOrigin
+  const base = `${origin}/api/v1/tenant`
+  const tenant = fastify.auth.mint({ tenantId: 'demo-tenant', userId: 'demo-user' }, TOKEN_LIFETIME_S)
+  const admin = fastify.auth.mint({ admin: true, userId: 'demo-admin' }, TOKEN_LIFETIME_S)
+  const config = JSON.stringify({ waba_id: '102290129340398', phone_number_id: '106540352242922', access_token: 'EAAG-not-a-real-token-1234' })
+  return `
+Local mode: for your own machine, with keys generated once and a database of its own in ${fastify.env.DATA_DIR}.
+
+Docs          ${origin}/docs
+Tenant token  ${tenant}
+Admin token   ${admin}
+
+Paste these in order: create a configuration, read it masked, read the statistics.
+
+curl -sS -X POST ${base}/config -H 'authorization: Bearer ${tenant}' -H 'content-type: application/json' -d '${config}'
+curl -sS ${base}/config -H 'authorization: Bearer ${tenant}'
+curl -sS ${base}/admin/configs/stats -H 'authorization: Bearer ${admin}'
+
+`
+}
+
+/** Why it did not start, for a person; drizzle's own message would show a statement in place of the reason. */
+function reason (err: unknown): string {
+  const cause = err instanceof Error && err.cause instanceof Error ? err.cause : err
+  if (!(cause instanceof Error)) return 'The service did not start.'
+  const { code, port } = Object.fromEntries(Object.entries(cause))
+  if (code === 'EADDRINUSE') return `Port ${port} is taken. Stop what listens there, or set PORT to another one.`
+  return `The service did not start: ${cause.message === '' ? code : cause.message}`
+}

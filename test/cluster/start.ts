@@ -1,0 +1,22 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import pg from 'pg'
+import { ensureDataDir } from '../../src/data-dir.js'
+import { startEmbedded } from '../../src/db/embedded.js'
+import { migrate } from '../../src/db/migrate.js'
+import { CLUSTER_DIR, TEMPLATE, URL_FILE } from './where.js'
+
+// One PostgreSQL for all tests: the one TEST_DATABASE_URL names, or an embedded one that outlives this process until stop.ts ends it.
+const dir = await ensureDataDir(CLUSTER_DIR)
+const url = process.env['TEST_DATABASE_URL'] ?? (await startEmbedded(dir)).url
+await writeFile(join(dir, URL_FILE), url, { mode: 0o600 })
+
+const admin = new pg.Client({ connectionString: url })
+await admin.connect()
+await admin.query(`drop database if exists ${TEMPLATE}`)
+await admin.query(`create database ${TEMPLATE}`)
+await admin.end()
+const template = new URL(url)
+template.pathname = `/${TEMPLATE}`
+await migrate(template.href)
+process.exit(0)

@@ -1,0 +1,42 @@
+import { authenticate, findToken, flawOf, type Call } from './auth.js'
+import { GraphError, type Json } from './errors.js'
+import type { GraphState, Token } from './state.js'
+
+/** `GET /debug_token`: a bad input token is no error but `is_valid: false`; one of another app is an error. */
+export function debugToken (state: GraphState, call: Call): Json {
+  const viewer = authenticate(state, call).token
+  const input = call.params.get('input_token')
+  if (!input) throw new GraphError(400, 100, '(#100) The parameter input_token is required')
+  const token = findToken(state, input)
+  if (token instanceof GraphError) return { data: { ...invalid(token), scopes: [] } }
+  if (token.app !== viewer.app) {
+    throw new GraphError(400, 100, '(#100) The App_id in the input_token did not match the Viewing App')
+  }
+  const flaw = flawOf(token)
+  return { data: { ...describe(token), ...(flaw ? invalid(flaw) : { is_valid: true }) } }
+}
+
+function invalid (flaw: GraphError): Json {
+  // The key is `subcode` here, not `error_subcode`.
+  return { is_valid: false, error: { code: flaw.code, message: flaw.message, subcode: flaw.extra.error_subcode } }
+}
+
+function describe (token: Token): Json {
+  const base = {
+    app_id: token.app.app_id,
+    type: token.type,
+    application: 'Stand-in',
+    expires_at: token.expires_at,
+    scopes: token.scopes
+  }
+  if (token.type === 'APP') return base
+  return {
+    ...base,
+    data_access_expires_at: 0,
+    issued_at: token.issued_at,
+    user_id: token.user_id,
+    // No target_ids: the scope is not restricted to some assets.
+    granular_scopes: token.scopes.filter(scope => scope.startsWith('whatsapp_'))
+      .map(scope => ({ scope, target_ids: token.waba_ids ?? undefined }))
+  }
+}

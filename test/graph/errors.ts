@@ -1,0 +1,63 @@
+export type Json = Record<string, unknown>
+
+/** An error as Graph words it: thrown by the endpoints, and given to `fail()` to have any other one sent. */
+export class GraphError extends Error {
+  readonly status: number
+  readonly code: number
+  readonly extra: Json
+
+  /** @param extra further members of the envelope (`error_subcode`, `is_transient`, `error_data` …), or another `type` */
+  constructor (status: number, code: number, message: string, extra: Json = {}) {
+    super(message)
+    this.status = status
+    this.code = code
+    this.extra = extra
+  }
+
+  /** The envelope without `fbtrace_id`, which every answer gets anew (Meta: Graph API, "Handle Errors"). */
+  get envelope (): Json {
+    return { message: this.message, type: 'OAuthException', code: this.code, ...this.extra }
+  }
+
+  /** The `WWW-Authenticate` header that comes with every OAuthException. */
+  get challenge (): string | undefined {
+    if (this.envelope.type !== 'OAuthException') return undefined
+    const word = /(authorization|verification) code/.test(this.message) ? 'invalid_code' : CHALLENGES[this.code] ?? 'invalid_request'
+    // Node refuses control characters in a header, and a test may put any text into a message.
+    return `OAuth "Facebook Platform" "${word}" "${this.message.replace(/[^ -~]/g, '?')}"`
+  }
+}
+
+const CHALLENGES: Record<number, string> = { 1: 'invalid_client', 101: 'invalid_client', 190: 'invalid_token' }
+
+const TOKEN_FLAWS: Record<number, string> = {
+  458: 'The user has not authorized the application.',
+  459: 'You cannot access the app till you log in to www.facebook.com and follow the instructions given.',
+  460: 'The session has been invalidated because the user changed their password or Facebook has changed the session for security reasons.',
+  463: 'Session has expired.',
+  464: 'Sessions for the user are not allowed because the user is not a confirmed user.',
+  467: 'The session is invalid because the user logged out.',
+  492: 'User must be an administrator, editor, or moderator of the page in order to impersonate it.'
+}
+
+/**
+ * Error 190 with one of its subcodes (458, 459, 460, 463, 464, 467, 492), or the one without, for what is no token.
+ * @param status 401 for a token sent as Bearer, 400 for one sent as a parameter
+ */
+export function tokenRefused (subcode?: number, status = 400): GraphError {
+  return subcode === undefined
+    ? new GraphError(status, 190, 'Invalid OAuth access token - Cannot parse access token')
+    : new GraphError(status, 190, `Error validating access token: ${TOKEN_FLAWS[subcode]}`, { error_subcode: subcode })
+}
+
+/** Error 2: Meta asks to try again later. */
+export function temporarilyDown (): GraphError {
+  return new GraphError(500, 2, 'An unexpected error has occurred. Please retry your request later.', { is_transient: true })
+}
+
+/** A rate limit: 4 of the app; 80007 (WhatsApp's error page) or 80008 (the rate limit page) of the WABA. */
+export function throttled (code: 4 | 80007 | 80008): GraphError {
+  return new GraphError(429, code, code === 4
+    ? '(#4) Application request limit reached'
+    : `(#${code}) There have been too many calls to this WhatsApp Business account. Wait a bit and try again.`)
+}

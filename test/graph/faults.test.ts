@@ -1,0 +1,132 @@
+import t from 'tap'
+import { callerOf } from './call.js'
+import { GraphError, temporarilyDown, throttled, tokenRefused } from './errors.js'
+import { faults, type Fault, type Route } from './faults.js'
+import { startGraph } from './server.js'
+
+const graph = await startGraph()
+const { state } = graph
+const { raw, call } = callerOf(graph)
+t.teardown(() => graph.close())
+
+const app = state.addApp()
+const ours = { client_id: app.app_id, client_secret: app.app_secret }
+const waba = state.addWaba({ app_ids: [app.app_id] })
+
+const token = state.issueToken({ app_id: app.app_id })
+const appParams = { ...ours, grant_type: 'client_credentials' }
+const ask: Record<Route, () => ReturnType<typeof raw>> = {
+  access_token: () => raw('/v26.0/oauth/access_token', appParams),
+  debug_token: () => raw('/v26.0/debug_token', { input_token: token, access_token: app.app_token }),
+  phone_numbers: () => raw(`/v26.0/${waba.id}/phone_numbers`, {}, { bearer: token })
+}
+t.afterEach(() => graph.clearFaults())
+
+await t.test('on each route, once, then all is well', async t => {
+  for (const route of ['access_token', 'debug_token', 'phone_numbers'] as const) {
+    for (const error of [
+      temporarilyDown(), throttled(4), throttled(80007), throttled(80008), tokenRefused(),
+      ...[458, 459, 460, 463, 464, 467, 492].map(subcode => tokenRefused(subcode, 401)),
+      new GraphError(403, 10, '(#10) Ünusual\nmessage', { error_data: 'any' })
+    ]) {
+      graph.fail(route, { reply: error })
+      const response = await ask[route]()
+      t.equal(response.status, error.status)
+      t.match(await response.json(), { error: { ...error.extra, code: error.code, message: error.message } })
+      t.equal((await ask[route]()).status, 200)
+    }
+    graph.fail(route, faults.dropBefore)
+    await t.rejects(ask[route]())
+    graph.fail(route, faults.badGateway)
+    const html = await ask[route]()
+    t.strictSame([html.status, html.headers.get('content-type')], [502, 'text/html'])
+    graph.fail(route, faults.unreadable)
+    const cut = await ask[route]()
+    t.equal(cut.status, 200)
+    await t.rejects(cut.json())
+    graph.fail(route, faults.redirect('https://elsewhere.example/'))
+    const moved = await ask[route]()
+    t.strictSame([moved.status, moved.headers.get('location')], [302, 'https://elsewhere.example/'])
+    graph.fail(route, faults.oversized)
+    t.ok((await (await ask[route]()).text()).length > 4_000_000)
+    graph.fail(route, faults.extraFields)
+    t.match(await (await ask[route]()).json(), { future_field: {} })
+    t.equal((await ask[route]()).status, 200)
+  }
+})
+
+await t.test('until cleared, and by turns', async t => {
+  graph.fail('debug_token', { reply: throttled(4), times: 2 })
+  graph.fail('debug_token', { reply: temporarilyDown(), times: Infinity })
+  const statuses: number[] = []
+  for (let i = 0; i < 5; i++) statuses.push((await ask.debug_token()).status)
+  t.strictSame(statuses, [429, 429, 500, 500, 500])
+  t.equal((await ask.access_token()).status, 200, 'another route goes on')
+  graph.clearFaults()
+  t.equal((await ask.debug_token()).status, 200)
+})
+
+await t.test('whether the code is burnt', async t => {
+  const rows: Array<[string, Fault, boolean]> = [
+    ['dropped before', faults.dropBefore, false],
+    ['dropped after', faults.dropAfter, true],
+    ['502', faults.badGateway, false],
+    ['502 after', { ...faults.badGateway, processed: true }, true],
+    ['unreadable', faults.unreadable, true],
+    ['oversized', faults.oversized, true],
+    ['late', { latency_ms: 1 }, true]
+  ]
+  for (const [name, fault, burnt] of rows) {
+    const code = state.issueCode({ app_id: app.app_id })
+    graph.fail('access_token', fault)
+    await raw('/v26.0/oauth/access_token', { ...ours, code }).catch(() => {})
+    t.equal(state.codes.get(code)?.used, burnt, name)
+  }
+})
+
+await t.test('members that are missing or strange', async t => {
+  for (const [fault, missing] of [[faults.withoutExpiry, 'expires_in'], [faults.withoutToken, 'access_token']] as const) {
+    graph.fail('access_token', fault)
+    const { status, body } = await call('/v26.0/oauth/access_token', { ...ours, code: state.issueCode({ app_id: app.app_id }) })
+    t.equal(status, 200)
+    t.strictSame(['access_token', 'expires_in'].filter(key => !(key in body)), [missing])
+  }
+  graph.fail('debug_token', { patch: { data: { app_id: 'other' } } })
+  t.match(await (await ask.debug_token()).json(), { data: { app_id: 'other', is_valid: true } })
+})
+
+await t.test('latency, and a client that does not wait', async t => {
+  graph.fail('debug_token', { latency_ms: 60 })
+  const begun = performance.now()
+  t.equal((await ask.debug_token()).status, 200)
+  t.ok(performance.now() - begun >= 55)
+  t.equal(graph.requests.at(-1)?.hung_up, false)
+
+  graph.fail('access_token', { latency_ms: 60_000 })
+  await t.rejects(raw('/v26.0/oauth/access_token', appParams, { signal: AbortSignal.timeout(50) }))
+  const record = graph.requests.at(-1)
+  for (let i = 0; i < 100 && !record?.hung_up; i++) await new Promise(resolve => setTimeout(resolve, 10))
+  t.equal(record?.hung_up, true)
+})
+
+await t.test('requests are recorded', async t => {
+  graph.requests.length = 0
+  await call('/v25.0/a%2Fb/phone_numbers', { access_token: 'x', redirect_uri: 'https://a.example/?b=c' }, { bearer: 'y' })
+  await call('/v26.0/oauth/access_token', { q: '1' }, { form: { code: 'c' } })
+  await fetch(`${graph.url}/v26.0/debug_token?input_token=a?b`, { method: 'POST', body: '{}' })
+  t.match(graph.requests, [
+    { route: 'phone_numbers', method: 'GET', path: '/v25.0/a%2Fb/phone_numbers', query: { access_token: 'x', redirect_uri: 'https://a.example/?b=c' }, form: {}, headers: { authorization: 'Bearer y' }, hung_up: false },
+    { route: 'access_token', method: 'POST', path: '/v26.0/oauth/access_token', query: { q: '1' }, form: { code: 'c' } },
+    { route: null, method: 'POST', path: '/v26.0/debug_token', query: { input_token: 'a?b' }, form: {} }
+  ])
+  t.equal(graph.requests.length, 3)
+})
+
+await t.test('close() does not wait for anybody', async t => {
+  const other = await startGraph()
+  other.fail('debug_token', { latency_ms: 60_000 })
+  const pending = t.rejects(fetch(`${other.url}/v26.0/debug_token`))
+  while (other.requests.length === 0) await new Promise(resolve => setTimeout(resolve, 5))
+  await other.close()
+  await pending
+})

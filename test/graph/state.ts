@@ -1,0 +1,122 @@
+import { randomBytes, randomInt } from 'node:crypto'
+
+/** An app; change a member of the one that `addApp` gave to have the app itself changed. */
+export interface App { app_id: string, app_secret: string, app_token: string, redirect_uris: string[], require_proof: boolean }
+export interface Phone { id: string, [field: string]: unknown }
+export interface Waba { id: string, app_ids: string[], phones: Phone[] }
+
+/** What a customer grants in the login dialog. */
+export interface Grant {
+  app_id: string
+  /** The WABAs shared with the app; `null` (the default): all the app may see, as with a system user made by hand. */
+  waba_ids?: string[] | null
+  scopes?: string[]
+  /** Life of the token in seconds from its minting: default 5183944 (about 60 days), 0 for ever, negative for expired at birth. */
+  expires_in?: number
+}
+
+export interface Token {
+  app: App
+  type: 'APP' | 'SYSTEM_USER'
+  user_id?: string
+  /** Unix seconds. */
+  issued_at?: number
+  /** Unix seconds, 0 for never. */
+  expires_at: number
+  scopes: string[]
+  waba_ids: string[] | null
+  /** Set it to revoke the token: the subcode of the error 190 that it meets from then on. */
+  revoked?: number
+}
+
+export interface Code { app: App, grant: Grant, redirect_uri: string | null, issued_at: number, used: boolean }
+
+export const TOKEN_LIFETIME_S = 5183944
+const SCOPES = ['whatsapp_business_management', 'whatsapp_business_messaging', 'public_profile']
+
+export const now = () => Math.floor(Date.now() / 1000)
+export const opaque = (prefix: string, length: number) =>
+  prefix + randomBytes(length * 2).toString('base64').replace(/[^A-Za-z0-9]/g, '').slice(0, length)
+const digits = () => String(randomInt(1e14, 2e14))
+
+/** Everything the stand-in knows. The maps may be read and changed at any time. */
+export class GraphState {
+  readonly apps = new Map<string, App>()
+  readonly wabas = new Map<string, Waba>()
+  readonly codes = new Map<string, Code>()
+  readonly tokens = new Map<string, Token>()
+
+  /** Adds an app. What is left out is made up; no `redirect_uris` means: any. */
+  addApp (seed: Partial<App> = {}): App {
+    const appId = seed.app_id ?? digits()
+    const app = {
+      app_id: appId,
+      app_secret: randomBytes(16).toString('hex'),
+      app_token: opaque(`${appId}|`, 27),
+      redirect_uris: [],
+      require_proof: false,
+      ...seed
+    }
+    this.apps.set(appId, app)
+    return app
+  }
+
+  /** Adds a WABA that the apps in `app_ids` may see; `phones` (default: one) stand newest first, as Graph lists them. */
+  addWaba (seed: Pick<Waba, 'app_ids'> & Partial<Waba>): Waba {
+    const waba = { id: digits(), ...seed, phones: (seed.phones ?? [{ id: digits() }]).map(withDefaults) }
+    this.wabas.set(waba.id, waba)
+    return waba
+  }
+
+  /**
+   * Hands out a code as the login dialog does.
+   * @param options.redirect_uri that of the dialog; `null` (the default) for a code of the JavaScript SDK
+   * @param options.age seconds since it was issued, default 0
+   * @throws where the dialog would show an error page: unknown app, unregistered `redirect_uri`
+   */
+  issueCode ({ redirect_uri: redirectUri = null, age = 0, ...grant }: Grant & { redirect_uri?: string | null, age?: number }): string {
+    const app = this.#app(grant.app_id)
+    if (redirectUri !== null && app.redirect_uris.length > 0 && !app.redirect_uris.includes(redirectUri)) {
+      throw new Error(`the dialog refuses the unregistered ${redirectUri}`)
+    }
+    const code = opaque('AQ', 160)
+    this.codes.set(code, { app, grant, redirect_uri: redirectUri, issued_at: now() - age, used: false })
+    return code
+  }
+
+  /** Mints a customer's token, as the exchange of a code does. */
+  issueToken (grant: Grant): string {
+    const { expires_in: lifetime = TOKEN_LIFETIME_S, scopes = SCOPES, waba_ids: wabaIds = null } = grant
+    const text = opaque('EAA', 180)
+    this.tokens.set(text, {
+      app: this.#app(grant.app_id),
+      type: 'SYSTEM_USER',
+      user_id: digits(),
+      issued_at: now(),
+      expires_at: lifetime === 0 ? 0 : now() + lifetime,
+      scopes,
+      waba_ids: wabaIds
+    })
+    return text
+  }
+
+  #app (appId: string): App {
+    const app = this.apps.get(appId)
+    if (!app) throw new Error(`there is no app ${appId}`)
+    return app
+  }
+}
+
+function withDefaults (phone: Phone): Phone {
+  return {
+    display_phone_number: `+1 631-555-${randomInt(1000, 9999)}`,
+    verified_name: 'Lucky Shrub',
+    code_verification_status: 'VERIFIED',
+    quality_rating: 'GREEN',
+    platform_type: 'CLOUD_API',
+    throughput: { level: 'STANDARD' },
+    last_onboarded_time: '2026-11-01T10:00:00+0000',
+    status: 'CONNECTED',
+    ...phone
+  }
+}

@@ -1,0 +1,66 @@
+import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Writable } from 'node:stream'
+import type { FastifyInstance } from 'fastify'
+import pg from 'pg'
+import type { Test } from 'tap'
+import { buildApp, type EnvSource } from '../src/app.js'
+import { CLUSTER_DIR, TEMPLATE, URL_FILE } from './cluster/where.js'
+
+export const JWT_SECRET = randomBytes(48).toString('base64')
+export const newKey = () => randomBytes(32).toString('base64')
+const ENCRYPTION_KEYS = `t1:${newKey()}`
+
+/** Settings every test app starts from; nothing of the process environment gets in. */
+export const baseEnv = { NODE_ENV: 'test', LOG_LEVEL: 'trace', PORT: 0, JWT_SECRET, ENCRYPTION_KEYS }
+
+/** A migrated database of the test's own; returns its URL. Dropped when the test ends. `empty` leaves out the schema. */
+export async function createDatabase (t: Test, { empty = false } = {}): Promise<string> {
+  const clusterUrl = await readFile(join(CLUSTER_DIR, URL_FILE), 'utf8')
+  const name = `wtc_test_${randomBytes(8).toString('hex')}`
+  await query(clusterUrl, `create database ${name} template ${empty ? 'template1' : TEMPLATE}`)
+  t.teardown(async () => await query(clusterUrl, `drop database ${name} with (force)`))
+  const url = new URL(clusterUrl)
+  url.pathname = `/${name}`
+  return url.href
+}
+
+/** Runs one statement on a connection of its own and returns its rows. */
+export async function query (url: string, text: string, values: unknown[] = []): Promise<Record<string, unknown>[]> {
+  const client = new pg.Client({ connectionString: url })
+  client.on('error', () => {})
+  await client.connect()
+  try {
+    return (await client.query(text, values)).rows
+  } finally {
+    await client.end()
+  }
+}
+
+export interface TestApp {
+  app: FastifyInstance
+  databaseUrl: string
+  /** Everything that was logged so far, at level trace. */
+  log: () => string
+  /** The authorization header of a tenant's token. */
+  as: (tenantId: string, userId?: string) => { authorization: string }
+  admin: { authorization: string }
+}
+
+/** The whole service on a database of the test's own, not listening; closed when the test ends. */
+export async function buildTestApp (t: Test, env: EnvSource = {}): Promise<TestApp> {
+  const databaseUrl = typeof env['DATABASE_URL'] === 'string' ? env['DATABASE_URL'] : await createDatabase(t)
+  let log = ''
+  const logTo = new Writable({ write (chunk, _encoding, done) { log += String(chunk); done() } })
+  const app = await buildApp({ ...baseEnv, ...env, DATABASE_URL: databaseUrl }, { logTo })
+  t.teardown(async () => await app.close())
+  const header = (token: string) => ({ authorization: `Bearer ${token}` })
+  return {
+    app,
+    databaseUrl,
+    log: () => log,
+    as: (tenantId, userId) => header(app.auth.mint({ tenantId, userId }, 60)),
+    admin: header(app.auth.mint({ admin: true }, 60))
+  }
+}

@@ -1,0 +1,52 @@
+import { createHmac } from 'node:crypto'
+import { createServer, type ServerResponse } from 'node:http'
+import { type Test } from 'tap'
+import { createMetaGraph } from '../../src/plugins/meta-graph.js'
+import { startGraph } from '../graph/server.js'
+
+export const app = { id: '670843887433847', secret: '0123456789abcdef0123456789abcdef' }
+export const code = 'AQCodeThatIsSecret'
+export const token = 'EAATokenThatIsSecret'
+export const secrets = [app.secret, code, token, 'Meta quotes']
+export const proof = (of: string) => createHmac('sha256', app.secret).update(of).digest('hex')
+
+export type Answer = (res: ServerResponse) => void
+
+export const json = (status: number, body: unknown, headers = {}): Answer => res => {
+  res.writeHead(status, { 'content-type': 'application/json; charset=UTF-8', ...headers }).end(JSON.stringify(body))
+}
+export const raw = (status: number, body: string | Buffer, headers = {}): Answer => res => { res.writeHead(status, headers).end(body) }
+// Every refusal quotes all it was sent, as Meta's messages may.
+export const refused = (status: number, code: number, subcode?: number, more = {}) => json(status, {
+  error: { message: `Meta quotes ${secrets.join()}`, type: 'OAuthException', code, error_subcode: subcode, fbtrace_id: 'AbCdEfGhIjK', ...more }
+}, { 'facebook-api-version': 'v27.0' })
+export const drop: Answer = res => { res.socket?.destroy() }
+
+/** A raw server for wire shapes that the stand-in does not make: every request gets the same answer. */
+export async function meta (t: Test, answer: Answer) {
+  const urls: (string | undefined)[] = []
+  const server = createServer((req, res) => {
+    urls.push(req.url)
+    answer(res)
+  })
+  await new Promise<void>(resolve => { server.listen(0, '127.0.0.1', resolve) })
+  t.teardown(() => { server.closeAllConnections(); server.close() })
+  const address = server.address()
+  return { ...client(`http://127.0.0.1:${typeof address === 'object' ? address?.port : address}`), urls, server }
+}
+
+function client (baseUrl: string) {
+  const lines: Record<string, unknown>[] = []
+  const log = { warn: (line: object) => { lines.push({ ...line }) } }
+  return { graph: createMetaGraph({ baseUrl, version: 'v26.0', timeoutMs: 2000, fetch, log }), lines }
+}
+
+/** A stand-in whose app demands proofs, and whose one WABA has phone numbers "1" to "250". */
+export async function standIn (t: Test) {
+  const meta = await startGraph()
+  t.teardown(meta.close)
+  meta.state.addApp({ app_id: app.id, app_secret: app.secret, require_proof: true })
+  const phones = Array.from({ length: 250 }, (_, i) => ({ id: String(i + 1) }))
+  const waba = meta.state.addWaba({ app_ids: [app.id], phones })
+  return { meta, waba, ...client(meta.url) }
+}
