@@ -11,6 +11,8 @@ export default [
     rules: {
       // Rows and JSON keep their snake_case names, also where they are taken apart.
       camelcase: 'off',
+      // A schema and the type it stands for share a name; TypeScript itself refuses real redeclarations.
+      '@typescript-eslint/no-redeclare': 'off',
       '@typescript-eslint/no-floating-promises': 'error',
       '@typescript-eslint/no-explicit-any': 'error',
       '@typescript-eslint/no-non-null-assertion': 'error'

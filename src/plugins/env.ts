@@ -76,7 +76,7 @@ const formats: Record<string, (value: string) => boolean> = {
   'bytes-32': (value) => Buffer.byteLength(value) >= 32,
   'key-ring': (value) => succeeds(() => parseKeyRing(value)),
   'trust-proxy': (value) => /^(true|false|\d{1,3})$/.test(value) || value.split(',').every(isAddressRange),
-  'database-url': (value) => value === 'embedded' || /^postgres(ql)?:\/\//.test(value) && URL.canParse(value),
+  'database-url': (value) => value === 'embedded' || (/^postgres(ql)?:\/\//.test(value) && URL.canParse(value)),
   'unguessable-database-url': (value) => value === 'embedded' || !URL.canParse(value) || !isGuessable(new URL(value)),
   'graph-url': isGraphUrl
 }

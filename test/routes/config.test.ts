@@ -3,7 +3,7 @@ import { buildTestApp } from '../helper.js'
 
 const url = '/api/v1/tenant/config'
 
-t.test('a tenant creates and reads its configuration', async (t) => {
+await t.test('a tenant creates and reads its configuration', async (t) => {
   const { app, as } = await buildTestApp(t)
   const created = await app.inject({ method: 'POST', url, headers: as('acme', 'user-1'), payload: { waba_id: '1', access_token: 'EAAG0123456789abcdef' } })
   t.equal(created.statusCode, 201)
