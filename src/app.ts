@@ -44,7 +44,7 @@ export async function httpApi (fastify: FastifyInstance): Promise<void> {
   await fastify.register(errorHandler)
   await fastify.register(input)
   await fastify.register(openapi)
-  await fastify.register(health, { prefix: '/health' })
+  await fastify.register(health)
   await fastify.register(tenantRoutes, { prefix: '/api/v1/tenant' })
   await fastify.register(adminRoutes, { prefix: '/api/v1/tenant/admin' })
 }

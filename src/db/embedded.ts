@@ -38,9 +38,9 @@ export interface EmbeddedLog {
  * @returns the running database
  * @throws when another process uses the data directory (which is left in peace), or PostgreSQL does not get ready
  */
-export async function startEmbedded (dataDir: string, log: EmbeddedLog = { info () {}, warn () {} }, patience = 60_000): Promise<EmbeddedDatabase> {
+export async function startEmbedded (dataDir: string, log?: EmbeddedLog, patience = 60_000): Promise<EmbeddedDatabase> {
   const dir = await ensureDataDir(dataDir)
-  const cluster = await ensureCluster(dir, message => log.info(message))
+  const cluster = await ensureCluster(dir, message => log?.info(message))
   const server = new EmbeddedServer(dir, cluster, log, patience)
   await server.start()
   return server
@@ -49,7 +49,7 @@ export async function startEmbedded (dataDir: string, log: EmbeddedLog = { info 
 class EmbeddedServer implements EmbeddedDatabase {
   readonly #dataDir: string
   readonly #cluster: Cluster
-  readonly #log: EmbeddedLog
+  readonly #log: EmbeddedLog | undefined
   readonly #patience: number
   readonly #postmaster: Postmaster
   readonly #stopping = new AbortController()
@@ -58,7 +58,7 @@ class EmbeddedServer implements EmbeddedDatabase {
   #recovering = Promise.resolve()
   #stopped: Promise<void> | undefined
 
-  constructor (dataDir: string, cluster: Cluster, log: EmbeddedLog, patience: number) {
+  constructor (dataDir: string, cluster: Cluster, log: EmbeddedLog | undefined, patience: number) {
     this.#dataDir = dataDir
     this.#cluster = cluster
     this.#log = log
@@ -171,14 +171,14 @@ class EmbeddedServer implements EmbeddedDatabase {
 
   async #recover (): Promise<void> {
     const timer = { ref: false, signal: this.#stopping.signal }
-    this.#log.warn('The embedded PostgreSQL has gone away; bringing it back.')
+    this.#log?.warn('The embedded PostgreSQL has gone away; bringing it back.')
     for (let pause = 0; !timer.signal.aborted; pause = Math.min(pause + 250, 5000)) {
       try {
         await delay(pause, undefined, timer)
         await this.#bringUp(timer)
-        return this.#log.info('The embedded PostgreSQL is back.')
+        return this.#log?.info('The embedded PostgreSQL is back.')
       } catch (err) {
-        if (!timer.signal.aborted) this.#log.warn(String(err))
+        if (!timer.signal.aborted) this.#log?.warn(String(err))
       }
     }
   }

@@ -6,12 +6,12 @@ const Health = Type.Object({ status: Type.Literal('ok') })
 
 /** Says whether the process runs (live) and whether it can serve (ready). No token needed. */
 export default async function health (fastify: FastifyInstance): Promise<void> {
-  fastify.get('/live', {
+  fastify.get('/health/live', {
     // An empty list, since the document would otherwise say nothing of whether a token is needed.
     schema: { operationId: 'getLive', summary: 'Is the process running?', tags: ['health'], security: [], response: { 200: Health } }
   }, async () => ({ status: 'ok' }))
 
-  fastify.get('/ready', {
+  fastify.get('/health/ready', {
     config: { errors: [DatabaseUnavailable] },
     schema: { operationId: 'getReady', summary: 'Can it serve requests?', tags: ['health'], security: [], response: { 200: Health } }
   }, async () => {

@@ -10,7 +10,7 @@ const tags = ['admin']
 const configs: FastifyPluginAsyncTypebox = async (fastify) => {
   const { tenantConfigs } = fastify
 
-  fastify.get('/all', {
+  fastify.get('/configs/all', {
     config: { errors: [InvalidCursor, DatabaseUnavailable] },
     schema: { operationId: 'listConfigs', summary: 'List configurations by tenant id, a page at a time', tags, querystring: ListQuery, response: { 200: Type.Ref('ConfigPage') } }
   }, async ({ query: { cursor, ...filters } }) => {
@@ -18,7 +18,7 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
     return { configs: page.configs, next_cursor: page.next === null ? null : cursorAfter(page.next) }
   })
 
-  fastify.delete('/delete-all', {
+  fastify.delete('/configs/delete-all', {
     config: { errors: [ConfirmationRequired, ConfirmationMismatch, DatabaseUnavailable] },
     schema: { operationId: 'deleteAllConfigs', summary: 'Delete every configuration, once confirmed', tags, querystring: DeleteAllQuery, body: NoBody, response: { 200: Type.Ref('Deleted') } }
   }, async ({ query: { confirm = '' } }) => {
@@ -29,7 +29,7 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
     return { deleted: Number(expected) }
   })
 
-  fastify.delete('/delete-tenant/:id', {
+  fastify.delete('/configs/delete-tenant/:id', {
     config: { errors: [ConfigNotFound, DatabaseUnavailable] },
     schema: { operationId: 'deleteTenantConfig', summary: 'Delete the configuration of one tenant', tags, params: TenantParams, body: NoBody, response: { 204: Type.Null({ description: 'Deleted' }) } }
   }, async ({ params: { id } }, reply) => {

@@ -9,6 +9,6 @@ export default async function adminRoutes (fastify: FastifyInstance): Promise<vo
   fastify.addHook('onRequest', async (_request, reply) => { reply.header('cache-control', 'no-store') })
   fastify.setNotFoundHandler(async () => { throw new RouteNotFound() })
 
-  await fastify.register(configs, { prefix: '/configs' })
-  await fastify.register(stats, { prefix: '/configs' })
+  await fastify.register(configs)
+  await fastify.register(stats)
 }

@@ -4,7 +4,7 @@ import { DatabaseUnavailable } from '../../errors.js'
 
 /** Counts over all tenants, all of the same moment. */
 export default async function stats (fastify: FastifyInstance): Promise<void> {
-  fastify.get('/stats', {
+  fastify.get('/configs/stats', {
     config: { errors: [DatabaseUnavailable] },
     schema: { operationId: 'getStats', summary: 'Count configurations and tokens by their state', tags: ['admin'], response: { 200: Type.Ref('Stats') } }
   }, async () => {

@@ -8,7 +8,7 @@ export default async function activation (fastify: FastifyInstance): Promise<voi
   const { tenantConfigs } = fastify
 
   for (const [action, active] of [['activate', true], ['deactivate', false]] as const) {
-    fastify.post(`/${action}`, {
+    fastify.post(`/config/${action}`, {
       config: { errors: [ConfigNotFound, DatabaseUnavailable] },
       schema: {
         operationId: `${action}Config`,

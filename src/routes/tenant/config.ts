@@ -9,17 +9,17 @@ const tags = ['config']
 const config: FastifyPluginAsyncTypebox = async (fastify) => {
   const { tenantConfigs } = fastify
 
-  fastify.get('/', {
+  fastify.get('/config', {
     config: { errors: [ConfigNotFound, SecretUnreadable, DatabaseUnavailable] },
     schema: { operationId: 'getConfig', summary: 'Read the configuration, secrets masked', tags, response: { 200: Type.Ref('MaskedConfig') } }
   }, async ({ tenant }) => tenantConfigs.masked(await stored(tenant.id)))
 
-  fastify.get('/full', {
+  fastify.get('/config/full', {
     config: { errors: [ConfigNotFound, SecretUnreadable, DatabaseUnavailable] },
     schema: { operationId: 'getFullConfig', summary: 'Read the configuration, secrets in clear', tags, response: { 200: Type.Ref('FullConfig') } }
   }, async ({ tenant }) => tenantConfigs.reveal(await stored(tenant.id)))
 
-  fastify.post('/', {
+  fastify.post('/config', {
     config: { errors: [MaskedValue, ConfigExists, PhoneNumberTaken, DatabaseUnavailable] },
     schema: { operationId: 'createConfig', summary: 'Create the configuration', tags, body: ConfigCreate, response: { 201: Type.Ref('MaskedConfig') } }
   }, async ({ tenant, body, url }, reply) => {
@@ -28,12 +28,12 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
     return tenantConfigs.maskedAfterWrite(row)
   })
 
-  fastify.put('/', {
+  fastify.put('/config', {
     config: { errors: [MaskedValue, ConfigNotFound, PhoneNumberTaken, DatabaseUnavailable] },
     schema: { operationId: 'updateConfig', summary: 'Change some fields: one left out stays, null clears it', tags, body: ConfigUpdate, response: { 200: Type.Ref('MaskedConfig') } }
   }, async ({ tenant, body }) => tenantConfigs.maskedAfterWrite(await tenantConfigs.update(tenant.id, body)))
 
-  fastify.delete('/', {
+  fastify.delete('/config', {
     config: { errors: [ConfigNotFound, DatabaseUnavailable] },
     schema: { operationId: 'deleteConfig', summary: 'Delete the configuration', tags, body: NoBody, response: { 204: Type.Null({ description: 'Deleted' }) } }
   }, async ({ tenant }, reply) => {

@@ -10,7 +10,7 @@ export default async function tenantRoutes (fastify: FastifyInstance): Promise<v
   fastify.addHook('onRequest', async (_request, reply) => { reply.header('cache-control', 'no-store') })
   fastify.setNotFoundHandler(async () => { throw new RouteNotFound() })
 
-  await fastify.register(config, { prefix: '/config' })
-  await fastify.register(activation, { prefix: '/config' })
-  await fastify.register(onboarding, { prefix: '/onboard' })
+  await fastify.register(config)
+  await fastify.register(activation)
+  await fastify.register(onboarding)
 }

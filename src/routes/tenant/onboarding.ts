@@ -7,7 +7,7 @@ const refusals = Object.entries(errors).filter(([name]) => name.startsWith('Meta
 
 /** Connecting the tenant's WhatsApp Business Account with the code of a Meta login. */
 const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
-  fastify.post('/whatsapp-client', {
+  fastify.post('/onboard/whatsapp-client', {
     config: { errors: [...refusals, errors.PhoneNumberTaken, errors.SecretUnreadable, errors.DatabaseUnavailable] },
     schema: {
       operationId: 'onboardWhatsappClient',
