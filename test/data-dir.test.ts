@@ -12,7 +12,7 @@ function directory (t: Test): string {
   return dir
 }
 
-t.test('the data directory is private, whatever the umask', async t => {
+await t.test('the data directory is private, whatever the umask', async t => {
   const dir = directory(t)
   const umask = process.umask(0o077)
   t.teardown(() => { process.umask(umask) })
@@ -29,7 +29,7 @@ t.test('the data directory is private, whatever the umask', async t => {
   await t.rejects(ensureDataDir(join(dir, 'file')), { code: 'EEXIST' })
 })
 
-t.test('a secret is made once', async t => {
+await t.test('a secret is made once', async t => {
   const dir = directory(t)
   let made = 0
   const make = () => `secret-${++made}`
@@ -44,7 +44,7 @@ t.test('a secret is made once', async t => {
   t.equal(await keptSecret(dir, 'by-hand', make), 'kept')
 })
 
-t.test('a secret that cannot be read is never replaced', async t => {
+await t.test('a secret that cannot be read is never replaced', async t => {
   const dir = directory(t)
   writeFileSync(join(dir, 'empty'), ' \n')
   await t.rejects(keptSecret(dir, 'empty', () => 'new'), { message: /empty is empty\. Restore/ })
@@ -53,7 +53,7 @@ t.test('a secret that cannot be read is never replaced', async t => {
   await t.rejects(keptSecret(dir, 'directory', () => 'new'), { message: /cannot be read \(EISDIR\)/ })
 })
 
-t.test('a secret that cannot be kept is not used', async t => {
+await t.test('a secret that cannot be kept is not used', async t => {
   const dir = directory(t)
   await t.rejects(keptSecret(join(dir, 'gone'), 'key', () => 'new'), { code: 'ENOENT' })
   const { keptSecret: withoutLinks } = await t.mockImport<typeof import('../src/data-dir.js')>('../src/data-dir.js', {

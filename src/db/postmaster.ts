@@ -48,7 +48,7 @@ function stateOf (pid: number, platform: NodeJS.Platform): string {
 export function isPostmaster (pid: number, { dir, account }: Cluster, platform: NodeJS.Platform = process.platform): boolean {
   if (!isAlive(pid, platform)) return false
   if (platform !== 'linux') {
-    return spawnSync('ps', ['-o', 'command=', '-p', String(pid)], { ...runAs({}), encoding: 'utf8' }).stdout.includes(`-D ${dir} `)
+    return spawnSync('ps', ['-ww', '-o', 'command=', '-p', String(pid)], { ...runAs({}), encoding: 'utf8' }).stdout.includes(`-D ${dir} `)
   }
   // Asked as the cluster's owner, since root in a container may not look into another user's process.
   return spawnSync('test', [`/proc/${pid}/cwd`, '-ef', dir], runAs(account)).status === 0
@@ -106,8 +106,8 @@ export class Postmaster {
         cwd: dir,
         detached: true,
         stdio: ['ignore', log.fd, log.fd],
-        // PostgreSQL takes a lock file for stale if it names a dead process, or this one; it then still makes sure that
-        // no orphaned backend uses the files. Deleting postmaster.pid would take that check away.
+        // PostgreSQL overlooks a lock file that names this process, as it does one that names a dead process, and then
+        // still makes sure that no orphaned backend uses the files. Deleting postmaster.pid would take that check away.
         env: { ...options.env, PG_GRANDPARENT_PID: String(stalePid) }
       })
       this.#child.on('error', err => { this.#childError = err.message })

@@ -20,7 +20,7 @@ async function unpacked (t: Test): Promise<{ binaries: Binaries, version: string
   return { binaries: { postgres: join(bin, 'postgres'), initdb: join(bin, 'initdb') }, version }
 }
 
-t.test('run without their install script', async t => {
+await t.test('run without their install script', async t => {
   const { binaries } = await unpacked(t)
   chmodSync(binaries.initdb, 0o644)
   t.throws(() => execFileSync(binaries.postgres, ['--version'], { stdio: 'pipe' }), /shared libraries/)
@@ -28,14 +28,14 @@ t.test('run without their install script', async t => {
   for (const program of Object.values(binaries)) t.match(execFileSync(program, ['--version'], { encoding: 'utf8' }), /PostgreSQL\) 18/)
 })
 
-t.test('a library link that cannot be made is told', async t => {
+await t.test('a library link that cannot be made is told', async t => {
   const { binaries } = await unpacked(t)
   const links = join(dirname(dirname(binaries.postgres)), 'pg-symlinks.json')
   writeFileSync(links, JSON.stringify([{ source: 'native/lib/libpq.so.5.18', target: 'native/nowhere/libpq.so.5' }]))
   await t.rejects(runnableBinaries(binaries, {}), { code: 'ENOENT' })
 })
 
-t.test('are copied to where the user can run them', onlyAsRoot, async t => {
+await t.test('are copied to where the user can run them', onlyAsRoot, async t => {
   const { binaries, version } = await unpacked(t)
   const account = systemUser()
   const shared = '/var/lib/whatsapp-tenant-config'
@@ -53,7 +53,7 @@ t.test('are copied to where the user can run them', onlyAsRoot, async t => {
   t.same(readdirSync(shared).filter(name => name.startsWith(`postgresql-${version}.`)), [])
 })
 
-t.test('the user is made when missing', onlyAsRoot, async t => {
+await t.test('the user is made when missing', onlyAsRoot, async t => {
   const name = `wtc-test-${process.pid}`
   t.teardown(() => { execFileSync('userdel', [name]) })
   const made = systemUser(name)
