@@ -62,6 +62,8 @@ async function newestApplied (db: NodePgDatabase): Promise<number> {
 /** Runs `work` on a connection of its own while no other process runs one here. */
 async function alone<T> (url: string, work: (db: NodePgDatabase) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000 })
+  // Without a listener the loss of the connection while `work` waits for a person ends the process; with it the next query fails.
+  client.on('error', () => {})
   await client.connect()
   try {
     // Of several concurrent migrations all but one would fail; the lock goes with the connection.
