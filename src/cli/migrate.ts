@@ -1,7 +1,12 @@
 import { migrate } from '../db/migrate.js'
-import { withDatabase } from './with-database.js'
+import { command, readOptions } from './command.js'
+import { databaseUrl } from './database-url.js'
 
-await withDatabase(async (url) => {
-  const applied = await migrate(url)
+const USAGE = `Brings the database that DATABASE_URL names (unset: the embedded one in DATA_DIR) up to date.
+  npm run db:migrate`
+
+await command(async (hold) => {
+  readOptions({}, USAGE)
+  const applied = await migrate(await databaseUrl(hold))
   console.log(applied.length === 0 ? 'The schema is up to date.' : `Applied ${applied.join(', ')}.`)
 })

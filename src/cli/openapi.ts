@@ -1,18 +1,27 @@
-import { writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Fastify from 'fastify'
 import { httpApi } from '../app.js'
 import auth from '../plugins/auth.js'
 import env from '../plugins/env.js'
+import { command, readOptions } from './command.js'
 
 const target = fileURLToPath(new URL('../../docs/openapi.json', import.meta.url))
+const USAGE = `Writes the description of the API to ${target}.
+  npm run openapi`
 
-// The routes describe themselves without a database; of the settings nothing shows in the description.
-const fastify = Fastify()
-await fastify.register(env, { env: { JWT_SECRET: '-'.repeat(32), ENCRYPTION_KEYS: `none:${Buffer.alloc(32).toString('base64')}` } })
-await fastify.register(auth)
-await fastify.register(httpApi)
-await fastify.ready()
-await writeFile(target, `${JSON.stringify(fastify.swagger(), null, 2)}\n`)
-await fastify.close()
-console.log(`Wrote ${target}`)
+await command(async () => {
+  readOptions({}, USAGE)
+  // The routes describe themselves without a database; of the settings nothing shows in the description.
+  const fastify = Fastify()
+  await fastify.register(env, { env: { JWT_SECRET: '-'.repeat(32), ENCRYPTION_KEYS: `none:${Buffer.alloc(32).toString('base64')}` } })
+  await fastify.register(auth)
+  // Not registered: what describes the routes would stay in that scope.
+  await httpApi(fastify)
+  await fastify.ready()
+  await mkdir(dirname(target), { recursive: true })
+  await writeFile(target, `${JSON.stringify(fastify.swagger(), null, 2)}\n`)
+  await fastify.close()
+  console.log(`Wrote ${target}`)
+})

@@ -86,7 +86,8 @@ function guard (scope: FastifyInstance, errors: ErrorClass[], check: (request: F
   })
 }
 
-function isUsableSubject (sub: unknown): boolean {
+/** Says whether a `sub` can name a user: absent, or a string of 1 to 255 code points without control characters. */
+export function isUsableSubject (sub: unknown): boolean {
   return sub === undefined || (typeof sub === 'string' && /^[^\p{Cc}\p{Cs}]{1,255}$/u.test(sub))
 }
 

@@ -1,0 +1,18 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import t from 'tap'
+import { refused, run } from './run.js'
+
+const command = 'src/cli/openapi.ts'
+const document = 'docs/openapi.json'
+
+await t.test('what it writes is what is committed, whatever the settings', async (t) => {
+  const committed = await readFile(document, 'utf8')
+  t.teardown(async () => await writeFile(document, committed))
+  const env = { NODE_ENV: 'production', JWT_SECRET: '', ENCRYPTION_KEYS: '', GRAPH_API_VERSION: 'unusable' }
+  t.match(await run(t, [command], env), { code: 0, stdout: /^Wrote .*docs.openapi\.json\n$/, stderr: '' })
+  t.equal(await readFile(document, 'utf8'), committed, 'else `npm run openapi` and commit')
+})
+
+await t.test('it takes no options', async (t) => {
+  refused(t, await run(t, [command, 'elsewhere.json']), /elsewhere\.json.*npm run openapi/s)
+})

@@ -1,0 +1,45 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { tmpdir } from 'node:os'
+import { resolve } from 'node:path'
+import type { Test } from 'tap'
+import { settingNames } from '../../src/plugins/env.js'
+import { baseEnv } from '../helper.js'
+
+// Nothing of the settings this process happens to have gets in.
+const settings = { ...Object.fromEntries(settingNames.map((name) => [name, ''])), ...baseEnv, PORT: '0' }
+
+/** Starts one of our TypeScript files as a process of its own, killed when the test ends. */
+export function start (t: Test, [file = '', ...args]: string[], env: Record<string, string> = {}) {
+  // From a directory without a .env, and anywhere but in the project.
+  const child = spawn(process.execPath, [...process.execArgv, resolve(file), ...args], { cwd: tmpdir(), env: { ...process.env, ...settings, ...env } })
+  t.teardown(() => { child.kill('SIGKILL') })
+  const out = { stdout: '', stderr: '' }
+  child.stdout.on('data', (data) => { out.stdout += String(data) })
+  child.stderr.on('data', (data) => { out.stderr += String(data) })
+  const ended = once(child, 'close').then(([code, signal]) => ({ code, signal, ...out }))
+
+  /** Waits until stdout has this. */
+  async function printed (text: string): Promise<void> {
+    while (!out.stdout.includes(text)) {
+      const end = await Promise.race([once(child.stdout, 'data').then(() => null), ended])
+      if (end !== null && !out.stdout.includes(text)) throw new Error(`ended without printing "${text}": ${JSON.stringify(end)}`)
+    }
+  }
+  return { child, ended, printed }
+}
+
+/** Runs one to its end, with nobody at the keyboard. */
+export async function run (t: Test, command: string[], env: Record<string, string> = {}) {
+  const { child, ended } = start(t, command, env)
+  child.stdin.end()
+  return await ended
+}
+
+/** Checks that a command failed with a message for a person, and nothing else. */
+export function refused (t: Test, { code, stdout, stderr }: Awaited<ReturnType<typeof run>>, message: RegExp): void {
+  t.equal(code, 1)
+  t.equal(stdout, '')
+  t.match(stderr, message)
+  t.notMatch(stderr, /^ {4}at |node:internal/m, 'no stack')
+}
