@@ -1,0 +1,19 @@
+/** What one call sent and what came back; no body counts as an empty one. */
+export interface Exchange { request: string, sent?: unknown, status: number, body: Record<string, unknown> }
+
+/** Calls the API over HTTP. Takes the origin, and the bearer token unless there is none. */
+export function client (origin: string, token?: string) {
+  const caller = (method: string) => async (path: string, sent?: object): Promise<Exchange> => {
+    const reply = await fetch(`${origin}/api/v1/tenant${path}`, {
+      method,
+      headers: {
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+        ...(sent === undefined ? {} : { 'content-type': 'application/json' })
+      },
+      ...(sent === undefined ? {} : { body: JSON.stringify(sent) })
+    })
+    const text = await reply.text()
+    return { request: `${method} ${path}`, ...(sent === undefined ? {} : { sent }), status: reply.status, body: text === '' ? {} : JSON.parse(text) }
+  }
+  return { get: caller('GET'), post: caller('POST'), put: caller('PUT'), delete: caller('DELETE') }
+}

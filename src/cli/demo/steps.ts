@@ -1,0 +1,51 @@
+import { inspect, isDeepStrictEqual } from 'node:util'
+import { isMasked, mask } from '../../masking.js'
+
+/** Tells what is done, waits for what comes back, shows it, and checks it: throws when it is not as expected. */
+export type Step = <T extends object>(does: string, outcome: Promise<T>, expected: object) => Promise<T>
+
+/** Numbers the steps of a story. Takes what prints; `held` says how many steps were as expected so far. */
+export function teller (print: (text: string) => void): { step: Step, held: () => number } {
+  let held = 0
+  const step: Step = async (does, outcome, expected) => {
+    const number = held + 1
+    print(`\n${number}. ${does}`)
+    const actual = await outcome
+    for (const [name, value] of Object.entries(actual)) print(`   ${name}: ${shown(name, value)}`)
+    const fault = difference('outcome', actual, expected)
+    if (fault !== null) throw new Error(`Step ${number} did not hold: ${fault}`)
+    held = number
+    return actual
+  }
+  return { step, held: () => held }
+}
+
+/** The first thing that is not as expected, in words; null when all is. Of an object only the members named in `expected` count. */
+function difference (name: string, actual: unknown, expected: unknown, path = name): string | null {
+  if (expected instanceof RegExp && expected.test(String(actual))) return null
+  if (isContainer(expected) && isContainer(actual)) {
+    const members = Array.isArray(expected) ? [...Object.keys(expected), 'length'] : Object.keys(expected)
+    return members.map((key) => difference(key, actual[key], expected[key], `${path}.${key}`)).find((fault) => fault !== null) ?? null
+  }
+  if (isDeepStrictEqual(actual, expected)) return null
+  return `${path} should be ${expected instanceof RegExp ? String(expected) : shown(name, expected)}, and is ${shown(name, actual)}.`
+}
+
+function isContainer (value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !(value instanceof RegExp)
+}
+
+/** A value for the eye: its secrets are masked, and members that are null left out unless they were sent. */
+function shown (name: string, value: unknown): string {
+  const text = JSON.stringify({ [name]: value }, (key, member) => {
+    if (isSecret(key, member)) return mask(member)
+    return member === null && key !== name && name !== 'sent' ? undefined : member
+  })
+  return inspect(JSON.parse(text)[name], { depth: null, breakLength: Infinity })
+}
+
+// The names of secrets also have short values beside them: where they come from, and what a mask leaves of them.
+function isSecret (name: string, value: unknown): value is string {
+  if (typeof value !== 'string' || value.length < 16 || isMasked(value)) return false
+  return ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token'].includes(name) || (name === 'code' && value.startsWith('AQ'))
+}

@@ -1,0 +1,64 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { refused, run, start } from './run.js'
+
+const failing = 'test/fixtures/failing-command.ts'
+
+/** A temporary directory of the test's own, and what a demo left in it. */
+async function temporary (t: Test) {
+  const TMPDIR = join(tmpdir(), `demo-test-${randomUUID()}`)
+  await mkdir(TMPDIR)
+  t.teardown(async () => await rm(TMPDIR, { recursive: true }))
+  return { env: { TMPDIR }, left: async () => (await readdir(TMPDIR)).filter((name) => name.startsWith('whatsapp-tenant-config')) }
+}
+
+await t.test('two at once: one goes to its end, one is interrupted', async (t) => {
+  const whole = await temporary(t)
+  const cut = await temporary(t)
+  const demo = run(t, ['src/cli/demo.ts'], whole.env)
+  const { child, ended, printed } = start(t, ['src/cli/demo.ts'], cut.env)
+  await printed('1. Nobody')
+  t.equal((await cut.left()).length, 1)
+  child.kill('SIGINT')
+  t.match(await ended, { code: 130, stderr: '' })
+
+  const { code, stdout, stderr } = await demo
+  t.same({ code, stderr }, { code: 0, stderr: '' })
+  const steps = stdout.match(/^\d+\. .*$/gm) ?? []
+  t.ok(steps.length >= 20)
+  t.match(stdout, new RegExp(`\nAll ${steps.length} steps held\\.\n$`))
+  t.notMatch(stdout, /EAA[A-Za-z]|AQ\w{10}|eyJ/, 'no token or code is printed')
+  t.same([...await whole.left(), ...await cut.left()], [], 'nothing is left behind')
+})
+
+await t.test('what does not hold ends it, with what was expected and what was there', async (t) => {
+  const { env, left } = await temporary(t)
+  const { code, stdout, stderr } = await run(t, [failing, 'step'], env)
+  t.equal(code, 1)
+  t.equal(stderr, "Step 2 did not hold: outcome.sent.verify_token should be '****9876', and is '****1234'.\n")
+  t.notMatch(stdout, /canary|held/)
+  t.same(await left(), [])
+})
+
+await t.test('what cannot start is named', async (t) => {
+  const { code, stderr } = await run(t, [failing, 'standIn'])
+  t.equal(code, 1)
+  t.match(stderr, /The Graph stand-in did not start; .*`npm ci`/)
+})
+
+await t.test('who stops reading stops it', async (t) => {
+  const { env, left } = await temporary(t)
+  const { child, ended, printed } = start(t, ['src/cli/demo.ts'], env)
+  await printed('Starting PostgreSQL')
+  child.stdout.destroy()
+  t.match(await ended, { code: 1, stderr: '' })
+  t.same(await left(), [])
+})
+
+await t.test('an error says what lies beneath it, and no more', async (t) => {
+  const failed = await run(t, [failing, 'query'])
+  refused(t, failed, /^connect ECONNREFUSED ::1:5432\n$/)
+})
