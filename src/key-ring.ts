@@ -8,9 +8,8 @@ const ENTRY = /^(?<id>[A-Za-z0-9_-]{1,32}):(?<key>[A-Za-z0-9+/]{43}=)$/
  * Throws when the ring is empty or a key is missing, short, malformed or there twice; the message holds no key.
  */
 export function parseKeyRing (text: string): [RingKey, ...RingKey[]] {
-  const [first, ...others] = text.split(',').map(parseKey)
-  if (first === undefined) throw new Error('no key')
-  const ring: [RingKey, ...RingKey[]] = [first, ...others]
+  const [first = '', ...others] = text.split(',')
+  const ring: [RingKey, ...RingKey[]] = [parseKey(first), ...others.map(parseKey)]
   if (new Set(ring.map(({ id }) => id)).size < ring.length) throw new Error('a key id is there twice')
   if (new Set(ring.map(({ key }) => key.toString('hex'))).size < ring.length) throw new Error('a key is there twice')
   return ring

@@ -12,6 +12,13 @@ export function loggerOptions (level: string): LoggerOptions {
       req: ({ method, url, ip }: FastifyRequest) => ({ method, path: url.split('?', 1)[0], ip }),
       err: describeError
     },
+    hooks: {
+      // A line without a text would get the message of its error for one.
+      logMethod ([first, text, ...values], method) {
+        const isBare = text === undefined && typeof first === 'object' && first !== null
+        method.apply(this, [first, isBare && (first instanceof Error || 'err' in first) ? 'error' : text, ...values])
+      }
+    },
     // A second fence, for a line that nobody has written yet.
     redact: ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token', 'password', 'authorization'].flatMap((name) => [name, `*.${name}`])
   }
@@ -29,7 +36,8 @@ export function describeError (err: unknown): Record<string, unknown> {
     constraint,
     table,
     routine,
-    stack: err.stack?.split('\n').filter((line) => line.startsWith('    at ')).join('\n'),
+    // The message goes first: it may hold lines that look like those of a stack.
+    stack: err.stack?.replace(err.message, '').split('\n').filter((line) => line.startsWith('    at ')).join('\n'),
     ...(err.cause === undefined ? {} : { cause: describeError(err.cause) })
   }
 }
