@@ -4,7 +4,7 @@ import { tenantConfigs, vaultKeys } from './schema.js'
 
 interface Ring {
   keyIds: string[]
-  checkValue: (id: string) => string
+  checkValues: () => (typeof vaultKeys.$inferInsert)[]
   recognises: (checkValue: string) => boolean
 }
 
@@ -13,18 +13,21 @@ interface Ring {
  * Throws when the ring lacks a key that a stored value names, or holds another key under the id of one that was used here.
  */
 export async function checkKeys (db: NodePgDatabase, ring: Ring): Promise<void> {
-  // First come, first entered: of two instances with different keys under one id, the second finds the first one's value below.
-  await db.insert(vaultKeys).values(ring.keyIds.map((id) => ({ key_id: id, check_value: ring.checkValue(id) }))).onConflictDoNothing()
-  for (const { key_id: id, check_value: checkValue } of await db.select().from(vaultKeys)) {
-    if (ring.keyIds.includes(id)) {
-      if (!ring.recognises(checkValue)) throw new Error(`ENCRYPTION_KEYS holds another key under the id ${id} than the one this database was sealed with. Give the new key a new id.`)
-    } else if (await isInUse(db, id)) {
-      throw new Error(`ENCRYPTION_KEYS lacks the key ${id}, which stored secrets are sealed with. Add it to the end of the list.`)
+  // In a transaction, so that a ring that is refused enters nothing.
+  await db.transaction(async (tx) => {
+    // First come, first entered: of two instances with different keys under one id, the second finds the first one's value below.
+    await tx.insert(vaultKeys).values(ring.checkValues()).onConflictDoNothing()
+    for (const { key_id: id, check_value: checkValue } of await tx.select().from(vaultKeys)) {
+      if (ring.keyIds.includes(id)) {
+        if (!ring.recognises(checkValue)) throw new Error(`ENCRYPTION_KEYS holds another key under the id ${id} than the one this database was sealed with. Give the new key a new id.`)
+      } else if (await isInUse(tx, id)) {
+        throw new Error(`ENCRYPTION_KEYS lacks the key ${id}, which stored secrets are sealed with. Add it to the end of the list.`)
+      }
     }
-  }
+  })
 }
 
-async function isInUse (db: NodePgDatabase, id: string): Promise<boolean> {
+async function isInUse (db: Pick<NodePgDatabase, 'select'>, id: string): Promise<boolean> {
   const { access_token, fb_app_secret, verify_token, refresh_token } = tenantConfigs
   const prefix = `v1.${id}.`
   const named = [access_token, fb_app_secret, verify_token, refresh_token].map((column) => sql`starts_with(${column}, ${prefix})`)

@@ -60,8 +60,8 @@ export function createVault ({ keyRing }: { keyRing: string }) {
     /** Opens what `seal` made for the same tenant and column. Throws `SECRET_UNREADABLE` for everything else. */
     open: (sealed: string, tenantId: string, column: SecretColumn) => openWith(sealed, place(tenantId, column)),
 
-    /** A value that only this key of the ring can have sealed, to recognise the key by. */
-    checkValue: (id: string) => sealWith(id, keys.get(id) ?? sealing.key, CHECK, CHECK),
+    /** For each key of the ring a value that only this key can have sealed, to recognise it by. */
+    checkValues: () => ring.map(({ id, key }) => ({ key_id: id, check_value: sealWith(id, key, CHECK, CHECK) })),
 
     /** Says whether the ring holds the very key that sealed this check value. */
     recognises (checkValue: string): boolean {
