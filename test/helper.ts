@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import pg from 'pg'
 import type { Test } from 'tap'
@@ -36,6 +37,28 @@ export async function query (url: string, text: string, values: unknown[] = []):
   } finally {
     await client.end()
   }
+}
+
+/** A connection that stays open, to hold a transaction or a lock; closed when the test ends. */
+export async function connect (t: Test, url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url })
+  client.on('error', () => {})
+  await client.connect()
+  t.teardown(async () => await client.end())
+  return client
+}
+
+/** Waits until a condition holds; throws after 20 seconds. */
+export async function until (condition: () => boolean | Promise<boolean>): Promise<void> {
+  for (const end = Date.now() + 20_000; !await condition(); await delay(10)) {
+    if (Date.now() > end) throw new Error(`not within 20 s: ${String(condition)}`)
+  }
+}
+
+/** Waits until exactly so many connections of the database wait for a lock. */
+export async function untilWaiting (url: string, count: number): Promise<void> {
+  const waiting = "select count(*)::int as count from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+  await until(async () => (await query(url, waiting))[0]?.['count'] === count)
 }
 
 export interface TestApp {
