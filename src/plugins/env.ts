@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { isIP } from 'node:net'
+import { unescape } from 'node:querystring'
 import { parseEnv } from 'node:util'
 import fastifyEnv from '@fastify/env'
 import { Type, type Static, type TProperties } from '@sinclair/typebox'
@@ -89,11 +90,8 @@ async function env (fastify: FastifyInstance, options: { env?: EnvSource | undef
     data['JWT_SECRET'] ??= await generated(dataDir, 'jwt-secret', () => randomBytes(48).toString('base64'))
     data['ENCRYPTION_KEYS'] ??= await generated(dataDir, 'encryption-keys', () => `local:${randomBytes(32).toString('base64')}`)
   }
-  try {
-    await fastify.register(fastifyEnv, { confKey: 'env', schema, data, env: false, ajv: { customOptions: withFormats } })
-  } catch (err) {
-    throw new Error(faults(err))
-  }
+  await Promise.resolve(fastify.register(fastifyEnv, { confKey: 'env', schema, data, env: false, ajv: { customOptions: withFormats } }))
+    .catch((err: { errors: ErrorObject[] }) => { throw new Error(faults(err.errors)) })
 }
 
 const envPlugin = fp(env, { name: 'env' })
@@ -135,13 +133,12 @@ function withFormats (ajv: Ajv): Ajv {
 }
 
 /** One message for all faults, a line each, made of names and descriptions only. */
-function faults (err: unknown): string {
-  const errors: ErrorObject[] = err instanceof Error && 'errors' in err && Array.isArray(err.errors) ? err.errors : []
+function faults (errors: ErrorObject[]): string {
+  const described: Record<string, { description?: string }> = settings
   const lines = errors.filter(({ keyword }) => keyword !== 'if').map((fault) => {
     const missing: unknown = fault.params['missingProperty']
     const name = typeof missing === 'string' ? missing : fault.instancePath.slice(1)
-    const { description } = Object.entries(settings).find(([key]) => key === name)?.[1] ?? {}
-    return `  ${name} ${missing === undefined ? 'is not usable' : 'is missing'}: ${description}`
+    return `  ${name} ${missing === undefined ? 'is not usable' : 'is missing'}: ${described[name]?.description}`
   })
   return ['Some settings cannot be used:', ...new Set(lines)].join('\n')
 }
@@ -156,8 +153,8 @@ function succeeds (attempt: () => unknown): boolean {
 }
 
 function isAddressRange (value: string): boolean {
-  const [address, prefix] = value.trim().split('/')
-  const version = isIP(address ?? '')
+  const [address = '', prefix] = value.trim().split('/')
+  const version = isIP(address)
   return version !== 0 && (prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128)))
 }
 
@@ -165,8 +162,9 @@ const isLoopback = (hostname: string) => ['localhost', '127.0.0.1', '[::1]'].inc
 
 function isGuessable (url: URL): boolean {
   if (url.hostname === '' || isLoopback(url.hostname) || url.searchParams.has('sslcert')) return false
-  const password = decodeURIComponent(url.password).toLowerCase()
-  return ['', url.username.toLowerCase(), 'postgres', 'password', 'changeme', 'secret', 'admin'].includes(password)
+  // Unlike decodeURIComponent it does not throw at a % that stands for itself, which pg accepts too.
+  const [user, password] = [url.username, url.password].map((part) => unescape(part).toLowerCase())
+  return ['', user, 'postgres', 'password', 'changeme', 'secret', 'admin'].includes(password)
 }
 
 function isGraphUrl (value: string): boolean {
