@@ -7,6 +7,7 @@ import type { FastifyInstance } from 'fastify'
 import pg from 'pg'
 import type { Test } from 'tap'
 import { buildApp, type EnvSource } from '../src/app.js'
+import { settingNames } from '../src/plugins/env.js'
 import { CLUSTER_DIR, TEMPLATE, URL_FILE } from './cluster/where.js'
 
 export const JWT_SECRET = randomBytes(48).toString('base64')
@@ -15,6 +16,11 @@ const ENCRYPTION_KEYS = `t1:${newKey()}`
 
 /** Settings every test app starts from; nothing of the process environment gets in. */
 export const baseEnv = { NODE_ENV: 'test', LOG_LEVEL: 'trace', PORT: 0, JWT_SECRET, ENCRYPTION_KEYS }
+
+/** The environment for a child process that is to have these settings and no others. */
+export function childEnv (settings: Record<string, string>): NodeJS.ProcessEnv {
+  return { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !settingNames.includes(name))), ...settings }
+}
 
 /** A migrated database of the test's own; returns its URL. Dropped when the test ends. `empty` leaves out the schema. */
 export async function createDatabase (t: Test, { empty = false } = {}): Promise<string> {

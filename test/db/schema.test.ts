@@ -1,0 +1,71 @@
+import { getTableConfig } from 'drizzle-orm/pg-core'
+import t from 'tap'
+import { isoFromPostgres, tenantConfigs } from '../../src/db/schema.js'
+import { buildTestApp, createDatabase, query } from '../helper.js'
+
+await t.test('tenant_configs has exactly its 19 columns', async (t) => {
+  const url = await createDatabase(t)
+  const columns = await query(url, `
+    select attname as name, concat_ws(' ', format_type(atttypid, atttypmod), case when attnotnull then 'not null' end, pg_get_expr(adbin, adrelid)) as definition
+    from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum
+    where attrelid = 'tenant_configs'::regclass and attnum > 0 and not attisdropped order by attnum`)
+  const time = 'timestamp with time zone'
+  t.same(columns.map(({ name, definition }) => [name, definition]), [
+    ['id', "integer not null nextval('tenant_configs_id_seq'::regclass)"],
+    ['tenant_id', 'character varying(100) not null'],
+    ['user_id', 'character varying(255)'],
+    ['waba_id', 'character varying(255)'],
+    ['phone_number_id', 'character varying(255)'],
+    ['access_token', 'text'],
+    ['fb_app_id', 'character varying(255)'],
+    ['fb_app_secret', 'text'],
+    ['callback_url', 'character varying(500)'],
+    ['redirect_url', 'character varying(500)'],
+    ['verify_token', 'text'],
+    ['token_expires_at', time],
+    ['refresh_token', 'text'],
+    ['is_active', 'boolean not null true'],
+    ['onboarding_completed', 'boolean not null false'],
+    ['onboarded_at', time],
+    ['last_verified_at', time],
+    ['created_at', `${time} not null now()`],
+    ['updated_at', `${time} not null now()`]
+  ])
+  const insert = async (tenant: string, phone: string | null) => await query(url, 'insert into tenant_configs (tenant_id, phone_number_id) values ($1, $2)', [tenant, phone])
+  await insert('a', null)
+  await insert('b', null)
+  await insert('c', '1')
+  await t.rejects(insert('d', '1'), { code: '23505', constraint: 'tenant_configs_phone_number_id_key' })
+  await t.rejects(insert('a', '2'), { code: '23505', constraint: 'tenant_configs_tenant_id_key' })
+})
+
+await t.test('the indexes are those that schema.ts describes', async (t) => {
+  const url = await createDatabase(t)
+  const found = await query(url, "select indexname as name, indexdef like 'CREATE UNIQUE%' as unique from pg_indexes where tablename = 'tenant_configs' and indexname not in (select conname from pg_constraint) order by 1")
+  const described = getTableConfig(tenantConfigs).indexes.map(({ config }) => ({ name: config.name, unique: config.unique }))
+  t.strictSame(described.sort((a, b) => String(a.name).localeCompare(String(b.name))), found.map(({ name, unique }) => ({ name, unique })))
+})
+
+await t.test('updated_at follows every update, whoever makes it', async (t) => {
+  const url = await createDatabase(t)
+  await query(url, "insert into tenant_configs (tenant_id, created_at, updated_at) values ('acme', '2020-01-01Z', '2020-01-01Z')")
+  const [row] = await query(url, "update tenant_configs set waba_id = '1', updated_at = '2001-01-01Z' returning created_at = '2020-01-01Z' as kept, updated_at = now() as touched")
+  t.same(row, { kept: true, touched: true })
+})
+
+await t.test('times become ISO 8601 in UTC', async (t) => {
+  for (const [text, iso] of [
+    ['2026-11-23 05:55:00+00', '2026-11-23T05:55:00Z'],
+    ['2026-11-23 05:55:00.123456+00', '2026-11-23T05:55:00.123456Z'],
+    ['2026-11-23 05:55:00+01', '2026-11-23T04:55:00.000Z'],
+    ['2026-11-23 05:55:00.123456-03:30', '2026-11-23T09:25:00.123Z']
+  ] as const) t.equal(isoFromPostgres(text), iso)
+
+  const plain = await createDatabase(t)
+  for (const zone of ['UTC', 'Asia/Kolkata', 'America/St_Johns', 'Pacific/Auckland']) {
+    const { app } = await buildTestApp(t, { DATABASE_URL: `${plain}&options=-c%20timezone%3D${zone}` })
+    const { token_expires_at: expiry } = await app.tenantConfigs.create(zone, null, { token_expires_at: '2027-01-22T14:00:00.25+02:00' })
+    t.equal(new Date(String(expiry)).toISOString(), '2027-01-22T12:00:00.250Z', zone)
+    t.match(expiry, /^2027-01-22T12:00:00\.25\d*Z$/, zone)
+  }
+})

@@ -1,0 +1,228 @@
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { parseEnv, promisify } from 'node:util'
+import t, { type Test } from 'tap'
+import type { EnvSource } from '../../src/app.js'
+import { readEnv, settingNames } from '../../src/plugins/env.js'
+import { buildTestApp, childEnv, createDatabase, newKey } from '../helper.js'
+
+const key = newKey()
+const secrets = { JWT_SECRET: 's'.repeat(32), ENCRYPTION_KEYS: `k1:${key}` }
+const production = { ...secrets, NODE_ENV: 'production', DATABASE_URL: 'embedded' }
+const defaults = {
+  ...secrets,
+  NODE_ENV: 'development',
+  PORT: 8002,
+  LOG_LEVEL: 'info',
+  TRUST_PROXY: 'false',
+  MIGRATE_ON_START: false,
+  DATABASE_POOL_MAX: 10,
+  DATA_DIR: '.data',
+  JWT_TENANT_CLAIM: 'tenant_id',
+  JWT_ROLE_CLAIM: 'role',
+  JWT_ADMIN_ROLE: 'admin',
+  CONFIG_FALLBACK: 'missing-or-inactive',
+  GRAPH_API_BASE_URL: 'https://graph.facebook.com',
+  GRAPH_API_VERSION: 'v26.0',
+  GRAPH_TIMEOUT_MS: 10000,
+  CONFIG_CACHE_MAX: 100000,
+  CONFIG_CACHE_TTL_MS: 300000
+}
+
+/** Values that are usable as they are. */
+const usable: EnvSource = {
+  NODE_ENV: 'production',
+  HOST: '::1',
+  PORT: 65535,
+  LOG_LEVEL: 'silent',
+  TRUST_PROXY: 'true',
+  DATABASE_URL: 'postgresql://u:p@db.example:5432/x?sslmode=require',
+  MIGRATE_ON_START: true,
+  DATABASE_POOL_MAX: 1,
+  DATA_DIR: '/somewhere',
+  JWT_SECRET: 'é'.repeat(16),
+  JWT_TENANT_CLAIM: 'https://claims.example/tenant',
+  JWT_ROLE_CLAIM: 'r',
+  JWT_ADMIN_ROLE: 'a',
+  JWT_ISSUER: 'i',
+  JWT_AUDIENCE: 'a',
+  ENCRYPTION_KEYS: `k2:${newKey()},k1:${key}`,
+  WHATSAPP_PHONE_ID: '1',
+  WHATSAPP_TOKEN: 't',
+  WHATSAPP_WABA_ID: '2',
+  VERIFY_TOKEN: 'v',
+  CALLBACK_URL: 'https://c.example',
+  REDIRECT_URL: 'https://r.example',
+  FB_APP_ID: '3',
+  FB_APP_SECRET: 's',
+  CONFIG_FALLBACK: 'none',
+  GRAPH_API_BASE_URL: 'http://127.0.0.1:1234',
+  GRAPH_API_VERSION: 'v1.0',
+  GRAPH_TIMEOUT_MS: 600000,
+  CONFIG_CACHE_MAX: 1,
+  CONFIG_CACHE_TTL_MS: 1
+}
+
+const alsoUsable: Record<string, string[]> = {
+  LOG_LEVEL: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'],
+  TRUST_PROXY: ['false', '0', '3', '127.0.0.1', '10.0.0.0/8, ::1,fc00::/7', '0.0.0.0/0', '::/128'],
+  DATABASE_URL: ['embedded', 'postgres://localhost/x', 'postgres:///x?host=/var/run/postgresql', 'postgres://u:100%@db.example/x'],
+  CONFIG_FALLBACK: ['missing'],
+  GRAPH_API_BASE_URL: ['https://proxy.example:8443', 'https://graph.facebook.com/', 'http://localhost', 'http://[::1]:1']
+}
+
+// What is random in them must not be printed.
+const canary = () => `canary${randomBytes(6).toString('hex')}`
+const number = () => String(randomBytes(6).readUIntBE(0, 6) + 1e6)
+const unusable: Record<string, string[]> = {
+  PORT: [number(), `-${number()}`, `${number()}.5`, canary(), 'NaN'],
+  LOG_LEVEL: [canary(), 'INFO'],
+  TRUST_PROXY: [canary(), `127.0.0.1,${canary()}`, `10.0.0.0/${number()}`, '10.0.0.0/33', '::/129', '10.0.0.0/x', '10.0.0.0/', '1000', ','],
+  DATABASE_URL: [canary(), `mysql://u:${canary()}@localhost/x`, `postgres:${canary()}`, `postgres://u:${canary()}@local host/x`, 'EMBEDDED'],
+  MIGRATE_ON_START: [canary(), 'yes', '2'],
+  DATABASE_POOL_MAX: ['0', `-${number()}`, `${number()}.5`, canary()],
+  JWT_SECRET: [canary()],
+  ENCRYPTION_KEYS: [canary(), `${canary()}:${key}!`, `k1:${key},k1:${newKey()}`, `k1:${key},k2:${key}`, `k1:${key},`],
+  CONFIG_FALLBACK: [canary(), 'NONE'],
+  GRAPH_API_BASE_URL: [canary(), `http://${canary()}.example`, `https://u:${canary()}@host.example`, `https://host.example/${canary()}`, `https://host.example/?${canary()}`, 'ftp://localhost'],
+  GRAPH_API_VERSION: [canary(), '26.0', 'v26', 'v26.0/', `v26.0\n${canary()}`],
+  GRAPH_TIMEOUT_MS: ['0', '600001', number(), canary()],
+  CONFIG_CACHE_MAX: ['0', `-${number()}`, canary()],
+  CONFIG_CACHE_TTL_MS: ['0', `-${number()}`, canary()]
+}
+
+/** The names that the error of these settings complains about, after a look at whether it prints one of their values. */
+async function complaints (t: Test, settings: EnvSource): Promise<string[]> {
+  const message = await readEnv(settings).then(() => 'nothing was refused', (err: Error) => err.message)
+  const values = Object.values(settings).map(String).filter((value) => value.length > 5 && value !== 'production')
+  t.same(values.filter((value) => message.includes(value)), [], 'no value is printed')
+  const [heading, ...lines] = message.split('\n')
+  t.equal(heading, 'Some settings cannot be used:')
+  return lines.map((line) => {
+    const [, name = line, what, description] = /^ {2}([A-Z_]+) is (not usable|missing): (.+)$/.exec(line) ?? []
+    t.ok(description !== undefined && description !== 'undefined', line)
+    return what === 'missing' ? `${name} missing` : name
+  })
+}
+
+await t.test('defaults, and what is usable', async (t) => {
+  t.strictSame(await readEnv(secrets), defaults)
+  t.same(Object.keys(usable).sort(), [...settingNames].sort(), 'each setting is tried')
+  t.strictSame(await readEnv(usable), usable)
+  const asText = Object.fromEntries(Object.entries(usable).map(([name, value]) => [name, String(value)]))
+  t.strictSame(await readEnv(asText), usable, 'as the process environment has it')
+  for (const [name, values] of Object.entries(alsoUsable)) {
+    for (const value of values) t.match(await readEnv({ ...secrets, [name]: value }), { [name]: value })
+  }
+  t.strictSame(await readEnv({ ...secrets, SHELL: '/bin/sh', PORTS: 'x' }), defaults, 'other variables are none of ours')
+})
+
+await t.test('what is not usable', async (t) => {
+  for (const [name, values] of Object.entries(unusable)) {
+    for (const value of values) t.same(await complaints(t, { ...secrets, [name]: value }), [name], name)
+  }
+})
+
+await t.test('an empty value counts as not set', async (t) => {
+  t.strictSame(await readEnv({ ...Object.fromEntries(settingNames.map((name) => [name, ''])), ...secrets }), defaults)
+  t.strictSame(await readEnv({ ...secrets, PORT: undefined }), defaults)
+})
+
+await t.test('all faults are named in one message', async (t) => {
+  const names = Object.keys(unusable)
+  const worst = Object.fromEntries(Object.entries(unusable).map(([name, [value]]) => [name, value]))
+  t.same((await complaints(t, worst)).sort(), [...names].sort())
+  t.same((await complaints(t, { ...worst, FB_APP_ID: canary() })).sort(), [...names, 'FB_APP_SECRET missing'].sort())
+})
+
+await t.test('the app pair comes whole or not at all', async (t) => {
+  t.same(await complaints(t, { ...secrets, FB_APP_ID: canary() }), ['FB_APP_SECRET missing'])
+  t.same(await complaints(t, { ...secrets, FB_APP_SECRET: canary(), FB_APP_ID: '' }), ['FB_APP_ID missing'])
+})
+
+await t.test('production: nothing is generated, nothing weak is accepted', async (t) => {
+  const dir = join(t.testdir({}), 'data')
+  const required = ['DATABASE_URL', 'JWT_SECRET', 'ENCRYPTION_KEYS']
+  t.same(await complaints(t, { NODE_ENV: 'production', DATA_DIR: dir }), required.map((name) => `${name} missing`))
+  for (const name of required) t.same(await complaints(t, { ...production, [name]: '' }), [`${name} missing`])
+  t.notOk(existsSync(dir))
+  t.match(await readEnv(production), { NODE_ENV: 'production', DATABASE_URL: 'embedded' })
+
+  const guessable = ['postgres://u@h.example/x', 'postgres://u:@h.example/x', 'postgres://admin123:ADMIN123@h.example/x', 'postgres://u%20v:u%20v@h.example/x',
+    ...['postgres', 'password', 'ChangeMe', 'secret', 'admin', '%70assword'].map((word) => `postgres://u:${word}@h.example/x`)]
+  const weak = { JWT_SECRET: 'x'.repeat(31), ENCRYPTION_KEYS: 'k1:c2hvcnQ=' }
+  for (const DATABASE_URL of guessable) t.same((await complaints(t, { ...production, ...weak, DATABASE_URL })).sort(), [...required].sort(), DATABASE_URL)
+  t.same(await complaints(t, { ...production, DATABASE_URL: `mysql://u:${canary()}@h.example` }), ['DATABASE_URL'])
+
+  const strong = ['postgres://u:hunter2-hunter2@h.example/x', 'postgres://u:100%@h.example/x', 'postgres://u@localhost/x', 'postgres://u:u@127.0.0.1/x', 'postgres://u@[::1]/x', 'postgres:///x', 'postgres://u@h.example/x?sslcert=c.pem']
+  for (const DATABASE_URL of strong) t.match(await readEnv({ ...production, DATABASE_URL }), { DATABASE_URL })
+})
+
+await t.test('local mode makes its secrets once and keeps them', async (t) => {
+  const DATA_DIR = join(t.testdir({}), 'data')
+  const files = { 'jwt-secret': 'JWT_SECRET', 'encryption-keys': 'ENCRYPTION_KEYS' } as const
+  const made = await readEnv({ DATA_DIR })
+  t.ok(made.JWT_SECRET.length >= 64)
+  t.match(made.ENCRYPTION_KEYS, /^local:.{44}$/)
+  for (const [file, name] of Object.entries(files)) {
+    t.equal(statSync(join(DATA_DIR, file)).mode & 0o777, 0o600)
+    t.equal(readFileSync(join(DATA_DIR, file), 'utf8').trim(), made[name])
+  }
+  t.strictSame(await readEnv({ DATA_DIR, NODE_ENV: 'test' }), { ...made, NODE_ENV: 'test' })
+  t.match(await readEnv({ DATA_DIR, ...secrets }), secrets, 'what is given wins')
+
+  const other = join(DATA_DIR, '..', 'other')
+  const half = await readEnv({ DATA_DIR: other, JWT_SECRET: secrets.JWT_SECRET })
+  t.same(readdirSync(other), ['encryption-keys'], 'only what is missing is made')
+  t.not(half.ENCRYPTION_KEYS, made.ENCRYPTION_KEYS)
+
+  writeFileSync(join(other, 'encryption-keys'), 'canary-spoilt')
+  t.same(await complaints(t, { DATA_DIR: other, JWT_SECRET: secrets.JWT_SECRET }), ['ENCRYPTION_KEYS'])
+})
+
+await t.test('settings that are given keep the process environment out', async (t) => {
+  const outside = { PORT: '1', WHATSAPP_TOKEN: canary(), JWT_SECRET: canary() }
+  for (const [name, value] of Object.entries(outside)) {
+    const before = process.env[name]
+    t.equal(before, undefined)
+    process.env[name] = value
+    t.teardown(() => { delete process.env[name] })
+  }
+  t.strictSame(await readEnv(secrets), defaults)
+  const { app } = await buildTestApp(t)
+  t.equal(app.env.WHATSAPP_TOKEN, undefined)
+  t.equal(app.env.PORT, 0)
+})
+
+await t.test('.env in the working directory is read, and the process environment wins', async (t) => {
+  const cwd = t.testdir({ '.env': `JWT_SECRET='${secrets.JWT_SECRET}'\nENCRYPTION_KEYS=${secrets.ENCRYPTION_KEYS}\nJWT_ISSUER=file # who\nJWT_AUDIENCE=file\nJWT_TENANT_CLAIM=\n` })
+  const command = [...process.execArgv, resolve('src/cli/token.ts'), '--tenant', 'acme']
+  const mint = async (env: Record<string, string>) => await promisify(execFile)(process.execPath, command, { cwd, env: childEnv(env) })
+  const { stdout } = await mint({ JWT_AUDIENCE: 'process' })
+  t.match(JSON.parse(Buffer.from(stdout.split('.')[1] ?? '', 'base64url').toString()), { tenant_id: 'acme', iss: 'file', aud: 'process' })
+
+  rmSync(join(cwd, '.env'))
+  mkdirSync(join(cwd, '.env'))
+  await t.rejects(mint(secrets), /EISDIR/, 'one that cannot be read is not passed over')
+})
+
+await t.test('.env.example names all settings, in their order', async (t) => {
+  const text = readFileSync('.env.example', 'utf8')
+  t.same(parseEnv(text), {}, 'nothing in it is needed')
+  const example = parseEnv(text.replace(/^#(?=[A-Z_]+=)/gm, ''))
+  t.same([...text.matchAll(/^#([A-Z_]+)=/gm)].map(([, name]) => name), settingNames)
+  t.match(await readEnv({ ...example, ...secrets }), { HOST: '127.0.0.1', DATABASE_URL: /^postgres:/ })
+  for (const [name, value] of Object.entries({ ...defaults, JWT_SECRET: '', ENCRYPTION_KEYS: '' })) t.equal(example[name], String(value), name)
+})
+
+await t.test('TRUST_PROXY says whose word on the client is taken', async (t) => {
+  const DATABASE_URL = await createDatabase(t)
+  const forwarded = { 'x-forwarded-for': '203.0.113.9, 10.0.0.2' }
+  for (const [TRUST_PROXY, ip] of [['false', '10.0.0.1'], ['true', '203.0.113.9'], ['1', '10.0.0.2'], ['2', '203.0.113.9'], ['10.0.0.1, ::1', '10.0.0.2'], ['10.0.0.0/8', '203.0.113.9']] as const) {
+    const { app, log } = await buildTestApp(t, { DATABASE_URL, TRUST_PROXY })
+    await app.inject({ url: '/health/live', headers: forwarded, remoteAddress: '10.0.0.1' })
+    t.match(log(), `"path":"/health/live","ip":"${ip}"`, TRUST_PROXY)
+  }
+})
