@@ -67,6 +67,16 @@ export async function untilWaiting (url: string, count: number): Promise<void> {
   await until(async () => (await query(url, waiting))[0]?.['count'] === count)
 }
 
+/** Takes the database away from whoever uses it; returns how to give it back. */
+export async function takeAway (url: string): Promise<() => Promise<void>> {
+  const admin = new URL(url)
+  const name = admin.pathname.slice(1)
+  admin.pathname = '/postgres'
+  await query(admin.href, 'select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [name])
+  await query(admin.href, `alter database ${name} rename to ${name}_away`)
+  return async () => { await query(admin.href, `alter database ${name}_away rename to ${name}`) }
+}
+
 export interface TestApp {
   app: FastifyInstance
   databaseUrl: string

@@ -1,0 +1,214 @@
+import { randomBytes } from 'node:crypto'
+import t from 'tap'
+import type { ConfigInput } from '../../src/plugins/tenant-configs.js'
+import { buildTestApp, connect, createDatabase, query, takeAway, until, untilWaiting } from '../helper.js'
+
+const canary = (name: string) => `canary-${name}-${randomBytes(6).toString('hex')}`
+const env = {
+  WHATSAPP_PHONE_ID: 'env phone_id',
+  WHATSAPP_TOKEN: canary('token-of-env'),
+  WHATSAPP_WABA_ID: 'env waba_id',
+  FB_APP_ID: 'env fb_app_id',
+  FB_APP_SECRET: canary('secret-of-env'),
+  CALLBACK_URL: 'https://env.example/callback',
+  REDIRECT_URL: 'https://env.example/redirect',
+  VERIFY_TOKEN: canary('verify-of-env')
+}
+const row = {
+  phone_number_id: 'row phone',
+  access_token: canary('token-of-row'),
+  waba_id: 'row waba',
+  fb_app_id: 'row app',
+  fb_app_secret: canary('secret-of-row'),
+  callback_url: 'https://row.example/callback',
+  redirect_url: 'https://row.example/redirect',
+  verify_token: canary('verify-of-row'),
+  refresh_token: canary('refresh-of-row'),
+  token_expires_at: '2027-01-22T12:00:00.000001Z'
+}
+const { phone_number_id: phone_id, refresh_token: _, ...rest } = row
+const fromRow = { phone_id, ...rest }
+const appOfEnv = { fb_app_id: env.FB_APP_ID, fb_app_secret: env.FB_APP_SECRET }
+const restOfEnv = { ...appOfEnv, callback_url: env.CALLBACK_URL, redirect_url: env.REDIRECT_URL, verify_token: env.VERIFY_TOKEN }
+const noIdentity = { phone_id: null, access_token: null, waba_id: null, token_expires_at: null }
+const fromEnv = { phone_id: env.WHATSAPP_PHONE_ID, access_token: env.WHATSAPP_TOKEN, waba_id: env.WHATSAPP_WABA_ID, token_expires_at: null, ...restOfEnv }
+
+/** What the loader gives for a tenant: the values, or the code it throws. */
+type Outcome = object | 'TENANT_INACTIVE' | 'CONFIG_NOT_FOUND'
+
+await t.test('what serves, by the row there is and by CONFIG_FALLBACK', async (t) => {
+  const DATABASE_URL = await createDatabase(t)
+  const rows: Record<string, ConfigInput> = {
+    whole: row,
+    empty: { refresh_token: 'r' },
+    'without token': { ...row, phone_number_id: '2', access_token: null },
+    'half an app': { ...row, phone_number_id: '3', fb_app_secret: null },
+    'other half': { ...row, phone_number_id: '4', fb_app_id: null },
+    'without URLs': { ...row, phone_number_id: '5', callback_url: null, verify_token: null },
+    inactive: { ...row, phone_number_id: '6' }
+  }
+  const always: Record<string, Outcome> = {
+    whole: fromRow,
+    empty: { ...noIdentity, ...restOfEnv },
+    'without token': { ...fromRow, phone_id: '2', access_token: null },
+    'half an app': { ...fromRow, phone_id: '3', ...appOfEnv },
+    'other half': { ...fromRow, phone_id: '4', ...appOfEnv },
+    'without URLs': { ...fromRow, phone_id: '5', callback_url: env.CALLBACK_URL, verify_token: env.VERIFY_TOKEN }
+  }
+  const modes: Record<string, Record<string, Outcome>> = {
+    '': { ...always, inactive: fromEnv, missing: fromEnv },
+    'missing-or-inactive': { ...always, inactive: fromEnv, missing: fromEnv },
+    missing: { ...always, inactive: 'TENANT_INACTIVE', missing: fromEnv },
+    none: { ...always, inactive: 'TENANT_INACTIVE', missing: 'CONFIG_NOT_FOUND' }
+  }
+  const { app: { tenantConfigs } } = await buildTestApp(t, { DATABASE_URL })
+  for (const [tenant, input] of Object.entries(rows)) await tenantConfigs.create(tenant, null, input)
+  await tenantConfigs.setActive('inactive', false)
+
+  for (const [CONFIG_FALLBACK, outcomes] of Object.entries(modes)) {
+    const { app: { configLoader }, log } = await buildTestApp(t, { DATABASE_URL, ...env, CONFIG_FALLBACK })
+    for (const [tenant, outcome] of Object.entries(outcomes)) {
+      for (const time of ['loaded', 'again']) {
+        const what = `${CONFIG_FALLBACK}: ${tenant}, ${time}`
+        if (typeof outcome === 'string') {
+          await t.rejects(configLoader.forTenant(tenant), { code: outcome }, what)
+          await t.rejects(configLoader.getWhatsappConfig(tenant), { code: outcome }, what)
+        } else {
+          const config = await configLoader.forTenant(tenant)
+          t.strictSame(config.getAllConfig(), { ...config.getAllConfig(), ...outcome }, what)
+          t.equal(config.hasTenantConfig(), tenant in always, what)
+          t.strictSame(await configLoader.getWhatsappConfig(tenant), config.getAllConfig(), what)
+        }
+      }
+    }
+    t.notMatch(log(), 'canary')
+  }
+
+  const { app: { configLoader } } = await buildTestApp(t, { DATABASE_URL })
+  t.strictSame(Object.values(await configLoader.getWhatsappConfig('missing')), Array(9).fill(null), 'with nothing in .env')
+  t.strictSame((await configLoader.forTenant('half an app')).getSources(), { ...Object.fromEntries(Object.keys(fromRow).map((key) => [key, 'database'])), fb_app_id: null, fb_app_secret: null })
+})
+
+await t.test('what is no tenant id is a TypeError', async (t) => {
+  const { app: { configLoader } } = await buildTestApp(t, env)
+  const call: (id: unknown) => Promise<unknown> = async (id) => await Reflect.apply(configLoader.forTenant, configLoader, [id])
+  for (const id of [undefined, null, 1, {}, ['acme'], '', 'x'.repeat(101), '👋'.repeat(101), 'a\0', 'a\n', '\u007f', '\u0085', '\ud800', Object('acme')]) {
+    await t.rejects(call(id), TypeError)
+  }
+  for (const id of ['x', '👋'.repeat(100), ' ', '__proto__', "'; drop table"]) t.equal((await configLoader.forTenant(id)).getPhoneId(), env.WHATSAPP_PHONE_ID)
+})
+
+await t.test('a row is cached, until it is too old or too many are', async (t) => {
+  const DATABASE_URL = await createDatabase(t)
+  const { app: { tenantConfigs, configLoader } } = await buildTestApp(t, { DATABASE_URL })
+  for (const tenant of ['acme', 'other']) await tenantConfigs.create(tenant, null, { waba_id: 'old' })
+  const wabaOf = async (loader: typeof configLoader, tenant = 'acme') => (await loader.forTenant(tenant)).getWabaId()
+  const behindItsBack = async (sql: string) => await query(DATABASE_URL, sql)
+  const { app: { configLoader: one } } = await buildTestApp(t, { DATABASE_URL, CONFIG_CACHE_MAX: 1 })
+  const { app: { configLoader: brief } } = await buildTestApp(t, { DATABASE_URL, CONFIG_CACHE_TTL_MS: 1 })
+  for (const loader of [configLoader, one, brief]) t.equal(await wabaOf(loader), 'old')
+  const snapshot = await configLoader.forTenant('acme')
+
+  await behindItsBack("update tenant_configs set waba_id = 'new'")
+  t.equal(await configLoader.forTenant('acme'), snapshot, 'the very same')
+  t.equal(await wabaOf(one), 'old')
+  await until(async () => await wabaOf(brief) === 'new')
+  t.equal(await wabaOf(one, 'other'), 'new')
+  t.equal(await wabaOf(one), 'new', 'the other tenant took its place')
+
+  await behindItsBack("update tenant_configs set is_active = false where tenant_id = 'other'")
+  t.equal((await configLoader.forTenant('other')).hasTenantConfig(), false)
+  await behindItsBack('update tenant_configs set is_active = true')
+  t.equal((await configLoader.forTenant('other')).hasTenantConfig(), false, 'so is an inactive one')
+  t.equal((await configLoader.forTenant('third')).hasTenantConfig(), false)
+  await behindItsBack("insert into tenant_configs (tenant_id) values ('third')")
+  t.equal((await configLoader.forTenant('third')).hasTenantConfig(), true, 'that there is none is not')
+})
+
+await t.test('a write through this process is visible to the next call', async (t) => {
+  const { app: { tenantConfigs, configLoader } } = await buildTestApp(t, env)
+  const proven = { waba_id: 'proven', phone_number_id: '1', access_token: 'EAAG', token_expires_at: null }
+  const writes: [string, () => Promise<unknown>, string | null][] = [
+    ['create', async () => await tenantConfigs.create('acme', null, { waba_id: 'created' }), 'created'],
+    ['update', async () => await tenantConfigs.update('acme', { waba_id: 'updated' }), 'updated'],
+    ['deactivate', async () => await tenantConfigs.setActive('acme', false), env.WHATSAPP_WABA_ID],
+    ['activate', async () => await tenantConfigs.setActive('acme', true), 'updated'],
+    ['onboard over it', async () => await tenantConfigs.completeOnboarding('acme', null, proven), 'proven'],
+    ['clear', async () => await tenantConfigs.update('acme', { waba_id: null }), null],
+    ['delete', async () => await tenantConfigs.remove('acme'), env.WHATSAPP_WABA_ID],
+    ['onboard anew', async () => await tenantConfigs.completeOnboarding('acme', null, proven), 'proven'],
+    ['delete all', async () => await tenantConfigs.removeAll(1), env.WHATSAPP_WABA_ID]
+  ]
+  for (const [what, write, expected] of writes) {
+    await configLoader.forTenant('acme')
+    await write()
+    t.equal((await configLoader.forTenant('acme')).getWabaId(), expected, what)
+  }
+})
+
+await t.test('a hundred calls at once are one query', async (t) => {
+  const { app: { tenantConfigs, configLoader }, databaseUrl } = await buildTestApp(t)
+  await tenantConfigs.create('acme', null, row)
+  const holder = await connect(t, databaseUrl)
+  await holder.query('begin; lock table tenant_configs in access exclusive mode')
+  const calls = Promise.all(Array.from({ length: 100 }, async () => await configLoader.forTenant('acme')))
+  await untilWaiting(databaseUrl, 1)
+  await holder.query('rollback')
+  const snapshots = await calls
+  t.equal(new Set(snapshots).size, 1)
+  t.equal(snapshots[0]?.getAccessToken(), row.access_token)
+})
+
+await t.test('a load that began before a write is not kept', async (t) => {
+  const { app: { tenantConfigs, configLoader }, databaseUrl } = await buildTestApp(t)
+  // A view makes each SELECT wait after it has taken its snapshot of the data; writes pass.
+  await query(databaseUrl, `
+    create function pause() returns boolean language plpgsql as $$
+    begin
+      if current_query() ilike 'select%' then perform pg_advisory_lock_shared(7), pg_advisory_unlock_shared(7); end if;
+      return true;
+    end $$;
+    alter table tenant_configs rename to stored;
+    create view tenant_configs as select * from stored where pause()`)
+  const holder = await connect(t, databaseUrl)
+  const writes: [string, () => Promise<unknown>, string | null][] = [
+    ['update', async () => await tenantConfigs.update('update', { waba_id: 'new' }), 'new'],
+    ['deactivate', async () => await tenantConfigs.setActive('deactivate', false), null],
+    ['delete', async () => await tenantConfigs.remove('delete'), null],
+    ['delete all', async () => await tenantConfigs.removeAll(1), null]
+  ]
+  for (const [tenant, write, expected] of writes) {
+    await query(databaseUrl, 'delete from stored')
+    await query(databaseUrl, "insert into stored (tenant_id, waba_id) values ($1, 'old')", [tenant])
+    const wabaId = async () => (await configLoader.forTenant(tenant)).getWabaId()
+    await holder.query('select pg_advisory_lock(7)')
+    const early = wabaId()
+    await untilWaiting(databaseUrl, 1)
+    await write()
+    const late = wabaId()
+    await holder.query('select pg_advisory_unlock(7)')
+    t.equal(await early, 'old', `${tenant}: the early load read the old row`)
+    t.equal(await late, expected, `${tenant}: a call after the write does not join it`)
+    t.equal(await wabaId(), expected, `${tenant}: it was not kept`)
+  }
+})
+
+await t.test('an error is thrown, never answered with .env, and not kept', async (t) => {
+  const { app: { tenantConfigs, configLoader }, databaseUrl } = await buildTestApp(t, env)
+  for (const tenant of ['acme', 'known', 'spoilt']) await tenantConfigs.create(tenant, null, { ...row, phone_number_id: tenant })
+  const known = await configLoader.forTenant('known')
+  const giveBack = await takeAway(databaseUrl)
+  const calls = await Promise.allSettled(Array.from({ length: 20 }, async () => await configLoader.forTenant('acme')))
+  t.match(calls, Array(20).fill({ status: 'rejected', reason: { code: 'DATABASE_UNAVAILABLE' } }))
+  await t.rejects(configLoader.forTenant('missing'), { code: 'DATABASE_UNAVAILABLE' })
+  t.equal(await configLoader.forTenant('known'), known, 'a cached row still serves')
+  await giveBack()
+  t.equal((await configLoader.forTenant('acme')).getAccessToken(), row.access_token)
+
+  for (const column of ['access_token', 'fb_app_secret', 'verify_token']) {
+    await query(databaseUrl, `update tenant_configs set ${column} = 'v1.' || ${column} where tenant_id = 'spoilt'`)
+    for (const time of ['at first', 'again']) await t.rejects(configLoader.getWhatsappConfig('spoilt'), { code: 'SECRET_UNREADABLE' }, `${column}, ${time}`)
+    await query(databaseUrl, `update tenant_configs set ${column} = substr(${column}, 4) where tenant_id = 'spoilt'`)
+  }
+  t.equal((await configLoader.forTenant('spoilt')).getAccessToken(), row.access_token)
+})
