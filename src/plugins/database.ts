@@ -1,3 +1,4 @@
+import assert from 'node:assert'
 import fastifyPostgres from '@fastify/postgres'
 import { DrizzleQueryError, sql } from 'drizzle-orm'
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
@@ -42,7 +43,7 @@ async function database (fastify: FastifyInstance): Promise<void> {
     keepAlive: true
   })
   const pool = fastify.pg['tenantConfig']?.pool
-  if (pool === undefined) throw new Error('@fastify/postgres did not register its pool')
+  assert(pool !== undefined)
   // Without a listener the loss of an idle connection ends the process.
   pool.on('error', (err) => { fastify.log.warn({ err }, 'lost an idle database connection') })
 
