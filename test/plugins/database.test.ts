@@ -1,0 +1,163 @@
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { inspect } from 'node:util'
+import { sql } from 'drizzle-orm'
+import t, { type Test } from 'tap'
+import { guarded } from '../../src/plugins/database.js'
+import { buildTestApp, connect, createDatabase, query, takeAway, until, untilWaiting, type TestApp } from '../helper.js'
+
+const canary = `canary-${randomBytes(8).toString('hex')}`
+const url = '/api/v1/tenant/config'
+const secrets = { access_token: `${canary}-token`, fb_app_secret: `${canary}-app`, verify_token: `${canary}-verify`, refresh_token: `${canary}-refresh` }
+
+/** POSTs a configuration full of canaries. */
+const post = async ({ app, as }: TestApp, tenant: string, more: object = {}) =>
+  await app.inject({ method: 'POST', url, headers: as(tenant), payload: { ...secrets, ...more } })
+
+/** Holds a response to a code, and it and the log to have no canary. */
+function answered (t: Test, { log }: TestApp, response: { json: () => { code?: string }, body: string }, code: string, what = code): void {
+  t.equal(response.json().code, code, what)
+  t.notMatch(response.body, canary, `${what}: response`)
+  t.notOk(log().includes(canary), `${what}: log`)
+}
+
+const get = async ({ app, as }: TestApp) => await app.inject({ url, headers: as('acme') })
+
+const lock = 'begin; lock table tenant_configs in access exclusive mode'
+const terminateAll = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'whatsapp-tenant-config'"
+
+await t.test('what PostgreSQL refuses shows no value', async (t) => {
+  const service = await buildTestApp(t)
+  const { app, databaseUrl, log } = service
+  t.equal((await post(service, 'acme', { phone_number_id: '1' })).statusCode, 201)
+  answered(t, service, await post(service, 'acme'), 'CONFIG_EXISTS')
+  answered(t, service, await post(service, 'other', { phone_number_id: '1' }), 'PHONE_NUMBER_TAKEN')
+
+  // Faults that nobody has thought of: PostgreSQL quotes the row, a trigger whatever it likes.
+  await query(databaseUrl, "alter table tenant_configs add constraint never check (waba_id <> 'refused')")
+  answered(t, service, await post(service, 'third', { waba_id: 'refused' }), 'INTERNAL')
+  t.match(log(), '"constraint":"never"', 'the log says what it was')
+  await query(databaseUrl, `create function quote_it() returns trigger language plpgsql as $$ begin raise exception '${canary} %', new; end $$;
+    create trigger quote_it before insert on tenant_configs for each row execute function quote_it()`)
+  answered(t, service, await post(service, 'fourth', { waba_id: canary }), 'INTERNAL')
+  t.match(log(), '"code":"P0001"')
+  const direct = await guarded(app.database.orm.execute(sql`select ${canary}::int`)).catch((err: unknown) => err)
+  t.match(direct, { code: 'VALIDATION_FAILED' })
+  t.notMatch(String(direct), canary)
+})
+
+await t.test('SQLSTATEs', async (t) => {
+  const { app: { database: { orm } } } = await buildTestApp(t)
+  const raise = async (code: string, more = '') => await guarded(orm.execute(sql.raw(`do $$ begin raise exception '${canary}' using errcode = '${code}'${more}; end $$`)))
+  const away = ['08006', '53000', '53100', '53200', '53300', '57014', '57P01', '57P03', '28000', '28P01', '3D000', '40001', '40P01', '25006', '55P03']
+  for (const code of away) await t.rejects(raise(code), { code: 'DATABASE_UNAVAILABLE', cause: { code } }, code)
+  for (const code of ['22001', '22003', '22021', '22P02', '22P05']) await t.rejects(raise(code), { code: 'VALIDATION_FAILED', cause: undefined }, code)
+  await t.rejects(raise('23505', ", constraint = 'tenant_configs_phone_number_id_key'"), { code: 'PHONE_NUMBER_TAKEN' })
+  for (const code of ['23502', '23505', '23514', '42P01', '42501', 'P0001', 'XX000']) await t.rejects(raise(code), { code }, `${code} is our own fault`)
+  const ours = new TypeError('not from the database')
+  await t.rejects(guarded(Promise.reject(ours)), ours)
+})
+
+await t.test('losing all connections costs no crash, and the next request works', async (t) => {
+  const service = await buildTestApp(t)
+  const { app, log, databaseUrl } = service
+  const requests = await Promise.all(Array.from({ length: 5 }, async () => await app.inject('/health/ready')))
+  t.match(requests, Array(5).fill({ statusCode: 200 }))
+  t.ok((await query(databaseUrl, terminateAll)).length > 1)
+  await until(() => app.pg['tenantConfig']?.pool.totalCount === 0)
+  t.match(log(), 'lost an idle database connection')
+  t.equal((await get(service)).statusCode, 404)
+
+  const holder = await connect(t, databaseUrl)
+  await holder.query(lock)
+  const inFlight = get(service)
+  await untilWaiting(databaseUrl, 1)
+  await query(databaseUrl, terminateAll)
+  const lost = await inFlight
+  answered(t, service, lost, 'DATABASE_UNAVAILABLE')
+  t.equal(lost.headers['retry-after'], '5')
+  await holder.query('rollback')
+  t.equal((await get(service)).statusCode, 404)
+})
+
+await t.test('a database that hangs is given up in time, and nothing is written after that', async (t) => {
+  const service = await buildTestApp(t)
+  const holder = await connect(t, service.databaseUrl)
+  await holder.query(lock)
+  const began = performance.now()
+  answered(t, service, await post(service, 'acme'), 'DATABASE_UNAVAILABLE')
+  t.ok(performance.now() - began < 5000, 'within 5 s')
+  await holder.query('rollback')
+  t.equal((await get(service)).statusCode, 404)
+  t.equal((await post(service, 'acme')).statusCode, 201)
+})
+
+await t.test('a database that is away', async (t) => {
+  const service = await buildTestApp(t)
+  const giveBack = await takeAway(service.databaseUrl)
+  answered(t, service, await post(service, 'acme'), 'DATABASE_UNAVAILABLE')
+  t.match(await service.app.inject('/health/ready'), { statusCode: 503 })
+  t.match(await service.app.inject('/health/live'), { statusCode: 200 })
+  await giveBack()
+  t.match(await service.app.inject('/health/ready'), { statusCode: 200 })
+})
+
+await t.test('a database that can only be read', async (t) => {
+  const service = await buildTestApp(t)
+  const elsewhere = new URL(service.databaseUrl)
+  const name = elsewhere.pathname.slice(1)
+  elsewhere.pathname = '/postgres'
+  const setReadOnly = async (value: string) => {
+    await query(elsewhere.href, `alter database ${name} set default_transaction_read_only = ${value}`)
+    await query(service.databaseUrl, terminateAll)
+  }
+  await setReadOnly('on')
+  answered(t, service, await post(service, 'acme'), 'DATABASE_UNAVAILABLE')
+  t.match(service.log(), '25006')
+  t.equal((await get(service)).statusCode, 404)
+  await setReadOnly('off')
+  t.equal((await post(service, 'acme')).statusCode, 201)
+})
+
+await t.test('a role with one connection, whose password is changed', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const role = `wtc_test_${randomBytes(8).toString('hex')}`
+  await query(databaseUrl, `create role ${role} login password '${canary}' connection limit 1;
+    grant all on all tables in schema public to ${role}; grant all on all sequences in schema public to ${role};
+    grant usage on schema drizzle to ${role}; grant select on all tables in schema drizzle to ${role}`)
+  t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
+  const asRole = new URL(databaseUrl)
+  Object.assign(asRole, { username: role, password: canary })
+  const service = await buildTestApp(t, { DATABASE_URL: asRole.href })
+
+  const holder = await connect(t, databaseUrl)
+  await holder.query(lock)
+  const first = post(service, 'acme')
+  await untilWaiting(databaseUrl, 1)
+  answered(t, service, await get(service), 'DATABASE_UNAVAILABLE')
+  t.match(service.log(), '53300', 'too many connections')
+  await holder.query('rollback')
+  t.equal((await first).statusCode, 201)
+
+  await query(databaseUrl, `alter role ${role} password 'another'`)
+  await query(databaseUrl, terminateAll)
+  answered(t, service, await get(service), 'DATABASE_UNAVAILABLE')
+  t.match(service.log(), '28P01', 'wrong password')
+  await query(databaseUrl, `alter role ${role} password '${canary}'`)
+  t.equal((await get(service)).statusCode, 200)
+})
+
+await t.test('without a database nothing boots, and the error shows no password', async (t) => {
+  const blackHole = createServer().listen(0, '127.0.0.1')
+  await once(blackHole, 'listening')
+  const address = blackHole.address()
+  const DATABASE_URL = `postgres://u:${canary}@127.0.0.1:${typeof address === 'object' ? address?.port : ''}/x`
+  const fault = async (env: object) => inspect(await buildTestApp(t, { DATABASE_URL, ...env }).catch((err: unknown) => err), { depth: 9 })
+  t.match(await fault({}), /timeout/)
+  blackHole.close()
+  t.match(await fault({}), /ECONNREFUSED/)
+  const migrating = await fault({ MIGRATE_ON_START: true })
+  t.match(migrating, /ECONNREFUSED/)
+  t.notMatch(migrating, canary)
+})
