@@ -1,0 +1,63 @@
+import { runInNewContext } from 'node:vm'
+
+/** A page in a browser that has Meta's SDK, whose part the test plays. */
+export interface Page {
+  /** Clicks the element with this id. */
+  click: (id: string) => void
+  /** What the page passed to FB.login, and the callback that Meta answers the login by. */
+  logins: Array<{ answer: (response: object) => void, options: unknown }>
+  /** Posts a message to the page, as a window of that origin does. */
+  post: (origin: string, data: unknown) => void
+  /** How many requests the page has sent. */
+  requests: () => number
+  /** What the element with this id says once all requests are answered. */
+  says: (id: string) => Promise<string>
+}
+
+/** Runs the inline script of a page that was loaded from `origin`, on behalf of a user with this token. */
+export function openPage (html: string, origin: string, tenantToken: string): Page {
+  const elements = new Map([...html.matchAll(/ id="(\w+)"/g)].map(({ 1: id = '' }) => [id, { textContent: '', clicked: () => {} }]))
+  const element = (id: string) => {
+    const found = elements.get(id)
+    if (found === undefined) throw new Error(`no element ${id}`)
+    return found
+  }
+  const logins: Page['logins'] = []
+  const sent: Array<Promise<Response>> = []
+  let onMessage = (_event: { origin: string, data: unknown }) => {}
+  const window = {
+    tenantToken,
+    fbAsyncInit () {},
+    addEventListener (_type: 'message', listener: typeof onMessage) { onMessage = listener }
+  }
+  runInNewContext(/<script>\n(.*?)<\/script>/s.exec(html)?.[1] ?? '', {
+    window,
+    document: {
+      getElementById: (id: string) => Object.assign(element(id), {
+        addEventListener (_type: 'click', listener: () => void) { element(id).clicked = listener }
+      })
+    },
+    FB: {
+      init () {},
+      login: (answer: (response: object) => void, options: unknown) => logins.push({ answer, options })
+    },
+    fetch (path: string, init: RequestInit) {
+      const reply = fetch(new URL(path, origin), init)
+      sent.push(reply)
+      return reply
+    }
+  })
+  window.fbAsyncInit()
+  return {
+    click: (id) => element(id).clicked(),
+    logins,
+    post: (from, data) => onMessage({ origin: from, data }),
+    requests: () => sent.length,
+    async says (id) {
+      await Promise.all(sent)
+      // The page reads the body of the answer before it speaks.
+      while (element(id).textContent === 'Connecting …') await new Promise(setImmediate)
+      return element(id).textContent
+    }
+  }
+}

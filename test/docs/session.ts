@@ -1,0 +1,114 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, copyFileSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { Test } from 'tap'
+
+// `npm start` is what a reader leaves running in a terminal of its own, and ends there before starting it again; what it
+// runs is run without npm, so that the signal to end reaches it.
+// curl tells the status of its answer on stderr, so that none passes unseen.
+const PREAMBLE = `set -e
+curl () { command curl -w '%{stderr}%{http_code}\\n' "$@"; }
+stop () {
+  [ -n "$server" ] || return 0
+  kill $server
+  wait $server || :
+  server=
+}
+npm () {
+  [ "$*" = start ] || { command npm "$@"; return; }
+  stop
+  node dist/server.js >server.out 2>&1 </dev/null &
+  server=$!
+  until command curl -sf -o ready "http://127.0.0.1:$PORT/health/ready"; do
+    kill -0 $server || { cat server.out >&2; return 1; }
+    sleep 0.1
+  done
+  sed '/^{/d' server.out
+}
+trap stop EXIT
+`
+
+export interface Output {
+  stdout: string
+  /** Of every answer that curl got. */
+  statuses: number[]
+}
+
+/** A shell, in a directory that looks like a fresh clone after `npm ci`, which keeps its variables from one script to the next. */
+export interface Session {
+  dir: string
+  /** Of the service once `npm start` was run. */
+  origin: string
+  /** Runs a script. Throws when a command in it fails, with what it said. */
+  run: (script: string) => Promise<Output>
+}
+
+/**
+ * Opens a session; it ends, and the service with it, when the test ends.
+ * With `ownModules` it has modules of its own, which may be changed.
+ */
+export async function openSession (t: Test, env: Record<string, string>, { ownModules = false } = {}): Promise<Session> {
+  const dir = ownModules ? t.testdir() : mkdtempSync(join(tmpdir(), 'docs-'))
+  // Root runs PostgreSQL as another user, who must be able to pass.
+  chmodSync(dir, 0o711)
+  for (const name of ['package.json', 'package-lock.json', 'dist', 'drizzle', 'node_modules']) {
+    if (ownModules) link(name, join(dir, name))
+    else symlinkSync(resolve(name), join(dir, name))
+  }
+  const port = await freePort()
+  const { PATH = '', HOME = '' } = process.env
+  const npm = { npm_config_offline: 'true', npm_config_audit: 'false', npm_config_fund: 'false', npm_config_update_notifier: 'false' }
+  const shell = spawn('sh', { cwd: dir, env: { PATH, HOME, PORT: String(port), ...npm, ...env }, stdio: ['pipe', 'pipe', 'inherit'] })
+  const ended = once(shell, 'exit').then(() => 'ended')
+  t.teardown(async () => {
+    shell.stdin.end()
+    await ended
+    removeData(dir)
+    rmSync(dir, { recursive: true })
+  })
+  shell.stdin.write(PREAMBLE)
+  return { dir, origin: `http://127.0.0.1:${port}`, run: (script) => run(shell, ended, dir, script) }
+}
+
+async function run ({ stdin, stdout }: ChildProcess, ended: Promise<string>, dir: string, script: string): Promise<Output> {
+  writeFileSync(join(dir, 'script.sh'), script)
+  stdin?.write('. ./script.sh >stdout.txt 2>stderr.txt </dev/null; echo\n')
+  const done = stdout === null ? ended : Promise.race([ended, once(stdout, 'data')])
+  const stderr = () => readFileSync(join(dir, 'stderr.txt'), 'utf8')
+  if (await done === 'ended') throw new Error(`A command failed:\n${script}\n${stderr()}`)
+  const statuses = (stderr().match(/^\d{3}$/gm) ?? []).map(Number)
+  return { stdout: readFileSync(join(dir, 'stdout.txt'), 'utf8'), statuses }
+}
+
+/** Hard links, since copying all modules takes too long; a copy of the files that npm may write into. */
+function link (from: string, to: string): void {
+  const kind = lstatSync(from)
+  if (kind.isSymbolicLink()) symlinkSync(readlinkSync(from), to)
+  else if (/package(-lock)?\.json$/.test(from)) copyFileSync(from, to)
+  else if (kind.isFile()) linkSync(from, to)
+  else {
+    mkdirSync(to)
+    for (const name of readdirSync(from)) link(join(from, name), join(to, name))
+  }
+}
+
+/** The embedded database of a directory that its user cannot enter lies elsewhere. */
+function removeData (dir: string): void {
+  try {
+    rmSync(realpathSync(join(dir, '.data/postgres')), { recursive: true })
+  } catch {
+    // There is none.
+  }
+}
+
+async function freePort (): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
+}
