@@ -90,8 +90,12 @@ async function env (fastify: FastifyInstance, options: { env?: EnvSource | undef
     data['JWT_SECRET'] ??= await generated(dataDir, 'jwt-secret', () => randomBytes(48).toString('base64'))
     data['ENCRYPTION_KEYS'] ??= await generated(dataDir, 'encryption-keys', () => `local:${randomBytes(32).toString('base64')}`)
   }
-  await Promise.resolve(fastify.register(fastifyEnv, { confKey: 'env', schema, data, env: false, ajv: { customOptions: withFormats } }))
-    .catch((err: { errors: ErrorObject[] }) => { throw new Error(faults(err.errors)) })
+  try {
+    await fastify.register(fastifyEnv, { confKey: 'env', schema, data, env: false, ajv: { customOptions: withFormats } })
+  } catch (err) {
+    // Anything else, such as a server that has an `env` of its own, speaks for itself.
+    throw err instanceof Error && 'errors' in err && Array.isArray(err.errors) ? new Error(faults(err.errors)) : err
+  }
 }
 
 const envPlugin = fp(env, { name: 'env' })

@@ -3,9 +3,10 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseEnv, promisify } from 'node:util'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import type { EnvSource } from '../../src/app.js'
-import { readEnv, settingNames } from '../../src/plugins/env.js'
+import env, { readEnv, settingNames } from '../../src/plugins/env.js'
 import { buildTestApp, childEnv, createDatabase, newKey } from '../helper.js'
 
 const key = newKey()
@@ -225,4 +226,10 @@ await t.test('TRUST_PROXY says whose word on the client is taken', async (t) => 
     await app.inject({ url: '/health/live', headers: forwarded, remoteAddress: '10.0.0.1' })
     t.match(log(), `"path":"/health/live","ip":"${ip}"`, TRUST_PROXY)
   }
+})
+
+await t.test('a server that has an env of its own is told so', async (t) => {
+  const server = Fastify()
+  server.decorate('env', {})
+  await t.rejects(async () => { await server.register(env, { env: production }) }, { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
 })
