@@ -9,6 +9,9 @@ import { openSession, type Output, type Session } from './docs/session.js'
 import { startGraph } from './graph/server.js'
 import { baseEnv, buildTestApp, createDatabase } from './helper.js'
 
+// Some forty processes, most of them npm and Node: on a busy machine that takes its time.
+t.setTimeout(300_000)
+
 /** Commands that cannot run within a test; `.ci/run` runs them, on a fresh clone. */
 const ELSEWHERE = ['npm ci', 'npm test', 'npm run demo']
 
@@ -17,8 +20,14 @@ const WABA = '102290129340398'
 const PHONE = '106540352242922'
 const REDIRECT = 'https://app.example.com/whatsapp/callback'
 
-/** What a reader replaces by values of their own, and what a session needs besides. */
-interface Setting { values?: Record<string, () => string>, env?: Record<string, string>, ownModules?: boolean, page?: (t: Test, session: Session, html: string) => Promise<void> }
+interface Setting {
+  /** What a reader replaces by values of their own. */
+  values?: Record<string, () => string>
+  env?: Record<string, string>
+  ownModules?: boolean
+  /** Uses the page of the document. */
+  page?: (t: Test, session: Session, html: string) => Promise<void>
+}
 
 const settings: Record<string, (t: Test) => Promise<Setting>> = {
   'README.md': async () => ({}),
