@@ -8,7 +8,8 @@ import type { Test } from 'tap'
 
 // `npm start` is what a reader leaves running in a terminal of its own, and ends there before starting it again; what it
 // runs is run without npm, so that the signal to end reaches it.
-// curl tells the status of its answer on stderr, so that none passes unseen.
+// curl tells the status of its answer on stderr, so that none passes unseen. A signal, such as that of a pipe to a test that
+// was killed, would end the shell without its EXIT trap, and the service would stay.
 const PREAMBLE = `set -e
 curl () { command curl -w '%{stderr}%{http_code}\\n' "$@"; }
 stop () {
@@ -29,6 +30,7 @@ npm () {
   sed '/^{/d' server.out
 }
 trap stop EXIT
+trap 'exit 1' HUP INT TERM PIPE
 `
 
 export interface Output {
