@@ -16,7 +16,7 @@ const translations: Record<string, errors.ErrorClass> = {
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.MalformedJson,
   FST_ERR_CTP_INVALID_MEDIA_TYPE: errors.UnsupportedMediaType,
   FST_ERR_CTP_BODY_TOO_LARGE: errors.PayloadTooLarge,
-  FST_ERR_MAX_PARAM_LENGTH: errors.RouteNotFound
+  FST_ERR_ROUTE_MISSING_CONTENT_TYPE: errors.UnsupportedMediaType
 }
 
 /** Answers every error as a problem (RFC 9457); of a fault of ours it tells nothing but that, and logs it. */
@@ -31,11 +31,13 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
   const error = known(thrown)
   const status = error.statusCode ?? 500
   if (status >= 500) request.log.error({ err: thrown }, `answered ${error.code}`)
+  // Also for what the guards of the scopes refuse, and for URLs that lead into no scope.
+  reply.header('cache-control', 'no-store')
   if (status === 503) reply.header('retry-after', RETRY_AFTER_S)
   if (status === 401) reply.header('www-authenticate', 'Bearer')
   const problem: Problem = {
     ...toProblem(error, request.id),
-    ...(thrown.validation === undefined ? {} : { errors: thrown.validation.map((fault) => described(fault, thrown.validationContext)) }),
+    ...(error.code === 'VALIDATION_FAILED' ? { errors: faults(thrown) } : {}),
     ...('confirm' in thrown && typeof thrown.confirm === 'string' ? { confirm: thrown.confirm } : {})
   }
   return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(problem)
@@ -54,8 +56,15 @@ export async function notFound (): Promise<never> {
 
 function known (thrown: FastifyError): FastifyError {
   if (ours.has(thrown.code)) return thrown
-  const Translation = translations[thrown.code] ?? errors.Internal
+  // Any other 4xx was met while a body was read: above all a client that hung up.
+  const other = (thrown.statusCode ?? 500) < 500 ? errors.MalformedJson : errors.Internal
+  const Translation = translations[thrown.code] ?? other
   return new Translation()
+}
+
+/** What is wrong where: as the schemas found it, or all that can be said of a URL or a value that goes no further. */
+function faults ({ validation, validationContext }: FastifyError): NonNullable<Problem['errors']> {
+  return validation?.map((fault) => described(fault, validationContext)) ?? [{ field: 'request', message: 'holds what cannot be decoded or stored' }]
 }
 
 type Fault = NonNullable<FastifyError['validation']>[number]
