@@ -1,13 +1,9 @@
-import fastifyJwt from '@fastify/jwt'
+import fastifyJwt, { type JWT } from '@fastify/jwt'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Forbidden, TenantClaimInvalid, Unauthenticated, type ErrorClass } from '../errors.js'
 import { isTenantId } from '../tenant-id.js'
 import type { Env } from './env.js'
-
-declare module '@fastify/jwt' {
-  interface FastifyJWT { namespaces: 'tenantConfig' }
-}
 
 declare module 'fastify' {
   interface FastifyInstance { auth: Auth }
@@ -28,23 +24,8 @@ interface Auth {
 
 type Claims = Record<string, unknown>
 
-/** Decorates `fastify.auth`. The guards throw `UNAUTHENTICATED`, `FORBIDDEN` and `TENANT_CLAIM_INVALID`, before anything else is looked at. */
-async function auth (fastify: FastifyInstance): Promise<void> {
-  const { env } = fastify
-  await fastify.register(fastifyJwt, {
-    // A namespace leaves the server we may be part of free to use @fastify/jwt itself.
-    namespace: 'tenantConfig',
-    secret: env.JWT_SECRET,
-    sign: { algorithm: 'HS256' },
-    verify: {
-      algorithms: ['HS256'],
-      requiredClaims: ['exp'],
-      ...(env.JWT_ISSUER === undefined ? {} : { allowedIss: env.JWT_ISSUER }),
-      ...(env.JWT_AUDIENCE === undefined ? {} : { allowedAud: env.JWT_AUDIENCE })
-    }
-  })
-  const jwt = fastify.jwt.tenantConfig
-
+/** The guards, and what mints tokens that they let in. */
+export function createAuth ({ jwt, env }: { jwt: JWT, env: Env }): Auth {
   function claimsOf (request: FastifyRequest): Claims {
     let claims: Claims
     try {
@@ -56,8 +37,7 @@ async function auth (fastify: FastifyInstance): Promise<void> {
     return claims
   }
 
-  fastify.decorateRequest('tenant')
-  fastify.decorate('auth', {
+  return {
     guardTenant: (scope) => guard(scope, [Unauthenticated, TenantClaimInvalid], (request) => {
       const { sub, [env.JWT_TENANT_CLAIM]: id } = claimsOf(request)
       if (!isTenantId(id)) throw new TenantClaimInvalid()
@@ -73,7 +53,30 @@ async function auth (fastify: FastifyInstance): Promise<void> {
       ...(env.JWT_ISSUER === undefined ? {} : { iss: env.JWT_ISSUER }),
       ...(env.JWT_AUDIENCE === undefined ? {} : { aud: env.JWT_AUDIENCE })
     }, { expiresIn })
-  } satisfies Auth)
+  }
+}
+
+/** Decorates `fastify.auth`. The guards throw `UNAUTHENTICATED`, `FORBIDDEN` and `TENANT_CLAIM_INVALID`, before anything else is looked at. */
+async function auth (fastify: FastifyInstance): Promise<void> {
+  const { env, env: { JWT_ISSUER, JWT_AUDIENCE } } = fastify
+  fastify.decorateRequest('tenant')
+  // A scope of its own leaves the server we may be part of free to use @fastify/jwt too, before us or after us.
+  await fastify.register(async (scope) => {
+    await scope.register(fastifyJwt, {
+      // Inherited by the scope, were it called `user` there as well.
+      decoratorName: 'tenantClaims',
+      secret: env.JWT_SECRET,
+      sign: { algorithm: 'HS256' },
+      verify: {
+        algorithms: ['HS256'],
+        // An allowed issuer or audience alone lets in tokens that name none.
+        requiredClaims: ['exp', ...(JWT_ISSUER === undefined ? [] : ['iss']), ...(JWT_AUDIENCE === undefined ? [] : ['aud'])],
+        ...(JWT_ISSUER === undefined ? {} : { allowedIss: JWT_ISSUER }),
+        ...(JWT_AUDIENCE === undefined ? {} : { allowedAud: JWT_AUDIENCE })
+      }
+    })
+    fastify.decorate('auth', createAuth({ jwt: scope.jwt, env }))
+  })
 }
 
 export default fp(auth, { name: 'auth', dependencies: ['env'] })
