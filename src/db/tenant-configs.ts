@@ -134,5 +134,5 @@ export const statsQuery = sql`
 /** Deletes every row if there are exactly `expected`, and none otherwise; answers how many there were. */
 export const removeAllQuery = (expected: number) => sql`
   with counted as (select count(*)::int as total from tenant_configs),
-  gone as (delete from tenant_configs where (select total from counted) = ${expected})
+  gone as (delete from tenant_configs where (select total from counted) = ${expected}::bigint)
   select total from counted`

@@ -1,10 +1,13 @@
 import { Type } from '@sinclair/typebox'
 import { tenantId } from './fields.js'
 
+/** How many configurations a page has unless the query says. */
+export const PAGE_SIZE = 50
+
 /** The query of GET /admin/configs/all. */
 export const ListQuery = Type.Object({
-  limit: Type.Integer({ minimum: 1, maximum: 200, default: 50 }),
-  cursor: Type.Optional(Type.String({ minLength: 1, maxLength: 600, description: '`next_cursor` of the page before' })),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: PAGE_SIZE })),
+  cursor: Type.Optional(Type.String({ description: '`next_cursor` of the page before' })),
   is_active: Type.Optional(Type.Boolean()),
   onboarding_completed: Type.Optional(Type.Boolean()),
   tenant_id: Type.Optional(tenantId({ description: 'Only tenants whose id begins with this' }))
@@ -39,7 +42,7 @@ export const Stats = Type.Object({
 
 /** The query of DELETE /admin/configs/delete-all. */
 export const DeleteAllQuery = Type.Object({
-  confirm: Type.Optional(Type.String({ maxLength: 64, description: 'The `confirm` of the 428 answer' }))
+  confirm: Type.Optional(Type.String({ description: 'The `confirm` of the 428 answer' }))
 }, { additionalProperties: false })
 
 /** What delete-all answers. */

@@ -1,8 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { ConfigNotFound, ConfirmationMismatch, ConfirmationRequired, DatabaseUnavailable, InvalidCursor } from '../../errors.js'
-import { DeleteAllQuery, ListQuery, TenantParams } from '../../schemas/admin.js'
+import { DeleteAllQuery, ListQuery, PAGE_SIZE, TenantParams } from '../../schemas/admin.js'
 import { NoBody } from '../../schemas/config.js'
+import { isTenantId } from '../../tenant-id.js'
 
 const tags = ['admin']
 
@@ -13,8 +14,8 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.get('/configs/all', {
     config: { errors: [InvalidCursor, DatabaseUnavailable] },
     schema: { operationId: 'listConfigs', summary: 'List configurations by tenant id, a page at a time', tags, querystring: ListQuery, response: { 200: Type.Ref('ConfigPage') } }
-  }, async ({ query: { cursor, ...filters } }) => {
-    const page = await tenantConfigs.list({ ...filters, cursor: cursor === undefined ? undefined : tenantIdOf(cursor) })
+  }, async ({ query: { cursor, limit = PAGE_SIZE, ...filters } }) => {
+    const page = await tenantConfigs.list({ ...filters, limit, cursor: cursor === undefined ? undefined : tenantIdOf(cursor) })
     return { configs: page.configs, next_cursor: page.next === null ? null : cursorAfter(page.next) }
   })
 
@@ -23,7 +24,7 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
     schema: { operationId: 'deleteAllConfigs', summary: 'Delete every configuration, once confirmed', tags, querystring: DeleteAllQuery, body: NoBody, response: { 200: Type.Ref('Deleted') } }
   }, async ({ query: { confirm = '' } }) => {
     if (confirm === '') throw Object.assign(new ConfirmationRequired(), { confirm: `delete-all:${await tenantConfigs.count()}` })
-    const expected = /^delete-all:(\d{1,15})$/.exec(confirm)?.[1]
+    const expected = /^delete-all:(0|[1-9]\d{0,14})$/.exec(confirm)?.[1]
     if (expected === undefined) throw new ConfirmationMismatch()
     await tenantConfigs.removeAll(Number(expected))
     return { deleted: Number(expected) }
@@ -45,6 +46,6 @@ const cursorAfter = (tenantId: string) => Buffer.from(tenantId).toString('base64
 
 function tenantIdOf (cursor: string): string {
   const tenantId = Buffer.from(cursor, 'base64url').toString()
-  if (tenantId === '' || tenantId.includes('\0') || cursorAfter(tenantId) !== cursor) throw new InvalidCursor()
+  if (!isTenantId(tenantId) || cursorAfter(tenantId) !== cursor) throw new InvalidCursor()
   return tenantId
 }
