@@ -22,9 +22,10 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.post('/config', {
     config: { errors: [MaskedValue, ConfigExists, PhoneNumberTaken, DatabaseUnavailable] },
     schema: { operationId: 'createConfig', summary: 'Create the configuration', tags, body: ConfigCreate, response: { 201: Type.Ref('MaskedConfig') } }
-  }, async ({ tenant, body, url }, reply) => {
+  }, async ({ tenant, body, routeOptions }, reply) => {
     const row = await tenantConfigs.create(tenant.id, tenant.userId, body)
-    reply.code(201).header('location', url)
+    // Not the URL that was sent: that may name another host or carry a query.
+    reply.code(201).header('location', routeOptions.url)
     return tenantConfigs.maskedAfterWrite(row)
   })
 
