@@ -7,8 +7,9 @@ export const MASK = '****'
  */
 export function mask (secret: string | null): string | null {
   if (secret === null) return null
-  // By code points, so that no half of a surrogate pair is left over.
-  return secret.length < 16 ? MASK : MASK + Array.from(secret.slice(-8)).slice(-4).join('')
+  // By code points: eight emoji are not 16 characters, and no half of one is left over.
+  const characters = Array.from(secret)
+  return characters.length < 16 ? MASK : MASK + characters.slice(-4).join('')
 }
 
 /** Says whether a value sent for a secret is one of our masks, sent back. */

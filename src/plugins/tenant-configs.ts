@@ -80,9 +80,12 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
       if (clear !== null && isMasked(clear)) throw new MaskedValue()
       return clear === null ? null : vault.seal(clear, tenantId, column)
     }
+    const expiry = input.token_expires_at ?? null
     return {
       ...unset,
       ...input,
+      // PostgreSQL takes no offset of 16 hours or more, and rounds 9999-12-31T23:59:59.9999999Z up to a year it writes with five digits.
+      token_expires_at: expiry === null ? null : new Date(expiry).toISOString(),
       access_token: seal('access_token'),
       fb_app_secret: seal('fb_app_secret'),
       verify_token: seal('verify_token'),

@@ -17,7 +17,7 @@ const writable = {
   waba_id: Type.Optional(nullable(graphId({ description: 'WhatsApp Business Account id' }))),
   phone_number_id: Type.Optional(nullable(graphId({ description: 'Phone number id; one tenant only may hold it' }))),
   access_token: Type.Optional(nullable(text(4096, { description: 'Secret' }))),
-  fb_app_id: Type.Optional(nullable(text(255, { description: 'Meta app of the tenant; used with fb_app_secret' }))),
+  fb_app_id: Type.Optional(nullable(graphId({ description: 'Meta app of the tenant; used with fb_app_secret' }))),
   fb_app_secret: Type.Optional(nullable(text(255, { description: 'Secret' }))),
   callback_url: Type.Optional(nullable(webUrl(500, { description: 'Webhook URL' }))),
   redirect_url: Type.Optional(nullable(webUrl(500, { description: 'OAuth redirect URL' }))),
