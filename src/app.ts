@@ -23,8 +23,8 @@ export type { EnvSource } from './plugins/env.js'
 
 /** Within this time a request must have arrived whole. */
 const REQUEST_TIMEOUT_MS = 30_000
-// 100 characters of four bytes, each byte percent-encoded.
-const LONGEST_PARAM = 1200
+// No shorter than the longest URL Node reads (16 KiB), so that an id is judged by its schema, behind the guard.
+const LONGEST_PARAM = 16 * 1024
 
 /** The whole service as a plugin: `fastify.configLoader` and the other decorators, and the HTTP API in a scope of its own. */
 async function whatsappTenantConfig (fastify: FastifyInstance, options: { env?: EnvSource | undefined }): Promise<void> {
