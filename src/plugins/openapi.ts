@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
 import { Internal, type ErrorClass } from '../errors.js'
 import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
-import { FullConfig, MaskedConfig } from '../schemas/config.js'
+import { FullConfig, MaskedConfig, NoBody } from '../schemas/config.js'
 import { Problem } from '../schemas/problem.js'
 import { toProblem } from './error-handler.js'
 
@@ -16,6 +16,12 @@ declare module 'fastify' {
 }
 
 const EXAMPLE_REQUEST_ID = '0b7a3a52-8f0e-4a55-9c1e-2f4d1c6b7a10'
+
+/** What the problems of some codes have besides. */
+const extras: Record<string, Partial<Problem>> = {
+  VALIDATION_FAILED: { errors: [{ field: 'waba_id', message: 'must be string,null' }] },
+  CONFIRMATION_REQUIRED: { confirm: 'delete-all:3' }
+}
 
 const tags = [
   { name: 'config', description: 'The configuration of the tenant that the token names' },
@@ -41,12 +47,17 @@ async function openapi (fastify: FastifyInstance): Promise<void> {
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: 'A JWT (HS256) with `exp` and a tenant or admin claim' } } }
     },
     refResolver: { buildLocalReference: (json, _baseUri, _fragment, i) => typeof json['$id'] === 'string' ? json['$id'] : `def-${i}` },
-    transform: ({ schema, url, route }) => ({ schema: withErrors(schema, route.config?.errors ?? []), url })
+    transform: ({ schema, url, route }) => ({ schema: withErrors(withoutNoBody(schema), route.config?.errors ?? []), url })
   })
   await fastify.register(swaggerUi, { routePrefix: '/docs' })
 }
 
 export default fp(openapi, { name: 'openapi' })
+
+/** Leaves out a body that nobody needs to send: OpenAPI would call it required. */
+function withoutNoBody ({ body, ...schema }: FastifySchema): FastifySchema {
+  return body === undefined || body === NoBody ? schema : { ...schema, body }
+}
 
 /** Adds the answers for the errors of a route, those with the same status together. */
 function withErrors (schema: FastifySchema, listed: ErrorClass[]): FastifySchema {
@@ -55,7 +66,7 @@ function withErrors (schema: FastifySchema, listed: ErrorClass[]): FastifySchema
   const statuses = new Set(errors.map(({ statusCode }) => statusCode).sort())
   const answers = [...statuses].map((status) => {
     const same = errors.filter(({ statusCode }) => statusCode === status)
-    const examples = Object.fromEntries(same.map((error) => [error.code, { value: toProblem(error, EXAMPLE_REQUEST_ID) }]))
+    const examples = Object.fromEntries(same.map((error) => [error.code, { value: { ...toProblem(error, EXAMPLE_REQUEST_ID), ...extras[error.code] } }]))
     return [status, {
       description: same.map(({ code }) => `\`${code}\``).join(', '),
       content: { 'application/problem+json': { schema: { $ref: 'Problem#' }, examples } }
