@@ -1,0 +1,93 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { client, config, full, onboard } from '../routes/client.js'
+
+const { app, as, call, log, rows, sql } = await client(t)
+const tenant = as('acme')
+await call(tenant, 'POST', config, full)
+const before = await rows()
+await app.listen({ port: 0, host: '127.0.0.1' })
+const port = Number(new URL(app.listeningOrigin).port)
+
+/** Opens a connection and sends the head of an authorized request with what follows it. */
+async function open (head: string, rest = '') {
+  const socket = connect(port, '127.0.0.1')
+  socket.on('error', () => {})
+  await once(socket, 'connect')
+  socket.write(`${head} HTTP/1.1\r\nhost: x\r\nauthorization: ${tenant.authorization}\r\ncontent-type: application/json\r\n${rest}`)
+  return socket
+}
+
+/** Sends the same and returns the first of what comes back. */
+async function exchange (head: string, rest: string): Promise<string> {
+  const socket = await open(head, rest)
+  const [chunk] = await once(socket, 'data')
+  socket.destroy()
+  return String(chunk)
+}
+
+await t.test('a fault of ours tells nothing but that', async (t) => {
+  await sql(`create function boom() returns trigger language plpgsql as $$ begin
+    if new.verify_token is null then raise exception 'canary % of %', new.waba_id, new.tenant_id using hint = 'canary', errcode = new.waba_id; end if;
+    return new; end $$`)
+  await sql('create trigger boom before update on tenant_configs for each row execute function boom()')
+  for (const [sqlstate, is] of [['P0001', '500 INTERNAL'], ['XX000', '500 INTERNAL'], ['42501', '500 INTERNAL'], ['22001', '400 VALIDATION_FAILED'], ['57014', '503 DATABASE_UNAVAILABLE']] as const) {
+    const answer = await call(tenant, 'PUT', config, { verify_token: null, waba_id: sqlstate })
+    t.equal(answer.is, is, sqlstate)
+    t.notMatch(JSON.stringify(answer.body), /canary|boom|acme|plpgsql|\bP0001|22001/)
+  }
+  t.match(log(), /"msg":"answered INTERNAL"/)
+  t.notMatch(log(), 'canary')
+  await sql('drop function boom() cascade')
+  t.same(await rows(), before)
+})
+
+await t.test('try later', async (t) => {
+  const { is, headers } = await call(as('nobody'), 'POST', onboard, { code: 'x', waba_id: '1', phone_number_id: '2' })
+  t.strictSame([is, headers['retry-after']], ['503 META_APP_NOT_CONFIGURED', '5'])
+})
+
+await t.test('the log has the request_id and no query string', async (t) => {
+  const { body } = await call(tenant, 'GET', `${config}?access_token=canary`)
+  t.match(log(), `"reqId":"${String(body.request_id)}"`)
+  t.notMatch(log(), /canary|"detail"/)
+})
+
+await t.test('a client that hangs up is no fault of ours', async (t) => {
+  const count = (message: string) => log().split(`"msg":"${message}`).length
+  const faults = count('answered')
+  for (const rest of ['content-length: 200\r\n\r\n{"waba_id":', 'transfer-encoding: chunked\r\n\r\n5\r\n{"wa']) {
+    const requests = count('incoming request')
+    const accepted = once(app.server, 'connection')
+    const socket = await open(`PUT ${config}`, rest)
+    while (count('incoming request') === requests) await delay(5)
+    const [served] = await accepted
+    socket.destroy()
+    // Not `once`, which would reject with what the connection met on the way.
+    await new Promise(resolve => { served.on('close', resolve) })
+    await delay(0)
+  }
+  t.equal(count('answered'), faults)
+  t.same(await rows(), before)
+})
+
+await t.test('what HTTP itself refuses', async (t) => {
+  for (const [head, rest, status] of [
+    [`PUT ${config}`, 'transfer-encoding: chunked\r\n\r\nZZ\r\n{}\r\n', 400],
+    [`PUT ${config}`, 'content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n', 400],
+    [`PUT ${config}`, 'content-length: 2\r\ncontent-length: 3\r\n\r\n{}', 400],
+    [`PUT ${config}`, 'content-length: -1\r\n\r\n', 400],
+    [`GET ${config}`, `x: ${'x'.repeat(20_000)}\r\n\r\n`, 431],
+    [`GET /${'x'.repeat(20_000)}`, '\r\n', 431],
+    [`GET ${config}`, 'expect: something\r\n\r\n', 417],
+    [`GET ${config}/é`, '\r\n', 400],
+    [`GET ${config}`, '\r\n', 200],
+    [`POST ${config}/activate`, 'expect: 100-continue\r\ncontent-length: 0\r\n\r\n', 100]
+  ] as const) t.match(await exchange(head, rest), `HTTP/1.1 ${status} `, `${head.slice(0, 40)} ${rest.slice(0, 40)}`)
+  const both = await open(`GET ${config}`, '\r\nGET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
+  let answers = ''
+  for await (const chunk of both) answers += String(chunk)
+  t.match(answers, /^HTTP\/1\.1 200 OK[^]*"tenant_id":"acme"[^]*HTTP\/1\.1 200 OK[^]*"status":"ok"/, 'two at once')
+})

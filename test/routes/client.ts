@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { STATUS_CODES } from 'node:http'
+import type { InjectOptions, LightMyRequestResponse } from 'fastify'
+import type { Test } from 'tap'
+import type { EnvSource } from '../../src/app.js'
+import { buildTestApp, query } from '../helper.js'
+
+export const base = '/api/v1/tenant'
+export const config = `${base}/config`
+export const configs = `${base}/admin/configs`
+export const onboard = `${base}/onboard/whatsapp-client`
+
+export const columns = [
+  'id', 'tenant_id', 'user_id', 'waba_id', 'phone_number_id', 'access_token', 'fb_app_id', 'fb_app_secret', 'callback_url', 'redirect_url',
+  'verify_token', 'token_expires_at', 'refresh_token', 'is_active', 'onboarding_completed', 'onboarded_at', 'last_verified_at', 'created_at', 'updated_at'
+]
+
+/** Every writable field, with values that come back as they went in. */
+export const full = {
+  waba_id: 'waba-1',
+  phone_number_id: 'phone-1',
+  access_token: 'EAAG-access-token-0001',
+  fb_app_id: 'app-1',
+  fb_app_secret: 'fb-app-secret-000002',
+  callback_url: 'https://acme.example/hook?a=b',
+  redirect_url: 'http://localhost:3000/done',
+  verify_token: 'short',
+  token_expires_at: '2030-01-02T03:04:05.678Z',
+  refresh_token: 'refresh-token-000003'
+}
+
+type Json = Record<string, unknown>
+export type Who = Record<string, string>
+
+export interface Answer {
+  /** Status and code in one: `200`, `404 CONFIG_NOT_FOUND`. */
+  is: string
+  body: Json
+  headers: LightMyRequestResponse['headers']
+}
+
+/** The service, with nothing where Meta should be, and what asks it; every answer is held to what the contract says of all answers. */
+export async function client (t: Test, env?: EnvSource) {
+  const { app, as, admin, databaseUrl, log } = await buildTestApp(t, { GRAPH_API_BASE_URL: 'http://127.0.0.1:1', ...env })
+  /** Sends a request. An object becomes JSON; text and bytes go as they are, with the headers given. */
+  async function call (who: Who, method: string, url: string, body?: unknown, headers: Who = {}): Promise<Answer> {
+    const raw = typeof body === 'string' || Buffer.isBuffer(body)
+    const request: InjectOptions = { url, headers: { ...(body === undefined || raw ? {} : { 'content-type': 'application/json' }), ...headers, ...who } }
+    if (body !== undefined) request.payload = raw ? body : JSON.stringify(body)
+    // The type knows the common methods only.
+    return checked(url, await app.inject(Object.assign(request, { method })))
+  }
+  return {
+    app,
+    as,
+    admin,
+    databaseUrl,
+    log,
+    call,
+    sql: (text: string, values?: unknown[]) => query(databaseUrl, text, values),
+    /** All that is stored. */
+    rows: () => query(databaseUrl, 'select * from tenant_configs order by id')
+  }
+}
+
+export type Client = Awaited<ReturnType<typeof client>>
+
+function checked (url: string, { statusCode, headers, body: text }: LightMyRequestResponse): Answer {
+  const body: Json = text === '' ? {} : JSON.parse(text)
+  if (url.startsWith(base)) assert.equal(headers['cache-control'], 'no-store', url)
+  if ('tenant_id' in body) assert.deepEqual(Object.keys(body), columns)
+  if (statusCode < 400) return { is: String(statusCode), body, headers }
+  assert.equal(headers['retry-after'], statusCode === 503 ? '5' : undefined)
+  assert.equal(headers['www-authenticate'], statusCode === 401 ? 'Bearer' : undefined)
+  assert.equal(headers['content-type'], 'application/problem+json')
+  if (text === '') return { is: String(statusCode), body, headers }
+  const { detail, code, request_id: id, errors, confirm } = body
+  assert.deepEqual({ ...body, errors, confirm }, { type: 'about:blank', title: STATUS_CODES[statusCode], status: statusCode, detail, code, request_id: id, errors, confirm })
+  assert.equal(Array.isArray(errors), code === 'VALIDATION_FAILED')
+  assert.equal(typeof confirm === 'string', code === 'CONFIRMATION_REQUIRED')
+  for (const word of [detail, code, id]) assert.ok(typeof word === 'string' && word !== '')
+  return { is: `${statusCode} ${String(code)}`, body, headers }
+}

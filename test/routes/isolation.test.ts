@@ -1,0 +1,91 @@
+import t from 'tap'
+import { client, config, configs, full, type Answer } from './client.js'
+
+const { as, admin, call, rows, sql } = await client(t)
+const tally = (answers: Answer[]) => answers.map(({ is }) => is).sort()
+
+await t.test('of two creates at once one makes the row', async (t) => {
+  for (let i = 0; i < 25; i++) {
+    const answers = await Promise.all([1, 2].map((n) => call(as(`race-${i}`, `user-${n}`), 'POST', config, { access_token: `token-of-${n}-0123456789`, waba_id: `waba-${n}` })))
+    t.strictSame(tally(answers), ['201', '409 CONFIG_EXISTS'])
+    const winner = answers.findIndex(({ is }) => is === '201') + 1
+    t.match((await call(as(`race-${i}`), 'GET', `${config}/full`)).body, { user_id: `user-${winner}`, waba_id: `waba-${winner}`, access_token: `token-of-${winner}-0123456789` })
+  }
+})
+
+await t.test('a phone number is of one tenant', async (t) => {
+  for (let i = 0; i < 10; i++) {
+    const created = await Promise.all([1, 2, 3].map((n) => call(as(`claim-${i}-${n}`), 'POST', config, { phone_number_id: `number-${i}` })))
+    t.strictSame(tally(created), ['201', '409 PHONE_NUMBER_TAKEN', '409 PHONE_NUMBER_TAKEN'])
+    const losers = [1, 2, 3].filter((n) => created[n - 1]?.is !== '201').map((n) => as(`claim-${i}-${n}`))
+    for (const who of losers) t.equal((await call(who, 'POST', config, { waba_id: 'mine' })).is, '201', 'nothing of the loser was stored')
+    t.strictSame(tally(await Promise.all(losers.map((who) => call(who, 'PUT', config, { phone_number_id: `other-${i}`, verify_token: 'x' })))), ['200', '409 PHONE_NUMBER_TAKEN'])
+  }
+  const lost = await call(as('claim-0-4'), 'POST', config, { phone_number_id: 'number-0' })
+  t.notMatch(JSON.stringify(lost.body), /claim|number-0|tenant_id|waba/)
+  t.notOk('errors' in lost.body)
+})
+
+await t.test('writes of one tenant at once are all there', async (t) => {
+  const who = as('busy')
+  await call(who, 'POST', config, { is_active: undefined, waba_id: '1' })
+  const answers = await Promise.all(Object.entries(full).map(([name, value]) => call(who, 'PUT', config, { [name]: value })))
+  t.ok(answers.every(({ is }) => is === '200'))
+  // A new token without a date may come after the date was written.
+  const { token_expires_at, ...others } = full
+  t.match((await call(who, 'GET', `${config}/full`)).body, others)
+})
+
+await t.test('delete-all beside creates deletes what it says or nothing', async (t) => {
+  await sql('delete from tenant_configs')
+  let stored = 0
+  for (let i = 0; i < 12; i++) {
+    const [deletion, ...created] = await Promise.all([
+      call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:${stored}`),
+      ...[1, 2, 3].map((n) => call(as(`wave-${i}-${n}`), 'POST', config, { waba_id: '1' }))
+    ])
+    t.ok(created.every(({ is }) => is === '201'))
+    if (deletion.is === '200') t.equal(deletion.body.deleted, stored)
+    else t.equal(deletion.is, '409 CONFIRMATION_MISMATCH')
+    const left = (await rows()).length
+    t.equal(left, deletion.is === '200' ? 3 : stored + 3)
+    stored = left
+  }
+})
+
+await t.test('no field, header or query leads to another tenant', async (t) => {
+  const a = as('tenant-a')
+  await call(as('tenant-b'), 'POST', config, full)
+  const before = await rows()
+  const headers = { 'x-tenant-id': 'tenant-b', 'tenant-id': 'tenant-b', tenant_id: 'tenant-b', 'x-forwarded-user': 'tenant-b', 'x-http-method-override': 'DELETE', cookie: 'tenant_id=tenant-b' }
+  for (const [method, url, body, is] of [
+    ['GET', config, undefined, '404 CONFIG_NOT_FOUND'],
+    ['GET', `${config}/full`, undefined, '404 CONFIG_NOT_FOUND'],
+    ['GET', `${config}?tenant_id=tenant-b`, undefined, '400 VALIDATION_FAILED'],
+    ['GET', `${config}/tenant-b`, undefined, '404 ROUTE_NOT_FOUND'],
+    ['PUT', config, { tenant_id: 'tenant-b', waba_id: 'x' }, '400 VALIDATION_FAILED'],
+    ['PUT', config, { id: 1, waba_id: 'x' }, '400 VALIDATION_FAILED'],
+    ['PUT', config, { waba_id: 'x' }, '404 CONFIG_NOT_FOUND'],
+    ['DELETE', config, undefined, '404 CONFIG_NOT_FOUND'],
+    ['POST', `${config}/deactivate`, undefined, '404 CONFIG_NOT_FOUND'],
+    ['POST', `${config}/deactivate`, { tenant_id: 'tenant-b' }, '400 VALIDATION_FAILED'],
+    ['POST', config, { phone_number_id: full.phone_number_id }, '409 PHONE_NUMBER_TAKEN'],
+    ['DELETE', `${configs}/delete-tenant/tenant-b`, undefined, '403 FORBIDDEN'],
+    ['GET', `${configs}/all?tenant_id=tenant-a`, undefined, '403 FORBIDDEN']
+  ] as const) t.equal((await call(a, method, url, body, headers)).is, is, `${method} ${url}`)
+  t.same(await rows(), before)
+  // Ids that differ in case, form or blanks alone are others.
+  for (const near of ['Tenant-b', 'tenant-b ', ' tenant-b', 'tenant-b\u200b', 'tenant‐b', 'tenant-b%', 'tenant_b', "tenant-b' or '1'='1"]) {
+    t.equal((await call(as(near), 'GET', config)).is, '404 CONFIG_NOT_FOUND', near)
+  }
+})
+
+await t.test('a sealed secret opens in its own row alone', async (t) => {
+  await call(as('tenant-a'), 'POST', config, { waba_id: '1' })
+  await sql("update tenant_configs a set access_token = b.access_token from tenant_configs b where a.tenant_id = 'tenant-a' and b.tenant_id = 'tenant-b'")
+  for (const url of [config, `${config}/full`]) {
+    const { is, body } = await call(as('tenant-a'), 'GET', url)
+    t.equal(is, '500 SECRET_UNREADABLE')
+    t.notMatch(JSON.stringify(body), full.access_token)
+  }
+})

@@ -1,0 +1,45 @@
+import t from 'tap'
+import { client, configs } from './client.js'
+
+const { admin, call, sql } = await client(t)
+const all = `${configs}/delete-all`
+
+await t.test('statistics', async (t) => {
+  const empty = { total: 0, active: 0, inactive: 0, onboarded: 0, pending: 0, tokens: { expired: 0, expiring_7d: 0, expiring_30d: 0, no_expiry: 0, missing: 0 } }
+  t.strictSame((await call(admin, 'GET', `${configs}/stats`)).body, empty)
+  await sql(`insert into tenant_configs (tenant_id, access_token, token_expires_at, is_active, onboarding_completed)
+    select 't' || row_number() over (), token, now() + away::interval, active, onboarded from (values
+      ('x', '-1 second', true, true), ('x', '-2 years', false, true),
+      ('x', '10 seconds', true, true), ('x', '6 days 23 hours', true, false), ('x', '7 days 1 hour', true, false), ('x', '29 days 23 hours', true, false), ('x', '30 days 1 hour', true, true),
+      ('x', null, true, true), ('x', null, false, false), ('x', null, true, false),
+      (null, '-1 day', true, false), (null, '1 day', true, false), (null, null, false, false), (null, '-1 day', false, false)
+    ) rows (token, away, active, onboarded)`)
+  const { is, body } = await call(admin, 'GET', `${configs}/stats`)
+  t.strictSame([is, body], ['200', {
+    total: 14, active: 10, inactive: 4, onboarded: 5, pending: 9, tokens: { expired: 2, expiring_7d: 2, expiring_30d: 4, no_expiry: 3, missing: 4 }
+  }])
+})
+
+await t.test('delete all takes two steps', async (t) => {
+  for (const url of [all, `${all}?confirm=`]) {
+    const { is, body } = await call(admin, 'DELETE', url)
+    t.strictSame([is, body.confirm], ['428 CONFIRMATION_REQUIRED', 'delete-all:14'])
+  }
+  for (const confirm of [
+    'yes', 'true', 'delete-all', 'delete-all:', 'delete-all:13', 'delete-all:15', 'delete-all:014', 'delete-all:14%20', '%20delete-all:14', 'delete-all:%2B14', 'delete-all:-14', 'delete-all:14.0',
+    'delete-all:0xe', 'delete-all:1e1', 'DELETE-ALL:14', 'delete-all:14%00', 'delete-all:14%0a', 'delete-all:2147483648', 'delete-all:999999999999999', `delete-all:${'9'.repeat(5000)}`, '%F0%9F%98%80'
+  ]) t.equal((await call(admin, 'DELETE', `${all}?confirm=${confirm}`)).is, '409 CONFIRMATION_MISMATCH', confirm.slice(0, 40))
+  for (const query of ['confirm=delete-all:14&confirm=delete-all:14', 'confirm=delete-all:14&force=1', 'Confirm=delete-all:14', 'x=1']) {
+    t.equal((await call(admin, 'DELETE', `${all}?${query}`)).is, '400 VALIDATION_FAILED', query)
+  }
+  t.equal((await call(admin, 'DELETE', all, { confirm: 'delete-all:14' })).is, '400 VALIDATION_FAILED')
+  await sql("insert into tenant_configs (tenant_id) values ('late')")
+  t.equal((await call(admin, 'DELETE', `${all}?confirm=delete-all:14`)).is, '409 CONFIRMATION_MISMATCH', 'the count has changed')
+  t.same(await sql('select count(*)::int from tenant_configs'), [{ count: 15 }])
+
+  t.strictSame(await call(admin, 'DELETE', `${all}?confirm=delete-all:15`).then(({ is, body }) => [is, body]), ['200', { deleted: 15 }])
+  t.same(await sql('select count(*)::int from tenant_configs'), [{ count: 0 }])
+  t.equal((await call(admin, 'DELETE', `${all}?confirm=delete-all:15`)).is, '409 CONFIRMATION_MISMATCH', 'a repeat')
+  t.equal((await call(admin, 'DELETE', all)).body.confirm, 'delete-all:0')
+  t.same((await call(admin, 'DELETE', `${all}?confirm=delete-all:0`)).body, { deleted: 0 })
+})
