@@ -3,10 +3,9 @@ export const MASK = '****'
 
 /**
  * Masks a secret for reading: `****` and its last four characters, or `****` alone when it is shorter than 16.
- * Takes the clear secret or null; null stays null.
+ * Takes the clear secret.
  */
-export function mask (secret: string | null): string | null {
-  if (secret === null) return null
+export function mask (secret: string): string {
   // By code points: eight emoji are not 16 characters, and no half of one is left over.
   const characters = Array.from(secret)
   return characters.length < 16 ? MASK : MASK + characters.slice(-4).join('')

@@ -6,7 +6,7 @@ import type { Problem } from '../schemas/problem.js'
 
 const RETRY_AFTER_S = 5
 
-const ours: ReadonlySet<string> = new Set(Object.values(errors).map((ErrorClass) => new ErrorClass().code))
+const ours = new Map<string, errors.ErrorClass>(Object.values(errors).map((ErrorClass) => [new ErrorClass().code, ErrorClass]))
 
 /** What Fastify itself says, in our words. */
 const translations: Record<string, errors.ErrorClass> = {
@@ -29,7 +29,7 @@ export default fp(errorHandler, { name: 'error-handler' })
 /** Sends the problem for any error that was thrown. */
 export function handleError (thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = known(thrown)
-  const status = error.statusCode ?? 500
+  const status = error.statusCode
   if (status >= 500) request.log.error({ err: thrown }, `answered ${error.code}`)
   // Also for what the guards of the scopes refuse, and for URLs that lead into no scope.
   reply.header('cache-control', 'no-store')
@@ -44,9 +44,8 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
 }
 
 /** The problem for one of our errors. */
-export function toProblem (error: FastifyError, requestId: string): Problem {
-  const status = error.statusCode ?? 500
-  return { type: 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, detail: error.message, code: error.code, request_id: requestId }
+export function toProblem ({ statusCode: status, message, code }: InstanceType<errors.ErrorClass>, requestId: string): Problem {
+  return { type: 'about:blank', title: String(STATUS_CODES[status]), status, detail: message, code, request_id: requestId }
 }
 
 /** Throws `ROUTE_NOT_FOUND`; as a not-found handler it runs behind the guard of its scope. */
@@ -54,12 +53,11 @@ export async function notFound (): Promise<never> {
   throw new errors.RouteNotFound()
 }
 
-function known (thrown: FastifyError): FastifyError {
-  if (ours.has(thrown.code)) return thrown
+function known ({ code, statusCode = 500 }: FastifyError): InstanceType<errors.ErrorClass> {
   // Any other 4xx was met while a body was read: above all a client that hung up.
-  const other = (thrown.statusCode ?? 500) < 500 ? errors.MalformedJson : errors.Internal
-  const Translation = translations[thrown.code] ?? other
-  return new Translation()
+  const other = statusCode < 500 ? errors.MalformedJson : errors.Internal
+  const Known = ours.get(code) ?? translations[code] ?? other
+  return new Known()
 }
 
 /** What is wrong where: as the schemas found it, or all that can be said of a URL or a value that goes no further. */

@@ -46,8 +46,8 @@ async function openapi (fastify: FastifyInstance): Promise<void> {
       tags,
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: 'A JWT (HS256) with `exp` and a tenant or admin claim' } } }
     },
-    refResolver: { buildLocalReference: (json, _baseUri, _fragment, i) => typeof json['$id'] === 'string' ? json['$id'] : `def-${i}` },
-    transform: ({ schema, url, route }) => ({ schema: withErrors(withoutNoBody(schema), route.config?.errors ?? []), url })
+    refResolver: { buildLocalReference: (json) => String(json['$id']) },
+    transform: ({ schema, url, route }) => ({ schema: withErrors(withoutNoBody(schema), route.config?.errors), url })
   })
   await fastify.register(swaggerUi, { routePrefix: '/docs' })
 }
@@ -60,7 +60,7 @@ function withoutNoBody ({ body, ...schema }: FastifySchema): FastifySchema {
 }
 
 /** Adds the answers for the errors of a route, those with the same status together. */
-function withErrors (schema: FastifySchema, listed: ErrorClass[]): FastifySchema {
+function withErrors (schema: FastifySchema, listed: ErrorClass[] = []): FastifySchema {
   if (schema.hide === true) return schema
   const errors = [...new Set([...listed, Internal])].map((ErrorClass) => new ErrorClass())
   const statuses = new Set(errors.map(({ statusCode }) => statusCode).sort())

@@ -168,33 +168,28 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
     /** Stores what an onboarding proved and activates the tenant; `created` says that it had no row. Throws `PHONE_NUMBER_TAKEN`. */
     async completeOnboarding (tenantId: string, userId: string | null, proven: ProvenIdentity): Promise<{ created: boolean, config: TenantConfigRow }> {
       const values = { ...proven, tenant_id: tenantId, user_id: userId, access_token: vault.seal(proven.access_token, tenantId, 'access_token') }
-      const [row] = await written(tenantId, statements.onboard.execute(values))
-      if (row === undefined) throw new Error('an upsert returned no row')
-      const { created, ...config } = row
+      const { created, ...config } = only(await written(tenantId, statements.onboard.execute(values)))
       return { created, config }
     },
 
     /** A page of rows by tenant id, their secrets `****` or null, and where the next page starts (null on the last one). */
     async list ({ limit, cursor = '', is_active, onboarding_completed, tenant_id: prefix = '' }: ListQuery): Promise<{ configs: TenantConfigRow[], next: string | null }> {
       const rows = await guarded(statements.list.execute({ after: cursor, from: prefix, to: prefix + LAST, is_active: is_active ?? null, onboarding_completed: onboarding_completed ?? null, limit: limit + 1 }))
-      const configs = rows.slice(0, limit)
-      return { configs, next: rows.length > limit ? configs.at(-1)?.tenant_id ?? null : null }
+      // The last of the page, if there is one more after it.
+      const [last] = rows.slice(limit - 1, -1)
+      return { configs: rows.slice(0, limit), next: last?.tenant_id ?? null }
     },
 
     /** The counts of the statistics, all of one moment. */
-    async stats (): Promise<StatsRow> {
-      const { rows: [row] } = await guarded(orm.execute<StatsRow>(statsQuery))
-      if (row === undefined) throw new Error('the statistics returned no row')
-      return row
-    },
+    stats: async (): Promise<StatsRow> => only((await guarded(orm.execute<StatsRow>(statsQuery))).rows),
 
     /** How many rows there are. */
     count: async (): Promise<number> => await guarded(orm.$count(table)),
 
     /** Deletes all rows if there are exactly `expected`. Throws `CONFIRMATION_MISMATCH`, having deleted none, if not. */
     async removeAll (expected: number): Promise<void> {
-      const { rows: [row] } = await written(null, orm.execute<{ total: number }>(removeAllQuery(expected)))
-      if (row?.total !== expected) throw new ConfirmationMismatch()
+      const { rows } = await written(null, orm.execute<{ total: number }>(removeAllQuery(expected)))
+      if (only(rows).total !== expected) throw new ConfirmationMismatch()
     },
 
     /** The row in clear. Throws `SECRET_UNREADABLE`. */
@@ -212,6 +207,12 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
       return () => { listeners.delete(listener) }
     }
   }
+}
+
+/** The row of a statement that answers one, unless somebody's trigger keeps it back. */
+function only<T> ([row]: T[]): T {
+  if (row === undefined) throw new Error('a statement returned no row')
+  return row
 }
 
 /** Decorates `fastify.tenantConfigs`. */
