@@ -3,6 +3,7 @@ import fastifyPostgres from '@fastify/postgres'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import whatsappTenantConfig, { buildApp } from '../src/app.js'
+import { Unauthenticated } from '../src/errors.js'
 import { baseEnv, createDatabase } from './helper.js'
 
 const config = '/api/v1/tenant/config'
@@ -28,6 +29,10 @@ async function host (t: Test, order: 'before' | 'after'): Promise<FastifyInstanc
   fastify.post('/theirs', { schema }, async ({ body }) => body)
   fastify.post('/theirs/csv', async ({ body }) => body)
   fastify.get('/theirs/fails', async () => { throw new Error('their fault') })
+  await fastify.register(async (scope) => {
+    fastify.auth.guardTenant(scope)
+    scope.get('/theirs/guarded', async ({ tenant }) => tenant)
+  })
   fastify.get('/theirs/me', async (request) => await request.jwtVerify())
   fastify.get('/theirs/rows', async () => (await fastify.pg.query('select 1 as one')).rows)
   await fastify.ready()
@@ -73,6 +78,8 @@ for (const order of ['before', 'after'] as const) {
     t.strictSame([nowhere.statusCode, nowhere.json()], [410, { theirs: 'not found' }])
     t.match((await fastify.inject({ url: '/theirs/me', headers: { authorization: theirToken } })).json(), { role: 'admin' })
     t.equal((await fastify.inject({ url: '/theirs/me', headers: { authorization } })).statusCode, 418, 'our token is none of theirs')
+    t.strictSame((await fastify.inject('/theirs/guarded')).json(), { theirs: new Unauthenticated().message })
+    t.strictSame((await fastify.inject({ url: '/theirs/guarded', headers: { authorization } })).json(), { id: `acme-${order}`, userId: null })
     t.strictSame((await fastify.inject('/theirs/rows')).json(), [{ one: 1 }])
   })
 }

@@ -44,6 +44,14 @@ await t.test('a fault of ours tells nothing but that', async (t) => {
   t.same(await rows(), before)
 })
 
+await t.test('a trigger of somebody else that keeps a row back', async (t) => {
+  await sql('create function keep() returns trigger language plpgsql as $$ begin return null; end $$')
+  await sql('create trigger keep before insert on tenant_configs for each row execute function keep()')
+  const proven = { waba_id: '1', phone_number_id: '1', access_token: 'x', token_expires_at: null }
+  await t.rejects(app.tenantConfigs.completeOnboarding('kept-back', null, proven), /no row/)
+  await sql('drop function keep() cascade')
+})
+
 await t.test('try later', async (t) => {
   const { is, headers } = await call(as('nobody'), 'POST', onboard, { code: 'x', waba_id: '1', phone_number_id: '2' })
   t.strictSame([is, headers['retry-after']], ['503 META_APP_NOT_CONFIGURED', '5'])

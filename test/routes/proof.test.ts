@@ -1,5 +1,6 @@
 import t from 'tap'
-import { client, config, configs, full } from './client.js'
+import { app as graphApp, standIn } from '../plugins/meta-wire.js'
+import { client, config, configs, full, onboard } from './client.js'
 
 const { app, as, admin, call, sql } = await client(t)
 
@@ -38,6 +39,24 @@ await t.test('what keeps the proof, and what takes it', async (t) => {
     t.match(after, { ...expected, is_active: true }, JSON.stringify(body))
   }
   t.match((await call(await onboarded('same-phone'), 'PUT', config, { phone_number_id: 'phone-of-same-phone' })).body, proof)
+})
+
+await t.test('onboarding proves: 201 makes the row, 200 renews it', async (t) => {
+  const { meta, waba } = await standIn(t)
+  const { as, call } = await client(t, { GRAPH_API_BASE_URL: meta.url, FB_APP_ID: graphApp.id, FB_APP_SECRET: graphApp.secret })
+  const login = () => ({ code: meta.state.issueCode({ app_id: graphApp.id }), waba_id: waba.id, phone_number_id: '1', state: 'any' })
+  const fresh = { onboarding_completed: true, onboarded_at: String, last_verified_at: String, is_active: true, user_id: 'first', access_token: /^[*]{4}.{4}$/, phone_number_id: '1' }
+  const first = await call(as('acme', 'first'), 'POST', onboard, login())
+  t.equal(first.is, '201')
+  t.match(first.body, fresh)
+  await call(as('acme'), 'POST', `${config}/deactivate`)
+  t.match((await call(as('acme'), 'PUT', config, { waba_id: 'other', verify_token: 'kept' })).body, noProof)
+  const again = await call(as('acme', 'second'), 'POST', onboard, login())
+  t.equal(again.is, '200')
+  t.match(again.body, { ...fresh, waba_id: waba.id, verify_token: '****', id: first.body.id })
+  t.not(again.body.onboarded_at, first.body.onboarded_at)
+  t.equal((await call(as('other'), 'POST', onboard, login())).is, '409 PHONE_NUMBER_TAKEN')
+  t.equal((await call(as('other'), 'GET', config)).is, '404 CONFIG_NOT_FOUND')
 })
 
 await t.test('no token instead of no token is no new one', async (t) => {
