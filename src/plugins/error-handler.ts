@@ -16,7 +16,8 @@ const translations: Record<string, errors.ErrorClass> = {
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.MalformedJson,
   FST_ERR_CTP_INVALID_MEDIA_TYPE: errors.UnsupportedMediaType,
   FST_ERR_CTP_BODY_TOO_LARGE: errors.PayloadTooLarge,
-  FST_ERR_ROUTE_MISSING_CONTENT_TYPE: errors.UnsupportedMediaType
+  // Only the method QUERY must have one, and no route answers QUERY.
+  FST_ERR_ROUTE_MISSING_CONTENT_TYPE: errors.RouteNotFound
 }
 
 /** Answers every error as a problem (RFC 9457); of a fault of ours it tells nothing but that, and logs it. */

@@ -29,7 +29,7 @@ await t.test('who you are comes before what you ask', async (t) => {
 await t.test('what is not there', async (t) => {
   for (const [who, method, url] of [
     [tenant, 'GET', base], [tenant, 'GET', `${base}/nowhere`], [tenant, 'PATCH', config], [tenant, 'OPTIONS', config], [tenant, 'POST', `${config}/full`], [tenant, 'GET', onboard],
-    [tenant, 'GET', `${config}/activate`], [tenant, 'GET', `${config}//full`], [tenant, 'PROPFIND', config], [admin, 'GET', `${base}/admin`], [admin, 'GET', `${configs}`], [admin, 'POST', `${configs}/all`],
+    [tenant, 'GET', `${config}/activate`], [tenant, 'GET', `${config}//full`], [tenant, 'PROPFIND', config], [tenant, 'QUERY', config], [{}, 'QUERY', '/'], [admin, 'GET', `${base}/admin`], [admin, 'GET', `${configs}`], [admin, 'POST', `${configs}/all`],
     [admin, 'GET', `${configs}/delete-all`], [admin, 'DELETE', `${configs}/delete-tenant`], [admin, 'GET', `${configs}/delete-tenant/acme`],
     [{}, 'GET', '/'], [{}, 'GET', '/api/v1'], [{}, 'GET', '/api/v1/tenants'], [tenant, 'GET', '/api/v2/tenant/config'], [{}, 'GET', '/API/V1/TENANT/CONFIG'], [{}, 'GET', `/${config}`],
     [{}, 'GET', '/api/v1/tenant%2Fconfig'], [{}, 'POST', '/health/live'], [{}, 'GET', '/health'], [{}, 'GET', '/favicon.ico'], [{}, 'GET', '/.env']
