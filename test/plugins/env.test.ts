@@ -230,6 +230,6 @@ await t.test('TRUST_PROXY says whose word on the client is taken', async (t) => 
 
 await t.test('a server that has an env of its own is told so', async (t) => {
   const server = Fastify()
-  server.decorate('env', {})
+  server.decorate('env', await readEnv(production))
   await t.rejects(async () => { await server.register(env, { env: production }) }, { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
 })
