@@ -69,6 +69,10 @@ export async function buildApp (source?: EnvSource, { logTo }: { logTo?: Destina
   })
   await fastify.register(errorHandler)
   fastify.setNotFoundHandler(notFound)
+  // Closing waits for connections: one whose request was under way would be kept alive after its answer.
+  let closing = false
+  fastify.addHook('preClose', async () => { closing = true })
+  fastify.addHook('onSend', async (_request, reply) => { if (closing) reply.header('connection', 'close') })
   try {
     await fastify.register(plugin, { env: settings })
     await fastify.ready()
