@@ -5,12 +5,12 @@ import { buildApp } from './app.js'
 const CLOSE_WITHIN_MS = 10_000
 const TOKEN_LIFETIME_S = 12 * 60 * 60
 
-try {
-  await start()
-} catch (err) {
+interface StartFault extends Error { code?: string, port?: number, cause?: StartFault }
+
+await start().catch((err: StartFault) => {
   process.stderr.write(`${reason(err)}\n`)
   process.exitCode = 1
-}
+})
 
 /** Builds, listens and, in local mode, prints how to begin. */
 async function start (): Promise<void> {
@@ -18,8 +18,9 @@ async function start (): Promise<void> {
   const { NODE_ENV, HOST, PORT } = fastify.env
   const local = NODE_ENV !== 'production'
   // Without a logger of its own: only ours knows what of an error may be shown.
-  closeWithGrace({ delay: CLOSE_WITHIN_MS, logger: undefined }, async ({ err, signal }) => {
-    if (err === undefined) fastify.log.info(`closing on ${signal ?? 'exit'}`)
+  // On 'beforeExit' it would end a start that failed with exit code 0.
+  closeWithGrace({ delay: CLOSE_WITHIN_MS, logger: undefined, skip: ['beforeExit'] }, async ({ err, signal }) => {
+    if (err === undefined) fastify.log.info(`closing on ${signal}`)
     else fastify.log.fatal({ err }, 'closing on an error that nobody caught')
     await fastify.close()
   })
@@ -56,10 +57,9 @@ curl -sS ${base}/admin/configs/stats -H 'authorization: Bearer ${admin}'
 }
 
 /** Why it did not start, for a person; drizzle's own message would show a statement in place of the reason. */
-function reason (err: unknown): string {
-  const cause = err instanceof Error && err.cause instanceof Error ? err.cause : err
-  if (!(cause instanceof Error)) return 'The service did not start.'
-  const { code, port } = Object.fromEntries(Object.entries(cause))
+function reason (err: StartFault): string {
+  const { code, port, message } = err.cause ?? err
   if (code === 'EADDRINUSE') return `Port ${port} is taken. Stop what listens there, or set PORT to another one.`
-  return `The service did not start: ${cause.message === '' ? code : cause.message}`
+  // The message is empty when each of several addresses was refused.
+  return `The service did not start: ${[code, message].filter(Boolean).join(' ')}`
 }
