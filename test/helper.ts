@@ -17,9 +17,11 @@ const ENCRYPTION_KEYS = `t1:${newKey()}`
 /** Settings every test app starts from; nothing of the process environment gets in. */
 export const baseEnv = { NODE_ENV: 'test', LOG_LEVEL: 'trace', PORT: 0, JWT_SECRET, ENCRYPTION_KEYS }
 
-/** The environment for a child process that is to have these settings and no others. */
+/** The environment for a child process that is to have these settings and no others, wherever it works. */
 export function childEnv (settings: Record<string, string>): NodeJS.ProcessEnv {
-  return { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !settingNames.includes(name))), ...settings }
+  const others = Object.entries(process.env).filter(([name]) => !settingNames.includes(name))
+  // Else our TypeScript would be compiled by the rules of another directory, and its coverage could not be added to ours.
+  return { ...Object.fromEntries(others), TS_NODE_CWD: process.cwd(), ...settings }
 }
 
 /** A migrated database of the test's own; returns its URL. Dropped when the test ends. `empty` leaves out the schema. */

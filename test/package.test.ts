@@ -1,0 +1,55 @@
+import { execFile } from 'node:child_process'
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { childEnv, createDatabase, newKey } from './helper.js'
+
+const run = promisify(execFile)
+
+await t.test('the package holds what it needs, and no more', async (t) => {
+  const { stdout } = await run('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'])
+  const [{ files }]: [{ files: { path: string }[] }] = JSON.parse(stdout)
+  const paths = files.map(({ path }) => path)
+  for (const path of ['package.json', 'dist/app.js', 'dist/app.d.ts', 'dist/server.js', 'drizzle/meta/_journal.json', 'drizzle/0000_tenant_configs.sql']) t.ok(paths.includes(path), path)
+  t.same(paths.filter((path) => !/^(dist|drizzle|docs)\/|^(package\.json|README\.md|LICENSE)$/.test(path)), [])
+})
+
+await t.test('as a dependency of another package', async (t) => {
+  const DATABASE_URL = await createDatabase(t)
+  const dir = t.testdir({})
+  mkdirSync(join(dir, 'node_modules'))
+  symlinkSync(process.cwd(), join(dir, 'node_modules/whatsapp-tenant-config'))
+  symlinkSync(join(process.cwd(), 'node_modules/fastify'), join(dir, 'node_modules/fastify'))
+  writeFileSync(join(dir, 'main.mjs'), `
+    import Fastify from 'fastify'
+    import plugin, { buildApp } from 'whatsapp-tenant-config'
+
+    const env = { DATABASE_URL: process.env.DATABASE_URL, JWT_SECRET: 'x'.repeat(32), ENCRYPTION_KEYS: process.env.ENCRYPTION_KEYS, LOG_LEVEL: 'silent', WHATSAPP_WABA_ID: 'of env' }
+    const app = await buildApp(env)
+    await app.tenantConfigs.create('acme', null, { waba_id: 'of acme' })
+    const ready = await app.inject('/health/ready')
+    await app.close()
+
+    const host = Fastify()
+    await host.register(plugin, { env })
+    host.get('/theirs', async () => { throw Object.assign(new Error('their own words'), { statusCode: 418 }) })
+    const [theirs, nowhere, ours, login] = await Promise.all(['/theirs', '/nowhere', '/health/ready', '/api/v1/tenant/config'].map(async (url) => await host.inject(url)))
+    const wabas = await Promise.all(['acme', 'other'].map(async (tenant) => (await host.configLoader.forTenant(tenant)).getWabaId()))
+    await host.close()
+    console.log(JSON.stringify({ listening: app.server.listening, ready: ready.statusCode, theirs: theirs.json(), nowhere: nowhere.json(), ours: ours.json(), login: login.json(), wabas }))
+  `)
+  // The built service as it is: without what measures our sources.
+  const env = { ...childEnv({ DATABASE_URL, ENCRYPTION_KEYS: `k1:${newKey()}` }), NODE_OPTIONS: '' }
+  const { stdout, stderr } = await run(process.execPath, [join(dir, 'main.mjs')], { cwd: dir, env })
+  t.equal(stderr, '')
+  t.match(JSON.parse(stdout), {
+    listening: false,
+    ready: 200,
+    theirs: { statusCode: 418, message: 'their own words' },
+    nowhere: { statusCode: 404, error: 'Not Found' },
+    ours: { status: 'ok' },
+    login: { code: 'UNAUTHENTICATED' },
+    wabas: ['of acme', 'of env']
+  })
+})
