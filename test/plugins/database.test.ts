@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
+import { createConnection, createServer, type Socket } from 'node:net'
 import { inspect } from 'node:util'
 import { sql } from 'drizzle-orm'
 import t, { type Test } from 'tap'
@@ -25,7 +25,13 @@ function answered (t: Test, { log }: TestApp, response: { json: () => { code?: s
 const get = async ({ app, as }: TestApp) => await app.inject({ url, headers: as('acme') })
 
 const lock = 'begin; lock table tenant_configs in access exclusive mode'
-const terminateAll = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'whatsapp-tenant-config'"
+const terminateAll = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = current_database() and application_name = 'whatsapp-tenant-config'"
+
+/** Ends all connections of the service, and waits until it knows. */
+async function loseConnections ({ app }: TestApp, databaseUrl: string): Promise<void> {
+  await query(databaseUrl, terminateAll)
+  await until(() => app.pg['tenantConfig']?.pool.totalCount === 0)
+}
 
 await t.test('what PostgreSQL refuses shows no value', async (t) => {
   const service = await buildTestApp(t)
@@ -64,8 +70,8 @@ await t.test('losing all connections costs no crash, and the next request works'
   const { app, log, databaseUrl } = service
   const requests = await Promise.all(Array.from({ length: 5 }, async () => await app.inject('/health/ready')))
   t.match(requests, Array(5).fill({ statusCode: 200 }))
-  t.ok((await query(databaseUrl, terminateAll)).length > 1)
-  await until(() => app.pg['tenantConfig']?.pool.totalCount === 0)
+  t.ok(Number(app.pg['tenantConfig']?.pool.totalCount) > 1)
+  await loseConnections(service, databaseUrl)
   t.match(log(), 'lost an idle database connection')
   t.equal((await get(service)).statusCode, 404)
 
@@ -93,6 +99,67 @@ await t.test('a database that hangs is given up in time, and nothing is written 
   t.equal((await post(service, 'acme')).statusCode, 201)
 })
 
+/** A way to the database that can be frozen, cut and mended. */
+async function startProxy (t: Test, databaseUrl: string) {
+  const through = new URL(databaseUrl)
+  const { port, hostname } = through
+  const pairs = new Set<[Socket, Socket]>()
+  let frozen = false
+  const server = createServer((near) => {
+    const pair: [Socket, Socket] = [near, createConnection(Number(port), hostname)]
+    pairs.add(pair)
+    for (const socket of pair) {
+      socket.on('error', () => {})
+      socket.on('close', () => {
+        pairs.delete(pair)
+        for (const end of pair) end.destroy()
+      })
+    }
+    if (!frozen) join(pair)
+  })
+  const join = ([near, far]: [Socket, Socket]) => { near.pipe(far).pipe(near) }
+  const part = ([near, far]: [Socket, Socket]) => { near.unpipe(far); far.unpipe(near) }
+  const cut = () => {
+    server.close()
+    for (const [near] of pairs) near.destroy()
+  }
+  const listen = async (at: number) => { await once(server.listen(at, '127.0.0.1'), 'listening') }
+  await listen(0)
+  t.teardown(cut)
+  const address = server.address()
+  const own = typeof address === 'object' && address !== null ? address.port : 0
+  through.host = `127.0.0.1:${own}`
+  return {
+    url: through.href,
+    freeze () { frozen = true; pairs.forEach(part) },
+    thaw () { frozen = false; pairs.forEach(join) },
+    cut,
+    mend: async () => await listen(own)
+  }
+}
+
+await t.test('a network that swallows everything, or breaks', async (t) => {
+  const proxy = await startProxy(t, await createDatabase(t))
+  const service = await buildTestApp(t, { DATABASE_URL: proxy.url })
+  t.equal((await get(service)).statusCode, 404)
+  proxy.freeze()
+  for (const what of ['the connection there is', 'a new one']) {
+    const began = performance.now()
+    // Whether it is carried out when the network thaws nobody can tell.
+    answered(t, service, await post(service, 'frozen'), 'DATABASE_UNAVAILABLE', what)
+    t.ok(performance.now() - began < 5000, 'within 5 s')
+  }
+  proxy.thaw()
+  t.equal((await get(service)).statusCode, 404)
+  proxy.cut()
+  answered(t, service, await post(service, 'acme'), 'DATABASE_UNAVAILABLE')
+  await until(() => service.app.pg['tenantConfig']?.pool.totalCount === 0)
+  answered(t, service, await post(service, 'acme'), 'DATABASE_UNAVAILABLE')
+  t.match(service.log(), 'ECONNREFUSED')
+  await proxy.mend()
+  t.equal((await post(service, 'acme')).statusCode, 201)
+})
+
 await t.test('a database that is away', async (t) => {
   const service = await buildTestApp(t)
   const giveBack = await takeAway(service.databaseUrl)
@@ -110,7 +177,7 @@ await t.test('a database that can only be read', async (t) => {
   elsewhere.pathname = '/postgres'
   const setReadOnly = async (value: string) => {
     await query(elsewhere.href, `alter database ${name} set default_transaction_read_only = ${value}`)
-    await query(service.databaseUrl, terminateAll)
+    await loseConnections(service, service.databaseUrl)
   }
   await setReadOnly('on')
   answered(t, service, await post(service, 'acme'), 'DATABASE_UNAVAILABLE')
@@ -141,7 +208,7 @@ await t.test('a role with one connection, whose password is changed', async (t) 
   t.equal((await first).statusCode, 201)
 
   await query(databaseUrl, `alter role ${role} password 'another'`)
-  await query(databaseUrl, terminateAll)
+  await loseConnections(service, databaseUrl)
   answered(t, service, await get(service), 'DATABASE_UNAVAILABLE')
   t.match(service.log(), '28P01', 'wrong password')
   await query(databaseUrl, `alter role ${role} password '${canary}'`)
