@@ -9,9 +9,10 @@ import { startEmbedded } from '../db/embedded.js'
 import { migrate, pendingMigrations } from '../db/migrate.js'
 import { DatabaseUnavailable, PhoneNumberTaken, ValidationFailed } from '../errors.js'
 
-// A connection and one statement together stay under the 5 s within which a caller hears that the database is away.
-const CONNECT_TIMEOUT_MS = 2000
-const QUERY_TIMEOUT_MS = 2500
+// No request makes more than two statements in a row, each after waiting for a connection: all of it together stays
+// under the 5 s within which a caller hears that the database is away.
+const CONNECT_TIMEOUT_MS = 1000
+const QUERY_TIMEOUT_MS = 1400
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -38,7 +39,7 @@ async function database (fastify: FastifyInstance): Promise<void> {
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     query_timeout: QUERY_TIMEOUT_MS,
     // The server gives up first, so that a statement we called failed is not carried out later.
-    statement_timeout: QUERY_TIMEOUT_MS - 100,
+    statement_timeout: QUERY_TIMEOUT_MS - 200,
     options: '-c timezone=UTC -c datestyle=ISO',
     keepAlive: true
   })
