@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { LoggerOptions } from 'pino'
 
@@ -9,7 +10,7 @@ export function loggerOptions (level: string): LoggerOptions {
   return {
     level,
     serializers: {
-      req: ({ method, url, ip }: FastifyRequest) => ({ method, path: url.split('?', 1)[0], ip }),
+      req: describeRequest,
       err: describeError
     },
     hooks: {
@@ -22,6 +23,13 @@ export function loggerOptions (level: string): LoggerOptions {
     // A second fence, for a line that nobody has written yet.
     redact: ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token', 'password', 'authorization'].flatMap((name) => [name, `*.${name}`])
   }
+}
+
+/** A request by its route: what fills a parameter, or stands where no route is, could be a secret in the wrong place. */
+function describeRequest ({ method, url, ip, routeOptions }: FastifyRequest): Record<string, unknown> {
+  const path = url.split('?', 1).join().replace(/[^/]+/g, (step) => /^([a-z-]{1,32}|v\d)$/.test(step) ? step : '…')
+  // Behind a proxy that passes on what it was sent, the address may be any text.
+  return { method, path: routeOptions.url ?? path, ip: isIP(ip) === 0 ? '…' : ip }
 }
 
 /** Where an error came from, without its message unless it is one that is known to hold no value. */
