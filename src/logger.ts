@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import type { LoggerOptions } from 'pino'
 
 /**
- * How this service logs: a request by its path, an error by what cannot hold a value that was sent or stored.
+ * How this service logs: a request by its route, an error by what cannot hold a value that was sent or stored.
  * Takes the level; returns options for pino.
  */
 export function loggerOptions (level: string): LoggerOptions {
