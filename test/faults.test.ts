@@ -1,10 +1,8 @@
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { faults } from './graph/faults.js'
-import { ownPostgres, processesOf, until } from './fixtures/own-postgres.js'
+import { dataDir, killAll, pidOf, until } from './fixtures/embedded.js'
+import { ownPostgres } from './fixtures/own-postgres.js'
 import { connectionsOf, listeningService, lockRows, META_TIMEOUT_MS, POOL_MAX, rowsOf, stallChanges, type Outcome } from './fixtures/operations.js'
 import { serverProcess, signed } from './fixtures/server-process.js'
 import { JWT_SECRET, query } from './helper.js'
@@ -173,10 +171,8 @@ await t.test('Meta is slow, drops connections, fails, or is gone', async (t) => 
 })
 
 await t.test('kill -9 of the server in the middle of writes, then of the server and its PostgreSQL', async (t) => {
-  const dir = mkdtempSync(join(tmpdir(), 'killed-'))
-  chmodSync(dir, 0o755)
-  t.teardown(() => { rmSync(dir, { recursive: true, force: true }) })
-  const start = async () => await serverProcess(t, { DATA_DIR: join(dir, 'data'), JWT_SECRET, LOG_LEVEL: 'silent' })
+  const dir = dataDir(t)
+  const start = async () => await serverProcess(t, { DATA_DIR: dir, JWT_SECRET, LOG_LEVEL: 'silent' })
   const tenants = ['a', 'b', 'c', 'd'].map((id) => ({ authorization: `Bearer ${signed({ tenant_id: id }, JWT_SECRET)}`, acknowledged: 0 }))
   const valueOf = (n: number) => ({ waba_id: String(n), phone_number_id: null, verify_token: `value ${n}`, callback_url: `https://a.example/${n}` })
 
@@ -201,11 +197,7 @@ await t.test('kill -9 of the server in the middle of writes, then of the server 
     const writing = tenants.map(async (tenant) => { await write(server.origin, tenant) })
     await until(() => tenants.every(({ acknowledged }, i) => acknowledged > (from[i] ?? 0) + 20))
     const ended = server.end('SIGKILL')
-    if (alsoPostgres) {
-      const postmaster = Number.parseInt(readFileSync(join(dir, 'data/postgres/postmaster.pid'), 'utf8'))
-      process.kill(postmaster, 'SIGSTOP')
-      for (const pid of processesOf(postmaster)) process.kill(pid, 'SIGKILL')
-    }
+    if (alsoPostgres) killAll(pidOf(dir))
     await ended
     await Promise.all(writing)
     server = await start()

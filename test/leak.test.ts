@@ -1,6 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
 import Fastify from 'fastify'
@@ -9,7 +8,8 @@ import plugin from '../src/app.js'
 import * as errors from '../src/errors.js'
 import { canary, canaryKey, scanner } from './fixtures/canaries.js'
 import { babble, exchange, misplaced, type Answer, type Route } from './fixtures/misplaced.js'
-import { ownPostgres, until } from './fixtures/own-postgres.js'
+import { dataDir, until } from './fixtures/embedded.js'
+import { ownPostgres } from './fixtures/own-postgres.js'
 import { secretLife } from './fixtures/secret-life.js'
 import { serverProcess, signed } from './fixtures/server-process.js'
 import { startGraph } from './graph/server.js'
@@ -138,12 +138,10 @@ await t.test('in a process of its own: answers, stdout, stderr', async (t) => {
 })
 
 await t.test('with an embedded database and keys of its own', async (t) => {
-  const dir = mkdtempSync(join(tmpdir(), 'leak-'))
-  chmodSync(dir, 0o755)
-  t.teardown(() => { rmSync(dir, { recursive: true, force: true }) })
+  const dir = dataDir(t)
   const { DATABASE_URL, JWT_SECRET, ENCRYPTION_KEYS, ...others } = env
-  const server = await serverProcess(t, { ...others, DATA_DIR: join(dir, 'data') }, ['--import', puppet])
-  const kept = (name: string) => readFileSync(join(dir, 'data', name), 'utf8').trim()
+  const server = await serverProcess(t, { ...others, DATA_DIR: dir }, ['--import', puppet])
+  const kept = (name: string) => readFileSync(join(dir, name), 'utf8').trim()
   const own = { 'jwt-secret': kept('jwt-secret'), 'encryption-keys': kept('encryption-keys').split(':')[1] ?? '', 'postgres-password': kept('postgres-password') }
   const ownLeaks = scanner(own)
   const authorization = `Bearer ${signed({ tenant_id: 'x' }, own['jwt-secret'])}`
@@ -159,7 +157,7 @@ await t.test('with an embedded database and keys of its own', async (t) => {
   t.equal(await server.end('SIGCONT'), 1)
   t.match(server.stdout(), 'closing on an error that nobody caught')
   t.same(ownLeaks('stdout and stderr', (server.stdout() + server.stderr()).replaceAll(planted, '')), [])
-  t.same(inFiles(ownLeaks, join(dir, 'data')), Object.keys(own).sort(), 'only the files that are there to keep them')
+  t.same(inFiles(ownLeaks, dir), Object.keys(own).sort(), 'only the files that are there to keep them')
 })
 
 await t.test('the database: its tables, its dump, its files and its log', async (t) => {
