@@ -81,6 +81,8 @@ async function database (hold: Hold, print: (text: string) => void): Promise<str
 export function standIn (seed: object): [Promise<{ url: string, code: string }>, () => Promise<void>] {
   const child = spawn(process.execPath, ['--import', '@tapjs/typescript/import', join('test', 'graph', 'main.ts'), JSON.stringify(seed)], {
     cwd: PROJECT,
+    // Out of reach of the terminal's Ctrl-C, which is for us to pass on in time.
+    detached: true,
     // Its types are checked elsewhere.
     env: { ...process.env, TS_NODE_TRANSPILE_ONLY: '1' },
     stdio: ['ignore', 'pipe', 'inherit', 'ipc']
