@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { resolve } from 'node:path'
 import type { Test } from 'tap'
 import { settingNames } from '../../src/plugins/env.js'
-import { baseEnv } from '../helper.js'
+import { baseEnv, query } from '../helper.js'
 
 // Nothing of the settings this process happens to have gets in.
 const settings = { ...Object.fromEntries(settingNames.map((name) => [name, ''])), ...baseEnv, PORT: '0' }
@@ -42,4 +42,9 @@ export function refused (t: Test, { code, stdout, stderr }: Awaited<ReturnType<t
   t.equal(stdout, '')
   t.match(stderr, message)
   t.notMatch(stderr, /^ {4}at |node:internal/m, 'no stack')
+}
+
+/** The names of a database's tables, in order. */
+export async function tables (url: string): Promise<unknown[]> {
+  return (await query(url, "select tablename from pg_tables where schemaname = 'public' order by 1")).map(({ tablename }) => tablename)
 }

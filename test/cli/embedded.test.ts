@@ -1,0 +1,49 @@
+import { randomUUID } from 'node:crypto'
+import { existsSync, realpathSync } from 'node:fs'
+import { readFile, rm } from 'node:fs/promises'
+import { constants, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { startEmbedded } from '../../src/db/embedded.js'
+import { isAlive } from '../../src/db/postmaster.js'
+import { refused, run, start, tables } from './run.js'
+
+const migrate = 'src/cli/migrate.ts'
+const rollback = 'src/cli/rollback.ts'
+const newest = '0000_tenant_configs'
+
+// Directly under the temporary directory, where the user that runs PostgreSQL for root can enter.
+const DATA_DIR = join(tmpdir(), `cli-test-${randomUUID()}`)
+const postmaster = async () => Number((await readFile(join(DATA_DIR, 'postgres/postmaster.pid'), 'utf8')).split('\n')[0])
+t.teardown(async () => {
+  for (const path of [realpathSync(join(DATA_DIR, 'postgres')), DATA_DIR]) await rm(path, { recursive: true })
+})
+
+await t.test('it is started for the command and stopped after', async (t) => {
+  t.match(await run(t, [migrate], { DATA_DIR }), { code: 0, stdout: `Applied ${newest}.\n` })
+  t.notOk(existsSync(join(DATA_DIR, 'postgres/postmaster.pid')))
+})
+
+await t.test('a signal stops it too', async (t) => {
+  const { child, ended, printed } = start(t, [rollback], { DATA_DIR })
+  await printed('Type its name to go on: ')
+  const pid = await postmaster()
+  // A second one, as npm sends it, does not cut it short; which of them comes first is not ours to say.
+  child.kill('SIGTERM')
+  child.kill('SIGINT')
+  const { code, stderr } = await ended
+  t.ok([128 + constants.signals.SIGTERM, 128 + constants.signals.SIGINT].includes(code), `exit code ${code}`)
+  t.equal(stderr, '')
+  t.notOk(isAlive(pid))
+})
+
+await t.test('while a server runs on it, it is left alone', async (t) => {
+  const server = await startEmbedded(DATA_DIR)
+  t.teardown(async () => await server.stop())
+  refused(t, await run(t, [rollback, '--yes'], { DATA_DIR }), /in use by another running server/)
+  t.same(await tables(server.url), ['tenant_configs', 'vault_keys'])
+})
+
+await t.test('a script needs to type no name', async (t) => {
+  t.match(await run(t, [rollback, '--yes'], { DATA_DIR }), { code: 0, stdout: `Undid ${newest}.\n`, stderr: '' })
+})
