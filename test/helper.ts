@@ -10,6 +10,9 @@ import { buildApp, type EnvSource } from '../src/app.js'
 import { settingNames } from '../src/plugins/env.js'
 import { CLUSTER_DIR, TEMPLATE, URL_FILE } from './cluster/where.js'
 
+// Else a child process that works elsewhere would compile our TypeScript by other rules, and its coverage would not fit ours.
+process.env['TS_NODE_CWD'] = process.cwd()
+
 export const JWT_SECRET = randomBytes(48).toString('base64')
 export const newKey = () => randomBytes(32).toString('base64')
 const ENCRYPTION_KEYS = `t1:${newKey()}`
@@ -19,9 +22,7 @@ export const baseEnv = { NODE_ENV: 'test', LOG_LEVEL: 'trace', PORT: 0, JWT_SECR
 
 /** The environment for a child process that is to have these settings and no others, wherever it works. */
 export function childEnv (settings: Record<string, string>): NodeJS.ProcessEnv {
-  const others = Object.entries(process.env).filter(([name]) => !settingNames.includes(name))
-  // Else our TypeScript would be compiled by the rules of another directory, and its coverage could not be added to ours.
-  return { ...Object.fromEntries(others), TS_NODE_CWD: process.cwd(), ...settings }
+  return { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !settingNames.includes(name))), ...settings }
 }
 
 /** A migrated database of the test's own; returns its URL. Dropped when the test ends. `empty` leaves out the schema. */
