@@ -1,16 +1,17 @@
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from './app.js'
+import { reason } from './reason.js'
 
 const CLOSE_WITHIN_MS = 10_000
 const TOKEN_LIFETIME_S = 12 * 60 * 60
 
-interface StartFault extends Error { code?: string, port?: number, cause?: StartFault }
-
-await start().catch((err: StartFault) => {
-  process.stderr.write(`${reason(err)}\n`)
+try {
+  await start()
+} catch (err) {
+  process.stderr.write(`The service did not start: ${reason(err)}\n`)
   process.exitCode = 1
-})
+}
 
 /** Builds, listens and, in local mode, prints how to begin. */
 async function start (): Promise<void> {
@@ -28,7 +29,9 @@ async function start (): Promise<void> {
     await fastify.listen({ port: PORT, host: HOST ?? (local ? '127.0.0.1' : '0.0.0.0') })
   } catch (err) {
     await fastify.close()
-    throw err
+    throw err instanceof Error && 'code' in err && err.code === 'EADDRINUSE'
+      ? new Error(`port ${PORT} is taken. Stop what listens there, or set PORT to another one.`)
+      : err
   }
   if (local) process.stdout.write(welcome(fastify))
 }
@@ -54,12 +57,4 @@ curl -sS ${base}/config -H 'authorization: Bearer ${tenant}'
 curl -sS ${base}/admin/configs/stats -H 'authorization: Bearer ${admin}'
 
 `
-}
-
-/** Why it did not start, for a person; drizzle's own message would show a statement in place of the reason. */
-function reason (err: StartFault): string {
-  const { code, port, message } = err.cause ?? err
-  if (code === 'EADDRINUSE') return `Port ${port} is taken. Stop what listens there, or set PORT to another one.`
-  // The message is empty when each of several addresses was refused.
-  return `The service did not start: ${[code, message].filter(Boolean).join(' ')}`
 }

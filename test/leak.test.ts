@@ -1,4 +1,3 @@
-import { execFileSync, spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
@@ -160,18 +159,14 @@ await t.test('with an embedded database and keys of its own', async (t) => {
   t.same(inFiles(ownLeaks, dir), Object.keys(own).sort(), 'only the files that are there to keep them')
 })
 
-await t.test('the database: its tables, its dump, its files and its log', async (t) => {
+await t.test('the database: its tables, its files and its log', async (t) => {
   t.same(leaks('a table', await tablesOf(postgres.url)), [])
-  const dumped = dumpOf(postgres.url)
-  if (dumped === undefined) t.comment('no pg_dump that is new enough')
-  else t.same(leaks('pg_dump', dumped), [])
   await postgres.stop('fast')
   t.same(inFiles(leaks, postgres.dir), ['postgres-password'])
 
   await postgres.start()
   await query(postgres.url, `create table planted as select '${canary('planted')}' as text`)
   t.not(leaks('a table', await tablesOf(postgres.url)).length, 0)
-  if (dumped !== undefined) t.not(leaks('pg_dump', dumpOf(postgres.url) ?? '').length, 0)
   await postgres.stop('fast')
   t.match(inFiles(leaks, postgres.dir), ['postgres-password', /^postgres\/base\//, /^postgres\/pg_wal\//])
 })
@@ -198,12 +193,6 @@ async function tablesOf (url: string): Promise<string> {
   const tables = await query(url, "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
   const rows = await Promise.all(tables.map(async ({ name }) => await query(url, `select t::text as row from ${name} t`)))
   return JSON.stringify(rows)
-}
-
-/** What pg_dump says; undefined when there is none that knows this server. */
-function dumpOf (url: string): string | undefined {
-  const version = /\d+/.exec(spawnSync('pg_dump', ['--version'], { encoding: 'utf8' }).stdout ?? '')?.[0]
-  return Number(version ?? 0) < 18 ? undefined : execFileSync('pg_dump', [url], { encoding: 'utf8' })
 }
 
 /** The files of a directory in which a scanner finds something. */

@@ -131,7 +131,7 @@ await t.test('local mode, from the first start to the last', async (t) => {
   t.match(second.err(), /^The service did not start: The data directory .* is in use by another running server/)
   t.equal((await fetch(`${origin}${config}`, bearer(tenant))).status, 200, 'the first one is unharmed')
   t.same(await squeezed.ended, [1, null])
-  t.equal(squeezed.err(), `Port ${port} is taken. Stop what listens there, or set PORT to another one.\n`)
+  t.equal(squeezed.err(), `The service did not start: port ${port} is taken. Stop what listens there, or set PORT to another one.\n`)
   t.notOk(existsSync(join(otherDir, '.data/postgres/postmaster.pid')), 'its PostgreSQL is gone')
 
   const neighbour = start(t, otherDir)
@@ -179,7 +179,7 @@ await t.test('production', async (t) => {
   t.match(refused.err(), /^The service did not start: Some settings cannot be used:\n( {2}(PORT|DATABASE_URL|JWT_SECRET|ENCRYPTION_KEYS) is not usable: .+\n){4}$/)
   t.notMatch(refused.out() + refused.err(), canary.slice(0, 20))
   t.same(await away.ended, [1, null])
-  t.match(away.err(), /^The service did not start: ECONNREFUSED .*127\.0\.0\.1:1\n$/)
+  t.match(away.err(), /^The service did not start: connect ECONNREFUSED 127\.0\.0\.1:1\n$/)
   t.notMatch(away.out() + away.err(), canary)
   t.notOk(existsSync(join(dir, '.data')))
 

@@ -1,5 +1,6 @@
 import { constants } from 'node:os'
 import { parseArgs, type ParseArgsConfig } from 'node:util'
+import { reason } from '../reason.js'
 
 /**
  * Waits for something to start and has it stopped when the command ends, be it by a signal while it starts.
@@ -58,14 +59,4 @@ export function readOptions<const T extends Options> (options: T, usage: string)
   } catch (err) {
     throw new Error(`${reason(err)}\n${usage}`)
   }
-}
-
-/**
- * What went wrong, for a person. What lies beneath says more: drizzle's own message shows a statement and its values, and
- * that of a host with two addresses is empty.
- */
-function reason (err: unknown): string {
-  const { message, cause, errors } = Object(err)
-  const beneath: unknown = cause ?? errors?.[0]
-  return beneath === undefined ? String(message) : reason(beneath)
 }

@@ -35,13 +35,16 @@ export async function pendingMigrations (db: NodePgDatabase): Promise<string[]> 
 /**
  * Undoes the newest migration in one transaction, by its file under drizzle/rollback/.
  * Takes a postgres:// URL and `confirm`, which is asked with the migration's name before anything is done.
- * Returns the name of what was undone, or null when nothing is applied or `confirm` said no; throws what PostgreSQL refuses.
+ * Returns the name of what was undone, or null when nothing is applied or `confirm` said no. Throws what PostgreSQL refuses, and
+ * when the newest migration is one that this version does not know.
  */
 export async function rollback (url: string, confirm: (name: string) => Promise<boolean>): Promise<string | null> {
   return await alone(url, async (db) => {
     const newest = await newestApplied(db)
+    if (newest === 0) return null
     const entry = journal.find(({ when }) => when === newest)
-    if (entry === undefined || !await confirm(entry.tag)) return null
+    if (entry === undefined) throw new Error('The newest migration of the database is not one of this version. Undo it with the version that applied it.')
+    if (!await confirm(entry.tag)) return null
     const undo = await readFile(`${folder}/rollback/${entry.tag}.sql`, 'utf8')
     await db.transaction(async (tx) => {
       await tx.execute(sql.raw(undo))

@@ -36,13 +36,15 @@ function insert (db: NodePgDatabase) {
 
 /**
  * Writes the columns named in `fields` and leaves the others.
- * Another identity is unproven: a changed `waba_id` or `phone_number_id`, or `new_token`, takes the proof away.
+ * Another identity is unproven: a changed `waba_id`, `phone_number_id` or `access_token` takes the proof away. Only who opened
+ * the stored token can say that the new one is the `same_token`, and only of the very ciphertext that was opened, `held_token`.
  */
 function update (db: NodePgDatabase) {
   const written = (name: WritableColumn) => sql`${name}::text = any(${placeholder('fields')}::text[])`
   const value = (name: WritableColumn) => sql`case when ${written(name)} then ${placeholder(name)} else ${table[name]} end`
   const changed = (name: 'waba_id' | 'phone_number_id') => sql`(${written(name)} and ${table[name]} is distinct from ${placeholder(name)})`
-  const newToken = sql`${placeholder('new_token')}::boolean`
+  const sameToken = sql`(${placeholder('same_token')}::boolean and ${table.access_token} is not distinct from ${placeholder('held_token')})`
+  const newToken = sql`(${written('access_token')} and not ${sameToken})`
   const unproven = sql`(${newToken} or ${changed('waba_id')} or ${changed('phone_number_id')})`
   return db.update(table).set({
     waba_id: value('waba_id'),

@@ -38,7 +38,7 @@ async function database (fastify: FastifyInstance): Promise<void> {
     max: DATABASE_POOL_MAX,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     query_timeout: QUERY_TIMEOUT_MS,
-    // The server gives up first, so that a statement we called failed is not carried out later.
+    // The server gives up first, so that what waited for a lock is not carried out after we called it failed.
     statement_timeout: QUERY_TIMEOUT_MS - 200,
     options: '-c timezone=UTC -c datestyle=ISO',
     keepAlive: true
@@ -80,8 +80,8 @@ export async function guarded<T> (query: Promise<T>): Promise<T> {
   }
 }
 
-// Class 08 connection · 53 resources · 57 operator intervention, statement timeout · 28, 3D no way in · 25006 read-only standby · 55P03 lock timeout · 40 serialization, deadlock.
-const AWAY = /^(08|53|57|28|3D|40|25006|55P03)/
+// Class 08 connection · 53 resources · 57 operator intervention, statement timeout · 28, 3D, 55000 no way in · 25006 read-only standby · 55P03 lock timeout · 40 serialization, deadlock.
+const AWAY = /^(08|53|57|28|3D|40|25006|55000|55P03)/
 
 function translated (cause: unknown): unknown {
   if (!(cause instanceof pg.DatabaseError)) return new DatabaseUnavailable({ cause })

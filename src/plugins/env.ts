@@ -165,10 +165,12 @@ function isAddressRange (value: string): boolean {
 const isLoopback = (hostname: string) => ['localhost', '127.0.0.1', '[::1]'].includes(hostname)
 
 function isGuessable (url: URL): boolean {
-  if (url.hostname === '' || isLoopback(url.hostname) || url.searchParams.has('sslcert')) return false
-  // Unlike decodeURIComponent it does not throw at a % that stands for itself, which pg accepts too.
-  const [user, password] = [url.username, url.password].map((part) => unescape(part).toLowerCase())
-  return ['', user, 'postgres', 'password', 'changeme', 'secret', 'admin'].includes(password)
+  // As pg reads it: what stands among the parameters wins; no host, or a path, is a socket of this machine. Unlike
+  // decodeURIComponent, unescape does not throw at a % that stands for itself, which pg accepts too.
+  const part = (name: string, inUrl: string) => (url.searchParams.get(name) ?? unescape(inUrl)).toLowerCase()
+  const host = part('host', url.hostname)
+  if (/^(\/|$)/.test(host) || isLoopback(host) || url.searchParams.has('sslcert')) return false
+  return ['', part('user', url.username), 'postgres', 'password', 'changeme', 'secret', 'admin'].includes(part('password', url.password))
 }
 
 function isGraphUrl (value: string): boolean {

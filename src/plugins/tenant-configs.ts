@@ -93,13 +93,6 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
     }
   }
 
-  /** Says whether the tenant's row holds this very token. Ciphertexts differ each time, so only opening it tells. */
-  async function holdsToken (tenantId: string, token: string | null): Promise<boolean> {
-    const stored = (await find(tenantId))?.access_token ?? null
-    if (stored === null || token === null) return stored === token
-    return opened(stored, tenantId, 'access_token') === token
-  }
-
   /** Opens a secret; undefined when it does not open. */
   function opened (stored: string, tenantId: string, column: SecretColumn): string | undefined {
     try {
@@ -143,11 +136,12 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
      * Throws `CONFIG_NOT_FOUND`, `PHONE_NUMBER_TAKEN`, `MASKED_VALUE`.
      */
     async update (tenantId: string, input: ConfigInput): Promise<TenantConfigRow> {
+      const { access_token: token } = input
       const values = sealed(tenantId, input)
-      const sameToken = input.access_token !== undefined && await holdsToken(tenantId, input.access_token)
-      // The same token again is not written: what is stored stays proven.
-      const fields = Object.keys(input).filter((field) => !(sameToken && field === 'access_token'))
-      const [row] = await written(tenantId, statements.update.execute({ ...values, tenant_id: tenantId, fields, new_token: fields.includes('access_token') }))
+      // Ciphertexts differ each time, so only opening the stored one tells whether it is the same token again.
+      const held = token === undefined ? null : (await find(tenantId))?.access_token ?? null
+      const same = held === null ? token === null : opened(held, tenantId, 'access_token') === token
+      const [row] = await written(tenantId, statements.update.execute({ ...values, tenant_id: tenantId, fields: Object.keys(input), same_token: same, held_token: held }))
       if (row === undefined) throw new ConfigNotFound()
       return row
     },

@@ -24,7 +24,7 @@ const row = {
   redirect_url: 'https://row.example/redirect',
   verify_token: canary('verify-of-row'),
   refresh_token: canary('refresh-of-row'),
-  token_expires_at: '2027-01-22T12:00:00.000001Z'
+  token_expires_at: '2027-01-22T12:00:00.001Z'
 }
 const { phone_number_id: phone_id, refresh_token: _, ...rest } = row
 const fromRow = { phone_id, ...rest }

@@ -151,13 +151,13 @@ await t.test('production: nothing is generated, nothing weak is accepted', async
   t.notOk(existsSync(dir))
   t.match(await readEnv(production), { NODE_ENV: 'production', DATABASE_URL: 'embedded' })
 
-  const guessable = ['postgres://u@h.example/x', 'postgres://u:@h.example/x', 'postgres://admin123:ADMIN123@h.example/x', 'postgres://u%20v:u%20v@h.example/x',
+  const guessable = ['postgres://u@h.example/x', 'postgres://u:@h.example/x', 'postgres://admin123:ADMIN123@h.example/x', 'postgres://u%20v:u%20v@h.example/x', 'postgres:///x?host=h.example&password=postgres',
     ...['postgres', 'password', 'ChangeMe', 'secret', 'admin', '%70assword'].map((word) => `postgres://u:${word}@h.example/x`)]
   const weak = { JWT_SECRET: 'x'.repeat(31), ENCRYPTION_KEYS: 'k1:c2hvcnQ=' }
   for (const DATABASE_URL of guessable) t.same((await complaints(t, { ...production, ...weak, DATABASE_URL })).sort(), [...required].sort(), DATABASE_URL)
   t.same(await complaints(t, { ...production, DATABASE_URL: `mysql://u:${canary()}@h.example` }), ['DATABASE_URL'])
 
-  const strong = ['postgres://u:hunter2-hunter2@h.example/x', 'postgres://u:100%@h.example/x', 'postgres://u@localhost/x', 'postgres://u:u@127.0.0.1/x', 'postgres://u@[::1]/x', 'postgres:///x', 'postgres://u@h.example/x?sslcert=c.pem']
+  const strong = ['postgres://u:hunter2-hunter2@h.example/x', 'postgres://u:100%@h.example/x', 'postgres://u@localhost/x', 'postgres://u:u@127.0.0.1/x', 'postgres://u@[::1]/x', 'postgres:///x', 'postgres:///x?host=/run/postgresql', 'postgres:///x?host=h.example&password=hunter2', 'postgres://u@h.example/x?sslcert=c.pem']
   for (const DATABASE_URL of strong) t.match(await readEnv({ ...production, DATABASE_URL }), { DATABASE_URL })
 })
 

@@ -1,8 +1,9 @@
 import t from 'tap'
 import { app as graphApp, standIn } from '../plugins/meta-wire.js'
+import { newKey } from '../helper.js'
 import { client, config, configs, full, onboard } from './client.js'
 
-const { app, as, admin, call, sql } = await client(t)
+const { app, as, admin, call, sql, databaseUrl } = await client(t)
 
 const proven = { waba_id: 'waba-1', access_token: 'proven-access-token', token_expires_at: '2030-01-01T00:00:00Z' }
 const proof = { onboarding_completed: true, last_verified_at: String, token_expires_at: proven.token_expires_at }
@@ -100,4 +101,12 @@ await t.test('a damaged row of a tenant can be deleted', async (t) => {
   const who = await onboarded('hopeless')
   await sql("update tenant_configs set access_token = 'garbage' where tenant_id = 'hopeless'")
   t.equal((await call(who, 'DELETE', config)).is, '204')
+})
+
+await t.test('a token that another key sealed moves to the new one when it is sent again, and stays proven', async (t) => {
+  await onboarded('rotated')
+  const rotated = await client(t, { DATABASE_URL: databaseUrl, ENCRYPTION_KEYS: `t2:${newKey()},${app.env.ENCRYPTION_KEYS}` })
+  t.match((await rotated.call(rotated.as('rotated'), 'PUT', config, { access_token: proven.access_token })).body, proof)
+  const [row] = await sql("select access_token from tenant_configs where tenant_id = 'rotated'")
+  t.match(row, { access_token: /^v1\.t2\./ })
 })
