@@ -6,5 +6,7 @@
 export function reason (err: unknown): string {
   if (err instanceof AggregateError) return reason(err.errors[0])
   if (!(err instanceof Error)) return String(err)
-  return err.cause === undefined ? err.message : reason(err.cause)
+  if (err.cause !== undefined) return reason(err.cause)
+  const isTaken = 'code' in err && err.code === 'EADDRINUSE'
+  return isTaken ? `${err.message}. Stop what listens there, or set PORT to another one.` : err.message
 }

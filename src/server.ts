@@ -29,9 +29,7 @@ async function start (): Promise<void> {
     await fastify.listen({ port: PORT, host: HOST ?? (local ? '127.0.0.1' : '0.0.0.0') })
   } catch (err) {
     await fastify.close()
-    throw err instanceof Error && 'code' in err && err.code === 'EADDRINUSE'
-      ? new Error(`port ${PORT} is taken. Stop what listens there, or set PORT to another one.`)
-      : err
+    throw err
   }
   if (local) process.stdout.write(welcome(fastify))
 }

@@ -131,7 +131,7 @@ await t.test('local mode, from the first start to the last', async (t) => {
   t.match(second.err(), /^The service did not start: The data directory .* is in use by another running server/)
   t.equal((await fetch(`${origin}${config}`, bearer(tenant))).status, 200, 'the first one is unharmed')
   t.same(await squeezed.ended, [1, null])
-  t.equal(squeezed.err(), `The service did not start: port ${port} is taken. Stop what listens there, or set PORT to another one.\n`)
+  t.equal(squeezed.err(), `The service did not start: listen EADDRINUSE: address already in use 127.0.0.1:${port}. Stop what listens there, or set PORT to another one.\n`)
   t.notOk(existsSync(join(otherDir, '.data/postgres/postmaster.pid')), 'its PostgreSQL is gone')
 
   const neighbour = start(t, otherDir)
