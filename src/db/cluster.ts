@@ -34,6 +34,7 @@ export async function ensureCluster (dataDir: string, info: (message: string) =>
   const path = join(dataDir, 'postgres')
   const password = await keptSecret(dataDir, 'postgres-password', () => randomBytes(24).toString('base64url'))
   const isNew = !await exists(path)
+  /* c8 ignore next -- the tests run as one user at a time; .ci/run runs them as root */
   const account = process.getuid?.() !== 0 ? {} : isNew ? systemUser() : await ownerOf(path)
   const { postgres, initdb } = await runnableBinaries(await packagedBinaries(), account)
   if (isNew) await create(path, password, account, initdb, info)
@@ -44,10 +45,12 @@ export async function ensureCluster (dataDir: string, info: (message: string) =>
   return { dir, account, postgres, password, logFile: join(dataDir, 'postgres.log') }
 }
 
+/* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
 async function ownerOf (path: string): Promise<Account> {
   const { uid, gid } = await stat(path)
   return { uid, gid }
 }
+/* c8 ignore stop */
 
 async function create (path: string, password: string, account: Account, initdb: string, info: (message: string) => void): Promise<void> {
   const goneTo = await readlink(path).catch(() => undefined)
@@ -60,6 +63,7 @@ async function create (path: string, password: string, account: Account, initdb:
     })
     return
   }
+  /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
   const shared = await sharedDir()
   const ours = createHash('sha256').update(path).digest('hex').slice(0, 16)
   await makeOnce(path, join(shared, `${ours}.new-`), async temporary => {
@@ -73,11 +77,13 @@ async function create (path: string, password: string, account: Account, initdb:
     }
     info(`PostgreSQL does not run as root, and the user who runs it cannot enter ${dirname(path)}: its files are in ${home}.`)
   })
+  /* c8 ignore stop */
 }
 
 async function initialize (temporary: string, password: string, { uid, gid }: Account, initdb: string): Promise<string> {
   const passwordFile = join(temporary, 'password')
   await writeFile(passwordFile, password, { mode: 0o600 })
+  /* c8 ignore next 4 -- only root runs it as somebody else, and the tests run as any user; .ci/run runs them as root */
   if (uid !== undefined && gid !== undefined) {
     await chown(passwordFile, uid, gid)
     await chown(temporary, uid, gid)

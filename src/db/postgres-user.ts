@@ -25,6 +25,7 @@ export function canReach (path: string, account: Account): boolean {
   return spawnSync('test', ['-x', path], runAs(account)).status === 0
 }
 
+/* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
 /**
  * The system user that runs PostgreSQL for root, since PostgreSQL refuses to run as root. Made when missing.
  *
@@ -50,3 +51,4 @@ function lookUp (name: string): Account | undefined {
   const [uid, gid] = ['-u', '-g'].map(option => Number.parseInt(spawnSync('id', [option, name], { ...runAs({}), encoding: 'utf8' }).stdout))
   return Number.isInteger(uid) && Number.isInteger(gid) ? { uid, gid } : undefined
 }
+/* c8 ignore stop */
