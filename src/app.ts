@@ -17,6 +17,7 @@ import vault from './plugins/vault.js'
 import adminRoutes from './routes/admin/index.js'
 import health from './routes/health.js'
 import tenantRoutes from './routes/tenant/index.js'
+import { isDecodable } from './url.js'
 
 export type { ConfigSnapshot, ConfigSources, ConfigValues } from './config-snapshot.js'
 export type { EnvSource } from './plugins/env.js'
@@ -65,6 +66,12 @@ export async function buildApp (source?: EnvSource, { logTo }: { logTo?: Destina
     trustProxy: trustProxy(settings.TRUST_PROXY),
     requestTimeout: REQUEST_TIMEOUT_MS,
     routerOptions: { maxParamLength: LONGEST_PARAM },
+    // Each wait during the start has a limit of its own, and says what it waited for.
+    pluginTimeout: 0,
+    // What is under way when closing begins is answered; `connection: close` below tells clients to go elsewhere next.
+    return503OnClosing: false,
+    // A URL that cannot be decoded would be refused before any guard; taken literally, it is refused behind them.
+    rewriteUrl: ({ url = '/' }) => isDecodable(url) ? url : url.replaceAll('%', '%25'),
     frameworkErrors: handleError
   })
   await fastify.register(errorHandler)

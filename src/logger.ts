@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { LoggerOptions } from 'pino'
+import { secretColumns } from './db/schema.js'
 
 /**
  * How this service logs: a request by its route, an error by what cannot hold a value that was sent or stored.
@@ -21,7 +22,7 @@ export function loggerOptions (level: string): LoggerOptions {
       }
     },
     // A second fence, for a line that nobody has written yet.
-    redact: ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token', 'password', 'authorization'].flatMap((name) => [name, `*.${name}`])
+    redact: [...secretColumns, 'password', 'authorization'].flatMap((name) => [name, `*.${name}`])
   }
 }
 

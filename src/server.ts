@@ -42,7 +42,7 @@ function welcome (fastify: FastifyInstance): string {
   const admin = fastify.auth.mint({ admin: true, userId: 'demo-admin' }, TOKEN_LIFETIME_S)
   const config = JSON.stringify({ waba_id: '102290129340398', phone_number_id: '106540352242922', access_token: 'EAAG-not-a-real-token-1234' })
   return `
-Local mode: for your own machine, with keys generated once and a database of its own in ${fastify.env.DATA_DIR}.
+Local mode, for your own machine. What is generated for it is kept in ${fastify.env.DATA_DIR}.
 
 Docs          ${origin}/docs
 Tenant token  ${tenant}

@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { sql } from 'drizzle-orm'
-import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { migrate as runMigrations } from 'drizzle-orm/node-postgres/migrator'
-import pg from 'pg'
+import { withConnection } from './connection.js'
 
 interface JournalEntry { tag: string, when: number }
 
@@ -62,17 +62,11 @@ async function newestApplied (db: NodePgDatabase): Promise<number> {
   return Number(applied.rows[0]?.newest)
 }
 
-/** Runs `work` on a connection of its own while no other process runs one here. */
+/** Runs `work` while no other process runs one here. */
 async function alone<T> (url: string, work: (db: NodePgDatabase) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000 })
-  // Without a listener the loss of the connection while `work` waits for a person ends the process; with it the next query fails.
-  client.on('error', () => {})
-  await client.connect()
-  try {
+  return await withConnection(url, async (db) => {
     // Of several concurrent migrations all but one would fail; the lock goes with the connection.
-    await client.query("select pg_advisory_lock(hashtext('whatsapp-tenant-config migrations'))")
-    return await work(drizzle(client))
-  } finally {
-    await client.end()
-  }
+    await db.execute(sql`select pg_advisory_lock(hashtext('whatsapp-tenant-config migrations'))`)
+    return await work(db)
+  })
 }

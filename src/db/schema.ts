@@ -16,7 +16,7 @@ export function isoFromPostgres (value: string): string {
   return value.endsWith('+00') ? `${value.slice(0, 10)}T${value.slice(11, -3)}Z` : new Date(value).toISOString()
 }
 
-/** One row a tenant. The secret columns (access_token, fb_app_secret, verify_token, refresh_token) hold ciphertext only. */
+/** One row a tenant. The secret columns hold ciphertext only. */
 export const tenantConfigs = pgTable('tenant_configs', {
   id: serial().primaryKey(),
   tenant_id: varchar({ length: 100 }).notNull().unique('tenant_configs_tenant_id_key'),
@@ -48,7 +48,9 @@ export const tenantConfigs = pgTable('tenant_configs', {
 ])
 
 /** The columns that are sealed by the vault. */
-export type SecretColumn = 'access_token' | 'fb_app_secret' | 'verify_token' | 'refresh_token'
+export const secretColumns = ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token'] as const
+
+export type SecretColumn = typeof secretColumns[number]
 
 /** A row as it is stored: its secret columns are sealed. */
 export type TenantConfigRow = typeof tenantConfigs.$inferSelect

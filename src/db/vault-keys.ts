@@ -1,6 +1,6 @@
 import { or, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { tenantConfigs, vaultKeys } from './schema.js'
+import { secretColumns, tenantConfigs, vaultKeys } from './schema.js'
 
 interface Ring {
   keyIds: string[]
@@ -28,9 +28,8 @@ export async function checkKeys (db: NodePgDatabase, ring: Ring): Promise<void> 
 }
 
 async function isInUse (db: Pick<NodePgDatabase, 'select'>, id: string): Promise<boolean> {
-  const { access_token, fb_app_secret, verify_token, refresh_token } = tenantConfigs
   const prefix = `v1.${id}.`
-  const named = [access_token, fb_app_secret, verify_token, refresh_token].map((column) => sql`starts_with(${column}, ${prefix})`)
+  const named = secretColumns.map((column) => sql`starts_with(${tenantConfigs[column]}, ${prefix})`)
   const rows = await db.select({ one: sql`1` }).from(tenantConfigs).where(or(...named)).limit(1)
   return rows.length > 0
 }

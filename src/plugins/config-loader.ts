@@ -20,10 +20,13 @@ interface LoaderDependencies {
   env: Env
 }
 
+// No tenant id has a control character.
+const ALL = '\0'
+
 /**
  * Serves the configurations that internal code works with: the database first, `.env` second.
- * Rows are cached (`CONFIG_CACHE_MAX` entries, `CONFIG_CACHE_TTL_MS` milliseconds) and dropped when this process writes them;
- * that a tenant has no row is never cached.
+ * Rows are cached (`CONFIG_CACHE_MAX` entries, `CONFIG_CACHE_TTL_MS` milliseconds) and dropped when this process writes them; after
+ * a write whose outcome is unknown they are not cached for as long. That a tenant has no row is never cached.
  */
 export function createConfigLoader ({ tenantConfigs, vault, env }: LoaderDependencies) {
   const fallback = fallbackValues(env)
@@ -31,7 +34,12 @@ export function createConfigLoader ({ tenantConfigs, vault, env }: LoaderDepende
   const cache = new LRUCache<string, ConfigSnapshot | 'inactive'>({ max: env.CONFIG_CACHE_MAX, ttl: env.CONFIG_CACHE_TTL_MS })
   const loads = new Map<string, Promise<ConfigSnapshot | 'inactive' | 'missing'>>()
 
-  tenantConfigs.onChange((tenantId) => {
+  // Writes that may yet be carried out: a database that was frozen does so when it wakes, and tells nobody.
+  const pending = new LRUCache<string, true>({ max: env.CONFIG_CACHE_MAX, ttl: env.CONFIG_CACHE_TTL_MS })
+
+  tenantConfigs.onChange((tenantId, isSettled) => {
+    if (isSettled) pending.delete(tenantId ?? ALL)
+    else pending.set(tenantId ?? ALL, true)
     // A load on its way is forgotten too: it may have read what the write replaced, and commits only while it is known.
     if (tenantId === null) {
       cache.clear()
@@ -46,7 +54,8 @@ export function createConfigLoader ({ tenantConfigs, vault, env }: LoaderDepende
     const known = loads.get(tenantId)
     if (known !== undefined) return known
     const loading = read(tenantId).then((entry) => {
-      if (loads.get(tenantId) === loading && entry !== 'missing') cache.set(tenantId, entry)
+      const mayChange = pending.has(tenantId) || pending.has(ALL)
+      if (loads.get(tenantId) === loading && entry !== 'missing' && !mayChange) cache.set(tenantId, entry)
       return entry
     }).finally(() => {
       if (loads.get(tenantId) === loading) loads.delete(tenantId)

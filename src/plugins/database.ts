@@ -5,6 +5,7 @@ import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
+import { withConnection } from '../db/connection.js'
 import { startEmbedded } from '../db/embedded.js'
 import { migrate, pendingMigrations } from '../db/migrate.js'
 import { DatabaseUnavailable, PhoneNumberTaken, ValidationFailed } from '../errors.js'
@@ -19,6 +20,8 @@ declare module 'fastify' {
     database: {
       /** drizzle over the pool. */
       orm: NodePgDatabase
+      /** Runs work on a connection of its own, without the time limits of the pool. */
+      unhurried: <T>(work: (orm: NodePgDatabase) => Promise<T>) => Promise<T>
       /** Throws `DATABASE_UNAVAILABLE` unless the database answers. */
       ping: () => Promise<void>
     }
@@ -49,13 +52,19 @@ async function database (fastify: FastifyInstance): Promise<void> {
   pool.on('error', (err) => { fastify.log.warn({ err }, 'lost an idle database connection') })
 
   const orm = drizzle(pool)
+  const { rows } = await orm.execute<{ server_encoding: string }>(sql`show server_encoding`)
+  if (!rows.some(({ server_encoding: encoding }) => encoding === 'UTF8')) throw new Error('The database is not encoded in UTF8. Create one with: create database … encoding \'UTF8\' template template0')
   if (embedded || MIGRATE_ON_START) {
     for (const name of await migrate(url)) fastify.log.info(`applied migration ${name}`)
   } else {
     const pending = await pendingMigrations(orm)
     if (pending.length > 0) throw new Error(`The database lacks the migrations ${pending.join(', ')}. Apply them with \`npm run db:migrate\`, or set MIGRATE_ON_START=true.`)
   }
-  fastify.decorate('database', { orm, ping: async () => { await guarded(orm.execute(sql`select 1`)) } })
+  fastify.decorate('database', {
+    orm,
+    unhurried: async (work) => await withConnection(url, work),
+    ping: async () => { await guarded(orm.execute(sql`select 1`)) }
+  })
 }
 
 export default fp(database, { name: 'database', dependencies: ['env'] })

@@ -10,6 +10,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensureDataDir, keptSecret } from '../data-dir.js'
 import { parseKeyRing } from '../key-ring.js'
+import { isLoopback } from '../loopback.js'
 
 /** Where the values come from: the process environment, or an object in its place. */
 export type EnvSource = Record<string, string | number | boolean | undefined>
@@ -84,7 +85,7 @@ const formats: Record<string, (value: string) => boolean> = {
 
 /** Reads and checks all settings and decorates `fastify.env`. Throws one error that names every fault and prints no value. */
 async function env (fastify: FastifyInstance, options: { env?: EnvSource | undefined }): Promise<void> {
-  const data = filled(options.env ?? { ...await dotEnv(), ...process.env })
+  const data = filled(options.env ?? { ...await dotEnv(), ...filled(process.env) })
   if (data['NODE_ENV'] !== 'production') {
     const dataDir = String(data['DATA_DIR'] ?? settings.DATA_DIR.default)
     data['JWT_SECRET'] ??= await generated(dataDir, 'jwt-secret', () => randomBytes(48).toString('base64'))
@@ -106,7 +107,8 @@ export default envPlugin
  * Takes values in place of the process environment and `.env`; throws like the plugin.
  */
 export async function readEnv (source?: EnvSource): Promise<Env> {
-  const bare = Fastify()
+  // Each wait during the start has a limit of its own, and says what it waited for.
+  const bare = Fastify({ pluginTimeout: 0 })
   await bare.register(envPlugin, { env: source })
   await bare.close()
   return bare.env
@@ -159,10 +161,8 @@ function succeeds (attempt: () => unknown): boolean {
 function isAddressRange (value: string): boolean {
   const [address = '', prefix] = value.trim().split('/')
   const version = isIP(address)
-  return version !== 0 && (prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128)))
+  return version !== 0 && (prefix === undefined || (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128)))
 }
-
-const isLoopback = (hostname: string) => ['localhost', '127.0.0.1', '[::1]'].includes(hostname)
 
 function isGuessable (url: URL): boolean {
   // As pg reads it: what stands among the parameters wins; no host, or a path, is a socket of this machine. Unlike

@@ -55,8 +55,7 @@ export async function notFound (): Promise<never> {
 }
 
 function known ({ code, statusCode = 500 }: FastifyError): InstanceType<errors.ErrorClass> {
-  // Any other 4xx was met while a body was read: above all a client that hung up.
-  const other = statusCode < 500 ? errors.MalformedJson : errors.Internal
+  const other = statusCode < 500 ? errors.ValidationFailed : errors.Internal
   const Known = ours.get(code) ?? translations[code] ?? other
   return new Known()
 }

@@ -2,6 +2,8 @@ import { Ajv, type FormatDefinition } from 'ajv'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { MalformedJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed } from '../errors.js'
+import { isLoopback } from '../loopback.js'
+import { isDecodable } from '../url.js'
 
 const BODY_LIMIT_BYTES = 64 * 1024
 
@@ -21,8 +23,13 @@ async function input (fastify: FastifyInstance): Promise<void> {
   })
 
   // The query parser leaves what it cannot decode as it stands, and an id is not to be compared with that.
-  fastify.addHook('preValidation', async ({ url }) => {
-    if (!isDecodable(url)) throw new ValidationFailed()
+  fastify.addHook('preValidation', async ({ originalUrl }) => {
+    if (!isDecodable(originalUrl)) throw new ValidationFailed()
+  })
+
+  // No body has no type, whatever the header says.
+  fastify.addHook('onRequest', async ({ headers }) => {
+    if (headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) === 0) delete headers['content-type']
   })
 
   const parseJson = fastify.getDefaultJsonParser('error', 'error')
@@ -46,14 +53,6 @@ async function input (fastify: FastifyInstance): Promise<void> {
 
 export default fp(input, { name: 'input', dependencies: ['env'] })
 
-function isDecodable (url: string): boolean {
-  try {
-    return decodeURIComponent(url) !== ''
-  } catch {
-    return false
-  }
-}
-
 /** RFC 3339 date and time with an offset, of a year that PostgreSQL and ISO 8601 write alike (1 to 9999 in UTC). */
 function isTimestamp (value: string): boolean {
   if (!/^\d{4}-\d{2}-\d{2}T([01]\d|2[0-3]):\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/i.test(value)) return false
@@ -73,6 +72,6 @@ function webUrlCheck (production: boolean): FormatDefinition<string>['validate']
     // URL.canParse alone mends what other readers take differently: backslashes, blanks, slashes too many, an empty userinfo.
     if (!/^https?:\/\/[^\s\\/?#@]+([/?#][^\s\\]*)?$/i.test(value) || !URL.canParse(value)) return false
     const { protocol, hostname } = new URL(value)
-    return protocol === 'https:' || (!production && ['localhost', '127.0.0.1', '[::1]'].includes(hostname))
+    return protocol === 'https:' || (!production && isLoopback(hostname))
   }
 }

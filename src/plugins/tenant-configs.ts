@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { tenantConfigs as table, type SecretColumn, type TenantConfigRow } from '../db/schema.js'
+import { secretColumns, tenantConfigs as table, type SecretColumn, type TenantConfigRow } from '../db/schema.js'
 import { removeAllQuery, statsQuery, tenantConfigStatements, type WritableColumn } from '../db/tenant-configs.js'
-import { ConfigExists, ConfigNotFound, ConfirmationMismatch, MaskedValue } from '../errors.js'
+import { ConfigExists, ConfigNotFound, ConfirmationMismatch, DatabaseUnavailable, MaskedValue } from '../errors.js'
 import { isMasked, mask, MASK } from '../masking.js'
 import { guarded } from './database.js'
 import type { Vault } from './vault.js'
@@ -32,7 +32,8 @@ export interface ListQuery {
 /** The numbers of the statistics, before they are arranged as JSON. */
 export type StatsRow = Record<'total' | 'active' | 'inactive' | 'onboarded' | 'pending' | 'expired' | 'expiring_7d' | 'expiring_30d' | 'no_expiry' | 'missing', number>
 
-export type ChangeListener = (tenantId: string | null) => void
+/** Told of a write to one tenant's row, or to any (null); `isSettled` is false when nobody knows whether it was, or yet will be, carried out. */
+export type ChangeListener = (tenantId: string | null, isSettled: boolean) => void
 
 export type TenantConfigs = ReturnType<typeof createTenantConfigs>
 
@@ -66,31 +67,29 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
 
   /** Waits for a write and tells the listeners, also when it failed: a lost answer does not mean that nothing was written. */
   async function written<T> (tenantId: string | null, query: Promise<T>): Promise<T> {
+    let isSettled = true
     try {
       return await guarded(query)
+    } catch (err) {
+      isSettled = !(err instanceof DatabaseUnavailable)
+      throw err
     } finally {
-      for (const listener of listeners) listener(tenantId)
+      for (const listener of listeners) listener(tenantId, isSettled)
     }
   }
 
   /** The columns as they are stored; what the input leaves out is null. */
   function sealed (tenantId: string, input: ConfigInput) {
-    const seal = (column: SecretColumn) => {
-      const clear = input[column] ?? null
-      if (clear !== null && isMasked(clear)) throw new MaskedValue()
-      return clear === null ? null : vault.seal(clear, tenantId, column)
+    const values = { ...unset, ...input }
+    for (const column of secretColumns) {
+      const clear = values[column]
+      if (clear === null) continue
+      if (isMasked(clear)) throw new MaskedValue()
+      values[column] = vault.seal(clear, tenantId, column)
     }
-    const expiry = input.token_expires_at ?? null
-    return {
-      ...unset,
-      ...input,
-      // PostgreSQL takes no offset of 16 hours or more, and rounds 9999-12-31T23:59:59.9999999Z up to a year it writes with five digits.
-      token_expires_at: expiry === null ? null : new Date(expiry).toISOString(),
-      access_token: seal('access_token'),
-      fb_app_secret: seal('fb_app_secret'),
-      verify_token: seal('verify_token'),
-      refresh_token: seal('refresh_token')
-    }
+    // PostgreSQL takes no offset of 16 hours or more, and rounds 9999-12-31T23:59:59.9999999Z up to a year it writes with five digits.
+    if (values.token_expires_at !== null) values.token_expires_at = new Date(values.token_expires_at).toISOString()
+    return values
   }
 
   /** Opens a secret; undefined when it does not open. */
@@ -110,14 +109,12 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
 
   /** The row with each of its secrets replaced by what `show` makes of it. */
   function withSecrets (row: TenantConfigRow, show: (sealed: string, column: SecretColumn) => string | null): TenantConfigRow {
-    const shown = (column: SecretColumn) => row[column] === null ? null : show(row[column], column)
-    return {
-      ...row,
-      access_token: shown('access_token'),
-      fb_app_secret: shown('fb_app_secret'),
-      verify_token: shown('verify_token'),
-      refresh_token: shown('refresh_token')
+    const shown = { ...row }
+    for (const column of secretColumns) {
+      const stored = row[column]
+      if (stored !== null) shown[column] = show(stored, column)
     }
+    return shown
   }
 
   return {
@@ -195,7 +192,7 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
     /** The row with masked secrets after a write, which one that does not open must not fail: it reads `****`. */
     maskedAfterWrite: (row: TenantConfigRow) => withSecrets(row, (stored, column) => mask(opened(stored, row.tenant_id, column) ?? MASK)),
 
-    /** Calls `listener` after each write with the tenant's id, or null when all tenants may have changed. Returns how to stop that. */
+    /** Calls `listener` after each write. Returns how to stop that. */
     onChange (listener: ChangeListener): () => void {
       listeners.add(listener)
       return () => { listeners.delete(listener) }

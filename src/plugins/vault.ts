@@ -82,7 +82,8 @@ const place = (tenantId: string, column: SecretColumn) => `${tenantId}\0${column
 /** Decorates `fastify.vault`. Refuses to boot when the ring does not fit what the database holds. */
 async function vault (fastify: FastifyInstance): Promise<void> {
   const vault = createVault({ keyRing: fastify.env.ENCRYPTION_KEYS })
-  await checkKeys(fastify.database.orm, vault)
+  // It reads all rows where a key was taken out of the ring.
+  await fastify.database.unhurried(async (orm) => { await checkKeys(orm, vault) })
   fastify.decorate('vault', vault)
 }
 

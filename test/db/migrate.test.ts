@@ -106,6 +106,14 @@ await t.test('a schema that is behind refuses to boot and names the command', as
   t.same(applied.filter(({ length }) => length > 0), [tags], 'of two instances one migrates, both boot')
 })
 
+await t.test('a database in another encoding than UTF8 is refused', async (t) => {
+  const url = new URL(await createDatabase(t, { empty: true }))
+  const name = `${url.pathname.slice(1)}_latin1`
+  await query(url.href, `create database ${name} encoding 'LATIN1' locale_provider libc locale 'C' template template0`)
+  t.teardown(async () => await query(url.href, `drop database ${name} with (force)`))
+  await t.rejects(buildTestApp(t, { DATABASE_URL: Object.assign(new URL(url), { pathname: `/${name}` }).href }), /not encoded in UTF8/)
+})
+
 await t.test('a schema newer than the code boots, and is not rolled back', async (t) => {
   const url = await createDatabase(t)
   await query(url, 'alter table tenant_configs add column of_the_future text')

@@ -212,3 +212,31 @@ await t.test('an error is thrown, never answered with .env, and not kept', async
   }
   t.equal((await configLoader.forTenant('spoilt')).getAccessToken(), row.access_token)
 })
+
+await t.test('what a database may yet carry out is not cached', async (t) => {
+  const { app, as, admin, databaseUrl } = await buildTestApp(t)
+  await app.tenantConfigs.create('acme', null, { access_token: 'a token' })
+  const serves = async () => (await app.configLoader.forTenant('acme')).hasTenantConfig()
+  const holder = await connect(t, databaseUrl)
+  const activate = (is_active: boolean) => query(databaseUrl, `update tenant_configs set is_active = ${is_active}`)
+  const base = '/api/v1/tenant'
+
+  for (const [unsettled, settled] of [
+    [{ method: 'POST', url: `${base}/config/deactivate`, headers: as('acme') }, { method: 'PUT', url: `${base}/config`, headers: as('acme'), payload: { waba_id: '1' } }],
+    [{ method: 'DELETE', url: `${base}/admin/configs/delete-all?confirm=delete-all:1`, headers: admin }, { method: 'DELETE', url: `${base}/admin/configs/delete-all?confirm=delete-all:2`, headers: admin }]
+  ] as const) {
+    await holder.query('begin; select from tenant_configs for update')
+    t.equal((await app.inject(unsettled)).json().code, 'DATABASE_UNAVAILABLE')
+    await holder.query('rollback')
+    t.equal(await serves(), true)
+    await activate(false)
+    t.equal(await serves(), false, 'as soon as it is carried out, it is seen')
+    await activate(true)
+
+    t.match((await app.inject(settled)).statusCode, /200|409/)
+    t.equal(await serves(), true)
+    await activate(false)
+    t.equal(await serves(), true, 'after one whose outcome is known, rows are cached again')
+    await activate(true)
+  }
+})

@@ -190,13 +190,14 @@ await t.test('a database that can only be read', async (t) => {
 await t.test('a role with one connection, whose password is changed', async (t) => {
   const databaseUrl = await createDatabase(t)
   const role = `wtc_test_${randomBytes(8).toString('hex')}`
-  await query(databaseUrl, `create role ${role} login password '${canary}' connection limit 1;
+  await query(databaseUrl, `create role ${role} login password '${canary}';
     grant all on all tables in schema public to ${role}; grant all on all sequences in schema public to ${role};
     grant usage on schema drizzle to ${role}; grant select on all tables in schema drizzle to ${role}`)
   t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
   const asRole = new URL(databaseUrl)
   Object.assign(asRole, { username: role, password: canary })
   const service = await buildTestApp(t, { DATABASE_URL: asRole.href })
+  await query(databaseUrl, `alter role ${role} connection limit 1`)
 
   const holder = await connect(t, databaseUrl)
   await holder.query(lock)

@@ -68,7 +68,7 @@ const usable: EnvSource = {
 
 const alsoUsable: Record<string, string[]> = {
   LOG_LEVEL: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'],
-  TRUST_PROXY: ['false', '0', '3', '127.0.0.1', '10.0.0.0/8, ::1,fc00::/7', '0.0.0.0/0', '::/128'],
+  TRUST_PROXY: ['false', '0', '3', '127.0.0.1', '10.0.0.0/8, ::1,fc00::/7', '0.0.0.0/1', '::/128'],
   DATABASE_URL: ['embedded', 'postgres://localhost/x', 'postgres:///x?host=/var/run/postgresql', 'postgres://u:100%@db.example/x'],
   CONFIG_FALLBACK: ['missing'],
   GRAPH_API_BASE_URL: ['https://proxy.example:8443', 'https://graph.facebook.com/', 'http://localhost', 'http://[::1]:1']
@@ -80,7 +80,7 @@ const number = () => String(randomBytes(6).readUIntBE(0, 6) + 1e6)
 const unusable: Record<string, string[]> = {
   PORT: [number(), `-${number()}`, `${number()}.5`, canary(), 'NaN'],
   LOG_LEVEL: [canary(), 'INFO'],
-  TRUST_PROXY: [canary(), `127.0.0.1,${canary()}`, `10.0.0.0/${number()}`, '10.0.0.0/33', '::/129', '10.0.0.0/x', '10.0.0.0/', '1000', ','],
+  TRUST_PROXY: [canary(), `127.0.0.1,${canary()}`, `10.0.0.0/${number()}`, '10.0.0.0/33', '0.0.0.0/0', '::/0', '::/129', '10.0.0.0/x', '10.0.0.0/', '1000', ','],
   DATABASE_URL: [canary(), `mysql://u:${canary()}@localhost/x`, `postgres:${canary()}`, `postgres://u:${canary()}@local host/x`, 'EMBEDDED'],
   MIGRATE_ON_START: [canary(), 'yes', '2'],
   DATABASE_POOL_MAX: ['0', `-${number()}`, `${number()}.5`, canary()],
@@ -201,7 +201,7 @@ await t.test('.env in the working directory is read, and the process environment
   const cwd = t.testdir({ '.env': `JWT_SECRET='${secrets.JWT_SECRET}'\nENCRYPTION_KEYS=${secrets.ENCRYPTION_KEYS}\nJWT_ISSUER=file # who\nJWT_AUDIENCE=file\nJWT_TENANT_CLAIM=\n` })
   const command = [...process.execArgv, resolve('src/cli/token.ts'), '--tenant', 'acme']
   const mint = async (env: Record<string, string>) => await promisify(execFile)(process.execPath, command, { cwd, env: childEnv(env) })
-  const { stdout } = await mint({ JWT_AUDIENCE: 'process' })
+  const { stdout } = await mint({ JWT_AUDIENCE: 'process', JWT_ISSUER: '' })
   t.match(JSON.parse(Buffer.from(stdout.split('.')[1] ?? '', 'base64url').toString()), { tenant_id: 'acme', iss: 'file', aud: 'process' })
 
   rmSync(join(cwd, '.env'))

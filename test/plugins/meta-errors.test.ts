@@ -76,6 +76,8 @@ const tables: [string, (graph: MetaGraph) => Promise<unknown>, [string, Answer][
     ['META_UNAVAILABLE', refused(500, 100, 36009)],
     ['META_UNAVAILABLE', refused(500, 1)],
     ['META_UNEXPECTED_REPLY', refused(302, 100, 36009)],
+    // fetch sends once more what it can read again.
+    ['META_UNEXPECTED_REPLY', raw(421, '')],
     ['META_UNEXPECTED_REPLY', refused(400, 190)],
     ...[undefined, null, '', 42, 'with\nbreak', 'a b', 'é', 'x'.repeat(4097)].map((odd): [string, Answer] =>
       ['META_UNEXPECTED_REPLY', json(200, { access_token: odd, token_type: 'bearer' })]),

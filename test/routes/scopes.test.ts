@@ -34,7 +34,11 @@ await t.test('what is not there', async (t) => {
     [{}, 'GET', '/'], [{}, 'GET', '/api/v1'], [{}, 'GET', '/api/v1/tenants'], [tenant, 'GET', '/api/v2/tenant/config'], [{}, 'GET', '/API/V1/TENANT/CONFIG'], [{}, 'GET', `/${config}`],
     [{}, 'GET', '/api/v1/tenant%2Fconfig'], [{}, 'POST', '/health/live'], [{}, 'GET', '/health'], [{}, 'GET', '/favicon.ico'], [{}, 'GET', '/.env']
   ] as const) t.equal((await call(who, method, url)).is, '404 ROUTE_NOT_FOUND', `${method} ${url}`)
-  t.equal((await call({}, 'GET', '/%zz')).is, '400 VALIDATION_FAILED', 'no URL at all')
+  t.equal((await call({}, 'GET', '/%zz')).is, '404 ROUTE_NOT_FOUND', 'no URL at all')
+  for (const url of ['/api/v1/tenant/%zz', '/api/v1/tenant/config/%ff']) {
+    t.equal((await call({}, 'GET', url)).is, '401 UNAUTHENTICATED', `${url}, and nobody who may know`)
+    t.equal((await call(tenant, 'GET', url)).is, '400 VALIDATION_FAILED', url)
+  }
 })
 
 await t.test('health', async (t) => {

@@ -1,4 +1,5 @@
 import { inspect, isDeepStrictEqual } from 'node:util'
+import { secretColumns } from '../../db/schema.js'
 import { isMasked, mask } from '../../masking.js'
 
 /** Tells what is done, waits for what comes back, shows it, and checks it: throws when it is not as expected. */
@@ -47,5 +48,5 @@ function shown (name: string, value: unknown): string {
 // The names of secrets also have short values beside them: where they come from, and what a mask leaves of them.
 function isSecret (name: string, value: unknown): value is string {
   if (typeof value !== 'string' || value.length < 16 || isMasked(value)) return false
-  return ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token'].includes(name) || (name === 'code' && value.startsWith('AQ'))
+  return secretColumns.some((column) => column === name) || (name === 'code' && value.startsWith('AQ'))
 }
