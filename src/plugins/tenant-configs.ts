@@ -67,15 +67,14 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
 
   /** Waits for a write and tells the listeners, also when it failed: a lost answer does not mean that nothing was written. */
   async function written<T> (tenantId: string | null, query: Promise<T>): Promise<T> {
-    let isSettled = true
-    try {
-      return await guarded(query)
-    } catch (err) {
-      isSettled = !(err instanceof DatabaseUnavailable)
+    const tell = (isSettled: boolean) => { for (const listener of listeners) listener(tenantId, isSettled) }
+    return await guarded(query).then((result) => {
+      tell(true)
+      return result
+    }, (err: unknown) => {
+      tell(!(err instanceof DatabaseUnavailable))
       throw err
-    } finally {
-      for (const listener of listeners) listener(tenantId, isSettled)
-    }
+    })
   }
 
   /** The columns as they are stored; what the input leaves out is null. */
