@@ -77,8 +77,8 @@ async function create (path: string, password: string, account: Account, initdb:
     }
     info(`PostgreSQL does not run as root, and the user who runs it cannot enter ${dirname(path)}: its files are in ${home}.`)
   })
-  /* c8 ignore stop */
 }
+/* c8 ignore stop */
 
 async function initialize (temporary: string, password: string, { uid, gid }: Account, initdb: string): Promise<string> {
   const passwordFile = join(temporary, 'password')

@@ -57,8 +57,8 @@ export async function runnableBinaries (binaries: Binaries, account: Account): P
   /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
   const bin = join(await sharedCopy(root), 'bin')
   return { postgres: join(bin, basename(binaries.postgres)), initdb: join(bin, basename(binaries.initdb)) }
-  /* c8 ignore stop */
 }
+/* c8 ignore stop */
 
 // npm packages carry no symlinks: an install script makes those of the libraries, and npm may have blocked it.
 async function mend (root: string, { postgres, initdb }: Binaries): Promise<void> {
