@@ -34,8 +34,9 @@ export async function ensureCluster (dataDir: string, info: (message: string) =>
   const path = join(dataDir, 'postgres')
   const password = await keptSecret(dataDir, 'postgres-password', () => randomBytes(24).toString('base64url'))
   const isNew = !await exists(path)
-  /* c8 ignore next -- the tests run as one user at a time; .ci/run runs them as root */
+  /* c8 ignore start -- root or not, the tests run as one user at a time; .ci/run runs them as root */
   const account = process.getuid?.() !== 0 ? {} : isNew ? systemUser() : await ownerOf(path)
+  /* c8 ignore stop */
   const { postgres, initdb } = await runnableBinaries(await packagedBinaries(), account)
   if (isNew) await create(path, password, account, initdb, info)
   const dir = await realpath(path)
@@ -83,11 +84,12 @@ async function create (path: string, password: string, account: Account, initdb:
 async function initialize (temporary: string, password: string, { uid, gid }: Account, initdb: string): Promise<string> {
   const passwordFile = join(temporary, 'password')
   await writeFile(passwordFile, password, { mode: 0o600 })
-  /* c8 ignore next 4 -- only root runs it as somebody else, and the tests run as any user; .ci/run runs them as root */
+  /* c8 ignore start -- only root runs it as somebody else, and the tests run as any user; .ci/run runs them as root */
   if (uid !== undefined && gid !== undefined) {
     await chown(passwordFile, uid, gid)
     await chown(temporary, uid, gid)
   }
+  /* c8 ignore stop */
   const dir = join(temporary, 'data')
   await promisify(execFile)(initdb, ['-D', dir, '--no-instructions', `--username=${SUPERUSER}`, `--pwfile=${passwordFile}`,
     '--auth=scram-sha-256', '--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'], runAs({ uid, gid }))
