@@ -21,6 +21,8 @@ async function start (): Promise<void> {
   // Without a logger of its own: only ours knows what of an error may be shown.
   // On 'beforeExit' it would end a start that failed with exit code 0.
   closeWithGrace({ delay: CLOSE_WITHIN_MS, logger: undefined, skip: ['beforeExit'] }, async ({ err, signal }) => {
+    // A terminal and npm both pass the same Ctrl-C on: the second one is no wish to end at once.
+    if (signal !== undefined) process.removeAllListeners(signal).on(signal, () => {})
     if (err === undefined) fastify.log.info(`closing on ${signal}`)
     else fastify.log.fatal({ err }, 'closing on an error that nobody caught')
     await fastify.close()
