@@ -188,7 +188,8 @@ await t.test('production', async (t) => {
   const server = start(t, dir, production, beside('throw new Error(process.env.CANARY)'))
   const { port } = new URL(await server.origin())
   t.equal((await fetch(`http://127.0.0.1:${port}/health/ready`)).status, 200)
-  t.match(server.out(), RegExp(`"msg":"Server listening at http://(?!127\\.)[\\d.]+:${port}"`), 'on all addresses')
+  // A line for each address: the other ones may come after the first.
+  await until(() => RegExp(`"msg":"Server listening at http://(?!127\\.)[\\d.]+:${port}"`).test(server.out()))
   await crashes(t, server)
   t.notMatch(server.out() + server.err(), /eyJ|curl/, 'no token is shown')
 })
