@@ -150,8 +150,8 @@ await t.test('postmaster: what cannot be met otherwise', async t => {
   await t.rejects(new Postmaster({ ...cluster, dir: join(dir, 'postgres') }).find(), { code: 'ELOOP' })
 })
 
-// As root in a directory of root alone nobody else can run this code.
-const fromHere = isRoot && canReach(process.cwd(), systemUser()) ? {} : { skip: 'needs root, in a directory that others can enter' }
+// As root, where this code or Node itself is in a directory of root alone, nobody else can run it.
+const fromHere = isRoot && [process.cwd(), process.execPath].every((path) => canReach(path, systemUser())) ? {} : { skip: 'needs root, and code and Node in directories that others can enter' }
 
 await t.test('as an ordinary user', fromHere, async t => {
   const dir = dataDir(t, { mode: 0o700 })
