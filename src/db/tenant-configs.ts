@@ -4,13 +4,21 @@ import { tenantConfigs as table } from './schema.js'
 
 const { placeholder } = sql
 
-/** The columns a client may write, in the order of the table. */
-export const writableColumns = [
-  'waba_id', 'phone_number_id', 'access_token', 'fb_app_id', 'fb_app_secret',
-  'callback_url', 'redirect_url', 'verify_token', 'token_expires_at', 'refresh_token'
-] as const
+/** The columns a client may write, in the order of the table, with nothing in them. */
+export const unset = {
+  waba_id: null,
+  phone_number_id: null,
+  access_token: null,
+  fb_app_id: null,
+  fb_app_secret: null,
+  callback_url: null,
+  redirect_url: null,
+  verify_token: null,
+  token_expires_at: null,
+  refresh_token: null
+}
 
-export type WritableColumn = typeof writableColumns[number]
+export type WritableColumn = keyof typeof unset
 
 /** Every statement on `tenant_configs`, prepared once: building one costs several times what running it does. */
 export function tenantConfigStatements (db: NodePgDatabase) {
@@ -28,7 +36,7 @@ export function tenantConfigStatements (db: NodePgDatabase) {
 
 /** Makes a row; returns none when the tenant has one. */
 function insert (db: NodePgDatabase) {
-  const columns = ['tenant_id', 'user_id', ...writableColumns] as const
+  const columns = ['tenant_id', 'user_id', ...Object.keys(unset)]
   const values = Object.fromEntries(columns.map((name) => [name, placeholder(name)]))
   return db.insert(table).values({ tenant_id: placeholder('tenant_id'), ...values })
     .onConflictDoNothing({ target: table.tenant_id }).returning().prepare('tenant_config_insert')
@@ -133,8 +141,12 @@ export const statsQuery = sql`
     from tenant_configs where access_token is not null
   ) tokens`
 
-/** Deletes every row if there are exactly `expected`, and none otherwise; answers how many there were. */
+/**
+ * Deletes every row if there are exactly `expected`, and none otherwise; answers how many there were.
+ * It counts what it has locked: a row that another statement deletes meanwhile is waited for, and not counted.
+ */
 export const removeAllQuery = (expected: number) => sql`
-  with counted as (select count(*)::int as total from tenant_configs),
+  with locked as (select from tenant_configs order by id for update),
+  counted as (select count(*)::int as total from locked),
   gone as (delete from tenant_configs where (select total from counted) = ${expected}::bigint)
   select total from counted`

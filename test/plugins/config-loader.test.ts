@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
-import type { ConfigInput } from '../../src/plugins/tenant-configs.js'
+import type { ConfigInput } from '../../src/plugins/row-secrets.js'
 import { buildTestApp, connect, createDatabase, query, takeAway, until, untilWaiting } from '../helper.js'
 
 const canary = (name: string) => `canary-${name}-${randomBytes(6).toString('hex')}`

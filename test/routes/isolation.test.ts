@@ -1,13 +1,14 @@
 import t from 'tap'
+import { connect, untilWaiting } from '../helper.js'
 import { client, config, configs, full, type Answer } from './client.js'
 
-const { as, admin, call, rows, sql } = await client(t)
+const { as, admin, call, rows, sql, databaseUrl } = await client(t)
 const tally = (answers: Answer[]) => answers.map(({ is }) => is).sort()
 
 await t.test('of two creates at once one makes the row', async (t) => {
   for (let i = 0; i < 25; i++) {
-    const answers = await Promise.all([1, 2].map((n) => call(as(`race-${i}`, `user-${n}`), 'POST', config, { access_token: `token-of-${n}-0123456789`, waba_id: `waba-${n}` })))
-    t.strictSame(tally(answers), ['201', '409 CONFIG_EXISTS'])
+    const answers = await Promise.all([1, 2, 3, 4].map((n) => call(as(`race-${i}`, `user-${n}`), 'POST', config, { access_token: `token-of-${n}-0123456789`, waba_id: `waba-${n}`, phone_number_id: `race-phone-${i}` })))
+    t.strictSame(tally(answers), ['201', ...Array(3).fill('409 CONFIG_EXISTS')])
     const winner = answers.findIndex(({ is }) => is === '201') + 1
     t.match((await call(as(`race-${i}`), 'GET', `${config}/full`)).body, { user_id: `user-${winner}`, waba_id: `waba-${winner}`, access_token: `token-of-${winner}-0123456789` })
   }
@@ -50,6 +51,49 @@ await t.test('delete-all beside creates deletes what it says or nothing', async 
     const left = (await rows()).length
     t.equal(left, deletion.is === '200' ? 3 : stored + 3)
     stored = left
+  }
+})
+
+await t.test('a write that met another one in flight is tried again, once', async (t) => {
+  // What PostgreSQL says to the slower of two inserts of one row, when the phone number is what it meets first, and of a deadlock.
+  for (const [sqlstate, is] of [['23505', '409 PHONE_NUMBER_TAKEN'], ['40P01', '503 DATABASE_UNAVAILABLE']] as const) {
+    await sql(`create sequence meetings; create function meet() returns trigger language plpgsql as $$ begin
+      if nextval('meetings') <= tg_argv[0]::int then raise sqlstate '${sqlstate}' using constraint = 'tenant_configs_phone_number_id_key'; end if; return new; end $$`)
+    for (const [meetings, create, update] of [[1, '201', '200'], [2, is, is]] as const) {
+      await sql(`create trigger meet before insert or update on tenant_configs for each row execute function meet(${meetings})`)
+      await sql('alter sequence meetings restart')
+      t.equal((await call(as(`meets-${sqlstate}-${meetings}`), 'POST', config, { waba_id: '1' })).is, create)
+      await sql('alter sequence meetings restart')
+      t.equal((await call(as(`meets-${sqlstate}-1`), 'PUT', config, { waba_id: '2' })).is, update)
+      await sql('drop trigger meet on tenant_configs')
+    }
+    await sql('drop function meet; drop sequence meetings')
+  }
+})
+
+await t.test('of delete-alls at once one deletes', async (t) => {
+  for (let i = 0; i < 10; i++) {
+    await sql('delete from tenant_configs')
+    await sql("insert into tenant_configs (tenant_id) select 'many-' || n from generate_series(1, 30) n")
+    const answers = await Promise.all([1, 2, 3].map(() => call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:30`)))
+    t.strictSame(tally(answers), ['200', '409 CONFIRMATION_MISMATCH', '409 CONFIRMATION_MISMATCH'])
+  }
+})
+
+await t.test('delete-all counts what is there when it deletes', async (t) => {
+  for (const [change, is, left] of [
+    ["delete from tenant_configs where tenant_id = 'many-2'", '409 CONFIRMATION_MISMATCH', 2],
+    ["update tenant_configs set waba_id = 'other' where tenant_id = 'many-2'", '200', 0]
+  ] as const) {
+    await sql('delete from tenant_configs')
+    await sql("insert into tenant_configs (tenant_id) select 'many-' || n from generate_series(1, 3) n")
+    const other = await connect(t, databaseUrl)
+    await other.query(`begin; ${change}`)
+    const deletion = call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:3`)
+    await untilWaiting(databaseUrl, 1)
+    await other.query('commit')
+    t.equal((await deletion).is, is, change)
+    t.equal((await rows()).length, left)
   }
 })
 
