@@ -17,6 +17,7 @@ import vault from './plugins/vault.js'
 import adminRoutes from './routes/admin/index.js'
 import health from './routes/health.js'
 import tenantRoutes from './routes/tenant/index.js'
+import { answerUnreadable } from './unreadable-request.js'
 import { isDecodable } from './url.js'
 
 export type { ConfigSnapshot, ConfigSources, ConfigValues } from './config-snapshot.js'
@@ -65,6 +66,8 @@ export async function buildApp (source?: EnvSource, { logTo }: { logTo?: Destina
     genReqId: () => randomUUID(),
     trustProxy: trustProxy(settings.TRUST_PROXY),
     requestTimeout: REQUEST_TIMEOUT_MS,
+    // Node lets a request take the longer of the two timeouts, and looks for late ones at this interval.
+    http: { headersTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: 1000 },
     routerOptions: { maxParamLength: LONGEST_PARAM },
     // Each wait during the start has a limit of its own, and says what it waited for.
     pluginTimeout: 0,
@@ -72,7 +75,8 @@ export async function buildApp (source?: EnvSource, { logTo }: { logTo?: Destina
     return503OnClosing: false,
     // A URL that cannot be decoded would be refused before any guard; taken literally, it is refused behind them.
     rewriteUrl: ({ url = '/' }) => isDecodable(url) ? url : url.replaceAll('%', '%25'),
-    frameworkErrors: handleError
+    frameworkErrors: handleError,
+    clientErrorHandler: (err, socket) => { answerUnreadable(fastify.log, err, socket) }
   })
   await fastify.register(errorHandler)
   fastify.setNotFoundHandler(notFound)

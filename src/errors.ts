@@ -10,6 +10,7 @@ export type ErrorClass = FastifyErrorConstructor<{ code: string, statusCode: num
 
 export const ValidationFailed = createError('VALIDATION_FAILED', 'The request is not as the API describes it; see `errors`.', 400)
 export const MalformedJson = createError('MALFORMED_JSON', 'The body is not valid JSON in UTF-8.', 400)
+export const MalformedRequest = createError('MALFORMED_REQUEST', 'This is not HTTP/1.1 as the service can read it. Percent-encode the URL, and send no blanks or control characters in headers.', 400)
 export const MaskedValue = createError('MASKED_VALUE', 'A masked value was sent for a secret. Leave the field out to keep what is stored.', 400)
 export const InvalidCursor = createError('INVALID_CURSOR', 'Send `cursor` exactly as `next_cursor` gave it, or leave it out to start over.', 400)
 
@@ -26,9 +27,12 @@ export const PhoneNumberTaken = createError('PHONE_NUMBER_TAKEN', 'This phone_nu
 export const ConfirmationMismatch = createError('CONFIRMATION_MISMATCH', 'The confirmation does not match what is stored now; nothing was deleted. Ask again without `confirm`.', 409)
 export const TenantInactive = createError('TENANT_INACTIVE', 'The tenant is deactivated. Activate it before using its credentials.', 409)
 
+export const RequestTimeout = createError('REQUEST_TIMEOUT', 'The request did not arrive whole within 30 seconds. Send it again.', 408)
 export const PayloadTooLarge = createError('PAYLOAD_TOO_LARGE', 'The body is larger than 64 KiB.', 413)
 export const UnsupportedMediaType = createError('UNSUPPORTED_MEDIA_TYPE', 'Send the body as `content-type: application/json`.', 415)
 export const ConfirmationRequired = createError('CONFIRMATION_REQUIRED', 'This deletes every configuration. Repeat the request with `?confirm=` and the value of `confirm`.', 428)
+
+export const HeadersTooLarge = createError('HEADERS_TOO_LARGE', 'The URL and the headers together are larger than 16 KiB.', 431)
 
 export const MetaCodeUsed = createError('META_CODE_USED', 'Meta says this code was used already. Start the Meta login again to get a new one.', 400)
 export const MetaCodeExpired = createError('META_CODE_EXPIRED', 'Meta says this code has expired: it lives about 30 seconds. Start the Meta login again and send the code at once.', 400)

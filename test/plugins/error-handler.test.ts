@@ -83,17 +83,41 @@ await t.test('a client that hangs up is no fault of ours', async (t) => {
 
 await t.test('what HTTP itself refuses', async (t) => {
   for (const [head, rest, status] of [
-    [`PUT ${config}`, 'transfer-encoding: chunked\r\n\r\nZZ\r\n{}\r\n', 400],
-    [`PUT ${config}`, 'content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n', 400],
-    [`PUT ${config}`, 'content-length: 2\r\ncontent-length: 3\r\n\r\n{}', 400],
-    [`PUT ${config}`, 'content-length: -1\r\n\r\n', 400],
-    [`GET ${config}`, `x: ${'x'.repeat(20_000)}\r\n\r\n`, 431],
-    [`GET /${'x'.repeat(20_000)}`, '\r\n', 431],
     [`GET ${config}`, 'expect: something\r\n\r\n', 417],
-    [`GET ${config}/é`, '\r\n', 400],
     [`GET ${config}`, '\r\n', 200],
     [`POST ${config}/activate`, 'expect: 100-continue\r\ncontent-length: 0\r\n\r\n', 100]
   ] as const) t.match(await exchange(head, rest), `HTTP/1.1 ${status} `, `${head.slice(0, 40)} ${rest.slice(0, 40)}`)
+
+  const isProblem = async (head: string, rest: string, is: string) => {
+    const [first = '', body = ''] = (await exchange(head, rest)).split('\r\n\r\n')
+    const problem: Record<string, unknown> = JSON.parse(body)
+    const { status, title, code, request_id: id } = problem
+    t.equal(`${String(status)} ${String(code)}`, is, `${head.slice(0, 40)} ${rest.slice(0, 40)}`)
+    t.equal(first, [
+      `HTTP/1.1 ${String(status)} ${String(title)}`, 'content-type: application/problem+json', 'cache-control: no-store', `content-length: ${Buffer.byteLength(body)}`, 'connection: close'
+    ].join('\r\n'))
+    t.match(log(), `"reqId":"${String(id)}"`)
+  }
+  for (const [head, rest, is] of [
+    [`PUT ${config}`, 'transfer-encoding: chunked\r\n\r\nZZ\r\n{}\r\n', '400 MALFORMED_REQUEST'],
+    [`PUT ${config}`, 'content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n', '400 MALFORMED_REQUEST'],
+    [`PUT ${config}`, 'content-length: 2\r\ncontent-length: 3\r\n\r\n{}', '400 MALFORMED_REQUEST'],
+    [`PUT ${config}`, 'content-length: -1\r\n\r\n', '400 MALFORMED_REQUEST'],
+    [`GET ${config}/é`, '\r\n', '400 MALFORMED_REQUEST'],
+    [`BREWS ${config}`, '\r\n', '400 MALFORMED_REQUEST'],
+    [`GET ${config}`, `x: ${'x'.repeat(20_000)}\r\n\r\n`, '431 HEADERS_TOO_LARGE'],
+    [`GET /${'x'.repeat(20_000)}`, '\r\n', '431 HEADERS_TOO_LARGE']
+  ] as const) await isProblem(head, rest, is)
+
+  const { requestTimeout, headersTimeout } = app.server
+  t.strictSame([requestTimeout, headersTimeout], [30_000, 30_000])
+  // Half a minute would be long for a test.
+  Object.assign(app.server, { requestTimeout: 100, headersTimeout: 100 })
+  const began = performance.now()
+  await isProblem(`PUT ${config}`, 'content-length: 200\r\n\r\n{"waba_id":', '408 REQUEST_TIMEOUT')
+  t.ok(performance.now() - began < 10_000, 'soon after its time')
+  Object.assign(app.server, { requestTimeout, headersTimeout })
+
   const both = await open(`GET ${config}`, '\r\nGET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
   let answers = ''
   for await (const chunk of both) answers += String(chunk)
