@@ -6,27 +6,31 @@ import { reason } from './reason.js'
 const CLOSE_WITHIN_MS = 10_000
 const TOKEN_LIFETIME_S = 12 * 60 * 60
 
+const starting = start()
+// Before anything is opened: a signal during the start waits for its end, so that what it opened, PostgreSQL above all, is closed.
+// Without a logger of its own: only ours knows what of an error may be shown.
+// On 'beforeExit' it would end a start that failed with exit code 0.
+closeWithGrace({ delay: CLOSE_WITHIN_MS, logger: undefined, skip: ['beforeExit'] }, async ({ err, signal }) => {
+  // A terminal and npm both pass the same Ctrl-C on: the second one is no wish to end at once.
+  if (signal !== undefined) process.removeAllListeners(signal).on(signal, () => {})
+  const fastify = await starting
+  if (err === undefined) fastify.log.info(`closing on ${signal}`)
+  else fastify.log.fatal({ err }, 'closing on an error that nobody caught')
+  await fastify.close()
+})
+
 try {
-  await start()
+  await starting
 } catch (err) {
   process.stderr.write(`The service did not start: ${reason(err)}\n`)
   process.exitCode = 1
 }
 
 /** Builds, listens and, in local mode, prints how to begin. */
-async function start (): Promise<void> {
+async function start (): Promise<FastifyInstance> {
   const fastify = await buildApp()
   const { NODE_ENV, HOST, PORT } = fastify.env
   const local = NODE_ENV !== 'production'
-  // Without a logger of its own: only ours knows what of an error may be shown.
-  // On 'beforeExit' it would end a start that failed with exit code 0.
-  closeWithGrace({ delay: CLOSE_WITHIN_MS, logger: undefined, skip: ['beforeExit'] }, async ({ err, signal }) => {
-    // A terminal and npm both pass the same Ctrl-C on: the second one is no wish to end at once.
-    if (signal !== undefined) process.removeAllListeners(signal).on(signal, () => {})
-    if (err === undefined) fastify.log.info(`closing on ${signal}`)
-    else fastify.log.fatal({ err }, 'closing on an error that nobody caught')
-    await fastify.close()
-  })
   try {
     await fastify.listen({ port: PORT, host: HOST ?? (local ? '127.0.0.1' : '0.0.0.0') })
   } catch (err) {
@@ -34,6 +38,7 @@ async function start (): Promise<void> {
     throw err
   }
   if (local) process.stdout.write(welcome(fastify))
+  return fastify
 }
 
 /** What local mode prints: where the documents are, tokens that work, and lines to paste. */

@@ -10,7 +10,7 @@ import { startEmbedded } from '../src/db/embedded.js'
 import { isAlive } from '../src/db/postmaster.js'
 import { childEnv, connect, createDatabase, newKey, until, untilWaiting } from './helper.js'
 
-// Nine processes, each of which compiles our sources anew.
+// A dozen processes, each of which compiles our sources anew.
 t.setTimeout(300_000)
 
 const canary = `canary-${randomBytes(8).toString('hex')}`
@@ -169,6 +169,22 @@ async function crashes (t: Test, server: Server): Promise<void> {
   t.match(server.out(), /"level":60,.*"err":\{"type":"Error","stack":" +at .*"msg":"closing on an error that nobody caught"/)
   t.notMatch(server.out() + server.err(), canary)
 }
+
+await t.test('a signal during the start', async (t) => {
+  for (const [signal, moment] of [['SIGTERM', 'encryption-keys'], ['SIGINT', 'postgres/postmaster.pid']] as const) {
+    const dir = workDir(t)
+    const server = start(t, dir)
+    await until(() => existsSync(join(dir, '.data', moment)))
+    server.child.kill(signal)
+    t.same(await server.ended, [0, null], `${signal} at ${moment}`)
+    t.equal(server.err(), '')
+    t.notOk(existsSync(join(dir, '.data/postgres/postmaster.pid')), 'its PostgreSQL is gone')
+    const again = start(t, dir)
+    await again.origin()
+    again.child.kill('SIGTERM')
+    t.same(await again.ended, [0, null])
+  }
+})
 
 await t.test('production', async (t) => {
   const dir = workDir(t)
