@@ -26,23 +26,26 @@ const LAST_SECOND_OF_9999 = 253402300799
 // A bearer header carries no more than this, and fetch would call the rest a network failure.
 const Token = Type.String({ pattern: '^[!-~]{1,4096}$' })
 
+// Meta may write null for what it leaves out. To refuse that would waste the login, whose code is spent by then.
+const Maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
+
 const ExchangeReply = Type.Object({
   access_token: Token,
-  expires_in: Type.Optional(Type.Number({ minimum: 0 }))
+  expires_in: Maybe(Type.Number({ minimum: 0 }))
 })
 const InspectReply = Type.Object({
   data: Type.Object({
     is_valid: Type.Boolean(),
-    app_id: Type.Optional(Type.String()),
-    expires_at: Type.Optional(Type.Number({ minimum: 0 })),
-    error: Type.Optional(Type.Object({ code: Type.Optional(Type.Unknown()), subcode: Type.Optional(Type.Unknown()) }))
+    app_id: Maybe(Type.String()),
+    expires_at: Maybe(Type.Number({ minimum: 0 })),
+    error: Maybe(Type.Object({ code: Type.Optional(Type.Unknown()), subcode: Type.Optional(Type.Unknown()) }))
   })
 })
 const PhonesReply = Type.Object({
   data: Type.Array(Type.Object({ id: Type.String() })),
-  paging: Type.Optional(Type.Object({
-    cursors: Type.Optional(Type.Object({ after: Type.Optional(Type.String()) })),
-    next: Type.Optional(Type.String())
+  paging: Maybe(Type.Object({
+    cursors: Maybe(Type.Object({ after: Maybe(Type.String()) })),
+    next: Maybe(Type.String())
   }))
 })
 
@@ -108,7 +111,7 @@ export function createMetaGraph ({ baseUrl, version, timeoutMs, fetch, log }: {
     if (!data.is_valid || data.app_id !== app.id) {
       throw failure(call, MetaTokenInvalid, { status: 200, meta_code: number(data.error?.code), meta_subcode: number(data.error?.subcode) })
     }
-    return { expires_at: data.expires_at === undefined ? undefined : isoTime(data.expires_at) }
+    return { expires_at: data.expires_at == null ? undefined : isoTime(data.expires_at) }
   }
 
   /**
@@ -128,7 +131,7 @@ export function createMetaGraph ({ baseUrl, version, timeoutMs, fetch, log }: {
       const { data, paging } = await get({ ...call, app, token, path, query }, PhonesReply)
       if (data.some((phone) => phone.id === phoneNumberId)) return
       // `after` is there on the last page too; `next` is not. It carries the token, and is never followed.
-      if (paging?.next === undefined) throw failure(call, MetaPhoneNotInWaba, { status: 200 })
+      if (paging?.next == null) throw failure(call, MetaPhoneNotInWaba, { status: 200 })
       if (!paging.cursors?.after) break
       query.after = paging.cursors.after
     }

@@ -67,10 +67,36 @@ await test('expiry: seconds become ISO 8601, never and absurd ones null', async 
   const at = await exchanged({})
   t.match(at, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
   t.ok(Math.abs(Date.parse(String(at)) - Date.now() - 5183944_000) < 10_000)
-  for (const odd of [undefined, 0, 1e15, 1e300]) t.equal(await exchanged({ expires_in: odd }), null)
+  for (const odd of [undefined, null, 0, 1e15, 1e300]) t.equal(await exchanged({ expires_in: odd }), null)
   t.equal(await inspected(4102444800), '2100-01-01T00:00:00.000Z')
-  t.equal(await inspected(undefined), undefined)
+  for (const none of [undefined, null]) t.equal(await inspected(none), undefined)
   for (const odd of [0, 1e15, 1e300]) t.equal(await inspected(odd), null)
+})
+
+await test('null where a value may be absent is no value', async t => {
+  const { meta, waba, graph } = await standIn(t)
+  const token = meta.state.issueToken({ app_id: app.id })
+  const inspected = async (data: object) => {
+    meta.fail('debug_token', { patch: { data: { ...data } } })
+    return await graph.inspectToken(app, token)
+  }
+  t.match(await inspected({ error: null, data_access_expires_at: null, scopes: null }), { expires_at: String })
+  await t.rejects(inspected({ is_valid: false, error: null }), { code: 'META_TOKEN_INVALID' })
+  await t.rejects(inspected({ is_valid: false, error: { code: null, subcode: null } }), { code: 'META_TOKEN_INVALID' })
+  await t.rejects(inspected({ app_id: null }), { code: 'META_TOKEN_INVALID' })
+  await t.rejects(inspected({ is_valid: null }), { code: 'META_UNEXPECTED_REPLY' })
+
+  // Of 250 numbers the first page holds 100: what says that there are more is taken away.
+  for (const patch of [{ paging: null }, { paging: { next: null } }, { paging: { cursors: null, next: null } }, { paging: { cursors: { after: null }, next: null } }]) {
+    meta.fail('phone_numbers', { patch })
+    await t.rejects(graph.assertPhoneNumber(app, token, waba.id, '250'), { code: 'META_PHONE_NOT_IN_WABA' })
+    meta.fail('phone_numbers', { patch })
+    await graph.assertPhoneNumber(app, token, waba.id, '1')
+  }
+  for (const patch of [{ data: null }, { data: [null] }, { paging: { cursors: null } }, { paging: { cursors: { after: null } } }]) {
+    meta.fail('phone_numbers', { patch })
+    await t.rejects(graph.assertPhoneNumber(app, token, waba.id, '250'), { code: 'META_UNEXPECTED_REPLY' })
+  }
 })
 
 await test('the phone number is looked for on all pages, each with its proof', async t => {

@@ -84,7 +84,9 @@ await t.test('whose word on the expiry counts', async (t) => {
     [60, 4102444800, /^2100-01-01T00:00:00/],
     [60, 0, /^null$/],
     [1e9, undefined, /^20[56]\d-/],
-    [undefined, undefined, /^null$/]
+    [1e9, null, /^20[56]\d-/],
+    [undefined, undefined, /^null$/],
+    [null, null, /^null$/]
   ]
   const tenant = newTenant()
   for (const [exchange, debug, expected] of table) {
