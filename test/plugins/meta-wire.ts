@@ -4,22 +4,29 @@ import { type Test } from 'tap'
 import { createMetaGraph } from '../../src/plugins/meta-graph.js'
 import { startGraph } from '../graph/server.js'
 
+/** The app that all calls go through, at the stand-in too. */
 export const app = { id: '670843887433847', secret: '0123456789abcdef0123456789abcdef' }
 export const code = 'AQCodeThatIsSecret'
 export const token = 'EAATokenThatIsSecret'
+/** What no error and no log line may hold. */
 export const secrets = [app.secret, code, token, 'Meta quotes']
+/** The `appsecret_proof` of a token. */
 export const proof = (of: string) => createHmac('sha256', app.secret).update(of).digest('hex')
 
+/** How a raw server answers. */
 export type Answer = (res: ServerResponse) => void
 
+/** Answers with `body` as JSON. */
 export const json = (status: number, body: unknown, headers = {}): Answer => res => {
   res.writeHead(status, { 'content-type': 'application/json; charset=UTF-8', ...headers }).end(JSON.stringify(body))
 }
+/** Answers with `body` as it is. */
 export const raw = (status: number, body: string | Buffer, headers = {}): Answer => res => { res.writeHead(status, headers).end(body) }
-// Every refusal quotes all it was sent, as Meta's messages may.
+/** Answers with Meta's error envelope. It quotes all it was sent, as Meta's messages may. */
 export const refused = (status: number, code: number, subcode?: number, more = {}) => json(status, {
   error: { message: `Meta quotes ${secrets.join()}`, type: 'OAuthException', code, error_subcode: subcode, fbtrace_id: 'AbCdEfGhIjK', ...more }
 }, { 'facebook-api-version': 'v27.0' })
+/** Cuts the connection in place of an answer. */
 export const drop: Answer = res => { res.socket?.destroy() }
 
 /** A raw server for wire shapes that the stand-in does not make: every request gets the same answer. */
