@@ -12,6 +12,7 @@ declare module 'fastify' {
   interface FastifyInstance { configLoader: ConfigLoader }
 }
 
+/** What internal code gets its configurations from. */
 export type ConfigLoader = ReturnType<typeof createConfigLoader>
 
 interface LoaderDependencies {
@@ -19,6 +20,10 @@ interface LoaderDependencies {
   vault: Pick<Vault, 'open'>
   env: Env
 }
+
+/** What there is of a tenant. */
+type Entry = ConfigSnapshot | 'inactive' | 'missing'
+type Read = (tenantId: string) => Promise<Entry>
 
 // No tenant id has a control character.
 const ALL = '\0'
@@ -31,40 +36,9 @@ const ALL = '\0'
 export function createConfigLoader ({ tenantConfigs, vault, env }: LoaderDependencies) {
   const fallback = fallbackValues(env)
   const withoutRow = new ConfigSnapshot(null, fallback)
-  const cache = new LRUCache<string, ConfigSnapshot | 'inactive'>({ max: env.CONFIG_CACHE_MAX, ttl: env.CONFIG_CACHE_TTL_MS })
-  const loads = new Map<string, Promise<ConfigSnapshot | 'inactive' | 'missing'>>()
+  const find = cached(read, tenantConfigs, env)
 
-  // Writes that may yet be carried out: a database that was frozen does so when it wakes, and tells nobody.
-  const pending = new LRUCache<string, true>({ max: env.CONFIG_CACHE_MAX, ttl: env.CONFIG_CACHE_TTL_MS })
-
-  tenantConfigs.onChange((tenantId, isSettled) => {
-    if (isSettled) pending.delete(tenantId ?? ALL)
-    else pending.set(tenantId ?? ALL, true)
-    // A load on its way is forgotten too: it may have read what the write replaced, and commits only while it is known.
-    if (tenantId === null) {
-      cache.clear()
-      loads.clear()
-    } else {
-      cache.delete(tenantId)
-      loads.delete(tenantId)
-    }
-  })
-
-  function load (tenantId: string) {
-    const known = loads.get(tenantId)
-    if (known !== undefined) return known
-    const loading = read(tenantId).then((entry) => {
-      const mayChange = pending.has(tenantId) || pending.has(ALL)
-      if (loads.get(tenantId) === loading && entry !== 'missing' && !mayChange) cache.set(tenantId, entry)
-      return entry
-    }).finally(() => {
-      if (loads.get(tenantId) === loading) loads.delete(tenantId)
-    })
-    loads.set(tenantId, loading)
-    return loading
-  }
-
-  async function read (tenantId: string) {
+  async function read (tenantId: string): Promise<Entry> {
     const row = await tenantConfigs.find(tenantId)
     if (row === null) return 'missing'
     return row.is_active ? new ConfigSnapshot(openedValues(row, vault), fallback) : 'inactive'
@@ -77,7 +51,7 @@ export function createConfigLoader ({ tenantConfigs, vault, env }: LoaderDepende
    */
   async function forTenant (tenantId: string): Promise<ConfigSnapshot> {
     if (!isTenantId(tenantId)) throw new TypeError('a tenant id is a string of 1 to 100 characters without control characters')
-    const entry = cache.get(tenantId) ?? await load(tenantId)
+    const entry = await find(tenantId)
     if (entry === 'missing') {
       if (env.CONFIG_FALLBACK === 'none') throw new ConfigNotFound()
       return withoutRow
@@ -94,6 +68,45 @@ export function createConfigLoader ({ tenantConfigs, vault, env }: LoaderDepende
 
     /** `getAllConfig()` of the tenant's configuration in one call; throws what `forTenant` does. */
     getWhatsappConfig: async (tenantId: string): Promise<ConfigValues> => (await forTenant(tenantId)).getAllConfig()
+  }
+}
+
+/** `read` behind the cache: callers at once share one, and what a write may have replaced is read anew. */
+function cached (read: Read, tenantConfigs: Pick<TenantConfigs, 'onChange'>, env: Env): Read {
+  const bounds = { max: env.CONFIG_CACHE_MAX, ttl: env.CONFIG_CACHE_TTL_MS }
+  const cache = new LRUCache<string, Exclude<Entry, 'missing'>>(bounds)
+  const loads = new Map<string, Promise<Entry>>()
+
+  // Writes that may yet be carried out: a database that was frozen does so when it wakes, and tells nobody.
+  const pending = new LRUCache<string, true>(bounds)
+
+  tenantConfigs.onChange((tenantId, isSettled) => {
+    if (isSettled) pending.delete(tenantId ?? ALL)
+    else pending.set(tenantId ?? ALL, true)
+    // A load on its way is forgotten too: it may have read what the write replaced, and commits only while it is known.
+    if (tenantId === null) {
+      cache.clear()
+      loads.clear()
+    } else {
+      cache.delete(tenantId)
+      loads.delete(tenantId)
+    }
+  })
+
+  return async (tenantId) => cache.get(tenantId) ?? await load(tenantId)
+
+  function load (tenantId: string): Promise<Entry> {
+    const known = loads.get(tenantId)
+    if (known !== undefined) return known
+    const loading = read(tenantId).then((entry) => {
+      const mayChange = pending.has(tenantId) || pending.has(ALL)
+      if (loads.get(tenantId) === loading && entry !== 'missing' && !mayChange) cache.set(tenantId, entry)
+      return entry
+    }).finally(() => {
+      if (loads.get(tenantId) === loading) loads.delete(tenantId)
+    })
+    loads.set(tenantId, loading)
+    return loading
   }
 }
 
