@@ -49,8 +49,13 @@ export class ConfigSnapshot {
     Object.freeze(this)
   }
 
+  /** Meta's id of the phone number that messages are sent from; null when there is none. */
   getPhoneId (): string | null { return this.#values.phone_id }
+
+  /** The access token in clear, expired or not; null when there is none. */
   getAccessToken (): string | null { return this.#values.access_token }
+
+  /** The id of the WhatsApp Business Account; null when there is none. */
   getWabaId (): string | null { return this.#values.waba_id }
 
   /** Whether an active row of the tenant serves, rather than the `.env` values alone. */

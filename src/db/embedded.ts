@@ -16,6 +16,7 @@ const LOCK_PATIENCE = 2000
 const SPAWN_PATIENCE = 10_000
 const PASSING = /already exists|still in use|Address already in use/
 
+/** A PostgreSQL of this process's own, brought back whenever it dies, until it is stopped. */
 export interface EmbeddedDatabase {
   /** Connection string, with the password; stays valid for as long as this runs. */
   url: string
@@ -23,6 +24,7 @@ export interface EmbeddedDatabase {
   stop (): Promise<void>
 }
 
+/** Pino-like: `info` is told of steps and returns, `warn` of what went wrong and is being tried again. */
 export interface EmbeddedLog {
   info (message: string): void
   warn (message: string): void

@@ -9,9 +9,10 @@ declare module 'fastify' {
   interface FastifyInstance { onboarding: Onboarding }
 }
 
+/** What turns a Meta login into stored credentials. */
 export type Onboarding = ReturnType<typeof createOnboarding>
 
-/** What a Meta login left behind: its code, and the account it says was granted. */
+/** Who onboards, and what the Meta login left behind: its code, and the account it says was granted. */
 export interface OnboardingInput {
   tenantId: string
   userId: string | null
