@@ -1,9 +1,12 @@
 import { Type, type StringOptions } from '@sinclair/typebox'
 
-// No control character, no lone surrogate, no blank at either end, at least one character.
-const CLEAN = '^(?!\\s)[^\\p{Cc}\\p{Cs}]+(?<!\\s)$'
+/** One character of any text, for a regular expression with the flag `u`: no control character, no lone surrogate. */
+export const CHARACTER = '[^\\p{Cc}\\p{Cs}]'
+
+// No blank at either end, at least one character.
+const CLEAN = `^(?!\\s)${CHARACTER}+(?<!\\s)$`
 // What enters a path must not walk up it.
-const CLEAN_ID = '^(?!\\s)(?!\\.{1,2}$)[^\\p{Cc}\\p{Cs}]+(?<!\\s)$'
+const CLEAN_ID = `^(?!\\s)(?!\\.{1,2}$)${CHARACTER}+(?<!\\s)$`
 
 /** Any text a client may send, up to `maxLength` characters. */
 export const text = (maxLength: number, options: StringOptions = {}) => Type.String({ pattern: CLEAN, minLength: 1, maxLength, ...options })
@@ -12,7 +15,7 @@ export const text = (maxLength: number, options: StringOptions = {}) => Type.Str
 export const graphId = (options: StringOptions = {}) => Type.String({ pattern: CLEAN_ID, minLength: 1, maxLength: 255, ...options })
 
 /** A tenant's id. */
-export const tenantId = (options: StringOptions = {}) => Type.String({ pattern: '^[^\\p{Cc}\\p{Cs}]+$', minLength: 1, maxLength: 100, ...options })
+export const tenantId = (options: StringOptions = {}) => Type.String({ pattern: `^${CHARACTER}+$`, minLength: 1, maxLength: 100, ...options })
 
 /** An absolute https URL. */
 export const webUrl = (maxLength: number, options: StringOptions = {}) => text(maxLength, { format: 'web-url', ...options })
