@@ -3,19 +3,29 @@ import { Type, type StringOptions } from '@sinclair/typebox'
 /** One character of any text, for a regular expression with the flag `u`: no control character, no lone surrogate. */
 export const CHARACTER = '[^\\p{Cc}\\p{Cs}]'
 
-// No blank at either end, at least one character.
-const CLEAN = `^(?!\\s)${CHARACTER}+(?<!\\s)$`
+// What a pattern means stands beside it, in `x-message`: whoever is refused reads that.
+const CLEAN = {
+  pattern: `^(?!\\s)${CHARACTER}+(?<!\\s)$`,
+  'x-message': 'must not hold control characters or lone surrogates, nor begin or end with a blank'
+}
 // What enters a path must not walk up it.
-const CLEAN_ID = `^(?!\\s)(?!\\.{1,2}$)${CHARACTER}+(?<!\\s)$`
+const CLEAN_ID = {
+  pattern: `^(?!\\s)(?!\\.{1,2}$)${CHARACTER}+(?<!\\s)$`,
+  'x-message': 'must not be . or .., hold control characters or lone surrogates, nor begin or end with a blank'
+}
+const TENANT_ID = {
+  pattern: `^${CHARACTER}+$`,
+  'x-message': 'must not hold control characters or lone surrogates'
+}
 
 /** Any text a client may send, up to `maxLength` characters. */
-export const text = (maxLength: number, options: StringOptions = {}) => Type.String({ pattern: CLEAN, minLength: 1, maxLength, ...options })
+export const text = (maxLength: number, options: StringOptions = {}) => Type.String({ ...CLEAN, minLength: 1, maxLength, ...options })
 
 /** An opaque id of Meta's. */
-export const graphId = (options: StringOptions = {}) => Type.String({ pattern: CLEAN_ID, minLength: 1, maxLength: 255, ...options })
+export const graphId = (options: StringOptions = {}) => Type.String({ ...CLEAN_ID, minLength: 1, maxLength: 255, ...options })
 
 /** A tenant's id. */
-export const tenantId = (options: StringOptions = {}) => Type.String({ pattern: `^${CHARACTER}+$`, minLength: 1, maxLength: 100, ...options })
+export const tenantId = (options: StringOptions = {}) => Type.String({ ...TENANT_ID, minLength: 1, maxLength: 100, ...options })
 
 /** An absolute https URL. */
 export const webUrl = (maxLength: number, options: StringOptions = {}) => text(maxLength, { format: 'web-url', ...options })

@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
-import { client, config, full, onboard } from './client.js'
+import { client, config, configs, full, onboard } from './client.js'
 
-const { as, call, rows } = await client(t)
+const { as, admin, call, rows } = await client(t)
 const tenant = as('acme')
 const fresh = as('fresh')
 await call(tenant, 'POST', config, full)
@@ -57,6 +57,20 @@ await t.test('too long, by characters', async (t) => {
 
 await t.test('ids that would walk up a path', async (t) => {
   await refused(t, ids, ['.', '..'])
+})
+
+await t.test('a refusal says the rule of its field, and not the value', async (t) => {
+  const clean = 'hold control characters or lone surrogates, nor begin or end with a blank'
+  for (const value of ['..', 'a\nb', 'a\ud800', ' a']) {
+    for (const [field, message] of [...ids.map((field) => [field, `must not be . or .., ${clean}`]), ...value === '..' ? [] : secrets.map((field) => [field, `must not ${clean}`])]) {
+      for (const { body } of await answers(String(field), value)) t.strictSame(body.errors, [{ field, message }])
+    }
+  }
+  // A tenant's id may be . or have blanks at its ends.
+  for (const [method, url, field] of [['GET', `${configs}/all?tenant_id=a%00`, 'tenant_id'], ['DELETE', `${configs}/delete-tenant/a%0a`, 'id']] as const) {
+    t.strictSame((await call(admin, method, url)).body.errors, [{ field, message: 'must not hold control characters or lone surrogates' }])
+  }
+  t.strictSame(await answers('code', ' ').then(([answer]) => answer?.body.errors), [{ field: 'code', message: `must not ${clean}` }])
 })
 
 await t.test('masks', async (t) => {
