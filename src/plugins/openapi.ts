@@ -23,6 +23,14 @@ const extras: Record<string, Partial<Problem>> = {
   CONFIRMATION_REQUIRED: { confirm: 'delete-all:3' }
 }
 
+const NO_STORE = { 'cache-control': { type: 'string', description: 'No cache may keep the answer', examples: ['no-store'] } }
+
+/** The headers that the error handler gives to every answer of a status. */
+const headersOf: Record<string, object> = {
+  401: { 'www-authenticate': { type: 'string', description: 'How to authenticate', examples: ['Bearer'] } },
+  503: { 'retry-after': { type: 'integer', description: 'Seconds to wait before another try', examples: [5] } }
+}
+
 const tags = [
   { name: 'config', description: 'The configuration of the tenant that the token names' },
   { name: 'onboarding', description: 'Connecting a WhatsApp Business Account through Meta' },
@@ -47,7 +55,8 @@ async function openapi (fastify: FastifyInstance): Promise<void> {
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: 'A JWT (HS256) with `exp` and a tenant or admin claim' } } }
     },
     refResolver: { buildLocalReference: (json) => String(json['$id']) },
-    transform: ({ schema, url, route }) => ({ schema: withErrors(withoutNoBody(schema), route.config?.errors), url })
+    transform: ({ schema, url, route }) => ({ schema: withHeaders(withErrors(withoutNoBody(schema), route.config?.errors)), url }),
+    transformObject: (document) => JSON.parse(JSON.stringify(Object.values(document)[0]), (key, value) => key === 'parameters' ? value.map(withUnsentExample) : value)
   })
   await fastify.register(swaggerUi, { routePrefix: '/docs' })
 }
@@ -73,4 +82,19 @@ function withErrors (schema: FastifySchema, listed: ErrorClass[] = []): FastifyS
     }]
   })
   return { ...schema, response: Object.assign({}, schema.response, Object.fromEntries(answers)) }
+}
+
+/** Adds the headers that do not depend on the route; nothing that a token opens, and no error, is to be stored. */
+function withHeaders (schema: FastifySchema): FastifySchema {
+  const guarded = schema.security?.length
+  const answers = Object.entries(schema.response ?? {}).map(([status, answer]) => {
+    const noStore = guarded || Number(status) >= 400 ? NO_STORE : {}
+    return [status, { ...answer, headers: { ...noStore, ...headersOf[status], ...answer.headers } }]
+  })
+  return { ...schema, response: Object.fromEntries(answers) }
+}
+
+/** Swagger UI would send the `example` of a parameter unless it is changed, a confirmation too; `x-example` it only shows. */
+function withUnsentExample ({ example, schema, ...parameter }: { example: unknown, schema: object }) {
+  return { ...parameter, 'x-example': example, schema: { ...schema, examples: [example] } }
 }

@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import { DatabaseUnavailable } from '../errors.js'
 
-const Health = Type.Object({ status: Type.Literal('ok') })
+const Health = Type.Object({ status: Type.Literal('ok', { description: 'Always ok: else the answer is an error' }) }, { description: 'Yes', examples: [{ status: 'ok' }] })
 
 /** Says whether the process runs (live) and whether it can serve (ready). No token needed. */
 export default async function health (fastify: FastifyInstance): Promise<void> {

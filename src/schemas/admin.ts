@@ -1,52 +1,62 @@
 import { Type } from '@sinclair/typebox'
-import { tenantId } from './fields.js'
+import { MASK } from '../masking.js'
+import { configExample } from './config.js'
+import { nullable, tenantId } from './fields.js'
 
 /** How many configurations a page has unless the query says. */
 export const PAGE_SIZE = 50
 
+// What a page that ends with the tenant `acme` gives.
+const cursorExample = 'YWNtZQ'
+
 /** The query of GET /admin/configs/all. */
 export const ListQuery = Type.Object({
-  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: PAGE_SIZE })),
-  cursor: Type.Optional(Type.String({ description: '`next_cursor` of the page before' })),
-  is_active: Type.Optional(Type.Boolean()),
-  onboarding_completed: Type.Optional(Type.Boolean()),
-  tenant_id: Type.Optional(tenantId({ description: 'Only tenants whose id begins with this' }))
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: PAGE_SIZE, description: 'How many configurations a page has', examples: [10] })),
+  cursor: Type.Optional(Type.String({ description: '`next_cursor` of the page before', examples: [cursorExample] })),
+  is_active: Type.Optional(Type.Boolean({ description: 'Only those that are served, or only the others', examples: [true] })),
+  onboarding_completed: Type.Optional(Type.Boolean({ description: 'Only those proven against Meta, or only the others', examples: [true] })),
+  tenant_id: Type.Optional(tenantId({ description: 'Only tenants whose id begins with this', examples: ['ac'] }))
 }, { additionalProperties: false })
 
 /** A page of configurations. */
 export const ConfigPage = Type.Object({
-  configs: Type.Array(Type.Ref('MaskedConfig')),
-  next_cursor: Type.Union([Type.String(), Type.Null()], { description: 'null on the last page' })
-}, { $id: 'ConfigPage' })
+  configs: Type.Array(Type.Ref('MaskedConfig'), { description: 'By tenant id; each secret reads ****, or null for none' }),
+  next_cursor: nullable(Type.String({ description: 'Send it as `cursor` for the next page; null on the last one' }))
+}, {
+  $id: 'ConfigPage',
+  description: 'A page of configurations',
+  examples: [{ configs: [configExample(() => MASK)], next_cursor: cursorExample }]
+})
 
-const count = (description?: string) => Type.Integer({ minimum: 0, ...(description === undefined ? {} : { description }) })
+const count = (description: string) => Type.Integer({ minimum: 0, description })
 
 /** The statistics over all tenants. */
 export const Stats = Type.Object({
-  total: count(),
-  active: count(),
-  inactive: count(),
-  onboarded: count(),
+  total: count('All configurations'),
+  active: count('Served'),
+  inactive: count('Not served'),
+  onboarded: count('Proven against Meta'),
   pending: count('Not onboarded'),
   tokens: Type.Object({
-    expired: count(),
+    expired: count('Expired already'),
     expiring_7d: count('Expires within 7 days; without the expired ones'),
     expiring_30d: count('Expires within 30 days; with those of expiring_7d, without the expired ones'),
     no_expiry: count('Has a token and no date'),
     missing: count('Has no token')
-  })
+  }, { description: 'Configurations by the state of their access token' })
 }, {
   $id: 'Stats',
+  description: 'Configurations and tokens by their state',
   examples: [{ total: 3, active: 2, inactive: 1, onboarded: 2, pending: 1, tokens: { expired: 0, expiring_7d: 1, expiring_30d: 1, no_expiry: 1, missing: 1 } }]
 })
 
 /** The query of DELETE /admin/configs/delete-all. */
 export const DeleteAllQuery = Type.Object({
-  confirm: Type.Optional(Type.String({ description: 'The `confirm` of the 428 answer' }))
+  confirm: Type.Optional(Type.String({ description: 'The `confirm` of the 428 answer; leave it out to get that answer', examples: ['delete-all:3'] }))
 }, { additionalProperties: false })
 
 /** What delete-all answers. */
-export const Deleted = Type.Object({ deleted: count('How many configurations were deleted') }, { $id: 'Deleted', examples: [{ deleted: 3 }] })
+export const Deleted = Type.Object({ deleted: count('How many configurations were deleted') }, { $id: 'Deleted', description: 'Every configuration is deleted', examples: [{ deleted: 3 }] })
 
 /** The path of DELETE /admin/configs/delete-tenant/{id}. */
-export const TenantParams = Type.Object({ id: tenantId({ description: 'The tenant id' }) })
+export const TenantParams = Type.Object({ id: tenantId({ description: 'The tenant id', examples: ['acme'] }) })

@@ -1,4 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox'
+import { mask } from '../masking.js'
 import { graphId, nullable, tenantId, text, timestamp, webUrl } from './fields.js'
 
 const example = {
@@ -13,23 +14,37 @@ const example = {
   token_expires_at: '2027-01-22T12:00:00Z'
 }
 
+const about = {
+  waba_id: 'WhatsApp Business Account id',
+  phone_number_id: 'Phone number id; one tenant only may hold it',
+  access_token: 'Secret: the token for calls to Meta',
+  fb_app_id: 'Meta app of the tenant; used with fb_app_secret',
+  fb_app_secret: 'Secret of the Meta app',
+  callback_url: 'Webhook URL',
+  redirect_url: 'OAuth redirect URL',
+  verify_token: 'Secret: what Meta shows to have the webhook verified',
+  token_expires_at: 'When the access token expires; null when it does not, or nobody said',
+  refresh_token: 'Secret: kept for you; Meta issues none'
+}
+
 const writable = {
-  waba_id: Type.Optional(nullable(graphId({ description: 'WhatsApp Business Account id' }))),
-  phone_number_id: Type.Optional(nullable(graphId({ description: 'Phone number id; one tenant only may hold it' }))),
-  access_token: Type.Optional(nullable(text(4096, { description: 'Secret' }))),
-  fb_app_id: Type.Optional(nullable(graphId({ description: 'Meta app of the tenant; used with fb_app_secret' }))),
-  fb_app_secret: Type.Optional(nullable(text(255, { description: 'Secret' }))),
-  callback_url: Type.Optional(nullable(webUrl(500, { description: 'Webhook URL' }))),
-  redirect_url: Type.Optional(nullable(webUrl(500, { description: 'OAuth redirect URL' }))),
-  verify_token: Type.Optional(nullable(text(255, { description: 'Secret' }))),
-  token_expires_at: Type.Optional(nullable(timestamp({ description: 'RFC 3339 with an offset' }))),
-  refresh_token: Type.Optional(nullable(text(4096, { description: 'Secret; Meta issues none' })))
+  waba_id: Type.Optional(nullable(graphId({ description: about.waba_id }))),
+  phone_number_id: Type.Optional(nullable(graphId({ description: about.phone_number_id }))),
+  access_token: Type.Optional(nullable(text(4096, { description: about.access_token }))),
+  fb_app_id: Type.Optional(nullable(graphId({ description: about.fb_app_id }))),
+  fb_app_secret: Type.Optional(nullable(text(255, { description: about.fb_app_secret }))),
+  callback_url: Type.Optional(nullable(webUrl(500, { description: about.callback_url }))),
+  redirect_url: Type.Optional(nullable(webUrl(500, { description: about.redirect_url }))),
+  verify_token: Type.Optional(nullable(text(255, { description: about.verify_token }))),
+  token_expires_at: Type.Optional(nullable(timestamp({ description: `${about.token_expires_at}. RFC 3339 with an offset` }))),
+  refresh_token: Type.Optional(nullable(text(4096, { description: about.refresh_token })))
 }
 
 /** The body of POST /config. */
 export const ConfigCreate = Type.Object(writable, {
   additionalProperties: false,
   minProperties: 1,
+  description: 'At least one field',
   examples: [example]
 })
 
@@ -37,6 +52,7 @@ export const ConfigCreate = Type.Object(writable, {
 export const ConfigUpdate = Type.Object(writable, {
   additionalProperties: false,
   minProperties: 1,
+  description: 'At least one field; one left out stays, null clears it',
   examples: [{ callback_url: example.callback_url, verify_token: null }]
 })
 
@@ -49,44 +65,49 @@ export const Onboarding = Type.Object({
   state: Type.Optional(text(512, { description: 'Accepted; has no effect yet' }))
 }, {
   additionalProperties: false,
+  description: 'What the Meta login gave',
   examples: [{ code: 'AQDexample', waba_id: example.waba_id, phone_number_id: example.phone_number_id }]
 })
 
 /** No body, or an empty object. */
 export const NoBody = Type.Union([Type.Null(), Type.Object({}, { additionalProperties: false })])
 
-const text_or_null = nullable(Type.String())
-const time_or_null = nullable(timestamp())
+const textOrNull = (description: string) => nullable(Type.String({ description }))
+const timeOrNull = (description: string) => nullable(timestamp({ description }))
 
-function config (secret: (name: string) => ReturnType<typeof nullable>) {
+function config (secret: (description: string) => ReturnType<typeof nullable>) {
   return {
-    id: Type.Integer(),
-    tenant_id: tenantId(),
-    user_id: text_or_null,
-    waba_id: text_or_null,
-    phone_number_id: text_or_null,
-    access_token: secret('access_token'),
-    fb_app_id: text_or_null,
-    fb_app_secret: secret('fb_app_secret'),
-    callback_url: text_or_null,
-    redirect_url: text_or_null,
-    verify_token: secret('verify_token'),
-    token_expires_at: time_or_null,
-    refresh_token: secret('refresh_token'),
-    is_active: Type.Boolean(),
-    onboarding_completed: Type.Boolean(),
-    onboarded_at: time_or_null,
-    last_verified_at: time_or_null,
-    created_at: timestamp(),
-    updated_at: timestamp()
+    id: Type.Integer({ description: 'Number of the row' }),
+    tenant_id: tenantId({ description: 'The tenant it belongs to' }),
+    user_id: textOrNull('`sub` of the token that created it'),
+    waba_id: textOrNull(about.waba_id),
+    phone_number_id: textOrNull(about.phone_number_id),
+    access_token: secret(about.access_token),
+    fb_app_id: textOrNull(about.fb_app_id),
+    fb_app_secret: secret(about.fb_app_secret),
+    callback_url: textOrNull(about.callback_url),
+    redirect_url: textOrNull(about.redirect_url),
+    verify_token: secret(about.verify_token),
+    token_expires_at: timeOrNull(about.token_expires_at),
+    refresh_token: secret(about.refresh_token),
+    is_active: Type.Boolean({ description: 'Whether it is served' }),
+    onboarding_completed: Type.Boolean({ description: 'Whether account, number and token are proven against Meta' }),
+    onboarded_at: timeOrNull('When an onboarding last succeeded'),
+    last_verified_at: timeOrNull('When account, number and token were last proven; null when they are not'),
+    created_at: timestamp({ description: 'When it was created' }),
+    updated_at: timestamp({ description: 'When it last changed' })
   }
 }
 
-const stored = {
+/** An example of a configuration, with what `show` makes of its secrets. */
+export const configExample = (show: (secret: string) => string) => ({
   id: 1,
   tenant_id: 'acme',
   user_id: 'user-1',
   ...example,
+  access_token: show(example.access_token),
+  fb_app_secret: show(example.fb_app_secret),
+  verify_token: show(example.verify_token),
   refresh_token: null,
   is_active: true,
   onboarding_completed: true,
@@ -94,20 +115,20 @@ const stored = {
   last_verified_at: '2026-11-23T12:00:00.000000Z',
   created_at: '2026-11-23T12:00:00.000000Z',
   updated_at: '2026-11-23T12:00:00.000000Z'
-}
+})
 
 /** A configuration whose secrets are masked. */
-export const MaskedConfig = Type.Object(config(() => nullable(Type.String({ description: '**** and the last four characters, **** alone for a short secret, null for none' }))), {
+export const MaskedConfig = Type.Object(config((description) => textOrNull(`${description}. **** and its last four characters, **** alone when it is short, null for none`)), {
   $id: 'MaskedConfig',
   description: 'A configuration; its secrets are masked',
-  examples: [{ ...stored, access_token: '****mple', fb_app_secret: '****cdef', verify_token: '****ours' }]
+  examples: [configExample(mask)]
 })
 
 /** A configuration in clear. */
-export const FullConfig = Type.Object(config(() => nullable(Type.String({ description: 'In clear' }))), {
+export const FullConfig = Type.Object(config((description) => textOrNull(`${description}. In clear`)), {
   $id: 'FullConfig',
   description: 'A configuration; its secrets are in clear',
-  examples: [stored]
+  examples: [configExample((secret) => secret)]
 })
 
 export type MaskedConfig = Static<typeof MaskedConfig>

@@ -4,13 +4,13 @@ import { Type, type Static } from '@sinclair/typebox'
 export const Problem = Type.Object({
   type: Type.String({ description: 'Always about:blank: the code says what it is' }),
   title: Type.String({ description: 'The HTTP status in words' }),
-  status: Type.Integer(),
+  status: Type.Integer({ description: 'The HTTP status' }),
   detail: Type.String({ description: 'What is wrong and what to do next' }),
   code: Type.String({ description: 'Stable; branch on this' }),
   request_id: Type.String({ description: 'Tell it to the platform: its log has the same' }),
   errors: Type.Optional(Type.Array(Type.Object({
-    field: Type.String(),
-    message: Type.String()
+    field: Type.String({ description: 'A field or parameter, or the part of the request' }),
+    message: Type.String({ description: 'The rule it breaks' })
   }), { description: 'With VALIDATION_FAILED: what is wrong where' })),
   confirm: Type.Optional(Type.String({ description: 'With CONFIRMATION_REQUIRED: what to send as ?confirm=' }))
 }, { $id: 'Problem', description: 'application/problem+json (RFC 9457)' })

@@ -1,24 +1,41 @@
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import Fastify from 'fastify'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import whatsappTenantConfig from '../../src/app.js'
 import * as errors from '../../src/errors.js'
 import { baseEnv, createDatabase } from '../helper.js'
 import { base, client, config, configs, onboard } from '../routes/client.js'
+
+interface Schema {
+  description?: string
+  examples?: Array<Record<string, unknown> & { configs?: Array<Record<string, unknown>> }>
+  required?: string[]
+  properties?: Record<string, Schema>
+  items?: Schema
+}
+
+/** What has a schema, and examples of it in one of three places. */
+interface Described {
+  description?: string
+  schema: Schema & { $ref?: string }
+  example?: unknown
+  examples?: Record<string, { value: Record<string, unknown> }>
+}
 
 interface Operation {
   operationId: string
   summary: string
   tags: string[]
   security: object[]
-  parameters?: Array<{ name: string, in: string, required?: boolean }>
-  requestBody?: { required: boolean, content: Record<string, { example: unknown }> }
-  responses: Record<string, { description: string, content?: Record<string, { examples: Record<string, { value: Record<string, unknown> }> }> }>
+  parameters?: Array<Described & { name: string, in: string, required?: boolean }>
+  requestBody?: { description?: string, required: boolean, content: Record<string, Described> }
+  responses: Record<string, { description: string, headers?: Record<string, Described>, content?: Record<string, Described> }>
 }
 
 interface Document {
   openapi: string
   paths: Record<string, Record<string, Operation>>
-  components: { securitySchemes: object, schemas: Record<string, { required: string[], properties: object, examples?: object[] }> }
+  components: { securitySchemes: object, schemas: Record<string, Schema> }
 }
 
 const routes: string[] = []
@@ -28,6 +45,38 @@ fastify.addHook('onRoute', ({ method, url }) => { routes.push(...[method].flat()
 await fastify.register(whatsappTenantConfig, { env: { ...baseEnv, DATABASE_URL: await createDatabase(t) } })
 const document = (await fastify.inject('/docs/json')).json<Document>()
 const operations = Object.entries(document.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ method: method.toUpperCase(), path, operation })))
+
+const { components } = document
+const formats = { 'date-time': (text: string) => !Number.isNaN(Date.parse(text)), 'web-url': URL.canParse }
+const ajv = new Ajv2020({ strict: false, formats })
+
+/** Holds that a value is what a schema of the document describes. */
+function fits (t: Test, schema: Schema, value: unknown, where: string) {
+  const check = ajv.compile({ ...schema, components })
+  t.ok(check(value), where, { found: check.errors })
+}
+
+/** Everything of an operation that has a schema, by where it stands. */
+function partsOf ({ operationId, parameters = [], requestBody, responses }: Operation) {
+  const bodies = Object.entries({ ...responses, ...requestBody && { request: requestBody } }).flatMap(([name, { content = {} }]) => Object.values(content).map((media) => [`${operationId} ${name}`, media] as const))
+  const headers = Object.entries(responses).flatMap(([status, { headers = {} }]) => Object.entries(headers).map(([name, header]) => [`${operationId} ${status} ${name}`, header] as const))
+  return { bodies, named: [...parameters.map((parameter) => [`${operationId} ${parameter.name}`, parameter] as const), ...headers] }
+}
+
+/** The examples of a parameter, a body or a header: its own, or those of its schema. */
+function examplesOf ({ example, examples = {}, schema }: Described): unknown[] {
+  const { examples: common = [] } = components.schemas[schema.$ref?.replace('#/components/schemas/', '') ?? ''] ?? schema
+  return [...example === undefined ? [] : [example], ...Object.values(examples).map(({ value }) => value), ...common]
+}
+
+/** Holds that an answer has the body and the headers that are described for its status, and of those below no others. */
+function isDescribed (t: Test, id: string, { statusCode, headers, body }: { statusCode: number, headers: Record<string, unknown>, body: unknown }) {
+  const { headers: described = {}, content = {} } = operations.find(({ operation }) => operation.operationId === id)?.operation.responses[statusCode] ?? {}
+  const sent = ['cache-control', 'location', 'retry-after', 'www-authenticate'].filter((name) => name in headers)
+  t.strictSame(Object.keys(described).sort(), sent, `${id} ${statusCode}`)
+  for (const [name, header] of Object.entries(described)) t.strictSame(examplesOf(header).map(String), [headers[name]], `${id} ${statusCode} ${name}`)
+  for (const { schema } of Object.values(content)) fits(t, schema, body, `${id} ${statusCode}`)
+}
 
 await t.test('every route is described, and nothing else', async (t) => {
   const described = operations.map(({ method, path }) => `${method} ${path}`)
@@ -46,8 +95,46 @@ await t.test('each with an id, a summary, a group, and its guard', async (t) => 
     const guarded = path.startsWith(base)
     t.strictSame(security, guarded ? [{ bearer: [] }] : [], operationId)
     const url = path.replace('{id}', 'x')
-    t.equal((await fastify.inject(Object.assign({ url }, { method }))).statusCode, guarded ? 401 : 200)
+    const answer = await fastify.inject(Object.assign({ url }, { method }))
+    t.equal(answer.statusCode, guarded ? 401 : 200)
+    isDescribed(t, operationId, { ...answer, body: answer.json() })
     t.equal('401' in responses && '403' in responses, guarded)
+  }
+})
+
+await t.test('nothing is left to guess', async (t) => {
+  for (const { operation } of operations) {
+    const { bodies, named } = partsOf(operation)
+    for (const [where, part] of [...bodies, ...named]) t.not(examplesOf(part).length, 0, `${where} has an example`)
+    for (const [where, { description }] of named) t.ok(description, `${where} has a description`)
+    // Swagger UI would send it unasked, a confirmation too.
+    for (const parameter of operation.parameters ?? []) t.notOk('example' in parameter || 'examples' in parameter, parameter.name)
+    for (const [status, { description, headers = {} }] of Object.entries(operation.responses)) {
+      const where = `${operation.operationId} ${status}`
+      t.notMatch(description, 'Default Response', where)
+      // The answer of the onboarding has none.
+      t.equal('location' in headers, status === '201' && operation.operationId !== 'onboardWhatsappClient', `${where} location`)
+      t.equal('www-authenticate' in headers, status === '401', `${where} www-authenticate`)
+      t.equal('retry-after' in headers, status === '503', `${where} retry-after`)
+    }
+    if (operation.requestBody !== undefined) t.ok(operation.requestBody.description, operation.operationId)
+    for (const [where, { schema }] of bodies) fieldsAreDescribed(t, schema, where)
+  }
+  for (const [name, schema] of Object.entries(components.schemas)) fieldsAreDescribed(t, schema, name)
+})
+
+function fieldsAreDescribed (t: Test, { properties = {}, items }: Schema, where: string) {
+  for (const [name, field] of Object.entries(properties)) {
+    t.ok(field.description, `${where} ${name}`)
+    fieldsAreDescribed(t, field, `${where} ${name}`)
+  }
+  if (items !== undefined) fieldsAreDescribed(t, items, where)
+}
+
+await t.test('every example is what its schema describes', async (t) => {
+  const seen = operations.flatMap(({ operation }) => Object.values(partsOf(operation)).flat())
+  for (const [where, part] of seen) {
+    for (const example of examplesOf(part)) fits(t, part.schema, example, where)
   }
 })
 
@@ -72,27 +159,32 @@ await t.test('every error has an example as it is answered', async (t) => {
 await t.test('examples are what the service takes and gives', async (t) => {
   const { as, admin, call } = await client(t)
   const example = (path: string, method: string) => document.paths[path]?.[method]?.requestBody?.content['application/json']?.example
+  const refused = await call(as('other'), 'POST', onboard, example(onboard, 'post'))
   const answers = {
-    MaskedConfig: await call(as('acme', 'user-1'), 'POST', config, example(config, 'post')),
-    FullConfig: await call(as('acme'), 'GET', `${config}/full`),
-    ConfigPage: await call(admin, 'GET', `${configs}/all`),
-    Stats: await call(admin, 'GET', `${configs}/stats`),
-    Problem: await call(admin, 'DELETE', `${configs}/delete-all?x=1`)
+    createConfig: await call(as('acme', 'user-1'), 'POST', config, example(config, 'post')),
+    getFullConfig: await call(as('acme'), 'GET', `${config}/full`),
+    listConfigs: await call(admin, 'GET', `${configs}/all`),
+    getStats: await call(admin, 'GET', `${configs}/stats`),
+    updateConfig: await call(as('acme'), 'PUT', config, example(config, 'put')),
+    deleteAllConfigs: await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:1`),
+    deleteConfig: await call(as('acme'), 'DELETE', `${config}?x=1`),
+    deleteTenantConfig: await call(admin, 'DELETE', `${configs}/delete-tenant/acme`),
+    onboardWhatsappClient: refused
   }
-  t.match(answers, { MaskedConfig: { is: '201' }, FullConfig: { is: '200' }, Stats: { is: '200' }, ConfigPage: { is: '200' }, Problem: { is: /^400/ } })
-  for (const [name, { body }] of Object.entries(answers)) {
-    const { properties, required, examples = [] } = document.components.schemas[name] ?? { required: [], properties: {} }
-    t.strictSame(required.filter((field) => !(field in body)), [], name)
+  t.strictSame(Object.values(answers).map(({ is }) => is), ['201', '200', '200', '200', '200', '200', '400 VALIDATION_FAILED', '404 CONFIG_NOT_FOUND', '503 META_APP_NOT_CONFIGURED'])
+  for (const [id, { is, headers, body }] of Object.entries(answers)) isDescribed(t, id, { statusCode: parseInt(is), headers, body })
+
+  const { createConfig, getFullConfig, listConfigs, getStats, deleteAllConfigs, deleteConfig } = answers
+  for (const [name, { body }] of Object.entries({ MaskedConfig: createConfig, FullConfig: getFullConfig, ConfigPage: listConfigs, Stats: getStats, Deleted: deleteAllConfigs, Problem: deleteConfig })) {
+    const { properties = {}, examples = [] } = components.schemas[name] ?? {}
     t.strictSame(Object.keys(body).filter((field) => !(field in properties)), [], name)
     for (const shown of examples) t.strictSame(Object.keys(shown), Object.keys(body), name)
   }
   const secrets = ({ access_token, fb_app_secret, verify_token, refresh_token }: Record<string, unknown>) => ({ access_token, fb_app_secret, verify_token, refresh_token })
-  for (const name of ['MaskedConfig', 'FullConfig'] as const) {
-    const [shown = {}] = document.components.schemas[name]?.examples ?? []
-    t.strictSame(secrets({ ...shown }), secrets(answers[name].body), name)
-  }
-  t.equal((await call(as('acme'), 'PUT', config, example(config, 'put'))).is, '200')
-  t.equal((await call(as('other'), 'POST', onboard, example(onboard, 'post'))).is, '503 META_APP_NOT_CONFIGURED')
+  const shown = (name: string) => components.schemas[name]?.examples?.[0] ?? {}
+  t.strictSame(secrets(shown('MaskedConfig')), secrets(createConfig.body))
+  t.strictSame(secrets(shown('FullConfig')), secrets(getFullConfig.body))
+  t.match(listConfigs.body['configs'], [secrets(shown('ConfigPage').configs?.[0] ?? {})])
 })
 
 await t.test('what need not be sent is not required', async (t) => {

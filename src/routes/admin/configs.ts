@@ -21,7 +21,15 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
 
   fastify.delete('/configs/delete-all', {
     config: { errors: [ConfirmationRequired, ConfirmationMismatch, DatabaseUnavailable] },
-    schema: { operationId: 'deleteAllConfigs', summary: 'Delete every configuration, once confirmed', tags, querystring: DeleteAllQuery, body: NoBody, response: { 200: Type.Ref('Deleted') } }
+    schema: {
+      operationId: 'deleteAllConfigs',
+      summary: 'Delete every configuration, once confirmed',
+      description: 'It takes two requests: the first deletes nothing and answers 428 with what to send as `confirm`.',
+      tags,
+      querystring: DeleteAllQuery,
+      body: NoBody,
+      response: { 200: Type.Ref('Deleted') }
+    }
   }, async ({ query: { confirm = '' } }) => {
     if (confirm === '') throw Object.assign(new ConfirmationRequired(), { confirm: `delete-all:${await tenantConfigs.count()}` })
     const expected = /^delete-all:(0|[1-9]\d{0,14})$/.exec(confirm)?.[1]

@@ -4,6 +4,7 @@ import { ConfigExists, ConfigNotFound, DatabaseUnavailable, MaskedValue, PhoneNu
 import { ConfigCreate, ConfigUpdate, NoBody } from '../../schemas/config.js'
 
 const tags = ['config']
+const location = Type.String({ description: 'Where the configuration is to be read', examples: ['/api/v1/tenant/config'] })
 
 /** The tenant's configuration: read, create, change, delete. */
 const config: FastifyPluginAsyncTypebox = async (fastify) => {
@@ -21,7 +22,7 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
 
   fastify.post('/config', {
     config: { errors: [MaskedValue, ConfigExists, PhoneNumberTaken, DatabaseUnavailable] },
-    schema: { operationId: 'createConfig', summary: 'Create the configuration', tags, body: ConfigCreate, response: { 201: Type.Ref('MaskedConfig') } }
+    schema: { operationId: 'createConfig', summary: 'Create the configuration', tags, body: ConfigCreate, response: { 201: Type.Ref('MaskedConfig', { headers: { location } }) } }
   }, async ({ tenant, body, routeOptions }, reply) => {
     const row = await tenantConfigs.create(tenant.id, tenant.userId, body)
     // Not the URL that was sent: that may name another host or carry a query.
@@ -31,7 +32,14 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
 
   fastify.put('/config', {
     config: { errors: [MaskedValue, ConfigNotFound, PhoneNumberTaken, DatabaseUnavailable] },
-    schema: { operationId: 'updateConfig', summary: 'Change some fields: one left out stays, null clears it', tags, body: ConfigUpdate, response: { 200: Type.Ref('MaskedConfig') } }
+    schema: {
+      operationId: 'updateConfig',
+      summary: 'Change some fields: one left out stays, null clears it',
+      description: 'Another `waba_id`, `phone_number_id` or `access_token` is unproven: `onboarding_completed` turns false and `last_verified_at` null. With a new `access_token`, `token_expires_at` turns null unless you send it.',
+      tags,
+      body: ConfigUpdate,
+      response: { 200: Type.Ref('MaskedConfig') }
+    }
   }, async ({ tenant, body }) => tenantConfigs.maskedAfterWrite(await tenantConfigs.update(tenant.id, body)))
 
   fastify.delete('/config', {

@@ -14,7 +14,10 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
       summary: 'Exchange the code, prove the account and the number, store the credentials',
       tags: ['onboarding'],
       body: Onboarding,
-      response: { 200: Type.Ref('MaskedConfig'), 201: Type.Ref('MaskedConfig') }
+      response: {
+        200: Type.Ref('MaskedConfig', { description: 'The tenant had a configuration; it holds the new credentials now' }),
+        201: Type.Ref('MaskedConfig', { description: 'The tenant had no configuration; it was created' })
+      }
     }
   }, async ({ tenant, body: { state, ...claims } }, reply) => {
     const { created, config } = await fastify.onboarding.complete({ tenantId: tenant.id, userId: tenant.userId, ...claims })
