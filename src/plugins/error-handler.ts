@@ -2,6 +2,7 @@ import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import * as errors from '../errors.js'
+import { demands } from '../schemas/fields.js'
 import type { Problem } from '../schemas/problem.js'
 
 const RETRY_AFTER_S = 5
@@ -67,9 +68,8 @@ function faults ({ validation, validationContext }: FastifyError): NonNullable<P
 
 type Fault = NonNullable<FastifyError['validation']>[number]
 
-// What ajv says of these would show a pattern or nothing that helps.
-const words: Record<string, string> = {
-  pattern: 'must not be empty, hold control characters or have blanks at either end',
+// What ajv says of these would show no more than their names.
+const formats: Record<string, string> = {
   'date-time': 'must be a date and time with an offset as RFC 3339 has it, such as 2027-01-22T12:00:00Z',
   'web-url': 'must be an absolute https URL without user or password (http only for localhost, outside production)'
 }
@@ -78,7 +78,7 @@ function described ({ instancePath, keyword, params, message = 'is not usable' }
   const field = instancePath.slice(1).replaceAll('/', '.') || context
   if (keyword === 'additionalProperties') return { field: safeName(params['additionalProperty']), message: 'is not a field of this request' }
   if (keyword === 'required') return { field: String(params['missingProperty']), message: 'is required' }
-  return { field, message: words[keyword === 'format' ? String(params['format']) : keyword] ?? message }
+  return { field, message: demands[String(params['pattern'])] ?? formats[String(params['format'])] ?? message }
 }
 
 /** A misspelled field is worth repeating; anything that does not look like one could be a secret in the wrong place. */

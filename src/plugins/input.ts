@@ -1,4 +1,4 @@
-import { Ajv, str, type FormatDefinition, type FuncKeywordDefinition } from 'ajv'
+import { Ajv, type FormatDefinition } from 'ajv'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { MalformedJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed } from '../errors.js'
@@ -10,9 +10,8 @@ const BODY_LIMIT_BYTES = 64 * 1024
 /** Sets how this scope reads requests: strict JSON in UTF-8, nothing dropped, nothing coerced but query parameters. */
 async function input (fastify: FastifyInstance): Promise<void> {
   const formats = { 'date-time': isTimestamp, 'web-url': webUrlCheck(fastify.env.NODE_ENV === 'production') }
-  const keywords = [messageOfPattern]
-  const strict = new Ajv({ removeAdditional: false, coerceTypes: false, useDefaults: false, allowUnionTypes: true, formats, keywords })
-  const coercing = new Ajv({ removeAdditional: false, coerceTypes: true, useDefaults: false, allowUnionTypes: true, formats, keywords })
+  const strict = new Ajv({ removeAdditional: false, coerceTypes: false, useDefaults: false, allowUnionTypes: true, formats })
+  const coercing = new Ajv({ removeAdditional: false, coerceTypes: true, useDefaults: false, allowUnionTypes: true, formats })
   fastify.setValidatorCompiler(({ schema, httpPart }) => (httpPart === 'querystring' ? coercing : strict).compile(schema))
 
   fastify.addHook('onRoute', (route) => {
@@ -53,19 +52,6 @@ async function input (fastify: FastifyInstance): Promise<void> {
 }
 
 export default fp(input, { name: 'input', dependencies: ['env'] })
-
-/** Checks the pattern beside it first, and refuses with its own words: those of `pattern` would only show the expression. */
-const messageOfPattern: FuncKeywordDefinition = {
-  keyword: 'x-message',
-  type: 'string',
-  schemaType: 'string',
-  before: 'pattern',
-  compile (_message, { pattern }) {
-    const expression = new RegExp(pattern, 'u')
-    return (value: string) => expression.test(value)
-  },
-  error: { message: ({ schema }) => str`${schema}` }
-}
 
 /** RFC 3339 date and time with an offset, of a year that PostgreSQL and ISO 8601 write alike (1 to 9999 in UTC). */
 function isTimestamp (value: string): boolean {

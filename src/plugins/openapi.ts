@@ -94,7 +94,7 @@ function withHeaders (schema: FastifySchema): FastifySchema {
   return { ...schema, response: Object.fromEntries(answers) }
 }
 
-/** Swagger UI would send the `example` of a parameter unless it is changed, a confirmation too; `x-example` it only shows. */
+/** Swagger UI would send the `example` of a parameter unless it is changed, a confirmation too; those of the schema it leaves alone. */
 function withUnsentExample ({ example, schema, ...parameter }: { example: unknown, schema: object }) {
-  return { ...parameter, 'x-example': example, schema: { ...schema, examples: [example] } }
+  return { ...parameter, schema: { ...schema, examples: [example] } }
 }

@@ -3,29 +3,26 @@ import { Type, type StringOptions } from '@sinclair/typebox'
 /** One character of any text, for a regular expression with the flag `u`: no control character, no lone surrogate. */
 export const CHARACTER = '[^\\p{Cc}\\p{Cs}]'
 
-// What a pattern means stands beside it, in `x-message`: whoever is refused reads that.
-const CLEAN = {
-  pattern: `^(?!\\s)${CHARACTER}+(?<!\\s)$`,
-  'x-message': 'must not hold control characters or lone surrogates, nor begin or end with a blank'
-}
+const CLEAN = `^(?!\\s)${CHARACTER}+(?<!\\s)$`
 // What enters a path must not walk up it.
-const CLEAN_ID = {
-  pattern: `^(?!\\s)(?!\\.{1,2}$)${CHARACTER}+(?<!\\s)$`,
-  'x-message': 'must not be . or .., hold control characters or lone surrogates, nor begin or end with a blank'
-}
-const TENANT_ID = {
-  pattern: `^${CHARACTER}+$`,
-  'x-message': 'must not hold control characters or lone surrogates'
+const CLEAN_ID = `^(?!\\s)(?!\\.{1,2}$)${CHARACTER}+(?<!\\s)$`
+const TENANT_ID = `^${CHARACTER}+$`
+
+/** What each pattern demands, for whoever it refuses: the expression itself would tell them little. */
+export const demands: Record<string, string> = {
+  [CLEAN]: 'must not hold control characters or lone surrogates, nor begin or end with a blank',
+  [CLEAN_ID]: 'must not be . or .., hold control characters or lone surrogates, nor begin or end with a blank',
+  [TENANT_ID]: 'must not hold control characters or lone surrogates'
 }
 
 /** Any text a client may send, up to `maxLength` characters. */
-export const text = (maxLength: number, options: StringOptions = {}) => Type.String({ ...CLEAN, minLength: 1, maxLength, ...options })
+export const text = (maxLength: number, options: StringOptions = {}) => Type.String({ pattern: CLEAN, minLength: 1, maxLength, ...options })
 
 /** An opaque id of Meta's. */
-export const graphId = (options: StringOptions = {}) => Type.String({ ...CLEAN_ID, minLength: 1, maxLength: 255, ...options })
+export const graphId = (options: StringOptions = {}) => Type.String({ pattern: CLEAN_ID, minLength: 1, maxLength: 255, ...options })
 
 /** A tenant's id. */
-export const tenantId = (options: StringOptions = {}) => Type.String({ ...TENANT_ID, minLength: 1, maxLength: 100, ...options })
+export const tenantId = (options: StringOptions = {}) => Type.String({ pattern: TENANT_ID, minLength: 1, maxLength: 100, ...options })
 
 /** An absolute https URL. */
 export const webUrl = (maxLength: number, options: StringOptions = {}) => text(maxLength, { format: 'web-url', ...options })
