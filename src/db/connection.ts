@@ -4,11 +4,24 @@ import pg from 'pg'
 const CONNECT_TIMEOUT_MS = 5000
 
 /**
+ * Describes to `pg` a session in UTC that writes dates as ISO, whatever else the database and the `options` of the URL say.
+ * Takes a postgres:// URL.
+ */
+export function sessionAt (url: string) {
+  // At a % that stands for itself, pg would encode what is encoded already.
+  const target = new URL(url.replace(/%(?![0-9a-f]{2})/gi, '%25'))
+  // What comes later wins. The URL's own would replace these.
+  const options = [...target.searchParams.getAll('options'), '-c timezone=UTC -c datestyle=ISO'].join(' ')
+  target.searchParams.delete('options')
+  return { connectionString: target.href, options, application_name: 'whatsapp-tenant-config', keepAlive: true }
+}
+
+/**
  * Runs `work` on a connection of its own, which gives a statement all the time it takes.
  * Takes a postgres:// URL; returns what `work` returns; throws what it throws, and when there is no connection.
  */
 export async function withConnection<T> (url: string, work: (db: NodePgDatabase) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS })
+  const client = new pg.Client({ ...sessionAt(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS })
   // Without a listener the loss of the connection between two statements ends the process; with it the next one fails.
   client.on('error', () => {})
   await client.connect()

@@ -4,17 +4,9 @@ import { boolean, customType, index, pgTable, serial, text, uniqueIndex, varchar
 /** A `timestamptz` that stays text on its way from the database to JSON: ISO 8601, UTC. */
 const timestamptz = customType<{ data: string, driverData: string }>({
   dataType: () => 'timestamp with time zone',
-  fromDriver: isoFromPostgres
+  // In our sessions PostgreSQL writes 2026-11-23 05:55:00.123+00.
+  fromDriver: (value) => `${value.slice(0, 10)}T${value.slice(11, -3)}Z`
 })
-
-/**
- * Turns PostgreSQL's text form of a timestamptz into ISO 8601 in UTC.
- * Takes `2026-11-23 05:55:00.123+00` (DateStyle ISO) and returns `2026-11-23T05:55:00.123Z`.
- */
-export function isoFromPostgres (value: string): string {
-  // The session runs in UTC, so the offset is +00 unless DATABASE_URL sets another zone.
-  return value.endsWith('+00') ? `${value.slice(0, 10)}T${value.slice(11, -3)}Z` : new Date(value).toISOString()
-}
 
 /** One row a tenant. The secret columns hold ciphertext only. */
 export const tenantConfigs = pgTable('tenant_configs', {

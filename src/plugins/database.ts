@@ -5,7 +5,7 @@ import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import { withConnection } from '../db/connection.js'
+import { sessionAt, withConnection } from '../db/connection.js'
 import { startEmbedded } from '../db/embedded.js'
 import { migrate, pendingMigrations } from '../db/migrate.js'
 import { DatabaseUnavailable, PhoneNumberTaken, ValidationFailed } from '../errors.js'
@@ -36,15 +36,12 @@ async function database (fastify: FastifyInstance): Promise<void> {
 
   await fastify.register(fastifyPostgres, {
     name: 'tenantConfig',
-    connectionString: url,
-    application_name: 'whatsapp-tenant-config',
+    ...sessionAt(url),
     max: DATABASE_POOL_MAX,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     query_timeout: QUERY_TIMEOUT_MS,
     // The server gives up first, so that what waited for a lock is not carried out after we called it failed.
-    statement_timeout: QUERY_TIMEOUT_MS - 200,
-    options: '-c timezone=UTC -c datestyle=ISO',
-    keepAlive: true
+    statement_timeout: QUERY_TIMEOUT_MS - 200
   })
   const pool = fastify.pg['tenantConfig']?.pool
   assert(pool !== undefined)

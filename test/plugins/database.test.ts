@@ -4,6 +4,7 @@ import { createConnection, createServer, type Socket } from 'node:net'
 import { inspect } from 'node:util'
 import { sql } from 'drizzle-orm'
 import t, { type Test } from 'tap'
+import { withConnection } from '../../src/db/connection.js'
 import { guarded } from '../../src/plugins/database.js'
 import { buildTestApp, connect, createDatabase, query, takeAway, until, untilWaiting, type TestApp } from '../helper.js'
 
@@ -228,4 +229,13 @@ await t.test('without a database nothing boots, and the error shows no password'
   const migrating = await fault({ MIGRATE_ON_START: true })
   t.match(migrating, /ECONNREFUSED/)
   t.notMatch(migrating, canary)
+})
+
+await t.test('a password in which a % stands for itself, beside options', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const role = `wtc_test_${randomBytes(8).toString('hex')}`
+  await query(databaseUrl, `create role ${role} login password '100%é /'; grant connect on database ${new URL(databaseUrl).pathname.slice(1)} to ${role}`)
+  t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
+  const url = databaseUrl.replace(/\/\/[^@]+@/, `//${role}:100%é%20%2F@`) + `${databaseUrl.includes('?') ? '&' : '?'}options=-c%20work_mem%3D1234kB`
+  t.match(await withConnection(url, async (db) => await db.execute(sql`show work_mem`)), { rows: [{ work_mem: '1234kB' }] })
 })
