@@ -197,7 +197,7 @@ await t.test('production', async (t) => {
   t.match(refused.err(), /^The service did not start: Some settings cannot be used:\n( {2}(PORT|DATABASE_URL|JWT_SECRET|ENCRYPTION_KEYS) is not usable: .+\n){4}$/)
   t.notMatch(refused.out() + refused.err(), canary.slice(0, 20))
   t.same(await away.ended, [1, null])
-  t.match(away.err(), /^The service did not start: connect ECONNREFUSED 127\.0\.0\.1:1\n$/)
+  t.match(away.err(), /^The service did not start: The database cannot be reached: connect ECONNREFUSED 127\.0\.0\.1:1\. See that it runs and that DATABASE_URL is right\.\n$/)
   t.notMatch(away.out() + away.err(), canary)
   t.notOk(existsSync(join(dir, '.data')))
 

@@ -1,5 +1,6 @@
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
+import { reason } from '../reason.js'
 
 const CONNECT_TIMEOUT_MS = 5000
 
@@ -18,16 +19,35 @@ export function sessionAt (url: string) {
 
 /**
  * Runs `work` on a connection of its own, which gives a statement all the time it takes.
- * Takes a postgres:// URL; returns what `work` returns; throws what it throws, and when there is no connection.
+ * Takes a postgres:// URL; returns what `work` returns; throws what it throws, and when there is no connection within 5 seconds.
  */
 export async function withConnection<T> (url: string, work: (db: NodePgDatabase) => Promise<T>): Promise<T> {
   const client = new pg.Client({ ...sessionAt(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS })
   // Without a listener the loss of the connection between two statements ends the process; with it the next one fails.
   client.on('error', () => {})
-  await client.connect()
+  await reached(client.connect())
   try {
     return await work(drizzle(client))
   } finally {
     await client.end()
   }
+}
+
+/**
+ * Waits for the first answer of the database and returns it.
+ * Throws, when there is none, an error for a person that names neither user nor password nor database.
+ */
+export async function reached<T> (answer: Promise<T>): Promise<T> {
+  try {
+    return await answer
+  } catch (err) {
+    throw new Error(`The database cannot be reached: ${whyNot(err)}. See that it runs and that DATABASE_URL is right.`)
+  }
+}
+
+function whyNot (err: unknown): string {
+  // PostgreSQL's own words name the user or the database.
+  if (err instanceof pg.DatabaseError) return `PostgreSQL refuses with SQLSTATE ${err.code}`
+  // Of a timeout the pool speaks; what lies beneath only says that the connection ended.
+  return err instanceof Error && err.message !== '' ? err.message : reason(err)
 }

@@ -5,7 +5,7 @@ import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import { sessionAt, withConnection } from '../db/connection.js'
+import { reached, sessionAt, withConnection } from '../db/connection.js'
 import { startEmbedded } from '../db/embedded.js'
 import { migrate, pendingMigrations } from '../db/migrate.js'
 import { DatabaseUnavailable, PhoneNumberTaken, ValidationFailed } from '../errors.js'
@@ -48,9 +48,9 @@ async function database (fastify: FastifyInstance): Promise<void> {
   // Without a listener the loss of an idle connection ends the process.
   pool.on('error', (err) => { fastify.log.warn({ err }, 'lost an idle database connection') })
 
-  const orm = drizzle(pool)
-  const { rows } = await orm.execute<{ server_encoding: string }>(sql`show server_encoding`)
+  const { rows } = await reached(pool.query<{ server_encoding: string }>('show server_encoding'))
   if (!rows.some(({ server_encoding: encoding }) => encoding === 'UTF8')) throw new Error('The database is not encoded in UTF8. Create one with: create database … encoding \'UTF8\' template template0')
+  const orm = drizzle(pool)
   if (embedded || MIGRATE_ON_START) {
     for (const name of await migrate(url)) fastify.log.info(`applied migration ${name}`)
   } else {

@@ -78,7 +78,7 @@ const formats: Record<string, (value: string) => boolean> = {
   'bytes-32': (value) => Buffer.byteLength(value) >= 32,
   'key-ring': (value) => succeeds(() => parseKeyRing(value)),
   'trust-proxy': (value) => /^(true|false|\d{1,3})$/.test(value) || value.split(',').every(isAddressRange),
-  'database-url': (value) => value === 'embedded' || (/^postgres(ql)?:\/\//.test(value) && URL.canParse(value)),
+  'database-url': (value) => value === 'embedded' || (/^postgres(ql)?:\/\//.test(value) && URL.canParse(value) && isUtf8(new URL(value))),
   'unguessable-database-url': (value) => value === 'embedded' || !URL.canParse(value) || !isGuessable(new URL(value)),
   'graph-url': isGraphUrl
 }
@@ -162,6 +162,12 @@ function isAddressRange (value: string): boolean {
   const [address = '', prefix] = value.trim().split('/')
   const version = isIP(address)
   return version !== 0 && (prefix === undefined || (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128)))
+}
+
+/** Says whether pg can decode a URL. */
+function isUtf8 (url: URL): boolean {
+  // What is no UTF-8 becomes U+FFFD; a % that stands for itself stays.
+  return !unescape(url.href).includes('\uFFFD')
 }
 
 function isGuessable (url: URL): boolean {

@@ -4,7 +4,8 @@ import { createConnection, createServer, type Socket } from 'node:net'
 import { inspect } from 'node:util'
 import { sql } from 'drizzle-orm'
 import t, { type Test } from 'tap'
-import { withConnection } from '../../src/db/connection.js'
+import { reached, withConnection } from '../../src/db/connection.js'
+import { migrate } from '../../src/db/migrate.js'
 import { guarded } from '../../src/plugins/database.js'
 import { buildTestApp, connect, createDatabase, query, takeAway, until, untilWaiting, type TestApp } from '../helper.js'
 
@@ -218,17 +219,35 @@ await t.test('a role with one connection, whose password is changed', async (t) 
 })
 
 await t.test('without a database nothing boots, and the error shows no password', async (t) => {
-  const blackHole = createServer().listen(0, '127.0.0.1')
-  await once(blackHole, 'listening')
-  const address = blackHole.address()
-  const DATABASE_URL = `postgres://u:${canary}@127.0.0.1:${typeof address === 'object' ? address?.port : ''}/x`
-  const fault = async (env: object) => inspect(await buildTestApp(t, { DATABASE_URL, ...env }).catch((err: unknown) => err), { depth: 9 })
-  t.match(await fault({}), /timeout/)
-  blackHole.close()
-  t.match(await fault({}), /ECONNREFUSED/)
-  const migrating = await fault({ MIGRATE_ON_START: true })
-  t.match(migrating, /ECONNREFUSED/)
-  t.notMatch(migrating, canary)
+  /** What a database that answers a new connection with these bytes, and is silent then, says to a start and to a migration. */
+  async function faults (answer: string, parameters = ''): Promise<string[]> {
+    const silent = createServer((socket) => socket.on('error', () => {}).once('data', () => socket.write(answer, 'latin1'))).listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    t.teardown(() => silent.close())
+    const address = silent.address()
+    return await bootAndMigrate(`postgres://${canary}-u:${canary}@127.0.0.1:${typeof address === 'object' ? address?.port : ''}/${canary}${parameters}`)
+  }
+  async function bootAndMigrate (DATABASE_URL: string): Promise<string[]> {
+    const both = await Promise.allSettled([buildTestApp(t, { DATABASE_URL }), migrate(DATABASE_URL)])
+    return both.map((end) => end.status === 'rejected' ? inspect(end.reason, { depth: 9 }) : 'it booted')
+  }
+  const tried = {
+    timeout: await Promise.all([faults(''), faults('S', '?sslmode=verify-full'), faults('R\0\0\0\x08\0\0\0\0')]),
+    ECONNREFUSED: [await bootAndMigrate(`postgres://${canary}-u:${canary}@127.0.0.1:1/${canary}`)],
+    '3D000': [await bootAndMigrate(Object.assign(new URL(await createDatabase(t)), { pathname: `/${canary}` }).href)]
+  }
+  for (const [why, ends] of Object.entries(tried)) {
+    for (const message of ends.flat()) {
+      t.match(message, RegExp(`^Error: The database cannot be reached: .*${why}.*\\. See that it runs and that DATABASE_URL is right\\.\n`))
+      t.notMatch(message, canary)
+    }
+  }
+})
+
+await t.test('of a host with two addresses, neither of which answers, the first one is told', async (t) => {
+  const message = 'The database cannot be reached: connect ECONNREFUSED ::1:1. See that it runs and that DATABASE_URL is right.'
+  const both = ['::1:1', '127.0.0.1:1'].map((address) => new Error(`connect ECONNREFUSED ${address}`))
+  await t.rejects(reached(Promise.reject(new AggregateError(both))), new Error(message))
 })
 
 await t.test('a password in which a % stands for itself, beside options', async (t) => {

@@ -69,7 +69,7 @@ const usable: EnvSource = {
 const alsoUsable: Record<string, string[]> = {
   LOG_LEVEL: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'],
   TRUST_PROXY: ['false', '0', '3', '127.0.0.1', '10.0.0.0/8, ::1,fc00::/7', '0.0.0.0/1', '::/128'],
-  DATABASE_URL: ['embedded', 'postgres://localhost/x', 'postgres:///x?host=/var/run/postgresql', 'postgres://u:100%@db.example/x'],
+  DATABASE_URL: ['embedded', 'postgres://localhost/x', 'postgres:///x?host=/var/run/postgresql', 'postgres://u:100%@db.example/x', 'postgres://ü:é%@db.example/%c3%a4'],
   CONFIG_FALLBACK: ['missing'],
   GRAPH_API_BASE_URL: ['https://proxy.example:8443', 'https://graph.facebook.com/', 'http://localhost', 'http://[::1]:1']
 }
@@ -81,7 +81,7 @@ const unusable: Record<string, string[]> = {
   PORT: [number(), `-${number()}`, `${number()}.5`, canary(), 'NaN'],
   LOG_LEVEL: [canary(), 'INFO'],
   TRUST_PROXY: [canary(), `127.0.0.1,${canary()}`, `10.0.0.0/${number()}`, '10.0.0.0/33', '0.0.0.0/0', '::/0', '::/129', '10.0.0.0/x', '10.0.0.0/', '1000', ','],
-  DATABASE_URL: [canary(), `mysql://u:${canary()}@localhost/x`, `postgres:${canary()}`, `postgres://u:${canary()}@local host/x`, 'EMBEDDED'],
+  DATABASE_URL: [canary(), `mysql://u:${canary()}@localhost/x`, `postgres:${canary()}`, `postgres://u:${canary()}@local host/x`, `postgres://u:${canary()}%ff@localhost/x`, `postgres://u:é%${canary()}@localhost/%c3`, 'EMBEDDED'],
   MIGRATE_ON_START: [canary(), 'yes', '2'],
   DATABASE_POOL_MAX: ['0', `-${number()}`, `${number()}.5`, canary()],
   JWT_SECRET: [canary()],
