@@ -1,19 +1,23 @@
 import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { sql } from 'drizzle-orm'
+import { DrizzleQueryError, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { migrate as runMigrations } from 'drizzle-orm/node-postgres/migrator'
+import pg from 'pg'
 import { withConnection } from './connection.js'
 
 interface JournalEntry { tag: string, when: number }
+
+const LOCK_TIMEOUT_MS = 10_000
 
 const folder = fileURLToPath(new URL('../../drizzle', import.meta.url))
 const journal: JournalEntry[] = JSON.parse(readFileSync(`${folder}/meta/_journal.json`, 'utf8')).entries
 
 /**
  * Brings the schema up to date. Safe to run from many processes at once: they take turns.
- * Takes a postgres:// URL; returns the names of the migrations it applied; throws what PostgreSQL refuses.
+ * Takes a postgres:// URL; returns the names of the migrations it applied; throws what PostgreSQL refuses, and when its turn
+ * does not come within 10 seconds.
  */
 export async function migrate (url: string): Promise<string[]> {
   return await alone(url, async (db) => {
@@ -34,24 +38,32 @@ export async function pendingMigrations (db: NodePgDatabase): Promise<string[]> 
 
 /**
  * Undoes the newest migration in one transaction, by its file under drizzle/rollback/.
- * Takes a postgres:// URL and `confirm`, which is asked with the migration's name before anything is done.
- * Returns the name of what was undone, or null when nothing is applied or `confirm` said no. Throws what PostgreSQL refuses, and
- * when the newest migration is one that this version does not know.
+ * Takes a postgres:// URL and `confirm`, which is asked with the migration's name before anything is done, and may take its time.
+ * Returns the name of what was undone, or null when nothing is applied or `confirm` said no. Throws what PostgreSQL refuses, when
+ * the newest migration is one that this version does not know or is no longer the confirmed one, and like `migrate`.
  */
 export async function rollback (url: string, confirm: (name: string) => Promise<boolean>): Promise<string | null> {
+  const newest = await withConnection(url, newestOfOurs)
+  if (newest === null || !await confirm(newest.tag)) return null
+  const { tag, when } = newest
   return await alone(url, async (db) => {
-    const newest = await newestApplied(db)
-    if (newest === 0) return null
-    const entry = journal.find(({ when }) => when === newest)
-    if (entry === undefined) throw new Error('The newest migration of the database is not one of this version. Undo it with the version that applied it.')
-    if (!await confirm(entry.tag)) return null
-    const undo = await readFile(`${folder}/rollback/${entry.tag}.sql`, 'utf8')
+    if ((await newestOfOurs(db))?.tag !== tag) throw new Error(`${tag} is no longer the newest migration of the database: nothing was undone.`)
+    const undo = await readFile(`${folder}/rollback/${tag}.sql`, 'utf8')
     await db.transaction(async (tx) => {
       await tx.execute(sql.raw(undo))
-      await tx.execute(sql`delete from drizzle.__drizzle_migrations where created_at = ${newest}`)
+      await tx.execute(sql`delete from drizzle.__drizzle_migrations where created_at = ${when}`)
     })
-    return entry.tag
+    return tag
   })
+}
+
+/** The newest applied migration, null when there is none. Throws when this version does not know it. */
+async function newestOfOurs (db: NodePgDatabase): Promise<JournalEntry | null> {
+  const newest = await newestApplied(db)
+  if (newest === 0) return null
+  const entry = journal.find(({ when }) => when === newest)
+  if (entry === undefined) throw new Error('The newest migration of the database is not one of this version. Undo it with the version that applied it.')
+  return entry
 }
 
 /** When the newest applied migration was made (unix milliseconds), 0 when there is none. */
@@ -65,8 +77,21 @@ async function newestApplied (db: NodePgDatabase): Promise<number> {
 /** Runs `work` while no other process runs one here. */
 async function alone<T> (url: string, work: (db: NodePgDatabase) => Promise<T>): Promise<T> {
   return await withConnection(url, async (db) => {
-    // Of several concurrent migrations all but one would fail; the lock goes with the connection.
-    await db.execute(sql`select pg_advisory_lock(hashtext('whatsapp-tenant-config migrations'))`)
+    await takeTurn(db)
     return await work(db)
   })
+}
+
+async function takeTurn (db: NodePgDatabase): Promise<void> {
+  try {
+    // The limit goes with the transaction, the lock with the connection.
+    await db.transaction(async (tx) => {
+      await tx.execute(sql`select set_config('lock_timeout', ${LOCK_TIMEOUT_MS}, true)`)
+      // Of several concurrent migrations all but one would fail.
+      await tx.execute(sql`select pg_advisory_lock(hashtext('whatsapp-tenant-config migrations'))`)
+    })
+  } catch (err) {
+    const isHeld = err instanceof DrizzleQueryError && err.cause instanceof pg.DatabaseError && err.cause.code === '55P03'
+    throw isHeld ? new Error(`Another process migrates this database, or undoes a migration, and has not finished within ${LOCK_TIMEOUT_MS / 1000} seconds. Let it finish or end it, then try again.`) : err
+  }
 }

@@ -3,7 +3,7 @@ import { basename } from 'node:path'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import t, { type Test } from 'tap'
 import { migrate, pendingMigrations, rollback } from '../../src/db/migrate.js'
-import { buildTestApp, connect, createDatabase, query } from '../helper.js'
+import { buildTestApp, connect, createDatabase, query, untilWaiting } from '../helper.js'
 
 const entries: { tag: string, when: number }[] = JSON.parse(readFileSync('drizzle/meta/_journal.json', 'utf8')).entries
 const tags = entries.map(({ tag }) => tag)
@@ -68,6 +68,33 @@ await t.test('a rollback asks first, and `no` changes nothing', async (t) => {
   t.same(await dump(url), first)
   t.same(await pending(t, url), [])
   t.match(await query(url, 'select tenant_id from tenant_configs'), [{ tenant_id: 'acme' }])
+})
+
+await t.test('while a rollback asks, others migrate; what is no longer the newest is not undone', async (t) => {
+  const url = await createDatabase(t)
+  t.equal(await rollback(url, async () => (await migrate(url)).length === 0), tags.at(-1))
+  await migrate(url)
+  const asked = async () => (await rollback(url, yes)) !== null
+  await t.rejects(rollback(url, asked), new Error(`${tags.at(-1)} is no longer the newest migration of the database: nothing was undone.`))
+  t.same(await pending(t, url), tags.slice(-1), 'one was undone, not two')
+})
+
+await t.test('behind a migration that does not end, nobody waits for ever', async (t) => {
+  const url = await createDatabase(t)
+  const holder = await connect(t, url)
+  await holder.query("select pg_advisory_lock(hashtext('whatsapp-tenant-config migrations'))")
+  const message = 'Another process migrates this database, or undoes a migration, and has not finished within 10 seconds. Let it finish or end it, then try again.'
+  const lost = t.rejects(migrate(url), /rollback|terminat/)
+  await untilWaiting(url, 1)
+  await query(url, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+  await lost
+  await Promise.all([
+    t.rejects(migrate(url), new Error(message)),
+    t.rejects(rollback(url, yes), new Error(message)),
+    t.rejects(buildTestApp(t, { DATABASE_URL: url, MIGRATE_ON_START: true }), new Error(message))
+  ])
+  await holder.end()
+  t.same(await migrate(url), [])
 })
 
 await t.test('with nothing to undo nobody is asked', async (t) => {
