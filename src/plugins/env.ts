@@ -51,7 +51,7 @@ const settings = {
   GRAPH_API_VERSION: Type.String({ default: 'v26.0', pattern: '^v\\d+\\.\\d+$', description: 'v<major>.<minor>, such as v26.0' }),
   GRAPH_TIMEOUT_MS: Type.Integer({ default: 10000, minimum: 1, maximum: 600000, description: 'milliseconds, 1 to 600000' }),
 
-  CONFIG_CACHE_MAX: Type.Integer({ default: 100000, minimum: 1, description: 'entries, at least 1' }),
+  CONFIG_CACHE_MAX: Type.Integer({ default: 100000, minimum: 1, maximum: 10000000, description: 'entries, 1 to 10000000' }),
   CONFIG_CACHE_TTL_MS: Type.Integer({ default: 300000, minimum: 1, description: 'milliseconds, at least 1' })
 } satisfies TProperties
 

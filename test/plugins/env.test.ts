@@ -90,7 +90,7 @@ const unusable: Record<string, string[]> = {
   GRAPH_API_BASE_URL: [canary(), `http://${canary()}.example`, `https://u:${canary()}@host.example`, `https://host.example/${canary()}`, `https://host.example/?${canary()}`, 'ftp://localhost'],
   GRAPH_API_VERSION: [canary(), '26.0', 'v26', 'v26.0/', `v26.0\n${canary()}`],
   GRAPH_TIMEOUT_MS: ['0', '600001', number(), canary()],
-  CONFIG_CACHE_MAX: ['0', `-${number()}`, canary()],
+  CONFIG_CACHE_MAX: ['0', '10000001', `-${number()}`, canary()],
   CONFIG_CACHE_TTL_MS: ['0', `-${number()}`, canary()]
 }
 
