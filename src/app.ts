@@ -69,7 +69,7 @@ export async function buildApp (source?: EnvSource, { logTo }: { logTo?: Destina
     // Node lets a request take the longer of the two timeouts, and looks for late ones at this interval.
     http: { headersTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: 1000 },
     routerOptions: { maxParamLength: LONGEST_PARAM },
-    // Each wait during the start has a limit of its own, and says what it waited for.
+    // Each wait during the start has a limit of its own, and says what it waited for; only a migration takes the time it takes.
     pluginTimeout: 0,
     // What is under way when closing begins is answered; `connection: close` below tells clients to go elsewhere next.
     return503OnClosing: false,

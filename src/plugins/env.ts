@@ -107,7 +107,7 @@ export default envPlugin
  * Takes values in place of the process environment and `.env`; throws like the plugin.
  */
 export async function readEnv (source?: EnvSource): Promise<Env> {
-  // Each wait during the start has a limit of its own, and says what it waited for.
+  // As in `buildApp`: whoever waits here has a limit of their own.
   const bare = Fastify({ pluginTimeout: 0 })
   await bare.register(envPlugin, { env: source })
   await bare.close()
