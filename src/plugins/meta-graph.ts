@@ -82,7 +82,7 @@ export function createMetaGraph (options: TransportOptions) {
   }
 
   /**
-   * Proves that the customer's token sees the WABA and that the phone number belongs to it.
+   * Proves that the customer's token sees the WABA and that the phone number belongs to it. All pages together have the time of one call.
    * Source: developers.facebook.com/docs/graph-api/reference/whats-app-business-account/phone_numbers
    *
    * @throws MetaWabaNotAccessible, MetaPhoneNotInWaba, MetaPermissionMissing, MetaTokenInvalid, MetaAppRejected,
@@ -94,13 +94,15 @@ export function createMetaGraph (options: TransportOptions) {
     if (/^\.{0,2}$/.test(wabaId)) throw failure(call, MetaWabaNotAccessible)
     const path = `${encodeURIComponent(wabaId)}/phone_numbers`
     const query: Record<string, string> = { fields: 'id', limit: '100' }
+    const signal = AbortSignal.timeout(options.timeoutMs)
     for (let page = 0; page < MAX_PAGES; page++) {
-      const { data, paging } = await send({ ...call, method: 'GET', path, query, bearer: { token, secret: app.secret } }, PhonesReply)
+      const { data, paging } = await send({ ...call, method: 'GET', path, query, bearer: { token, secret: app.secret }, signal }, PhonesReply)
       if (data.some((phone) => phone.id === phoneNumberId)) return
       // `after` is there on the last page too; `next` is not. It carries the token, and is never followed.
       if (paging?.next == null) throw failure(call, MetaPhoneNotInWaba, { status: 200 })
-      if (!paging.cursors?.after) break
-      query.after = paging.cursors.after
+      const after = paging.cursors?.after
+      if (!after || after === query.after) break
+      query.after = after
     }
     throw failure(call, MetaUnexpectedReply, { status: 200 })
   }

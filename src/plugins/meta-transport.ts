@@ -17,6 +17,8 @@ export interface GraphRequest extends Call {
   form?: URLSearchParams
   /** A token to be sent, and the secret of the app it was issued for, which signs it. */
   bearer?: { token: string, secret: string }
+  /** The limit of several calls together; without one, each has its own. */
+  signal?: AbortSignal
 }
 
 /** What was seen of a call that failed; not all of it is fit to be logged as it is. */
@@ -40,8 +42,8 @@ export interface TransportOptions {
   /** Milliseconds each call may take, reading its body included. */
   timeoutMs: number
   fetch: typeof globalThis.fetch
-  /** Pino-like; gets one line per failed call. */
-  log?: { warn (fields: object, message: string): void }
+  /** Pino-like; gets one line per call. */
+  log?: { info (fields: object, message: string): void, warn (fields: object, message: string): void }
 }
 
 const MAX_BODY_BYTES = 1024 * 1024
@@ -72,7 +74,7 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, log }: Tr
     }
     const url = `${base}/${target(request)}`
     const init = content(request)
-    const signal = AbortSignal.timeout(timeoutMs)
+    const { signal = AbortSignal.timeout(timeoutMs) } = request
     let reply: Response
     let body: unknown
     try {
@@ -81,15 +83,20 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, log }: Tr
     } catch (err) {
       throw failure(request, signal.aborted ? MetaTimeout : MetaUnavailable, { reason: causeOf(err) })
     }
-    if (reply.ok && Value.Check(schema, body)) return body
+    // Meta answers for an expired version with the oldest one it still serves, and says so nowhere else.
+    const served = reply.headers.get('facebook-api-version')
+    if (reply.ok && Value.Check(schema, body)) {
+      log?.info({ call: request.name, graph_version: word(served) }, 'a call of the Graph API succeeded')
+      return body
+    }
 
     const error = Value.Check(ErrorReply, body) ? body.error : undefined
     throw failure(request, metaErrorFor(request.on, reply.status, error), {
       status: reply.status,
       meta_code: error?.code,
       meta_subcode: error?.error_subcode,
-      fbtrace_id: error?.fbtrace_id,
-      graph_version: reply.headers.get('facebook-api-version')
+      fbtrace_id: error?.fbtrace_id ?? reply.headers.get('x-fb-trace-id'),
+      graph_version: served
     })
   }
 

@@ -61,7 +61,7 @@ const usable: EnvSource = {
   CONFIG_FALLBACK: 'none',
   GRAPH_API_BASE_URL: 'http://127.0.0.1:1234',
   GRAPH_API_VERSION: 'v1.0',
-  GRAPH_TIMEOUT_MS: 600000,
+  GRAPH_TIMEOUT_MS: 300000,
   CONFIG_CACHE_MAX: 1,
   CONFIG_CACHE_TTL_MS: 1
 }
@@ -89,7 +89,7 @@ const unusable: Record<string, string[]> = {
   CONFIG_FALLBACK: [canary(), 'NONE'],
   GRAPH_API_BASE_URL: [canary(), `http://${canary()}.example`, `https://u:${canary()}@host.example`, `https://host.example/${canary()}`, `https://host.example/?${canary()}`, 'ftp://localhost'],
   GRAPH_API_VERSION: [canary(), '26.0', 'v26', 'v26.0/', `v26.0\n${canary()}`],
-  GRAPH_TIMEOUT_MS: ['0', '600001', number(), canary()],
+  GRAPH_TIMEOUT_MS: ['0', '300001', number(), canary()],
   CONFIG_CACHE_MAX: ['0', '10000001', `-${number()}`, canary()],
   CONFIG_CACHE_TTL_MS: ['0', `-${number()}`, canary()]
 }

@@ -3,7 +3,7 @@ import { test } from 'tap'
 import env from '../../src/plugins/env.js'
 import metaGraph from '../../src/plugins/meta-graph.js'
 import { faults } from '../graph/faults.js'
-import { app, code, drop, json, meta, proof, refused, standIn, token } from './meta-wire.js'
+import { app, code, drop, json, meta, proof, raw, refused, standIn, token } from './meta-wire.js'
 
 await test('the stand-in refuses as Meta does', async t => {
   const { meta, waba, graph } = await standIn(t)
@@ -117,9 +117,19 @@ await test('the phone number is looked for on all pages, each with its proof', a
 })
 
 await test('pages without end are not read to the end', async t => {
-  const { graph, urls } = await meta(t, json(200, { data: [{ id: '1' }], paging: { cursors: { after: 'x' }, next: 'http://127.0.0.1:1/' } }))
-  await t.rejects(graph.assertPhoneNumber(app, token, '1', '2'), { code: 'META_UNEXPECTED_REPLY' })
-  t.equal(urls.length, 50)
+  let page = 0
+  const another = (after: string) => json(200, { data: [{ id: '1' }], paging: { cursors: { after }, next: 'http://127.0.0.1:1/' } })
+  const endless = await meta(t, (res) => { another(String(page++))(res) })
+  await t.rejects(endless.graph.assertPhoneNumber(app, token, '1', '2'), { code: 'META_UNEXPECTED_REPLY' })
+  t.equal(endless.urls.length, 50)
+
+  const standing = await meta(t, another('x'))
+  await t.rejects(standing.graph.assertPhoneNumber(app, token, '1', '2'), { code: 'META_UNEXPECTED_REPLY' })
+  t.equal(standing.urls.length, 2, 'a page that leads to itself')
+
+  const slow = await meta(t, (res) => { setTimeout(() => { another(String(page++))(res) }, 300) })
+  await t.rejects(slow.graph.assertPhoneNumber(app, token, '1', '2'), { code: 'META_TIMEOUT' })
+  t.ok(slow.urls.length <= 7, 'all pages together have the time of one call')
 })
 
 await test('an id is one step of the path, whatever it holds', async t => {
@@ -145,10 +155,21 @@ await test('the log line names the call and what Meta says to look it up by', as
   await t.rejects(graph.assertPhoneNumber(app, token, '1', '2'))
   t.match(lines, [{ call: 'phone_numbers', outcome: 'META_TOKEN_INVALID', status: 400, meta_code: 190, meta_subcode: 463, fbtrace_id: 'AbCdEfGhIjK', graph_version: 'v27.0' }])
 
+  const bare = await meta(t, raw(502, '<html>', { 'x-fb-trace-id': 'FromTheHeader' }))
+  await t.rejects(bare.graph.exchangeCode(app, { code }), { code: 'META_UNAVAILABLE' })
+  t.match(bare.lines, [{ status: 502, fbtrace_id: 'FromTheHeader' }])
+
   const gone = await meta(t, drop)
   await new Promise(resolve => gone.server.close(resolve))
   await t.rejects(gone.graph.exchangeCode(app, { code }), { code: 'META_UNAVAILABLE' })
   t.match(gone.lines, [{ call: 'exchange_code', reason: 'ECONNREFUSED' }])
+})
+
+await test('a success is logged with the version that Meta served', async t => {
+  const { graph, lines, successes } = await meta(t, json(200, { access_token: token }, { 'facebook-api-version': 'v21.0' }))
+  await graph.exchangeCode(app, { code })
+  t.strictSame(successes, [{ call: 'exchange_code', graph_version: 'v21.0' }])
+  t.same(lines, [])
 })
 
 await test('the plugin takes its settings from fastify.env', async t => {

@@ -44,8 +44,9 @@ export async function meta (t: Test, answer: Answer) {
 
 function client (baseUrl: string) {
   const lines: Record<string, unknown>[] = []
-  const log = { warn: (line: object) => { lines.push({ ...line }) } }
-  return { graph: createMetaGraph({ baseUrl, version: 'v26.0', timeoutMs: 2000, fetch, log }), lines }
+  const successes: object[] = []
+  const log = { info: (line: object) => { successes.push(line) }, warn: (line: object) => { lines.push({ ...line }) } }
+  return { graph: createMetaGraph({ baseUrl, version: 'v26.0', timeoutMs: 2000, fetch, log }), lines, successes }
 }
 
 /** A stand-in whose app demands proofs, and whose one WABA has phone numbers "1" to "250". */
