@@ -40,14 +40,14 @@ export const MetaCodeInvalid = createError('META_CODE_INVALID', 'Meta does not a
 export const MetaRedirectMismatch = createError('META_REDIRECT_MISMATCH', 'Send the redirect_uri of the login dialog, character by character; send none for a code from the JavaScript SDK.', 400)
 export const MetaTokenInvalid = createError('META_TOKEN_INVALID', 'Meta says the access token is not valid for this app. Start the Meta login again.', 400)
 
-export const MetaWabaNotAccessible = createError('META_WABA_NOT_ACCESSIBLE', 'The granted token does not see this waba_id. Check it, and share the account in the Meta login.', 403)
-export const MetaPhoneNotInWaba = createError('META_PHONE_NOT_IN_WABA', 'This phone_number_id does not belong to the waba_id. Check both.', 403)
-export const MetaPermissionMissing = createError('META_PERMISSION_MISSING', 'The granted token lacks a permission. Grant whatsapp_business_management in the Meta login.', 403)
+export const MetaWabaNotAccessible = createError('META_WABA_NOT_ACCESSIBLE', 'The granted token does not see this waba_id. Check it, then start the Meta login again and share the account there.', 403)
+export const MetaPhoneNotInWaba = createError('META_PHONE_NOT_IN_WABA', 'This phone_number_id does not belong to the waba_id. Check both, then start the Meta login again: its code is spent.', 403)
+export const MetaPermissionMissing = createError('META_PERMISSION_MISSING', 'The granted token lacks a permission. Start the Meta login again and grant whatsapp_business_management there.', 403)
 
-export const MetaAppRejected = createError('META_APP_REJECTED', 'Meta rejects the app credentials. Check fb_app_id and fb_app_secret (or FB_APP_ID and FB_APP_SECRET).', 502)
+export const MetaAppRejected = createError('META_APP_REJECTED', 'Meta rejects the app. Check fb_app_id and fb_app_secret (or FB_APP_ID and FB_APP_SECRET), and what the app may do.', 502)
 export const MetaUnexpectedReply = createError('META_UNEXPECTED_REPLY', 'Meta answered something that cannot be read. Start the Meta login again; if it stays so, tell the platform.', 502)
 
-export const MetaRateLimited = createError('META_RATE_LIMITED', 'Meta limits the rate of calls at the moment. Try again later.', 503)
+export const MetaRateLimited = createError('META_RATE_LIMITED', 'Meta limits the rate of calls, for longer the more are made. Start the Meta login again after the time of retry-after.', 503)
 export const MetaUnavailable = createError('META_UNAVAILABLE', 'Meta could not be reached or failed. Try again later, with a new code from the Meta login.', 503)
 export const MetaAppNotConfigured = createError('META_APP_NOT_CONFIGURED', 'No Meta app is configured. Store fb_app_id and fb_app_secret, or set FB_APP_ID and FB_APP_SECRET.', 503)
 export const DatabaseUnavailable = createError('DATABASE_UNAVAILABLE', 'The database does not answer at the moment. Try again later.', 503)

@@ -6,6 +6,8 @@ import { demands } from '../schemas/fields.js'
 import type { Problem } from '../schemas/problem.js'
 
 const RETRY_AFTER_S = 5
+// Meta counts the calls of an hour, and each one that it refuses too.
+const RETRY_AFTER_LIMIT_S = 300
 
 const ours = new Map<string, errors.ErrorClass>(Object.values(errors).map((ErrorClass) => [new ErrorClass().code, ErrorClass]))
 
@@ -35,7 +37,7 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
   if (status >= 500) request.log.error({ err: thrown }, `answered ${error.code}`)
   // Also for what the guards of the scopes refuse, and for URLs that lead into no scope.
   reply.header('cache-control', 'no-store')
-  if (status === 503) reply.header('retry-after', RETRY_AFTER_S)
+  if (status === 503) reply.header('retry-after', error.code === 'META_RATE_LIMITED' ? RETRY_AFTER_LIMIT_S : RETRY_AFTER_S)
   if (status === 401) reply.header('www-authenticate', 'Bearer')
   const problem: Problem = {
     ...toProblem(error, request.id),

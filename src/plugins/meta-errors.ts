@@ -45,7 +45,7 @@ const RULES: Rule[] = [
   // Elsewhere 1 is a passing failure; here it is "Error validating client secret."
   { on: 'code', codes: [1, 368], throws: MetaAppRejected },
 
-  { codes: [101], throws: MetaAppRejected },
+  { codes: [3, 101], throws: MetaAppRejected },
   { codes: [100], says: /appsecret_proof/i, throws: MetaAppRejected },
   { on: 'app', codes: [102, 190, 368, 2500], throws: MetaAppRejected },
   { on: 'app', codes: [0], status: 401, throws: MetaAppRejected },
@@ -54,15 +54,16 @@ const RULES: Rule[] = [
 
   { on: 'customer', codes: [102, 190], throws: MetaTokenInvalid },
   { on: 'customer', codes: [0], status: 401, throws: MetaTokenInvalid },
-  // 2500 is also "Unknown path components", which says nothing of the token.
   { on: 'customer', codes: [2500], says: /access token/i, throws: MetaTokenInvalid },
+  // The version was good enough for the calls before.
+  { on: 'customer', codes: [2500], says: /unknown path/i, throws: MetaWabaNotAccessible },
   { on: 'customer', codes: [100], subcode: 33, throws: MetaWabaNotAccessible },
   // The id is visible, but names something else than a WABA.
   { on: 'customer', codes: [100], says: /nonexisting field/i, throws: MetaWabaNotAccessible },
   // 368 and 131031: the account is blocked or locked.
   { on: 'customer', codes: [33, 368, 803, 131031], throws: MetaWabaNotAccessible },
 
-  { codes: [3, 10, ...PERMISSIONS], throws: MetaPermissionMissing },
+  { codes: [10, ...PERMISSIONS], throws: MetaPermissionMissing },
   { codes: [1, 2], throws: MetaUnavailable }
 ]
 
