@@ -1,11 +1,12 @@
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { parseEnv } from 'node:util'
 import t, { type Test } from 'tap'
 import * as errors from '../src/errors.js'
 import { readEnv, settingNames } from '../src/plugins/env.js'
-import { openPage } from './docs/browser.js'
 import { anchorsOf, blocksOf, documents, tableOf, textOf, type Block } from './docs/markdown.js'
 import { openSession, type Output, type Session } from './docs/session.js'
+import { signUp } from './docs/sign-up.js'
 import { startGraph } from './graph/server.js'
 import { baseEnv, buildTestApp, createDatabase } from './helper.js'
 
@@ -54,7 +55,7 @@ const settings: Record<string, (t: Test) => Promise<Setting>> = {
         'CODE-FROM-THE-SDK': () => codes(),
         'CODE-FROM-THE-REDIRECT': () => codes(REDIRECT)
       },
-      page: async (t, session, html) => await connect(t, session, html, codes)
+      page: async (t, session, html) => await signUp(t, session, html, { waba: WABA, codes })
     }
   }
 }
@@ -69,7 +70,7 @@ for (const [path, text] of documents) {
   await t.test(`${path}: its commands do what it shows`, async (t) => {
     const { values = {}, env = {}, ownModules = false, page } = await settings[path]?.(t) ?? {}
     const session = await openSession(t, env, { ownModules })
-    const replaced = { ...values, 'http://127.0.0.1:8002': () => session.origin }
+    const replaced = { ...values, '/opt/whatsapp-tenant-config': () => session.dir, '/usr/bin/node': () => process.execPath, 'http://127.0.0.1:8002': () => session.origin }
     const own = (text: string) => Object.entries(replaced).reduce((text, [shown, mine]) => text.replaceAll(shown, mine), text)
     const blocks = blocksOf(text).map((block) => ({ ...block, text: runnable(block) })).filter((block) => !/^[:&\s]*$/.test(block.text))
     for (const [index, block] of blocks.entries()) {
@@ -85,9 +86,13 @@ for (const [path, text] of documents) {
         check(t, where, await session.run('node example.js'), shown, own)
       } else if (block.language === 'html') {
         await page?.(t, session, block.text)
+      } else if (block.language === 'ini') {
+        await startUnit(t, session, own(block.text))
       } else {
         t.match(block.language, /^(json|text)$/, `${where}: a block that is run, or shows what was`)
       }
+      const dotEnv = join(session.dir, '.env')
+      if (existsSync(dotEnv)) t.equal(modeOf(dotEnv), 0o600, `${where}: nobody else can read .env`)
     }
   })
 }
@@ -118,48 +123,46 @@ function plain (text: string): string {
     .replace(/"\*{4}[^"]{4}"/g, '"MASKED"')
 }
 
-/** Walks through the sign-up page as a customer does, the two messages of Meta's in either order. */
-async function connect (t: Test, { origin, run }: Session, html: string, newCode: () => string): Promise<void> {
-  const signUp = (data: object) => JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH', version: 3, data })
-  for (const [tenant, phone, codeFirst] of [['page-1', '201', true], ['page-2', '202', false]] as const) {
-    const token = (await run(`node dist/cli/token.js --tenant ${tenant}`)).stdout.trim()
-    const headers = { authorization: `Bearer ${token}` }
-    const page = openPage(html, origin, token)
-    page.click('connect')
-    const [login] = page.logins
-    t.match(login?.options, { config_id: String, response_type: 'code', override_default_response_type: true })
-    const code = () => login?.answer({ status: 'connected', authResponse: { code: newCode() } })
-    const account = () => page.post('https://www.facebook.com', signUp({ waba_id: WABA, phone_number_id: phone }))
-
-    for (const stranger of ['https://evilfacebook.com', 'https://facebook.com.evil.example', 'http://www.facebook.com', 'null']) page.post(stranger, signUp({ waba_id: '1', phone_number_id: '666' }))
-    page.post('https://www.facebook.com', 'not JSON')
-    page.post('https://www.facebook.com', '{"type":"something else"}')
-    if (codeFirst) code()
-    else account()
-    t.equal(page.requests(), 0, 'it waits for both')
-    if (codeFirst) account()
-    else code()
-    t.equal(page.requests(), 1, 'it sends both at once')
-    t.equal(await page.says('status'), 'Connected.')
-    const config = await fetch(`${origin}/api/v1/tenant/config`, { headers })
-    t.match(await config.json(), { tenant_id: tenant, waba_id: WABA, phone_number_id: phone, onboarding_completed: true })
-    // A reader without Meta has no such tenants.
-    await fetch(`${origin}/api/v1/tenant/config`, { method: 'DELETE', headers })
-  }
-
-  const page = openPage(html, origin, (await run('node dist/cli/token.js --tenant page-3')).stdout.trim())
-  page.click('connect')
-  page.logins[0]?.answer({ status: 'unknown', authResponse: null })
-  t.match(await page.says('status'), 'not finished')
-  page.post('https://www.facebook.com', JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'CANCEL', data: { current_step: 'PERMISSIONS' } }))
-  t.match(await page.says('status'), 'not finished')
-  page.post('https://www.facebook.com', JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH_ONLY_WABA', data: { waba_id: WABA } }))
-  t.match(await page.says('status'), 'phone number')
-  page.click('connect')
-  page.logins[1]?.answer({ status: 'connected', authResponse: { code: 'not-a-code' } })
-  page.post('https://www.facebook.com', signUp({ waba_id: WABA, phone_number_id: '201' }))
-  t.match(await page.says('status'), new errors.MetaCodeInvalid().message)
+function modeOf (path: string): number {
+  return statSync(path).mode & 0o777
 }
+
+/** Starts the service by a systemd unit, and then where its `.env` is gone. */
+async function startUnit (t: Test, { run }: Session, unit: string): Promise<void> {
+  const { WorkingDirectory, Environment, ExecStart } = parseEnv(unit)
+  const start = `env ${Environment} ${ExecStart}`
+  await run(`stop\n(cd / && cd ${WorkingDirectory} && start='${start}' && npm start && stop)`)
+  const { stdout } = await run(`mv .env away\n! timeout 20 ${start} 2>&1\nmv away .env`)
+  t.match(stdout, 'DATABASE_URL is missing', 'it refuses to start without its settings')
+}
+
+await t.test('the key change keeps the old keys, however they are written', async (t) => {
+  const { dir, run } = await openSession(t, {})
+  const changes = blocksOf(textOf('docs/TENANT_CONFIG_GUIDE.md')).map(({ text }) => text).filter((text) => text.includes('NEW_KEY='))
+  const [own = '', local = ''] = changes
+  const changed = (key: string) => new RegExp(`^k2:[^,]{44},${key}$`)
+
+  const dotEnv = join(dir, '.env')
+  for (const quote of ['', '"', "'"]) {
+    writeFileSync(dotEnv, `PORT=1\nENCRYPTION_KEYS=${quote}k1:abc=${quote}\nHOST=::1\n`, { mode: 0o600 })
+    await run(own)
+    const { ENCRYPTION_KEYS, ...others } = parseEnv(readFileSync(dotEnv, 'utf8'))
+    t.match(ENCRYPTION_KEYS, changed('k1:abc='), `quoted by ${quote}`)
+    t.strictSame(others, { PORT: '1', HOST: '::1' })
+  }
+  rmSync(dotEnv)
+
+  await run('npm start')
+  const kept = join(dir, '.data/encryption-keys')
+  const before = readFileSync(kept, 'utf8')
+  await run(`TOKEN=$(npm run -s token -- --tenant acme); BASE=http://127.0.0.1:$PORT/api/v1/tenant/config
+    curl -sS -X POST $BASE -H "authorization: Bearer $TOKEN" -H 'content-type: application/json' -d '{"access_token":"sealed-with-the-old-key"}'`)
+  await run(local)
+  const after = readFileSync(kept, 'utf8')
+  t.match(after.trim(), changed(before.trim().replaceAll('+', '\\+')))
+  t.equal(modeOf(kept), 0o600)
+  t.match((await run('npm start; curl -sS $BASE/full -H "authorization: Bearer $TOKEN"')).stdout, 'sealed-with-the-old-key')
+})
 
 await t.test('what cannot run here runs in CI', async (t) => {
   const ci = readFileSync('.ci/run', 'utf8')

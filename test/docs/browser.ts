@@ -10,7 +10,7 @@ export interface Page {
   post: (origin: string, data: unknown) => void
   /** How many requests the page has sent. */
   requests: () => number
-  /** What the element with this id says once all requests are answered. */
+  /** What the element with this id says once all requests are answered, or have failed. */
   says: (id: string) => Promise<string>
 }
 
@@ -54,9 +54,9 @@ export function openPage (html: string, origin: string, tenantToken: string): Pa
     post: (from, data) => onMessage({ origin: from, data }),
     requests: () => sent.length,
     async says (id) {
-      await Promise.all(sent)
+      await Promise.allSettled(sent)
       // The page reads the body of the answer before it speaks.
-      while (element(id).textContent === 'Connecting …') await new Promise(setImmediate)
+      for (const end = Date.now() + 5000; element(id).textContent === 'Connecting …' && Date.now() < end;) await new Promise(setImmediate)
       return element(id).textContent
     }
   }

@@ -11,6 +11,7 @@ import type { Test } from 'tap'
 // curl tells the status of its answer on stderr, so that none passes unseen. A signal, such as that of a pipe to a test that
 // was killed, would end the shell without its EXIT trap, and the service would stay.
 const PREAMBLE = `set -e
+start='node dist/server.js'
 curl () { command curl -w '%{stderr}%{http_code}\\n' "$@"; }
 stop () {
   [ -n "$server" ] || return 0
@@ -21,7 +22,7 @@ stop () {
 npm () {
   [ "$*" = start ] || { command npm "$@"; return; }
   stop
-  node dist/server.js >server.out 2>&1 </dev/null &
+  $start >server.out 2>&1 </dev/null &
   server=$!
   until command curl -sf -o ready "http://127.0.0.1:$PORT/health/ready"; do
     kill -0 $server || { cat server.out >&2; return 1; }
@@ -77,7 +78,8 @@ export async function openSession (t: Test, env: Record<string, string>, { ownMo
 
 async function run ({ stdin, stdout }: ChildProcess, ended: Promise<string>, dir: string, script: string): Promise<Output> {
   writeFileSync(join(dir, 'script.sh'), script)
-  stdin?.write('. ./script.sh >stdout.txt 2>stderr.txt </dev/null; echo\n')
+  // Each block may be pasted into a new terminal, so none has the umask of another.
+  stdin?.write('umask 022; . ./script.sh >stdout.txt 2>stderr.txt </dev/null; echo\n')
   const done = stdout === null ? ended : Promise.race([ended, once(stdout, 'data')])
   const stderr = () => readFileSync(join(dir, 'stderr.txt'), 'utf8')
   if (await done === 'ended') throw new Error(`A command failed:\n${script}\n${stderr()}`)

@@ -1,0 +1,70 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { Test } from 'tap'
+import * as errors from '../../src/errors.js'
+import { openPage } from './browser.js'
+import type { Session } from './session.js'
+
+/** What Meta has: an account with the phone numbers 201 and 202, and new codes for it. */
+interface Meta {
+  waba: string
+  codes: () => string
+}
+
+/** Walks through the sign-up page as a customer does, the two messages of Meta's in either order. */
+export async function signUp (t: Test, { origin, run }: Session, html: string, { waba, codes }: Meta): Promise<void> {
+  const finished = (data: object) => JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH', version: 3, data })
+  for (const [tenant, phone, codeFirst] of [['page-1', '201', true], ['page-2', '202', false]] as const) {
+    const token = (await run(`node dist/cli/token.js --tenant ${tenant}`)).stdout.trim()
+    const headers = { authorization: `Bearer ${token}` }
+    const page = openPage(html, origin, token)
+    page.click('connect')
+    const [login] = page.logins
+    t.match(login?.options, { config_id: String, response_type: 'code', override_default_response_type: true })
+    const code = () => login?.answer({ status: 'connected', authResponse: { code: codes() } })
+    const account = () => page.post('https://www.facebook.com', finished({ waba_id: waba, phone_number_id: phone }))
+
+    for (const stranger of ['https://evilfacebook.com', 'https://facebook.com.evil.example', 'http://www.facebook.com', 'null']) page.post(stranger, finished({ waba_id: '1', phone_number_id: '666' }))
+    page.post('https://www.facebook.com', 'not JSON')
+    page.post('https://www.facebook.com', '{"type":"something else"}')
+    page.post('https://www.facebook.com', 'null')
+    if (codeFirst) code()
+    else account()
+    t.equal(page.requests(), 0, 'it waits for both')
+    if (codeFirst) account()
+    else code()
+    t.equal(page.requests(), 1, 'it sends both at once')
+    t.equal(await page.says('status'), 'Connected.')
+    const config = await fetch(`${origin}/api/v1/tenant/config`, { headers })
+    t.match(await config.json(), { tenant_id: tenant, waba_id: waba, phone_number_id: phone, onboarding_completed: true })
+    // A reader without Meta has no such tenants.
+    await fetch(`${origin}/api/v1/tenant/config`, { method: 'DELETE', headers })
+  }
+
+  const page = openPage(html, origin, (await run('node dist/cli/token.js --tenant page-3')).stdout.trim())
+  page.click('connect')
+  page.logins[0]?.answer({ status: 'unknown', authResponse: null })
+  t.match(await page.says('status'), 'not finished')
+  page.post('https://www.facebook.com', JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'CANCEL', data: { current_step: 'PERMISSIONS' } }))
+  t.match(await page.says('status'), 'not finished')
+  page.post('https://www.facebook.com', JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH_ONLY_WABA', data: { waba_id: waba } }))
+  t.match(await page.says('status'), 'without a phone number')
+  page.post('https://www.facebook.com', JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH_WHATSAPP_BUSINESS_APP_ONBOARDING', data: { waba_id: waba } }))
+  t.match(await page.says('status'), 'WhatsApp Business app')
+  page.click('connect')
+  page.logins[1]?.answer({ status: 'connected', authResponse: { code: 'not-a-code' } })
+  page.post('https://www.facebook.com', finished({ waba_id: waba, phone_number_id: '201' }))
+  t.match(await page.says('status'), new errors.MetaCodeInvalid().message)
+
+  for (const body of ['<html>Bad Gateway</html>', '{}', 'null', undefined]) {
+    const proxy = createServer((request, reply) => body === undefined ? request.socket.destroy() : reply.writeHead(502).end(body)).listen(0, '127.0.0.1')
+    await once(proxy, 'listening')
+    const address = proxy.address()
+    const page = openPage(html, `http://127.0.0.1:${typeof address === 'object' && address?.port}`, 'a-token')
+    page.click('connect')
+    page.logins[0]?.answer({ status: 'connected', authResponse: { code: 'a-code' } })
+    page.post('https://www.facebook.com', finished({ waba_id: waba, phone_number_id: '201' }))
+    t.match(await page.says('status'), 'connect again', `the proxy answers ${body}`)
+    proxy.close()
+  }
+}
