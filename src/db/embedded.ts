@@ -1,11 +1,10 @@
-import assert from 'node:assert'
-import { once } from 'node:events'
-import { createServer, Socket } from 'node:net'
+import { Socket } from 'node:net'
 import type { TimerOptions } from 'node:timers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Client, DatabaseError } from 'pg'
 import { ensureDataDir } from '../data-dir.js'
 import { ensureCluster, SUPERUSER, type Cluster } from './cluster.js'
+import { freePort } from './free-port.js'
 import { Postmaster, POLL_MS } from './postmaster.js'
 
 const DATABASE = 'whatsapp_tenant_config'
@@ -184,13 +183,4 @@ class EmbeddedServer implements EmbeddedDatabase {
       }
     }
   }
-}
-
-async function freePort (): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  assert(typeof address === 'object' && address !== null)
-  server.close()
-  return address.port
 }
