@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import { boolean, customType, index, pgTable, serial, text, uniqueIndex, varchar } from 'drizzle-orm/pg-core'
+import { boolean, customType, index, integer, jsonb, pgTable, serial, text, uniqueIndex, uuid, varchar } from 'drizzle-orm/pg-core'
 
 /** A `timestamptz` that stays text on its way from the database to JSON: ISO 8601, UTC. */
 const timestamptz = customType<{ data: string, driverData: string }>({
@@ -53,3 +53,94 @@ export const vaultKeys = pgTable('vault_keys', {
   check_value: text().notNull(),
   created_at: timestamptz().notNull().default(sql`now()`)
 })
+
+/** The login dialogs that were begun and not yet come back from; only the hash of a `state` is kept. */
+export const oauthStates = pgTable('oauth_states', {
+  state_hash: varchar({ length: 43 }).primaryKey(),
+  tenant_id: varchar({ length: 100 }).notNull(),
+  user_id: varchar({ length: 255 }),
+  expires_at: timestamptz().notNull()
+}, (table) => [index('oauth_states_expires_at_idx').on(table.expires_at)])
+
+/** The steps of an onboarding, in their order. */
+export const stepNames = ['exchange', 'inspect', 'assets', 'store', 'subscribe', 'register', 'done'] as const
+
+export type StepName = typeof stepNames[number]
+
+/** What kept a step from being done: our code, what Meta said, and what to do now. */
+export interface StepError {
+  code: string
+  meta_code: number | null
+  meta_subcode: number | null
+  fbtrace_id: string | null
+  advice: string
+}
+
+/** What was seen of a step: ids and enums, never a secret. */
+export interface Step {
+  name: StepName
+  status: 'pending' | 'done' | 'skipped' | 'failed'
+  attempts: number
+  at: string | null
+  evidence: Record<string, unknown> | null
+  error: StepError | null
+}
+
+/**
+ * One row a code of a Meta login, of which only the hash is kept. While it is under way it holds the granted token, sealed as
+ * `tenant_configs.access_token` is. Whoever carries it on is its `holder` for a few seconds at a time.
+ */
+export const onboardings = pgTable('onboardings', {
+  id: uuid().primaryKey().defaultRandom(),
+  tenant_id: varchar({ length: 100 }).notNull(),
+  user_id: varchar({ length: 255 }),
+  code_hash: varchar({ length: 43 }).notNull().unique('onboardings_code_hash_key'),
+  status: varchar({ length: 11, enum: ['in_progress', 'completed', 'failed'] }).notNull().default('in_progress'),
+  steps: jsonb().$type<Step[]>().notNull(),
+  waba_id: varchar({ length: 255 }),
+  phone_number_id: varchar({ length: 255 }),
+  pin_given: boolean().notNull().default(false),
+  access_token: text(),
+  token_expires_at: timestamptz(),
+  holder: uuid(),
+  held_until: timestamptz(),
+  created_at: timestamptz().notNull().default(sql`now()`),
+  updated_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [index('onboardings_tenant_idx').on(table.tenant_id, table.created_at)])
+
+/** What can be said of a tenant's access token. */
+export const tokenStatuses = ['ok', 'expiring', 'expired', 'revoked', 'unverified', 'reauth_required'] as const
+
+export type TokenStatus = typeof tokenStatuses[number]
+
+/** One row a stored access token, made, renewed and taken away by triggers on `tenant_configs`. `reported` is the state that was last told of. */
+export const tokenWatch = pgTable('token_watch', {
+  tenant_id: varchar({ length: 100 }).primaryKey(),
+  status: varchar({ length: 15, enum: tokenStatuses }).notNull().default('unverified'),
+  reason: varchar({ length: 64 }),
+  reported: varchar({ length: 80 }),
+  checked_at: timestamptz(),
+  next_check_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [
+  index('token_watch_due_idx').on(table.next_check_at),
+  index('token_watch_status_idx').on(table.status, sql`${table.tenant_id} collate "C"`)
+])
+
+/** Events that wait to be delivered; the row goes once they are. */
+export const eventsOutbox = pgTable('events_outbox', {
+  id: uuid().primaryKey().defaultRandom(),
+  type: varchar({ length: 64 }).notNull(),
+  tenant_id: varchar({ length: 100 }).notNull(),
+  from: varchar({ length: 15, enum: tokenStatuses }).notNull(),
+  to: varchar({ length: 15, enum: tokenStatuses }).notNull(),
+  reason: varchar({ length: 64 }),
+  at: timestamptz().notNull().default(sql`now()`),
+  attempts: integer().notNull().default(0),
+  next_attempt_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [index('events_outbox_due_idx').on(table.next_attempt_at)])
+
+/** The deliveries of Meta's webhook that were acted on, by the hash of their bytes. */
+export const webhookDeliveries = pgTable('webhook_deliveries', {
+  digest: varchar({ length: 43 }).primaryKey(),
+  received_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [index('webhook_deliveries_received_at_idx').on(table.received_at)])

@@ -1,6 +1,6 @@
 import { or, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { secretColumns, tenantConfigs, vaultKeys } from './schema.js'
+import { onboardings, secretColumns, tenantConfigs, vaultKeys } from './schema.js'
 
 interface Ring {
   keyIds: string[]
@@ -27,9 +27,11 @@ export async function checkKeys (db: NodePgDatabase, ring: Ring): Promise<void> 
   })
 }
 
-async function isInUse (db: Pick<NodePgDatabase, 'select'>, id: string): Promise<boolean> {
+async function isInUse (db: Pick<NodePgDatabase, 'execute'>, id: string): Promise<boolean> {
   const prefix = `v1.${id}.`
   const named = secretColumns.map((column) => sql`starts_with(${tenantConfigs[column]}, ${prefix})`)
-  const rows = await db.select({ one: sql`1` }).from(tenantConfigs).where(or(...named)).limit(1)
+  const { rows } = await db.execute(sql`
+    (select 1 from ${tenantConfigs} where ${or(...named)} limit 1) union all
+    (select 1 from ${onboardings} where starts_with(${onboardings.access_token}, ${prefix}) limit 1)`)
   return rows.length > 0
 }

@@ -47,9 +47,19 @@ const settings = {
   FB_APP_SECRET: Type.Optional(Type.String({ description: 'the secret of the Meta app; set FB_APP_ID too' })),
   CONFIG_FALLBACK: Type.Union([Type.Literal('missing-or-inactive'), Type.Literal('missing'), Type.Literal('none')], { default: 'missing-or-inactive', description: 'missing-or-inactive, missing or none' }),
 
+  OAUTH_STATE: Type.Union([Type.Literal('optional'), Type.Literal('required')], { default: 'optional', description: 'optional or required' }),
+  OAUTH_REDIRECT_URIS: Type.Optional(Type.String({ format: 'web-urls', description: 'absolute https URLs separated by commas (http only for this machine)' })),
+  FB_LOGIN_CONFIG_ID: Type.Optional(Type.String({ description: 'configuration of Facebook Login for Business' })),
+
   GRAPH_API_BASE_URL: Type.String({ default: 'https://graph.facebook.com', format: 'graph-url', description: 'https://host without path or query; http only on loopback' }),
   GRAPH_API_VERSION: Type.String({ default: 'v26.0', pattern: '^v\\d+\\.\\d+$', description: 'v<major>.<minor>, such as v26.0' }),
   GRAPH_TIMEOUT_MS: Type.Integer({ default: 10000, minimum: 1, maximum: 300000, description: 'milliseconds, 1 to 300000' }),
+
+  TOKEN_CHECK_INTERVAL_MS: Type.Integer({ default: 86400000, minimum: 1, description: 'milliseconds, at least 1' }),
+  EVENTS_WEBHOOK_URL: Type.Optional(Type.String({ format: 'web-url', description: 'an absolute https URL (http only for this machine); set EVENTS_WEBHOOK_SECRET too' })),
+  EVENTS_WEBHOOK_SECRET: Type.Optional(Type.String({ description: 'what signs the events sent to EVENTS_WEBHOOK_URL' })),
+  WEBHOOK_VERIFY_TOKEN: Type.Optional(Type.String({ description: 'what Meta shows to have the webhook for account updates verified' })),
+  FB_APP_SECRETS_PREVIOUS: Type.Optional(Type.String({ description: 'former secrets of the Meta app, separated by commas, which its webhooks may still be signed with' })),
 
   CONFIG_CACHE_MAX: Type.Integer({ default: 100000, minimum: 1, maximum: 10000000, description: 'entries, 1 to 10000000' }),
   CONFIG_CACHE_TTL_MS: Type.Integer({ default: 300000, minimum: 1, description: 'milliseconds, at least 1' })
@@ -59,7 +69,7 @@ const settings = {
 export const settingNames = Object.keys(settings)
 
 const schema = Type.Object(settings, {
-  dependencies: { FB_APP_ID: ['FB_APP_SECRET'], FB_APP_SECRET: ['FB_APP_ID'] },
+  dependencies: { FB_APP_ID: ['FB_APP_SECRET'], FB_APP_SECRET: ['FB_APP_ID'], EVENTS_WEBHOOK_URL: ['EVENTS_WEBHOOK_SECRET'] },
   if: { properties: { NODE_ENV: { const: 'production' } }, required: ['NODE_ENV'] },
   then: {
     required: ['DATABASE_URL', 'JWT_SECRET', 'ENCRYPTION_KEYS'],
@@ -80,7 +90,9 @@ const formats: Record<string, (value: string) => boolean> = {
   'trust-proxy': (value) => /^(true|false|\d{1,3})$/.test(value) || value.split(',').every(isAddressRange),
   'database-url': (value) => value === 'embedded' || (/^postgres(ql)?:\/\//.test(value) && URL.canParse(value) && isUtf8(new URL(value))),
   'unguessable-database-url': (value) => value === 'embedded' || !URL.canParse(value) || !isGuessable(new URL(value)),
-  'graph-url': isGraphUrl
+  'graph-url': isGraphUrl,
+  'web-url': isWebUrl,
+  'web-urls': (value) => value.split(',').every((url) => isWebUrl(url.trim()))
 }
 
 /** Reads and checks all settings and decorates `fastify.env`. Throws one error that names every fault and prints no value. */
@@ -184,4 +196,10 @@ function isGraphUrl (value: string): boolean {
   const url = new URL(value)
   const secure = url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url.hostname))
   return secure && url.href === `${url.origin}/`
+}
+
+function isWebUrl (value: string): boolean {
+  if (!URL.canParse(value)) return false
+  const { protocol, hostname, username, password } = new URL(value)
+  return (protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname))) && username === '' && password === ''
 }
