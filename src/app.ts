@@ -9,6 +9,7 @@ import database from './plugins/database.js'
 import env, { readEnv, type EnvSource } from './plugins/env.js'
 import errorHandler, { handleError, notFound } from './plugins/error-handler.js'
 import input from './plugins/input.js'
+import metaApps from './plugins/meta-apps.js'
 import metaGraph from './plugins/meta-graph.js'
 import onboarding from './plugins/onboarding.js'
 import openapi from './plugins/openapi.js'
@@ -36,6 +37,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: { env?: 
   await fastify.register(vault)
   await fastify.register(tenantConfigs)
   await fastify.register(configLoader)
+  await fastify.register(metaApps)
   await fastify.register(metaGraph)
   await fastify.register(onboarding)
   await fastify.register(httpApi)

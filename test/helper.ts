@@ -17,8 +17,8 @@ export const JWT_SECRET = randomBytes(48).toString('base64')
 export const newKey = () => randomBytes(32).toString('base64')
 const ENCRYPTION_KEYS = `t1:${newKey()}`
 
-/** Settings every test app starts from; nothing of the process environment gets in. */
-export const baseEnv = { NODE_ENV: 'test', LOG_LEVEL: 'trace', PORT: 0, JWT_SECRET, ENCRYPTION_KEYS }
+/** Settings every test app starts from; nothing of the process environment gets in, and nothing gets out to Meta. */
+export const baseEnv = { NODE_ENV: 'test', LOG_LEVEL: 'trace', PORT: 0, JWT_SECRET, ENCRYPTION_KEYS, GRAPH_API_BASE_URL: 'http://127.0.0.1:9' }
 
 /** The environment for a child process that is to have these settings and no others, wherever it works. */
 export function childEnv (settings: Record<string, string>): NodeJS.ProcessEnv {

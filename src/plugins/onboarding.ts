@@ -1,9 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { MetaAppNotConfigured } from '../errors.js'
-import type { MetaApp, MetaGraph } from './meta-graph.js'
+import type { MetaApps } from './meta-apps.js'
+import type { MetaGraph } from './meta-graph.js'
 import type { TenantConfigRow, TenantConfigs } from './tenant-configs.js'
-import type { Vault } from './vault.js'
 
 declare module 'fastify' {
   interface FastifyInstance { onboarding: Onboarding }
@@ -22,21 +21,12 @@ export interface OnboardingInput {
   redirect_uri?: string | undefined
 }
 
-/** Turns a Meta login into proven, stored credentials. `platformApp` serves tenants who store no app of their own. */
-export function createOnboarding ({ tenantConfigs, vault, metaGraph, platformApp }: {
+/** Turns a Meta login into proven, stored credentials. */
+export function createOnboarding ({ tenantConfigs, metaApps, metaGraph }: {
   tenantConfigs: Pick<TenantConfigs, 'find' | 'completeOnboarding'>
-  vault: Pick<Vault, 'open'>
+  metaApps: MetaApps
   metaGraph: MetaGraph
-  platformApp?: MetaApp | undefined
 }) {
-  function appOf (row: TenantConfigRow | null): MetaApp {
-    if (row?.fb_app_id && row.fb_app_secret) {
-      return { id: row.fb_app_id, secret: vault.open(row.fb_app_secret, row.tenant_id, 'fb_app_secret') }
-    }
-    if (!platformApp) throw new MetaAppNotConfigured()
-    return platformApp
-  }
-
   return {
     /**
      * Exchanges the code, proves that the token sees the WABA and the phone number in it, and stores all of it at once;
@@ -45,7 +35,7 @@ export function createOnboarding ({ tenantConfigs, vault, metaGraph, platformApp
      * `PHONE_NUMBER_TAKEN` and what the calls to Meta throw.
      */
     async complete (input: OnboardingInput): Promise<{ created: boolean, config: TenantConfigRow }> {
-      const app = appOf(await tenantConfigs.find(input.tenantId))
+      const app = metaApps.of(await tenantConfigs.find(input.tenantId))
       const granted = await metaGraph.exchangeCode(app, input)
       const inspected = await metaGraph.inspectToken(app, granted.access_token)
       await metaGraph.assertPhoneNumber(app, granted.access_token, input.waba_id, input.phone_number_id)
@@ -62,13 +52,7 @@ export function createOnboarding ({ tenantConfigs, vault, metaGraph, platformApp
 
 /** Decorates `fastify.onboarding`. */
 async function onboarding (fastify: FastifyInstance): Promise<void> {
-  const { FB_APP_ID: id, FB_APP_SECRET: secret } = fastify.env
-  fastify.decorate('onboarding', createOnboarding({
-    tenantConfigs: fastify.tenantConfigs,
-    vault: fastify.vault,
-    metaGraph: fastify.metaGraph,
-    platformApp: id && secret ? { id, secret } : undefined
-  }))
+  fastify.decorate('onboarding', createOnboarding(fastify))
 }
 
-export default fp(onboarding, { name: 'onboarding', dependencies: ['env', 'vault', 'tenant-configs', 'meta-graph'] })
+export default fp(onboarding, { name: 'onboarding', dependencies: ['meta-apps', 'tenant-configs', 'meta-graph'] })
