@@ -11,6 +11,7 @@ import errorHandler, { handleError, notFound } from './plugins/error-handler.js'
 import input from './plugins/input.js'
 import metaApps from './plugins/meta-apps.js'
 import metaGraph from './plugins/meta-graph.js'
+import oauthLogin from './plugins/oauth-login.js'
 import onboarding from './plugins/onboarding.js'
 import openapi from './plugins/openapi.js'
 import tenantConfigs from './plugins/tenant-configs.js'
@@ -39,6 +40,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: { env?: 
   await fastify.register(configLoader)
   await fastify.register(metaApps)
   await fastify.register(metaGraph)
+  await fastify.register(oauthLogin)
   await fastify.register(onboarding)
   await fastify.register(httpApi)
 }

@@ -108,6 +108,9 @@ export const onboardings = pgTable('onboardings', {
   updated_at: timestamptz().notNull().default(sql`now()`)
 }, (table) => [index('onboardings_tenant_idx').on(table.tenant_id, table.created_at)])
 
+/** An onboarding as it is stored: its token is sealed. */
+export type OnboardingRow = typeof onboardings.$inferSelect
+
 /** What can be said of a tenant's access token. */
 export const tokenStatuses = ['ok', 'expiring', 'expired', 'revoked', 'unverified', 'reauth_required'] as const
 

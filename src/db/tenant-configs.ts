@@ -29,7 +29,6 @@ export function tenantConfigStatements (db: NodePgDatabase) {
     update: update(db),
     setActive: db.update(table).set({ is_active: sql`${placeholder('is_active')}` }).where(ofTenant).returning().prepare('tenant_config_set_active'),
     remove: db.delete(table).where(ofTenant).returning({ id: table.id }).prepare('tenant_config_remove'),
-    onboard: onboard(db),
     list: list(db)
   }
 }
@@ -69,36 +68,6 @@ function update (db: NodePgDatabase) {
     onboarding_completed: sql`${table.onboarding_completed} and not ${unproven}`,
     last_verified_at: sql`case when ${unproven} then null else ${table.last_verified_at} end`
   }).where(eq(table.tenant_id, placeholder('tenant_id'))).returning().prepare('tenant_config_update')
-}
-
-/** Stores a proven identity, in a new row or over the one there is; `created` tells which. */
-function onboard (db: NodePgDatabase) {
-  const proven = {
-    waba_id: placeholder('waba_id'),
-    phone_number_id: placeholder('phone_number_id'),
-    access_token: placeholder('access_token'),
-    token_expires_at: placeholder('token_expires_at'),
-    is_active: true,
-    onboarding_completed: true,
-    onboarded_at: sql`now()`,
-    last_verified_at: sql`now()`
-  }
-  return db.insert(table).values({ tenant_id: placeholder('tenant_id'), user_id: placeholder('user_id'), ...proven })
-    .onConflictDoUpdate({
-      target: table.tenant_id,
-      set: {
-        waba_id: sql`excluded.waba_id`,
-        phone_number_id: sql`excluded.phone_number_id`,
-        access_token: sql`excluded.access_token`,
-        token_expires_at: sql`excluded.token_expires_at`,
-        is_active: true,
-        onboarding_completed: true,
-        onboarded_at: sql`now()`,
-        last_verified_at: sql`now()`
-      }
-    })
-    // A row that an insert made has no older version, and so no xmax.
-    .returning({ ...getTableColumns(table), created: sql<boolean>`xmax = 0` }).prepare('tenant_config_onboard')
 }
 
 /** A page of rows in the byte order of their tenant ids, between bounds, with what stands for their secrets. */

@@ -1,8 +1,23 @@
-import type { FastifyInstance } from 'fastify'
+import { createHash, randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import {
+  changeOnboarding, giveUpExchange, holdOnboarding, insertOnboarding, latestInProgress, latestOnboarding, onboardingById, onboardingOfCode, type OnboardingState
+} from '../db/onboardings.js'
+import { stepNames, type OnboardingRow, type Step } from '../db/schema.js'
+import { ConfigNotFound, DatabaseUnavailable, MetaCodeUsed, MetaExchangeUnknown, OnboardingNotFound, OnboardingSuperseded } from '../errors.js'
+import { errorOf, failedStep, isCodeUnderWay, isFinished, newSteps, resumed, stepOf, withStep, type ResumeInput } from '../onboarding-record.js'
+import { guarded } from './database.js'
 import type { MetaApps } from './meta-apps.js'
 import type { MetaGraph } from './meta-graph.js'
+import type { OauthLogin } from './oauth-login.js'
+import { asOurs, createRunRecords, Overtaken, type Run } from './onboarding-run.js'
+import { createSteps, overrideOf } from './onboarding-steps.js'
 import type { TenantConfigRow, TenantConfigs } from './tenant-configs.js'
+import type { TokenWatch } from './token-watch.js'
+import type { Vault } from './vault.js'
 
 declare module 'fastify' {
   interface FastifyInstance { onboarding: Onboarding }
@@ -16,43 +31,210 @@ export interface OnboardingInput {
   tenantId: string
   userId: string | null
   code: string
-  waba_id: string
-  phone_number_id: string
+  waba_id?: string | undefined
+  phone_number_id?: string | undefined
   redirect_uri?: string | undefined
+  state?: string | undefined
+  pin?: string | undefined
 }
 
-/** Turns a Meta login into proven, stored credentials. */
-export function createOnboarding ({ tenantConfigs, metaApps, metaGraph }: {
-  tenantConfigs: Pick<TenantConfigs, 'find' | 'completeOnboarding'>
+/** The tenant's configuration, and whether this very call made it. */
+interface Outcome { created: boolean, config: TenantConfigRow }
+
+const RENEW_MS = 1500
+const POLL_MS = 100
+
+// A client that sends its request once more after one of these wants it to go on, and Meta has refused nothing.
+const PASSING = new Set(['META_UNAVAILABLE', 'META_TIMEOUT', 'META_UNEXPECTED_REPLY', 'DATABASE_UNAVAILABLE', 'INTERNAL'])
+
+interface OnboardingDependencies {
+  orm: NodePgDatabase
+  vault: Vault
+  tenantConfigs: TenantConfigs
   metaApps: MetaApps
   metaGraph: MetaGraph
-}) {
+  oauthLogin: OauthLogin
+  tokenWatch: TokenWatch
+  log: FastifyBaseLogger
+  /** Milliseconds that a call of the Graph API may take. */
+  timeoutMs: number
+}
+
+/**
+ * Turns a Meta login into proven, stored credentials, one step after the other. What is done is written down before the next step
+ * begins, so that whatever dies on the way, the onboarding goes on from there and the code is sent to Meta once.
+ */
+export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGraph, oauthLogin, tokenWatch, log, timeoutMs }: OnboardingDependencies) {
+  const records = createRunRecords({ orm })
+  const steps = createSteps({ metaGraph, tenantConfigs, tokenWatch, vault, records, log, timeoutMs })
+  const flights = new Map<string, Promise<Outcome>>()
+
   return {
+    /** Begins a login at Meta; see `OauthLogin`. */
+    start: oauthLogin.start,
+
+    /** Calls `listener` with each change of a tenant's token status that is reported. Returns how to stop that. */
+    onTransition: tokenWatch.onTransition,
+
     /**
-     * Exchanges the code, proves that the token sees the WABA and the phone number in it, and stores all of it at once;
-     * nothing is stored when anything fails. Returns the row, and whether the tenant had none before.
-     * Throws `DATABASE_UNAVAILABLE` before the code is spent, `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`,
-     * `PHONE_NUMBER_TAKEN` and what the calls to Meta throw.
+     * Takes the code of a login and goes through all steps; a code that was sent before is answered from its record. Returns the row,
+     * and whether this call made it.
+     * Throws `DATABASE_UNAVAILABLE` before the code is spent, `OAUTH_STATE_INVALID`, `REDIRECT_URI_NOT_ALLOWED`, `META_APP_NOT_CONFIGURED`,
+     * `SECRET_UNREADABLE`, `PHONE_NUMBER_TAKEN`, `CALLBACK_URL_TOO_LONG`, `ONBOARDING_SUPERSEDED`, `CONFIG_NOT_FOUND` for a code whose
+     * configuration is deleted, and what the calls to Meta throw.
      */
-    async complete (input: OnboardingInput): Promise<{ created: boolean, config: TenantConfigRow }> {
-      const app = metaApps.of(await tenantConfigs.find(input.tenantId))
-      const granted = await metaGraph.exchangeCode(app, input)
-      const inspected = await metaGraph.inspectToken(app, granted.access_token)
-      await metaGraph.assertPhoneNumber(app, granted.access_token, input.waba_id, input.phone_number_id)
-      return await tenantConfigs.completeOnboarding(input.tenantId, input.userId, {
-        waba_id: input.waba_id,
-        phone_number_id: input.phone_number_id,
-        access_token: granted.access_token,
-        // debug_token speaks of the token itself, so its "never" counts too; the exchange may leave its life out.
-        token_expires_at: inspected.expires_at === undefined ? granted.expires_at : inspected.expires_at
+    async complete (input: OnboardingInput): Promise<Outcome> {
+      const codeHash = createHash('sha256').update(input.code).digest('base64url')
+      const key = `${codeHash} ${input.tenantId}`
+      const flight = flights.get(key)
+      if (flight !== undefined) return { ...await flight, created: false }
+      const flying = begin(input, codeHash).finally(() => { flights.delete(key) })
+      flights.set(key, flying)
+      return await flying
+    },
+
+    /**
+     * Goes on with the tenant's latest onboarding from its first unfinished step. Returns as `complete` does.
+     * Throws `ONBOARDING_NOT_FOUND`, and what `complete` throws.
+     */
+    async resume (tenantId: string, input: ResumeInput): Promise<Outcome> {
+      const record = await guarded(latestInProgress(orm, tenantId)) ?? await guarded(latestOnboarding(orm, tenantId))
+      if (record === null) throw new OnboardingNotFound()
+      return await answer(record, async (record) => {
+        const exchange = stepOf(record, 'exchange')
+        if (!isFinished(exchange)) throw errorOf(exchange)
+        const failed = failedStep(record)
+        // Meta counts the attempts, and bars a number after a few.
+        if (failed?.name === 'register' && input.pin === undefined && input.phone_number_id === undefined) throw errorOf(failed)
+        const run = await taken(record)
+        return run && await carryOn({ ...run, pin: input.pin }, resumed(run.record, input))
       })
+    },
+
+    /** The tenant's latest onboarding. Throws `ONBOARDING_NOT_FOUND`. */
+    async latest (tenantId: string): Promise<OnboardingRow> {
+      const record = await guarded(latestOnboarding(orm, tenantId))
+      if (record === null) throw new OnboardingNotFound()
+      return record
     }
+  }
+
+  /** Makes the record of a code and carries it out, or answers from the one there is. */
+  async function begin (input: OnboardingInput, codeHash: string): Promise<Outcome> {
+    const known = await guarded(onboardingOfCode(orm, codeHash))
+    if (known !== null) return await replay(known, input)
+
+    const row = await tenantConfigs.find(input.tenantId)
+    const app = metaApps.of(row)
+    overrideOf(row)
+    oauthLogin.assertRedirectUri(input.redirect_uri)
+    oauthLogin.assertStateGiven(input.state)
+    const holder = randomUUID()
+    const record = await guarded(orm.transaction(async (tx) => {
+      const inserted = await insertOnboarding(tx, {
+        tenant_id: input.tenantId,
+        user_id: input.userId,
+        code_hash: codeHash,
+        steps: newSteps(),
+        waba_id: input.waba_id ?? null,
+        phone_number_id: input.phone_number_id ?? null,
+        pin_given: input.pin !== undefined,
+        holder
+      })
+      // Only behind the record: of posts of one code at once, one uses the state up, and the others find its record.
+      if (inserted !== null && input.state !== undefined) await oauthLogin.consume(tx, input.state, input)
+      return inserted
+    }))
+    if (record === null) return await begin(input, codeHash)
+    return await carryOn({ record, holder, app, created: false, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin })
+  }
+
+  /** Answers a code that has a record. It goes on where nothing was refused, and is never sent again when it may have arrived. */
+  async function replay (record: OnboardingState, input: OnboardingInput): Promise<Outcome> {
+    if (record.tenant_id !== input.tenantId) throw new MetaCodeUsed()
+    return await answer(record, async (record) => {
+      const failed = failedStep(record)
+      if (failed?.error && !PASSING.has(failed.error.code)) throw errorOf(failed)
+      const run = await taken(record)
+      return run && await carryOn({ ...run, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin })
+    })
+  }
+
+  /**
+   * Waits until nobody carries the record on, and answers from it. Where it has not ended `goOn` may; it returns null when
+   * somebody was faster. Who has waited takes what the other one met, so that many at once do not ask Meta one after the other.
+   */
+  async function answer (record: OnboardingState, goOn: (record: OnboardingRow) => Promise<Outcome | null>, hasWaited = false): Promise<Outcome> {
+    if (record.status === 'completed') {
+      const config = await tenantConfigs.find(record.tenant_id)
+      if (config === null) throw new ConfigNotFound()
+      return { created: false, config }
+    }
+    const failed = failedStep(record)
+    if (record.status === 'failed' || (hasWaited && failed !== undefined)) throw errorOf(failed)
+    if (record.held) {
+      await delay(POLL_MS)
+    } else if (isCodeUnderWay(record)) {
+      const unknown = new MetaExchangeUnknown()
+      const error = { code: unknown.code, meta_code: null, meta_subcode: null, fbtrace_id: null, advice: unknown.message }
+      await guarded(giveUpExchange(orm, record.id, withStep(record.steps, 'exchange', { status: 'failed', error })))
+    } else {
+      const outcome = await goOn(record)
+      if (outcome !== null) return outcome
+    }
+    const now = await guarded(onboardingById(orm, record.id))
+    if (now === null) throw new OnboardingNotFound()
+    return await answer(now, goOn, hasWaited || record.held)
+  }
+
+  /** A run of a record that nobody carries on; null when somebody else has taken it. */
+  async function taken (record: OnboardingRow): Promise<Run | null> {
+    const app = metaApps.of(await tenantConfigs.find(record.tenant_id))
+    const holder = randomUUID()
+    const held = await guarded(holdOnboarding(orm, record.id, holder))
+    return held === null ? null : { record: held, holder, app, created: false }
+  }
+
+  /** Carries out what is left of a run, after a first change to its record. */
+  async function carryOn (run: Run, change = {}): Promise<Outcome> {
+    const renewing = setInterval(() => {
+      changeOnboarding(orm, run.record.id, run.holder, {}).catch((err: unknown) => { log.debug({ err }, 'the hold on an onboarding was not renewed') })
+    }, RENEW_MS).unref()
+    try {
+      await records.change(run, change)
+      for (const name of stepNames) {
+        if (isFinished(stepOf(run.record, name))) continue
+        await records.begin(run, name)
+        try {
+          await steps[name](run)
+        } catch (err) {
+          await failed(run, name, err)
+        }
+      }
+    } catch (err) {
+      if (!(err instanceof Overtaken)) throw err
+      const record = await guarded(onboardingById(orm, run.record.id))
+      if (record === null) throw new OnboardingSuperseded()
+      return await answer(record, async () => { throw new OnboardingSuperseded() })
+    } finally {
+      clearInterval(renewing)
+    }
+    if (run.config === undefined) throw new Error('an onboarding ended without a configuration')
+    return { created: run.created, config: run.config }
+  }
+
+  /** Writes down what kept a step from being done, and throws it. */
+  async function failed (run: Run, name: Step['name'], err: unknown): Promise<never> {
+    // A database that is away cannot be told; the hold ends by itself.
+    if (!(err instanceof Overtaken || err instanceof DatabaseUnavailable)) await records.fail(run, name, asOurs(err))
+    throw err
   }
 }
 
 /** Decorates `fastify.onboarding`. */
 async function onboarding (fastify: FastifyInstance): Promise<void> {
-  fastify.decorate('onboarding', createOnboarding(fastify))
+  const { database: { orm }, env: { GRAPH_TIMEOUT_MS: timeoutMs }, vault, tenantConfigs, metaApps, metaGraph, oauthLogin, tokenWatch, log } = fastify
+  fastify.decorate('onboarding', createOnboarding({ orm, vault, tenantConfigs, metaApps, metaGraph, oauthLogin, tokenWatch, log, timeoutMs }))
 }
 
-export default fp(onboarding, { name: 'onboarding', dependencies: ['meta-apps', 'tenant-configs', 'meta-graph'] })
+export default fp(onboarding, { name: 'onboarding', dependencies: ['env', 'database', 'vault', 'tenant-configs', 'meta-apps', 'meta-graph', 'oauth-login', 'token-watch'] })

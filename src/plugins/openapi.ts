@@ -5,6 +5,7 @@ import fp from 'fastify-plugin'
 import { Internal, type ErrorClass } from '../errors.js'
 import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
 import { FullConfig, MaskedConfig, NoBody } from '../schemas/config.js'
+import { OnboardingRecord, Started } from '../schemas/onboarding.js'
 import { Problem } from '../schemas/problem.js'
 import { toProblem } from './error-handler.js'
 
@@ -40,7 +41,7 @@ const tags = [
 
 /** Describes every route of this scope (OpenAPI 3.1) and serves the description under /docs. */
 async function openapi (fastify: FastifyInstance): Promise<void> {
-  for (const schema of [Problem, MaskedConfig, FullConfig, ConfigPage, Stats, Deleted]) fastify.addSchema(schema)
+  for (const schema of [Problem, MaskedConfig, FullConfig, ConfigPage, Stats, Deleted, Started, OnboardingRecord]) fastify.addSchema(schema)
   await fastify.register(swagger, {
     openapi: {
       openapi: '3.1.0',

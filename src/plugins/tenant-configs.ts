@@ -2,6 +2,8 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
+import type { Db } from '../db/onboardings.js'
+import { completeIdentity, releaseNumber, storeIdentity, type ProvenIdentity } from '../db/proven-identity.js'
 import { tenantConfigs as table, type TenantConfigRow } from '../db/schema.js'
 import { removeAllQuery, statsQuery, tenantConfigStatements } from '../db/tenant-configs.js'
 import { ConfigExists, ConfigNotFound, ConfirmationMismatch, DatabaseUnavailable, PhoneNumberTaken } from '../errors.js'
@@ -9,15 +11,8 @@ import { guarded } from './database.js'
 import { createRowSecrets, type ConfigInput } from './row-secrets.js'
 import type { Vault } from './vault.js'
 
+export type { ProvenIdentity } from '../db/proven-identity.js'
 export type { TenantConfigRow } from '../db/schema.js'
-
-/** What an onboarding proved, in clear. */
-export interface ProvenIdentity {
-  waba_id: string
-  phone_number_id: string
-  access_token: string
-  token_expires_at: string | null
-}
 
 export interface ListQuery {
   limit: number
@@ -51,9 +46,14 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
   const secrets = createRowSecrets({ vault })
   const listeners = new Set<ChangeListener>()
 
-  /** Writes and tells the listeners, also when it failed: a lost answer does not mean that nothing was written. */
-  async function written<T> (tenantId: string | null, write: () => Promise<T>): Promise<T> {
-    const tell = (isSettled: boolean) => { for (const listener of listeners) listener(tenantId, isSettled) }
+  /**
+   * Writes and tells the listeners, also when it failed: a lost answer does not mean that nothing was written.
+   * `others` are the tenants whose rows the write changed besides; it may fill them in on its way.
+   */
+  async function written<T> (tenantId: string | null, write: () => Promise<T>, others = new Set<string>()): Promise<T> {
+    const tell = (isSettled: boolean) => {
+      for (const changed of [tenantId, ...others]) for (const listener of listeners) listener(changed, isSettled)
+    }
     try {
       const result = await onceMoreIfMet(async () => await guarded(write()))
       tell(true)
@@ -109,11 +109,34 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
       if (rows.length === 0) throw new ConfigNotFound()
     },
 
-    /** Stores what an onboarding proved and activates the tenant; `created` says that it had no row. Throws `PHONE_NUMBER_TAKEN`. */
-    async completeOnboarding (tenantId: string, userId: string | null, proven: ProvenIdentity): Promise<{ created: boolean, config: TenantConfigRow }> {
-      const values = { ...proven, tenant_id: tenantId, user_id: userId, access_token: vault.seal(proven.access_token, tenantId, 'access_token') }
-      const { created, ...config } = only(await written(tenantId, () => statements.onboard.execute(values)))
-      return { created, config }
+    /**
+     * Stores an identity that Meta proved, its token sealed, in one transaction with what `alongside` writes; a number that it holds
+     * is taken from a tenant that never proved it. Returns the row, whether the tenant had none before, and who lost the number.
+     * Throws `PHONE_NUMBER_TAKEN`, and what `alongside` throws: then nothing is stored.
+     */
+    async storeIdentity (tenantId: string, userId: string | null, identity: ProvenIdentity, alongside: (tx: Db, created: boolean) => Promise<void>): Promise<{ created: boolean, config: TenantConfigRow, displaced: string[] }> {
+      const displaced = new Set<string>()
+      const { created, ...config } = await written(tenantId, async () => await orm.transaction(async (tx) => {
+        const holders = identity.phone_number_id === null ? [] : await releaseNumber(tx, identity.phone_number_id, tenantId)
+        for (const holder of holders) displaced.add(holder)
+        const row = only(await storeIdentity(tx, tenantId, userId, identity))
+        await alongside(tx, row.created)
+        return row
+      }), displaced)
+      return { created, config, displaced: [...displaced] }
+    },
+
+    /**
+     * Marks the tenant as onboarded and activates it, in one transaction with what `alongside` writes, and returns the row; null,
+     * having written nothing, when the row no longer holds the identity.
+     */
+    async completeOnboarding (tenantId: string, identity: ProvenIdentity, alongside: (tx: Db) => Promise<void>): Promise<TenantConfigRow | null> {
+      return await written(tenantId, async () => await orm.transaction(async (tx) => {
+        const [row] = await completeIdentity(tx, tenantId, identity)
+        if (row === undefined) return null
+        await alongside(tx)
+        return row
+      }))
     },
 
     /** A page of rows by tenant id, their secrets `****` or null, and where the next page starts (null on the last one). */

@@ -2,7 +2,8 @@ import { Type, type Static } from '@sinclair/typebox'
 import { mask } from '../masking.js'
 import { graphId, nullable, tenantId, text, timestamp, webUrl } from './fields.js'
 
-const example = {
+/** What a configuration may be filled with. */
+export const example = {
   waba_id: '102290129340398',
   phone_number_id: '106540352242922',
   access_token: 'EAAGm0PX4ZCpsBAexample',
@@ -54,19 +55,6 @@ export const ConfigUpdate = Type.Object(writable, {
   minProperties: 1,
   description: 'At least one field; one left out stays, null clears it',
   examples: [{ callback_url: example.callback_url, verify_token: null }]
-})
-
-/** The body of the onboarding. */
-export const Onboarding = Type.Object({
-  code: text(2048, { description: 'What the Meta login handed to the browser; lives about 30 seconds and works once' }),
-  waba_id: graphId({ description: 'From the WA_EMBEDDED_SIGNUP message; proven against Meta' }),
-  phone_number_id: graphId({ description: 'From the WA_EMBEDDED_SIGNUP message; proven against Meta' }),
-  redirect_uri: Type.Optional(webUrl(2048, { description: 'The redirect_uri of the login dialog, character by character; none for a code from the JavaScript SDK' })),
-  state: Type.Optional(text(512, { description: 'Accepted; has no effect yet' }))
-}, {
-  additionalProperties: false,
-  description: 'What the Meta login gave',
-  examples: [{ code: 'AQDexample', waba_id: example.waba_id, phone_number_id: example.phone_number_id }]
 })
 
 /** No body, or an empty object. */

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import type { ConfigInput } from '../../src/plugins/row-secrets.js'
+import { prove } from '../fixtures/proven.js'
 import { buildTestApp, connect, createDatabase, query, takeAway, until, untilWaiting } from '../helper.js'
 
 const canary = (name: string) => `canary-${name}-${randomBytes(6).toString('hex')}`
@@ -126,17 +127,18 @@ await t.test('a row is cached, until it is too old or too many are', async (t) =
 })
 
 await t.test('a write through this process is visible to the next call', async (t) => {
-  const { app: { tenantConfigs, configLoader } } = await buildTestApp(t, env)
+  const { app } = await buildTestApp(t, env)
+  const { tenantConfigs, configLoader } = app
   const proven = { waba_id: 'proven', phone_number_id: '1', access_token: 'EAAG', token_expires_at: null }
   const writes: [string, () => Promise<unknown>, string | null][] = [
     ['create', async () => await tenantConfigs.create('acme', null, { waba_id: 'created' }), 'created'],
     ['update', async () => await tenantConfigs.update('acme', { waba_id: 'updated' }), 'updated'],
     ['deactivate', async () => await tenantConfigs.setActive('acme', false), env.WHATSAPP_WABA_ID],
     ['activate', async () => await tenantConfigs.setActive('acme', true), 'updated'],
-    ['onboard over it', async () => await tenantConfigs.completeOnboarding('acme', null, proven), 'proven'],
+    ['onboard over it', async () => await prove(app, 'acme', proven), 'proven'],
     ['clear', async () => await tenantConfigs.update('acme', { waba_id: null }), null],
     ['delete', async () => await tenantConfigs.remove('acme'), env.WHATSAPP_WABA_ID],
-    ['onboard anew', async () => await tenantConfigs.completeOnboarding('acme', null, proven), 'proven'],
+    ['onboard anew', async () => await prove(app, 'acme', proven), 'proven'],
     ['delete all', async () => await tenantConfigs.removeAll(1), env.WHATSAPP_WABA_ID]
   ]
   for (const [what, write, expected] of writes) {

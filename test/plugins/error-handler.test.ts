@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
+import { prove } from '../fixtures/proven.js'
 import { client, config, full, onboard } from '../routes/client.js'
 
 const { app, as, call, log, rows, sql } = await client(t)
@@ -48,7 +49,7 @@ await t.test('a trigger of somebody else that keeps a row back', async (t) => {
   await sql('create function keep() returns trigger language plpgsql as $$ begin return null; end $$')
   await sql('create trigger keep before insert on tenant_configs for each row execute function keep()')
   const proven = { waba_id: '1', phone_number_id: '1', access_token: 'x', token_expires_at: null }
-  await t.rejects(app.tenantConfigs.completeOnboarding('kept-back', null, proven), /no row/)
+  await t.rejects(prove(app, 'kept-back', proven), /no row/)
   await sql('drop function keep() cascade')
 })
 

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { app as graphApp, standIn } from '../plugins/meta-wire.js'
 import { newKey } from '../helper.js'
+import { prove } from '../fixtures/proven.js'
 import { client, config, configs, full, onboard } from './client.js'
 
 const { app, as, admin, call, sql, databaseUrl } = await client(t)
@@ -12,7 +13,7 @@ const noProof = { onboarding_completed: false, last_verified_at: null, onboarded
 /** A tenant that was onboarded, with all there is to write. */
 async function onboarded (tenantId: string) {
   await call(as(tenantId), 'POST', config, { ...full, phone_number_id: null })
-  await app.tenantConfigs.completeOnboarding(tenantId, null, { ...proven, phone_number_id: `phone-of-${tenantId}` })
+  await prove(app, tenantId, { ...proven, phone_number_id: `phone-of-${tenantId}` })
   return as(tenantId)
 }
 

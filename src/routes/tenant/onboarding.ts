@@ -1,29 +1,57 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import * as errors from '../../errors.js'
-import { Onboarding } from '../../schemas/config.js'
+import { Onboard, Resume, Start } from '../../schemas/onboarding.js'
 
-const refusals = Object.entries(errors).filter(([name]) => name.startsWith('Meta')).map(([, ErrorClass]) => ErrorClass)
+const refusals = [
+  ...Object.entries(errors).filter(([name]) => name.startsWith('Meta') && name !== 'MetaUnsubscribeRefused').map(([, ErrorClass]) => ErrorClass),
+  errors.CallbackUrlTooLong, errors.PhoneNumberTaken, errors.OnboardingSuperseded, errors.ConfigNotFound, errors.SecretUnreadable, errors.DatabaseUnavailable
+]
+const tags = ['onboarding']
 
-/** Connecting the tenant's WhatsApp Business Account with the code of a Meta login. */
+/** Connecting the tenant's WhatsApp Business Account with a Meta login. */
 const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
+  const { onboarding, tenantConfigs } = fastify
+
+  fastify.post('/onboard/whatsapp-client/start', {
+    config: { errors: [errors.RedirectUriNotAllowed, errors.MetaAppNotConfigured, errors.SecretUnreadable, errors.DatabaseUnavailable] },
+    schema: { operationId: 'startOnboarding', summary: 'Begin a login at Meta', tags, body: Start, response: { 200: Type.Ref('Started') } }
+  }, async ({ tenant, body }) => await onboarding.start({ tenantId: tenant.id, userId: tenant.userId }, body ?? {}))
+
   fastify.post('/onboard/whatsapp-client', {
-    config: { errors: [...refusals, errors.PhoneNumberTaken, errors.SecretUnreadable, errors.DatabaseUnavailable] },
+    config: { errors: [...refusals, errors.OauthStateInvalid, errors.RedirectUriNotAllowed] },
     schema: {
       operationId: 'onboardWhatsappClient',
-      summary: 'Exchange the code, prove the account and the number, store the credentials',
-      tags: ['onboarding'],
-      body: Onboarding,
+      summary: 'Exchange the code, prove the account and the number, store the credentials, subscribe the app',
+      description: 'The same code posted again is answered from the record of the onboarding, with 200 once it is completed; Meta sees a code once.',
+      tags,
+      body: Onboard,
       response: {
         200: Type.Ref('MaskedConfig', { description: 'The tenant had a configuration; it holds the new credentials now' }),
         201: Type.Ref('MaskedConfig', { description: 'The tenant had no configuration; it was created' })
       }
     }
-  }, async ({ tenant, body: { state, ...claims } }, reply) => {
-    const { created, config } = await fastify.onboarding.complete({ tenantId: tenant.id, userId: tenant.userId, ...claims })
+  }, async ({ tenant, body }, reply) => {
+    const { created, config } = await onboarding.complete({ tenantId: tenant.id, userId: tenant.userId, ...body })
     reply.code(created ? 201 : 200)
-    return fastify.tenantConfigs.maskedAfterWrite(config)
+    return tenantConfigs.maskedAfterWrite(config)
   })
+
+  fastify.post('/onboard/whatsapp-client/resume', {
+    config: { errors: [...refusals, errors.OnboardingNotFound] },
+    schema: {
+      operationId: 'resumeOnboarding',
+      summary: 'Go on with the latest onboarding from its first unfinished step, without a new login',
+      tags,
+      body: Resume,
+      response: { 200: Type.Ref('MaskedConfig', { description: 'The onboarding is completed' }) }
+    }
+  }, async ({ tenant, body }) => tenantConfigs.maskedAfterWrite((await onboarding.resume(tenant.id, body ?? {})).config))
+
+  fastify.get('/onboard/whatsapp-client', {
+    config: { errors: [errors.OnboardingNotFound, errors.DatabaseUnavailable] },
+    schema: { operationId: 'getOnboarding', summary: 'Read the latest onboarding, step by step', tags, response: { 200: Type.Ref('OnboardingRecord') } }
+  }, async ({ tenant }) => await onboarding.latest(tenant.id))
 }
 
 export default onboarding

@@ -1,0 +1,58 @@
+import { errorNamed } from './error-named.js'
+import { MetaUnavailable, OnboardingSuperseded } from './errors.js'
+import { stepNames, type OnboardingRow, type Step, type StepName } from './db/schema.js'
+
+/** The steps of an onboarding that has not begun. */
+export const newSteps = (): Step[] => stepNames.map((name) => ({ name, status: 'pending', attempts: 0, at: null, evidence: null, error: null }))
+
+/** One step of a record. */
+export function stepOf ({ steps }: Pick<OnboardingRow, 'steps'>, name: StepName): Step {
+  const step = steps.find((step) => step.name === name)
+  if (step === undefined) throw new Error(`an onboarding has no step ${name}`)
+  return step
+}
+
+/** The steps with one of them changed, now. */
+export const withStep = (steps: Step[], name: StepName, change: Partial<Step>): Step[] =>
+  steps.map((step) => step.name === name ? { ...step, ...change, at: new Date().toISOString() } : step)
+
+/** The steps with one of them under way again. */
+export const begun = (steps: Step[], name: StepName): Step[] =>
+  withStep(steps, name, { status: 'pending', attempts: stepOf({ steps }, name).attempts + 1, error: null })
+
+/** The steps with one of them and all after it open again; what was tried before still counts. */
+export const reopened = (steps: Step[], name: StepName): Step[] =>
+  steps.map((step, index) => index < stepNames.indexOf(name) ? step : { ...step, status: 'pending', evidence: null, error: null })
+
+/** Says whether a step needs nothing more. */
+export const isFinished = ({ status }: Step): boolean => status === 'done' || status === 'skipped'
+
+/** The step that keeps an onboarding from going on; undefined when none failed. */
+export const failedStep = ({ steps }: Pick<OnboardingRow, 'steps'>): Step | undefined => steps.find(({ status }) => status === 'failed')
+
+/** Says whether the code was on its way to Meta when it was last written down what is done: whether it arrived, nobody knows. */
+export function isCodeUnderWay (record: Pick<OnboardingRow, 'steps'>): boolean {
+  const { status, attempts } = stepOf(record, 'exchange')
+  return status === 'pending' && attempts > 0
+}
+
+/** What an onboarding that needs something more is given. */
+export interface ResumeInput { phone_number_id?: string | undefined, pin?: string | undefined }
+
+/** What a resumption changes of a record: another number has to be proven and stored first. */
+export function resumed (record: OnboardingRow, { phone_number_id: phoneNumberId, pin }: ResumeInput): Partial<OnboardingRow> {
+  const isOther = phoneNumberId !== undefined && phoneNumberId !== record.phone_number_id
+  // A number that was not there before may be by now.
+  const isMissing = record.phone_number_id === null && isFinished(stepOf(record, 'assets'))
+  return {
+    ...(isOther || isMissing ? { phone_number_id: phoneNumberId ?? null, steps: reopened(record.steps, 'assets') } : {}),
+    ...(pin === undefined ? {} : { pin_given: true })
+  }
+}
+
+/** The error that a step failed with; without a step, or one that has none, the one for a record that was ended from outside, or has not begun. */
+export function errorOf (step: Step | undefined): Error {
+  if (step === undefined) return new OnboardingSuperseded()
+  const error = errorNamed(step.error?.code ?? '') ?? new MetaUnavailable()
+  return Object.assign(error, { advice: step.error?.advice }, step.evidence)
+}

@@ -1,0 +1,100 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { FastifyError } from '@fastify/error'
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { changeOnboarding, keepToken, type Db, type OnboardingChange } from '../db/onboardings.js'
+import type { OnboardingRow, Step, StepName, TenantConfigRow } from '../db/schema.js'
+import { DatabaseUnavailable, Internal } from '../errors.js'
+import { adviceFor } from '../meta-advice.js'
+import { begun, withStep } from '../onboarding-record.js'
+import { guarded } from './database.js'
+import type { MetaApp } from './meta-graph.js'
+import { factsOf } from './meta-transport.js'
+
+/** An onboarding that is being carried on, and what for that is at hand but not stored. */
+export interface Run {
+  record: OnboardingRow
+  holder: string
+  app: MetaApp
+  code?: string | undefined
+  redirect_uri?: string | undefined
+  pin?: string | undefined
+  /** Whether this run made the tenant's configuration. */
+  created: boolean
+  /** The tenant's configuration, once the onboarding is completed. */
+  config?: TenantConfigRow
+}
+
+/** What a step saw, and what it changes of the record. */
+interface StepOutcome {
+  status?: 'done' | 'skipped'
+  evidence: Record<string, unknown>
+  change?: OnboardingChange
+}
+
+/** Thrown when the record is no longer held by the run: somebody else goes on with it, or it has ended. */
+export class Overtaken extends Error {}
+
+// No login before would help, so these end it. What else goes wrong may go right another time.
+const FINAL = new Set(['META_TOKEN_INVALID', 'META_WABA_NOT_ACCESSIBLE', 'META_PERMISSION_MISSING', 'ONBOARDING_SUPERSEDED'])
+
+// How long a token that nobody else has waits for a database that is away.
+const TOKEN_PATIENCE_MS = 30_000
+const TOKEN_RETRY_MS = 250
+
+export type RunRecords = ReturnType<typeof createRunRecords>
+
+/** Writes down what becomes of the steps of a run. All methods throw `Overtaken` and `DATABASE_UNAVAILABLE`. */
+export function createRunRecords ({ orm }: { orm: NodePgDatabase }) {
+  async function change (run: Run, change: OnboardingChange, db: Db = orm): Promise<void> {
+    if (!await guarded(changeOnboarding(db, run.record.id, run.holder, change))) throw new Overtaken()
+    run.record = { ...run.record, ...change }
+  }
+
+  return {
+    change,
+
+    /** Notes that a step begins. */
+    begin: async (run: Run, name: StepName) => { await change(run, { steps: begun(run.record.steps, name) }) },
+
+    /** Notes that a step is done, in the caller's transaction if there is one. */
+    async finish (run: Run, name: StepName, { status = 'done', evidence, change: further }: StepOutcome, db?: Db): Promise<void> {
+      await change(run, { ...further, steps: withStep(run.record.steps, name, { status, evidence, error: null }) }, db)
+    },
+
+    /** Notes that a step failed, ends the onboarding if nothing else can help, and lets go of it. */
+    async fail (run: Run, name: StepName, err: FastifyError): Promise<void> {
+      const isFinal = name === 'exchange' ? factsOf(err)?.sent !== false : FINAL.has(err.code)
+      const steps = withStep(run.record.steps, name, { status: 'failed', evidence: evidenceOf(err), error: stepError(err) })
+      await change(run, { steps, holder: null, ...(isFinal ? { status: 'failed', access_token: null } : {}) })
+    },
+
+    /** Keeps the token that the exchange gave, sealed. It exists nowhere else, so this is tried for as long as a caller may wait. */
+    async keepToken (run: Run, sealed: string, expiresAt: string | null): Promise<void> {
+      const evidence = { app_id: run.app.id, expires_at: expiresAt }
+      const kept = { access_token: sealed, token_expires_at: expiresAt, steps: withStep(run.record.steps, 'exchange', { status: 'done', evidence, error: null }) }
+      for (const end = Date.now() + TOKEN_PATIENCE_MS; ; await delay(TOKEN_RETRY_MS)) {
+        try {
+          if (!await guarded(orm.transaction(async (tx) => await keepToken(tx, run.record, run.holder, kept)))) throw new Overtaken()
+          run.record = { ...run.record, ...kept }
+          return
+        } catch (err) {
+          if (!(err instanceof DatabaseUnavailable) || Date.now() > end) throw err
+        }
+      }
+    }
+  }
+}
+
+function stepError (err: FastifyError): Step['error'] {
+  const { meta_code = null, meta_subcode = null, fbtrace_id = null } = factsOf(err) ?? {}
+  return { code: err.code, meta_code, meta_subcode, fbtrace_id, advice: adviceFor(err) }
+}
+
+function evidenceOf (err: object): Step['evidence'] {
+  return 'phone_numbers' in err ? { phone_numbers: err.phone_numbers } : null
+}
+
+/** What was thrown, if it is one of our errors; else the one for what should not have happened. */
+export function asOurs (err: unknown): FastifyError {
+  return err instanceof FastifyError ? err : new Internal()
+}
