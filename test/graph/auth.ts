@@ -4,7 +4,8 @@ import { now, type GraphState, type Token } from './state.js'
 
 /** One request, as an endpoint sees it. */
 export interface Call {
-  /** Query, then form. */
+  method: string
+  /** Query, then body, be it a form or JSON. */
   params: URLSearchParams
   bearer: string | undefined
   /** The object in the path; empty where the path has none. */

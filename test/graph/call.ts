@@ -1,15 +1,19 @@
 import type { Graph } from './server.js'
 
-interface Options { bearer?: string, form?: Record<string, string>, signal?: AbortSignal }
+interface Options { bearer?: string, form?: Record<string, string>, json?: unknown, method?: string, signal?: AbortSignal }
 
 /** Calls the stand-in over HTTP: `raw` gives the response, `call` its status, headers and parsed body. */
 export function callerOf (graph: Graph) {
-  async function raw (path: string, params: Record<string, string> = {}, { bearer, form, signal }: Options = {}) {
+  async function raw (path: string, params: Record<string, string> = {}, { bearer, form, json, method, signal }: Options = {}) {
     return await fetch(`${graph.url}${path}?${new URLSearchParams(params)}`, {
-      method: form ? 'POST' : 'GET',
+      method: method ?? (form || json ? 'POST' : 'GET'),
       redirect: 'manual',
-      headers: bearer === undefined ? {} : { authorization: `Bearer ${bearer}` },
+      headers: {
+        ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
+        ...(json !== undefined && { 'content-type': 'application/json' })
+      },
       ...(form && { body: new URLSearchParams(form) }),
+      ...(json !== undefined && { body: typeof json === 'string' ? json : JSON.stringify(json) }),
       ...(signal && { signal })
     })
   }

@@ -61,3 +61,25 @@ export function throttled (code: 4 | 80007 | 80008): GraphError {
     ? '(#4) Application request limit reached'
     : `(#${code}) There have been too many calls to this WhatsApp Business account. Wait a bit and try again.`)
 }
+
+const REGISTER_REFUSALS = {
+  100: [400, 'Invalid parameter', 'The PIN must have six digits'],
+  133000: [500, 'Incomplete deregistration', 'A previous deregistration has not come to its end; deregister again'],
+  133004: [503, 'Server temporarily unavailable', 'Try again later'],
+  133005: [400, 'Two step verification PIN Mismatch', 'The PIN is not the one that was set'],
+  133006: [400, 'Phone number re-verification needed', 'The number must be verified before it is registered'],
+  133008: [400, 'Too many two step verification PIN guesses', 'Wait before the next guess'],
+  133009: [400, 'Two step verification PIN guessed too fast', 'Wait before the next guess'],
+  133010: [400, 'Account not registered', 'The number is not registered'],
+  133015: [400, 'Phone number was recently deleted', 'Its deletion goes on; wait some minutes'],
+  133016: [400, 'Account register deregister rate limit exceeded', 'Too many attempts in 72 hours']
+} as const
+
+/** A refusal of `/register` or `/deregister` (Meta: WhatsApp, "Error Codes"); 100 is that of a malformed PIN. */
+export function registerRefused (code: keyof typeof REGISTER_REFUSALS): GraphError {
+  const [status, title, details] = REGISTER_REFUSALS[code]
+  return new GraphError(status, code, `(#${code}) ${title}`, {
+    error_data: { messaging_product: 'whatsapp', details },
+    ...(code === 100 && { error_subcode: 2388092 })
+  })
+}

@@ -1,7 +1,9 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
 import t from 'tap'
 import { callerOf } from './call.js'
 import { GraphError, temporarilyDown, throttled, tokenRefused } from './errors.js'
-import { faults, type Fault, type Route } from './faults.js'
+import { faults, routes, type Fault, type Route } from './faults.js'
 import { startGraph } from './server.js'
 
 const graph = await startGraph()
@@ -9,21 +11,59 @@ const { state } = graph
 const { raw, call } = callerOf(graph)
 t.teardown(() => graph.close())
 
-const app = state.addApp()
+const callback = createServer((req, res) => {
+  res.end(new URL(req.url ?? '', 'http://localhost').searchParams.get('hub.challenge'))
+}).listen(0, '127.0.0.1')
+await once(callback, 'listening')
+t.teardown(() => callback.close())
+const address = callback.address()
+const callbackUrl = `http://127.0.0.1:${typeof address === 'object' ? address?.port : address}/`
+
+const app = state.addApp({ callback_url: callbackUrl })
 const ours = { client_id: app.app_id, client_secret: app.app_secret }
-const waba = state.addWaba({ app_ids: [app.app_id] })
+const waba = state.addWaba({ app_ids: [app.app_id], phones: [{ id: '106' }], subscriptions: { [app.app_id]: {} } })
 
 const token = state.issueToken({ app_id: app.app_id })
 const appParams = { ...ours, grant_type: 'client_credentials' }
 const ask: Record<Route, () => ReturnType<typeof raw>> = {
   access_token: () => raw('/v26.0/oauth/access_token', appParams),
   debug_token: () => raw('/v26.0/debug_token', { input_token: token, access_token: app.app_token }),
-  phone_numbers: () => raw(`/v26.0/${waba.id}/phone_numbers`, {}, { bearer: token })
+  extend: () => raw('/v26.0/oauth/access_token', { ...ours, grant_type: 'fb_exchange_token', fb_exchange_token: token }),
+  me: () => raw('/v26.0/me', {}, { bearer: token }),
+  waba: () => raw(`/v26.0/${waba.id}`, {}, { bearer: token }),
+  phone_numbers: () => raw(`/v26.0/${waba.id}/phone_numbers`, {}, { bearer: token }),
+  phone: () => raw('/v26.0/106', {}, { bearer: token }),
+  subscribe: () => raw(`/v26.0/${waba.id}/subscribed_apps`, {}, { bearer: token, form: {} }),
+  override: () => raw(`/v26.0/${waba.id}/subscribed_apps`, {}, { bearer: token, form: { override_callback_uri: callbackUrl, verify_token: 'v' } }),
+  subscriptions: () => raw(`/v26.0/${waba.id}/subscribed_apps`, {}, { bearer: token }),
+  unsubscribe: async () => {
+    // The routes after this one need the subscription.
+    const response = await raw(`/v26.0/${waba.id}/subscribed_apps`, {}, { bearer: token, method: 'DELETE' })
+    waba.subscriptions.set(app.app_id, {})
+    return response
+  },
+  register: async () => {
+    fresh()
+    return await raw('/v26.0/106/register', {}, { bearer: token, json: { messaging_product: 'whatsapp', pin: '123456' } })
+  },
+  deregister: async () => {
+    fresh().registered = true
+    return await raw('/v26.0/106/deregister', {}, { bearer: token, method: 'POST' })
+  }
 }
+
+/** The number, with no attempts counted. */
+function fresh () {
+  const [phone] = waba.phones
+  if (!phone) throw new Error('there is no phone')
+  phone.attempts.length = 0
+  return phone
+}
+
 t.afterEach(() => graph.clearFaults())
 
 await t.test('on each route, once, then all is well', async t => {
-  for (const route of ['access_token', 'debug_token', 'phone_numbers'] as const) {
+  for (const route of routes) {
     for (const error of [
       temporarilyDown(), throttled(4), throttled(80007), throttled(80008), tokenRefused(),
       ...[458, 459, 460, 463, 464, 467, 492].map(subcode => tokenRefused(subcode, 401)),

@@ -1,6 +1,12 @@
 import type { GraphError, Json } from './errors.js'
 
-export type Route = 'access_token' | 'debug_token' | 'phone_numbers'
+/** What can be asked, as `fail()` and the recorded requests name it. */
+export const routes = [
+  'access_token', 'extend', 'debug_token', 'me', 'waba', 'phone_numbers', 'phone',
+  'subscribe', 'override', 'subscriptions', 'unsubscribe', 'register', 'deregister'
+] as const
+
+export type Route = typeof routes[number]
 
 export interface Reply { status: number, headers?: Record<string, string>, body: string | Buffer }
 

@@ -13,7 +13,7 @@ const app = state.addApp({ redirect_uris: [REDIRECT] })
 const anyRedirect = state.addApp()
 const strict = state.addApp({ require_proof: true })
 const ours = { client_id: app.app_id, client_secret: app.app_secret }
-const phones = ['p5', 'p4', 'p3', 'p2', 'p1'].map(id => ({ id }))
+const phones = ['p5', 'p4', 'p3', 'p2', 'p1'].map(id => ({ id, registered: true }))
 const waba = state.addWaba({ id: '102290129340398', app_ids: [app.app_id, strict.app_id], phones })
 const foreignWaba = state.addWaba({ app_ids: [anyRedirect.app_id] })
 

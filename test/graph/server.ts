@@ -2,12 +2,11 @@ import { strict as assert } from 'node:assert'
 import { once } from 'node:events'
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
-import { debugToken } from './debug-token.js'
 import { GraphError, type Json } from './errors.js'
 import { FaultQueue, merge, type Fault, type Reply, type Route } from './faults.js'
-import { phoneNumbers } from './phone-numbers.js'
+import { noActiveToken } from './nodes.js'
+import { findRoute } from './routes.js'
 import { GraphState, opaque } from './state.js'
-import { accessToken } from './token-endpoint.js'
 
 export interface RecordedRequest {
   /** `null` where the stand-in has no such route. */
@@ -16,6 +15,7 @@ export interface RecordedRequest {
   /** As it came, still percent-encoded, without the query. */
   path: string
   query: Record<string, string>
+  /** Of the body, be it a form or JSON. */
   form: Record<string, string>
   headers: IncomingHttpHeaders
   /** The client was gone before it had its answer. */
@@ -36,12 +36,6 @@ export interface Graph {
 
 const OLDEST = 21
 const NEWEST = 26
-
-const ROUTES = [
-  { route: 'access_token', path: /^\/oauth\/access_token$/, methods: ['GET', 'POST'], handle: accessToken },
-  { route: 'debug_token', path: /^\/debug_token$/, methods: ['GET'], handle: debugToken },
-  { route: 'phone_numbers', path: /^\/([^/]+)\/phone_numbers$/, methods: ['GET'], handle: phoneNumbers }
-] as const
 
 /** Starts a stand-in of Meta's Graph API on a free port of the loopback interface. */
 export async function startGraph (): Promise<Graph> {
@@ -72,10 +66,10 @@ export async function startGraph (): Promise<Graph> {
 async function answer (state: GraphState, queue: FaultQueue, requests: RecordedRequest[], req: IncomingMessage, res: ServerResponse) {
   const { method = '', url = '', headers } = req
   const [, path = '', search = ''] = /^([^?]*)\??(.*)$/.exec(url) ?? []
-  const form = headers['content-type']?.startsWith('application/x-www-form-urlencoded') ? await text(req) : ''
-  const [query, body] = [new URLSearchParams(search), new URLSearchParams(form)]
+  const [query, body] = [new URLSearchParams(search), await readBody(req)]
+  const params = new URLSearchParams([...query, ...body])
   const { version, rest } = splitVersion(path)
-  const found = ROUTES.find(({ path, methods }) => path.test(rest) && methods.some(one => one === method))
+  const found = findRoute(state, method, rest, params)
   const record = { route: found?.route ?? null, method, path, query: Object.fromEntries(query), form: Object.fromEntries(body), headers, hung_up: false }
   requests.push(record)
 
@@ -86,18 +80,19 @@ async function answer (state: GraphState, queue: FaultQueue, requests: RecordedR
     gone.abort()
   })
 
-  const run = (): Json => {
+  const run = async (): Promise<Json> => {
     if (version === undefined) throw new GraphError(400, 2500, `Unknown path components: ${rest}`)
-    if (!found) throw new GraphError(400, 2500, 'An active access token must be used to query information about the current user.')
-    return found.handle(state, {
-      params: new URLSearchParams([...query, ...body]),
+    if (!found) throw noActiveToken()
+    return await found.handle(state, {
+      method,
+      params,
       bearer: /^Bearer (.+)$/i.exec(headers.authorization ?? '')?.[1],
-      id: decodeURIComponent(found.path.exec(rest)?.[1] ?? ''),
+      id: decodeURIComponent(found.id),
       url: `http://${headers.host}${path}`
     })
   }
   const replaced = fault.drop || fault.reply !== undefined
-  const reply = replaced && !fault.processed ? undefined : attempt(run, fault.patch)
+  const reply = replaced && !fault.processed ? undefined : await attempt(run, fault.patch)
   if (fault.latency_ms) await delay(fault.latency_ms, undefined, { signal: gone.signal })
   const sent = fault.drop ? undefined : fault.reply ?? reply
   if (sent) send(res, `v${Math.max(version ?? NEWEST, OLDEST)}.0`, sent)
@@ -111,9 +106,9 @@ function splitVersion (path: string): { version: number | undefined, rest: strin
   return { version: known ? Number(major) : undefined, rest: rest ?? path }
 }
 
-function attempt (run: () => Json, patch: Json = {}): GraphError | Reply {
+async function attempt (run: () => Promise<Json>, patch: Json = {}): Promise<GraphError | Reply> {
   try {
-    return { status: 200, body: JSON.stringify(merge(run(), patch)) }
+    return { status: 200, body: JSON.stringify(merge(await run(), patch)) }
   } catch (error) {
     return error instanceof GraphError ? error : new GraphError(500, 1, `An unknown error occurred: ${String(error)}`)
   }
@@ -140,8 +135,23 @@ function errorReply ({ status, challenge, envelope }: GraphError, trace: string)
   }
 }
 
-async function text (req: IncomingMessage): Promise<string> {
+/** The members of a form, or of JSON where they are no objects; of anything else none. */
+async function readBody (req: IncomingMessage): Promise<URLSearchParams> {
+  const type = req.headers['content-type'] ?? ''
   const chunks: Buffer[] = []
   for await (const chunk of req) chunks.push(chunk)
-  return Buffer.concat(chunks).toString()
+  const text = Buffer.concat(chunks).toString()
+  if (type.startsWith('application/x-www-form-urlencoded')) return new URLSearchParams(text)
+  if (!type.startsWith('application/json')) return new URLSearchParams()
+  const plain = Object.entries(parse(text)).filter(([, value]) => typeof value !== 'object')
+  return new URLSearchParams(Object.fromEntries(plain.map(([name, value]) => [name, String(value)])))
+}
+
+function parse (text: string): object {
+  try {
+    return Object(JSON.parse(text))
+  } catch {
+    // Graph makes no difference between a body that it cannot read and none.
+    return {}
+  }
 }

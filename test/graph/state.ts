@@ -1,9 +1,53 @@
 import { randomBytes, randomInt } from 'node:crypto'
 
 /** An app; change a member of the one that `addApp` gave to have the app itself changed. */
-export interface App { app_id: string, app_secret: string, app_token: string, redirect_uris: string[], require_proof: boolean }
-export interface Phone { id: string, [field: string]: unknown }
-export interface Waba { id: string, app_ids: string[], phones: Phone[] }
+export interface App {
+  app_id: string
+  app_secret: string
+  app_token: string
+  redirect_uris: string[]
+  require_proof: boolean
+  /** Where the app has its webhooks sent that no override takes elsewhere; without one there is no override. */
+  callback_url: string | null
+}
+
+/** A webhook's own address, for one WABA or one phone. */
+export interface Override { url: string, verify_token: string }
+
+/** A phone number; any further member is a field that Graph shows, and stands in for what it shows by itself. */
+export interface Phone {
+  id: string
+  /** Of the two-step verification; null: the first registration sets it. */
+  pin: string | null
+  registered: boolean
+  /** Whether its owner proved that it is theirs. */
+  verified: boolean
+  /** When it was registered or deregistered, or somebody tried; unix seconds. */
+  attempts: number[]
+  override?: Override
+  [field: string]: unknown
+}
+
+export interface Subscription { override?: Override }
+
+export interface Waba {
+  id: string
+  name: string
+  app_ids: string[]
+  phones: Phone[]
+  /** By the id of the app that gets the webhooks of this WABA. */
+  subscriptions: Map<string, Subscription>
+  [field: string]: unknown
+}
+
+/** What a WABA may be made from; phones (default: one) stand newest first, as Graph lists them. */
+export interface WabaSeed {
+  id?: string
+  app_ids: string[]
+  phones?: Array<Pick<Phone, 'id'> & Partial<Phone>>
+  subscriptions?: Record<string, Subscription>
+  [field: string]: unknown
+}
 
 /** What a customer grants in the login dialog. */
 export interface Grant {
@@ -13,12 +57,19 @@ export interface Grant {
   scopes?: string[]
   /** Life of the token in seconds from its minting: default 5183944 (about 60 days), 0 for ever, negative for expired at birth. */
   expires_in?: number
+  /** Default SYSTEM_USER, as Embedded Signup hands out. */
+  type?: 'SYSTEM_USER' | 'USER'
+  /** False: `fb_exchange_token` refuses it. Default true. */
+  extendable?: boolean
 }
 
 export interface Token {
   app: App
-  type: 'APP' | 'SYSTEM_USER'
+  type: 'APP' | 'SYSTEM_USER' | 'USER'
   user_id?: string
+  /** The business of the customer that the token of a system user stands for. */
+  business_id?: string
+  extendable?: boolean
   /** Unix seconds. */
   issued_at?: number
   /** Unix seconds, 0 for never. */
@@ -55,15 +106,22 @@ export class GraphState {
       app_token: opaque(`${appId}|`, 27),
       redirect_uris: [],
       require_proof: false,
+      callback_url: null,
       ...seed
     }
     this.apps.set(appId, app)
     return app
   }
 
-  /** Adds a WABA that the apps in `app_ids` may see; `phones` (default: one) stand newest first, as Graph lists them. */
-  addWaba (seed: Pick<Waba, 'app_ids'> & Partial<Waba>): Waba {
-    const waba = { id: digits(), ...seed, phones: (seed.phones ?? [{ id: digits() }]).map(withDefaults) }
+  /** Adds a WABA that the apps in `app_ids` may see. */
+  addWaba ({ phones = [{ id: digits() }], subscriptions = {}, ...seed }: WabaSeed): Waba {
+    const waba = {
+      id: digits(),
+      name: 'Lucky Shrub',
+      ...seed,
+      phones: phones.map(withDefaults),
+      subscriptions: new Map(Object.entries(subscriptions))
+    }
     this.wabas.set(waba.id, waba)
     return waba
   }
@@ -86,17 +144,24 @@ export class GraphState {
 
   /** Mints a customer's token, as the exchange of a code does. */
   issueToken (grant: Grant): string {
-    const { expires_in: lifetime = TOKEN_LIFETIME_S, scopes = SCOPES, waba_ids: wabaIds = null } = grant
-    const text = opaque('EAA', 180)
-    this.tokens.set(text, {
+    const { expires_in: lifetime = TOKEN_LIFETIME_S, scopes = SCOPES, waba_ids: wabaIds = null, type = 'SYSTEM_USER', extendable = true } = grant
+    return this.mint({
       app: this.#app(grant.app_id),
-      type: 'SYSTEM_USER',
+      type,
       user_id: digits(),
+      business_id: digits(),
+      extendable,
       issued_at: now(),
       expires_at: lifetime === 0 ? 0 : now() + lifetime,
       scopes,
       waba_ids: wabaIds
     })
+  }
+
+  /** Gives a token its text. */
+  mint (token: Token): string {
+    const text = opaque('EAA', 180)
+    this.tokens.set(text, token)
     return text
   }
 
@@ -107,16 +172,18 @@ export class GraphState {
   }
 }
 
-function withDefaults (phone: Phone): Phone {
+function withDefaults (phone: Pick<Phone, 'id'> & Partial<Phone>): Phone {
   return {
+    pin: null,
+    registered: false,
+    verified: true,
+    attempts: [],
     display_phone_number: `+1 631-555-${randomInt(1000, 9999)}`,
     verified_name: 'Lucky Shrub',
-    code_verification_status: 'VERIFIED',
     quality_rating: 'GREEN',
     platform_type: 'CLOUD_API',
     throughput: { level: 'STANDARD' },
     last_onboarded_time: '2026-11-01T10:00:00+0000',
-    status: 'CONNECTED',
     ...phone
   }
 }

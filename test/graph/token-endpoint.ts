@@ -1,5 +1,5 @@
-import type { Call } from './auth.js'
-import { GraphError, type Json } from './errors.js'
+import { findToken, flawOf, type Call } from './auth.js'
+import { GraphError, tokenRefused, type Json } from './errors.js'
 import { now, TOKEN_LIFETIME_S, type App, type Code, type GraphState } from './state.js'
 
 // Meta: WhatsApp, "Embedded Signup: Implementation"
@@ -16,6 +16,23 @@ export function accessToken (state: GraphState, { params }: Call): Json {
     case 'authorization_code': return exchange(state, app, params)
     default: throw new GraphError(400, 100, 'Invalid grant_type')
   }
+}
+
+/**
+ * `/oauth/access_token` with `grant_type=fb_exchange_token`: another token of the same grant with 60 days to live; the old one
+ * stays good. What Meta says of tokens that it does not extend is not documented; here it is error 190.
+ */
+export function extend (state: GraphState, { params }: Call): Json {
+  const app = authenticateApp(state, params)
+  const old = findToken(state, params.get('fb_exchange_token') ?? '')
+  if (old instanceof GraphError) throw old
+  const flaw = flawOf(old)
+  if (flaw) throw flaw
+  if (old.app !== app || old.type === 'APP' || old.extendable === false) throw tokenRefused()
+  // A token that never expires stays so unless the caller wants it to.
+  const forEver = old.expires_at === 0 && params.get('set_token_expires_in_60_days') !== 'true'
+  const text = state.mint({ ...old, issued_at: now(), expires_at: forEver ? 0 : now() + TOKEN_LIFETIME_S })
+  return { access_token: text, token_type: 'bearer', expires_in: forEver ? undefined : TOKEN_LIFETIME_S }
 }
 
 function authenticateApp (state: GraphState, params: URLSearchParams): App {

@@ -1,0 +1,32 @@
+import { authenticate, type Call } from './auth.js'
+import { GraphError, tokenRefused, type Json } from './errors.js'
+import { openPhone, openWaba, showPhone, showWaba } from './objects.js'
+import type { GraphState } from './state.js'
+
+/** `GET /{phone_number_id}` (Meta: WhatsApp, "Phone Numbers"). */
+export function phone (state: GraphState, call: Call): Json {
+  const { token, waba, phone } = openPhone(state, call)
+  const fields = call.params.get('fields') ?? 'verified_name,display_phone_number,quality_rating,code_verification_status'
+  return showPhone(phone, waba, token.app, fields)
+}
+
+/** `GET /{waba_id}` (Meta: WhatsApp, "Manage Accounts"). */
+export function waba (state: GraphState, call: Call): Json {
+  return showWaba(openWaba(state, call).waba, call.params.get('fields') ?? 'name')
+}
+
+/** `GET /me`: whom a token stands for. With `fields=client_business_id` only the token of a customer's system user is answered. */
+export function me (state: GraphState, call: Call): Json {
+  if (call.bearer === undefined && !call.params.get('access_token')) throw noActiveToken()
+  const { token } = authenticate(state, call)
+  if (token.type === 'APP') throw noActiveToken()
+  const fields = (call.params.get('fields') ?? 'name').split(',')
+  if (fields.includes('client_business_id') && token.type === 'USER') throw tokenRefused()
+  const known: Json = { name: 'Stand-in', client_business_id: token.business_id }
+  return { ...Object.fromEntries(fields.map(field => [field, known[field]])), id: token.user_id }
+}
+
+/** The error of a path that Graph takes for a question about the current user. */
+export function noActiveToken (): GraphError {
+  return new GraphError(400, 2500, 'An active access token must be used to query information about the current user.')
+}
