@@ -1,13 +1,18 @@
 import { STATUS_CODES } from 'node:http'
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import * as errors from '../errors.js'
+import { adviceIn } from '../meta-advice.js'
 import { demands } from '../schemas/fields.js'
-import type { Problem } from '../schemas/problem.js'
+import { PhoneChoice, type Problem } from '../schemas/problem.js'
 
 const RETRY_AFTER_S = 5
 // Meta counts the calls of an hour, and each one that it refuses too.
 const RETRY_AFTER_LIMIT_S = 300
+
+const PhoneChoices = Type.Array(PhoneChoice)
 
 const ours = new Map<string, errors.ErrorClass>(Object.values(errors).map((ErrorClass) => [new ErrorClass().code, ErrorClass]))
 
@@ -39,10 +44,14 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
   reply.header('cache-control', 'no-store')
   if (status === 503) reply.header('retry-after', error.code === 'META_RATE_LIMITED' ? RETRY_AFTER_LIMIT_S : RETRY_AFTER_S)
   if (status === 401) reply.header('www-authenticate', 'Bearer')
+  const advice = adviceIn(thrown)
   const problem: Problem = {
     ...toProblem(error, request.id),
+    // What Meta's case asks for says more than what its kind asks for.
+    ...(advice === undefined ? {} : { detail: advice }),
     ...(error.code === 'VALIDATION_FAILED' ? { errors: faults(thrown) } : {}),
-    ...('confirm' in thrown && typeof thrown.confirm === 'string' ? { confirm: thrown.confirm } : {})
+    ...('confirm' in thrown && typeof thrown.confirm === 'string' ? { confirm: thrown.confirm } : {}),
+    ...('phone_numbers' in thrown && Value.Check(PhoneChoices, thrown.phone_numbers) ? { phone_numbers: thrown.phone_numbers.map(phoneChoice) } : {})
   }
   return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(problem)
 }
@@ -81,6 +90,11 @@ function described ({ instancePath, keyword, params, message = 'is not usable' }
   if (keyword === 'additionalProperties') return { field: safeName(params['additionalProperty']), message: 'is not a field of this request' }
   if (keyword === 'required') return { field: String(params['missingProperty']), message: 'is required' }
   return { field, message: demands[String(params['pattern'])] ?? formats[String(params['format'])] ?? message }
+}
+
+/** The members that are meant for clients, and no more. */
+function phoneChoice ({ id, display_phone_number, verified_name }: PhoneChoice): PhoneChoice {
+  return { id, display_phone_number, verified_name }
 }
 
 /** A misspelled field is worth repeating; anything that does not look like one could be a secret in the wrong place. */

@@ -1,11 +1,20 @@
 import { type Static, Type } from '@sinclair/typebox'
 import {
-  type ErrorClass, MetaAppRejected, MetaCodeExpired, MetaCodeInvalid, MetaCodeUsed, MetaPermissionMissing,
-  MetaRateLimited, MetaRedirectMismatch, MetaTokenInvalid, MetaUnavailable, MetaUnexpectedReply, MetaWabaNotAccessible
+  type ErrorClass, MetaAppRejected, MetaCallbackRefused, MetaCodeExpired, MetaCodeInvalid, MetaCodeUsed, MetaExchangeUnknown,
+  MetaPermissionMissing, MetaPhoneNotInWaba, MetaRateLimited, MetaRedirectMismatch, MetaRegisterRefused, MetaTokenInvalid,
+  MetaUnavailable, MetaUnexpectedReply, MetaWabaNotAccessible
 } from '../errors.js'
+import { advice, registerAdvice, tokenAdvice } from '../meta-advice.js'
 
-/** What a call stands on, and so what a refusal is about: the login's code, the app's own token or the customer's token. */
-export type Standing = 'code' | 'app' | 'customer'
+/**
+ * What a call stands on, and so what a refusal is about: the login's code, the app's own token, the token to be extended,
+ * or the customer's token, which goes for a WABA (`customer`), its callback (`override`), a phone number (`phone`) or the
+ * registration of one (`register`).
+ */
+export type Standing = 'code' | 'app' | 'extend' | 'customer' | 'override' | 'phone' | 'register'
+
+/** What a failed call becomes, and what to do about it where Meta's case says more than the class. */
+export interface Verdict { throws: ErrorClass, advice?: string | undefined }
 
 /** Meta's error envelope. It promises no more than `code`, so the rest is looked at with care. */
 export const ErrorReply = Type.Object({
@@ -19,9 +28,8 @@ export const ErrorReply = Type.Object({
 })
 type GraphError = Static<typeof ErrorReply>['error']
 
-interface Rule {
-  throws: ErrorClass
-  on?: Standing
+interface Rule extends Verdict {
+  on?: Standing[]
   codes?: number[]
   subcode?: number
   status?: number
@@ -29,43 +37,71 @@ interface Rule {
   transient?: true
 }
 
-const PERMISSIONS = Array.from({ length: 100 }, (_, i) => 200 + i)
+const LIMITS = [4, 17, 32, 341, 613, 80007, 80008]
+const PERMISSIONS = [10, ...Array.from({ length: 100 }, (_, i) => 200 + i)]
+const PHONE: Standing[] = ['phone', 'register']
+const WABA: Standing[] = ['customer', 'override']
+const CUSTOMER: Standing[] = [...WABA, ...PHONE]
+const TOKEN: Standing[] = [...CUSTOMER, 'extend']
 
 /* The first row whose conditions all hold decides. */
 const RULES: Rule[] = [
   // A limit may call itself transient too, so it stands first.
-  { codes: [4, 17, 32, 341, 613, 80007, 80008], throws: MetaRateLimited },
+  { codes: LIMITS, throws: MetaRateLimited },
+  // So may these, but waiting alone mends none of them.
+  ...[133000, 133005, 133006, 133008, 133009, 133010, 133015, 133016].map((code): Rule =>
+    ({ on: ['register'], codes: [code], throws: MetaRegisterRefused, advice: registerAdvice[code] })),
+  { on: ['register'], codes: [133004], throws: MetaUnavailable },
+  { on: ['code'], transient: true, throws: MetaUnavailable, advice: advice.newCode },
   { transient: true, throws: MetaUnavailable },
 
-  { on: 'code', codes: [100], subcode: 36009, throws: MetaCodeUsed },
-  { on: 'code', codes: [100], subcode: 36007, throws: MetaCodeExpired },
-  { on: 'code', codes: [100], subcode: 36008, throws: MetaRedirectMismatch },
-  { on: 'code', codes: [191], throws: MetaRedirectMismatch },
-  { on: 'code', codes: [100], throws: MetaCodeInvalid },
+  { on: ['code'], codes: [100], subcode: 36009, throws: MetaCodeUsed },
+  { on: ['code'], codes: [100], subcode: 36007, throws: MetaCodeExpired },
+  { on: ['code'], codes: [100], subcode: 36008, throws: MetaRedirectMismatch },
+  { on: ['code'], codes: [191], throws: MetaRedirectMismatch },
+  { on: ['code'], codes: [100], throws: MetaCodeInvalid },
   // Elsewhere 1 is a passing failure; here it is "Error validating client secret."
-  { on: 'code', codes: [1, 368], throws: MetaAppRejected },
+  { on: ['code'], codes: [1, 368], throws: MetaAppRejected },
+  { on: ['extend'], codes: [1], status: 400, throws: MetaAppRejected },
+  { on: ['code'], codes: [2], throws: MetaUnavailable, advice: advice.newCode },
 
   { codes: [3, 101], throws: MetaAppRejected },
   { codes: [100], says: /appsecret_proof/i, throws: MetaAppRejected },
-  { on: 'app', codes: [102, 190, 368, 2500], throws: MetaAppRejected },
-  { on: 'app', codes: [0], status: 401, throws: MetaAppRejected },
+  { on: ['app'], codes: [102, 190, 368, 2500], throws: MetaAppRejected },
+  { on: ['app'], codes: [0], status: 401, throws: MetaAppRejected },
   // The token asked about is the only parameter: it is another app's.
-  { on: 'app', codes: [100], throws: MetaTokenInvalid },
+  { on: ['app'], codes: [100], throws: MetaTokenInvalid },
 
-  { on: 'customer', codes: [102, 190], throws: MetaTokenInvalid },
-  { on: 'customer', codes: [0], status: 401, throws: MetaTokenInvalid },
-  { on: 'customer', codes: [2500], says: /access token/i, throws: MetaTokenInvalid },
-  // The version was good enough for the calls before.
-  { on: 'customer', codes: [2500], says: /unknown path/i, throws: MetaWabaNotAccessible },
-  { on: 'customer', codes: [100], subcode: 33, throws: MetaWabaNotAccessible },
-  // The id is visible, but names something else than a WABA.
-  { on: 'customer', codes: [100], says: /nonexisting field/i, throws: MetaWabaNotAccessible },
-  // 368 and 131031: the account is blocked or locked.
-  { on: 'customer', codes: [33, 368, 803, 131031], throws: MetaWabaNotAccessible },
+  ...Object.entries(tokenAdvice).map(([subcode, advice]): Rule =>
+    ({ on: TOKEN, codes: [190], subcode: Number(subcode), throws: MetaTokenInvalid, advice })),
+  { on: TOKEN, codes: [102, 190], throws: MetaTokenInvalid },
+  { on: TOKEN, codes: [0], status: 401, throws: MetaTokenInvalid },
+  { on: TOKEN, codes: [2500], says: /access token/i, throws: MetaTokenInvalid },
+  ...[{ on: WABA, throws: MetaWabaNotAccessible }, { on: PHONE, throws: MetaPhoneNotInWaba }].flatMap((missing): Rule[] => [
+    // The version was good enough for the calls before.
+    { ...missing, codes: [2500], says: /unknown path/i },
+    { ...missing, codes: [100], subcode: 33 },
+    // The id is visible, but names something of another kind.
+    { ...missing, codes: [100], says: /nonexisting field/i },
+    { ...missing, codes: [33, 803] }
+  ]),
+  { on: CUSTOMER, codes: [368], throws: MetaWabaNotAccessible, advice: advice.policyBlock },
+  { on: CUSTOMER, codes: [131031], throws: MetaWabaNotAccessible, advice: advice.accountLocked },
 
-  { codes: [10, ...PERMISSIONS], throws: MetaPermissionMissing },
+  { on: ['register'], codes: [100], throws: MetaRegisterRefused, advice: registerAdvice[100] },
+  { on: ['override'], codes: [2200], throws: MetaCallbackRefused },
+  { on: ['override'], codes: [100], says: /before override/i, throws: MetaAppRejected, advice: advice.appWebhook },
+  // Only its two parameters are left to be wrong.
+  { on: ['override'], codes: [100], throws: MetaCallbackRefused, advice: advice.callbackParameter },
+
+  { codes: PERMISSIONS, throws: MetaPermissionMissing, advice: advice.permission },
   { codes: [1, 2], throws: MetaUnavailable }
 ]
+
+/** Whether Meta refused a call for a limit on the rate of calls. */
+export function isLimit (status: number, error: GraphError | undefined): boolean {
+  return status === 429 || (error !== undefined && LIMITS.includes(error.code))
+}
 
 /**
  * Names the error of ours that a failed call of the Graph API stands for.
@@ -74,18 +110,20 @@ const RULES: Rule[] = [
  * @param on what the call stands on
  * @param status HTTP status of the reply
  * @param error `error` of the reply, undefined when the reply carries no error envelope
- * @returns the class to throw: MetaUnexpectedReply when the reply says nothing we know
+ * @returns the class to throw: MetaUnexpectedReply when the reply says nothing we know, but MetaExchangeUnknown when it
+ * leaves open what became of a code
  */
-export function metaErrorFor (on: Standing, status: number, error: GraphError | undefined): ErrorClass {
-  if (status === 429) return MetaRateLimited
+export function verdictFor (on: Standing, status: number, error: GraphError | undefined): Verdict {
   // A 5xx leaves open whether the code was spent, whatever its envelope says.
-  const definite = error !== undefined && status >= 400 && (on !== 'code' || status < 500)
-  const rule = definite ? RULES.find((rule) => applies(rule, on, status, error)) : undefined
-  return rule?.throws ?? (status >= 500 ? MetaUnavailable : MetaUnexpectedReply)
+  if (on === 'code' && (error === undefined || status < 400 || status >= 500)) return { throws: MetaExchangeUnknown }
+  if (status === 429) return { throws: MetaRateLimited }
+  const rule = error !== undefined && status >= 400 ? RULES.find((rule) => applies(rule, on, status, error)) : undefined
+  if (rule) return rule
+  return status >= 500 ? { throws: MetaUnavailable } : { throws: MetaUnexpectedReply, advice: on === 'code' ? advice.newCode : undefined }
 }
 
 function applies (rule: Rule, on: Standing, status: number, error: GraphError): boolean {
-  return (rule.on === undefined || rule.on === on) &&
+  return (rule.on === undefined || rule.on.includes(on)) &&
     (rule.codes === undefined || rule.codes.includes(error.code)) &&
     (rule.subcode === undefined || rule.subcode === error.error_subcode) &&
     (rule.status === undefined || rule.status === status) &&

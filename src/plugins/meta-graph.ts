@@ -1,7 +1,10 @@
-import { type TSchema, Type } from '@sinclair/typebox'
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { MetaPhoneNotInWaba, MetaTokenInvalid, MetaUnexpectedReply, MetaWabaNotAccessible } from '../errors.js'
+import { MetaPhoneNotInWaba, MetaTokenInvalid } from '../errors.js'
+import { tokenAdvice } from '../meta-advice.js'
+import { createAccountCalls, Maybe } from './meta-accounts.js'
 import { type Call, createTransport, Token, type TransportOptions } from './meta-transport.js'
 
 declare module 'fastify' {
@@ -11,13 +14,12 @@ declare module 'fastify' {
 /** An app at Meta: its id and its secret, in clear. */
 export interface MetaApp { id: string, secret: string }
 
-const MAX_PAGES = 50
 const LAST_SECOND_OF_9999 = 253402300799
 
-// Meta may write null for what it leaves out. To refuse that would waste the login, whose code is spent by then.
-const Maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
+/** The scopes that are granted for single WABAs; Meta has issued tokens with the last one in place of the first. */
+const WABA_SCOPES = ['whatsapp_business_management', 'whatsapp_business_messaging', 'whatsapp_business_manage_events']
 
-const ExchangeReply = Type.Object({
+const TokenReply = Type.Object({
   access_token: Token,
   expires_in: Maybe(Type.Number({ minimum: 0 }))
 })
@@ -25,87 +27,102 @@ const InspectReply = Type.Object({
   data: Type.Object({
     is_valid: Type.Boolean(),
     app_id: Maybe(Type.String()),
+    type: Type.Optional(Type.Unknown()),
     expires_at: Maybe(Type.Number({ minimum: 0 })),
+    // Advice, never the verdict: what cannot be read of them is left out.
+    scopes: Type.Optional(Type.Unknown()),
+    granular_scopes: Type.Optional(Type.Unknown()),
     error: Maybe(Type.Object({ code: Type.Optional(Type.Unknown()), subcode: Type.Optional(Type.Unknown()) }))
   })
 })
-const PhonesReply = Type.Object({
-  data: Type.Array(Type.Object({ id: Type.String() })),
-  paging: Maybe(Type.Object({
-    cursors: Maybe(Type.Object({ after: Maybe(Type.String()) })),
-    next: Maybe(Type.String())
-  }))
-})
+const GranularScope = Type.Object({ scope: Type.String(), target_ids: Type.Array(Type.Unknown()) })
 
 /** The calls; whatever one throws is an error of ours. */
 export type MetaGraph = ReturnType<typeof createMetaGraph>
 
-/** The calls of Meta's Graph API that onboarding needs. No code is ever sent twice. */
+/** The calls of Meta's Graph API that onboarding and the watch need. No code is ever sent twice. */
 export function createMetaGraph (options: TransportOptions) {
-  const { send, failure } = createTransport(options)
+  const transport = createTransport(options)
+  const { send, failure, usage } = transport
+  const accounts = createAccountCalls(transport)
 
-  return { exchangeCode, inspectToken, assertPhoneNumber }
+  return { exchangeCode, extendToken, inspectToken, assertPhoneNumber, ...accounts, usage }
 
   /**
-   * Exchanges the code of a Meta login for an access token. A code works once, so what fails here needs a new login.
+   * Exchanges the code of a Meta login for an access token. A code works once, so what fails here needs a new login,
+   * except when nothing was sent (`factsOf`).
    * Source: developers.facebook.com/documentation/facebook-login/guides/advanced/manual-flow
    *
    * @param login.redirect_uri the login dialog's, passed on byte by byte; none for a code of the JavaScript SDK
    * @returns the token and when it expires by Meta's `expires_in` (ISO 8601 UTC; null: never, or Meta did not say)
    * @throws MetaCodeUsed, MetaCodeExpired, MetaCodeInvalid, MetaRedirectMismatch, MetaAppRejected, MetaRateLimited,
-   * MetaUnavailable, MetaTimeout, MetaUnexpectedReply
+   * MetaPermissionMissing, MetaUnavailable and MetaUnexpectedReply for a refusal of Meta's; MetaUnavailable when nothing
+   * was sent; MetaExchangeUnknown when nobody knows what became of the code
    */
   async function exchangeCode (app: MetaApp, login: { code: string, redirect_uri?: string | undefined }) {
-    const form = new URLSearchParams({ client_id: app.id, client_secret: app.secret, code: login.code })
-    if (login.redirect_uri !== undefined) form.set('redirect_uri', login.redirect_uri)
+    const redirect: Record<string, string> = login.redirect_uri === undefined ? {} : { redirect_uri: login.redirect_uri }
     // Meta documents a GET. The form keeps the secret and the code out of the URL, which proxies log.
-    const reply = await send({ name: 'exchange_code', on: 'code', method: 'POST', path: 'oauth/access_token', form }, ExchangeReply)
-    const seconds = reply.expires_in
-    return { access_token: reply.access_token, expires_at: seconds ? isoTime(Date.now() / 1000 + seconds) : null }
+    return await obtainToken({ name: 'exchange_code', on: 'code' }, app, { code: login.code, ...redirect })
+  }
+
+  /**
+   * Exchanges a token that is still valid for one that lives longer; the old one stays valid to its own end.
+   * Sources: developers.facebook.com/documentation/facebook-login/guides/access-tokens/get-long-lived and
+   * developers.facebook.com/docs/business-management-apis/system-users/install-apps-and-generate-tokens
+   *
+   * @param how.sixtyDays for a system user's token that expires
+   * @returns as `exchangeCode`
+   * @throws MetaTokenInvalid, MetaPermissionMissing, MetaAppRejected, MetaRateLimited, MetaUnavailable, MetaTimeout,
+   * MetaUnexpectedReply
+   */
+  async function extendToken (app: MetaApp, token: string, { sixtyDays }: { sixtyDays: boolean }) {
+    const kind: Record<string, string> = sixtyDays ? { set_token_expires_in_60_days: 'true' } : {}
+    return await obtainToken({ name: 'extend_token', on: 'extend' }, app, { grant_type: 'fb_exchange_token', fb_exchange_token: token, ...kind })
+  }
+
+  async function obtainToken (call: Call, app: MetaApp, grant: Record<string, string>): Promise<{ access_token: string, expires_at: string | null }> {
+    const form = { client_id: app.id, client_secret: app.secret, ...grant }
+    const { access_token, expires_in: seconds } = await send({ ...call, app, method: 'POST', path: 'oauth/access_token', form }, TokenReply)
+    return { access_token, expires_at: seconds ? isoTime(Date.now() / 1000 + seconds) : null }
   }
 
   /**
    * Proves that a token is valid and was issued for the app.
    * Source: developers.facebook.com/docs/graph-api/reference/debug_token
    *
-   * @returns when the token expires (ISO 8601 UTC; null: never; undefined: Meta did not say)
+   * @returns when the token expires (ISO 8601 UTC; null: never; undefined: Meta did not say), its type such as SYSTEM_USER,
+   * its scopes, and the WABAs that these are granted for, in no order that says anything
    * @throws MetaTokenInvalid, MetaAppRejected, MetaRateLimited, MetaUnavailable, MetaTimeout, MetaUnexpectedReply
    */
   async function inspectToken (app: MetaApp, token: string) {
     const call: Call = { name: 'debug_token', on: 'app' }
-    const bearer = { token: `${app.id}|${app.secret}`, secret: app.secret }
-    const { data } = await send({ ...call, method: 'GET', path: 'debug_token', query: { input_token: token }, bearer }, InspectReply)
+    const { data } = await send({ ...call, app, token: `${app.id}|${app.secret}`, method: 'GET', path: 'debug_token', query: { input_token: token } }, InspectReply)
     if (!data.is_valid || data.app_id !== app.id) {
-      throw failure(call, MetaTokenInvalid, { status: 200, meta_code: data.error?.code, meta_subcode: data.error?.subcode })
+      const { code, subcode } = data.error ?? {}
+      throw failure(call, { throws: MetaTokenInvalid, advice: tokenAdvice[Number(subcode)] }, { sent: true, status: 200, meta_code: code, meta_subcode: subcode })
     }
-    return { expires_at: data.expires_at == null ? undefined : isoTime(data.expires_at) }
+    const granted = list(data.granular_scopes).filter((scope) => Value.Check(GranularScope, scope))
+    return {
+      expires_at: data.expires_at == null ? undefined : isoTime(data.expires_at),
+      type: typeof data.type === 'string' ? data.type : null,
+      scopes: strings(data.scopes),
+      waba_ids: [...new Set(granted.flatMap(({ scope, target_ids }) => WABA_SCOPES.includes(scope) ? strings(target_ids) : []))]
+    }
   }
 
-  /**
-   * Proves that the customer's token sees the WABA and that the phone number belongs to it. All pages together have the time of one call.
-   * Source: developers.facebook.com/docs/graph-api/reference/whats-app-business-account/phone_numbers
-   *
-   * @throws MetaWabaNotAccessible, MetaPhoneNotInWaba, MetaPermissionMissing, MetaTokenInvalid, MetaAppRejected,
-   * MetaRateLimited, MetaUnavailable, MetaTimeout, MetaUnexpectedReply
-   */
+  /** Proves that the customer's token sees the WABA and that the phone number belongs to it; throws MetaPhoneNotInWaba, and as `listPhoneNumbers`. */
   async function assertPhoneNumber (app: MetaApp, token: string, wabaId: string, phoneNumberId: string): Promise<void> {
-    const call: Call = { name: 'phone_numbers', on: 'customer' }
-    // No encoding saves these from being read as a step in the path.
-    if (/^\.{0,2}$/.test(wabaId)) throw failure(call, MetaWabaNotAccessible)
-    const path = `${encodeURIComponent(wabaId)}/phone_numbers`
-    const query: Record<string, string> = { fields: 'id', limit: '100' }
-    const signal = AbortSignal.timeout(options.timeoutMs)
-    for (let page = 0; page < MAX_PAGES; page++) {
-      const { data, paging } = await send({ ...call, method: 'GET', path, query, bearer: { token, secret: app.secret }, signal }, PhonesReply)
-      if (data.some((phone) => phone.id === phoneNumberId)) return
-      // `after` is there on the last page too; `next` is not. It carries the token, and is never followed.
-      if (paging?.next == null) throw failure(call, MetaPhoneNotInWaba, { status: 200 })
-      const after = paging.cursors?.after
-      if (!after || after === query.after) break
-      query.after = after
-    }
-    throw failure(call, MetaUnexpectedReply, { status: 200 })
+    const phones = await accounts.listPhoneNumbers(app, token, wabaId)
+    if (!phones.some(({ id }) => id === phoneNumberId)) throw failure({ name: 'phone_numbers', on: 'customer' }, { throws: MetaPhoneNotInWaba }, { sent: true, status: 200 })
   }
+}
+
+function list (value: unknown): unknown[] {
+  return Array.isArray(value) ? value : []
+}
+
+function strings (value: unknown): string[] {
+  return list(value).filter((item) => typeof item === 'string')
 }
 
 /** Unix seconds as ISO 8601 UTC; null for 0, which is Meta's never, and for what lies beyond any calendar. */

@@ -2,27 +2,41 @@ import { createHmac } from 'node:crypto'
 import type { FastifyError } from '@fastify/error'
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { type ErrorClass, MetaAppRejected, MetaTimeout, MetaTokenInvalid, MetaUnavailable } from '../errors.js'
-import { ErrorReply, metaErrorFor, type Standing } from './meta-errors.js'
+import { MetaAppRejected, MetaExchangeUnknown, MetaTimeout, MetaTokenInvalid, MetaUnavailable } from '../errors.js'
+import { ErrorReply, isLimit, type Standing, type Verdict, verdictFor } from './meta-errors.js'
+import type { MetaApp } from './meta-graph.js'
+import { createUsage } from './meta-usage.js'
 
 /** A call of the Graph API: its name in the log, and what it stands on. */
 export interface Call { name: string, on: Standing }
 
 /** A call, and what it sends. */
 export interface GraphRequest extends Call {
-  method: 'GET' | 'POST'
+  /** The app it is made for. */
+  app: MetaApp
+  method: 'GET' | 'POST' | 'DELETE'
   /** What follows the version in the URL, percent-encoded. */
   path: string
   query?: Record<string, string>
-  form?: URLSearchParams
-  /** A token to be sent, and the secret of the app it was issued for, which signs it. */
-  bearer?: { token: string, secret: string }
+  form?: Record<string, string>
+  /** A token of the app's to be sent, which its secret signs. */
+  token?: string
   /** The limit of several calls together; without one, each has its own. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
+}
+
+/** What is known of a call that failed; ids and numbers only. */
+export interface MetaFacts {
+  /** False only when nothing can have reached Meta: the connection never came about, or nothing was sent at all. */
+  sent: boolean
+  meta_code: number | null
+  meta_subcode: number | null
+  fbtrace_id: string | null
 }
 
 /** What was seen of a call that failed; not all of it is fit to be logged as it is. */
 interface Seen {
+  sent: boolean
   /** The HTTP status of the answer. */
   status?: number
   meta_code?: unknown
@@ -31,6 +45,13 @@ interface Seen {
   graph_version?: unknown
   /** What kept the answer from coming. */
   reason?: unknown
+}
+
+const facts = new WeakMap<object, MetaFacts>()
+
+/** The facts of an error that a call of the Graph API threw; null for any other error. */
+export function factsOf (err: unknown): MetaFacts | null {
+  return typeof err === 'object' && err !== null ? facts.get(err) ?? null : null
 }
 
 /** Where calls go, how long they may take, and who is told of failures. */
@@ -51,38 +72,52 @@ const MAX_BODY_BYTES = 1024 * 1024
 /** An access token. A bearer header carries no more than this, and fetch would call the rest a network failure. */
 export const Token = Type.String({ pattern: '^[!-~]{1,4096}$' })
 
+/** What sends the calls, and notes their failures. */
+export type Transport = ReturnType<typeof createTransport>
+
 /**
  * Sends calls to the Graph API, each once, and reads the answers. No redirect is followed, and no error or log line
  * carries a secret, Meta's words or a query string.
  */
 export function createTransport ({ baseUrl, version, timeoutMs, fetch, log }: TransportOptions) {
   const base = `${baseUrl.replace(/\/$/, '')}/${version}`
+  const usage = createUsage()
 
-  return { send, failure }
+  return { send, failure, limit, usage: usage.of }
+
+  /** The time of one call, for several together. */
+  function limit (): AbortSignal {
+    return AbortSignal.timeout(timeoutMs)
+  }
 
   /**
    * Makes one call.
    *
    * @param schema what a good answer looks like
    * @returns the answer's JSON
-   * @throws MetaTimeout, MetaUnavailable, MetaAppRejected or MetaTokenInvalid for a token no header can carry, and what
-   * `metaErrorFor` names
+   * @throws MetaTimeout, MetaUnavailable, MetaExchangeUnknown for a code, MetaAppRejected or MetaTokenInvalid for a token
+   * no header can carry, and what `verdictFor` names
    */
   async function send<T extends TSchema> (request: GraphRequest, schema: T): Promise<Static<T>> {
-    if (request.bearer && !Value.Check(Token, request.bearer.token)) {
-      throw failure(request, request.on === 'app' ? MetaAppRejected : MetaTokenInvalid)
+    if (request.token !== undefined && !Value.Check(Token, request.token)) {
+      throw failure(request, { throws: request.on === 'app' ? MetaAppRejected : MetaTokenInvalid }, { sent: false })
     }
     const url = `${base}/${target(request)}`
     const init = content(request)
-    const { signal = AbortSignal.timeout(timeoutMs) } = request
+    const { signal = limit() } = request
     let reply: Response
     let body: unknown
     try {
       reply = await fetch(url, { ...init, redirect: 'manual', signal })
       body = await readJson(reply)
     } catch (err) {
-      throw failure(request, signal.aborted ? MetaTimeout : MetaUnavailable, { reason: causeOf(err) })
+      const cause = err instanceof Error ? err.cause : undefined
+      const sent = !neverConnected(cause)
+      const throws = request.on === 'code' && sent ? MetaExchangeUnknown : signal.aborted ? MetaTimeout : MetaUnavailable
+      throw failure(request, { throws }, { sent, reason: codeOf(cause) })
     }
+    const error = Value.Check(ErrorReply, body) ? body.error : undefined
+    usage.note(request.app.id, reply.headers, isLimit(reply.status, error))
     // Meta answers for an expired version with the oldest one it still serves, and says so nowhere else.
     const served = reply.headers.get('facebook-api-version')
     if (reply.ok && Value.Check(schema, body)) {
@@ -90,8 +125,8 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, log }: Tr
       return body
     }
 
-    const error = Value.Check(ErrorReply, body) ? body.error : undefined
-    throw failure(request, metaErrorFor(request.on, reply.status, error), {
+    throw failure(request, verdictFor(request.on, reply.status, error), {
+      sent: true,
       status: reply.status,
       meta_code: error?.code,
       meta_subcode: error?.error_subcode,
@@ -100,16 +135,16 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, log }: Tr
     })
   }
 
-  /** Logs that a call failed; returns the error to throw. */
-  function failure (call: Call, Failure: ErrorClass, seen: Seen = {}): FastifyError {
-    const error = new Failure()
+  /** Logs that a call failed; returns the error to throw, with the advice as its member where there is one. */
+  function failure (call: Call, { throws: Failure, advice }: Verdict, seen: Seen): FastifyError {
+    const error = Object.assign(new Failure(), advice === undefined ? {} : { advice })
+    const known = { meta_code: number(seen.meta_code), meta_subcode: number(seen.meta_subcode), fbtrace_id: word(seen.fbtrace_id) }
+    facts.set(error, { sent: seen.sent, meta_code: known.meta_code ?? null, meta_subcode: known.meta_subcode ?? null, fbtrace_id: known.fbtrace_id ?? null })
     log?.warn({
       call: call.name,
       outcome: error.code,
       status: seen.status,
-      meta_code: number(seen.meta_code),
-      meta_subcode: number(seen.meta_subcode),
-      fbtrace_id: word(seen.fbtrace_id),
+      ...known,
       graph_version: word(seen.graph_version),
       reason: seen.reason
     }, 'a call of the Graph API failed')
@@ -117,20 +152,20 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, log }: Tr
   }
 }
 
-function target ({ path, query, bearer }: GraphRequest): string {
+function target ({ app, path, query, token }: GraphRequest): string {
   // developers.facebook.com/docs/graph-api/guides/secure-requests
-  const proof = bearer && { appsecret_proof: createHmac('sha256', bearer.secret).update(bearer.token).digest('hex') }
+  const proof = token !== undefined && { appsecret_proof: createHmac('sha256', app.secret).update(token).digest('hex') }
   const search = String(new URLSearchParams({ ...query, ...proof }))
   return search === '' ? path : `${path}?${search}`
 }
 
-function content ({ method, form, bearer }: GraphRequest): RequestInit {
-  const headers = new Headers(bearer && { authorization: `Bearer ${bearer.token}` })
-  if (form === undefined) return { method, headers }
-  const bytes = Buffer.from(String(form))
-  headers.set('content-type', 'application/x-www-form-urlencoded')
+function content ({ method, form, token }: GraphRequest): RequestInit {
+  const headers = new Headers(token === undefined ? {} : { authorization: `Bearer ${token}` })
+  if (method === 'GET') return { method, headers }
+  const bytes = Buffer.from(String(new URLSearchParams(form)))
+  if (form !== undefined) headers.set('content-type', 'application/x-www-form-urlencoded')
   headers.set('content-length', String(bytes.length))
-  // A stream, because fetch sends every other body once more when the answer is 421.
+  // A stream, also when it is empty, because fetch sends any other request once more when the answer is 421.
   return { method, headers, body: new Blob([bytes]).stream(), duplex: 'half' }
 }
 
@@ -152,13 +187,22 @@ async function readJson (reply: Response): Promise<unknown> {
   }
 }
 
+/** Whether what kept an answer from coming is that no connection came about. Of a lost one nobody knows what it carried. */
+function neverConnected (cause: unknown): boolean {
+  // Node tries all addresses of a host, and tells what became of each.
+  if (cause instanceof AggregateError) return cause.errors.every(neverConnected)
+  // ECONNREFUSED and its like say the first, ENOTFOUND and EAI_AGAIN the second.
+  const syscall = cause instanceof Error && 'syscall' in cause ? cause.syscall : undefined
+  return syscall === 'connect' || syscall === 'getaddrinfo' || codeOf(cause) === 'UND_ERR_CONNECT_TIMEOUT'
+}
+
 /** What the operating system or TLS calls it, such as ECONNREFUSED; fetch says no more than "fetch failed". */
-function causeOf (err: unknown): unknown {
-  return err instanceof Error && err.cause instanceof Error && 'code' in err.cause ? err.cause.code : undefined
+function codeOf (cause: unknown): unknown {
+  return cause instanceof Error && 'code' in cause ? cause.code : undefined
 }
 
 function number (value: unknown): number | undefined {
-  return typeof value === 'number' ? value : undefined
+  return Number.isSafeInteger(value) ? Number(value) : undefined
 }
 
 /* What is logged of a reply is an id or a version by its looks, never a sentence that may quote what we sent. */

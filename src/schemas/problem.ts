@@ -1,5 +1,15 @@
 import { Type, type Static } from '@sinclair/typebox'
 
+const OrNull = (description: string) => Type.Union([Type.String(), Type.Null()], { description })
+
+/** A phone number to choose from. */
+export const PhoneChoice = Type.Object({
+  id: Type.String({ description: 'Send it as phone_number_id' }),
+  display_phone_number: OrNull('The number, as Meta shows it'),
+  verified_name: OrNull('Whose number it is, by Meta')
+})
+export type PhoneChoice = Static<typeof PhoneChoice>
+
 /** An error as clients read it (RFC 9457), with a code that stays the same. */
 export const Problem = Type.Object({
   type: Type.String({ description: 'Always about:blank: the code says what it is' }),
@@ -12,7 +22,8 @@ export const Problem = Type.Object({
     field: Type.String({ description: 'A field or parameter, or the part of the request' }),
     message: Type.String({ description: 'The rule it breaks' })
   }), { description: 'With VALIDATION_FAILED: what is wrong where' })),
-  confirm: Type.Optional(Type.String({ description: 'With CONFIRMATION_REQUIRED: what to send as ?confirm=' }))
+  confirm: Type.Optional(Type.String({ description: 'With CONFIRMATION_REQUIRED: what to send as ?confirm=' })),
+  phone_numbers: Type.Optional(Type.Array(PhoneChoice, { description: 'With META_PHONE_CHOICE_REQUIRED: what there is to choose from' }))
 }, { $id: 'Problem', description: 'application/problem+json (RFC 9457)' })
 
 export type Problem = Static<typeof Problem>
