@@ -3,7 +3,6 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
 import { Internal, type ErrorClass } from '../errors.js'
-import { registerAdvice } from '../meta-advice.js'
 import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
 import { FullConfig, MaskedConfig, NoBody } from '../schemas/config.js'
 import { OnboardingRecord, Started } from '../schemas/onboarding.js'
@@ -23,8 +22,7 @@ const EXAMPLE_REQUEST_ID = '0b7a3a52-8f0e-4a55-9c1e-2f4d1c6b7a10'
 const extras: Record<string, Partial<Problem>> = {
   VALIDATION_FAILED: { errors: [{ field: 'waba_id', message: 'must be string,null' }] },
   CONFIRMATION_REQUIRED: { confirm: 'delete-all:3' },
-  META_PHONE_CHOICE_REQUIRED: { phone_numbers: [{ id: '106540352242922', display_phone_number: '+1 631-555-5555', verified_name: 'Lucky Shrub' }] },
-  META_REGISTER_REFUSED: { detail: registerAdvice[133005] }
+  META_PHONE_CHOICE_REQUIRED: { phone_numbers: [{ id: '106540352242922', display_phone_number: '+1 631-555-5555', verified_name: 'Lucky Shrub' }] }
 }
 
 const NO_STORE = { 'cache-control': { type: 'string', description: 'No cache may keep the answer', examples: ['no-store'] } }
