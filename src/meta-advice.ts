@@ -40,6 +40,8 @@ export const advice = {
   accountLocked: 'Meta locked the WhatsApp Business Account: see Account Quality in Meta Business Suite, and ask for a review there.',
   newCode: `Meta refuses the code for a passing or unknown reason: ${LOGIN} to get a new one.`,
   appWebhook: `The app itself has no webhook for whatsapp_business_account yet: set its callback URL in the app's dashboard at Meta, then go on with ${RESUME}.`,
+  pinNeeded: `The pin is not stored: send it again with ${RESUME}.`,
+  noNumber: `The account has no phone number to register yet: add one in WhatsApp Manager, then send the pin with ${RESUME}.`,
   callbackParameter: `Meta does not take callback_url or verify_token: store a public https URL of at most 200 characters with PUT /config, then go on with ${RESUME}.`
 }
 
