@@ -15,6 +15,7 @@ import oauthLogin from './plugins/oauth-login.js'
 import onboarding from './plugins/onboarding.js'
 import openapi from './plugins/openapi.js'
 import tenantConfigs from './plugins/tenant-configs.js'
+import tokenWatch from './plugins/token-watch.js'
 import vault from './plugins/vault.js'
 import adminRoutes from './routes/admin/index.js'
 import health from './routes/health.js'
@@ -40,6 +41,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: { env?: 
   await fastify.register(configLoader)
   await fastify.register(metaApps)
   await fastify.register(metaGraph)
+  await fastify.register(tokenWatch)
   await fastify.register(oauthLogin)
   await fastify.register(onboarding)
   await fastify.register(httpApi)

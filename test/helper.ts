@@ -8,7 +8,7 @@ import pg from 'pg'
 import type { Test } from 'tap'
 import { buildApp, type EnvSource } from '../src/app.js'
 import { settingNames } from '../src/plugins/env.js'
-import { CLUSTER_DIR, TEMPLATE, URL_FILE } from './cluster/where.js'
+import { CLUSTER_DIR, TEMPLATE, URL_FILE, WATCHED } from './cluster/where.js'
 
 // Else a child process that works elsewhere would compile our TypeScript by other rules, and its coverage would not fit ours.
 process.env['TS_NODE_CWD'] = process.cwd()
@@ -25,14 +25,18 @@ export function childEnv (settings: Record<string, string>): NodeJS.ProcessEnv {
   return { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !settingNames.includes(name))), ...settings }
 }
 
-/** A migrated database of the test's own; returns its URL. Dropped when the test ends. `empty` leaves out the schema. */
-export async function createDatabase (t: Test, { empty = false } = {}): Promise<string> {
+/**
+ * A migrated database of the test's own; returns its URL. Dropped when the test ends. `empty` leaves out the schema; the monitor
+ * looks at the tokens of one that is `watched`, and at no others.
+ */
+export async function createDatabase (t: Test, { empty = false, watched = false } = {}): Promise<string> {
   const clusterUrl = await readFile(join(CLUSTER_DIR, URL_FILE), 'utf8')
   const name = `wtc_test_${randomBytes(8).toString('hex')}`
   await query(clusterUrl, `create database ${name} template ${empty ? 'template1' : TEMPLATE}`)
   t.teardown(async () => await query(clusterUrl, `drop database ${name} with (force)`))
   const url = new URL(clusterUrl)
   url.pathname = `/${name}`
+  if (watched) await query(url.href, WATCHED)
   return url.href
 }
 

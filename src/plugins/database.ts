@@ -50,7 +50,7 @@ async function database (fastify: FastifyInstance): Promise<void> {
 
   const { rows } = await reached(pool.query<{ server_encoding: string }>('show server_encoding'))
   if (!rows.some(({ server_encoding: encoding }) => encoding === 'UTF8')) throw new Error('The database is not encoded in UTF8. Create one with: create database … encoding \'UTF8\' template template0')
-  const orm = drizzle(pool)
+  const orm = Object.assign(drizzle(pool), { transaction: transactionOn(pool) })
   if (embedded || MIGRATE_ON_START) {
     for (const name of await migrate(url)) fastify.log.info(`applied migration ${name}`)
   } else {
@@ -71,6 +71,25 @@ async function embed (fastify: FastifyInstance, dataDir: string): Promise<string
   // Registered before the pool's own hook and so run after it: hooks of onClose run in reverse order.
   fastify.addHook('onClose', async () => { await embedded.stop() })
   return embedded.url
+}
+
+/**
+ * drizzle's own `transaction` keeps a connection for ever on which `begin` failed, and gives one back to the pool that still waits
+ * for an answer. This one parts with both, and throws `DATABASE_UNAVAILABLE` when there is no connection.
+ */
+function transactionOn (pool: pg.Pool): NodePgDatabase['transaction'] {
+  return async (work, config) => {
+    const client = await pool.connect().catch((cause: unknown) => { throw translated(cause) })
+    let isBroken = false
+    try {
+      return await drizzle(client).transaction(work, config)
+    } catch (err) {
+      isBroken = err instanceof DrizzleQueryError
+      throw err
+    } finally {
+      client.release(isBroken)
+    }
+  }
 }
 
 /**

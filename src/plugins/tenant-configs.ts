@@ -28,6 +28,8 @@ export type StatsRow = Record<'total' | 'active' | 'inactive' | 'onboarded' | 'p
 /** Told of a write to one tenant's row, or to any (null); `isSettled` is false when nobody knows whether it was, or yet will be, carried out. */
 export type ChangeListener = (tenantId: string | null, isSettled: boolean) => void
 
+type Transaction = Parameters<Parameters<NodePgDatabase['transaction']>[0]>[0]
+
 export type TenantConfigs = ReturnType<typeof createTenantConfigs>
 
 declare module 'fastify' {
@@ -162,6 +164,10 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
     reveal: secrets.reveal,
     masked: secrets.masked,
     maskedAfterWrite: secrets.maskedAfterWrite,
+
+    /** Runs a transaction that may write the tenant's row; returns what `work` returns. */
+    inTransaction: async <T>(tenantId: string, work: (tx: Transaction) => Promise<T>): Promise<T> =>
+      await written(tenantId, async () => await orm.transaction(work)),
 
     /** Calls `listener` after each write. Returns how to stop that. */
     onChange (listener: ChangeListener): () => void {

@@ -4,7 +4,7 @@ import pg from 'pg'
 import { ensureDataDir } from '../../src/data-dir.js'
 import { startEmbedded } from '../../src/db/embedded.js'
 import { migrate } from '../../src/db/migrate.js'
-import { CLUSTER_DIR, TEMPLATE, URL_FILE } from './where.js'
+import { CLUSTER_DIR, QUIET, TEMPLATE, URL_FILE } from './where.js'
 
 // One PostgreSQL for all tests: the one TEST_DATABASE_URL names, or an embedded one that outlives this process until stop.ts ends it.
 const dir = await ensureDataDir(CLUSTER_DIR)
@@ -19,4 +19,8 @@ await admin.end()
 const template = new URL(url)
 template.pathname = `/${TEMPLATE}`
 await migrate(template.href)
+const quiet = new pg.Client({ connectionString: template.href })
+await quiet.connect()
+await quiet.query(QUIET)
+await quiet.end()
 process.exit(0)

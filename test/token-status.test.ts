@@ -1,0 +1,93 @@
+import t from 'tap'
+import { judge, type Known, type TokenFinding } from '../src/token-status.js'
+
+const NOW = Date.parse('2026-11-23T12:00:00Z')
+const HOUR = 60 * 60 * 1000
+const DAY = 24 * HOUR
+const inTime = (ms: number) => new Date(NOW + ms).toISOString()
+const valid = (left: number | null): TokenFinding => ({ valid: true, expires_at: left === null ? null : inTime(left) })
+const dead = (reason = 'meta_190_460'): TokenFinding => ({ valid: false, reason })
+const seen = (known: Partial<Known> = {}): Known => ({ expires_at: null, status: 'unverified', reported: null, ...known })
+
+await t.test('status, reason and the next look of a valid token, by the time it has left', async (t) => {
+  const table: Array<[left: number | null, status: string, reason: string | null, wait: number]> = [
+    [null, 'ok', null, DAY],
+    [15 * DAY + 1, 'ok', null, DAY],
+    [14 * DAY + HOUR, 'ok', null, HOUR],
+    [14 * DAY + 1, 'ok', null, 1],
+    [14 * DAY, 'expiring', 'expires_within_14_days', DAY],
+    [7 * DAY + 2 * HOUR, 'expiring', 'expires_within_14_days', 2 * HOUR],
+    [7 * DAY + 1, 'expiring', 'expires_within_14_days', 1],
+    [7 * DAY, 'expiring', 'expires_within_7_days', DAY],
+    [DAY + 1, 'expiring', 'expires_within_7_days', 1],
+    [DAY, 'expiring', 'expires_within_1_day', DAY],
+    [3 * HOUR, 'expiring', 'expires_within_1_day', 3 * HOUR],
+    [1, 'expiring', 'expires_within_1_day', 1],
+    [0, 'expired', 'date_passed', DAY],
+    [-DAY, 'expired', 'date_passed', DAY]
+  ]
+  for (const [left, status, reason, wait] of table) {
+    // What was stored of the expiry is no longer of interest.
+    for (const expires_at of [null, inTime(-DAY), inTime(90 * DAY)]) {
+      t.match(judge(valid(left), seen({ expires_at }), NOW, DAY), { status, reason, next_check: NOW + wait }, `${left} ms left`)
+    }
+    t.equal(judge(valid(left), seen(), NOW, 1).next_check, NOW + 1, 'never later than the interval')
+  }
+})
+
+await t.test('an invalid token is expired by its own date, revoked before it, and to be replaced when it stays so', async (t) => {
+  for (const [expires_at, reason, status] of [
+    [inTime(-1), 'meta_190_463', 'expired'],
+    [inTime(0), 'other_app', 'expired'],
+    [inTime(1), 'meta_190_463', 'revoked'],
+    [null, 'meta_190_463', 'expired'],
+    [null, 'meta_190_460', 'revoked'],
+    [inTime(90 * DAY), 'PARTNER_REMOVED', 'revoked']
+  ] as const) {
+    for (const before of ['unverified', 'ok', 'expiring'] as const) {
+      t.match(judge(dead(reason), seen({ expires_at, status: before }), NOW, DAY), { status, reason, event: { type: `token.${status}`, from: before } })
+    }
+    for (const before of ['expired', 'revoked', 'reauth_required'] as const) {
+      t.match(judge(dead(reason), seen({ expires_at, status: before }), NOW, DAY), { status: 'reauth_required', reason })
+    }
+  }
+  t.match(judge(valid(-1), seen({ status: 'expired' }), NOW, DAY), { status: 'reauth_required', reason: 'date_passed' })
+  t.equal(judge(dead(), seen({ expires_at: inTime(HOUR) }), NOW, DAY).next_check, NOW + HOUR)
+})
+
+/** Takes one tenant through findings; a text stands for a new token. Returns the events. */
+function told (...findings: Array<TokenFinding | 'new token'>): string[] {
+  let known = seen()
+  return findings.flatMap((finding) => {
+    if (finding === 'new token') {
+      known = seen({ reported: known.reported })
+      return []
+    }
+    const { status, reason, reported, event } = judge(finding, known, NOW, DAY)
+    known = { expires_at: finding.valid ? finding.expires_at : known.expires_at, status, reported }
+    return event === null ? [] : [`${event.from} ${event.type} ${reason}`]
+  })
+}
+
+await t.test('each transition is told once', async (t) => {
+  t.same(told(valid(null), valid(null)), [], 'a token that is well is nothing to tell')
+  t.same(told(valid(90 * DAY), valid(14 * DAY), valid(13 * DAY), valid(7 * DAY), valid(6 * DAY), valid(DAY), valid(HOUR), valid(-1), dead(), dead()), [
+    'ok token.expiring expires_within_14_days',
+    'expiring token.expiring expires_within_7_days',
+    'expiring token.expiring expires_within_1_day',
+    'expiring token.expired date_passed',
+    'expired token.reauth_required meta_190_460'
+  ])
+  t.same(told(valid(HOUR), valid(10 * DAY), valid(9 * DAY), valid(6 * DAY)), [
+    'unverified token.expiring expires_within_1_day',
+    'expiring token.expiring expires_within_7_days'
+  ], 'an end that moves away is nothing to tell, but that it comes near again is')
+  for (const [finding, from] of [[valid(HOUR), 'expiring'], [valid(-1), 'expired'], [dead(), 'revoked']] as const) {
+    t.same(told(finding, valid(null), valid(null)).slice(1), [`${from} token.recovered null`])
+    t.same(told(finding, 'new token', valid(null), valid(null)).slice(1), [`${from} token.recovered null`])
+    t.same(told(finding, valid(null), finding).slice(2).map((event) => event.split(' ')[0]), ['ok'], 'and once more after it was well')
+  }
+  t.same(told(dead(), dead(), valid(null)).at(-1), 'reauth_required token.recovered null')
+  t.same(told(dead(), 'new token', dead()), ['unverified token.revoked meta_190_460'], 'a new token as dead as the old one changes nothing')
+  t.same(told(dead(), 'new token', valid(DAY)).at(-1), 'revoked token.expiring expires_within_1_day')
+})
