@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { errorNamed } from '../error-named.js'
 import * as errors from '../errors.js'
 import { adviceIn } from '../meta-advice.js'
 import { demands } from '../schemas/fields.js'
@@ -13,8 +14,6 @@ const RETRY_AFTER_S = 5
 const RETRY_AFTER_LIMIT_S = 300
 
 const PhoneChoices = Type.Array(PhoneChoice)
-
-const ours = new Map<string, errors.ErrorClass>(Object.values(errors).map((ErrorClass) => [new ErrorClass().code, ErrorClass]))
 
 /** What Fastify itself says, in our words. */
 const translations: Record<string, errors.ErrorClass> = {
@@ -68,8 +67,8 @@ export async function notFound (): Promise<never> {
 
 function known ({ code, statusCode = 500 }: FastifyError): InstanceType<errors.ErrorClass> {
   const other = statusCode < 500 ? errors.ValidationFailed : errors.Internal
-  const Known = ours.get(code) ?? translations[code] ?? other
-  return new Known()
+  const Known = translations[code] ?? other
+  return errorNamed(code) ?? new Known()
 }
 
 /** What is wrong where: as the schemas found it, or all that can be said of a URL or a value that goes no further. */

@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { MetaPhoneNotInWaba, MetaTokenInvalid } from '../errors.js'
+import { MetaTokenInvalid } from '../errors.js'
 import { tokenAdvice } from '../meta-advice.js'
 import { createAccountCalls, Maybe } from './meta-accounts.js'
 import { type Call, createTransport, Token, type TransportOptions } from './meta-transport.js'
@@ -46,7 +46,7 @@ export function createMetaGraph (options: TransportOptions) {
   const { send, failure, usage } = transport
   const accounts = createAccountCalls(transport)
 
-  return { exchangeCode, extendToken, inspectToken, assertPhoneNumber, ...accounts, usage }
+  return { exchangeCode, extendToken, inspectToken, ...accounts, usage }
 
   /**
    * Exchanges the code of a Meta login for an access token. A code works once, so what fails here needs a new login,
@@ -108,12 +108,6 @@ export function createMetaGraph (options: TransportOptions) {
       scopes: strings(data.scopes),
       waba_ids: [...new Set(granted.flatMap(({ scope, target_ids }) => WABA_SCOPES.includes(scope) ? strings(target_ids) : []))]
     }
-  }
-
-  /** Proves that the customer's token sees the WABA and that the phone number belongs to it; throws MetaPhoneNotInWaba, and as `listPhoneNumbers`. */
-  async function assertPhoneNumber (app: MetaApp, token: string, wabaId: string, phoneNumberId: string): Promise<void> {
-    const phones = await accounts.listPhoneNumbers(app, token, wabaId)
-    if (!phones.some(({ id }) => id === phoneNumberId)) throw failure({ name: 'phone_numbers', on: 'customer' }, { throws: MetaPhoneNotInWaba }, { sent: true, status: 200 })
   }
 }
 

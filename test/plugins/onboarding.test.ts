@@ -48,7 +48,7 @@ async function rows (tenant: string, { databaseUrl } = service): Promise<Array<R
 await t.test('a login of a new tenant is exchanged, proven and stored', async (t) => {
   const tenant = newTenant()
   const began = Date.now()
-  const { status, headers, body } = await onboard(tenant, { phone_number_id: '201', state: 'any' })
+  const { status, headers, body } = await onboard(tenant, { phone_number_id: '201' })
   t.equal(status, 201)
   t.equal(headers['cache-control'], 'no-store')
   const stored = { tenant_id: tenant, user_id: 'who onboards', waba_id: waba.id, phone_number_id: '201', is_active: true, onboarding_completed: true }
@@ -60,7 +60,7 @@ await t.test('a login of a new tenant is exchanged, proven and stored', async (t
   t.equal(full.json().access_token, lastToken())
 
   // The number is on the third page of the list.
-  t.same(meta.requests.map(({ route }) => route), ['access_token', 'debug_token', 'phone_numbers', 'phone_numbers', 'phone_numbers'])
+  t.same(meta.requests.map(({ route }) => route), ['access_token', 'debug_token', 'phone_numbers', 'phone_numbers', 'phone_numbers', 'subscribe'])
   for (const { query, headers: { authorization = '' } } of meta.requests.slice(1)) {
     t.equal(query['appsecret_proof'], createHmac('sha256', app.secret).update(authorization.replace('Bearer ', '')).digest('hex'))
   }
