@@ -40,8 +40,11 @@ const TOKEN_FLAWS: Record<number, string> = {
   492: 'User must be an administrator, editor, or moderator of the page in order to impersonate it.'
 }
 
+/** The subcodes of error 190. */
+export const tokenSubcodes = Object.keys(TOKEN_FLAWS).map(Number)
+
 /**
- * Error 190 with one of its subcodes (458, 459, 460, 463, 464, 467, 492), or the one without, for what is no token.
+ * Error 190 with one of its subcodes, or the one without, for what is no token.
  * @param status 401 for a token sent as Bearer, 400 for one sent as a parameter
  */
 export function tokenRefused (subcode?: number, status = 400): GraphError {
@@ -51,8 +54,8 @@ export function tokenRefused (subcode?: number, status = 400): GraphError {
 }
 
 /** Error 2: Meta asks to try again later. */
-export function temporarilyDown (): GraphError {
-  return new GraphError(500, 2, 'An unexpected error has occurred. Please retry your request later.', { is_transient: true })
+export function temporarilyDown (status = 500): GraphError {
+  return new GraphError(status, 2, 'An unexpected error has occurred. Please retry your request later.', { is_transient: true })
 }
 
 /** A rate limit: 4 of the app; 80007 (WhatsApp's error page) or 80008 (the rate limit page) of the WABA. */
@@ -62,7 +65,10 @@ export function throttled (code: 4 | 80007 | 80008): GraphError {
     : `(#${code}) There have been too many calls to this WhatsApp Business account. Wait a bit and try again.`)
 }
 
-const REGISTER_REFUSALS = {
+/** The codes with which a registration is refused. */
+export const registerCodes = [100, 133000, 133004, 133005, 133006, 133008, 133009, 133010, 133015, 133016] as const
+
+const REGISTER_REFUSALS: Record<typeof registerCodes[number], [status: number, title: string, details: string]> = {
   100: [400, 'Invalid parameter', 'The PIN must have six digits'],
   133000: [500, 'Incomplete deregistration', 'A previous deregistration has not come to its end; deregister again'],
   133004: [503, 'Server temporarily unavailable', 'Try again later'],
@@ -73,10 +79,10 @@ const REGISTER_REFUSALS = {
   133010: [400, 'Account not registered', 'The number is not registered'],
   133015: [400, 'Phone number was recently deleted', 'Its deletion goes on; wait some minutes'],
   133016: [400, 'Account register deregister rate limit exceeded', 'Too many attempts in 72 hours']
-} as const
+}
 
 /** A refusal of `/register` or `/deregister` (Meta: WhatsApp, "Error Codes"); 100 is that of a malformed PIN. */
-export function registerRefused (code: keyof typeof REGISTER_REFUSALS): GraphError {
+export function registerRefused (code: typeof registerCodes[number]): GraphError {
   const [status, title, details] = REGISTER_REFUSALS[code]
   return new GraphError(status, code, `(#${code}) ${title}`, {
     error_data: { messaging_product: 'whatsapp', details },

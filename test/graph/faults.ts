@@ -20,8 +20,10 @@ export interface Fault {
   reply?: GraphError | Reply
   /** With `drop` or `reply`: the request takes effect all the same (a code is burnt). Default false. */
   processed?: boolean
-  /** Merged into the body of a success, deeply; `undefined` takes a member away. */
-  patch?: Json
+  /** Merged into the body of a success, deeply; `undefined` takes a member away. Or what makes another body of it. */
+  patch?: Json | ((body: Json) => Json)
+  /** Go with whatever answer is sent. */
+  headers?: Record<string, string>
   /** How many requests it hits: default 1; Infinity for as long as it is not cleared. */
   times?: number
 }
@@ -35,6 +37,10 @@ export const faults = {
   withoutExpiry: { patch: { expires_in: undefined } },
   withoutToken: { patch: { access_token: undefined } },
   extraFields: { patch: { future_field: { nested: [1, null, 'x'] } } },
+  /** Every enum in the answer has a value that nobody knows yet. */
+  unknownEnums: { patch: body => rewrite(body, value => typeof value === 'string' && /^[A-Z][A-Z_]+$/.test(value) ? 'NEW_IN_2030' : value) },
+  /** Meta promises no order of the `target_ids`. */
+  otherOrder: { patch: body => rewrite(body, (value, key) => key === 'target_ids' && Array.isArray(value) ? value.toReversed() : value) },
   oversized: { patch: { padding: 'x'.repeat(5_000_000) } },
   redirect: (location: string) => ({ reply: { status: 302, headers: { location }, body: '' } })
 } satisfies Record<string, Fault | ((location: string) => Fault)>
@@ -59,6 +65,11 @@ export class FaultQueue {
   }
 }
 
+/** The body that a fault makes of a success. */
+export function patched (body: Json, patch: Fault['patch'] = {}): Json {
+  return typeof patch === 'function' ? patch(body) : merge(body, patch)
+}
+
 /** `body` with `patch` merged in, deeply where both have an object. */
 export function merge (body: Json, patch: Json): Json {
   const merged: Json = { ...body }
@@ -67,6 +78,11 @@ export function merge (body: Json, patch: Json): Json {
     merged[key] = isObject(old) && isObject(value) ? merge(old, value) : value
   }
   return merged
+}
+
+/** `body` with every value in it replaced, from the inside out. */
+function rewrite (body: Json, change: (value: unknown, key: string) => unknown): Json {
+  return JSON.parse(JSON.stringify(body), (key, value) => change(value, key))
 }
 
 function isObject (value: unknown): value is Json {

@@ -1,11 +1,51 @@
-import type { App, WabaSeed } from './state.js'
-import { startGraph } from './server.js'
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import { command, readOptions } from '../../src/cli/command.js'
+import { reason } from '../../src/reason.js'
+import { firstApp, issueCode, sow } from './seed.js'
+import { startGraph, type Graph } from './server.js'
 
-// The stand-in as a process of its own. Takes an app and a WABA as JSON; prints where it listens and a code of a login, as one line of JSON.
-const { app: appSeed = {}, waba = {} }: { app?: Partial<App>, waba?: Partial<WabaSeed> } = JSON.parse(process.argv[2] ?? '{}')
-const { state, url } = await startGraph()
-const app = state.addApp(appSeed)
-state.addWaba({ app_ids: [app.app_id], ...waba })
-console.log(JSON.stringify({ url, code: state.issueCode({ app_id: app.app_id }) }))
-// It does not outlive a parent that holds a channel to it.
-process.once('disconnect', () => process.exit())
+const USAGE = `Serves a stand-in of Meta's Graph API on this machine; test/graph/README.md tells more.
+  npm run graph -- [--seed <file.json>] [--port <number>]
+The seed is test/graph/seed.json unless another is named ("-": what comes in), the port is 8003 (0: any free one).`
+
+await command(async (hold) => {
+  const { seed = fileURLToPath(new URL('seed.json', import.meta.url)), port = '8003' } = readOptions({
+    seed: { type: 'string' },
+    port: { type: 'string' }
+  }, USAGE)
+  if (!/^\d{1,5}$/.test(port) || Number(port) > 65535) throw new Error(USAGE)
+  const graph = await hold(startGraph({ port: Number(port) }), async (graph) => await graph.close())
+  await read(graph, seed)
+  const code = issueCode(graph.state, {})
+  // A program that started this holds a channel to it, and is not outlived.
+  if (process.send) process.send({ url: graph.url, code })
+  else console.log(greeting(graph, code))
+  await once(process, 'disconnect')
+})
+
+async function read ({ state }: Graph, seed: string): Promise<void> {
+  try {
+    sow(state, JSON.parse(seed === '-' ? await text(process.stdin) : await readFile(seed, 'utf8')))
+  } catch (err) {
+    throw new Error(`The seed ${seed} does not do. ${reason(err)}`)
+  }
+}
+
+function greeting ({ url, state }: Graph, code: string): string {
+  const app = state.app(firstApp(state))
+  const wabas = [...state.wabas.values()].map(({ id, phones }) => `  waba_id ${id}, phone_number_id ${phones.map(({ id }) => id).join(' or ')}`)
+  return `Meta's Graph API is stood in for at ${url}
+
+For .env:
+GRAPH_API_BASE_URL=${url}
+FB_APP_ID=${app.app_id}
+FB_APP_SECRET=${app.app_secret}
+
+What a login hands out:
+${wabas.join('\n')}
+  code ${code}
+It works once, for 30 s. The next one: curl -X POST ${url}/_control/codes`
+}

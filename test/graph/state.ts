@@ -59,6 +59,8 @@ export interface Grant {
   expires_in?: number
   /** Default SYSTEM_USER, as Embedded Signup hands out. */
   type?: 'SYSTEM_USER' | 'USER'
+  /** The customer's business; made up by default. */
+  business_id?: string
   /** False: `fb_exchange_token` refuses it. Default true. */
   extendable?: boolean
 }
@@ -130,42 +132,42 @@ export class GraphState {
    * Hands out a code as the login dialog does.
    * @param options.redirect_uri that of the dialog; `null` (the default) for a code of the JavaScript SDK
    * @param options.age seconds since it was issued, default 0
+   * @param options.code its text; made up by default
    * @throws where the dialog would show an error page: unknown app, unregistered `redirect_uri`
    */
-  issueCode ({ redirect_uri: redirectUri = null, age = 0, ...grant }: Grant & { redirect_uri?: string | null, age?: number }): string {
-    const app = this.#app(grant.app_id)
+  issueCode ({ redirect_uri: redirectUri = null, age = 0, code = opaque('AQ', 160), ...grant }: Grant & { redirect_uri?: string | null, age?: number, code?: string }): string {
+    const app = this.app(grant.app_id)
     if (redirectUri !== null && app.redirect_uris.length > 0 && !app.redirect_uris.includes(redirectUri)) {
       throw new Error(`the dialog refuses the unregistered ${redirectUri}`)
     }
-    const code = opaque('AQ', 160)
     this.codes.set(code, { app, grant, redirect_uri: redirectUri, issued_at: now() - age, used: false })
     return code
   }
 
   /** Mints a customer's token, as the exchange of a code does. */
-  issueToken (grant: Grant): string {
+  issueToken (grant: Grant, text?: string): string {
     const { expires_in: lifetime = TOKEN_LIFETIME_S, scopes = SCOPES, waba_ids: wabaIds = null, type = 'SYSTEM_USER', extendable = true } = grant
     return this.mint({
-      app: this.#app(grant.app_id),
+      app: this.app(grant.app_id),
       type,
       user_id: digits(),
-      business_id: digits(),
+      business_id: grant.business_id ?? digits(),
       extendable,
       issued_at: now(),
       expires_at: lifetime === 0 ? 0 : now() + lifetime,
       scopes,
       waba_ids: wabaIds
-    })
+    }, text)
   }
 
-  /** Gives a token its text. */
-  mint (token: Token): string {
-    const text = opaque('EAA', 180)
+  /** Has a token known under its text, made up by default. */
+  mint (token: Token, text = opaque('EAA', 180)): string {
     this.tokens.set(text, token)
     return text
   }
 
-  #app (appId: string): App {
+  /** Throws where there is no such app. */
+  app (appId: string): App {
     const app = this.apps.get(appId)
     if (!app) throw new Error(`there is no app ${appId}`)
     return app

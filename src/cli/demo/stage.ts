@@ -35,7 +35,7 @@ export async function raise (hold: Hold, print: (text: string) => void) {
   print("Starting a stand-in for Meta's Graph API ...")
   const app = { app_id: '670843887433847', app_secret: randomBytes(16).toString('hex'), require_proof: true }
   const waba = { id: account.waba_id, phones: [{ id: account.phone_number_id }] }
-  const graph = await hold(...standIn({ app, waba }))
+  const graph = await hold(...standIn({ apps: [app], wabas: [waba] }))
 
   const settings = {
     LOG_LEVEL: 'error',
@@ -77,19 +77,20 @@ async function database (hold: Hold, print: (text: string) => void): Promise<str
   return url
 }
 
-/** Runs the stand-in, which is TypeScript and part of the tests, with the loader that the tests use. */
+/** Runs the stand-in, which is TypeScript and part of the tests, with the loader that the tests use; `seed` is that of test/graph/seed.ts. */
 export function standIn (seed: object): [Promise<{ url: string, code: string }>, () => Promise<void>] {
-  const child = spawn(process.execPath, ['--import', '@tapjs/typescript/import', join('test', 'graph', 'main.ts'), JSON.stringify(seed)], {
+  const child = spawn(process.execPath, ['--import', '@tapjs/typescript/import', join('test', 'graph', 'main.ts'), '--seed', '-', '--port', '0'], {
     cwd: PROJECT,
     // Out of reach of the terminal's Ctrl-C, which is for us to pass on in time.
     detached: true,
     // Its types are checked elsewhere.
     env: { ...process.env, TS_NODE_TRANSPILE_ONLY: '1' },
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc']
+    stdio: ['pipe', 'ignore', 'inherit', 'ipc']
   })
+  child.stdin?.end(JSON.stringify(seed))
   const ended = once(child, 'exit')
   const started = new Promise<{ url: string, code: string }>((resolve, reject) => {
-    child.stdout?.once('data', (line) => resolve(JSON.parse(String(line))))
+    child.once('message', (started: { url: string, code: string }) => resolve(started))
     ended.then(() => reject(new Error('The Graph stand-in did not start; it needs what `npm ci` installs for development.')), reject)
   })
   return [started, async () => {

@@ -1,0 +1,94 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { setTimeout as delay } from 'node:timers/promises'
+import { membersOf } from './body.js'
+import { GraphError, type Json } from './errors.js'
+import { patched, type Fault, type FaultQueue, type Reply } from './faults.js'
+import { noActiveToken } from './nodes.js'
+import { findRoute } from './routes.js'
+import type { RecordedRequest } from './server.js'
+import { opaque, type GraphState } from './state.js'
+
+const OLDEST = 21
+const NEWEST = 26
+
+export interface Inside {
+  state: GraphState
+  queue: FaultQueue
+  requests: RecordedRequest[]
+  /** Sent with every answer. */
+  headers: Record<string, string>
+}
+
+/** Answers one request as Graph does, or as the fault that waits for it says; rejects when the client has gone. */
+export async function answer ({ state, queue, requests, headers: standing }: Inside, req: IncomingMessage, res: ServerResponse): Promise<void> {
+  const { method = '', url = '', headers } = req
+  const [, path = '', search = ''] = /^([^?]*)\??(.*)$/.exec(url) ?? []
+  const [query, body] = [new URLSearchParams(search), await membersOf(req)]
+  const params = new URLSearchParams([...query, ...body])
+  const { version, rest } = splitVersion(path)
+  const found = findRoute(state, method, rest, params)
+  const record = { route: found?.route ?? null, method, path, query: Object.fromEntries(query), form: Object.fromEntries(body), headers, hung_up: false }
+  requests.push(record)
+
+  const fault: Fault = (found && queue.take(found.route)) ?? {}
+  const gone = new AbortController()
+  res.on('close', () => {
+    record.hung_up = !res.writableFinished && !fault.drop
+    gone.abort()
+  })
+
+  const run = async (): Promise<Json> => {
+    if (version === undefined) throw new GraphError(400, 2500, `Unknown path components: ${rest}`)
+    if (!found) throw noActiveToken()
+    return await found.handle(state, {
+      method,
+      params,
+      bearer: /^Bearer (.+)$/i.exec(headers.authorization ?? '')?.[1],
+      id: decodeURIComponent(found.id),
+      url: `http://${headers.host}${path}`
+    })
+  }
+  const replaced = fault.drop || fault.reply !== undefined
+  const reply = replaced && !fault.processed ? undefined : await attempt(run, fault.patch)
+  if (fault.latency_ms) await delay(fault.latency_ms, undefined, { signal: gone.signal })
+  const sent = fault.drop ? undefined : fault.reply ?? reply
+  if (sent) send(res, `v${Math.max(version ?? NEWEST, OLDEST)}.0`, sent, { ...standing, ...fault.headers })
+  else req.socket.destroy()
+}
+
+/** The major version where Graph knows it. An expired one is known: it is served as the oldest usable. */
+function splitVersion (path: string): { version: number | undefined, rest: string } {
+  const [, major, minor, rest] = /^\/v(\d+)\.(\d+)(\/.*)$/.exec(path) ?? []
+  const known = minor === '0' && Number(major) >= 1 && Number(major) <= NEWEST
+  return { version: known ? Number(major) : undefined, rest: rest ?? path }
+}
+
+async function attempt (run: () => Promise<Json>, patch: Fault['patch']): Promise<GraphError | Reply> {
+  try {
+    return { status: 200, body: JSON.stringify(patched(await run(), patch)) }
+  } catch (error) {
+    return error instanceof GraphError ? error : new GraphError(500, 1, `An unknown error occurred: ${String(error)}`)
+  }
+}
+
+function send (res: ServerResponse, version: string, reply: GraphError | Reply, extra: Record<string, string>): void {
+  const trace = opaque('A', 22)
+  const { status, headers, body } = reply instanceof GraphError ? errorReply(reply, trace) : reply
+  res.writeHead(status, {
+    'content-type': 'application/json; charset=UTF-8',
+    'facebook-api-version': version,
+    'x-fb-trace-id': trace,
+    'x-fb-request-id': trace,
+    ...headers,
+    ...extra
+  })
+  res.end(body)
+}
+
+function errorReply ({ status, challenge, envelope }: GraphError, trace: string): Reply {
+  return {
+    status,
+    headers: challenge === undefined ? {} : { 'www-authenticate': challenge },
+    body: JSON.stringify({ error: { ...envelope, fbtrace_id: trace } })
+  }
+}

@@ -1,0 +1,90 @@
+import { Type } from '@sinclair/typebox'
+import { checked } from './checked.js'
+import type { GraphState } from './state.js'
+
+const only = { additionalProperties: false }
+const Id = Type.String({ minLength: 1 })
+const Override = Type.Object({ url: Type.String(), verify_token: Type.String() }, only)
+
+const AppJson = Type.Object({
+  app_id: Type.Optional(Id),
+  app_secret: Type.Optional(Type.String()),
+  app_token: Type.Optional(Type.String()),
+  redirect_uris: Type.Optional(Type.Array(Type.String())),
+  require_proof: Type.Optional(Type.Boolean()),
+  callback_url: Type.Optional(Type.Union([Type.String(), Type.Null()]))
+}, only)
+
+// Any further member is a field that Graph shows.
+const PhoneJson = Type.Object({
+  id: Id,
+  pin: Type.Optional(Type.Union([Type.String({ pattern: '^\\d{6}$' }), Type.Null()])),
+  registered: Type.Optional(Type.Boolean()),
+  verified: Type.Optional(Type.Boolean()),
+  attempts: Type.Optional(Type.Array(Type.Integer())),
+  override: Type.Optional(Override)
+})
+
+const WabaJson = Type.Object({
+  id: Type.Optional(Id),
+  app_ids: Type.Optional(Type.Array(Id)),
+  phones: Type.Optional(Type.Array(PhoneJson)),
+  subscriptions: Type.Optional(Type.Record(Type.String(), Type.Object({ override: Type.Optional(Override) }, only)))
+})
+
+const grant = {
+  app_id: Type.Optional(Id),
+  waba_ids: Type.Optional(Type.Union([Type.Array(Id), Type.Null()])),
+  scopes: Type.Optional(Type.Array(Type.String())),
+  expires_in: Type.Optional(Type.Integer()),
+  type: Type.Optional(Type.Union([Type.Literal('SYSTEM_USER'), Type.Literal('USER')])),
+  business_id: Type.Optional(Id),
+  extendable: Type.Optional(Type.Boolean())
+}
+
+const CodeJson = Type.Object({
+  ...grant,
+  code: Type.Optional(Type.String()),
+  redirect_uri: Type.Optional(Type.Union([Type.String(), Type.Null()])),
+  age: Type.Optional(Type.Integer())
+}, only)
+
+const TokenJson = Type.Object({ ...grant, access_token: Type.Optional(Type.String()) }, only)
+
+const SeedJson = Type.Object({
+  apps: Type.Optional(Type.Array(AppJson)),
+  wabas: Type.Optional(Type.Array(WabaJson)),
+  codes: Type.Optional(Type.Array(CodeJson)),
+  tokens: Type.Optional(Type.Array(TokenJson))
+}, only)
+
+/**
+ * Adds what JSON says: `{"apps": […], "wabas": […], "codes": […], "tokens": […]}`, each as the methods of GraphState take it; an id
+ * that is there already is replaced. Without `app_id` a code or token is of the first app; without `app_ids` all apps see a WABA.
+ * Throws an error that says what is wrong, and where.
+ */
+export function sow (state: GraphState, json: unknown): void {
+  const { apps = [], wabas = [], codes = [], tokens = [] } = checked(SeedJson, json)
+  for (const app of apps) state.addApp(app)
+  for (const { app_ids = [...state.apps.keys()], ...waba } of wabas) state.addWaba({ ...waba, app_ids })
+  for (const code of codes) issueCode(state, code)
+  for (const token of tokens) issueToken(state, token)
+}
+
+/** Hands out the code that JSON describes. */
+export function issueCode (state: GraphState, json: unknown): string {
+  return state.issueCode({ app_id: firstApp(state), ...checked(CodeJson, json) })
+}
+
+/** Mints the token that JSON describes, `access_token` being its text. */
+export function issueToken (state: GraphState, json: unknown): string {
+  const { access_token: text, ...grant } = checked(TokenJson, json)
+  return state.issueToken({ app_id: firstApp(state), ...grant }, text)
+}
+
+/** The id of the app that is meant where none is named. */
+export function firstApp (state: GraphState): string {
+  const [first] = state.apps.keys()
+  if (first === undefined) throw new Error('there is no app')
+  return first
+}
