@@ -54,7 +54,8 @@ export async function deliver (state: GraphState, appId: string, body: Json, opt
     await delay(hours * (options.hour_ms ?? 10), undefined, { signal })
     statuses.push(await post())
   }
-  for (let left = options.duplicates ?? 0; left > 0; left--) statuses.push(await post())
+  const again = statuses.at(-1) === 200 ? options.duplicates ?? 0 : 0
+  for (let left = again; left > 0; left--) statuses.push(await post())
   return { url, statuses }
 }
 
