@@ -24,6 +24,7 @@ const Subscriptions = Page(Type.Object({
   override_callback_uri: Maybe(Type.String())
 }))
 const Callbacks = Type.Object({
+  id: Type.String(),
   webhook_configuration: Maybe(Type.Object({
     phone_number: Maybe(Type.String()),
     whatsapp_business_account: Maybe(Type.String()),
