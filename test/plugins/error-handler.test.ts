@@ -1,7 +1,11 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import Fastify from 'fastify'
 import t from 'tap'
+import { MetaPhoneChoiceRequired, MetaRegisterRefused, type ErrorClass } from '../../src/errors.js'
+import { registerAdvice } from '../../src/meta-advice.js'
+import errorHandler from '../../src/plugins/error-handler.js'
 import { prove } from '../fixtures/proven.js'
 import { client, config, full, onboard } from '../routes/client.js'
 
@@ -56,6 +60,37 @@ await t.test('a trigger of somebody else that keeps a row back', async (t) => {
 await t.test('try later', async (t) => {
   const { is, headers } = await call(as('nobody'), 'POST', onboard, { code: 'x', waba_id: '1', phone_number_id: '2' })
   t.strictSame([is, headers['retry-after']], ['503 META_APP_NOT_CONFIGURED', '5'])
+})
+
+await t.test('what an error of ours carries besides', async (t) => {
+  const server = Fastify()
+  t.teardown(() => server.close())
+  await server.register(errorHandler)
+  let thrown: unknown
+  server.get('/', async () => { throw thrown })
+  const problem = async (Failure: ErrorClass, more: object) => {
+    thrown = Object.assign(new Failure(), more)
+    const { detail, phone_numbers } = (await server.inject('/')).json()
+    return { detail, phone_numbers }
+  }
+  const plain = (Failure: ErrorClass) => ({ detail: new Failure().message, phone_numbers: undefined })
+
+  const advice = registerAdvice[133005]
+  t.strictSame(await problem(MetaRegisterRefused, { advice }), { detail: advice, phone_numbers: undefined })
+  for (const foreign of ['canary', `${advice} canary`, '', null, undefined, 133005, [advice], { toString: () => advice }]) {
+    t.strictSame(await problem(MetaRegisterRefused, { advice: foreign }), plain(MetaRegisterRefused))
+  }
+
+  const numbers = [
+    { id: '1', display_phone_number: '+1 631-555-5555', verified_name: null },
+    { id: '2', display_phone_number: null, verified_name: 'Lucky Shrub' }
+  ]
+  const asked = { ...plain(MetaPhoneChoiceRequired), phone_numbers: numbers }
+  t.strictSame(await problem(MetaPhoneChoiceRequired, { phone_numbers: numbers }), asked)
+  t.strictSame(await problem(MetaPhoneChoiceRequired, { phone_numbers: numbers.map((number) => ({ ...number, pin: 'canary' })) }), asked)
+  for (const foreign of ['canary', null, [{ id: 'canary' }], [{ ...numbers[0], id: 1 }], [null], { 0: numbers[0] }]) {
+    t.strictSame(await problem(MetaPhoneChoiceRequired, { phone_numbers: foreign }), plain(MetaPhoneChoiceRequired))
+  }
 })
 
 await t.test('the log has the request_id and no query string', async (t) => {

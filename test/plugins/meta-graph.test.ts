@@ -1,9 +1,17 @@
+import { connect } from 'node:net'
 import Fastify from 'fastify'
 import { test } from 'tap'
 import env from '../../src/plugins/env.js'
-import metaGraph from '../../src/plugins/meta-graph.js'
+import metaGraph, { type MetaGraph } from '../../src/plugins/meta-graph.js'
+import { factsOf } from '../../src/plugins/meta-transport.js'
 import { faults } from '../graph/faults.js'
-import { app, code, drop, json, meta, proof, raw, refused, standIn, token } from './meta-wire.js'
+import { app, calls, client, code, drop, json, meta, pin, raw, refused, standIn, thrownBy, token } from './meta-wire.js'
+
+/** What Node says when a host has several addresses and none of them lets it connect. */
+const causeOfConnecting = (port: number) => new Promise<unknown>((resolve) => {
+  const addresses = [{ address: '127.0.0.1', family: 4 }, { address: '127.0.0.2', family: 4 }]
+  connect({ host: 'several.example', port, autoSelectFamily: true, lookup: (_host, _options, found) => { found(null, addresses) } }).on('error', resolve)
+})
 
 await test('the stand-in refuses as Meta does', async t => {
   const { meta, waba, graph } = await standIn(t)
@@ -28,11 +36,14 @@ await test('the stand-in refuses as Meta does', async t => {
   await t.rejects(graph.inspectToken(app, 'garbage'), { code: 'META_TOKEN_INVALID' })
   await t.rejects(graph.inspectToken(app, meta.state.issueToken({ app_id: app.id, expires_in: -1 })), { code: 'META_TOKEN_INVALID' })
   await t.rejects(graph.inspectToken(wrongSecret, fine), { code: 'META_APP_REJECTED' })
-  await t.rejects(graph.assertPhoneNumber(wrongSecret, fine, waba.id, '1'), { code: 'META_APP_REJECTED' })
-  await t.rejects(graph.assertPhoneNumber(app, 'garbage', waba.id, '1'), { code: 'META_TOKEN_INVALID' })
-  await t.rejects(graph.assertPhoneNumber(app, elsewhere, waba.id, '1'), { code: 'META_WABA_NOT_ACCESSIBLE' })
-  await t.rejects(graph.assertPhoneNumber(app, fine, '404', '1'), { code: 'META_WABA_NOT_ACCESSIBLE' })
-  await t.rejects(graph.assertPhoneNumber(app, fine, waba.id, '251'), { code: 'META_PHONE_NOT_IN_WABA' })
+  await t.rejects(graph.extendToken(app, 'garbage', { sixtyDays: true }), { code: 'META_TOKEN_INVALID' })
+  await t.rejects(graph.extendToken(app, meta.state.issueToken({ app_id: app.id, expires_in: -1 }), { sixtyDays: false }), { code: 'META_TOKEN_INVALID' })
+  await t.rejects(graph.extendToken(wrongSecret, fine, { sixtyDays: false }), { code: 'META_APP_REJECTED' })
+  await t.rejects(graph.listPhoneNumbers(wrongSecret, fine, waba.id), { code: 'META_APP_REJECTED' })
+  await t.rejects(graph.listPhoneNumbers(app, 'garbage', waba.id), { code: 'META_TOKEN_INVALID' })
+  await t.rejects(graph.listPhoneNumbers(app, elsewhere, waba.id), { code: 'META_WABA_NOT_ACCESSIBLE' })
+  await t.rejects(graph.listPhoneNumbers(app, fine, '404'), { code: 'META_WABA_NOT_ACCESSIBLE' })
+  await t.rejects(graph.registerNumber(app, elsewhere, '1', pin), { code: 'META_PHONE_NOT_IN_WABA' })
 })
 
 await test('the exchange is one POST whose URL carries nothing', async t => {
@@ -50,7 +61,9 @@ await test('the exchange is one POST whose URL carries nothing', async t => {
 
   // A connection that was good before tempts HTTP clients to try again.
   meta.fail('access_token', faults.dropAfter)
-  await t.rejects(graph.exchangeCode(app, { code: meta.state.issueCode({ app_id: app.id }) }), { code: 'META_UNAVAILABLE' })
+  const err = await thrownBy(graph.exchangeCode(app, { code: meta.state.issueCode({ app_id: app.id }) }))
+  t.match(err, { code: 'META_EXCHANGE_UNKNOWN' })
+  t.match(factsOf(err), { sent: true })
   t.equal(meta.requests.length, 3)
 })
 
@@ -74,7 +87,7 @@ await test('expiry: seconds become ISO 8601, never and absurd ones null', async 
 })
 
 await test('null where a value may be absent is no value', async t => {
-  const { meta, waba, graph } = await standIn(t)
+  const { meta, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   const inspected = async (data: object) => {
     meta.fail('debug_token', { patch: { data: { ...data } } })
@@ -85,78 +98,110 @@ await test('null where a value may be absent is no value', async t => {
   await t.rejects(inspected({ is_valid: false, error: { code: null, subcode: null } }), { code: 'META_TOKEN_INVALID' })
   await t.rejects(inspected({ app_id: null }), { code: 'META_TOKEN_INVALID' })
   await t.rejects(inspected({ is_valid: null }), { code: 'META_UNEXPECTED_REPLY' })
+})
 
-  // Of 250 numbers the first page holds 100: what says that there are more is taken away.
-  for (const patch of [{ paging: null }, { paging: { next: null } }, { paging: { cursors: null, next: null } }, { paging: { cursors: { after: null }, next: null } }]) {
-    meta.fail('phone_numbers', { patch })
-    await t.rejects(graph.assertPhoneNumber(app, token, waba.id, '250'), { code: 'META_PHONE_NOT_IN_WABA' })
-    meta.fail('phone_numbers', { patch })
-    await graph.assertPhoneNumber(app, token, waba.id, '1')
+await test('what a token was granted, as far as it can be read', async t => {
+  const { meta, graph } = await standIn(t)
+  const granted = async (data: object) => {
+    meta.fail('debug_token', { patch: { data: { ...data } } })
+    const { type, scopes, waba_ids } = await graph.inspectToken(app, meta.state.issueToken({ app_id: app.id }))
+    return { type, scopes, waba_ids }
   }
-  for (const patch of [{ data: null }, { data: [null] }, { paging: { cursors: null } }, { paging: { cursors: { after: null } } }]) {
-    meta.fail('phone_numbers', { patch })
-    await t.rejects(graph.assertPhoneNumber(app, token, waba.id, '250'), { code: 'META_UNEXPECTED_REPLY' })
+  const scope = (scope: unknown, target_ids?: unknown) => ({ scope, target_ids })
+  t.strictSame(await granted({
+    granular_scopes: [
+      scope('whatsapp_business_management', ['2', '1']),
+      scope('whatsapp_business_messaging', ['1', 7, null, '3']),
+      scope('whatsapp_business_manage_events', ['4']),
+      scope('business_management', ['a business']),
+      scope('whatsapp_business_management'),
+      scope('whatsapp_business_management', 'no list'),
+      scope(null, ['5']),
+      null
+    ],
+    scopes: ['a', 1, 'b'],
+    type: 'SOMETHING_NEW'
+  }), { type: 'SOMETHING_NEW', scopes: ['a', 'b'], waba_ids: ['2', '1', '3', '4'] })
+  for (const none of [undefined, null, 'x', { a: 1 }]) {
+    t.strictSame(await granted({ granular_scopes: none, scopes: none, type: {} }), { type: null, scopes: [], waba_ids: [] })
   }
 })
 
-await test('the phone number is looked for on all pages, each with its proof', async t => {
-  const { meta, waba, graph, lines } = await standIn(t)
-  const token = meta.state.issueToken({ app_id: app.id })
-  meta.fail('phone_numbers', faults.extraFields)
-  await graph.assertPhoneNumber(app, token, waba.id, '250')
-  await graph.assertPhoneNumber(app, token, waba.id, '1')
-  t.equal(meta.requests.length, 4)
-  for (const { method, query, headers } of meta.requests) {
-    t.match({ method, query, headers }, {
-      method: 'GET',
-      query: { limit: '100', appsecret_proof: proof(token), access_token: undefined },
-      headers: { authorization: `Bearer ${token}` }
-    })
+await test('a token is extended by a POST whose URL carries nothing', async t => {
+  const { meta, graph } = await standIn(t)
+  const old = meta.state.issueToken({ app_id: app.id, expires_in: 3600 })
+  const forEver = meta.state.issueToken({ app_id: app.id, expires_in: 0 })
+  const extended = await graph.extendToken(app, old, { sixtyDays: true })
+  t.not(extended.access_token, old)
+  t.ok(Math.abs(Date.parse(String(extended.expires_at)) - Date.now() - 5183944_000) < 10_000)
+  t.match(await graph.extendToken(app, forEver, { sixtyDays: false }), { access_token: /^EAA/, expires_at: null })
+  const form = { client_id: app.id, client_secret: app.secret, grant_type: 'fb_exchange_token' }
+  t.strictSame(meta.requests.map(({ route, method, path, query, form }) => ({ route, method, path, query, form })), [
+    { route: 'extend', method: 'POST', path: '/v26.0/oauth/access_token', query: {}, form: { ...form, fb_exchange_token: old, set_token_expires_in_60_days: 'true' } },
+    { route: 'extend', method: 'POST', path: '/v26.0/oauth/access_token', query: {}, form: { ...form, fb_exchange_token: forEver } }
+  ])
+})
+
+await test('only what never reached Meta counts as not sent', async t => {
+  const gone = await meta(t, drop)
+  await new Promise(resolve => gone.server.close(resolve))
+  const never = async (graph: MetaGraph, label: string) => {
+    for (const call of [calls.access_token, calls.subscribe]) {
+      const err = await thrownBy(call(graph))
+      t.match(err, { code: 'META_UNAVAILABLE' }, label)
+      t.strictSame(factsOf(err), { sent: false, meta_code: null, meta_subcode: null, fbtrace_id: null }, label)
+    }
   }
-  t.same(lines, [])
-})
+  await never(gone.graph, 'refused')
+  await never(client('http://no-such-host.invalid').graph, 'not found')
 
-await test('pages without end are not read to the end', async t => {
-  let page = 0
-  const another = (after: string) => json(200, { data: [{ id: '1' }], paging: { cursors: { after }, next: 'http://127.0.0.1:1/' } })
-  const endless = await meta(t, (res) => { another(String(page++))(res) })
-  await t.rejects(endless.graph.assertPhoneNumber(app, token, '1', '2'), { code: 'META_UNEXPECTED_REPLY' })
-  t.equal(endless.urls.length, 50)
+  const port = Number(new URL(gone.url).port)
+  const failing = (cause: unknown) => client(gone.url, { fetch: () => Promise.reject(new TypeError('fetch failed', { cause })) }).graph
+  const everyAddress = await causeOfConnecting(port)
+  t.type(everyAddress, AggregateError)
+  await never(failing(everyAddress), 'each address refused')
+  await never(failing(Object.assign(new Error(), { code: 'UND_ERR_CONNECT_TIMEOUT' })), 'no connection in time')
+  await never(failing(Object.assign(new Error(), { code: 'EHOSTUNREACH', syscall: 'connect' })), 'unreachable')
 
-  const standing = await meta(t, another('x'))
-  await t.rejects(standing.graph.assertPhoneNumber(app, token, '1', '2'), { code: 'META_UNEXPECTED_REPLY' })
-  t.equal(standing.urls.length, 2, 'a page that leads to itself')
+  const perhaps = async (graph: MetaGraph, label: string) => {
+    const err = await thrownBy(calls.access_token(graph))
+    t.match(err, { code: 'META_EXCHANGE_UNKNOWN' }, label)
+    t.match(factsOf(err), { sent: true }, label)
+  }
+  const plain = await meta(t, drop)
+  await perhaps(client(plain.url.replace('http:', 'https:')).graph, 'TLS')
+  for (const cause of [
+    Object.assign(new Error(), { code: 'ECONNRESET', syscall: 'read' }),
+    Object.assign(new Error(), { code: 'EHOSTUNREACH', syscall: 'read' }),
+    Object.assign(new Error(), { code: 'CERT_HAS_EXPIRED' }),
+    new AggregateError([Object.assign(new Error(), { syscall: 'connect' }), new Error('something else')]),
+    new Error('bad port'),
+    'no error at all',
+    undefined
+  ]) await perhaps(failing(cause), String(cause))
+  await perhaps(client(gone.url, { fetch: () => Promise.reject(new Error('x')) }).graph, 'any error')
 
-  const slow = await meta(t, (res) => { setTimeout(() => { another(String(page++))(res) }, 300) })
-  await t.rejects(slow.graph.assertPhoneNumber(app, token, '1', '2'), { code: 'META_TIMEOUT' })
-  t.ok(slow.urls.length <= 7, 'all pages together have the time of one call')
-})
-
-await test('an id is one step of the path, whatever it holds', async t => {
-  const { graph, urls } = await meta(t, json(200, { data: [{ id: 'p' }] }))
-  const ids = ['new/../id', '../../me', '?a=b', '#a', '%2e%2e', '...', 'é 1', '..\\']
-  for (const id of ids) await graph.assertPhoneNumber(app, token, id, 'p')
-  t.strictSame(urls.map(url => url?.split('?')[0]), ids.map(id => `/v26.0/${encodeURIComponent(id)}/phone_numbers`))
-  for (const id of ['', '.', '..']) await t.rejects(graph.assertPhoneNumber(app, token, id, 'p'), { code: 'META_WABA_NOT_ACCESSIBLE' })
-  t.equal(urls.length, ids.length)
+  for (const odd of [undefined, null, 'x', new Error('x'), {}]) t.equal(factsOf(odd), null)
 })
 
 await test('a token that no header can carry is not sent', async t => {
   const { graph, urls } = await meta(t, json(200, {}))
   for (const bad of ['', 'a b', 'é', 'a\r\nb']) {
-    await t.rejects(graph.assertPhoneNumber(app, bad, '1', '2'), { code: 'META_TOKEN_INVALID' })
     await t.rejects(graph.inspectToken({ id: 'é', secret: bad }, token), { code: 'META_APP_REJECTED' })
+    const err = await thrownBy(graph.listPhoneNumbers(app, bad, '1'))
+    t.match(err, { code: 'META_TOKEN_INVALID' })
+    t.match(factsOf(err), { sent: false })
   }
   t.equal(urls.length, 0)
 })
 
 await test('the log line names the call and what Meta says to look it up by', async t => {
   const { graph, lines } = await meta(t, refused(400, 190, 463))
-  await t.rejects(graph.assertPhoneNumber(app, token, '1', '2'))
+  await t.rejects(graph.listPhoneNumbers(app, token, '1'))
   t.match(lines, [{ call: 'phone_numbers', outcome: 'META_TOKEN_INVALID', status: 400, meta_code: 190, meta_subcode: 463, fbtrace_id: 'AbCdEfGhIjK', graph_version: 'v27.0' }])
 
   const bare = await meta(t, raw(502, '<html>', { 'x-fb-trace-id': 'FromTheHeader' }))
-  await t.rejects(bare.graph.exchangeCode(app, { code }), { code: 'META_UNAVAILABLE' })
+  await t.rejects(bare.graph.exchangeCode(app, { code }), { code: 'META_EXCHANGE_UNKNOWN' })
   t.match(bare.lines, [{ status: 502, fbtrace_id: 'FromTheHeader' }])
 
   const gone = await meta(t, drop)

@@ -1,0 +1,113 @@
+import { mock } from 'node:test'
+import { type Test, test } from 'tap'
+import { type Answer, app, calls, json, meta, raw, refused, thrownBy } from './meta-wire.js'
+
+const MINUTE = 60_000
+const NOW = Date.parse('2026-11-23T12:00:00Z')
+
+/** Has the clock stand still until it is told to go on. */
+function stopClock (t: Test) {
+  mock.timers.enable({ apis: ['Date'], now: NOW })
+  t.teardown(() => { mock.timers.reset() })
+  return { goOn: (ms: number) => { mock.timers.setTime(Date.now() + ms) } }
+}
+
+/** A client whose next call is answered as told. */
+async function client (t: Test) {
+  let next: Answer = json(200, { success: true })
+  const { graph } = await meta(t, (res) => { next(res) })
+  return {
+    usage: () => graph.usage(app.id),
+    usageOf: (id: string) => graph.usage(id),
+    /** Makes a call that gets this answer. */
+    async call (answer: Answer, name: keyof typeof calls = 'subscribe') {
+      next = answer
+      await thrownBy(Promise.resolve(calls[name](graph)))
+    }
+  }
+}
+
+const headers = ({ ofApp, ofAccounts }: { ofApp?: unknown, ofAccounts?: unknown }) => ({
+  ...(ofApp === undefined ? {} : { 'x-app-usage': JSON.stringify(ofApp) }),
+  ...(ofAccounts === undefined ? {} : { 'x-business-use-case-usage': JSON.stringify(ofAccounts) })
+})
+const fine = (usage: { ofApp?: unknown, ofAccounts?: unknown }) => json(200, { success: true }, headers(usage))
+const account = (more: object) => ({ type: 'whatsapp_business_management', call_count: 3, total_cputime: 1, total_time: 1, estimated_time_to_regain_access: 0, ...more })
+
+await test('the highest share of all limits, by the latest answers', async t => {
+  const { goOn } = stopClock(t)
+  const { call, usage, usageOf } = await client(t)
+  t.strictSame(usage(), { percent: 0, regain_at: 0 })
+  await call(json(200, { success: true }))
+  t.strictSame(usage(), { percent: 0, regain_at: 0 })
+
+  await call(fine({ ofApp: { call_count: 28, total_time: 25, total_cputime: 31 } }))
+  t.strictSame(usage(), { percent: 31, regain_at: 0 })
+  await call(fine({ ofAccounts: { 1: [account({}), account({ call_count: 80 })], 2: [account({ total_time: 60 })] } }), 'access_token')
+  t.strictSame(usage(), { percent: 80, regain_at: 0 })
+  await call(fine({ ofAccounts: { 1: [account({})] } }))
+  t.equal(usage().percent, 60, 'an account counts as its latest answer says')
+  await call(json(200, { success: true }))
+  t.equal(usage().percent, 60, 'an answer that says nothing changes nothing')
+  t.strictSame(usageOf('another'), { percent: 0, regain_at: 0 })
+
+  goOn(40 * MINUTE)
+  await call(fine({ ofApp: { call_count: 12 } }))
+  t.equal(usage().percent, 60)
+  goOn(21 * MINUTE)
+  t.equal(usage().percent, 12)
+  goOn(40 * MINUTE)
+  t.strictSame(usage(), { percent: 0, regain_at: 0 }, 'an hour after the last word')
+})
+
+await test('no call before Meta says so', async t => {
+  const { goOn } = stopClock(t)
+  const { call, usage } = await client(t)
+  await call(fine({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 7 })], 2: [account({ estimated_time_to_regain_access: 3 })] } }))
+  t.equal(usage().regain_at, NOW + 7 * MINUTE)
+  await call(fine({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 2 })] } }))
+  await call(fine({}))
+  t.equal(usage().regain_at, NOW + 7 * MINUTE, 'an earlier time does not shorten it')
+  goOn(7 * MINUTE)
+  t.equal(usage().regain_at, 0)
+  await call(json(429, { error: { code: 80007 } }, headers({ ofAccounts: { 1: [account({ call_count: 101, estimated_time_to_regain_access: 19 })] } })))
+  t.strictSame(usage(), { percent: 100, regain_at: NOW + 26 * MINUTE })
+})
+
+await test('a refusal for a limit stands for five minutes where Meta names no time', async t => {
+  stopClock(t)
+  const limits = [4, 17, 32, 341, 613, 80007, 80008].map(code => refused(400, code))
+  for (const answer of [...limits, refused(429, 1), raw(429, '<html>'), refused(500, 4), json(429, { error: { code: 4 } }, headers({ ofApp: { call_count: 0 } }))]) {
+    for (const name of ['subscribe', 'access_token', 'debug_token'] as const) {
+      const { call, usage } = await client(t)
+      await call(answer, name)
+      t.strictSame(usage(), { percent: 0, regain_at: NOW + 5 * MINUTE })
+    }
+  }
+  for (const answer of [refused(400, 100), refused(500, 2), raw(503, ''), refused(401, 190, 463)]) {
+    const { call, usage } = await client(t)
+    await call(answer)
+    t.strictSame(usage(), { percent: 0, regain_at: 0 })
+  }
+})
+
+await test('whatever the headers hold', async t => {
+  stopClock(t)
+  const odd = ['', 'x', '{', 'null', '1', '"x"', '[]', '[1]', '{}', '{"a":1}', '{"a":[1]}', '{"a":[null]}', '{"a":[]}', '{"a":{"call_count":99}}', '{"__proto__":[{}]}', '{}, {"call_count":5}']
+  const values = ['"99"', '-5', 'null', '{}', '[99]', 'false', '-1e999', '-0'].flatMap(value => [`{"call_count":${value},"total_time":${value}}`, `{"a":[{"call_count":${value},"estimated_time_to_regain_access":${value}}]}`])
+  for (const value of [...odd, ...values]) {
+    const { call, usage } = await client(t)
+    await call(json(200, { success: true }, { 'x-app-usage': value, 'x-business-use-case-usage': value }))
+    t.strictSame(usage(), { percent: 0, regain_at: 0 }, value)
+  }
+  for (const huge of ['1e999', '1e300', String(Number.MAX_SAFE_INTEGER)]) {
+    const { call, usage } = await client(t)
+    await call(json(200, { success: true }, { 'x-business-use-case-usage': `{"a":[{"call_count":${huge},"estimated_time_to_regain_access":${huge}}]}` }))
+    t.strictSame(usage(), { percent: 100, regain_at: NOW + 24 * 60 * MINUTE }, huge)
+  }
+
+  const { call, usage } = await client(t)
+  const accounts = Object.fromEntries(Array.from({ length: 33 }, (_, i) => [String(i), [account({ call_count: 33 + i })]]))
+  await call(fine({ ofAccounts: accounts }))
+  t.strictSame(usage(), { percent: 65, regain_at: 0 })
+})
