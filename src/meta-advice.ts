@@ -1,6 +1,6 @@
 import type { FastifyError } from '@fastify/error'
 
-const LOGIN = 'start the Meta login again'
+const LOGIN = 'Start the Meta login again'
 const RESUME = 'POST /onboard/whatsapp-client/resume'
 
 /**
@@ -8,13 +8,13 @@ const RESUME = 'POST /onboard/whatsapp-client/resume'
  * Source: developers.facebook.com/docs/graph-api/guides/error-handling
  */
 export const tokenAdvice: Record<number, string> = {
-  458: `The customer took the access away from the app: ${LOGIN} and grant it there.`,
-  459: `Meta holds the user's account back: have the user log in at www.facebook.com and do what it says there, then ${LOGIN}.`,
-  460: `The user changed the password, or Meta ended the session for safety: ${LOGIN}.`,
-  463: `The access token has expired: ${LOGIN}.`,
-  464: `The user has not confirmed the Facebook account: have it confirmed at www.facebook.com, then ${LOGIN}.`,
-  467: `The session of the access token has ended, as when the user logs out: ${LOGIN}.`,
-  492: `The user lost the role that the access token stands on: have it given back, then ${LOGIN}.`
+  458: `The customer took the access away from the app. ${LOGIN} and grant it there.`,
+  459: `Meta holds the user's account back until the user logs in at www.facebook.com and does what it says there. ${LOGIN} after that.`,
+  460: `The user changed the password, or Meta ended the session for safety. ${LOGIN}.`,
+  463: `The access token has expired. ${LOGIN}.`,
+  464: `The user has not confirmed the Facebook account, which is done at www.facebook.com. ${LOGIN} after that.`,
+  467: `The session of the access token has ended, as when the user logs out. ${LOGIN}.`,
+  492: `The user lost the role that the access token stands on, and needs it back. ${LOGIN} after that.`
 }
 
 /**
@@ -22,27 +22,27 @@ export const tokenAdvice: Record<number, string> = {
  * Source: developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
  */
 export const registerAdvice: Record<number, string> = {
-  100: `Meta does not take this pin: send one of exactly six digits with ${RESUME}.`,
-  133000: `An earlier deregistration of the number is unfinished: deregister it again at Meta, then send the pin with ${RESUME}.`,
-  133005: `The pin is not the two-step verification PIN of the number: send the right one with ${RESUME}, or reset it in WhatsApp Manager first.`,
-  133006: `The number must be verified again: verify it in WhatsApp Manager (by SMS or voice call), then send the pin with ${RESUME}.`,
-  133008: `The PIN was guessed wrong too often: wait as long as WhatsApp Manager says, then send the right one with ${RESUME}.`,
-  133009: `The PIN was tried again too fast: wait some minutes, then send the right one with ${RESUME}.`,
-  133010: `The number is not registered with the WhatsApp Business Platform: add and verify it in WhatsApp Manager, then send the pin with ${RESUME}.`,
-  133015: `The number was deleted a short while ago and Meta has not finished that: wait five minutes or more, then send the pin with ${RESUME}.`,
-  133016: `The number was registered or deregistered too often (10 times in 72 hours): wait until 72 hours have passed, then send the pin with ${RESUME}.`
+  100: `Meta does not take this pin. Send one of exactly six digits with ${RESUME}.`,
+  133000: `An earlier deregistration of the number is unfinished, and must be made again at Meta. Send the pin with ${RESUME} after that.`,
+  133005: `The pin is not the two-step verification PIN of the number. Send the right one with ${RESUME}, or reset it in WhatsApp Manager first.`,
+  133006: `The number must be verified again, which is done in WhatsApp Manager. Send the pin with ${RESUME} after that.`,
+  133008: `The PIN was guessed wrong too often, and Meta takes none for now. Send the right one with ${RESUME} some hours later.`,
+  133009: `The PIN was tried again too fast. Send the right one with ${RESUME} some minutes later.`,
+  133010: `The number is not registered with the WhatsApp Business Platform: it must be added and verified in WhatsApp Manager. Send the pin with ${RESUME} after that.`,
+  133015: `The number was deleted a short while ago, and Meta has not finished that. Send the pin with ${RESUME} some minutes later.`,
+  133016: `The number was registered or deregistered too often: Meta allows 10 times in 72 hours. Send the pin with ${RESUME} when 72 hours have passed without a try.`
 }
 
 /** Other cases of Meta's that say more than the error they become. */
 export const advice = {
-  permission: `The app or its token lacks a permission: ${LOGIN} and grant all that it asks for; if it stays so, the app itself needs the permission at Meta.`,
-  policyBlock: 'Meta blocks this for a breach of its policies: see Account Quality in Meta Business Suite, and ask for a review there.',
-  accountLocked: 'Meta locked the WhatsApp Business Account: see Account Quality in Meta Business Suite, and ask for a review there.',
-  newCode: `Meta refuses the code for a passing or unknown reason: ${LOGIN} to get a new one.`,
-  appWebhook: `The app itself has no webhook for whatsapp_business_account yet: set its callback URL in the app's dashboard at Meta, then go on with ${RESUME}.`,
-  pinNeeded: `The pin is not stored: send it again with ${RESUME}.`,
-  noNumber: `The account has no phone number to register yet: add one in WhatsApp Manager, then send the pin with ${RESUME}.`,
-  callbackParameter: `Meta does not take callback_url or verify_token: store a public https URL of at most 200 characters with PUT /config, then go on with ${RESUME}.`
+  permission: `The app or its token lacks a permission. ${LOGIN} and grant all that it asks for; if it stays so, the app itself needs the permission at Meta.`,
+  policyBlock: 'Meta blocks this for a breach of its policies. Check Account Quality in Meta Business Suite, and ask for a review there.',
+  accountLocked: 'Meta locked the WhatsApp Business Account. Check Account Quality in Meta Business Suite, and ask for a review there.',
+  newCode: `Meta refuses the code for a passing or unknown reason. ${LOGIN} to get a new one.`,
+  appWebhook: `The app itself has no webhook for whatsapp_business_account, and needs one before any override. Store its callback URL in the app's dashboard at Meta, then go on with ${RESUME}.`,
+  pinNeeded: `The pin is not stored. Send it again with ${RESUME}.`,
+  noNumber: `The account has no phone number to register yet, and gets one in WhatsApp Manager. Send the pin with ${RESUME} after that.`,
+  callbackParameter: `Meta does not take callback_url or verify_token. Store a public https URL of at most 200 characters with PUT /config, then go on with ${RESUME}.`
 }
 
 const all = new Set([tokenAdvice, registerAdvice, advice].flatMap((table) => Object.values(table)))

@@ -57,7 +57,7 @@ await test('pages without end are not read to the end', async t => {
   const limited = await meta(t, () => {})
   const limit = new AbortController()
   const listed = limited.graph.listPhoneNumbers(app, token, '1', limit.signal)
-  limit.abort()
+  limit.abort('for any reason')
   await t.rejects(listed, { code: 'META_TIMEOUT' }, 'the limit of several calls')
 })
 

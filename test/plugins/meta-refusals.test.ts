@@ -63,7 +63,7 @@ const tables: [string, Call[], Row[]][] = [
     [refused(102, undefined, 'Session', 401), '400 META_TOKEN_INVALID'],
     [tokenRefused(undefined, 401), '400 META_TOKEN_INVALID', /not valid for this app/],
     [tokenRefused(458, 401), '400 META_TOKEN_INVALID', /took the access away/],
-    [tokenRefused(459, 401), '400 META_TOKEN_INVALID', /log in at www\.facebook\.com/],
+    [tokenRefused(459, 401), '400 META_TOKEN_INVALID', /logs in at www\.facebook\.com/],
     [tokenRefused(460), '400 META_TOKEN_INVALID', /changed the password/],
     [tokenRefused(463), '400 META_TOKEN_INVALID', /token has expired/],
     [tokenRefused(464), '400 META_TOKEN_INVALID', /not confirmed/],
@@ -92,15 +92,15 @@ const tables: [string, Call[], Row[]][] = [
   ]],
   ['/register', ['register'], [
     [registerRefused(100), '409 META_REGISTER_REFUSED', /exactly six digits/],
-    [registerRefused(133000), '409 META_REGISTER_REFUSED', /deregister it again/],
+    [registerRefused(133000), '409 META_REGISTER_REFUSED', /made again at Meta/],
     [registerRefused(133004), '503 META_UNAVAILABLE', /Try again later/],
-    [registerRefused(133005), '409 META_REGISTER_REFUSED', /send the right one .* or reset it in WhatsApp Manager/],
+    [registerRefused(133005), '409 META_REGISTER_REFUSED', /Send the right one .* or reset it in WhatsApp Manager/],
     [registerRefused(133006), '409 META_REGISTER_REFUSED', /verified again/],
-    [registerRefused(133008), '409 META_REGISTER_REFUSED', /wrong too often/],
+    [registerRefused(133008), '409 META_REGISTER_REFUSED', /wrong too often.*some hours later/],
     [registerRefused(133009), '409 META_REGISTER_REFUSED', /too fast/],
     [registerRefused(133010), '409 META_REGISTER_REFUSED', /not registered with/],
-    [registerRefused(133015), '409 META_REGISTER_REFUSED', /wait five minutes/],
-    [registerRefused(133016), '409 META_REGISTER_REFUSED', /10 times in 72 hours/]
+    [registerRefused(133015), '409 META_REGISTER_REFUSED', /some minutes later/],
+    [registerRefused(133016), '409 META_REGISTER_REFUSED', /when 72 hours have passed/]
   ]]
 ]
 
@@ -124,6 +124,7 @@ for (const [name, routes, rows] of tables) {
         const problem = answer.json()
         t.equal(`${answer.statusCode} ${problem.code}`, expected, of)
         t.match(problem.detail, advice, of)
+        t.match(problem.detail, /\b(Start|Send|Check|Try again|Store|Mend|Name)\b/, `${of} says what to do`)
         t.notMatch(answer.body, reply.message)
         t.notMatch(answer.body, pin)
       }
