@@ -15,6 +15,7 @@ import oauthLogin from './plugins/oauth-login.js'
 import onboarding from './plugins/onboarding.js'
 import openapi from './plugins/openapi.js'
 import tenantConfigs from './plugins/tenant-configs.js'
+import tokenMonitor from './plugins/token-monitor.js'
 import tokenWatch from './plugins/token-watch.js'
 import vault from './plugins/vault.js'
 import adminRoutes from './routes/admin/index.js'
@@ -44,6 +45,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: { env?: 
   await fastify.register(tokenWatch)
   await fastify.register(oauthLogin)
   await fastify.register(onboarding)
+  await fastify.register(tokenMonitor)
   await fastify.register(httpApi)
 }
 

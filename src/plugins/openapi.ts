@@ -7,6 +7,7 @@ import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
 import { FullConfig, MaskedConfig, NoBody } from '../schemas/config.js'
 import { OnboardingRecord, Started } from '../schemas/onboarding.js'
 import { Problem } from '../schemas/problem.js'
+import { TokenHealth } from '../schemas/token-health.js'
 import { toProblem } from './error-handler.js'
 
 declare module 'fastify' {
@@ -42,7 +43,7 @@ const tags = [
 
 /** Describes every route of this scope (OpenAPI 3.1) and serves the description under /docs. */
 async function openapi (fastify: FastifyInstance): Promise<void> {
-  for (const schema of [Problem, MaskedConfig, FullConfig, ConfigPage, Stats, Deleted, Started, OnboardingRecord]) fastify.addSchema(schema)
+  for (const schema of [Problem, MaskedConfig, FullConfig, ConfigPage, Stats, Deleted, Started, OnboardingRecord, TokenHealth]) fastify.addSchema(schema)
   await fastify.register(swagger, {
     openapi: {
       openapi: '3.1.0',

@@ -86,10 +86,12 @@ export function createTokenWatch ({ orm, tenantConfigs, interval, deliversEvents
     note: async (tenantId: string, sealed: string, finding: TokenFinding, claim?: string): Promise<boolean> =>
       await noting(tenantId, async (tx) => await noteIn(tx, tenantId, sealed, finding, claim)),
 
-    /** Stores an extended token, sealed, in the place of the one sealed as `held`, and notes that it is valid. Returns whether the old one was still there. */
-    extend: async (tenantId: string, held: string, sealed: string, expiresAt: string | null): Promise<boolean> =>
+    /** Stores an extended token, sealed, in the place of the one sealed as `held`, and notes that it is valid; nothing, where `note` would note nothing. */
+    extend: async (tenantId: string, held: string, sealed: string, expiresAt: string | null, claim: string): Promise<boolean> =>
       await noting(tenantId, async (tx) => {
-        if (!await replaceToken(tx, tenantId, held, sealed)) return { noted: false, transition: null }
+        const known = await lockWatch(tx, tenantId, held)
+        if (known?.next_check_at !== claim) return { noted: false, transition: null }
+        await replaceToken(tx, tenantId, sealed)
         return await noteIn(tx, tenantId, sealed, { valid: true, expires_at: expiresAt })
       }),
 

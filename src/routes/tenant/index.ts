@@ -3,6 +3,7 @@ import { RouteNotFound } from '../../errors.js'
 import activation from './activation.js'
 import config from './config.js'
 import onboarding from './onboarding.js'
+import tokenHealth from './token-health.js'
 
 /** What a tenant does with its own configuration; the tenant is the one its token names. */
 export default async function tenantRoutes (fastify: FastifyInstance): Promise<void> {
@@ -13,4 +14,5 @@ export default async function tenantRoutes (fastify: FastifyInstance): Promise<v
   await fastify.register(config)
   await fastify.register(activation)
   await fastify.register(onboarding)
+  await fastify.register(tokenHealth)
 }

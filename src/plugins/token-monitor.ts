@@ -1,0 +1,171 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { tokenWatchStatements } from '../db/token-watch.js'
+import { MetaAppNotConfigured, MetaAppRejected, SecretUnreadable } from '../errors.js'
+import { DATE_PASSED, timeLeft } from '../token-status.js'
+import { guarded } from './database.js'
+import type { MetaApps } from './meta-apps.js'
+import type { MetaGraph } from './meta-graph.js'
+import { factsOf } from './meta-transport.js'
+import { createTokenCheck, type Task } from './token-check.js'
+import type { TokenWatch } from './token-watch.js'
+import type { Vault } from './vault.js'
+
+const SECOND_MS = 1000
+const MINUTE_MS = 60 * SECOND_MS
+
+/** How many tokens are claimed at a time. */
+const BATCH = 10
+/** How often the database is asked for tokens that are due, unless the interval of the checks is shorter. */
+const LOOK_MS = 30 * SECOND_MS
+/** After what is likely to pass, such as an answer of Meta's that does not come. */
+const RETRY_MS = 5 * MINUTE_MS
+/** After what somebody must mend. */
+const MENDED_MS = 60 * MINUTE_MS
+/** The share of Meta's limits, in percent, from which on checks become slower, and how slow the last ones are. */
+const BUSY_PERCENT = 75
+const LONGEST_PAUSE_MS = 5 * SECOND_MS
+const CALLS_PER_CHECK = 3
+
+/** A token whose turn has come, and the time of the database then, in Unix milliseconds. */
+type Due = Omit<Task, 'app'> & { now: number }
+
+/** Why nothing can be known of a token until somebody mends it. */
+const FAULTS = [[MetaAppNotConfigured, 'no_app'], [SecretUnreadable, 'unreadable'], [MetaAppRejected, 'app_rejected']] as const
+
+interface TokenMonitorDependencies {
+  orm: NodePgDatabase
+  vault: Pick<Vault, 'open' | 'seal'>
+  metaApps: MetaApps
+  metaGraph: Pick<MetaGraph, 'inspectToken' | 'extendToken' | 'usage'>
+  tokenWatch: Pick<TokenWatch, 'note' | 'extend'>
+  /** Milliseconds between two checks of a token. */
+  interval: number
+  /** Milliseconds that a call to Meta may take. */
+  timeoutMs: number
+  log: Pick<FastifyInstance['log'], 'info' | 'warn'>
+}
+
+/**
+ * Checks stored tokens when `token_watch.next_check_at` says so. Whoever claims a token moves that moment to where the claim ends, so
+ * that nobody else checks it meanwhile, and somebody does when the claimant died. Checks of one instance follow one another.
+ */
+export function createTokenMonitor ({ orm, vault, metaApps, metaGraph, tokenWatch, interval, timeoutMs, log }: TokenMonitorDependencies) {
+  const statements = tokenWatchStatements(orm)
+  const check = createTokenCheck({ vault, metaGraph, tokenWatch, log })
+  const closing = new AbortController()
+  const { signal } = closing
+  const period = Math.min(LOOK_MS, interval)
+  let timer: NodeJS.Timeout | undefined
+  let looking = Promise.resolve()
+
+  return {
+    /** Looks for due tokens from now on. */
+    start,
+
+    /** Begins no check any more, and breaks off the one under way. */
+    close (): void {
+      closing.abort()
+      clearTimeout(timer)
+    },
+
+    /** Resolves when nothing is under way any more, a second or two after `close`. */
+    closed: async (): Promise<void> => await looking
+  }
+
+  function start (): void {
+    looking = look().catch((err: unknown) => {
+      log.warn({ err }, 'the token monitor could not look for tokens that are due; it tries again')
+      return Math.max(period, SECOND_MS)
+    }).then((wait) => {
+      if (!signal.aborted) timer = setTimeout(start, wait).unref()
+    })
+  }
+
+  /** Checks all tokens that are due; returns in how many milliseconds to look again. */
+  async function look (): Promise<number> {
+    const lease = BATCH * (CALLS_PER_CHECK * timeoutMs + LONGEST_PAUSE_MS)
+    while (!signal.aborted) {
+      const claims = await guarded(statements.claim.execute({ limit: BATCH, lease }))
+      for (const claim of claims) {
+        // The claim of one whose turn fails ends by itself.
+        await turn(claim).catch((err: unknown) => { log.warn({ err, tenant_id: claim.tenant_id }, 'the check of a token failed; it is tried again') })
+      }
+      if (claims.length < BATCH) break
+    }
+    return period
+  }
+
+  async function turn (claim: { tenant_id: string, claim: string }): Promise<void> {
+    const [row] = await guarded(statements.claimed.execute(claim))
+    if (row === undefined || row.access_token === null) return
+    const due = { row, sealed: row.access_token, claim: claim.claim, now: row.now }
+    try {
+      signal.throwIfAborted()
+      const app = metaApps.of(row)
+      const { percent, regain_at: regainAt } = metaGraph.usage(app.id)
+      const rest = Math.max(regainAt - Date.now(), percent < 100 ? 0 : RETRY_MS)
+      if (rest > 0) {
+        await nothingFound(due, rest)
+        return
+      }
+      if (percent >= BUSY_PERCENT) await pause(LONGEST_PAUSE_MS * (percent - BUSY_PERCENT + 1) / (100 - BUSY_PERCENT), undefined, { signal, ref: false })
+      await check({ ...due, app }, unlessClosing)
+    } catch (err) {
+      await failed(due, err)
+    }
+  }
+
+  /** Deals with an error that kept a check from finding anything. Throws it when it is neither the tenant's nor Meta's. */
+  async function failed (due: Due, err: unknown): Promise<void> {
+    const fault = FAULTS.find(([Fault]) => err instanceof Fault)
+    if (signal.aborted) await release(due, 0)
+    else if (fault !== undefined) await nothingFound(due, Math.min(interval, MENDED_MS), fault[1])
+    else if (factsOf(err) !== null) await nothingFound(due, Math.min(interval, RETRY_MS))
+    else throw err
+  }
+
+  /** Has a token looked at again in `wait` milliseconds. Its own date counts, whatever else is not known; a `fault` leaves nothing else known. */
+  async function nothingFound (due: Due, wait: number, fault?: string): Promise<void> {
+    const { row: { tenant_id: tenantId, token_expires_at: expiresAt }, sealed, claim, now } = due
+    if (timeLeft(expiresAt, now) <= 0) {
+      await tokenWatch.note(tenantId, sealed, { valid: false, reason: DATE_PASSED }, claim)
+    } else if (fault === undefined) {
+      await release(due, wait)
+    } else {
+      log.warn({ tenant_id: tenantId, reason: fault }, 'a token cannot be checked until somebody mends what is wrong')
+      await guarded(statements.unknown.execute({ tenant_id: tenantId, claim, wait, reason: fault }))
+    }
+  }
+
+  /** Gives a claim up: the token is due in `wait` milliseconds. */
+  async function release ({ row, claim }: Due, wait: number): Promise<void> {
+    await guarded(statements.release.execute({ tenant_id: row.tenant_id, claim, wait }))
+  }
+
+  /** Makes a call and waits for it, but not beyond the closing. */
+  async function unlessClosing<T> (call: () => Promise<T>): Promise<T> {
+    signal.throwIfAborted()
+    return await new Promise((resolve, reject) => {
+      const stop = () => { reject(signal.reason) }
+      signal.addEventListener('abort', stop, { once: true })
+      call().then(resolve, reject).finally(() => { signal.removeEventListener('abort', stop) })
+    })
+  }
+}
+
+/** Runs the monitor from the moment the server is ready until it closes. */
+async function tokenMonitor (fastify: FastifyInstance): Promise<void> {
+  const { database, vault, metaApps, metaGraph, tokenWatch, env, log } = fastify
+  const monitor = createTokenMonitor({
+    orm: database.orm, vault, metaApps, metaGraph, tokenWatch, interval: env.TOKEN_CHECK_INTERVAL_MS, timeoutMs: env.GRAPH_TIMEOUT_MS, log
+  })
+  fastify.addHook('onReady', async () => { monitor.start() })
+  fastify.addHook('preClose', async () => { monitor.close() })
+  // Before the hook of the database, which was registered earlier.
+  fastify.addHook('onClose', async () => { await monitor.closed() })
+}
+
+export default fp(tokenMonitor, { name: 'token-monitor', dependencies: ['env', 'database', 'vault', 'meta-apps', 'meta-graph', 'token-watch', 'onboarding'] })

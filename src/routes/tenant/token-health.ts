@@ -1,0 +1,21 @@
+import { Type } from '@sinclair/typebox'
+import type { FastifyInstance } from 'fastify'
+import { ConfigNotFound, DatabaseUnavailable } from '../../errors.js'
+
+/** What is known of the tenant's access token. */
+export default async function tokenHealth (fastify: FastifyInstance): Promise<void> {
+  fastify.get('/config/health', {
+    config: { errors: [ConfigNotFound, DatabaseUnavailable] },
+    schema: {
+      operationId: 'getConfigHealth',
+      summary: 'See how the access token is',
+      description: 'What the watch found when it last asked Meta. It asks once a day, and earlier as the expiry nears; a new token it asks about within half a minute.',
+      tags: ['config'],
+      response: { 200: Type.Ref('TokenHealth') }
+    }
+  }, async ({ tenant }) => {
+    const health = await fastify.tokenWatch.healthOf(tenant.id)
+    if (health === null) throw new ConfigNotFound()
+    return health
+  })
+}
