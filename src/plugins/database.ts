@@ -74,19 +74,23 @@ async function embed (fastify: FastifyInstance, dataDir: string): Promise<string
 }
 
 /**
- * drizzle's own `transaction` keeps a connection for ever on which `begin` failed, and gives one back to the pool that still waits
- * for an answer. This one parts with both, and throws `DATABASE_UNAVAILABLE` when there is no connection.
+ * drizzle's own `transaction` keeps a connection for ever on which `begin` failed, gives one back to the pool that still waits for
+ * an answer, and lets the loss of one end the process. This one parts with them, and throws `DATABASE_UNAVAILABLE` when there is none.
  */
 function transactionOn (pool: pg.Pool): NodePgDatabase['transaction'] {
   return async (work, config) => {
     const client = await pool.connect().catch((cause: unknown) => { throw translated(cause) })
+    const lost = () => { isBroken = true }
     let isBroken = false
+    // The pool listens only while nobody uses it.
+    client.on('error', lost)
     try {
       return await drizzle(client).transaction(work, config)
     } catch (err) {
-      isBroken = err instanceof DrizzleQueryError
+      isBroken ||= err instanceof DrizzleQueryError
       throw err
     } finally {
+      client.off('error', lost)
       client.release(isBroken)
     }
   }

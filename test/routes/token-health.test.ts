@@ -1,0 +1,26 @@
+import t from 'tap'
+import { tokenStatuses } from '../../src/db/schema.js'
+import { TokenStatus } from '../../src/schemas/token-health.js'
+import { client, config } from './client.js'
+
+const health = `${config}/health`
+
+await t.test('what is known of the token', async (t) => {
+  const { app, as, call } = await client(t)
+  t.match(await call(as('acme'), 'GET', health), { is: '404 CONFIG_NOT_FOUND' })
+
+  const bare = { token_status: 'unverified', reason: 'no_token', checked_at: null, token_expires_at: null, next_check_at: null }
+  await call(as('acme'), 'POST', config, { waba_id: '1' })
+  t.strictSame((await call(as('acme'), 'GET', health)).body, bare)
+
+  await call(as('acme'), 'PUT', config, { access_token: 'a token' })
+  t.match((await call(as('acme'), 'GET', health)).body, { ...bare, reason: null, next_check_at: /Z$/ })
+  const { access_token: sealed } = await app.tenantConfigs.find('acme') ?? {}
+  await app.tokenWatch.note('acme', String(sealed), { valid: true, expires_at: '2100-01-01T00:00:00.000Z' })
+  t.match((await call(as('acme'), 'GET', health)).body, { token_status: 'ok', reason: null, checked_at: /Z$/, token_expires_at: '2100-01-01T00:00:00Z' })
+  t.match(await call(as('other'), 'GET', health), { is: '404 CONFIG_NOT_FOUND' }, "another tenant's is not shown")
+})
+
+await t.test('the statuses are those of the database', async (t) => {
+  t.same(TokenStatus['enum'], tokenStatuses)
+})
