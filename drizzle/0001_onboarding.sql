@@ -51,6 +51,7 @@ CREATE TABLE "webhook_deliveries" (
 );
 --> statement-breakpoint
 CREATE INDEX "events_outbox_due_idx" ON "events_outbox" USING btree ("next_attempt_at");--> statement-breakpoint
+CREATE INDEX "events_outbox_tenant_idx" ON "events_outbox" USING btree ("tenant_id","at","id");--> statement-breakpoint
 CREATE INDEX "oauth_states_expires_at_idx" ON "oauth_states" USING btree ("expires_at");--> statement-breakpoint
 CREATE INDEX "onboardings_tenant_idx" ON "onboardings" USING btree ("tenant_id","created_at");--> statement-breakpoint
 CREATE INDEX "token_watch_due_idx" ON "token_watch" USING btree ("next_check_at");--> statement-breakpoint

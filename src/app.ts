@@ -8,6 +8,7 @@ import configLoader from './plugins/config-loader.js'
 import database from './plugins/database.js'
 import env, { readEnv, type EnvSource } from './plugins/env.js'
 import errorHandler, { handleError, notFound } from './plugins/error-handler.js'
+import eventDelivery from './plugins/event-delivery.js'
 import input from './plugins/input.js'
 import metaApps from './plugins/meta-apps.js'
 import metaGraph from './plugins/meta-graph.js'
@@ -46,6 +47,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: { env?: 
   await fastify.register(oauthLogin)
   await fastify.register(onboarding)
   await fastify.register(tokenMonitor)
+  await fastify.register(eventDelivery)
   await fastify.register(httpApi)
 }
 

@@ -140,7 +140,10 @@ export const eventsOutbox = pgTable('events_outbox', {
   at: timestamptz().notNull().default(sql`now()`),
   attempts: integer().notNull().default(0),
   next_attempt_at: timestamptz().notNull().default(sql`now()`)
-}, (table) => [index('events_outbox_due_idx').on(table.next_attempt_at)])
+}, (table) => [
+  index('events_outbox_due_idx').on(table.next_attempt_at),
+  index('events_outbox_tenant_idx').on(table.tenant_id, table.at, table.id)
+])
 
 /** The deliveries of Meta's webhook that were acted on, by the hash of their bytes. */
 export const webhookDeliveries = pgTable('webhook_deliveries', {
