@@ -3,6 +3,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { DestinationStream } from 'pino'
 import { loggerOptions } from './logger.js'
+import accountUpdates from './plugins/account-updates.js'
 import auth from './plugins/auth.js'
 import configLoader from './plugins/config-loader.js'
 import database from './plugins/database.js'
@@ -19,6 +20,7 @@ import tenantConfigs from './plugins/tenant-configs.js'
 import tokenMonitor from './plugins/token-monitor.js'
 import tokenWatch from './plugins/token-watch.js'
 import vault from './plugins/vault.js'
+import accountUpdate from './routes/account-update.js'
 import adminRoutes from './routes/admin/index.js'
 import health from './routes/health.js'
 import tenantRoutes from './routes/tenant/index.js'
@@ -48,6 +50,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: { env?: 
   await fastify.register(onboarding)
   await fastify.register(tokenMonitor)
   await fastify.register(eventDelivery)
+  await fastify.register(accountUpdates)
   await fastify.register(httpApi)
 }
 
@@ -57,6 +60,7 @@ export async function httpApi (fastify: FastifyInstance): Promise<void> {
   await fastify.register(input)
   await fastify.register(openapi)
   await fastify.register(health)
+  await fastify.register(accountUpdate, { prefix: '/api/v1/tenant' })
   await fastify.register(tenantRoutes, { prefix: '/api/v1/tenant' })
   await fastify.register(adminRoutes, { prefix: '/api/v1/tenant/admin' })
 }

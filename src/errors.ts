@@ -38,7 +38,7 @@ export const MetaCallbackRefused = createError('META_CALLBACK_REFUSED', 'Meta co
 export const MetaRegisterRefused = createError('META_REGISTER_REFUSED', 'Meta refuses to register the phone number. See GET /onboard/whatsapp-client for what it said, then send the pin to POST /onboard/whatsapp-client/resume.', 409)
 
 export const RequestTimeout = createError('REQUEST_TIMEOUT', 'The request did not arrive whole within 30 seconds. Send it again.', 408)
-export const PayloadTooLarge = createError('PAYLOAD_TOO_LARGE', 'The body is larger than 64 KiB.', 413)
+export const PayloadTooLarge = createError('PAYLOAD_TOO_LARGE', 'The body is larger than 64 KiB, or 3 MiB where Meta sends account updates.', 413)
 export const UnsupportedMediaType = createError('UNSUPPORTED_MEDIA_TYPE', 'Send the body as `content-type: application/json`.', 415)
 export const ConfirmationRequired = createError('CONFIRMATION_REQUIRED', 'This deletes every configuration. Repeat the request with `?confirm=` and the value of `confirm`.', 428)
 

@@ -42,7 +42,7 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
   // Also for what the guards of the scopes refuse, and for URLs that lead into no scope.
   reply.header('cache-control', 'no-store')
   if (status === 503) reply.header('retry-after', error.code === 'META_RATE_LIMITED' ? RETRY_AFTER_LIMIT_S : RETRY_AFTER_S)
-  if (status === 401) reply.header('www-authenticate', 'Bearer')
+  if (status === 401) reply.header('www-authenticate', challengeFor(error.code))
   const advice = adviceIn(thrown)
   const problem: Problem = {
     ...toProblem(error, request.id),
@@ -54,6 +54,9 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
   }
   return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(problem)
 }
+
+/** The scheme by which to authenticate where this error is answered (RFC 9110 wants one with every 401). */
+export const challengeFor = (code: string) => code === 'SIGNATURE_INVALID' ? 'HMAC-SHA256' : 'Bearer'
 
 /** The problem for one of our errors. */
 export function toProblem ({ statusCode: status, message, code }: InstanceType<errors.ErrorClass>, requestId: string): Problem {

@@ -8,7 +8,7 @@ import { FullConfig, MaskedConfig, NoBody } from '../schemas/config.js'
 import { OnboardingRecord, Started } from '../schemas/onboarding.js'
 import { Problem } from '../schemas/problem.js'
 import { TokenHealth } from '../schemas/token-health.js'
-import { toProblem } from './error-handler.js'
+import { challengeFor, toProblem } from './error-handler.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -30,13 +30,13 @@ const NO_STORE = { 'cache-control': { type: 'string', description: 'No cache may
 
 /** The headers that the error handler gives to every answer of a status. */
 const headersOf: Record<string, object> = {
-  401: { 'www-authenticate': { type: 'string', description: 'How to authenticate', examples: ['Bearer'] } },
   503: { 'retry-after': { type: 'integer', description: 'Seconds to wait before another try', examples: [5] } }
 }
 
 const tags = [
   { name: 'config', description: 'The configuration of the tenant that the token names' },
   { name: 'onboarding', description: 'Connecting a WhatsApp Business Account through Meta' },
+  { name: 'webhooks', description: 'What Meta itself calls' },
   { name: 'admin', description: 'All tenants; needs the admin role' },
   { name: 'health', description: 'For load balancers and orchestrators' }
 ]
@@ -79,7 +79,9 @@ function withErrors (schema: FastifySchema, listed: ErrorClass[] = []): FastifyS
   const answers = [...statuses].map((status) => {
     const same = errors.filter(({ statusCode }) => statusCode === status)
     const examples = Object.fromEntries(same.map((error) => [error.code, { value: { ...toProblem(error, EXAMPLE_REQUEST_ID), ...extras[error.code] } }]))
+    const headers = status === 401 ? { headers: { 'www-authenticate': { type: 'string', description: 'How to authenticate', examples: same.map(({ code }) => challengeFor(code)) } } } : {}
     return [status, {
+      ...headers,
       description: same.map(({ code }) => `\`${code}\``).join(', '),
       content: { 'application/problem+json': { schema: { $ref: 'Problem#' }, examples } }
     }]

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
+import { removeLeavingQuery } from '../db/leaving.js'
 import type { Db } from '../db/onboardings.js'
 import { completeIdentity, releaseNumber, storeIdentity, type ProvenIdentity } from '../db/proven-identity.js'
 import { tenantConfigs as table, type TenantConfigRow } from '../db/schema.js'
@@ -50,11 +51,11 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
 
   /**
    * Writes and tells the listeners, also when it failed: a lost answer does not mean that nothing was written.
-   * `others` are the tenants whose rows the write changed besides; it may fill them in on its way.
+   * `others` are the tenants whose rows the write changed besides; it may fill them in on its way, as a set in place of the tenant.
    */
-  async function written<T> (tenantId: string | null, write: () => Promise<T>, others = new Set<string>()): Promise<T> {
+  async function written<T> (tenantId: string | null | Set<string>, write: () => Promise<T>, others = new Set<string>()): Promise<T> {
     const tell = (isSettled: boolean) => {
-      for (const changed of [tenantId, ...others]) for (const listener of listeners) listener(changed, isSettled)
+      for (const changed of tenantId instanceof Set ? tenantId : [tenantId, ...others]) for (const listener of listeners) listener(changed, isSettled)
     }
     try {
       const result = await onceMoreIfMet(async () => await guarded(write()))
@@ -111,6 +112,12 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
       if (rows.length === 0) throw new ConfigNotFound()
     },
 
+    /** Deletes a row of a tenant that leaves, as `removeLeavingQuery` says; returns whether it did. */
+    async removeLeaving (row: TenantConfigRow, isOff: boolean): Promise<boolean> {
+      const { rows } = await written(row.tenant_id, () => orm.execute(removeLeavingQuery(row, isOff)))
+      return rows.length > 0
+    },
+
     /**
      * Stores an identity that Meta proved, its token sealed, in one transaction with what `alongside` writes; a number that it holds
      * is taken from a tenant that never proved it. Returns the row, whether the tenant had none before, and who lost the number.
@@ -165,9 +172,9 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
     masked: secrets.masked,
     maskedAfterWrite: secrets.maskedAfterWrite,
 
-    /** Runs a transaction that may write the tenant's row; returns what `work` returns. */
-    inTransaction: async <T>(tenantId: string, work: (tx: Transaction) => Promise<T>): Promise<T> =>
-      await written(tenantId, async () => await orm.transaction(work)),
+    /** Runs a transaction that may write the rows of these tenants; returns what `work` returns, which may add to a set of them. */
+    inTransaction: async <T>(tenants: string | Set<string>, work: (tx: Transaction) => Promise<T>): Promise<T> =>
+      await written(tenants, async () => await orm.transaction(work)),
 
     /** Calls `listener` after each write. Returns how to stop that. */
     onChange (listener: ChangeListener): () => void {

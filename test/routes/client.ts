@@ -71,7 +71,7 @@ function checked (url: string, { statusCode, headers, body: text }: LightMyReque
   if ('tenant_id' in body) assert.deepEqual(Object.keys(body), columns)
   if (statusCode < 400) return { is: String(statusCode), body, headers }
   assert.equal(headers['retry-after'], statusCode === 503 ? '5' : undefined)
-  assert.equal(headers['www-authenticate'], statusCode === 401 ? 'Bearer' : undefined)
+  assert.equal(headers['www-authenticate'], statusCode === 401 ? body['code'] === 'SIGNATURE_INVALID' ? 'HMAC-SHA256' : 'Bearer' : undefined)
   assert.equal(headers['content-type'], 'application/problem+json')
   if (text === '') return { is: String(statusCode), body, headers }
   const { detail, code, request_id: id, errors, confirm } = body

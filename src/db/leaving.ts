@@ -1,0 +1,40 @@
+import { sql } from 'drizzle-orm'
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import type { TenantConfigRow } from './schema.js'
+
+/** What the statements of a caller's transaction need of it. */
+type Transaction = Pick<NodePgDatabase, 'execute'>
+
+/** A tenant on an account that is lost to us; the token is sealed. */
+export type Deactivated = Pick<TenantConfigRow, 'tenant_id' | 'access_token'> & { waba_id: string }
+
+/**
+ * Deletes the row that was read, if it still names the same account and nothing is left to take our app off: it is off already
+ * (`isOff`), the row has no token or no account, or a number of another tenant lives on that account. Answers one row when it did.
+ * It counts what it has locked, so that of the last two tenants of an account who leave at once the second finds itself alone.
+ */
+export const removeLeavingQuery = ({ id, waba_id }: Pick<TenantConfigRow, 'id' | 'waba_id'>, isOff: boolean) => sql`
+  with locked as (select id, phone_number_id from tenant_configs where waba_id = ${waba_id} order by id for update)
+  delete from tenant_configs gone
+  where id = ${id} and waba_id is not distinct from ${waba_id} and (
+    ${isOff}::boolean or waba_id is null or access_token is null or
+    exists (select from locked where locked.id <> gone.id and locked.phone_number_id is not null)
+  )
+  returning id`
+
+/** Keeps the digest of a delivery, and no digest for longer than 30 days. Returns whether it was unknown so far. */
+export async function recordDelivery (tx: Transaction, digest: string): Promise<boolean> {
+  const { rows } = await tx.execute(sql`
+    with old as (delete from webhook_deliveries where received_at < now() - interval '30 days')
+    insert into webhook_deliveries (digest) values (${digest}) on conflict do nothing returning digest`)
+  return rows.length > 0
+}
+
+/** Deactivates every tenant on one of the accounts. Rows are locked in one order, so that two deliveries do not wait for each other. */
+export async function deactivateWabas (tx: Transaction, wabaIds: string[]): Promise<Deactivated[]> {
+  const { rows } = await tx.execute<Deactivated>(sql`
+    with locked as (select id from tenant_configs where waba_id = any(${sql.param(wabaIds)}::text[]) order by id for update)
+    update tenant_configs lost set is_active = false from locked where lost.id = locked.id
+    returning lost.tenant_id, lost.waba_id, lost.access_token`)
+  return rows
+}

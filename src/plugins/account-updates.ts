@@ -1,0 +1,130 @@
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { deactivateWabas, recordDelivery } from '../db/leaving.js'
+import { MalformedJson } from '../errors.js'
+import { CHARACTER } from '../schemas/fields.js'
+import type { TenantConfigs } from './tenant-configs.js'
+import type { TokenWatch, Transition } from './token-watch.js'
+
+declare module 'fastify' {
+  interface FastifyInstance { accountUpdates: AccountUpdates }
+}
+
+export type AccountUpdates = ReturnType<typeof createAccountUpdates>
+
+interface AccountUpdateDependencies {
+  tenantConfigs: Pick<TenantConfigs, 'inTransaction'>
+  tokenWatch: Pick<TokenWatch, 'noteIn' | 'announce'>
+  /** The secret of the app, and former ones. */
+  secrets: string[]
+  verifyToken: string | undefined
+  log: Pick<FastifyInstance['log'], 'warn'>
+}
+
+const ACCOUNT_ID = new RegExp(`^${CHARACTER}{1,255}$`, 'u')
+
+// Of what Meta may send no more than this is looked at; one odd part must not hide the others.
+const Delivery = Type.Object({ object: Type.Literal('whatsapp_business_account'), entry: Type.Array(Type.Unknown()) })
+const Entry = Type.Object({ id: Type.Optional(Type.Unknown()), changes: Type.Array(Type.Unknown()) })
+const Change = Type.Object({ field: Type.Literal('account_update'), value: Type.Object({ event: Type.String(), waba_info: Type.Optional(Type.Unknown()) }) })
+const WabaInfo = Type.Object({ waba_id: Type.String() })
+
+/**
+ * Reads the account updates that Meta sends to the webhook of the app.
+ * Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks, field `account_update`
+ */
+export function createAccountUpdates ({ tenantConfigs, tokenWatch, secrets, verifyToken, log }: AccountUpdateDependencies) {
+  return {
+    /** Whether a body (its bytes as they came) bears the signature that one of the secrets makes: `sha256=` and 64 lower-case hex digits. */
+    isSigned (body: Buffer, signature: string): boolean {
+      return secrets.some((secret) => isSame(signature, `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`))
+    },
+
+    /** Whether this is the verify token that was agreed upon with Meta; without one, nothing is. */
+    isVerifyToken: (token: string): boolean => verifyToken !== undefined && isSame(digestOf(token), digestOf(verifyToken)),
+
+    /**
+     * Deactivates every tenant on an account that a signed body says is lost to us, and notes why its token is of no more use.
+     * A body that was seen before, or says nothing of the kind, changes nothing.
+     * Throws `MALFORMED_JSON`, and `DATABASE_UNAVAILABLE`: then nothing is kept, and Meta's next try counts.
+     */
+    async receive (body: Buffer): Promise<void> {
+      const lost = lostAccounts(parsed(body))
+      if (lost.size === 0) return
+      const written = new Set<string>()
+      const { tenants, transitions } = await tenantConfigs.inTransaction(written, async (tx) => {
+        const transitions: Transition[] = []
+        const tenants = await recordDelivery(tx, digestOf(body)) ? await deactivateWabas(tx, [...lost.keys()]) : []
+        for (const { tenant_id: tenantId, waba_id: wabaId, access_token: sealed } of tenants) {
+          written.add(tenantId)
+          if (sealed === null) continue
+          const { transition } = await tokenWatch.noteIn(tx, tenantId, sealed, { valid: false, reason: String(lost.get(wabaId)) })
+          if (transition !== null) transitions.push(transition)
+        }
+        return { tenants, transitions }
+      })
+      for (const { tenant_id, waba_id } of tenants) log.warn({ tenant_id, waba_id, event: lost.get(waba_id) }, 'deactivated a tenant: its account is lost to us')
+      for (const transition of transitions) tokenWatch.announce(transition)
+    }
+  }
+}
+
+function parsed (body: Buffer): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
+  } catch {
+    throw new MalformedJson()
+  }
+}
+
+/** The accounts that a body says are lost to us, and by which event. */
+function lostAccounts (body: unknown): Map<string, string> {
+  const lost = new Map<string, string>()
+  for (const entry of Value.Check(Delivery, body) ? body.entry : []) {
+    if (!Value.Check(Entry, entry)) continue
+    for (const change of entry.changes) {
+      if (!Value.Check(Change, change)) continue
+      const { event, waba_info: info } = change.value
+      const wabaId = accountOf(event, Value.Check(WabaInfo, info) ? info.waba_id : undefined, entry.id)
+      if (typeof wabaId === 'string' && ACCOUNT_ID.test(wabaId)) lost.set(wabaId, event)
+    }
+  }
+  return lost
+}
+
+/** The account that an event says is lost to us, if it says so. */
+function accountOf (event: string, named: string | undefined, entryId: unknown): unknown {
+  switch (event) {
+    // Here the id of the entry is that of a business, which may be the number of somebody's account too.
+    case 'PARTNER_REMOVED':
+    case 'PARTNER_APP_UNINSTALLED': return named
+    case 'ACCOUNT_DELETED': return named ?? entryId
+    default: return undefined
+  }
+}
+
+const digestOf = (bytes: Buffer | string) => createHash('sha256').update(bytes).digest('base64url')
+
+function isSame (one: string, other: string): boolean {
+  const [a, b] = [Buffer.from(one), Buffer.from(other)]
+  return a.length === b.length && timingSafeEqual(a, b)
+}
+
+/** Decorates `fastify.accountUpdates`. */
+async function accountUpdates (fastify: FastifyInstance): Promise<void> {
+  const { tenantConfigs, tokenWatch, log, env } = fastify
+  const former = env.FB_APP_SECRETS_PREVIOUS?.split(',').map((secret) => secret.trim()) ?? []
+  fastify.decorate('accountUpdates', createAccountUpdates({
+    tenantConfigs,
+    tokenWatch,
+    // Anybody can sign with an empty one.
+    secrets: [env.FB_APP_SECRET ?? '', ...former].filter((secret) => secret !== ''),
+    verifyToken: env.WEBHOOK_VERIFY_TOKEN,
+    log
+  }))
+}
+
+export default fp(accountUpdates, { name: 'account-updates', dependencies: ['env', 'tenant-configs', 'token-watch'] })

@@ -1,0 +1,68 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { DatabaseUnavailable, MalformedJson, PayloadTooLarge, SignatureInvalid, VerifyTokenMismatch } from '../errors.js'
+import { Challenge, Delivery, DeliveryHeaders, DeliveryQuery, Received, VerifyQuery } from '../schemas/account-update.js'
+
+// Meta sends up to 3 MB.
+const BODY_LIMIT_BYTES = 3 * 1024 * 1024
+
+const path = '/onboard/account-update'
+const tags = ['webhooks']
+
+/** The webhook of the app, where Meta says that an account is lost to us. It takes no bearer token: Meta signs what it sends. */
+const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
+  const { accountUpdates } = fastify
+
+  fastify.removeAllContentTypeParsers()
+  fastify.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => { done(null, body) })
+  fastify.addHook('onRequest', async ({ headers }, reply) => {
+    reply.header('cache-control', 'no-store')
+    // The bytes are signed, whatever they are called.
+    delete headers['content-type']
+  })
+  // Added only here, where the hook that tells of the errors of our JSON has passed: bodies of any type are taken.
+  fastify.addHook('onRoute', (route) => {
+    if (route.method === 'POST') route.schema = { ...route.schema, body: Delivery }
+  })
+
+  fastify.post(path, {
+    bodyLimit: BODY_LIMIT_BYTES,
+    config: { errors: [MalformedJson, PayloadTooLarge, SignatureInvalid, DatabaseUnavailable] },
+    schema: {
+      operationId: 'receiveAccountUpdate',
+      summary: 'Take an account_update of Meta',
+      description: 'PARTNER_REMOVED, PARTNER_APP_UNINSTALLED and ACCOUNT_DELETED deactivate every tenant on the WhatsApp Business Account they name. Anything else, and what was received before, changes nothing.',
+      tags,
+      security: [],
+      headers: DeliveryHeaders,
+      querystring: DeliveryQuery,
+      response: { 200: Received }
+    }
+  }, async ({ headers, body }) => {
+    const bytes = Buffer.isBuffer(body) ? body : Buffer.alloc(0)
+    if (!accountUpdates.isSigned(bytes, headers['x-hub-signature-256'] ?? '')) throw new SignatureInvalid()
+    await accountUpdates.receive(bytes)
+    return { success: true } as const
+  })
+
+  fastify.get(path, {
+    config: { errors: [VerifyTokenMismatch] },
+    schema: {
+      operationId: 'verifyAccountUpdate',
+      summary: 'Answer Meta, which verifies this webhook',
+      tags,
+      security: [],
+      querystring: VerifyQuery,
+      response: { 200: { description: 'The challenge', content: { 'text/plain': { schema: Challenge } } } }
+    },
+    // Before anything else is looked at, as a guard does it.
+    onRequest: async ({ query }) => {
+      const { 'hub.mode': mode, 'hub.verify_token': token = '' } = query
+      if (mode !== 'subscribe' || !accountUpdates.isVerifyToken(String(token))) throw new VerifyTokenMismatch()
+    }
+  }, async ({ query }, reply) => {
+    reply.type('text/plain; charset=utf-8').header('x-content-type-options', 'nosniff')
+    return query['hub.challenge']
+  })
+}
+
+export default accountUpdate
