@@ -11,6 +11,7 @@ import env, { readEnv, type EnvSource } from './plugins/env.js'
 import errorHandler, { handleError, notFound } from './plugins/error-handler.js'
 import eventDelivery from './plugins/event-delivery.js'
 import input from './plugins/input.js'
+import leaving from './plugins/leaving.js'
 import metaApps from './plugins/meta-apps.js'
 import metaGraph from './plugins/meta-graph.js'
 import oauthLogin from './plugins/oauth-login.js'
@@ -20,6 +21,7 @@ import tenantConfigs from './plugins/tenant-configs.js'
 import tokenMonitor from './plugins/token-monitor.js'
 import tokenWatch from './plugins/token-watch.js'
 import vault from './plugins/vault.js'
+import verification from './plugins/verification.js'
 import accountUpdate from './routes/account-update.js'
 import adminRoutes from './routes/admin/index.js'
 import health from './routes/health.js'
@@ -50,6 +52,8 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: { env?: 
   await fastify.register(onboarding)
   await fastify.register(tokenMonitor)
   await fastify.register(eventDelivery)
+  await fastify.register(verification)
+  await fastify.register(leaving)
   await fastify.register(accountUpdates)
   await fastify.register(httpApi)
 }

@@ -8,19 +8,24 @@ type Transaction = Pick<NodePgDatabase, 'execute'>
 /** A tenant on an account that is lost to us; the token is sealed. */
 export type Deactivated = Pick<TenantConfigRow, 'tenant_id' | 'access_token'> & { waba_id: string }
 
+/** What became of a row that leaves: it is `removed`, it stays while our app is on an account that is its `alone`, or it is not what was read. */
+export interface Removal extends Record<string, unknown> { outcome: 'removed' | 'alone' | 'changed' }
+
 /**
  * Deletes the row that was read, if it still names the same account and nothing is left to take our app off: it is off already
- * (`isOff`), the row has no token or no account, or a number of another tenant lives on that account. Answers one row when it did.
- * It counts what it has locked, so that of the last two tenants of an account who leave at once the second finds itself alone.
+ * (`isOff`), the row has no token or no account, or a number of another tenant lives on that account.
+ * It judges by what it has locked, so that of the last two tenants of an account who leave at once the second finds itself alone.
  */
 export const removeLeavingQuery = ({ id, waba_id }: Pick<TenantConfigRow, 'id' | 'waba_id'>, isOff: boolean) => sql`
-  with locked as (select id, phone_number_id from tenant_configs where waba_id = ${waba_id} order by id for update)
-  delete from tenant_configs gone
-  where id = ${id} and waba_id is not distinct from ${waba_id} and (
-    ${isOff}::boolean or waba_id is null or access_token is null or
-    exists (select from locked where locked.id <> gone.id and locked.phone_number_id is not null)
+  with locked as (select id, phone_number_id from tenant_configs where waba_id = ${waba_id} order by id for update),
+  gone as (
+    delete from tenant_configs where id = ${id} and waba_id is not distinct from ${waba_id} and (
+      ${isOff}::boolean or waba_id is null or access_token is null or
+      exists (select from locked where locked.id <> ${id} and locked.phone_number_id is not null)
+    )
+    returning id
   )
-  returning id`
+  select case when exists (select from gone) then 'removed' when exists (select from locked where id = ${id}) then 'alone' else 'changed' end as outcome`
 
 /** Keeps the digest of a delivery, and no digest for longer than 30 days. Returns whether it was unknown so far. */
 export async function recordDelivery (tx: Transaction, digest: string): Promise<boolean> {

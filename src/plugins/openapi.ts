@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
 import { Internal, type ErrorClass } from '../errors.js'
 import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
-import { FullConfig, MaskedConfig, NoBody } from '../schemas/config.js'
+import { FullConfig, MaskedConfig, NoBody, Verification } from '../schemas/config.js'
 import { OnboardingRecord, Started } from '../schemas/onboarding.js'
 import { Problem } from '../schemas/problem.js'
 import { TokenHealth } from '../schemas/token-health.js'
@@ -43,7 +43,7 @@ const tags = [
 
 /** Describes every route of this scope (OpenAPI 3.1) and serves the description under /docs. */
 async function openapi (fastify: FastifyInstance): Promise<void> {
-  for (const schema of [Problem, MaskedConfig, FullConfig, ConfigPage, Stats, Deleted, Started, OnboardingRecord, TokenHealth]) fastify.addSchema(schema)
+  for (const schema of [Problem, MaskedConfig, FullConfig, ConfigPage, Stats, Deleted, Started, OnboardingRecord, TokenHealth, Verification]) fastify.addSchema(schema)
   await fastify.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -59,7 +59,7 @@ async function openapi (fastify: FastifyInstance): Promise<void> {
     },
     refResolver: { buildLocalReference: (json) => String(json['$id']) },
     transform: ({ schema, url, route }) => ({ schema: withHeaders(withErrors(withoutNoBody(schema), route.config?.errors)), url }),
-    transformObject: (document) => JSON.parse(JSON.stringify(Object.values(document)[0]), (key, value) => key === 'parameters' ? value.map(withUnsentExample) : value)
+    transformObject: (document) => JSON.parse(JSON.stringify(Object.values(document)[0]), (key, value) => key === 'parameters' ? value.map(withUnsentExample) : key === 'requestBody' ? withRequired(value) : value)
   })
   await fastify.register(swaggerUi, { routePrefix: '/docs' })
 }
@@ -97,6 +97,12 @@ function withHeaders (schema: FastifySchema): FastifySchema {
     return [status, { ...answer, headers: { ...noStore, ...headersOf[status], ...answer.headers } }]
   })
   return { ...schema, response: Object.fromEntries(answers) }
+}
+
+/** A body that may be null need not be sent; @fastify/swagger calls every one required. */
+function withRequired ({ required, ...body }: { required: boolean, content: Record<string, { schema: { type?: unknown } }> }) {
+  const isNullable = Object.values(body.content).some(({ schema: { type } }) => Array.isArray(type) && type.includes('null'))
+  return { ...body, required: required && !isNullable }
 }
 
 /** Swagger UI would send the `example` of a parameter unless it is changed, a confirmation too; those of the schema it leaves alone. */

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
-import { removeLeavingQuery } from '../db/leaving.js'
+import { removeLeavingQuery, type Removal } from '../db/leaving.js'
 import type { Db } from '../db/onboardings.js'
 import { completeIdentity, releaseNumber, storeIdentity, type ProvenIdentity } from '../db/proven-identity.js'
 import { tenantConfigs as table, type TenantConfigRow } from '../db/schema.js'
@@ -112,10 +112,9 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
       if (rows.length === 0) throw new ConfigNotFound()
     },
 
-    /** Deletes a row of a tenant that leaves, as `removeLeavingQuery` says; returns whether it did. */
-    async removeLeaving (row: TenantConfigRow, isOff: boolean): Promise<boolean> {
-      const { rows } = await written(row.tenant_id, () => orm.execute(removeLeavingQuery(row, isOff)))
-      return rows.length > 0
+    /** Deletes the row of a tenant who leaves, unless our app is still to be taken off its account (`isOff`: it was); returns what `removeLeavingQuery` says. */
+    async removeLeaving (row: TenantConfigRow, isOff: boolean): Promise<Removal['outcome']> {
+      return only((await written(row.tenant_id, () => orm.execute<Removal>(removeLeavingQuery(row, isOff)))).rows).outcome
     },
 
     /**

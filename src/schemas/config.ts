@@ -57,6 +57,23 @@ export const ConfigUpdate = Type.Object(writable, {
   examples: [{ callback_url: example.callback_url, verify_token: null }]
 })
 
+/** The query of DELETE /config. */
+export const DeleteQuery = Type.Object({
+  unsubscribe: Type.Optional(Type.Boolean({ description: 'Take our app off the WhatsApp Business Account first', examples: [true] })),
+  force: Type.Optional(Type.Boolean({ description: 'With unsubscribe: delete, whatever comes of that', examples: [true] }))
+}, { additionalProperties: false })
+
+// One type keyword instead of a union keeps validation messages to the point, as with `nullable`.
+const { minProperties, ...fields } = ConfigUpdate
+
+/** The body of POST /config/verify: what PUT takes, or nothing. */
+export const VerifyBody = Type.Unsafe<Static<typeof ConfigUpdate> | null>({
+  ...fields,
+  type: ['object', 'null'],
+  description: 'What to check in place of what is stored, field by field; without a field the stored configuration is checked',
+  examples: [{ access_token: example.access_token, waba_id: example.waba_id, phone_number_id: example.phone_number_id }]
+})
+
 /** No body, or an empty object. */
 export const NoBody = Type.Union([Type.Null(), Type.Object({}, { additionalProperties: false })])
 
@@ -117,6 +134,32 @@ export const FullConfig = Type.Object(config((description) => textOrNull(`${desc
   $id: 'FullConfig',
   description: 'A configuration; its secrets are in clear',
   examples: [configExample((secret) => secret)]
+})
+
+/** What POST /config/verify answers. */
+export const Verification = Type.Object({
+  ok: Type.Boolean({ description: 'Whether every check is' }),
+  checks: Type.Array(Type.Object({
+    name: Type.Union(['token', 'assets', 'subscription', 'callback'].map((name) => Type.Literal(name)), {
+      description: 'token: valid, and issued for the app. assets: the token sees the account, and the number is in it. subscription: the app gets the webhooks of the account. callback: they go to callback_url, or else to CALLBACK_URL'
+    }),
+    ok: Type.Boolean({ description: 'Whether it holds' }),
+    detail: Type.String({ description: 'What was found; where it does not hold, what to do' })
+  }), { description: 'Always these four, in this order' }),
+  config: Type.Union([Type.Ref('MaskedConfig'), Type.Null()], { description: 'What is stored now, masked; null when nothing is' })
+}, {
+  $id: 'Verification',
+  description: 'What Meta says of the credentials',
+  examples: [{
+    ok: false,
+    checks: [
+      { name: 'token', ok: true, detail: 'The access token is valid, and was issued for the app.' },
+      { name: 'assets', ok: true, detail: 'The token sees the account, and the phone number belongs to it.' },
+      { name: 'subscription', ok: true, detail: 'The app gets the webhooks of the account.' },
+      { name: 'callback', ok: false, detail: 'Meta sends messages elsewhere, or nowhere: onboard again to have them sent to callback_url, or store the URL that is meant with PUT /config.' }
+    ],
+    config: configExample(mask)
+  }]
 })
 
 export type MaskedConfig = Static<typeof MaskedConfig>

@@ -1,14 +1,19 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { ConfigExists, ConfigNotFound, DatabaseUnavailable, MaskedValue, PhoneNumberTaken, SecretUnreadable } from '../../errors.js'
-import { ConfigCreate, ConfigUpdate, NoBody } from '../../schemas/config.js'
+import {
+  ConfigExists, ConfigNotFound, DatabaseUnavailable, MaskedValue, MetaAppNotConfigured, MetaAppRejected, MetaRateLimited, MetaTimeout,
+  MetaUnavailable, MetaUnexpectedReply, MetaUnsubscribeRefused, PhoneNumberTaken, SecretUnreadable
+} from '../../errors.js'
+import { ConfigCreate, ConfigUpdate, DeleteQuery, NoBody } from '../../schemas/config.js'
 
 const tags = ['config']
+/** What keeps Meta from being asked, or from answering. */
+const failures = [MetaAppNotConfigured, MetaAppRejected, MetaUnexpectedReply, MetaRateLimited, MetaUnavailable, MetaTimeout]
 const location = Type.String({ description: 'Where the configuration is to be read', examples: ['/api/v1/tenant/config'] })
 
 /** The tenant's configuration: read, create, change, delete. */
 const config: FastifyPluginAsyncTypebox = async (fastify) => {
-  const { tenantConfigs } = fastify
+  const { tenantConfigs, leaving } = fastify
 
   fastify.get('/config', {
     config: { errors: [ConfigNotFound, SecretUnreadable, DatabaseUnavailable] },
@@ -43,10 +48,18 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   }, async ({ tenant, body }) => tenantConfigs.maskedAfterWrite(await tenantConfigs.update(tenant.id, body)))
 
   fastify.delete('/config', {
-    config: { errors: [ConfigNotFound, DatabaseUnavailable] },
-    schema: { operationId: 'deleteConfig', summary: 'Delete the configuration', tags, body: NoBody, response: { 204: Type.Null({ description: 'Deleted' }) } }
-  }, async ({ tenant }, reply) => {
-    await tenantConfigs.remove(tenant.id)
+    config: { errors: [ConfigNotFound, DatabaseUnavailable, MetaUnsubscribeRefused, ...failures, SecretUnreadable] },
+    schema: {
+      operationId: 'deleteConfig',
+      summary: 'Delete the configuration',
+      description: 'With `unsubscribe=true` our app is first taken off the WhatsApp Business Account, unless a number of another tenant lives there. If that fails nothing is deleted, but with `force=true` all the same.',
+      tags,
+      querystring: DeleteQuery,
+      body: NoBody,
+      response: { 204: Type.Null({ description: 'Deleted' }) }
+    }
+  }, async ({ tenant, query: { unsubscribe = false, force = false } }, reply) => {
+    await (unsubscribe ? leaving.leave(tenant.id, force) : tenantConfigs.remove(tenant.id))
     reply.code(204)
   })
 

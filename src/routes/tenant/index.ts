@@ -4,6 +4,7 @@ import activation from './activation.js'
 import config from './config.js'
 import onboarding from './onboarding.js'
 import tokenHealth from './token-health.js'
+import verify from './verify.js'
 
 /** What a tenant does with its own configuration; the tenant is the one its token names. */
 export default async function tenantRoutes (fastify: FastifyInstance): Promise<void> {
@@ -13,6 +14,7 @@ export default async function tenantRoutes (fastify: FastifyInstance): Promise<v
 
   await fastify.register(config)
   await fastify.register(activation)
+  await fastify.register(verify)
   await fastify.register(onboarding)
   await fastify.register(tokenHealth)
 }

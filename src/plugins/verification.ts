@@ -1,0 +1,148 @@
+import { Value } from '@sinclair/typebox/value'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { type Answers, type Check, checksOf, type Expected, isListed, type Said, unusable } from '../credential-checks.js'
+import type { WritableColumn } from '../db/tenant-configs.js'
+import { saveProof } from '../db/verification.js'
+import { ConfigNotFound, MetaTokenInvalid } from '../errors.js'
+import type { MetaApps } from './meta-apps.js'
+import type { MetaApp, MetaGraph } from './meta-graph.js'
+import { isRefusal } from './meta-refusals.js'
+import { factsOf, Token } from './meta-transport.js'
+import { createRowSecrets, type ConfigInput } from './row-secrets.js'
+import type { TenantConfigRow, TenantConfigs } from './tenant-configs.js'
+import type { TokenWatch } from './token-watch.js'
+import type { Vault } from './vault.js'
+
+declare module 'fastify' {
+  interface FastifyInstance { verification: Verification }
+}
+
+export type Verification = ReturnType<typeof createVerification>
+
+interface VerificationDependencies {
+  tenantConfigs: Pick<TenantConfigs, 'find' | 'inTransaction'>
+  metaApps: MetaApps
+  metaGraph: Pick<MetaGraph, 'inspectToken' | 'listPhoneNumbers' | 'subscriptionOf' | 'effectiveCallback'>
+  tokenWatch: Pick<TokenWatch, 'noteIn' | 'announce'>
+  vault: Pick<Vault, 'seal' | 'open'>
+  /** Where webhooks are to go when the tenant does not say. */
+  callbackUrl: string | null
+}
+
+/** Credentials to be checked, sealed as in a row. */
+type Credentials = Pick<TenantConfigRow, 'tenant_id' | 'access_token' | 'waba_id' | 'phone_number_id' | 'fb_app_id' | 'fb_app_secret' | 'callback_url'>
+
+/** What was found; of the token when it expires (undefined: Meta did not say), or why it is of no use, or nothing. */
+interface Findings { checks: Check[], token: { expires_at: string | null | undefined } | { reason: string } | null }
+
+/**
+ * Proves credentials against Meta. Besides what each method says, both throw `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE` and, having
+ * stored nothing, what keeps Meta from being asked or from answering: `META_APP_NOT_CONFIGURED`, `META_APP_REJECTED`,
+ * `META_RATE_LIMITED`, `META_UNAVAILABLE`, `META_TIMEOUT`, `META_UNEXPECTED_REPLY`.
+ */
+export function createVerification ({ tenantConfigs, metaApps, metaGraph, tokenWatch, vault, callbackUrl }: VerificationDependencies) {
+  const secrets = createRowSecrets({ vault })
+
+  return {
+    /**
+     * Checks what is stored, and notes what was found unless something else is stored by then. Returns the row as it is then.
+     * Throws `CONFIG_NOT_FOUND`.
+     */
+    async verify (tenantId: string): Promise<{ checks: Check[], row: TenantConfigRow }> {
+      const row = await found(tenantId)
+      const findings = await examine(row)
+      await note(row, findings)
+      return { checks: findings.checks, row: await found(tenantId) }
+    },
+
+    /** Checks the stored values, if any, with those of the input laid over them; writes nothing. Returns the row. Throws `MASKED_VALUE`. */
+    async tryOut (tenantId: string, input: ConfigInput): Promise<{ checks: Check[], row: TenantConfigRow | null }> {
+      const sealed = secrets.sealed(tenantId, input)
+      const row = await tenantConfigs.find(tenantId)
+      const value = (name: WritableColumn) => input[name] === undefined ? row?.[name] ?? null : sealed[name]
+      const { checks } = await examine({
+        tenant_id: tenantId,
+        access_token: value('access_token'),
+        waba_id: value('waba_id'),
+        phone_number_id: value('phone_number_id'),
+        fb_app_id: value('fb_app_id'),
+        fb_app_secret: value('fb_app_secret'),
+        callback_url: value('callback_url')
+      })
+      return { checks, row }
+    }
+  }
+
+  async function found (tenantId: string): Promise<TenantConfigRow> {
+    const row = await tenantConfigs.find(tenantId)
+    if (row === null) throw new ConfigNotFound()
+    return row
+  }
+
+  async function examine (credentials: Credentials): Promise<Findings> {
+    const expected = { ...credentials, callback_url: credentials.callback_url ?? callbackUrl }
+    const { access_token: sealed, tenant_id: tenantId } = credentials
+    if (sealed === null) return { checks: checksOf(expected, { token: unusable.missing }), token: null }
+    const token = vault.open(sealed, tenantId, 'access_token')
+    if (!Value.Check(Token, token)) return { checks: checksOf(expected, { token: unusable.malformed }), token: { reason: 'malformed' } }
+
+    const app = metaApps.of(credentials)
+    const inspected = await said(metaGraph.inspectToken(app, token))
+    const answers = { token: inspected, ...'answer' in inspected ? await askOfAccount(app, token, expected) : {} }
+    // A token may end between two questions.
+    const refusal = Object.values(answers).map((answer) => 'refusal' in answer ? answer.refusal : null).find((err) => err instanceof MetaTokenInvalid)
+    return {
+      checks: checksOf(expected, answers),
+      token: refusal ? { reason: reasonOf(refusal) } : 'answer' in inspected ? { expires_at: inspected.answer.expires_at } : null
+    }
+  }
+
+  async function askOfAccount (app: MetaApp, token: string, expected: Expected): Promise<Omit<Answers, 'token'>> {
+    const { waba_id: wabaId, phone_number_id: phoneId, callback_url: url } = expected
+    if (wabaId === null) return {}
+    const phones = await said(metaGraph.listPhoneNumbers(app, token, wabaId))
+    if ('refusal' in phones) return { phones }
+    const subscription = await said(metaGraph.subscriptionOf(app, token, wabaId))
+    if (url === null || phoneId === null || !isListed(expected, phones.answer)) return { phones, subscription }
+    return { phones, subscription, callback: await said(metaGraph.effectiveCallback(app, token, phoneId)) }
+  }
+
+  async function note (row: TenantConfigRow, { checks, token }: Findings): Promise<void> {
+    const { tenant_id: tenantId, access_token: sealed } = row
+    if (token === null || sealed === null) return
+    const isProven = checks.every(({ name, ok }) => ok || !['token', 'assets'].includes(name))
+    const transition = await tenantConfigs.inTransaction(tenantId, async (tx) => {
+      if ('reason' in token) return (await tokenWatch.noteIn(tx, tenantId, sealed, { valid: false, ...token })).transition
+      // undefined: Meta did not say.
+      const { expires_at = row.token_expires_at } = token
+      if (isProven) await saveProof(tx, row, expires_at)
+      return (await tokenWatch.noteIn(tx, tenantId, sealed, { valid: true, expires_at })).transition
+    })
+    if (transition !== null) tokenWatch.announce(transition)
+  }
+}
+
+/** Waits for what Meta says; throws what is no refusal. */
+async function said<T> (question: Promise<T>): Promise<Said<T>> {
+  try {
+    return { answer: await question }
+  } catch (err) {
+    if (isRefusal(err)) return { refusal: err }
+    throw err
+  }
+}
+
+/** Why a token is of no use, by what Meta calls it, such as `meta_190_463`. */
+function reasonOf (refusal: unknown): string {
+  const { meta_code: code = null, meta_subcode: subcode = null } = factsOf(refusal) ?? {}
+  return ['meta', code, subcode].filter((part) => part !== null).join('_')
+}
+
+/** Decorates `fastify.verification`. */
+async function verification (fastify: FastifyInstance): Promise<void> {
+  const { tenantConfigs, metaApps, metaGraph, tokenWatch, vault, env } = fastify
+  fastify.decorate('verification', createVerification({ tenantConfigs, metaApps, metaGraph, tokenWatch, vault, callbackUrl: env.CALLBACK_URL ?? null }))
+}
+
+export default fp(verification, { name: 'verification', dependencies: ['env', 'vault', 'tenant-configs', 'meta-apps', 'meta-graph', 'token-watch'] })

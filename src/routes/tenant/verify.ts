@@ -1,0 +1,35 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import {
+  ConfigNotFound, DatabaseUnavailable, MaskedValue, MetaAppNotConfigured, MetaAppRejected, MetaRateLimited, MetaTimeout, MetaUnavailable,
+  MetaUnexpectedReply, SecretUnreadable
+} from '../../errors.js'
+import { VerifyBody } from '../../schemas/config.js'
+
+/** Proving the tenant's credentials against Meta, those that are stored or others. */
+const verify: FastifyPluginAsyncTypebox = async (fastify) => {
+  const { verification, tenantConfigs } = fastify
+
+  fastify.post('/config/verify', {
+    config: {
+      errors: [
+        MaskedValue, ConfigNotFound, SecretUnreadable, DatabaseUnavailable,
+        MetaAppNotConfigured, MetaAppRejected, MetaUnexpectedReply, MetaRateLimited, MetaUnavailable, MetaTimeout
+      ]
+    },
+    schema: {
+      operationId: 'verifyConfig',
+      summary: 'Prove the credentials against Meta, now',
+      description: 'Without a body, those that are stored: where token and assets hold, `last_verified_at` and `token_expires_at` are updated. With one, what is stored with the fields of the body laid over it, and nothing is written.',
+      tags: ['config'],
+      body: VerifyBody,
+      response: { 200: Type.Ref('Verification') }
+    }
+  }, async ({ tenant, body }) => {
+    const isDryRun = Object.keys(body ?? {}).length > 0
+    const { checks, row } = await (isDryRun ? verification.tryOut(tenant.id, body ?? {}) : verification.verify(tenant.id))
+    return { ok: checks.every(({ ok }) => ok), checks, config: row && tenantConfigs.maskedAfterWrite(row) }
+  })
+}
+
+export default verify
