@@ -80,7 +80,7 @@ export function createTokenCheck ({ vault, metaGraph, tokenWatch, log }: TokenCh
 }
 
 /** Why Meta calls a token invalid: its own code, such as `meta_190_460`; `other_app` when it is the token of another app. */
-function reasonOf (err: unknown): string {
+export function reasonOf (err: unknown): string {
   const { meta_code: code, meta_subcode: subcode } = { meta_code: null, meta_subcode: null, ...factsOf(err) }
   if (code === 100) return 'other_app'
   return ['meta', code ?? 'invalid', subcode ?? []].flat().join('_')

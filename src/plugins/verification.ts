@@ -8,9 +8,10 @@ import { ConfigNotFound, MetaTokenInvalid } from '../errors.js'
 import type { MetaApps } from './meta-apps.js'
 import type { MetaApp, MetaGraph } from './meta-graph.js'
 import { isRefusal } from './meta-refusals.js'
-import { factsOf, Token } from './meta-transport.js'
+import { Token } from './meta-transport.js'
 import { createRowSecrets, type ConfigInput } from './row-secrets.js'
 import type { TenantConfigRow, TenantConfigs } from './tenant-configs.js'
+import { reasonOf } from './token-check.js'
 import type { TokenWatch } from './token-watch.js'
 import type { Vault } from './vault.js'
 
@@ -131,12 +132,6 @@ async function said<T> (question: Promise<T>): Promise<Said<T>> {
     if (isRefusal(err)) return { refusal: err }
     throw err
   }
-}
-
-/** Why a token is of no use, by what Meta calls it, such as `meta_190_463`. */
-function reasonOf (refusal: unknown): string {
-  const { meta_code: code = null, meta_subcode: subcode = null } = factsOf(refusal) ?? {}
-  return ['meta', code, subcode].filter((part) => part !== null).join('_')
 }
 
 /** Decorates `fastify.verification`. */

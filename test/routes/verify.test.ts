@@ -112,6 +112,12 @@ await t.test('the token does not hold, and nothing else is asked', async (t) => 
   const foreign = meta.state.addApp()
   const { who } = await tenant({ access_token: issue({ app_id: foreign.app_id }) })
   await verified(t, who, ['token', 'assets', 'subscription', 'callback'])
+
+  // The app itself may not ask, which says nothing of the token.
+  const unsaid = await tenant()
+  meta.fail('debug_token', { reply: new GraphError(403, 200, 'Permissions error') })
+  t.match(detail(await verified(t, unsaid.who, ['token', 'assets', 'subscription', 'callback']), 'token'), /permission/)
+  t.match(await app.tokenWatch.healthOf(unsaid.id), { token_status: 'unverified', reason: null })
 })
 
 await t.test('a token that none of Meta\'s looks like goes nowhere', async (t) => {

@@ -26,8 +26,8 @@ const verify: FastifyPluginAsyncTypebox = async (fastify) => {
       response: { 200: Type.Ref('Verification') }
     }
   }, async ({ tenant, body }) => {
-    const isDryRun = Object.keys(body ?? {}).length > 0
-    const { checks, row } = await (isDryRun ? verification.tryOut(tenant.id, body ?? {}) : verification.verify(tenant.id))
+    const isDryRun = body !== null && body !== undefined && Object.keys(body).length > 0
+    const { checks, row } = await (isDryRun ? verification.tryOut(tenant.id, body) : verification.verify(tenant.id))
     return { ok: checks.every(({ ok }) => ok), checks, config: row && tenantConfigs.maskedAfterWrite(row) }
   })
 }
