@@ -192,7 +192,7 @@ await t.test('what need not be sent is not required', async (t) => {
   for (const { operation: { operationId, parameters = [], requestBody } } of operations) {
     t.strictSame(parameters.filter(({ required }) => required).map(({ name }) => name), { deleteTenantConfig: ['id'], verifyAccountUpdate: ['hub.challenge'] }[operationId] ?? [], operationId)
     t.equal(requestBody?.required ?? false, ['createConfig', 'updateConfig', 'onboardWhatsappClient', 'receiveAccountUpdate'].includes(operationId), operationId)
-    t.equal(requestBody !== undefined, operationId === 'verifyConfig' || requestBody?.required === true, operationId)
+    t.equal(requestBody !== undefined, ['verifyConfig', 'startOnboarding', 'resumeOnboarding'].includes(operationId) || requestBody?.required === true, operationId)
   }
 })
 
