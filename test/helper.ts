@@ -79,9 +79,14 @@ export async function takeAway (url: string): Promise<() => Promise<void>> {
   const admin = new URL(url)
   const name = admin.pathname.slice(1)
   admin.pathname = '/postgres'
-  await query(admin.href, 'select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [name])
+  // Else who uses it all the time would be back before it is renamed.
+  await query(admin.href, `alter database ${name} allow_connections false`)
+  await query(admin.href, 'select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = $1', [name])
   await query(admin.href, `alter database ${name} rename to ${name}_away`)
-  return async () => { await query(admin.href, `alter database ${name}_away rename to ${name}`) }
+  return async () => {
+    await query(admin.href, `alter database ${name}_away rename to ${name}`)
+    await query(admin.href, `alter database ${name} allow_connections true`)
+  }
 }
 
 export interface TestApp {

@@ -89,6 +89,25 @@ await t.test('losing all connections costs no crash, and the next request works'
   t.equal((await get(service)).statusCode, 404)
 })
 
+await t.test('a transaction that loses its connection costs no crash, and no connection', async (t) => {
+  const service = await buildTestApp(t, { DATABASE_POOL_MAX: 1 })
+  const { app: { database: { orm } }, databaseUrl } = service
+  const lose = {
+    'between two statements': async () => await query(databaseUrl, terminateAll),
+    'within one': async (tx: Pick<typeof orm, 'execute'>) => await tx.execute(sql`select pg_terminate_backend(pg_backend_pid())`)
+  }
+  for (const [when, loseIt] of Object.entries(lose)) {
+    await t.rejects(guarded(orm.transaction(async (tx) => {
+      await tx.execute(sql`select 1`)
+      await loseIt(tx)
+      await tx.execute(sql`select 2`)
+    })), { code: 'DATABASE_UNAVAILABLE' }, when)
+    t.match(await orm.transaction(async (tx) => await tx.execute(sql`select 3 as three`)), { rows: [{ three: 3 }] })
+  }
+  for (let i = 0; i < 3; i++) await t.rejects(orm.transaction(async () => { throw new Error('of the caller') }), { message: 'of the caller' })
+  t.equal(service.app.pg['tenantConfig']?.pool.idleCount, 1)
+})
+
 await t.test('a database that hangs is given up in time, and nothing is written after that', async (t) => {
   const service = await buildTestApp(t)
   const holder = await connect(t, service.databaseUrl)
