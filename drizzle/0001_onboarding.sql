@@ -57,6 +57,8 @@ CREATE INDEX "onboardings_tenant_idx" ON "onboardings" USING btree ("tenant_id",
 CREATE INDEX "token_watch_due_idx" ON "token_watch" USING btree ("next_check_at");--> statement-breakpoint
 CREATE INDEX "token_watch_status_idx" ON "token_watch" USING btree ("status","tenant_id" collate "C");--> statement-breakpoint
 CREATE INDEX "webhook_deliveries_received_at_idx" ON "webhook_deliveries" USING btree ("received_at");--> statement-breakpoint
+DROP INDEX "tenant_configs_list_idx";--> statement-breakpoint
+CREATE INDEX "tenant_configs_list_idx" ON "tenant_configs" USING btree ("tenant_id" collate "C","is_active","onboarding_completed");--> statement-breakpoint
 CREATE TRIGGER "onboardings_touch" BEFORE UPDATE ON "onboardings" FOR EACH ROW EXECUTE FUNCTION "tenant_configs_touch"();--> statement-breakpoint
 INSERT INTO "token_watch" ("tenant_id") SELECT "tenant_id" FROM "tenant_configs" WHERE "access_token" IS NOT NULL;--> statement-breakpoint
 CREATE FUNCTION "token_watch_insert"() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -21,3 +21,7 @@ DROP TABLE "onboardings";
 DROP TABLE "token_watch";
 --> statement-breakpoint
 DROP TABLE "webhook_deliveries";
+--> statement-breakpoint
+DROP INDEX "tenant_configs_list_idx";
+--> statement-breakpoint
+CREATE INDEX "tenant_configs_list_idx" ON "tenant_configs" USING btree ("tenant_id" collate "C");

@@ -32,8 +32,8 @@ export const tenantConfigs = pgTable('tenant_configs', {
 }, (table) => [
   uniqueIndex('tenant_configs_phone_number_id_key').on(table.phone_number_id).where(sql`${table.phone_number_id} is not null`),
   index('tenant_configs_waba_id_idx').on(table.waba_id),
-  // The admin list pages by bytes, whatever the collation of the database.
-  index('tenant_configs_list_idx').on(sql`${table.tenant_id} collate "C"`),
+  // The admin list pages by bytes, whatever the collation of the database, and passes over what its filters leave out.
+  index('tenant_configs_list_idx').on(sql`${table.tenant_id} collate "C"`, table.is_active, table.onboarding_completed),
   // Two index-only scans answer the statistics.
   index('tenant_configs_state_idx').on(table.is_active, table.onboarding_completed),
   index('tenant_configs_token_idx').on(table.token_expires_at).where(sql`${table.access_token} is not null`)

@@ -1,6 +1,6 @@
-import { and, asc, eq, getTableColumns, gt, gte, lte, sql } from 'drizzle-orm'
+import { and, asc, eq, getTableColumns, gt, gte, lte, sql, type SQL } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { tenantConfigs as table } from './schema.js'
+import { tenantConfigs as table, tokenStatuses, tokenWatch } from './schema.js'
 
 const { placeholder } = sql
 
@@ -29,7 +29,8 @@ export function tenantConfigStatements (db: NodePgDatabase) {
     update: update(db),
     setActive: db.update(table).set({ is_active: sql`${placeholder('is_active')}` }).where(ofTenant).returning().prepare('tenant_config_set_active'),
     remove: db.delete(table).where(ofTenant).returning({ id: table.id }).prepare('tenant_config_remove'),
-    list: list(db)
+    list: list(db),
+    listByTokenStatus: listByTokenStatus(db)
   }
 }
 
@@ -70,33 +71,55 @@ function update (db: NodePgDatabase) {
   }).where(eq(table.tenant_id, placeholder('tenant_id'))).returning().prepare('tenant_config_update')
 }
 
-/** A page of rows in the byte order of their tenant ids, between bounds, with what stands for their secrets. */
-function list (db: NodePgDatabase) {
-  const { access_token, fb_app_secret, verify_token, refresh_token } = table
-  const masked = (column: typeof access_token | typeof fb_app_secret | typeof verify_token | typeof refresh_token) =>
-    sql<string | null>`case when ${column} is not null then '****' end`
-  const wanted = (name: 'is_active' | 'onboarding_completed') =>
-    sql`${table[name]} = coalesce(${placeholder(name)}::boolean, ${table[name]})`
-  const bytes = sql`${table.tenant_id} collate "C"`
-  return db.select({
-    ...getTableColumns(table),
-    access_token: masked(access_token),
-    fb_app_secret: masked(fb_app_secret),
-    verify_token: masked(verify_token),
-    refresh_token: masked(refresh_token)
-  }).from(table).where(and(
-    gt(bytes, placeholder('after')),
-    gte(bytes, placeholder('from')),
-    lte(bytes, placeholder('to')),
-    wanted('is_active'),
-    wanted('onboarding_completed')
-  )).orderBy(asc(bytes)).limit(placeholder('limit')).prepare('tenant_config_list')
+const { access_token, fb_app_secret, verify_token, refresh_token } = table
+const masked = (column: typeof access_token | typeof fb_app_secret | typeof verify_token | typeof refresh_token) =>
+  sql<string | null>`case when ${column} is not null then '****' end`
+
+/** What a list shows of a row: all, with what stands for its secrets. */
+const listed = {
+  ...getTableColumns(table),
+  access_token: masked(access_token),
+  fb_app_secret: masked(fb_app_secret),
+  verify_token: masked(verify_token),
+  refresh_token: masked(refresh_token)
 }
 
-/** The numbers of GET /admin/configs/stats, by two scans of indexes. */
+const bytesOf = ({ tenant_id: id }: Pick<typeof table | typeof tokenWatch, 'tenant_id'>) => sql`${id} collate "C"`
+
+function isBetween (bytes: SQL) {
+  return and(gt(bytes, placeholder('after')), gte(bytes, placeholder('from')), lte(bytes, placeholder('to')))
+}
+
+/** Those rows of a page whose flags are among the wanted ones. In this form the index of the list alone tells which they are. */
+function isWanted () {
+  const among = (name: 'is_active' | 'onboarding_completed') => sql`${table[name]} = any(${placeholder(name)}::boolean[])`
+  return and(isBetween(bytesOf(table)), among('is_active'), among('onboarding_completed'))
+}
+
+/** A page of rows in the byte order of their tenant ids. */
+function list (db: NodePgDatabase) {
+  return db.select(listed).from(table).where(isWanted())
+    .orderBy(asc(bytesOf(table))).limit(placeholder('limit')).prepare('tenant_config_list')
+}
+
+/**
+ * The same of the rows whose token has a status. It has no name, so that PostgreSQL plans it for the values it is run with:
+ * whether tokens or configurations are fewer decides which to walk, and either walk needs the bounds.
+ */
+function listByTokenStatus (db: NodePgDatabase) {
+  const bytes = bytesOf(tokenWatch)
+  return db.select(listed).from(tokenWatch).innerJoin(table, eq(bytesOf(table), bytes))
+    .where(and(eq(tokenWatch.status, placeholder('token_status')), isBetween(bytes), isWanted()))
+    .orderBy(asc(bytes)).limit(placeholder('limit')).prepare('')
+}
+
+const countsByStatus = sql.raw(tokenStatuses.map((status) => `'${status}', count(*) filter (where status = '${status}')`).join(', '))
+
+/** The numbers of GET /admin/configs/stats, by three scans; what they read stands in indexes. */
 export const statsQuery = sql`
   select rows.total, rows.active, rows.total - rows.active as inactive, rows.onboarded, rows.total - rows.onboarded as pending,
-    tokens.expired, tokens.expiring_7d, tokens.expiring_30d, tokens.no_expiry, rows.total - tokens.total as missing
+    tokens.expired, tokens.expiring_7d, tokens.expiring_30d, tokens.no_expiry, rows.total - tokens.total as missing,
+    watch.token_status
   from (
     select count(*)::int as total, (count(*) filter (where is_active))::int as active,
       (count(*) filter (where onboarding_completed))::int as onboarded
@@ -108,7 +131,9 @@ export const statsQuery = sql`
       (count(*) filter (where token_expires_at > now() and token_expires_at <= now() + interval '30 days'))::int as expiring_30d,
       (count(*) filter (where token_expires_at is null))::int as no_expiry
     from tenant_configs where access_token is not null
-  ) tokens`
+  ) tokens, (
+    select json_build_object(${countsByStatus}) as token_status from token_watch
+  ) watch`
 
 /**
  * Deletes every row if there are exactly `expected`, and none otherwise; answers how many there were.

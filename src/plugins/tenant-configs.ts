@@ -5,7 +5,7 @@ import pg from 'pg'
 import { removeLeavingQuery, type Removal } from '../db/leaving.js'
 import type { Db } from '../db/onboardings.js'
 import { completeIdentity, releaseNumber, storeIdentity, type ProvenIdentity } from '../db/proven-identity.js'
-import { tenantConfigs as table, type TenantConfigRow } from '../db/schema.js'
+import { tenantConfigs as table, type TenantConfigRow, type TokenStatus } from '../db/schema.js'
 import { removeAllQuery, statsQuery, tenantConfigStatements } from '../db/tenant-configs.js'
 import { ConfigExists, ConfigNotFound, ConfirmationMismatch, DatabaseUnavailable, PhoneNumberTaken } from '../errors.js'
 import { guarded } from './database.js'
@@ -21,10 +21,12 @@ export interface ListQuery {
   is_active?: boolean | undefined
   onboarding_completed?: boolean | undefined
   tenant_id?: string | undefined
+  token_status?: TokenStatus | undefined
 }
 
 /** The numbers of the statistics, before they are arranged as JSON. */
 export type StatsRow = Record<'total' | 'active' | 'inactive' | 'onboarded' | 'pending' | 'expired' | 'expiring_7d' | 'expiring_30d' | 'no_expiry' | 'missing', number>
+  & { token_status: Record<TokenStatus, number> }
 
 /** Told of a write to one tenant's row, or to any (null); `isSettled` is false when nobody knows whether it was, or yet will be, carried out. */
 export type ChangeListener = (tenantId: string | null, isSettled: boolean) => void
@@ -148,8 +150,10 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
     },
 
     /** A page of rows by tenant id, their secrets `****` or null, and where the next page starts (null on the last one). */
-    async list ({ limit, cursor = '', is_active, onboarding_completed, tenant_id: prefix = '' }: ListQuery): Promise<{ configs: TenantConfigRow[], next: string | null }> {
-      const rows = await guarded(statements.list.execute({ after: cursor, from: prefix, to: prefix + LAST, is_active: is_active ?? null, onboarding_completed: onboarding_completed ?? null, limit: limit + 1 }))
+    async list ({ limit, cursor = '', is_active, onboarding_completed, tenant_id: prefix = '', token_status }: ListQuery): Promise<{ configs: TenantConfigRow[], next: string | null }> {
+      const flags = { is_active: wanted(is_active), onboarding_completed: wanted(onboarding_completed) }
+      const query = { after: cursor, from: prefix, to: prefix + LAST, ...flags, limit: limit + 1 }
+      const rows = await guarded(token_status === undefined ? statements.list.execute(query) : statements.listByTokenStatus.execute({ ...query, token_status }))
       // The last of the page, if there is one more after it.
       const [last] = rows.slice(limit - 1, -1)
       return { configs: rows.slice(0, limit), next: last?.tenant_id ?? null }
@@ -182,6 +186,9 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
     }
   }
 }
+
+/** The values of a flag that a filter lets through. */
+const wanted = (flag?: boolean) => flag === undefined ? [true, false] : [flag]
 
 /** The row of a statement that answers one, unless somebody's trigger keeps it back. */
 function only<T> ([row]: T[]): T {

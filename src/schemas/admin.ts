@@ -2,6 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { MASK } from '../masking.js'
 import { configExample } from './config.js'
 import { nullable, tenantId } from './fields.js'
+import { tokenStatus } from './token-health.js'
 
 /** How many configurations a page has unless the query says. */
 export const PAGE_SIZE = 50
@@ -15,7 +16,8 @@ export const ListQuery = Type.Object({
   cursor: Type.Optional(Type.String({ description: '`next_cursor` of the page before', examples: [cursorExample] })),
   is_active: Type.Optional(Type.Boolean({ description: 'Only those that are served, or only the others', examples: [true] })),
   onboarding_completed: Type.Optional(Type.Boolean({ description: 'Only those proven against Meta, or only the others', examples: [true] })),
-  tenant_id: Type.Optional(tenantId({ description: 'Only tenants whose id begins with this', examples: ['ac'] }))
+  tenant_id: Type.Optional(tenantId({ description: 'Only tenants whose id begins with this', examples: ['ac'] })),
+  token_status: Type.Optional(tokenStatus({ description: 'Only those with an access token of this status', examples: ['expiring'] }))
 }, { additionalProperties: false })
 
 /** A page of configurations. */
@@ -43,11 +45,19 @@ export const Stats = Type.Object({
     expiring_30d: count('Expires within 30 days; with those of expiring_7d, without the expired ones'),
     no_expiry: count('Has a token and no date'),
     missing: count('Has no token')
-  }, { description: 'Configurations by the state of their access token' })
+  }, { description: 'Configurations by the state of their access token' }),
+  token_status: Type.Object({
+    ok: count('Valid for more than 14 days'),
+    expiring: count('Valid for 14 days at most'),
+    expired: count('Its own date has passed'),
+    revoked: count('Meta calls it invalid before its date'),
+    unverified: count('Nothing is known of it, or not yet'),
+    reauth_required: count('Expired or revoked at two checks: the Meta login must be started again')
+  }, { description: 'Configurations that have an access token, by what the last check found of it' })
 }, {
   $id: 'Stats',
   description: 'Configurations and tokens by their state',
-  examples: [{ total: 3, active: 2, inactive: 1, onboarded: 2, pending: 1, tokens: { expired: 0, expiring_7d: 1, expiring_30d: 1, no_expiry: 1, missing: 1 } }]
+  examples: [{ total: 3, active: 2, inactive: 1, onboarded: 2, pending: 1, tokens: { expired: 0, expiring_7d: 1, expiring_30d: 1, no_expiry: 1, missing: 1 }, token_status: { ok: 1, expiring: 1, expired: 0, revoked: 0, unverified: 0, reauth_required: 0 } }]
 })
 
 /** The query of DELETE /admin/configs/delete-all. */

@@ -62,6 +62,24 @@ await t.test('filters', async (t) => {
   t.equal((await ids('onboarding_completed=false')).length, tenants.length - 2)
 })
 
+await t.test('the status of the token is a filter of those who have one', async (t) => {
+  const withToken = tenants.filter((id) => id !== 'A')
+  t.strictSame(await ids('token_status=unverified&limit=3'), withToken)
+  for (const [status, of] of [['ok', ['a', 'ab', 'Z', 'ä', '😀']], ['revoked', ['a_b']]] as const) await sql('update token_watch set status = $1 where tenant_id = any($2)', [status, of])
+  for (const limit of [1, 2, 5, 200]) t.strictSame(await ids(`token_status=ok&limit=${limit}`), ['Z', 'a', 'ab', 'ä', '😀'])
+  t.strictSame(await ids('token_status=revoked'), ['a_b'])
+  t.strictSame(await ids('token_status=reauth_required'), [])
+  t.strictSame(await ids('token_status=ok&tenant_id=a'), ['a', 'ab'])
+  t.strictSame(await ids('token_status=ok&is_active=false'), ['a', 'ab'])
+  t.strictSame(await ids('token_status=ok&is_active=false&onboarding_completed=true'), ['ab'])
+  t.strictSame(await ids('token_status=ok&onboarding_completed=true&limit=1'), ['Z', 'ab'])
+  t.strictSame(await ids('token_status=unverified&is_active=false'), [])
+  const { body } = await call(admin, 'GET', `${configs}/all?token_status=revoked`)
+  t.match(body.configs, [{ access_token: '****', verify_token: '****', waba_id: full.waba_id }])
+  const [first] = Array.isArray(body.configs) ? body.configs : []
+  t.strictSame(Object.keys(first), columns)
+})
+
 await t.test('a page goes on where the last ended, whatever happened meanwhile', async (t) => {
   const { body: { next_cursor: next } } = await call(admin, 'GET', `${configs}/all?limit=9`)
   await sql('delete from tenant_configs where tenant_id = $1', [tenants[8]])
@@ -73,6 +91,7 @@ await t.test('bad queries', async (t) => {
     'limit=0', 'limit=201', 'limit=-1', 'limit=1.5', 'limit=abc', 'limit=', 'limit=1&limit=2', 'limit=null', 'limit=true', 'limit=1e9', 'limit=NaN', 'limit=Infinity', 'limit[]=1',
     'is_active=1', 'is_active=', 'is_active=TRUE', 'is_active=yes', 'is_active=true&is_active=true', 'is_active=null', 'onboarding_completed=0', 'onboarding_completed',
     'tenant_id=', 'tenant_id=%00', 'tenant_id=a%0a', 'tenant_id=a&tenant_id=b', `tenant_id=${'a'.repeat(101)}`, 'cursor=YQ&cursor=YQ',
+    'token_status=', 'token_status=OK', 'token_status=none', 'token_status=null', 'token_status=ok,revoked', 'token_status=ok&token_status=ok',
     'active=true', 'Limit=1', 'offset=1', 'tenantId=a', 'limit%00=1', 'constructor=1', '__proto__=1', 'waba_id=1'
   ]) t.equal((await call(admin, 'GET', `${configs}/all?${query}`)).is, '400 VALIDATION_FAILED', query)
   const cursorOf = (bytes: Buffer | string) => Buffer.from(bytes).toString('base64url')

@@ -5,7 +5,8 @@ const { admin, call, sql } = await client(t)
 const all = `${configs}/delete-all`
 
 await t.test('statistics', async (t) => {
-  const empty = { total: 0, active: 0, inactive: 0, onboarded: 0, pending: 0, tokens: { expired: 0, expiring_7d: 0, expiring_30d: 0, no_expiry: 0, missing: 0 } }
+  const none = { ok: 0, expiring: 0, expired: 0, revoked: 0, unverified: 0, reauth_required: 0 }
+  const empty = { total: 0, active: 0, inactive: 0, onboarded: 0, pending: 0, tokens: { expired: 0, expiring_7d: 0, expiring_30d: 0, no_expiry: 0, missing: 0 }, token_status: none }
   t.strictSame((await call(admin, 'GET', `${configs}/stats`)).body, empty)
   await sql(`insert into tenant_configs (tenant_id, access_token, token_expires_at, is_active, onboarding_completed)
     select 't' || row_number() over (), token, now() + away::interval, active, onboarded from (values
@@ -16,8 +17,16 @@ await t.test('statistics', async (t) => {
     ) rows (token, away, active, onboarded)`)
   const { is, body } = await call(admin, 'GET', `${configs}/stats`)
   t.strictSame([is, body], ['200', {
-    total: 14, active: 10, inactive: 4, onboarded: 5, pending: 9, tokens: { expired: 2, expiring_7d: 2, expiring_30d: 4, no_expiry: 3, missing: 4 }
+    ...{ total: 14, active: 10, inactive: 4, onboarded: 5, pending: 9 },
+    tokens: { expired: 2, expiring_7d: 2, expiring_30d: 4, no_expiry: 3, missing: 4 },
+    token_status: { ...none, unverified: 10 }
   }])
+
+  const statuses = Object.keys(none)
+  for (const [i, status] of statuses.entries()) {
+    await sql('update token_watch set status = $1 where tenant_id in (select tenant_id from token_watch where status = $2 order by tenant_id limit $3)', [status, 'unverified', [3, 1, 2, 1, 0, 1][i]])
+  }
+  t.strictSame((await call(admin, 'GET', `${configs}/stats`)).body.token_status, { ok: 3, expiring: 1, expired: 2, revoked: 1, unverified: 2, reauth_required: 1 })
 })
 
 await t.test('delete all takes two steps', async (t) => {

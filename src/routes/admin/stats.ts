@@ -8,7 +8,7 @@ export default async function stats (fastify: FastifyInstance): Promise<void> {
     config: { errors: [DatabaseUnavailable] },
     schema: { operationId: 'getStats', summary: 'Count configurations and tokens by their state', tags: ['admin'], response: { 200: Type.Ref('Stats') } }
   }, async () => {
-    const { expired, expiring_7d, expiring_30d, no_expiry, missing, ...rows } = await fastify.tenantConfigs.stats()
-    return { ...rows, tokens: { expired, expiring_7d, expiring_30d, no_expiry, missing } }
+    const { expired, expiring_7d, expiring_30d, no_expiry, missing, token_status, ...rows } = await fastify.tenantConfigs.stats()
+    return { ...rows, tokens: { expired, expiring_7d, expiring_30d, no_expiry, missing }, token_status }
   })
 }
