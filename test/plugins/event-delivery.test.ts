@@ -6,6 +6,9 @@ import { serverProcess } from '../fixtures/server-process.js'
 import { buildTestApp, connect, createDatabase, JWT_SECRET, newKey, query, until, untilWaiting } from '../helper.js'
 import { deliverer, hurry, put, receiver, secret, signatureOf, status, waiting } from './event-receiver.js'
 
+// Several tests wait for the next look or for a time limit.
+t.setTimeout(300_000)
+
 await t.test('an event is signed over its bytes and goes once it is delivered', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const { env, received } = await receiver(t)
