@@ -33,7 +33,7 @@ export function tokenWatchStatements (db: NodePgDatabase) {
 }
 
 // The clock of the database is the one that all instances share. In milliseconds.
-const clock = sql<number>`(extract(epoch from now()) * 1000)::float8`
+const clock = sql<number>`(extract(epoch from clock_timestamp()) * 1000)::float8`
 const later = (name: string) => sql`now() + ${placeholder(name)}::float8 * interval '1 millisecond'`
 
 /** Takes up to `limit` due tokens for `lease` milliseconds, each away from whoever else looks for some. */
@@ -49,10 +49,11 @@ function claim (db: NodePgDatabase) {
  * Returns what is known of it, and the time of the database in Unix milliseconds; undefined when another token is stored, or none.
  */
 export async function lockWatch (tx: Transaction, tenantId: string, held: string) {
-  const [config] = await tx.select({ expires_at: tenantConfigs.token_expires_at, now: clock }).from(tenantConfigs)
+  const [config] = await tx.select({ expires_at: tenantConfigs.token_expires_at }).from(tenantConfigs)
     .where(and(eq(tenantConfigs.tenant_id, tenantId), eq(tenantConfigs.access_token, held))).for('no key update')
   if (config === undefined) return undefined
-  const [watch] = await tx.select({ status: tokenWatch.status, reported: tokenWatch.reported, next_check_at: tokenWatch.next_check_at })
+  // Behind the lock, so that of two findings the later one has the later time.
+  const [watch] = await tx.select({ status: tokenWatch.status, reported: tokenWatch.reported, next_check_at: tokenWatch.next_check_at, now: clock })
     .from(tokenWatch).where(eq(tokenWatch.tenant_id, tenantId)).for('update')
   return watch && { ...config, ...watch }
 }

@@ -107,7 +107,7 @@ await t.test('with nothing to undo nobody is asked', async (t) => {
 })
 
 await t.test('an undo that fails half way undoes nothing', async (t) => {
-  const url = await createDatabase(t)
+  const url = await createDatabase(t, { watched: true })
   await query(url, 'create view dependent as select * from vault_keys')
   const first = await dump(url)
   await t.rejects(undoAll(url), { cause: { code: '2BP01' } })
