@@ -30,6 +30,18 @@ export const isFinished = ({ status }: Step): boolean => status === 'done' || st
 /** The step that keeps an onboarding from going on; undefined when none failed. */
 export const failedStep = ({ steps }: Pick<OnboardingRow, 'steps'>): Step | undefined => steps.find(({ status }) => status === 'failed')
 
+// No login before would help, so these end an onboarding. What else goes wrong may go right another time.
+const FINAL = new Set(['META_TOKEN_INVALID', 'META_WABA_NOT_ACCESSIBLE', 'META_PERMISSION_MISSING', 'ONBOARDING_SUPERSEDED'])
+
+// Of a code, Meta's own failures have a code of Meta's, and lost answers are META_EXCHANGE_UNKNOWN.
+const NEVER_SENT = new Set(['META_UNAVAILABLE', 'META_TIMEOUT'])
+
+/** Says whether what a step failed with ends the onboarding: of an exchange, all but a code that never got to Meta. */
+export function isFinal ({ name, error }: Pick<Step, 'name' | 'error'>): boolean {
+  if (name !== 'exchange') return error !== null && FINAL.has(error.code)
+  return error === null || error.meta_code !== null || !NEVER_SENT.has(error.code)
+}
+
 /** Says whether the code was on its way to Meta when it was last written down what is done: whether it arrived, nobody knows. */
 export function isCodeUnderWay (record: Pick<OnboardingRow, 'steps'>): boolean {
   const { status, attempts } = stepOf(record, 'exchange')

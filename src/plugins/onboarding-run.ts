@@ -5,7 +5,7 @@ import { changeOnboarding, keepToken, type Db, type OnboardingChange } from '../
 import type { OnboardingRow, Step, StepName, TenantConfigRow } from '../db/schema.js'
 import { DatabaseUnavailable, Internal } from '../errors.js'
 import { adviceFor } from '../meta-advice.js'
-import { begun, withStep } from '../onboarding-record.js'
+import { begun, isFinal, withStep } from '../onboarding-record.js'
 import { guarded } from './database.js'
 import type { MetaApp } from './meta-graph.js'
 import { factsOf } from './meta-transport.js'
@@ -34,9 +34,6 @@ interface StepOutcome {
 /** Thrown when the record is no longer held by the run: somebody else goes on with it, or it has ended. */
 export class Overtaken extends Error {}
 
-// No login before would help, so these end it. What else goes wrong may go right another time.
-const FINAL = new Set(['META_TOKEN_INVALID', 'META_WABA_NOT_ACCESSIBLE', 'META_PERMISSION_MISSING', 'ONBOARDING_SUPERSEDED'])
-
 // How long a token that nobody else has waits for a database that is away.
 const TOKEN_PATIENCE_MS = 30_000
 const TOKEN_RETRY_MS = 250
@@ -63,9 +60,9 @@ export function createRunRecords ({ orm }: { orm: NodePgDatabase }) {
 
     /** Notes that a step failed, ends the onboarding if nothing else can help, and lets go of it. */
     async fail (run: Run, name: StepName, err: FastifyError): Promise<void> {
-      const isFinal = name === 'exchange' ? factsOf(err)?.sent !== false : FINAL.has(err.code)
-      const steps = withStep(run.record.steps, name, { status: 'failed', evidence: evidenceOf(err), error: stepError(err) })
-      await change(run, { steps, holder: null, ...(isFinal ? { status: 'failed', access_token: null } : {}) })
+      const error = stepError(err)
+      const steps = withStep(run.record.steps, name, { status: 'failed', evidence: evidenceOf(err), error })
+      await change(run, { steps, holder: null, ...(isFinal({ name, error }) ? { status: 'failed', access_token: null } : {}) })
     },
 
     /** Keeps the token that the exchange gave, sealed. It exists nowhere else, so this is tried for as long as a caller may wait. */

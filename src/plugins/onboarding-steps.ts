@@ -83,8 +83,8 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
 
   async function store (run: Run): Promise<void> {
     const { tenant_id: tenantId, user_id: userId } = run.record
-    const { created, displaced } = await tenantConfigs.storeIdentity(tenantId, userId, identityOf(run), async (tx, created) => {
-      await records.finish(run, 'store', { evidence: { is_new: created } }, tx)
+    const { created, displaced } = await tenantConfigs.storeIdentity(tenantId, userId, identityOf(run), async (tx, { created, is_active }) => {
+      await records.finish(run, 'store', { evidence: { is_new: created, is_active } }, tx)
     })
     run.created = created
     for (const holder of displaced) log.warn({ tenant_id: holder, onboarding: run.record.id }, 'this tenant lost its phone_number_id, which it never proved, to one that did')
@@ -118,7 +118,9 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
 
   async function done (run: Run): Promise<void> {
     const identity = identityOf(run)
-    const config = await tenantConfigs.completeOnboarding(run.record.tenant_id, identity, async (tx) => {
+    // Whoever turned the tenant off since had a reason.
+    const wasActive = stepOf(run.record, 'store').evidence?.['is_active'] === true
+    const config = await tenantConfigs.completeOnboarding(run.record.tenant_id, identity, wasActive, async (tx) => {
       await records.finish(run, 'done', { evidence: {}, change: { status: 'completed', access_token: null, holder: null } }, tx)
     })
     if (config === null) throw new OnboardingSuperseded()

@@ -8,7 +8,7 @@ import {
 } from '../db/onboardings.js'
 import { stepNames, type OnboardingRow, type Step } from '../db/schema.js'
 import { ConfigNotFound, DatabaseUnavailable, MetaCodeUsed, MetaExchangeUnknown, OnboardingNotFound, OnboardingSuperseded } from '../errors.js'
-import { errorOf, failedStep, isCodeUnderWay, isFinished, newSteps, resumed, stepOf, withStep, type ResumeInput } from '../onboarding-record.js'
+import { errorOf, failedStep, isCodeUnderWay, isFinal, isFinished, newSteps, resumed, stepOf, withStep, type ResumeInput } from '../onboarding-record.js'
 import { guarded } from './database.js'
 import type { MetaApps } from './meta-apps.js'
 import type { MetaGraph } from './meta-graph.js'
@@ -156,7 +156,7 @@ export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGra
       const failed = failedStep(record)
       if (failed?.error && !PASSING.has(failed.error.code)) throw errorOf(failed)
       const run = await taken(record)
-      return run && await carryOn({ ...run, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin })
+      return run && await carryOn({ ...run, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin }, input.pin === undefined ? {} : { pin_given: true })
     })
   }
 
@@ -171,7 +171,9 @@ export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGra
       return { created: false, config }
     }
     const failed = failedStep(record)
-    if (record.status === 'failed' || (hasWaited && failed !== undefined)) throw errorOf(failed)
+    if (record.status === 'failed') throw errorOf(failed !== undefined && isFinal(failed) ? failed : undefined)
+    // Whoever holds it may be about to try the failed step again.
+    if (hasWaited && !record.held && failed !== undefined) throw errorOf(failed)
     if (record.held) {
       await delay(POLL_MS)
     } else if (isCodeUnderWay(record)) {

@@ -124,13 +124,13 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
      * is taken from a tenant that never proved it. Returns the row, whether the tenant had none before, and who lost the number.
      * Throws `PHONE_NUMBER_TAKEN`, and what `alongside` throws: then nothing is stored.
      */
-    async storeIdentity (tenantId: string, userId: string | null, identity: ProvenIdentity, alongside: (tx: Db, created: boolean) => Promise<void>): Promise<{ created: boolean, config: TenantConfigRow, displaced: string[] }> {
+    async storeIdentity (tenantId: string, userId: string | null, identity: ProvenIdentity, alongside: (tx: Db, row: TenantConfigRow & { created: boolean }) => Promise<void>): Promise<{ created: boolean, config: TenantConfigRow, displaced: string[] }> {
       const displaced = new Set<string>()
       const { created, ...config } = await written(tenantId, async () => await orm.transaction(async (tx) => {
         const holders = identity.phone_number_id === null ? [] : await releaseNumber(tx, identity.phone_number_id, tenantId)
         for (const holder of holders) displaced.add(holder)
         const row = only(await storeIdentity(tx, tenantId, userId, identity))
-        await alongside(tx, row.created)
+        await alongside(tx, row)
         return row
       }), displaced)
       return { created, config, displaced: [...displaced] }
@@ -138,11 +138,11 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
 
     /**
      * Marks the tenant as onboarded and activates it, in one transaction with what `alongside` writes, and returns the row; null,
-     * having written nothing, when the row no longer holds the identity.
+     * having written nothing, when the row no longer holds the identity, or was turned off since it was active.
      */
-    async completeOnboarding (tenantId: string, identity: ProvenIdentity, alongside: (tx: Db) => Promise<void>): Promise<TenantConfigRow | null> {
+    async completeOnboarding (tenantId: string, identity: ProvenIdentity, wasActive: boolean, alongside: (tx: Db) => Promise<void>): Promise<TenantConfigRow | null> {
       return await written(tenantId, async () => await orm.transaction(async (tx) => {
-        const [row] = await completeIdentity(tx, tenantId, identity)
+        const [row] = await completeIdentity(tx, tenantId, identity, wasActive)
         if (row === undefined) return null
         await alongside(tx)
         return row
