@@ -70,14 +70,15 @@ function checked (url: string, { statusCode, headers, body: text }: LightMyReque
   if (url.startsWith(base)) assert.equal(headers['cache-control'], 'no-store', url)
   if ('tenant_id' in body) assert.deepEqual(Object.keys(body), columns)
   if (statusCode < 400) return { is: String(statusCode), body, headers }
-  assert.equal(headers['retry-after'], statusCode === 503 ? '5' : undefined)
+  assert.equal(headers['retry-after'], statusCode === 503 ? (body['code'] === 'META_RATE_LIMITED' ? '300' : '5') : undefined)
   assert.equal(headers['www-authenticate'], statusCode === 401 ? body['code'] === 'SIGNATURE_INVALID' ? 'HMAC-SHA256' : 'Bearer' : undefined)
   assert.equal(headers['content-type'], 'application/problem+json')
   if (text === '') return { is: String(statusCode), body, headers }
-  const { detail, code, request_id: id, errors, confirm } = body
-  assert.deepEqual({ ...body, errors, confirm }, { type: 'about:blank', title: STATUS_CODES[statusCode], status: statusCode, detail, code, request_id: id, errors, confirm })
+  const { detail, code, request_id: id, errors, confirm, phone_numbers: phones } = body
+  assert.deepEqual({ ...body, errors, confirm, phone_numbers: phones }, { type: 'about:blank', title: STATUS_CODES[statusCode], status: statusCode, detail, code, request_id: id, errors, confirm, phone_numbers: phones })
   assert.equal(Array.isArray(errors), code === 'VALIDATION_FAILED')
   assert.equal(typeof confirm === 'string', code === 'CONFIRMATION_REQUIRED')
+  assert.equal(Array.isArray(phones), code === 'META_PHONE_CHOICE_REQUIRED')
   for (const word of [detail, code, id]) assert.ok(typeof word === 'string' && word !== '')
   return { is: `${statusCode} ${String(code)}`, body, headers }
 }

@@ -1,0 +1,186 @@
+import t from 'tap'
+import { onboardingService, stepIn, stepsOf } from '../fixtures/onboarding.js'
+import { temporarilyDown } from '../graph/errors.js'
+import { until } from '../helper.js'
+
+const service = await onboardingService(t)
+const { app, meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, sql, lastToken, instance, as, log } = service
+
+await t.test('a squatter loses the number to who proves it, and the loader hears of it', async (t) => {
+  const squatter = await existing({ waba_id: waba.id, phone_number_id: '250', access_token: 'a made up token' })
+  t.match(await app.configLoader.getWhatsappConfig(squatter), { phone_id: '250' })
+  const other = await instance()
+  t.match(await other.app.configLoader.getWhatsappConfig(squatter), { phone_id: '250' })
+  const owner = newTenant()
+  t.equal((await post(owner, login(owner, { phone_number_id: '250' }))).is, '201')
+  t.match(await row(owner), { phone_number_id: '250' })
+  t.match(await row(squatter), { phone_number_id: null, waba_id: waba.id, is_active: true, last_verified_at: null })
+  t.match(await app.configLoader.getWhatsappConfig(squatter), { phone_id: null, waba_id: waba.id })
+  const line = log().split('\n').find((line) => line.includes('lost its phone_number_id'))
+  t.match(JSON.parse(String(line)), { level: 40, tenant_id: squatter, onboarding: (await records(owner))[0]?.id })
+  t.equal((await configure(squatter, 'PUT', { phone_number_id: '250' })).is, '409 PHONE_NUMBER_TAKEN')
+})
+
+await t.test('one who proved it keeps it; after its release the onboarding goes on', async (t) => {
+  const [holder, tenant] = [newTenant(), newTenant()]
+  await post(holder, login(holder, { phone_number_id: '249' }))
+  const held = await row(holder)
+  const body = login(tenant, { phone_number_id: '249' })
+  t.equal((await post(tenant, body)).is, '409 PHONE_NUMBER_TAKEN')
+  t.equal((await post(tenant, body)).is, '409 PHONE_NUMBER_TAKEN', 'a replay')
+  t.equal((await resume(tenant)).is, '409 PHONE_NUMBER_TAKEN', 'and a resumption')
+  t.same([await row(holder), await row(tenant)], [held, undefined])
+  t.match(stepsOf(await record(tenant)), ['exchange done 1', 'inspect done 1', 'assets done 1', 'store failed 2 PHONE_NUMBER_TAKEN', /pending/, /pending/, /pending/])
+  const old = await existing({ waba_id: 'old', access_token: 'old token' })
+  const before = await row(old)
+  t.equal((await post(old, login(old, { phone_number_id: '249' }))).is, '409 PHONE_NUMBER_TAKEN')
+  t.same(await row(old), before)
+
+  await configure(holder, 'PUT', { phone_number_id: null })
+  t.equal((await resume(tenant)).is, '200')
+  t.match(await row(tenant), { phone_number_id: '249', onboarding_completed: true })
+  t.equal((await resume(old, { phone_number_id: '248' })).is, '200', 'or goes on with another number')
+  t.match(await row(old), { phone_number_id: '248', waba_id: waba.id })
+})
+
+await t.test('the old credentials serve until the new ones are proven', async (t) => {
+  const tenant = newTenant()
+  await post(tenant, login(tenant))
+  const old = await app.configLoader.getWhatsappConfig(tenant)
+  const { body: shown } = await configure(tenant, 'GET')
+  const serves = async (what: string) => {
+    t.same(await app.configLoader.getWhatsappConfig(tenant), old, what)
+    t.same((await configure(tenant, 'GET')).body, shown, what)
+  }
+  for (const route of ['access_token', 'debug_token', 'phone_numbers'] as const) {
+    meta.requests.length = 0
+    meta.fail(route, { latency_ms: 300, reply: temporarilyDown() })
+    const answer = post(tenant, login(tenant))
+    await until(() => asked(route).length === 1)
+    await serves(`while ${route} hangs`)
+    t.match((await answer).is, /^50/)
+    await serves(`after ${route} was refused`)
+  }
+  t.equal((await post(tenant, login(tenant, { waba_id: '404' }))).is, '403 META_WABA_NOT_ACCESSIBLE')
+  await serves('after another WABA was refused')
+
+  t.equal((await post(tenant, login(tenant))).is, '200')
+  t.match(await app.configLoader.getWhatsappConfig(tenant), { access_token: lastToken() })
+  t.not(lastToken(), old.access_token)
+})
+
+await t.test('nobody is onboarded before it is done', async (t) => {
+  for (const tenant of [newTenant(), await existing({ waba_id: 'old', access_token: 'old' })]) {
+    meta.requests.length = 0
+    meta.fail('subscribe', { latency_ms: 300, reply: temporarilyDown() })
+    const answer = post(tenant, login(tenant))
+    await until(() => asked('subscribe').length === 1)
+    const stored = { waba_id: waba.id, access_token: `****${lastToken()?.slice(-4)}`, onboarding_completed: false, onboarded_at: null }
+    t.match((await configure(tenant, 'GET')).body, stored)
+    t.equal((await answer).is, '503 META_UNAVAILABLE')
+    t.match((await configure(tenant, 'GET')).body, stored)
+    t.equal((await resume(tenant)).is, '200')
+    t.match((await configure(tenant, 'GET')).body, { ...stored, onboarding_completed: true, onboarded_at: String })
+  }
+})
+
+await t.test('what somebody did meanwhile is not undone', async (t) => {
+  const put = (body: Record<string, unknown>) => async (tenant: string) => await configure(tenant, 'PUT', body)
+  const deeds = [
+    ['deactivated', async (tenant: string) => await configure(tenant, 'POST', undefined, '/deactivate'), { is_active: false, onboarding_completed: false }],
+    ['deleted', async (tenant: string) => await configure(tenant, 'DELETE'), undefined],
+    ['deleted and made anew', async (tenant: string) => { await configure(tenant, 'DELETE'); await configure(tenant, 'POST', { waba_id: 'new' }) }, { waba_id: 'new', access_token: null, onboarding_completed: false }],
+    ['another token', put({ access_token: 'another' }), { onboarding_completed: false, last_verified_at: null }],
+    ['another WABA', put({ waba_id: 'another' }), { waba_id: 'another', onboarding_completed: false }],
+    ['another number', put({ phone_number_id: null }), { phone_number_id: null, onboarding_completed: false }]
+  ] as const
+  for (const [what, deed, expected] of deeds) {
+    for (const hangs of ['subscribe', 'register'] as const) {
+      const tenant = newTenant()
+      const body = login(tenant, { pin: '123456' })
+      meta.requests.length = 0
+      meta.fail(hangs, { latency_ms: 300 })
+      const answer = post(tenant, body)
+      await until(() => asked(hangs).length === 1)
+      await deed(tenant)
+      const left = await row(tenant)
+      t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED', `${what} during ${hangs}`)
+      t.same(await row(tenant), left, 'nothing is resurrected')
+      t.match(left, expected)
+      t.match(await records(tenant), [{ status: 'failed', access_token: null }])
+      for (const again of [await post(tenant, body), await resume(tenant)]) t.equal(again.is, '409 ONBOARDING_SUPERSEDED')
+      t.same(await row(tenant), left)
+    }
+  }
+})
+
+await t.test('a row deleted before the new credentials are stored stays deleted', async (t) => {
+  const tenant = await existing({ waba_id: 'old' })
+  meta.fail('phone_numbers', { latency_ms: 300 })
+  const answer = post(tenant, login(tenant))
+  await until(() => asked('phone_numbers').length > 0)
+  await configure(tenant, 'DELETE')
+  t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED')
+  t.equal(await row(tenant), undefined)
+})
+
+await t.test('credentials that somebody wrote before the subscription are not set up', async (t) => {
+  const tenant = newTenant()
+  meta.fail('subscribe', { reply: temporarilyDown() })
+  await post(tenant, login(tenant))
+  await configure(tenant, 'PUT', { access_token: 'another' })
+  meta.requests.length = 0
+  t.equal((await resume(tenant)).is, '409 ONBOARDING_SUPERSEDED')
+  t.same(asked(), [])
+  t.match(stepIn(await record(tenant), 'subscribe'), { status: 'failed', attempts: 2, error: { code: 'ONBOARDING_SUPERSEDED' } })
+})
+
+await t.test('an inactive tenant is activated when it is done', async (t) => {
+  const tenant = await existing({ waba_id: 'old', fb_app_id: 'half a pair', callback_url: 'https://a.example/', redirect_url: 'https://b.example/', refresh_token: 'refresh' })
+  await configure(tenant, 'POST', undefined, '/deactivate')
+  const before = await row(tenant)
+  t.equal((await post(tenant, login(tenant))).is, '200')
+  const after = await row(tenant) ?? {}
+  const changed = Object.keys(after).filter((column) => JSON.stringify(after[column]) !== JSON.stringify(before?.[column]))
+  t.same(changed.sort(), ['access_token', 'is_active', 'last_verified_at', 'onboarded_at', 'onboarding_completed', 'phone_number_id', 'token_expires_at', 'updated_at', 'waba_id'])
+  t.match(after, { user_id: 'who configured', waba_id: waba.id, is_active: true, onboarding_completed: true })
+})
+
+await t.test('two onboardings of a tenant at once: the later one stays, whole', async (t) => {
+  for (let times = 0; times < 5; times++) {
+    const tenant = newTenant()
+    const bodies = ['240', '241'].map((phone) => login(tenant, { phone_number_id: phone }))
+    const answers = await Promise.all(bodies.map(async (body) => await post(tenant, body)))
+    for (const { is } of answers) t.match(is, /^(20[01]|409 ONBOARDING_SUPERSEDED)$/)
+    const { body: config } = await configure(tenant, 'GET')
+    t.ok(answers.some(({ body }) => body['phone_number_id'] === config['phone_number_id'] && body['access_token'] === config['access_token']))
+    t.match(config, { onboarding_completed: true, is_active: true })
+    const [, later] = await records(tenant)
+    t.match(later, { status: 'completed', phone_number_id: config['phone_number_id'] })
+    await configure(tenant, 'DELETE')
+  }
+  // The older one has its answer from Meta when the newer one is through.
+  const tenant = newTenant()
+  meta.requests.length = 0
+  meta.fail('access_token', { latency_ms: 500 })
+  const older = post(tenant, login(tenant, { phone_number_id: '240' }))
+  await until(() => asked('access_token').length === 1)
+  t.equal((await post(tenant, login(tenant, { phone_number_id: '241' }))).is, '201')
+  t.equal((await older).is, '409 ONBOARDING_SUPERSEDED')
+  t.match(await row(tenant), { phone_number_id: '241', onboarding_completed: true })
+})
+
+await t.test('what cannot be stored for a fault of ours can be tried again', async (t) => {
+  const tenant = newTenant()
+  const body = login(tenant)
+  await sql("alter table tenant_configs add constraint never check (tenant_id <> 'tenant') not valid; alter table tenant_configs rename column refresh_token to renamed")
+  const answer = await service.call(as(tenant), 'GET', '/api/v1/tenant/config')
+  t.equal(answer.is, '500 INTERNAL')
+  await sql('alter table tenant_configs rename column renamed to refresh_token; alter table tenant_configs drop constraint never')
+  await sql('create function refuse() returns trigger language plpgsql as \'begin raise exception \'\'no\'\'; end\'; create trigger refuse before insert on tenant_configs for each row execute function refuse()')
+  t.equal((await post(tenant, body)).is, '500 INTERNAL')
+  t.match(stepIn(await record(tenant), 'store'), { status: 'failed', error: { code: 'INTERNAL', meta_code: null } })
+  await sql('drop function refuse cascade')
+  t.equal((await post(tenant, body)).is, '201')
+  t.equal(asked('access_token').length, 1)
+})
