@@ -25,9 +25,11 @@ const defaults = {
   JWT_ROLE_CLAIM: 'role',
   JWT_ADMIN_ROLE: 'admin',
   CONFIG_FALLBACK: 'missing-or-inactive',
+  OAUTH_STATE: 'optional',
   GRAPH_API_BASE_URL: 'https://graph.facebook.com',
   GRAPH_API_VERSION: 'v26.0',
   GRAPH_TIMEOUT_MS: 10000,
+  TOKEN_CHECK_INTERVAL_MS: 86400000,
   CONFIG_CACHE_MAX: 100000,
   CONFIG_CACHE_TTL_MS: 300000
 }
@@ -59,9 +61,17 @@ const usable: EnvSource = {
   FB_APP_ID: '3',
   FB_APP_SECRET: 's',
   CONFIG_FALLBACK: 'none',
+  OAUTH_STATE: 'required',
+  OAUTH_REDIRECT_URIS: 'https://a.example/cb, http://localhost:3000/cb',
+  FB_LOGIN_CONFIG_ID: '4',
   GRAPH_API_BASE_URL: 'http://127.0.0.1:1234',
   GRAPH_API_VERSION: 'v1.0',
   GRAPH_TIMEOUT_MS: 300000,
+  TOKEN_CHECK_INTERVAL_MS: 1,
+  EVENTS_WEBHOOK_URL: 'http://127.0.0.1:1/events',
+  EVENTS_WEBHOOK_SECRET: 'e',
+  WEBHOOK_VERIFY_TOKEN: 'w',
+  FB_APP_SECRETS_PREVIOUS: 'p,q',
   CONFIG_CACHE_MAX: 1,
   CONFIG_CACHE_TTL_MS: 1
 }
@@ -87,9 +97,12 @@ const unusable: Record<string, string[]> = {
   JWT_SECRET: [canary()],
   ENCRYPTION_KEYS: [canary(), `${canary()}:${key}!`, `k1:${key},k1:${newKey()}`, `k1:${key},k2:${key}`, `k1:${key},`],
   CONFIG_FALLBACK: [canary(), 'NONE'],
+  OAUTH_STATE: [canary(), 'REQUIRED', 'true'],
+  OAUTH_REDIRECT_URIS: [canary(), `https://a.example,${canary()}`, `https://a.example,http://${canary()}.example`, `https://u:${canary()}@a.example`, 'https://a.example,'],
   GRAPH_API_BASE_URL: [canary(), `http://${canary()}.example`, `https://u:${canary()}@host.example`, `https://host.example/${canary()}`, `https://host.example/?${canary()}`, 'ftp://localhost'],
   GRAPH_API_VERSION: [canary(), '26.0', 'v26', 'v26.0/', `v26.0\n${canary()}`],
   GRAPH_TIMEOUT_MS: ['0', '300001', number(), canary()],
+  TOKEN_CHECK_INTERVAL_MS: ['0', `-${number()}`, canary()],
   CONFIG_CACHE_MAX: ['0', '10000001', `-${number()}`, canary()],
   CONFIG_CACHE_TTL_MS: ['0', `-${number()}`, canary()]
 }
@@ -141,6 +154,15 @@ await t.test('all faults are named in one message', async (t) => {
 await t.test('the app pair comes whole or not at all', async (t) => {
   t.same(await complaints(t, { ...secrets, FB_APP_ID: canary() }), ['FB_APP_SECRET missing'])
   t.same(await complaints(t, { ...secrets, FB_APP_SECRET: canary(), FB_APP_ID: '' }), ['FB_APP_ID missing'])
+})
+
+await t.test('events go nowhere without a secret, and only where they are safe', async (t) => {
+  const url = 'https://events.example/hook'
+  t.same(await complaints(t, { ...secrets, EVENTS_WEBHOOK_URL: url }), ['EVENTS_WEBHOOK_SECRET missing'])
+  t.match(await readEnv({ ...secrets, EVENTS_WEBHOOK_SECRET: 's' }), { EVENTS_WEBHOOK_SECRET: 's' })
+  for (const wrong of [canary(), `http://${canary()}.example`, `https://u:${canary()}@host.example`]) {
+    t.same(await complaints(t, { ...secrets, EVENTS_WEBHOOK_SECRET: 's', EVENTS_WEBHOOK_URL: wrong }), ['EVENTS_WEBHOOK_URL'])
+  }
 })
 
 await t.test('production: nothing is generated, nothing weak is accepted', async (t) => {

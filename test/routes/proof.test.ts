@@ -46,7 +46,7 @@ await t.test('what keeps the proof, and what takes it', async (t) => {
 await t.test('onboarding proves: 201 makes the row, 200 renews it', async (t) => {
   const { meta, waba } = await standIn(t)
   const { as, call } = await client(t, { GRAPH_API_BASE_URL: meta.url, FB_APP_ID: graphApp.id, FB_APP_SECRET: graphApp.secret })
-  const login = () => ({ code: meta.state.issueCode({ app_id: graphApp.id }), waba_id: waba.id, phone_number_id: '1', state: 'any' })
+  const login = () => ({ code: meta.state.issueCode({ app_id: graphApp.id }), waba_id: waba.id, phone_number_id: '1' })
   const fresh = { onboarding_completed: true, onboarded_at: String, last_verified_at: String, is_active: true, user_id: 'first', access_token: /^[*]{4}.{4}$/, phone_number_id: '1' }
   const first = await call(as('acme', 'first'), 'POST', onboard, login())
   t.equal(first.is, '201')

@@ -8,7 +8,7 @@ await t.test('who you are comes before what you ask', async (t) => {
   const tooLarge = Buffer.alloc(70_000)
   for (const [method, url, body] of [
     ['GET', config], ['GET', `${config}/full`], ['POST', config, { nonsense: 1 }], ['POST', config, '{'], ['POST', config, tooLarge], ['PUT', config, []], ['DELETE', config],
-    ['GET', `${config}?x=1`], ['POST', `${config}/activate`, 'x'], ['POST', `${config}/deactivate`], ['POST', onboard, {}], ['GET', base], ['GET', `${base}/`], ['GET', `${base}/nowhere`],
+    ['GET', `${config}?x=1`], ['POST', `${config}/activate`, 'x'], ['POST', `${config}/deactivate`], ['POST', onboard, {}], ['POST', `${onboard}/start`, {}], ['POST', `${onboard}/resume`, []], ['GET', base], ['GET', `${base}/`], ['GET', `${base}/nowhere`],
     ['PATCH', config, {}], ['OPTIONS', config], ['TRACE', config], ['PROPFIND', config], ['GET', `${config}/full/more`], ['POST', `${config}/full`], ['GET', onboard], ['GET', `${base}/../tenant/config`],
     ['QUERY', config]
   ] as const) {
@@ -28,7 +28,7 @@ await t.test('who you are comes before what you ask', async (t) => {
 
 await t.test('what is not there', async (t) => {
   for (const [who, method, url] of [
-    [tenant, 'GET', base], [tenant, 'GET', `${base}/nowhere`], [tenant, 'PATCH', config], [tenant, 'OPTIONS', config], [tenant, 'POST', `${config}/full`], [tenant, 'GET', onboard],
+    [tenant, 'GET', base], [tenant, 'GET', `${base}/nowhere`], [tenant, 'PATCH', config], [tenant, 'OPTIONS', config], [tenant, 'POST', `${config}/full`], [tenant, 'PUT', onboard], [tenant, 'GET', `${onboard}/start`], [tenant, 'GET', `${onboard}/resume`],
     [tenant, 'GET', `${config}/activate`], [tenant, 'GET', `${config}//full`], [tenant, 'PROPFIND', config], [tenant, 'QUERY', config], [{}, 'QUERY', '/'], [admin, 'GET', `${base}/admin`], [admin, 'GET', `${configs}`], [admin, 'POST', `${configs}/all`],
     [admin, 'GET', `${configs}/delete-all`], [admin, 'DELETE', `${configs}/delete-tenant`], [admin, 'GET', `${configs}/delete-tenant/acme`],
     [{}, 'GET', '/'], [{}, 'GET', '/api/v1'], [{}, 'GET', '/api/v1/tenants'], [tenant, 'GET', '/api/v2/tenant/config'], [{}, 'GET', '/API/V1/TENANT/CONFIG'], [{}, 'GET', `/${config}`],

@@ -11,6 +11,8 @@ const ids = ['waba_id', 'phone_number_id', 'fb_app_id']
 const secrets = ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token']
 const urls = ['callback_url', 'redirect_url', 'redirect_uri']
 const texts = [...ids, ...secrets, 'code', 'state']
+/** What takes the fields of the onboarding besides, and which of them. */
+const begins = { redirect_uri: `${onboard}/start`, config_id: `${onboard}/start`, phone_number_id: `${onboard}/resume` }
 const claims = { code: 'AQD', waba_id: '1', phone_number_id: '2' }
 
 /** Sends one field's value to every route that takes the field; returns what they say. */
@@ -18,6 +20,7 @@ async function answers (field: string, value: unknown) {
   const found = []
   if (field in full) found.push(await call(tenant, 'PUT', config, { [field]: value }), await call(fresh, 'POST', config, { [field]: value }))
   if (field in claims || ['redirect_uri', 'state'].includes(field)) found.push(await call(fresh, 'POST', onboard, { ...claims, [field]: value }))
+  for (const [name, url] of Object.entries(begins)) if (name === field && value !== null) found.push(await call(fresh, 'POST', url, { [field]: value }))
   return found
 }
 
@@ -37,6 +40,7 @@ async function refused (t: Test, fields: string[], values: unknown[], code = 'VA
 await t.test('wrong types', async (t) => {
   await refused(t, [...texts, ...urls, 'token_expires_at'], [0, 1, -1.5, 1e300, true, false, [], ['x'], {}, { a: 1 }, '', [null]])
   await refused(t, ['code', 'redirect_uri', 'state'], [null])
+  await refused(t, ['config_id'], [0, true, [], {}, ''])
   for (const field of ['waba_id', 'phone_number_id']) t.equal((await call(fresh, 'POST', onboard, { ...claims, [field]: null })).is, '400 VALIDATION_FAILED')
 })
 
@@ -47,7 +51,7 @@ await t.test('text that is not clean', async (t) => {
 })
 
 await t.test('too long, by characters', async (t) => {
-  for (const [fields, longest] of [[[...ids, 'fb_app_secret', 'verify_token'], 255], [['access_token', 'refresh_token'], 4096], [['code'], 2048], [['state'], 512]] as const) {
+  for (const [fields, longest] of [[[...ids, 'fb_app_secret', 'verify_token'], 255], [['access_token', 'refresh_token'], 4096], [['code'], 2048], [['state'], 512], [['config_id'], 255]] as const) {
     await refused(t, [...fields], ['x'.repeat(longest + 1), '😀'.repeat(longest + 1)])
   }
   const url = (length: number, end = '') => `https://a.example/${'x'.repeat(length - 18 - [...end].length)}${end}`
@@ -110,10 +114,11 @@ await t.test('fields that nobody may write, or that do not exist', async (t) => 
       t.strictSame([is, problem.errors], ['400 VALIDATION_FAILED', [{ field: shown, message: 'is not a field of this request' }]], field)
     }
   }
-  for (const field of Object.keys(claims)) {
-    const { is, body } = await call(fresh, 'POST', onboard, { ...claims, [field]: undefined })
-    t.strictSame([is, body.errors], ['400 VALIDATION_FAILED', [{ field, message: 'is required' }]])
+  for (const url of [`${onboard}/start`, `${onboard}/resume`]) {
+    t.strictSame((await call(fresh, 'POST', url, { acces_token: 'x' })).body.errors, [{ field: 'acces_token', message: 'is not a field of this request' }])
   }
+  const { is, body } = await call(fresh, 'POST', onboard, { ...claims, code: undefined })
+  t.strictSame([is, body.errors], ['400 VALIDATION_FAILED', [{ field: 'code', message: 'is required' }]])
   t.same(await rows(), before)
 })
 

@@ -1,0 +1,26 @@
+import { randomUUID } from 'node:crypto'
+import t from 'tap'
+import { insertOnboarding } from '../src/db/onboardings.js'
+import { errorOf, newSteps, stepOf } from '../src/onboarding-record.js'
+import { createRunRecords } from '../src/plugins/onboarding-run.js'
+import { createSteps } from '../src/plugins/onboarding-steps.js'
+import { buildTestApp } from './helper.js'
+
+const { app } = await buildTestApp(t)
+const { metaGraph, tenantConfigs, tokenWatch, vault, log, database: { orm } } = app
+
+await t.test('no exchange without a code', async (t) => {
+  const steps = createSteps({ metaGraph, tenantConfigs, tokenWatch, vault, log, timeoutMs: 1000, records: createRunRecords({ orm }) })
+  const holder = randomUUID()
+  const record = await insertOnboarding(orm, {
+    tenant_id: 'acme', user_id: null, code_hash: 'x', steps: newSteps(), waba_id: null, phone_number_id: null, pin_given: false, holder
+  })
+  if (record === null) throw new Error('not inserted')
+  await t.rejects(steps.exchange({ record, holder, app: { id: '1', secret: 's' }, created: false }), /needs a code/)
+})
+
+await t.test('what there is to say without a step', async (t) => {
+  t.throws(() => stepOf({ steps: [] }, 'exchange'), /no step exchange/)
+  t.match(errorOf(undefined), { code: 'ONBOARDING_SUPERSEDED' })
+  t.match(errorOf(newSteps()[0]), { code: 'META_UNAVAILABLE' })
+})
