@@ -31,6 +31,8 @@ const env = {
   GRAPH_TIMEOUT_MS: '300',
   WHATSAPP_TOKEN: canary('WHATSAPP_TOKEN'),
   VERIFY_TOKEN: canary('VERIFY_TOKEN'),
+  WEBHOOK_VERIFY_TOKEN: canary('WEBHOOK_VERIFY_TOKEN'),
+  OAUTH_REDIRECT_URIS: 'https://a.example/cb',
   FB_APP_ID: app.app_id,
   FB_APP_SECRET: app.app_secret
 }
