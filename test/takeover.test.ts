@@ -1,0 +1,70 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { callsFrom, FOR_EVER_MS, onboardingLives, routes, stalls } from './fixtures/onboarding-lives.js'
+import { takeAway, until } from './helper.js'
+
+const { url, meta, start, customer, calls, post, resume, record, leaks, hasHeard, heldAt, isWhole } = await onboardingLives(t)
+const stall = await stalls(t, url)
+let life = await start()
+
+await t.test('kill -9 of one instance while another waits for it with the same code', async (t) => {
+  const other = await start()
+  const unfinished = []
+  for (const route of routes) unfinished.push(await heldAt(life, route, { latency_ms: FOR_EVER_MS }, 'code'))
+  const replays = unfinished.map(async ({ customer }) => await post(other, customer))
+  await until(() => hasHeard(other, unfinished.length))
+  await life.end('SIGKILL')
+  life = other
+  for (const [i, { customer, answer, before, next }] of unfinished.entries()) {
+    t.equal(await answer, null)
+    const isLost = next === 'exchange'
+    t.equal((await replays[i])?.is, isLost ? '502 META_EXCHANGE_UNKNOWN' : '200', `while ${before.at(-1)}`)
+    t.same(calls(customer), isLost ? before : [...before, ...callsFrom(next)])
+    if (!isLost) await isWhole(t, life, { customer, next }, 2)
+  }
+})
+
+await t.test('a token that comes after somebody gave up on it is kept', async (t) => {
+  const login = await customer(life)
+  await stall.at(login, 'exchange', 'done')
+  const answer = post(life, login)
+  await until(async () => await stall.waiting() > 0)
+  const given = resume(life, login, {})
+  await until(async () => (await record(life, login)).status === 'failed')
+  t.equal((await given).is, '502 META_EXCHANGE_UNKNOWN')
+  await stall.lift()
+  t.equal((await answer)?.is, '200')
+  t.same(calls(login), routes)
+  await isWhole(t, life, { customer: login, next: 'exchange' }, 1)
+})
+
+await t.test('the database goes away while Meta exchanges the code, and comes back', async (t) => {
+  const login = await customer(life)
+  meta.fail('access_token', { latency_ms: 1000 })
+  const answer = post(life, login)
+  await until(() => calls(login).length === 1)
+  const giveBack = await takeAway(url)
+  // Longer than anybody would wait for an instance that is gone.
+  await delay(8000)
+  t.same(calls(login), ['access_token'])
+  await giveBack()
+  t.equal((await answer)?.is, '200')
+  t.same(calls(login), routes)
+  await isWhole(t, life, { customer: login, next: 'exchange' }, 1)
+})
+
+await t.test('SIGTERM in the middle of a step: what is under way is answered', async (t) => {
+  const unfinished = []
+  for (const route of routes) unfinished.push(await heldAt(life, route, { latency_ms: 3000 }, 'code'))
+  t.equal(await life.end('SIGTERM'), 0)
+  for (const { customer, answer } of unfinished) {
+    t.equal((await answer)?.is, '200')
+    t.same(calls(customer), routes)
+  }
+  life = await start()
+  for (const { customer, next } of unfinished) await isWhole(t, life, { customer, next }, 1)
+})
+
+await t.test('no life wrote a secret out', async (t) => {
+  t.same(leaks(), [])
+})
