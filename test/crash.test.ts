@@ -2,6 +2,8 @@ import t, { type Test } from 'tap'
 import { callsFrom, FOR_EVER_MS, names, onboardingLives, routes, stalls, type Unfinished } from './fixtures/onboarding-lives.js'
 import { until } from './helper.js'
 
+t.setTimeout(300_000)
+
 const { url, meta, callbackUrl, start, customer, granted, calls, login, post, resume, record, full, leftovers, leaks, heldAt, isWhole } = await onboardingLives(t)
 const stall = await stalls(t, url)
 let life = await start()
