@@ -104,8 +104,9 @@ export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGra
         const exchange = stepOf(record, 'exchange')
         if (!isFinished(exchange)) throw errorOf(exchange)
         const failed = failedStep(record)
-        // Meta counts the attempts, and bars a number after a few.
-        if (failed?.name === 'register' && input.pin === undefined && input.phone_number_id === undefined) throw errorOf(failed)
+        // A refusal stands until there is another PIN or number; after anything else the step itself says that the PIN is needed.
+        const isRefused = failed?.name === 'register' && failed.error?.code === 'META_REGISTER_REFUSED'
+        if (isRefused && input.pin === undefined && input.phone_number_id === undefined) throw errorOf(failed)
         const run = await taken(record)
         return run && await carryOn({ ...run, pin: input.pin }, resumed(run.record, input))
       })
