@@ -36,8 +36,8 @@ export const registerAdvice: Record<number, string> = {
 /** Other cases of Meta's that say more than the error they become. */
 export const advice = {
   permission: `The app or its token lacks a permission. ${LOGIN} and grant all that it asks for; if it stays so, the app itself needs the permission at Meta.`,
-  policyBlock: 'Meta blocks this for a breach of its policies. Check Account Quality in Meta Business Suite, and ask for a review there.',
-  accountLocked: 'Meta locked the WhatsApp Business Account. Check Account Quality in Meta Business Suite, and ask for a review there.',
+  policyBlock: `Meta blocks this for a breach of its policies. Check Account Quality in Meta Business Suite, ask for a review there, then go on with ${RESUME}.`,
+  accountLocked: `Meta locked the WhatsApp Business Account. Check Account Quality in Meta Business Suite, ask for a review there, then go on with ${RESUME}.`,
   newCode: `Meta refuses the code for a passing or unknown reason. ${LOGIN} to get a new one.`,
   appWebhook: `The app itself has no webhook for whatsapp_business_account, and needs one before any override. Store its callback URL in the app's dashboard at Meta, then go on with ${RESUME}.`,
   pinNeeded: `The pin is not stored. Send it again with ${RESUME}.`,

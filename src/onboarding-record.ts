@@ -33,12 +33,15 @@ export const failedStep = ({ steps }: Pick<OnboardingRow, 'steps'>): Step | unde
 // No login before would help, so these end an onboarding. What else goes wrong may go right another time.
 const FINAL = new Set(['META_TOKEN_INVALID', 'META_WABA_NOT_ACCESSIBLE', 'META_PERMISSION_MISSING', 'ONBOARDING_SUPERSEDED'])
 
+// A block and a lock of Meta's own, which come as one of these; a review there may lift them.
+const REVIEWABLE = new Set([368, 131031])
+
 // Of a code, Meta's own failures have a code of Meta's, and lost answers are META_EXCHANGE_UNKNOWN.
 const NEVER_SENT = new Set(['META_UNAVAILABLE', 'META_TIMEOUT'])
 
 /** Says whether what a step failed with ends the onboarding: of an exchange, all but a code that never got to Meta. */
 export function isFinal ({ name, error }: Pick<Step, 'name' | 'error'>): boolean {
-  if (name !== 'exchange') return error !== null && FINAL.has(error.code)
+  if (name !== 'exchange') return error !== null && FINAL.has(error.code) && !REVIEWABLE.has(Number(error.meta_code))
   return error === null || error.meta_code !== null || !NEVER_SENT.has(error.code)
 }
 
