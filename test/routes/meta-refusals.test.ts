@@ -94,7 +94,7 @@ async function stays (t: Test, { is, body }: Answer, again: Array<() => Promise<
 /** Says that without a PIN the refusal of one is repeated, and that after anything else it is asked for. */
 async function needsPin (t: Test, answer: Answer, resume: (body: object) => Promise<Answer>): Promise<void> {
   if (answer.is === '409 META_REGISTER_REFUSED') await stays(t, answer, [async () => await resume({})])
-  else t.match(await resume({}), { is: '409 META_REGISTER_REFUSED', body: { detail: /send it again with POST/ } })
+  else t.match(await resume({}), { is: '409 META_REGISTER_REFUSED', body: { detail: /pin is not stored/ } })
 }
 
 const subcodeOf = ({ extra: { error_subcode: subcode } }: GraphError) => typeof subcode === 'number' ? subcode : null
