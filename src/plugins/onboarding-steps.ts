@@ -70,14 +70,16 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
     const ids = Array.isArray(named) ? named.slice(0, MAX_DISCOVERED).map(String) : []
     const signal = AbortSignal.timeout(timeoutMs)
     const accounts: Account[] = []
+    let refusal: Error = new MetaWabaNotAccessible()
     for (const waba_id of ids) {
       try {
         accounts.push({ waba_id, phones: await metaGraph.listPhoneNumbers(run.app, tokenOf(run), waba_id, signal) })
       } catch (err) {
         if (!(err instanceof MetaWabaNotAccessible || err instanceof MetaPermissionMissing)) throw err
+        refusal = err
       }
     }
-    if (accounts.length === 0) throw new MetaWabaNotAccessible()
+    if (accounts.length === 0) throw refusal
     return accounts
   }
 
