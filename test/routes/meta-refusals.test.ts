@@ -33,7 +33,7 @@ async function stepsOf (tenant: string): Promise<{ status: unknown, steps: Step[
 let tenants = 0
 
 /** One error of Meta's, at the call of a step: what is answered and stored, and whether the onboarding goes on. */
-async function refused (t: Test, step: StepName, route: Route, fault: Fault, codes: [code: number, subcode: number | null], [is, advice]: Verdict): Promise<void> {
+async function refused (t: Test, step: StepName, route: Route, fault: Fault, codes: [code: number, subcode: number | null], [is, advice]: Verdict, { isDiscovered = false } = {}): Promise<void> {
   const tenant = `tenant ${++tenants}`
   const who = as(tenant)
   const phone = String(2e14 + tenants)
@@ -41,7 +41,8 @@ async function refused (t: Test, step: StepName, route: Route, fault: Fault, cod
   const old = { waba_id: 'old', access_token: 'the old token', token_expires_at: '2030-01-01T00:00:00Z', redirect_url: 'https://old.example/' }
   t.equal((await call(who, 'POST', config, old)).is, '201')
   const before = await rowOf(tenant)
-  const login = { code: meta.state.issueCode({ app_id: APP.app_id }), waba_id: waba.id, phone_number_id: phone, pin: PIN }
+  const code = meta.state.issueCode({ app_id: APP.app_id, waba_ids: [waba.id] })
+  const login = { code, phone_number_id: phone, pin: PIN, ...(!isDiscovered && { waba_id: waba.id }) }
   const began = meta.requests.length
   meta.fail(route, fault)
   const post = async () => await call(who, 'POST', onboard, login)
@@ -51,16 +52,15 @@ async function refused (t: Test, step: StepName, route: Route, fault: Fault, cod
   t.equal(answer.is, is)
   t.match(answer.body['detail'], advice)
 
-  const [, code] = is.split(' ')
+  const [, name = ''] = is.split(' ')
   const at = names.indexOf(step)
-  const isFinal = step === 'exchange' || (FINAL.includes(code ?? '') && !REVIEWED.includes(codes[0]))
+  const isFinal = step === 'exchange' || (FINAL.includes(name) && !REVIEWED.includes(codes[0]))
   const record = await stepsOf(tenant)
   t.equal(record.status, isFinal ? 'failed' : 'in_progress')
   t.same(record.steps.map(({ name, status, attempts }) => [name, status, attempts]),
     names.map((name, i) => [name, i < at ? 'done' : i === at ? 'failed' : 'pending', i <= at ? 1 : 0]))
-  // An exchange without an outcome has no word of Meta's that is to be relied on, but what it said is kept.
   const { error } = record.steps[at] ?? {}
-  t.match(error, { code, meta_code: codes[0], meta_subcode: codes[1], fbtrace_id: 'reply' in fault ? /^A\w{22}$/ : null })
+  t.match(error, { code: name, meta_code: codes[0], meta_subcode: codes[1], fbtrace_id: 'reply' in fault ? /^A\w{22}$/ : null })
   t.equal(error?.advice, answer.body['detail'])
   t.equal(await holdsToken(tenant), !isFinal)
 
@@ -80,7 +80,7 @@ async function refused (t: Test, step: StepName, route: Route, fault: Fault, cod
     t.match(await stepsOf(tenant), { status: 'completed', steps: names.map(() => ({ status: 'done', error: null })) })
     t.equal(await holdsToken(tenant), false)
   }
-  t.equal(meta.requests.slice(began).filter(({ form }) => form['code'] === login.code).length, 1, 'the code was sent once')
+  t.equal(meta.requests.slice(began).filter(({ form }) => form['code'] === code).length, 1, 'the code was sent once')
 }
 
 /** Says that an error is answered from the record. */
@@ -122,6 +122,14 @@ await t.test('debug_token', async (t) => {
 
 await t.test('phone_numbers', async (t) => {
   for (const { error, waba } of refusals) await replied(t, 'assets', 'phone_numbers', error, waba)
+})
+
+await t.test('phone_numbers of the one account that the token names', async (t) => {
+  for (const { error, waba } of refusals.filter(({ error: { code } }) => [10, 100, 131031].includes(code))) {
+    await t.test(error.message, async (t) => {
+      await refused(t, 'assets', 'phone_numbers', { reply: error }, [error.code, subcodeOf(error)], waba, { isDiscovered: true })
+    })
+  }
 })
 
 await t.test('subscribed_apps', async (t) => {
