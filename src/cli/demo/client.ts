@@ -1,3 +1,7 @@
+import type { FastifyInstance } from 'fastify'
+
+const LIFETIME_S = 600
+
 /** What one call sent and what came back; no body counts as an empty one. */
 export interface Exchange { request: string, sent?: unknown, status: number, body: Record<string, unknown> }
 
@@ -16,4 +20,14 @@ export function client (origin: string, token?: string) {
     return { request: `${method} ${path}`, ...(sent === undefined ? {} : { sent }), status: reply.status, body: text === '' ? {} : JSON.parse(text) }
   }
   return { get: caller('GET'), post: caller('POST'), put: caller('PUT'), delete: caller('DELETE') }
+}
+
+/** Calls the API as a user of a tenant. */
+export function tenant ({ auth, listeningOrigin }: FastifyInstance, tenantId: string) {
+  return client(listeningOrigin, auth.mint({ tenantId, userId: `user-of-${tenantId}` }, LIFETIME_S))
+}
+
+/** Calls the API as an admin. */
+export function admin ({ auth, listeningOrigin }: FastifyInstance) {
+  return client(listeningOrigin, auth.mint({ admin: true }, LIFETIME_S))
 }

@@ -9,6 +9,8 @@ import { buildApp } from '../../app.js'
 import { ensureDataDir } from '../../data-dir.js'
 import { startEmbedded } from '../../db/embedded.js'
 import type { Hold } from '../command.js'
+import { meta } from './meta.js'
+import { startReceiver } from './receiver.js'
 
 const PROJECT = fileURLToPath(new URL('../../../', import.meta.url))
 
@@ -22,8 +24,8 @@ export const fallback = {
   REDIRECT_URL: 'https://platform.example/oauth/done'
 }
 
-/** The account that Meta knows. */
-const account = { waba_id: '102290129340398', phone_number_id: '106540352242922' }
+/** The account that Meta knows, with the PIN of its number. */
+export const account = { waba_id: '102290129340398', phone_number_id: '106540352242922', other_phone_number_id: '106540352242923', pin: '246810' }
 
 export type Stage = Awaited<ReturnType<typeof raise>>
 
@@ -33,9 +35,16 @@ export async function raise (hold: Hold, print: (text: string) => void) {
   const databaseUrl = await database(hold, print)
 
   print("Starting a stand-in for Meta's Graph API ...")
-  const app = { app_id: '670843887433847', app_secret: randomBytes(16).toString('hex'), require_proof: true }
-  const waba = { id: account.waba_id, phones: [{ id: account.phone_number_id }] }
-  const graph = await hold(...standIn({ apps: [app], wabas: [waba] }))
+  const app = { app_id: '670843887433847', app_secret: randomBytes(16).toString('hex'), require_proof: true, redirect_uris: [fallback.REDIRECT_URL] }
+  const number = { display_phone_number: '+1 631-555-5555', verified_name: 'Acme', pin: account.pin }
+  const other = { display_phone_number: '+1 631-555-5556', verified_name: 'Acme' }
+  const phones = [{ id: account.phone_number_id, ...number }, { id: account.other_phone_number_id, ...other }]
+  const seed = { apps: [app], wabas: [{ id: account.waba_id, phones }] }
+  const graph = await hold(...standIn(seed))
+
+  print('Starting what the platform runs beside the service ...')
+  const secrets = { verifyToken: 'the-verify-token-of-acme', eventsSecret: randomBytes(32).toString('base64') }
+  const receiver = await hold(startReceiver(secrets), async (receiver) => await receiver.close())
 
   const settings = {
     LOG_LEVEL: 'error',
@@ -43,9 +52,12 @@ export async function raise (hold: Hold, print: (text: string) => void) {
     MIGRATE_ON_START: true,
     JWT_SECRET: randomBytes(48).toString('base64'),
     ENCRYPTION_KEYS: `demo:${randomBytes(32).toString('base64')}`,
+    OAUTH_REDIRECT_URIS: fallback.REDIRECT_URL,
     GRAPH_API_BASE_URL: graph.url,
     FB_APP_ID: app.app_id,
     FB_APP_SECRET: app.app_secret,
+    EVENTS_WEBHOOK_URL: `${receiver.url}/events`,
+    EVENTS_WEBHOOK_SECRET: secrets.eventsSecret,
     ...fallback
   }
   const start = async () => {
@@ -54,11 +66,14 @@ export async function raise (hold: Hold, print: (text: string) => void) {
     await service.listen({ port: 0, host: '127.0.0.1' })
     return service
   }
+  const service = await start()
   return {
     databaseUrl,
-    /** What the login of the account's owner at Meta handed out. */
-    login: { code: graph.code, ...account },
-    service: await start(),
+    service,
+    meta: meta(graph.url, `${service.listeningOrigin}/api/v1/tenant/onboard/account-update`),
+    events: receiver.events,
+    /** Where acme's messages are to go, and what Meta shows there. */
+    callback: { callback_url: `${receiver.url}/messages`, verify_token: secrets.verifyToken },
     /** Starts another service, for after that one is closed. */
     startAgain: start
   }
@@ -78,7 +93,7 @@ async function database (hold: Hold, print: (text: string) => void): Promise<str
 }
 
 /** Runs the stand-in, which is TypeScript and part of the tests, with the loader that the tests use; `seed` is that of test/graph/seed.ts. */
-export function standIn (seed: object): [Promise<{ url: string, code: string }>, () => Promise<void>] {
+export function standIn (seed: object): [Promise<{ url: string }>, () => Promise<void>] {
   const child = spawn(process.execPath, ['--import', '@tapjs/typescript/import', join('test', 'graph', 'main.ts'), '--seed', '-', '--port', '0'], {
     cwd: PROJECT,
     // Out of reach of the terminal's Ctrl-C, which is for us to pass on in time.
@@ -89,8 +104,8 @@ export function standIn (seed: object): [Promise<{ url: string, code: string }>,
   })
   child.stdin?.end(JSON.stringify(seed))
   const ended = once(child, 'exit')
-  const started = new Promise<{ url: string, code: string }>((resolve, reject) => {
-    child.once('message', (started: { url: string, code: string }) => resolve(started))
+  const started = new Promise<{ url: string }>((resolve, reject) => {
+    child.once('message', (started: { url: string }) => resolve(started))
     ended.then(() => reject(new Error('The Graph stand-in did not start; it needs what `npm ci` installs for development.')), reject)
   })
   return [started, async () => {

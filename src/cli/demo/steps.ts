@@ -40,6 +40,7 @@ function isContainer (value: unknown): value is Record<string, unknown> {
 function shown (name: string, value: unknown): string {
   const text = JSON.stringify({ [name]: value }, (key, member) => {
     if (isSecret(key, member)) return mask(member)
+    if (key === 'authorization_url') return String(member).replace(/(?<=[?&]state=)[^&]*/, mask)
     return member === null && key !== name && name !== 'sent' ? undefined : member
   })
   return inspect(JSON.parse(text)[name], { depth: null, breakLength: Infinity })
@@ -48,5 +49,5 @@ function shown (name: string, value: unknown): string {
 // The names of secrets also have short values beside them: where they come from, and what a mask leaves of them.
 function isSecret (name: string, value: unknown): value is string {
   if (typeof value !== 'string' || value.length < 16 || isMasked(value)) return false
-  return secretColumns.some((column) => column === name) || (name === 'code' && value.startsWith('AQ'))
+  return secretColumns.some((column) => column === name) || name === 'state' || (name === 'code' && value.startsWith('AQ'))
 }

@@ -1,10 +1,10 @@
 import type { FastifyInstance } from 'fastify'
 import { rollback } from '../../db/migrate.js'
-import { client } from './client.js'
-import { fallback, type Stage } from './stage.js'
+import { admin, tenant } from './client.js'
+import { onboarding } from './onboarding.js'
+import { account, fallback, type Stage } from './stage.js'
 import type { Step } from './steps.js'
-
-const LIFETIME_S = 600
+import { leaving, watch } from './watch.js'
 
 /** What globex has from elsewhere and brings by itself. */
 const brought = {
@@ -18,47 +18,22 @@ const brought = {
 /** Walks through what the service does, with two tenants: acme logs in at Meta, globex brings its own credentials. */
 export async function story (stage: Stage, step: Step): Promise<void> {
   await onboarding(stage, step)
+  await watch(stage, step)
   await ownCredentials(stage.service, step)
   await loader(stage, step)
-  await isolation(stage, step)
+  await isolation(stage.service, step)
   await administration(stage.service, step)
+  await leaving(stage, step, brought.waba_id)
   await downAndUp(stage, step)
-}
-
-function tenant ({ auth, listeningOrigin }: FastifyInstance, tenantId: string) {
-  return client(listeningOrigin, auth.mint({ tenantId, userId: `user-of-${tenantId}` }, LIFETIME_S))
-}
-
-async function onboarding ({ service, login }: Stage, step: Step): Promise<void> {
-  const acme = tenant(service, 'acme')
-  await step('Nobody gets in without a token.', client(service.listeningOrigin).get('/config'),
-    { status: 401, body: { code: 'UNAUTHENTICATED' } })
-  await step('Acme has no configuration yet.', acme.get('/config'),
-    { status: 404, body: { code: 'CONFIG_NOT_FOUND' } })
-  await step('Acme logs in at Meta, which hands out a code. The service exchanges it for a token, proves account and number, and stores them.',
-    acme.post('/onboard/whatsapp-client', login), {
-      status: 201,
-      body: {
-        tenant_id: 'acme',
-        user_id: 'user-of-acme',
-        waba_id: login.waba_id,
-        phone_number_id: login.phone_number_id,
-        access_token: /^\*{4}\w{4}$/,
-        token_expires_at: /^\d{4}-/,
-        onboarding_completed: true,
-        onboarded_at: /^\d{4}-/,
-        is_active: true
-      }
-    })
-  await step('A code works once.', acme.post('/onboard/whatsapp-client', login),
-    { status: 400, body: { code: 'META_CODE_USED' } })
 }
 
 async function ownCredentials (service: FastifyInstance, step: Step): Promise<void> {
   const globex = tenant(service, 'globex')
   const { access_token, verify_token, ...open } = brought
   const masked = { access_token: '****ught', verify_token: '****obex' }
-  await step('Globex writes credentials it has from elsewhere. They are unproven, so it does not count as onboarded.',
+  await step('Globex has credentials from elsewhere. It tries them before it stores them, and is told what Meta says.', globex.post('/config/verify', brought),
+    { status: 200, body: { ok: false, checks: [{ name: 'token', ok: false }, { ok: false }, { ok: false }, { ok: false }], config: null } })
+  await step('It writes them all the same. They are unproven, so it does not count as onboarded.',
     globex.post('/config', brought), { status: 201, body: { tenant_id: 'globex', ...open, ...masked, onboarding_completed: false, is_active: true } })
   await step('Read, the secrets are masked ...', globex.get('/config'), { status: 200, body: { ...open, ...masked } })
   await step('... unless one asks for all of it. (Only this print masks them.)', globex.get('/config/full'), { status: 200, body: brought })
@@ -69,13 +44,13 @@ async function ownCredentials (service: FastifyInstance, step: Step): Promise<vo
     { status: 400, body: { code: 'MASKED_VALUE' } })
 }
 
-async function loader ({ service, login }: Stage, step: Step): Promise<void> {
+async function loader ({ service, callback }: Stage, step: Step): Promise<void> {
   const acme = tenant(service, 'acme')
   const { body: stored } = await step('This is what acme has in the database ...', acme.get('/config/full'), { status: 200 })
   const own = {
     hasTenantConfig: true,
-    config: { phone_id: login.phone_number_id, waba_id: login.waba_id, access_token: stored['access_token'], callback_url: fallback.CALLBACK_URL },
-    sources: { phone_id: 'database', waba_id: 'database', access_token: 'database', callback_url: 'env' }
+    config: { phone_id: account.phone_number_id, waba_id: account.waba_id, access_token: stored['access_token'], callback_url: callback.callback_url, redirect_url: fallback.REDIRECT_URL },
+    sources: { phone_id: 'database', waba_id: 'database', access_token: 'database', callback_url: 'database', redirect_url: 'env' }
   }
   const platform = {
     hasTenantConfig: false,
@@ -95,22 +70,21 @@ async function load ({ configLoader }: FastifyInstance, tenantId: string) {
   return { hasTenantConfig: config.hasTenantConfig(), config: config.getAllConfig(), sources: config.getSources() }
 }
 
-async function isolation ({ service, login }: Stage, step: Step): Promise<void> {
+async function isolation (service: FastifyInstance, step: Step): Promise<void> {
   const globex = tenant(service, 'globex')
   await step('Globex cannot see acme: whose configuration it is, the token alone says ...', globex.get('/config'), { status: 200, body: { tenant_id: 'globex' } })
   await step('... and nothing in the request.', globex.get('/config?tenant_id=acme'), { status: 400, body: { code: 'VALIDATION_FAILED' } })
-  await step('Globex cannot take the number of acme either.', globex.put('/config', { phone_number_id: login.phone_number_id }),
+  await step('Globex cannot take the number of acme either.', globex.put('/config', { phone_number_id: account.phone_number_id }),
     { status: 409, body: { code: 'PHONE_NUMBER_TAKEN' } })
   await step('No tenant opens the admin routes.', globex.get('/admin/configs/all'), { status: 403, body: { code: 'FORBIDDEN' } })
 }
 
-async function administration ({ auth, listeningOrigin }: FastifyInstance, step: Step): Promise<void> {
-  const admin = client(listeningOrigin, auth.mint({ admin: true }, LIFETIME_S))
-  await step('An admin counts ...', admin.get('/admin/configs/stats'),
-    { status: 200, body: { total: 2, active: 2, inactive: 0, onboarded: 1, pending: 1, tokens: { expired: 0, no_expiry: 1, missing: 0 } } })
-  await step('... and lists all tenants, a page at a time, without opening a secret.', admin.get('/admin/configs/all?limit=1'),
+async function administration (service: FastifyInstance, step: Step): Promise<void> {
+  const { get } = admin(service)
+  await step('An admin counts ...', get('/admin/configs/stats'),
+    { status: 200, body: { total: 2, active: 2, inactive: 0, onboarded: 1, pending: 1, tokens: { expired: 0, no_expiry: 1, missing: 0 }, token_status: { ok: 1, reauth_required: 0 } } })
+  await step('... and lists all tenants, a page at a time, without opening a secret.', get('/admin/configs/all?limit=1'),
     { status: 200, body: { configs: [{ tenant_id: 'acme', access_token: '****' }], next_cursor: /./ } })
-  await step('An admin deletes a tenant.', admin.delete('/admin/configs/delete-tenant/globex'), { status: 204 })
 }
 
 async function downAndUp ({ service, startAgain, databaseUrl }: Stage, step: Step): Promise<void> {

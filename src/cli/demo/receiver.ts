@@ -1,0 +1,54 @@
+import { createHmac, timingSafeEqual } from 'node:crypto'
+import { EventEmitter, once } from 'node:events'
+import { createServer } from 'node:http'
+import { buffer } from 'node:stream/consumers'
+
+/** An event as it came, and whether its signature is right. */
+export type Received = Record<string, unknown> & { is_signed: boolean }
+
+const PATIENCE_MS = 20_000
+
+/**
+ * What a platform runs beside the service: it answers Meta, which verifies a callback by its verify token, and takes the events that
+ * the service signs with its secret.
+ */
+export async function startReceiver ({ verifyToken, eventsSecret }: { verifyToken: string, eventsSecret: string }) {
+  const received: Received[] = []
+  const arrivals = new EventEmitter()
+  const server = createServer(async (request, reply) => {
+    const { searchParams: query } = new URL(request.url ?? '', 'http://127.0.0.1')
+    if (request.method === 'GET') {
+      reply.end(query.get('hub.verify_token') === verifyToken ? query.get('hub.challenge') : 'no')
+      return
+    }
+    const bytes = await buffer(request)
+    received.push({ ...JSON.parse(String(bytes)), is_signed: isSigned(bytes, String(request.headers['x-signature-256']), eventsSecret) })
+    reply.end()
+    arrivals.emit('event')
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  return {
+    url: `http://127.0.0.1:${typeof address === 'object' && address?.port}`,
+
+    /** Waits for so many events, and returns all that came. */
+    async events (count: number): Promise<{ events: Received[] }> {
+      const signal = AbortSignal.timeout(PATIENCE_MS)
+      while (received.length < count) await once(arrivals, 'event', { signal })
+      return { events: received }
+    },
+
+    async close (): Promise<void> {
+      server.closeAllConnections()
+      server.close()
+      await once(server, 'close')
+    }
+  }
+}
+
+function isSigned (bytes: Buffer, header: string, secret: string): boolean {
+  const expected = Buffer.from(`sha256=${createHmac('sha256', secret).update(bytes).digest('hex')}`)
+  const given = Buffer.from(header)
+  return given.length === expected.length && timingSafeEqual(given, expected)
+}
