@@ -2,8 +2,8 @@ interface Request { query: Record<string, string>, form: Record<string, string> 
 
 interface State { wabas: Array<{ id: string, subscriptions: object }> }
 
-/** What happens at Meta without the service: see test/graph/README.md. Takes the URL of the stand-in, and that of the app's webhook. */
-export function meta (url: string, webhook: string) {
+/** What happens at Meta without the service; test/graph/README.md has all of it. Takes the URL of the stand-in. */
+export function meta (url: string) {
   async function control<T = object> (method: string, action: string, sent?: object): Promise<T> {
     const reply = await fetch(`${url}/_control/${action}`, { method, ...(sent === undefined ? {} : { body: JSON.stringify(sent) }) })
     const text = await reply.text()
@@ -12,6 +12,9 @@ export function meta (url: string, webhook: string) {
   }
 
   return {
+    /** The platform enters the webhook of its app in the dashboard. */
+    enterWebhook: async (app: object, callbackUrl: string) => await control('POST', 'seed', { apps: [{ ...app, callback_url: callbackUrl }] }),
+
     /** A customer logs in and shares an account; returns the code that the browser comes back with. */
     async login (wabaId: string, redirectUri?: string): Promise<string> {
       const { code } = await control<{ code: string }>('POST', 'codes', { waba_ids: [wabaId], redirect_uri: redirectUri ?? null })
@@ -25,7 +28,7 @@ export function meta (url: string, webhook: string) {
     async remove (wabaId: string): Promise<{ statuses: number[] }> {
       const value = { event: 'PARTNER_REMOVED', waba_info: { waba_id: wabaId } }
       const body = { object: 'whatsapp_business_account', entry: [{ id: '350000000000000', changes: [{ field: 'account_update', value }] }] }
-      const { statuses } = await control<{ statuses: number[] }>('POST', 'webhooks', { url: webhook, body, duplicates: 1 })
+      const { statuses } = await control<{ statuses: number[] }>('POST', 'webhooks', { body, duplicates: 1 })
       return { statuses }
     },
 

@@ -67,10 +67,12 @@ export async function raise (hold: Hold, print: (text: string) => void) {
     return service
   }
   const service = await start()
+  const atMeta = meta(graph.url)
+  await atMeta.enterWebhook(app, `${service.listeningOrigin}/api/v1/tenant/onboard/account-update`)
   return {
     databaseUrl,
     service,
-    meta: meta(graph.url, `${service.listeningOrigin}/api/v1/tenant/onboard/account-update`),
+    meta: atMeta,
     events: receiver.events,
     /** Where acme's messages are to go, and what Meta shows there. */
     callback: { callback_url: `${receiver.url}/messages`, verify_token: secrets.verifyToken },
