@@ -4,6 +4,8 @@ import { runInNewContext } from 'node:vm'
 export interface Page {
   /** Clicks the element with this id. */
   click: (id: string) => void
+  /** Clicks the child of an element that says this. */
+  choose: (id: string, text: string) => void
   /** What the page passed to FB.login, and the callback that Meta answers the login by. */
   logins: Array<{ answer: (response: object) => void, options: unknown }>
   /** Posts a message to the page, as a window of that origin does. */
@@ -14,9 +16,18 @@ export interface Page {
   says: (id: string) => Promise<string>
 }
 
+/** What a page can do with an element. */
+class Element {
+  textContent = ''
+  children: Element[] = []
+  clicked = () => {}
+  addEventListener (_type: 'click', listener: () => void) { this.clicked = listener }
+  replaceChildren (...children: Element[]) { this.children = children }
+}
+
 /** Runs the inline script of a page that was loaded from `origin`, on behalf of a user with this token. */
 export function openPage (html: string, origin: string, tenantToken: string): Page {
-  const elements = new Map([...html.matchAll(/ id="(\w+)"/g)].map(({ 1: id = '' }) => [id, { textContent: '', clicked: () => {} }]))
+  const elements = new Map([...html.matchAll(/ id="(\w+)"/g)].map(({ 1: id = '' }) => [id, new Element()]))
   const element = (id: string) => {
     const found = elements.get(id)
     if (found === undefined) throw new Error(`no element ${id}`)
@@ -32,11 +43,7 @@ export function openPage (html: string, origin: string, tenantToken: string): Pa
   }
   runInNewContext(/<script>\n(.*?)<\/script>/s.exec(html)?.[1] ?? '', {
     window,
-    document: {
-      getElementById: (id: string) => Object.assign(element(id), {
-        addEventListener (_type: 'click', listener: () => void) { element(id).clicked = listener }
-      })
-    },
+    document: { getElementById: element, createElement: () => new Element() },
     FB: {
       init () {},
       login: (answer: (response: object) => void, options: unknown) => logins.push({ answer, options })
@@ -50,6 +57,7 @@ export function openPage (html: string, origin: string, tenantToken: string): Pa
   window.fbAsyncInit()
   return {
     click: (id) => element(id).clicked(),
+    choose: (id, text) => element(id).children.find(({ textContent }) => textContent === text)?.clicked(),
     logins,
     post: (from, data) => onMessage({ origin: from, data }),
     requests: () => sent.length,

@@ -5,7 +5,7 @@ import * as errors from '../../src/errors.js'
 import { openPage } from './browser.js'
 import type { Session } from './session.js'
 
-/** What Meta has: an account with the phone numbers 201 and 202, and new codes for it. */
+/** What Meta has: an account with the phone numbers 201, 202 and 203, the last +1 631-555-0203 of Lucky Shrub, and new codes for it. */
 interface Meta {
   waba: string
   codes: () => string
@@ -41,14 +41,13 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
     await fetch(`${origin}/api/v1/tenant/config`, { method: 'DELETE', headers })
   }
 
-  const page = openPage(html, origin, (await run('node dist/cli/token.js --tenant page-3')).stdout.trim())
+  const token = (await run('node dist/cli/token.js --tenant page-3')).stdout.trim()
+  const page = openPage(html, origin, token)
   page.click('connect')
   page.logins[0]?.answer({ status: 'unknown', authResponse: null })
   t.match(await page.says('status'), 'not finished')
   page.post('https://www.facebook.com', JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'CANCEL', data: { current_step: 'PERMISSIONS' } }))
   t.match(await page.says('status'), 'not finished')
-  page.post('https://www.facebook.com', JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH_ONLY_WABA', data: { waba_id: waba } }))
-  t.match(await page.says('status'), 'without a phone number')
   page.post('https://www.facebook.com', JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH_WHATSAPP_BUSINESS_APP_ONBOARDING', data: { waba_id: waba } }))
   t.match(await page.says('status'), 'WhatsApp Business app')
   page.click('connect')
@@ -56,7 +55,17 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
   page.post('https://www.facebook.com', finished({ waba_id: waba, phone_number_id: '201' }))
   t.match(await page.says('status'), new errors.MetaCodeInvalid().message)
 
-  for (const body of ['<html>Bad Gateway</html>', '{}', 'null', undefined]) {
+  page.click('connect')
+  page.logins[2]?.answer({ status: 'connected', authResponse: { code: codes() } })
+  page.post('https://www.facebook.com', JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH_ONLY_WABA', data: { waba_id: waba } }))
+  t.match(await page.says('status'), 'Which number')
+  page.choose('numbers', '+1 631-555-0203 (Lucky Shrub)')
+  t.equal(await page.says('status'), 'Connected.')
+  const headers = { authorization: `Bearer ${token}` }
+  t.match(await (await fetch(`${origin}/api/v1/tenant/config`, { headers })).json(), { phone_number_id: '203' })
+  await fetch(`${origin}/api/v1/tenant/config`, { method: 'DELETE', headers })
+
+  for (const body of ['<html>Bad Gateway</html>', 'null', undefined]) {
     const proxy = createServer((request, reply) => body === undefined ? request.socket.destroy() : reply.writeHead(502).end(body)).listen(0, '127.0.0.1')
     await once(proxy, 'listening')
     const address = proxy.address()
@@ -65,6 +74,7 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
     page.logins[0]?.answer({ status: 'connected', authResponse: { code: 'a-code' } })
     page.post('https://www.facebook.com', finished({ waba_id: waba, phone_number_id: '201' }))
     t.match(await page.says('status'), 'connect again', `the proxy answers ${body}`)
+    t.equal(page.requests(), 2, 'it tries once more')
     proxy.close()
   }
 }
