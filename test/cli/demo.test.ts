@@ -5,6 +5,9 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { refused, run, start } from './run.js'
 
+// Six starts of PostgreSQL and of the stand-in, which compiles itself: on a busy machine that takes its time.
+t.setTimeout(300_000)
+
 const failing = 'test/fixtures/failing-command.ts'
 
 /** A temporary directory of the test's own, and what a demo left in it. */
