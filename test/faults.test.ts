@@ -145,6 +145,7 @@ await t.test('a lock that stays holds nobody up for longer, however many wait', 
 })
 
 await t.test('Meta is slow, drops connections, fails, or is gone', async (t) => {
+  await change({ callback_url: null })
   const before = await rowsOf(url)
   const cases = [
     [{ latency_ms: 60_000 }, 504, 'META_TIMEOUT'],

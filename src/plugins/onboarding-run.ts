@@ -69,15 +69,17 @@ export function createRunRecords ({ orm }: { orm: NodePgDatabase }) {
     async keepToken (run: Run, sealed: string, expiresAt: string | null): Promise<void> {
       const evidence = { app_id: run.app.id, expires_at: expiresAt }
       const kept = { access_token: sealed, token_expires_at: expiresAt, steps: withStep(run.record.steps, 'exchange', { status: 'done', evidence, error: null }) }
-      for (const end = Date.now() + TOKEN_PATIENCE_MS; ; await delay(TOKEN_RETRY_MS)) {
-        try {
-          if (!await guarded(orm.transaction(async (tx) => await keepToken(tx, run.record, run.holder, kept)))) throw new Overtaken()
-          run.record = { ...run.record, ...kept }
-          return
-        } catch (err) {
+      const end = Date.now() + TOKEN_PATIENCE_MS
+      let isKept: boolean | undefined
+      while (isKept === undefined) {
+        isKept = await guarded(orm.transaction(async (tx) => await keepToken(tx, run.record, run.holder, kept))).catch(async (err: unknown) => {
           if (!(err instanceof DatabaseUnavailable) || Date.now() > end) throw err
-        }
+          await delay(TOKEN_RETRY_MS)
+          return undefined
+        })
       }
+      if (!isKept) throw new Overtaken()
+      run.record = { ...run.record, ...kept }
     }
   }
 }

@@ -211,7 +211,7 @@ export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGra
         try {
           await steps[name](run)
         } catch (err) {
-          await failed(run, name, err)
+          throw await noted(run, name, err)
         }
       }
     } catch (err) {
@@ -226,11 +226,11 @@ export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGra
     return { created: run.created, config: run.config }
   }
 
-  /** Writes down what kept a step from being done, and throws it. */
-  async function failed (run: Run, name: Step['name'], err: unknown): Promise<never> {
+  /** Writes down what kept a step from being done, and returns it. */
+  async function noted (run: Run, name: Step['name'], err: unknown): Promise<unknown> {
     // A database that is away cannot be told; the hold ends by itself.
     if (!(err instanceof Overtaken || err instanceof DatabaseUnavailable)) await records.fail(run, name, asOurs(err))
-    throw err
+    return err
   }
 }
 

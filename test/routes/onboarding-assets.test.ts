@@ -1,6 +1,7 @@
 import t from 'tap'
 import { onboardingService, stepIn, stepsOf } from '../fixtures/onboarding.js'
 import { GraphError } from '../graph/errors.js'
+import { faults } from '../graph/faults.js'
 import { app } from '../plugins/meta-wire.js'
 
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
@@ -99,6 +100,12 @@ await t.test('the WABA of a token: those it names and sees, in whatever order', 
   t.match((await found([empty.id, newWaba(0).id])).answer, { is: '409 META_PHONE_CHOICE_REQUIRED', body: { phone_numbers: [] } })
   for (const wabaIds of [[], [hidden.id], ['404', hidden.id], null]) t.equal((await found(wabaIds)).answer.is, '403 META_WABA_NOT_ACCESSIBLE', String(wabaIds))
   t.equal((await found([one.id], { code: issue({ waba_ids: [one.id], scopes: ['whatsapp_business_messaging'] }) })).answer.is, '403 META_WABA_NOT_ACCESSIBLE', 'named, but not seen')
+
+  const tenant = newTenant()
+  meta.fail('phone_numbers', faults.dropBefore)
+  t.equal((await post(tenant, { code: issue({ waba_ids: [one.id] }) })).is, '503 META_UNAVAILABLE')
+  await service.sql("update onboardings set steps = jsonb_set(steps, '{1,evidence}', 'null') where tenant_id = $1", [tenant])
+  t.equal((await resume(tenant)).is, '403 META_WABA_NOT_ACCESSIBLE', 'of a record that names none')
 
   meta.fail('debug_token', { patch: { data: { granular_scopes: 'none' } } })
   t.equal((await found([one.id])).answer.is, '403 META_WABA_NOT_ACCESSIBLE')

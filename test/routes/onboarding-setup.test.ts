@@ -99,8 +99,8 @@ await t.test('a number is registered when a pin is given, and only then', async 
 
 await t.test('each refusal of a registration: what is said, what is kept, and how it goes on', async (t) => {
   for (const [number, advice] of [
-    [100, /six digits/], [133000, /deregister it again/], [133005, /send the right one .* reset it/], [133006, /verify it in WhatsApp Manager/], [133008, /guessed wrong too often/],
-    [133009, /too fast/], [133010, /add and verify it/], [133015, /five minutes/], [133016, /72 hours/]
+    [100, /six digits/], [133000, /made again at Meta/], [133005, /Send the right one .* reset it/], [133006, /verified again/], [133008, /guessed wrong too often/],
+    [133009, /too fast/], [133010, /added and verified/], [133015, /deleted a short while ago/], [133016, /72 hours/]
   ] as const) {
     const tenant = newTenant()
     const body = login(tenant, { pin: PIN })
