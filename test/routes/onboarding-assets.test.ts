@@ -99,7 +99,7 @@ await t.test('the WABA of a token: those it names and sees, in whatever order', 
   t.match((await found([empty.id])).stored, [empty.id, null])
   t.match((await found([empty.id, newWaba(0).id])).answer, { is: '409 META_PHONE_CHOICE_REQUIRED', body: { phone_numbers: [] } })
   for (const wabaIds of [[], [hidden.id], ['404', hidden.id], null]) t.equal((await found(wabaIds)).answer.is, '403 META_WABA_NOT_ACCESSIBLE', String(wabaIds))
-  t.equal((await found([one.id], { code: issue({ waba_ids: [one.id], scopes: ['whatsapp_business_messaging'] }) })).answer.is, '403 META_WABA_NOT_ACCESSIBLE', 'named, but not seen')
+  t.equal((await found([one.id], { code: issue({ waba_ids: [one.id], scopes: ['whatsapp_business_messaging'] }) })).answer.is, '403 META_PERMISSION_MISSING', 'named, but not seen')
 
   const tenant = newTenant()
   meta.fail('phone_numbers', faults.dropBefore)

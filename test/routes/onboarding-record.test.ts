@@ -144,6 +144,22 @@ await t.test('somebody else who ended, or holds no longer, what was going on', a
   t.equal((await resume(tenant)).is, '200', 'who asks again goes on')
 })
 
+await t.test('a record that is forgotten by force', async (t) => {
+  const tenant = newTenant()
+  const other = await instance()
+  const body = login(tenant)
+  meta.fail('debug_token', { latency_ms: 1000 })
+  const first = post(tenant, body)
+  await until(() => asked('debug_token').length === 1)
+  const waiting = other.post(tenant, body)
+  // What is asked after it is answered after it has looked.
+  for (let times = 0; times < 3; times++) t.equal((await other.record(tenant)).is, '200')
+  await sql('delete from onboardings where tenant_id = $1', [tenant])
+  t.equal((await first).is, '409 ONBOARDING_SUPERSEDED')
+  t.equal((await waiting).is, '404 ONBOARDING_NOT_FOUND')
+  t.equal(await row(tenant), undefined)
+})
+
 await t.test('a token that the keys no longer open', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)

@@ -212,6 +212,20 @@ await t.test('a token waits for a database that is away', async (t) => {
   t.match(await configure(tenant, 'GET', undefined, '/full'), { body: { access_token: service.lastToken() } })
 })
 
+await t.test('a token that cannot be kept for a fault of ours', async (t) => {
+  const tenant = newTenant()
+  const body = login(tenant)
+  meta.fail('access_token', { latency_ms: 300 })
+  const answer = post(tenant, body)
+  await until(() => asked('access_token').length === 1)
+  await sql('alter table onboardings rename to renamed')
+  t.equal((await answer).is, '500 INTERNAL')
+  await sql('alter table renamed rename to onboardings')
+  await crash(tenant)
+  t.equal((await post(tenant, body)).is, '502 META_EXCHANGE_UNKNOWN')
+  t.equal(asked('access_token').length, 1)
+})
+
 await t.test('a database that is away before the code is sent', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
@@ -220,19 +234,4 @@ await t.test('a database that is away before the code is sent', async (t) => {
   t.same(asked(), [])
   await giveBack()
   t.equal((await post(tenant, body)).is, '201')
-})
-
-await t.test('a record that is forgotten by force', async (t) => {
-  const tenant = newTenant()
-  const body = login(tenant)
-  meta.fail('debug_token', { latency_ms: 1000 })
-  const first = post(tenant, body)
-  await until(() => asked('debug_token').length === 1)
-  const waiting = other.post(tenant, body)
-  // What is asked after it is answered after it has looked.
-  for (let times = 0; times < 3; times++) t.equal((await other.record(tenant)).is, '200')
-  await sql('delete from onboardings where tenant_id = $1', [tenant])
-  t.equal((await first).is, '409 ONBOARDING_SUPERSEDED')
-  t.equal((await waiting).is, '404 ONBOARDING_NOT_FOUND')
-  t.equal(await row(tenant), undefined)
 })

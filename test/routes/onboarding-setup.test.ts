@@ -140,7 +140,7 @@ await t.test('Meta that cannot register at the moment', async (t) => {
   const tenant = newTenant()
   meta.fail('register', { reply: registerRefused(133004) })
   t.equal((await post(tenant, login(tenant, { pin: PIN }))).is, '503 META_UNAVAILABLE')
-  t.match(await resume(tenant), { is: '503 META_UNAVAILABLE' })
+  t.match(await resume(tenant), { is: '409 META_REGISTER_REFUSED', body: { detail: /pin is not stored/ } })
   t.equal((await resume(tenant, { pin: PIN })).is, '200')
 })
 
