@@ -86,10 +86,23 @@ CREATE FUNCTION "tenant_configs_gone"() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF TG_OP = 'TRUNCATE' THEN
 		DELETE FROM token_watch;
-		UPDATE onboardings SET status = 'failed', access_token = NULL WHERE status = 'in_progress';
+		UPDATE onboardings SET status = 'failed', access_token = NULL, holder = NULL WHERE status = 'in_progress' OR holder IS NOT NULL;
 	ELSE
 		DELETE FROM token_watch USING gone WHERE token_watch.tenant_id = gone.tenant_id;
-		UPDATE onboardings SET status = 'failed', access_token = NULL FROM gone WHERE onboardings.tenant_id = gone.tenant_id AND status = 'in_progress';
+		UPDATE onboardings SET status = 'failed', access_token = NULL, holder = NULL FROM gone
+		WHERE onboardings.tenant_id = gone.tenant_id AND (status = 'in_progress' OR holder IS NOT NULL);
+	END IF;
+	RETURN NULL;
+END
+$$;
+--> statement-breakpoint
+CREATE FUNCTION "tenant_configs_switched"() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.is_active THEN
+		UPDATE token_watch SET next_check_at = now() WHERE tenant_id = NEW.tenant_id;
+	ELSE
+		UPDATE onboardings SET status = 'failed', access_token = NULL, holder = NULL
+		WHERE tenant_id = NEW.tenant_id AND (status = 'in_progress' OR holder IS NOT NULL);
 	END IF;
 	RETURN NULL;
 END
@@ -98,5 +111,7 @@ $$;
 CREATE TRIGGER "token_watch_insert" AFTER INSERT ON "tenant_configs" REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION "token_watch_insert"();--> statement-breakpoint
 CREATE TRIGGER "token_watch_update" AFTER UPDATE OF "access_token", "token_expires_at" ON "tenant_configs" FOR EACH ROW
 	WHEN (OLD.access_token IS DISTINCT FROM NEW.access_token OR OLD.token_expires_at IS DISTINCT FROM NEW.token_expires_at) EXECUTE FUNCTION "token_watch_update"();--> statement-breakpoint
+CREATE TRIGGER "tenant_configs_switched" AFTER UPDATE OF "is_active" ON "tenant_configs" FOR EACH ROW
+	WHEN (OLD.is_active IS DISTINCT FROM NEW.is_active) EXECUTE FUNCTION "tenant_configs_switched"();--> statement-breakpoint
 CREATE TRIGGER "tenant_configs_deleted" AFTER DELETE ON "tenant_configs" REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION "tenant_configs_gone"();--> statement-breakpoint
 CREATE TRIGGER "tenant_configs_truncated" AFTER TRUNCATE ON "tenant_configs" FOR EACH STATEMENT EXECUTE FUNCTION "tenant_configs_gone"();

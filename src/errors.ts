@@ -47,14 +47,14 @@ export const HeadersTooLarge = createError('HEADERS_TOO_LARGE', 'The URL and the
 export const MetaCodeUsed = createError('META_CODE_USED', 'Meta says this code was used already. Start the Meta login again to get a new one.', 400)
 export const MetaCodeExpired = createError('META_CODE_EXPIRED', 'Meta says this code has expired: it lives about 30 seconds. Start the Meta login again and send the code at once.', 400)
 export const MetaCodeInvalid = createError('META_CODE_INVALID', 'Meta does not accept this code. Start the Meta login again and send the code unchanged.', 400)
-export const MetaRedirectMismatch = createError('META_REDIRECT_MISMATCH', 'Send the redirect_uri of the login dialog, character by character; send none for a code from the JavaScript SDK.', 400)
+export const MetaRedirectMismatch = createError('META_REDIRECT_MISMATCH', 'The redirect_uri is not the one of the login dialog. Start the Meta login again and send it character by character; send none for a code from the JavaScript SDK.', 400)
 export const MetaTokenInvalid = createError('META_TOKEN_INVALID', 'Meta says the access token is not valid for this app. Start the Meta login again.', 400)
 
 export const MetaWabaNotAccessible = createError('META_WABA_NOT_ACCESSIBLE', 'The granted token does not see this waba_id. Check it, then start the Meta login again and share the account there.', 403)
 export const MetaPhoneNotInWaba = createError('META_PHONE_NOT_IN_WABA', 'This phone_number_id does not belong to the waba_id. Name one that does to POST /onboard/whatsapp-client/resume, or start the Meta login again.', 403)
 export const MetaPermissionMissing = createError('META_PERMISSION_MISSING', 'The granted token lacks a permission. Start the Meta login again and grant whatsapp_business_management there.', 403)
 
-export const MetaAppRejected = createError('META_APP_REJECTED', 'Meta rejects the app. Check fb_app_id and fb_app_secret (or FB_APP_ID and FB_APP_SECRET), and what the app may do.', 502)
+export const MetaAppRejected = createError('META_APP_REJECTED', 'Meta rejects the app. Check fb_app_id and fb_app_secret (or FB_APP_ID and FB_APP_SECRET) and what the app may do, then go on with POST /onboard/whatsapp-client/resume, or a new Meta login if the code was refused.', 502)
 export const MetaUnexpectedReply = createError('META_UNEXPECTED_REPLY', 'Meta answered something that cannot be read. Try again with POST /onboard/whatsapp-client/resume; if it stays so, tell the platform.', 502)
 export const MetaExchangeUnknown = createError('META_EXCHANGE_UNKNOWN', 'Nobody knows whether Meta took the code, so it is not sent again. Start the Meta login again to get a new one.', 502)
 export const MetaUnsubscribeRefused = createError('META_UNSUBSCRIBE_REFUSED', 'Meta refuses to take the app off the account; nothing was deleted. Mend what it says is wrong, or delete all the same with `&force=true`.', 502)

@@ -30,8 +30,10 @@ export const isFinished = ({ status }: Step): boolean => status === 'done' || st
 /** The step that keeps an onboarding from going on; undefined when none failed. */
 export const failedStep = ({ steps }: Pick<OnboardingRow, 'steps'>): Step | undefined => steps.find(({ status }) => status === 'failed')
 
-// No login before would help, so these end an onboarding. What else goes wrong may go right another time.
-const FINAL = new Set(['META_TOKEN_INVALID', 'META_WABA_NOT_ACCESSIBLE', 'META_PERMISSION_MISSING', 'ONBOARDING_SUPERSEDED'])
+// Only a new login helps, so these end an onboarding. What else goes wrong may go right another time.
+const FINAL = new Set(['META_TOKEN_INVALID', 'ONBOARDING_SUPERSEDED'])
+// These too, until the credentials that were granted are the ones that serve.
+const FINAL_BEFORE_STORE = new Set(['META_WABA_NOT_ACCESSIBLE', 'META_PERMISSION_MISSING'])
 
 // A block and a lock of Meta's own, which come as one of these; a review there may lift them.
 const REVIEWABLE = new Set([368, 131031])
@@ -41,8 +43,9 @@ const NEVER_SENT = new Set(['META_UNAVAILABLE', 'META_TIMEOUT'])
 
 /** Says whether what a step failed with ends the onboarding: of an exchange, all but a code that never got to Meta. */
 export function isFinal ({ name, error }: Pick<Step, 'name' | 'error'>): boolean {
-  if (name !== 'exchange') return error !== null && FINAL.has(error.code) && !REVIEWABLE.has(Number(error.meta_code))
-  return error === null || error.meta_code !== null || !NEVER_SENT.has(error.code)
+  if (name === 'exchange') return error === null || error.meta_code !== null || !NEVER_SENT.has(error.code)
+  if (error === null || REVIEWABLE.has(Number(error.meta_code))) return false
+  return FINAL.has(error.code) || (FINAL_BEFORE_STORE.has(error.code) && stepNames.indexOf(name) < stepNames.indexOf('store'))
 }
 
 /** Says whether the code was on its way to Meta when it was last written down what is done: whether it arrived, nobody knows. */
@@ -59,10 +62,18 @@ export function resumed (record: OnboardingRow, { phone_number_id: phoneNumberId
   const isOther = phoneNumberId !== undefined && phoneNumberId !== record.phone_number_id
   // A number that was not there before may be by now.
   const isMissing = record.phone_number_id === null && isFinished(stepOf(record, 'assets'))
+  // The other number may be of another account that the token was granted for.
+  const found = stepOf(record, 'assets').evidence?.['is_discovered'] === true ? { waba_id: null } : {}
   return {
-    ...(isOther || isMissing ? { phone_number_id: phoneNumberId ?? null, steps: reopened(record.steps, 'assets') } : {}),
+    ...(isOther || isMissing ? { ...found, phone_number_id: phoneNumberId ?? null, steps: reopened(record.steps, 'assets') } : {}),
     ...(pin === undefined ? {} : { pin_given: true })
   }
+}
+
+/** Says whether a completed onboarding lacks what a resumption asks for: another number, the first one, or its registration. */
+export function lacks (record: OnboardingRow, { phone_number_id: phoneNumberId, pin }: ResumeInput): boolean {
+  const isOther = phoneNumberId !== undefined && phoneNumberId !== record.phone_number_id
+  return isOther || record.phone_number_id === null || (pin !== undefined && stepOf(record, 'register').status === 'skipped')
 }
 
 /** The error that a step failed with; without a step, or one that has none, the one for a record that was ended from outside, or has not begun. */

@@ -16,7 +16,7 @@ await t.test('no exchange without a code', async (t) => {
     tenant_id: 'acme', user_id: null, code_hash: 'x', steps: newSteps(), waba_id: null, phone_number_id: null, pin_given: false, holder
   })
   if (record === null) throw new Error('not inserted')
-  await t.rejects(steps.exchange({ record, holder, app: { id: '1', secret: 's' }, created: false }), /needs a code/)
+  await t.rejects(steps.exchange({ record, holder, app: { id: '1', secret: 's' } }), /needs a code/)
 })
 
 await t.test('what there is to say without a step', async (t) => {

@@ -2,6 +2,8 @@ DROP TRIGGER "token_watch_insert" ON "tenant_configs";
 --> statement-breakpoint
 DROP TRIGGER "token_watch_update" ON "tenant_configs";
 --> statement-breakpoint
+DROP TRIGGER "tenant_configs_switched" ON "tenant_configs";
+--> statement-breakpoint
 DROP TRIGGER "tenant_configs_deleted" ON "tenant_configs";
 --> statement-breakpoint
 DROP TRIGGER "tenant_configs_truncated" ON "tenant_configs";
@@ -9,6 +11,8 @@ DROP TRIGGER "tenant_configs_truncated" ON "tenant_configs";
 DROP FUNCTION "token_watch_insert"();
 --> statement-breakpoint
 DROP FUNCTION "token_watch_update"();
+--> statement-breakpoint
+DROP FUNCTION "tenant_configs_switched"();
 --> statement-breakpoint
 DROP FUNCTION "tenant_configs_gone"();
 --> statement-breakpoint

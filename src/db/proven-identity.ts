@@ -27,15 +27,14 @@ export async function storeIdentity (db: Db, tenantId: string, userId: string | 
     .returning({ ...getTableColumns(table), created: sql<boolean>`xmax = 0` })
 }
 
-/** Marks the tenant as onboarded and activates it, if its row still holds this identity and, where it was active, still is; returns the row then, and none otherwise. */
-export async function completeIdentity (db: Db, tenantId: string, { waba_id, phone_number_id, access_token }: Omit<ProvenIdentity, 'token_expires_at'>, wasActive: boolean): Promise<TenantConfigRow[]> {
+/** Marks the tenant as onboarded and activates it, if its row still holds this identity; returns the row then, and none otherwise. */
+export async function completeIdentity (db: Db, tenantId: string, { waba_id, phone_number_id, access_token }: Omit<ProvenIdentity, 'token_expires_at'>): Promise<TenantConfigRow[]> {
   return await db.update(table)
     .set({ is_active: true, onboarding_completed: true, onboarded_at: sql`now()`, last_verified_at: sql`now()` })
     .where(and(
       eq(table.tenant_id, tenantId),
       eq(table.access_token, access_token),
       eq(table.waba_id, waba_id),
-      sql`${table.phone_number_id} is not distinct from ${phone_number_id}`,
-      wasActive ? eq(table.is_active, true) : undefined
+      sql`${table.phone_number_id} is not distinct from ${phone_number_id}`
     )).returning()
 }

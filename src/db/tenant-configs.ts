@@ -28,7 +28,6 @@ export function tenantConfigStatements (db: NodePgDatabase) {
     insert: insert(db),
     update: update(db),
     setActive: db.update(table).set({ is_active: sql`${placeholder('is_active')}` }).where(ofTenant).returning().prepare('tenant_config_set_active'),
-    remove: db.delete(table).where(ofTenant).returning({ id: table.id }).prepare('tenant_config_remove'),
     list: list(db),
     listByTokenStatus: listByTokenStatus(db)
   }
@@ -57,7 +56,8 @@ function update (db: NodePgDatabase) {
   return db.update(table).set({
     waba_id: value('waba_id'),
     phone_number_id: value('phone_number_id'),
-    access_token: value('access_token'),
+    // The same token again is left as it is sealed: what is known of it stays so.
+    access_token: sql`case when ${newToken} then ${placeholder('access_token')} else ${table.access_token} end`,
     fb_app_id: value('fb_app_id'),
     fb_app_secret: value('fb_app_secret'),
     callback_url: value('callback_url'),
@@ -135,6 +135,14 @@ export const statsQuery = sql`
     select json_build_object(${countsByStatus}) as token_status from token_watch
   ) watch`
 
+const ended = sql`update onboardings set status = 'failed', access_token = null, holder = null where status = 'in_progress'`
+
+/** Deletes the tenant's row and ends its onboardings that may go on; returns a row for each. */
+export const removeQuery = (tenantId: string) => sql`
+  with gone as (delete from tenant_configs where tenant_id = ${tenantId} returning 1),
+  ended as (${ended} and tenant_id = ${tenantId} returning 1)
+  select from gone union all select from ended`
+
 /**
  * Deletes every row if there are exactly `expected`, and none otherwise; answers how many there were.
  * It counts what it has locked: a row that another statement deletes meanwhile is waited for, and not counted.
@@ -142,5 +150,6 @@ export const statsQuery = sql`
 export const removeAllQuery = (expected: number) => sql`
   with locked as (select from tenant_configs order by id for update),
   counted as (select count(*)::int as total from locked),
-  gone as (delete from tenant_configs where (select total from counted) = ${expected}::bigint)
+  gone as (delete from tenant_configs where (select total from counted) = ${expected}::bigint),
+  ended as (${ended} and (select total from counted) = ${expected}::bigint)
   select total from counted`

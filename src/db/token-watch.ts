@@ -1,6 +1,6 @@
 import { and, asc, eq, getTableColumns, lte, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { eventsOutbox, tenantConfigs, tokenWatch } from './schema.js'
+import { eventsOutbox, onboardings, tenantConfigs, tokenWatch } from './schema.js'
 
 const { placeholder } = sql
 
@@ -63,9 +63,10 @@ export async function setExpiry (tx: Transaction, tenantId: string, expiresAt: s
   await tx.update(tenantConfigs).set({ token_expires_at: expiresAt }).where(eq(tenantConfigs.tenant_id, tenantId))
 }
 
-/** Puts a sealed token in the place of the stored one. A trigger makes it unverified. */
-export async function replaceToken (tx: Transaction, tenantId: string, sealed: string): Promise<void> {
+/** Puts a sealed token in the place of the one sealed as `held`, also in an onboarding that stored it. A trigger makes it unverified. */
+export async function replaceToken (tx: Transaction, tenantId: string, held: string, sealed: string): Promise<void> {
   await tx.update(tenantConfigs).set({ access_token: sealed }).where(eq(tenantConfigs.tenant_id, tenantId))
+  await tx.update(onboardings).set({ access_token: sealed }).where(and(eq(onboardings.tenant_id, tenantId), eq(onboardings.access_token, held)))
 }
 
 /** Writes what was judged of a tenant's token. */

@@ -55,7 +55,7 @@ const settings = {
   GRAPH_API_VERSION: Type.String({ default: 'v26.0', pattern: '^v\\d+\\.\\d+$', description: 'v<major>.<minor>, such as v26.0' }),
   GRAPH_TIMEOUT_MS: Type.Integer({ default: 10000, minimum: 1, maximum: 300000, description: 'milliseconds, 1 to 300000' }),
 
-  TOKEN_CHECK_INTERVAL_MS: Type.Integer({ default: 86400000, minimum: 1, description: 'milliseconds, at least 1' }),
+  TOKEN_CHECK_INTERVAL_MS: Type.Integer({ default: 86400000, minimum: 1, maximum: 31536000000, description: 'milliseconds, 1 to 31536000000 (a year)' }),
   EVENTS_WEBHOOK_URL: Type.Optional(Type.String({ format: 'web-url', description: 'an absolute https URL (http only for this machine); set EVENTS_WEBHOOK_SECRET too' })),
   EVENTS_WEBHOOK_SECRET: Type.Optional(Type.String({ description: 'what signs the events sent to EVENTS_WEBHOOK_URL' })),
   WEBHOOK_VERIFY_TOKEN: Type.Optional(Type.String({ description: 'what Meta shows to have the webhook for account updates verified' })),

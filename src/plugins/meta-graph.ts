@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { MetaTokenInvalid } from '../errors.js'
+import { MetaTokenInvalid, MetaUnexpectedReply } from '../errors.js'
 import { tokenAdvice } from '../meta-advice.js'
 import { createAccountCalls, Maybe } from './meta-accounts.js'
 import { type Call, createTransport, Token, type TransportOptions } from './meta-transport.js'
@@ -97,6 +97,7 @@ export function createMetaGraph (options: TransportOptions) {
   async function inspectToken (app: MetaApp, token: string) {
     const call: Call = { name: 'debug_token', on: 'app' }
     const { data } = await send({ ...call, app, token: `${app.id}|${app.secret}`, method: 'GET', path: 'debug_token', query: { input_token: token } }, InspectReply)
+    if (data.is_valid && data.app_id == null) throw failure(call, { throws: MetaUnexpectedReply }, { sent: true, status: 200 })
     if (!data.is_valid || data.app_id !== app.id) {
       const { code, subcode } = data.error ?? {}
       throw failure(call, { throws: MetaTokenInvalid, advice: tokenAdvice[Number(subcode)] }, { sent: true, status: 200, meta_code: code, meta_subcode: subcode })

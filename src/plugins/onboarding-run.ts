@@ -18,8 +18,8 @@ export interface Run {
   code?: string | undefined
   redirect_uri?: string | undefined
   pin?: string | undefined
-  /** Whether this run made the tenant's configuration. */
-  created: boolean
+  /** Whether this run has asked Meta about the token. */
+  hasInspected?: boolean
   /** The tenant's configuration, once the onboarding is completed. */
   config?: TenantConfigRow
 }
@@ -43,8 +43,9 @@ export type RunRecords = ReturnType<typeof createRunRecords>
 /** Writes down what becomes of the steps of a run. All methods throw `Overtaken` and `DATABASE_UNAVAILABLE`. */
 export function createRunRecords ({ orm }: { orm: NodePgDatabase }) {
   async function change (run: Run, change: OnboardingChange, db: Db = orm): Promise<void> {
-    if (!await guarded(changeOnboarding(db, run.record.id, run.holder, change))) throw new Overtaken()
-    run.record = { ...run.record, ...change }
+    const record = await guarded(changeOnboarding(db, run.record.id, run.holder, change))
+    if (record === null) throw new Overtaken()
+    run.record = record
   }
 
   return {
@@ -55,7 +56,7 @@ export function createRunRecords ({ orm }: { orm: NodePgDatabase }) {
 
     /** Notes that a step is done, in the caller's transaction if there is one. */
     async finish (run: Run, name: StepName, { status = 'done', evidence, change: further }: StepOutcome, db?: Db): Promise<void> {
-      await change(run, { ...further, steps: withStep(run.record.steps, name, { status, evidence, error: null }) }, db)
+      await change(run, { ...further, steps: withStep(run.record.steps, name, { status, evidence: storable(evidence), error: null }) }, db)
     },
 
     /** Notes that a step failed, ends the onboarding if nothing else can help, and lets go of it. */
@@ -70,16 +71,16 @@ export function createRunRecords ({ orm }: { orm: NodePgDatabase }) {
       const evidence = { app_id: run.app.id, expires_at: expiresAt }
       const kept = { access_token: sealed, token_expires_at: expiresAt, steps: withStep(run.record.steps, 'exchange', { status: 'done', evidence, error: null }) }
       const end = Date.now() + TOKEN_PATIENCE_MS
-      let isKept: boolean | undefined
-      while (isKept === undefined) {
-        isKept = await guarded(orm.transaction(async (tx) => await keepToken(tx, run.record, run.holder, kept))).catch(async (err: unknown) => {
+      let record: OnboardingRow | null | undefined
+      while (record === undefined) {
+        record = await guarded(keepToken(orm, run.record.id, run.holder, kept)).catch(async (err: unknown) => {
           if (!(err instanceof DatabaseUnavailable) || Date.now() > end) throw err
           await delay(TOKEN_RETRY_MS)
           return undefined
         })
       }
-      if (!isKept) throw new Overtaken()
-      run.record = { ...run.record, ...kept }
+      if (record === null) throw new Overtaken()
+      run.record = record
     }
   }
 }
@@ -90,7 +91,12 @@ function stepError (err: FastifyError): Step['error'] {
 }
 
 function evidenceOf (err: object): Step['evidence'] {
-  return 'phone_numbers' in err ? { phone_numbers: err.phone_numbers } : null
+  return 'phone_numbers' in err ? storable({ phone_numbers: err.phone_numbers }) : null
+}
+
+/** The same without what PostgreSQL keeps in no JSON: NUL and lone surrogates, which Meta may send as part of a name. */
+function storable<T extends object> (evidence: T): T {
+  return JSON.parse(JSON.stringify(evidence, (_key, value) => typeof value === 'string' ? Buffer.from(value.replaceAll('\0', '')).toString() : value))
 }
 
 /** What was thrown, if it is one of our errors; else the one for what should not have happened. */

@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { endOlder } from '../db/onboardings.js'
 import type { StepName, TenantConfigRow } from '../db/schema.js'
 import {
   CallbackUrlTooLong, MetaPermissionMissing, MetaPhoneChoiceRequired, MetaPhoneNotInWaba, MetaRegisterRefused, MetaWabaNotAccessible, OnboardingSuperseded
@@ -53,6 +54,7 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
     const missing = NEEDED_SCOPES.filter((scope) => !scopes.includes(scope))
     if (missing.length > 0) log.warn({ onboarding: run.record.id, missing }, 'the granted token lacks scopes; whether it works, the calls decide')
     const evidence = { app_id: run.app.id, type, expires_at: expiresAt, scopes, missing_scopes: missing, waba_ids }
+    run.hasInspected = true
     await records.finish(run, 'inspect', { evidence, change: { token_expires_at: expiresAt } })
   }
 
@@ -85,10 +87,10 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
 
   async function store (run: Run): Promise<void> {
     const { tenant_id: tenantId, user_id: userId } = run.record
-    const { created, displaced } = await tenantConfigs.storeIdentity(tenantId, userId, identityOf(run), async (tx, { created, is_active }) => {
-      await records.finish(run, 'store', { evidence: { is_new: created, is_active } }, tx)
+    const { displaced } = await tenantConfigs.storeIdentity(tenantId, userId, identityOf(run), async (tx, isNew) => {
+      await records.finish(run, 'store', { evidence: { is_new: isNew } }, tx)
+      await endOlder(tx, run.record)
     })
-    run.created = created
     for (const holder of displaced) log.warn({ tenant_id: holder, onboarding: run.record.id }, 'this tenant lost its phone_number_id, which it never proved, to one that did')
   }
 
@@ -119,10 +121,10 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
   }
 
   async function done (run: Run): Promise<void> {
+    // Whoever goes on later does not know what has become of the token since.
+    if (run.hasInspected !== true) await metaGraph.inspectToken(run.app, tokenOf(run))
     const identity = identityOf(run)
-    // Whoever turned the tenant off since had a reason.
-    const wasActive = stepOf(run.record, 'store').evidence?.['is_active'] === true
-    const config = await tenantConfigs.completeOnboarding(run.record.tenant_id, identity, wasActive, async (tx) => {
+    const config = await tenantConfigs.completeOnboarding(run.record.tenant_id, identity, async (tx) => {
       await records.finish(run, 'done', { evidence: {}, change: { status: 'completed', access_token: null, holder: null } }, tx)
     })
     if (config === null) throw new OnboardingSuperseded()
@@ -149,6 +151,7 @@ function chosen (accounts: Account[], wanted: string | null): { waba_id: string,
   }
   const all = numbers.length > 0 ? numbers : accounts.map(({ waba_id }) => ({ waba_id, phone_number_id: null }))
   const [only, ...others] = all
+  if (numbers.length === 0 && others.length > 0) throw Object.assign(new MetaWabaNotAccessible(), { advice: advice.noAccount })
   if (only === undefined || others.length > 0) {
     throw Object.assign(new MetaPhoneChoiceRequired(), { phone_numbers: accounts.flatMap(({ phones }) => phones) })
   }

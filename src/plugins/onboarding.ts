@@ -3,19 +3,22 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { LRUCache } from 'lru-cache'
+import pLimit, { type LimitFunction } from 'p-limit'
 import {
-  changeOnboarding, giveUpExchange, holdOnboarding, insertOnboarding, latestInProgress, latestOnboarding, onboardingById, onboardingOfCode, type OnboardingState
+  giveUpExchange, holdOnboarding, insertOnboarding, latestOnboarding, onboardingById, onboardingOfCode, reopenOnboarding, type OnboardingChange, type OnboardingState
 } from '../db/onboardings.js'
-import { stepNames, type OnboardingRow, type Step } from '../db/schema.js'
-import { ConfigNotFound, DatabaseUnavailable, MetaCodeUsed, MetaExchangeUnknown, OnboardingNotFound, OnboardingSuperseded } from '../errors.js'
-import { errorOf, failedStep, isCodeUnderWay, isFinal, isFinished, newSteps, resumed, stepOf, withStep, type ResumeInput } from '../onboarding-record.js'
+import type { OnboardingRow } from '../db/schema.js'
+import { ConfigNotFound, MetaCodeUsed, MetaExchangeUnknown, OnboardingNotFound, OnboardingSuperseded } from '../errors.js'
+import { errorOf, failedStep, isCodeUnderWay, isFinal, isFinished, lacks, newSteps, reopened, resumed, stepOf, withStep, type ResumeInput } from '../onboarding-record.js'
 import { guarded } from './database.js'
 import type { MetaApps } from './meta-apps.js'
 import type { MetaGraph } from './meta-graph.js'
 import type { OauthLogin } from './oauth-login.js'
-import { asOurs, createRunRecords, Overtaken, type Run } from './onboarding-run.js'
+import { createRunRecords, Overtaken, type Run } from './onboarding-run.js'
+import { createOnboardingRunner, type Outcome } from './onboarding-runner.js'
 import { createSteps, overrideOf } from './onboarding-steps.js'
-import type { TenantConfigRow, TenantConfigs } from './tenant-configs.js'
+import type { TenantConfigs } from './tenant-configs.js'
 import type { TokenWatch } from './token-watch.js'
 import type { Vault } from './vault.js'
 
@@ -38,11 +41,8 @@ export interface OnboardingInput {
   pin?: string | undefined
 }
 
-/** The tenant's configuration, and whether this very call made it. */
-interface Outcome { created: boolean, config: TenantConfigRow }
-
-const RENEW_MS = 1500
 const POLL_MS = 100
+const LOGINS_PER_TENANT = 5
 
 // A client that sends its request once more after one of these wants it to go on, and Meta has refused nothing.
 const PASSING = new Set(['META_UNAVAILABLE', 'META_TIMEOUT', 'META_UNEXPECTED_REPLY', 'DATABASE_UNAVAILABLE', 'INTERNAL'])
@@ -67,9 +67,15 @@ interface OnboardingDependencies {
 export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGraph, oauthLogin, tokenWatch, log, timeoutMs }: OnboardingDependencies) {
   const records = createRunRecords({ orm })
   const steps = createSteps({ metaGraph, tenantConfigs, tokenWatch, vault, records, log, timeoutMs })
+  const runner = createOnboardingRunner({ orm, records, steps, log })
   const flights = new Map<string, Promise<Outcome>>()
+  // One tenant's burst of logins waits in line, and leaves the connections to the others.
+  const lines = new LRUCache<string, LimitFunction>({ max: 1000, memoMethod: () => pLimit(LOGINS_PER_TENANT) })
 
   return {
+    /** Resolves when nothing is under way any more: a token that was just granted exists nowhere else. */
+    settled: runner.settled,
+
     /** Begins a login at Meta; see `OauthLogin`. */
     start: oauthLogin.start,
 
@@ -88,18 +94,20 @@ export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGra
       const key = `${codeHash} ${input.tenantId}`
       const flight = flights.get(key)
       if (flight !== undefined) return { ...await flight, created: false }
-      const flying = begin(input, codeHash).finally(() => { flights.delete(key) })
+      const flying = lines.memo(input.tenantId)(() => begin(input, codeHash)).finally(() => { flights.delete(key) })
       flights.set(key, flying)
       return await flying
     },
 
     /**
-     * Goes on with the tenant's latest onboarding from its first unfinished step. Returns as `complete` does.
+     * Goes on with the tenant's latest onboarding from its first unfinished step. A completed one is opened again for a number or a
+     * registration that it lacks. Returns as `complete` does.
      * Throws `ONBOARDING_NOT_FOUND`, and what `complete` throws.
      */
     async resume (tenantId: string, input: ResumeInput): Promise<Outcome> {
-      const record = await guarded(latestInProgress(orm, tenantId)) ?? await guarded(latestOnboarding(orm, tenantId))
-      if (record === null) throw new OnboardingNotFound()
+      const last = await latest(tenantId)
+      const record = last.status === 'completed' && lacks(last, input) ? await guarded(reopenOnboarding(orm, last.id, reopened(last.steps, 'register'))) : last
+      if (record === null) throw new OnboardingSuperseded()
       return await answer(record, async (record) => {
         const exchange = stepOf(record, 'exchange')
         if (!isFinished(exchange)) throw errorOf(exchange)
@@ -112,12 +120,14 @@ export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGra
       })
     },
 
-    /** The tenant's latest onboarding. Throws `ONBOARDING_NOT_FOUND`. */
-    async latest (tenantId: string): Promise<OnboardingRow> {
-      const record = await guarded(latestOnboarding(orm, tenantId))
-      if (record === null) throw new OnboardingNotFound()
-      return record
-    }
+    latest
+  }
+
+  /** The tenant's onboarding that waits to go on, else the one that changed last. Throws `ONBOARDING_NOT_FOUND`. */
+  async function latest (tenantId: string): Promise<OnboardingState> {
+    const record = await guarded(latestOnboarding(orm, tenantId))
+    if (record === null) throw new OnboardingNotFound()
+    return record
   }
 
   /** Makes the record of a code and carries it out, or answers from the one there is. */
@@ -147,7 +157,7 @@ export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGra
       return inserted
     }))
     if (record === null) return await begin(input, codeHash)
-    return await carryOn({ record, holder, app, created: false, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin })
+    return await carryOn({ record, holder, app, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin })
   }
 
   /** Answers a code that has a record. It goes on where nothing was refused, and is never sent again when it may have arrived. */
@@ -155,7 +165,9 @@ export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGra
     if (record.tenant_id !== input.tenantId) throw new MetaCodeUsed()
     return await answer(record, async (record) => {
       const failed = failedStep(record)
-      if (failed?.error && !PASSING.has(failed.error.code)) throw errorOf(failed)
+      // Meta counts registrations, so only who asks for one again gets one.
+      if (failed?.error && (failed.name === 'register' || !PASSING.has(failed.error.code))) throw errorOf(failed)
+      if (!isFinished(stepOf(record, 'exchange'))) oauthLogin.assertRedirectUri(input.redirect_uri)
       const run = await taken(record)
       return run && await carryOn({ ...run, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin }, input.pin === undefined ? {} : { pin_given: true })
     })
@@ -193,44 +205,24 @@ export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGra
   /** A run of a record that nobody carries on; null when somebody else has taken it. */
   async function taken (record: OnboardingRow): Promise<Run | null> {
     const app = metaApps.of(await tenantConfigs.find(record.tenant_id))
+    const grantedTo = stepOf(record, 'exchange').evidence?.['app_id'] ?? app.id
+    // The token is good for nothing with this one; with the former one again, it is.
+    if (grantedTo !== app.id) throw new OnboardingSuperseded()
     const holder = randomUUID()
     const held = await guarded(holdOnboarding(orm, record.id, holder))
-    return held === null ? null : { record: held, holder, app, created: false }
+    return held === null ? null : { record: held, holder, app }
   }
 
-  /** Carries out what is left of a run, after a first change to its record. */
-  async function carryOn (run: Run, change = {}): Promise<Outcome> {
-    const renewing = setInterval(() => {
-      changeOnboarding(orm, run.record.id, run.holder, {}).catch((err: unknown) => { log.debug({ err }, 'the hold on an onboarding was not renewed') })
-    }, RENEW_MS).unref()
+  /** Carries a run on; where somebody else has taken it over, answers from what became of it. */
+  async function carryOn (run: Run, change?: OnboardingChange): Promise<Outcome> {
     try {
-      await records.change(run, change)
-      for (const name of stepNames) {
-        if (isFinished(stepOf(run.record, name))) continue
-        await records.begin(run, name)
-        try {
-          await steps[name](run)
-        } catch (err) {
-          throw await noted(run, name, err)
-        }
-      }
+      return await runner.carryOn(run, change)
     } catch (err) {
       if (!(err instanceof Overtaken)) throw err
       const record = await guarded(onboardingById(orm, run.record.id))
       if (record === null) throw new OnboardingSuperseded()
       return await answer(record, async () => { throw new OnboardingSuperseded() })
-    } finally {
-      clearInterval(renewing)
     }
-    if (run.config === undefined) throw new Error('an onboarding ended without a configuration')
-    return { created: run.created, config: run.config }
-  }
-
-  /** Writes down what kept a step from being done, and returns it. */
-  async function noted (run: Run, name: Step['name'], err: unknown): Promise<unknown> {
-    // A database that is away cannot be told; the hold ends by itself.
-    if (!(err instanceof Overtaken || err instanceof DatabaseUnavailable)) await records.fail(run, name, asOurs(err))
-    return err
   }
 }
 
@@ -238,6 +230,8 @@ export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGra
 async function onboarding (fastify: FastifyInstance): Promise<void> {
   const { database: { orm }, env: { GRAPH_TIMEOUT_MS: timeoutMs }, vault, tenantConfigs, metaApps, metaGraph, oauthLogin, tokenWatch, log } = fastify
   fastify.decorate('onboarding', createOnboarding({ orm, vault, tenantConfigs, metaApps, metaGraph, oauthLogin, tokenWatch, log, timeoutMs }))
+  // Before the hook of the database, which was registered earlier.
+  fastify.addHook('onClose', async () => { await fastify.onboarding.settled() })
 }
 
 export default fp(onboarding, { name: 'onboarding', dependencies: ['env', 'database', 'vault', 'tenant-configs', 'meta-apps', 'meta-graph', 'oauth-login', 'token-watch'] })

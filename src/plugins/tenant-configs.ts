@@ -6,7 +6,7 @@ import { removeLeavingQuery, type Removal } from '../db/leaving.js'
 import type { Db } from '../db/onboardings.js'
 import { completeIdentity, releaseNumber, storeIdentity, type ProvenIdentity } from '../db/proven-identity.js'
 import { tenantConfigs as table, type TenantConfigRow, type TokenStatus } from '../db/schema.js'
-import { removeAllQuery, statsQuery, tenantConfigStatements } from '../db/tenant-configs.js'
+import { removeAllQuery, removeQuery, statsQuery, tenantConfigStatements } from '../db/tenant-configs.js'
 import { ConfigExists, ConfigNotFound, ConfirmationMismatch, DatabaseUnavailable, PhoneNumberTaken } from '../errors.js'
 import { guarded } from './database.js'
 import { createRowSecrets, type ConfigInput } from './row-secrets.js'
@@ -108,9 +108,9 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
       return row
     },
 
-    /** Deletes the tenant's row. Throws `CONFIG_NOT_FOUND`. */
+    /** Deletes the tenant's row, and ends its onboardings that may go on. Throws `CONFIG_NOT_FOUND` when there is neither. */
     async remove (tenantId: string): Promise<void> {
-      const rows = await written(tenantId, () => statements.remove.execute({ tenant_id: tenantId }))
+      const { rows } = await written(tenantId, () => orm.execute(removeQuery(tenantId)))
       if (rows.length === 0) throw new ConfigNotFound()
     },
 
@@ -121,28 +121,28 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
 
     /**
      * Stores an identity that Meta proved, its token sealed, in one transaction with what `alongside` writes; a number that it holds
-     * is taken from a tenant that never proved it. Returns the row, whether the tenant had none before, and who lost the number.
+     * is taken from a tenant that never proved it. `alongside` is told whether the tenant had no row before. Returns the row, and who lost the number.
      * Throws `PHONE_NUMBER_TAKEN`, and what `alongside` throws: then nothing is stored.
      */
-    async storeIdentity (tenantId: string, userId: string | null, identity: ProvenIdentity, alongside: (tx: Db, row: TenantConfigRow & { created: boolean }) => Promise<void>): Promise<{ created: boolean, config: TenantConfigRow, displaced: string[] }> {
+    async storeIdentity (tenantId: string, userId: string | null, identity: ProvenIdentity, alongside: (tx: Db, created: boolean) => Promise<void>): Promise<{ config: TenantConfigRow, displaced: string[] }> {
       const displaced = new Set<string>()
       const { created, ...config } = await written(tenantId, async () => await orm.transaction(async (tx) => {
         const holders = identity.phone_number_id === null ? [] : await releaseNumber(tx, identity.phone_number_id, tenantId)
         for (const holder of holders) displaced.add(holder)
         const row = only(await storeIdentity(tx, tenantId, userId, identity))
-        await alongside(tx, row)
+        await alongside(tx, row.created)
         return row
       }), displaced)
-      return { created, config, displaced: [...displaced] }
+      return { config, displaced: [...displaced] }
     },
 
     /**
      * Marks the tenant as onboarded and activates it, in one transaction with what `alongside` writes, and returns the row; null,
-     * having written nothing, when the row no longer holds the identity, or was turned off since it was active.
+     * having written nothing, when the row no longer holds the identity.
      */
-    async completeOnboarding (tenantId: string, identity: ProvenIdentity, wasActive: boolean, alongside: (tx: Db) => Promise<void>): Promise<TenantConfigRow | null> {
+    async completeOnboarding (tenantId: string, identity: ProvenIdentity, alongside: (tx: Db) => Promise<void>): Promise<TenantConfigRow | null> {
       return await written(tenantId, async () => await orm.transaction(async (tx) => {
-        const [row] = await completeIdentity(tx, tenantId, identity, wasActive)
+        const [row] = await completeIdentity(tx, tenantId, identity)
         if (row === undefined) return null
         await alongside(tx)
         return row
@@ -165,7 +165,7 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
     /** How many rows there are. */
     count: async (): Promise<number> => await guarded(orm.$count(table)),
 
-    /** Deletes all rows if there are exactly `expected`. Throws `CONFIRMATION_MISMATCH`, having deleted none, if not. */
+    /** Deletes all rows if there are exactly `expected`, and ends all onboardings that may go on. Throws `CONFIRMATION_MISMATCH`, having deleted none, if not. */
     async removeAll (expected: number): Promise<void> {
       const { rows } = await written(null, () => orm.execute<{ total: number }>(removeAllQuery(expected)))
       if (only(rows).total !== expected) throw new ConfirmationMismatch()
