@@ -6,6 +6,9 @@ import type { Call, GraphRequest, Transport } from './meta-transport.js'
 /** A phone number of a WABA. */
 export interface PhoneNumber { id: string, display_phone_number: string | null, verified_name: string | null }
 
+/** Where webhooks are to go, and what Meta shows there to be let in. */
+export interface Callback { callback_url: string, verify_token: string }
+
 const MAX_PAGES = 50
 
 /** What Meta may leave out, or write as null. */
@@ -39,7 +42,7 @@ const Done = Type.Object({ success: Type.Literal(true) })
  * MetaUnexpectedReply; those of a WABA MetaWabaNotAccessible, and those of a phone number MetaPhoneNotInWaba.
  */
 export function createAccountCalls ({ send, failure, limit }: Transport) {
-  return { listPhoneNumbers, subscribeApp, overrideCallback, subscriptionOf, unsubscribeApp, effectiveCallback, registerNumber }
+  return { listPhoneNumbers, subscribeApp, overrideCallback, overridePhoneCallback, subscriptionOf, unsubscribeApp, effectiveCallback, registerNumber }
 
   /**
    * Lists the phone numbers of a WABA, and so proves that the token sees it. All pages together have the time of one call.
@@ -57,7 +60,7 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
 
   /**
    * Subscribes the app to the webhooks of a WABA; again is harmless, but clears an override.
-   * Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/override, as for the three below
+   * Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/override, as for the four below
    */
   async function subscribeApp (app: MetaApp, token: string, wabaId: string): Promise<void> {
     const call: Call = { name: 'subscribe_app', on: 'customer' }
@@ -71,10 +74,22 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
    * @param callback.callback_url https, at most 200 characters
    * @throws MetaCallbackRefused
    */
-  async function overrideCallback (app: MetaApp, token: string, wabaId: string, callback: { callback_url: string, verify_token: string }): Promise<void> {
+  async function overrideCallback (app: MetaApp, token: string, wabaId: string, callback: Callback): Promise<void> {
     const call: Call = { name: 'override_callback', on: 'override' }
     const form = { override_callback_uri: callback.callback_url, verify_token: callback.verify_token }
     await send({ ...call, app, token, method: 'POST', path: subscribedApps(call, wabaId), form }, Done)
+  }
+
+  /**
+   * The same for the messages of one phone number alone, whatever its WABA has; null takes the callback of the number away.
+   *
+   * @throws MetaCallbackRefused, and MetaWabaNotAccessible where the token does not see the number
+   */
+  async function overridePhoneCallback (app: MetaApp, token: string, phoneNumberId: string, callback: Callback | null): Promise<void> {
+    const call: Call = { name: 'override_phone_callback', on: 'override' }
+    const path = step(call, phoneNumberId, MetaPhoneNotInWaba)
+    const override = callback === null ? { override_callback_uri: '' } : { override_callback_uri: callback.callback_url, verify_token: callback.verify_token }
+    await send({ ...call, app, token, method: 'POST', path, json: { webhook_configuration: override } }, Done)
   }
 
   /** The subscription of the app to a WABA, with its override; null when there is none. */

@@ -6,7 +6,7 @@ import {
 } from '../errors.js'
 import { advice } from '../meta-advice.js'
 import { stepOf } from '../onboarding-record.js'
-import type { PhoneNumber } from './meta-accounts.js'
+import type { Callback, PhoneNumber } from './meta-accounts.js'
 import type { MetaGraph } from './meta-graph.js'
 import type { Run, RunRecords } from './onboarding-run.js'
 import type { ProvenIdentity, TenantConfigs } from './tenant-configs.js'
@@ -21,7 +21,7 @@ const MAX_DISCOVERED = 20
 
 interface StepDependencies {
   metaGraph: MetaGraph
-  tenantConfigs: Pick<TenantConfigs, 'find' | 'storeIdentity' | 'completeOnboarding'>
+  tenantConfigs: Pick<TenantConfigs, 'find' | 'storeIdentity' | 'completeOnboarding' | 'callbackGround'>
   tokenWatch: Pick<TokenWatch, 'note'>
   vault: Pick<Vault, 'seal' | 'open'>
   records: RunRecords
@@ -31,7 +31,7 @@ interface StepDependencies {
 }
 
 /** The callback that Meta is to use for the tenant in place of the app's; null for none. Throws `CALLBACK_URL_TOO_LONG`. */
-export function overrideOf (row: TenantConfigRow | null): { callback_url: string, verify_token: string } | null {
+export function overrideOf (row: TenantConfigRow | null): Callback | null {
   if (row?.callback_url == null || row.verify_token === null) return null
   if (row.callback_url.length > MAX_CALLBACK_URL) throw new CallbackUrlTooLong()
   return { callback_url: row.callback_url, verify_token: row.verify_token }
@@ -96,16 +96,32 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
 
   async function subscribe (run: Run): Promise<void> {
     const row = await tenantConfigs.find(run.record.tenant_id)
-    const { waba_id, access_token } = identityOf(run)
+    const { waba_id, phone_number_id, access_token } = identityOf(run)
     // What somebody wrote since is not to be set up with what was proven before.
     if (row?.access_token !== access_token) throw new OnboardingSuperseded()
     const override = overrideOf(row)
-    await metaGraph.subscribeApp(run.app, tokenOf(run), waba_id)
-    if (override !== null) {
-      const verifyToken = vault.open(override.verify_token, row.tenant_id, 'verify_token')
-      await metaGraph.overrideCallback(run.app, tokenOf(run), waba_id, { callback_url: override.callback_url, verify_token: verifyToken })
+    const callback = override && { ...override, verify_token: vault.open(override.verify_token, row.tenant_id, 'verify_token') }
+    const level = await direct(run, { tenant_id: row.tenant_id, waba_id, phone_number_id }, callback)
+    await records.finish(run, 'subscribe', { evidence: { waba_id, callback: level } })
+  }
+
+  /** Subscribes the account and sets the tenant's callback, without touching where the messages of others go. Returns what it is set for. */
+  async function direct (run: Run, of: { tenant_id: string, waba_id: string, phone_number_id: string | null }, callback: Callback | null): Promise<'none' | 'account' | 'phone_number'> {
+    const { waba_id: wabaId, phone_number_id: phoneNumberId } = of
+    const { is_shared: isShared, has_own: hasOwn } = await tenantConfigs.callbackGround(of)
+    const subscription = isShared ? await metaGraph.subscriptionOf(run.app, tokenOf(run), wabaId) : null
+    // This clears the account's callback, which may be another tenant's.
+    if (subscription === null) await metaGraph.subscribeApp(run.app, tokenOf(run), wabaId)
+    if (callback !== null && !isShared && !hasOwn) {
+      await metaGraph.overrideCallback(run.app, tokenOf(run), wabaId, callback)
+      return 'account'
     }
-    await records.finish(run, 'subscribe', { evidence: { waba_id, has_callback_override: override !== null } })
+    // The number's callback goes before the account's, so that an older one has to follow.
+    if (phoneNumberId === null) return 'none'
+    if (hasOwn || callback !== null) await metaGraph.overridePhoneCallback(run.app, tokenOf(run), phoneNumberId, callback)
+    if (callback !== null) return 'phone_number'
+    if (subscription?.override_callback_uri != null) log.warn({ tenant_id: of.tenant_id, onboarding: run.record.id }, 'this tenant has no callback for its number, whose messages go to that of an account it shares')
+    return 'none'
   }
 
   async function register (run: Run): Promise<void> {

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
+import { callbackGroundQuery, type CallbackGround } from '../db/callback-ground.js'
 import { removeLeavingQuery, type Removal } from '../db/leaving.js'
 import type { Db } from '../db/onboardings.js'
 import { completeIdentity, releaseNumber, storeIdentity, type ProvenIdentity } from '../db/proven-identity.js'
@@ -148,6 +149,10 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
         return row
       }))
     },
+
+    /** Where the callback of a tenant with this account and number may be set. */
+    callbackGround: async (of: Parameters<typeof callbackGroundQuery>[0]): Promise<CallbackGround> =>
+      only((await guarded(orm.execute<CallbackGround>(callbackGroundQuery(of)))).rows),
 
     /** A page of rows by tenant id, their secrets `****` or null, and where the next page starts (null on the last one). */
     async list ({ limit, cursor = '', is_active, onboarding_completed, tenant_id: prefix = '', token_status }: ListQuery): Promise<{ configs: TenantConfigRow[], next: string | null }> {

@@ -7,17 +7,18 @@ export async function textOf (req: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString()
 }
 
-/** The members of a form, or of JSON where they are no objects; of anything else none. */
+/** The members of a form, or of JSON, objects as text as a form has them; of anything else none. */
 export async function membersOf (req: IncomingMessage): Promise<URLSearchParams> {
   const type = req.headers['content-type'] ?? ''
   const text = await textOf(req)
   if (type.startsWith('application/x-www-form-urlencoded')) return new URLSearchParams(text)
   if (!type.startsWith('application/json')) return new URLSearchParams()
-  const plain = Object.entries(parse(text)).filter(([, value]) => typeof value !== 'object')
-  return new URLSearchParams(Object.fromEntries(plain.map(([name, value]) => [name, String(value)])))
+  const members = Object.entries(parse(text)).map(([name, value]) => [name, typeof value === 'object' ? JSON.stringify(value) : String(value)])
+  return new URLSearchParams(Object.fromEntries(members))
 }
 
-function parse (text: string): object {
+/** The members of an object in JSON; of anything else none. */
+export function parse (text: string): object {
   try {
     return Object(JSON.parse(text))
   } catch {

@@ -33,6 +33,7 @@ const ask: Record<Route, () => ReturnType<typeof raw>> = {
   waba: () => raw(`/v26.0/${waba.id}`, {}, { bearer: token }),
   phone_numbers: () => raw(`/v26.0/${waba.id}/phone_numbers`, {}, { bearer: token }),
   phone: () => raw('/v26.0/106', {}, { bearer: token }),
+  phone_override: () => raw('/v26.0/106', {}, { bearer: token, json: { webhook_configuration: { override_callback_uri: callbackUrl, verify_token: 'v' } } }),
   subscribe: () => raw(`/v26.0/${waba.id}/subscribed_apps`, {}, { bearer: token, form: {} }),
   override: () => raw(`/v26.0/${waba.id}/subscribed_apps`, {}, { bearer: token, form: { override_callback_uri: callbackUrl, verify_token: 'v' } }),
   subscriptions: () => raw(`/v26.0/${waba.id}/subscribed_apps`, {}, { bearer: token }),

@@ -11,8 +11,7 @@ const WINDOW_S = 72 * 3600
 export function register (state: GraphState, call: Call): Json {
   const { phone } = openPhone(state, call)
   if (call.params.get('messaging_product') !== 'whatsapp') throw new GraphError(400, 100, '(#100) The parameter messaging_product is required.')
-  const pin = call.params.get('pin') ?? ''
-  if (!/^\d{6}$/.test(pin)) throw registerRefused(100)
+  const pin = pinIn(call)
   count(phone)
   if (!phone.verified) throw registerRefused(133006)
   if (phone.pin !== null && phone.pin !== pin) throw registerRefused(133005)
@@ -28,6 +27,13 @@ export function deregister (state: GraphState, call: Call): Json {
   if (!phone.registered) throw registerRefused(133010)
   phone.registered = false
   return { success: true }
+}
+
+/** The PIN that a call sends. */
+export function pinIn ({ params }: Call): string {
+  const pin = params.get('pin') ?? ''
+  if (!/^\d{6}$/.test(pin)) throw registerRefused(100)
+  return pin
 }
 
 function count (phone: Phone): void {

@@ -33,6 +33,7 @@ function account (seed: object = {}) {
     subscribe: (form: Record<string, string> = {}) => call(edge, {}, { bearer, form }),
     subscribeJson: (json: object) => call(edge, {}, { bearer, json }),
     unsubscribe: () => call(edge, {}, { bearer, method: 'DELETE' }),
+    changePhone: (json: object) => call(`/v26.0/${phone.id}`, {}, { bearer, json }),
     fields: async (fields: string) => (await call(`/v26.0/${phone.id}`, { fields }, { bearer })).body,
     register: (pin?: unknown, more: object = { messaging_product: 'whatsapp' }) => call(`/v26.0/${phone.id}/register`, {}, { bearer, json: { ...more, pin } }),
     deregister: () => call(`/v26.0/${phone.id}/deregister`, {}, { bearer, method: 'POST' })
@@ -109,6 +110,40 @@ await t.test('an override needs a callback that answers as it should', async t =
   t.match(await fresh.subscribe({ override_callback_uri: long, verify_token: 'v' }), { status: 400, body: { error: { code: 100, message: before } } })
 })
 
+await t.test('a phone has a callback of its own, and a PIN', async t => {
+  const asked: Array<Record<string, string>> = []
+  const url = await callback(t, (query, res) => {
+    asked.push(Object.fromEntries(query))
+    res.end(query.get('hub.verify_token') === 'ü &=?' ? query.get('hub.challenge') : '')
+  })
+  const { phone, waba, subscribe, changePhone, fields } = account()
+  const set = (override_callback_uri: unknown, verify_token?: unknown) => changePhone({ webhook_configuration: { override_callback_uri, verify_token } })
+  const refusal = (code: number, message: string | RegExp) => ({ status: 400, body: { error: { type: 'OAuthException', code, message } } })
+  t.match(await set(url, 'ü &=?'), refusal(100, '(#100) Before override the current callback uri'))
+  await subscribe()
+  t.match(await set(url, 'ü &=?'), { status: 200, body: { success: true } })
+  t.equal(graph.requests.at(-1)?.route, 'phone_override')
+  t.strictSame(JSON.parse(graph.requests.at(-1)?.form['webhook_configuration'] ?? ''), { override_callback_uri: url, verify_token: 'ü &=?' }, 'JSON within is recorded as text')
+  t.match(asked, [{ tenant: '1', 'hub.mode': 'subscribe', 'hub.challenge': /^\d+$/, 'hub.verify_token': 'ü &=?' }])
+  t.strictSame((await fields('webhook_configuration')).webhook_configuration, { phone_number: url, application: app.callback_url })
+  t.strictSame(waba.subscriptions.get(app.app_id), {}, 'the WABA has none')
+
+  t.match(await set(url, 'x'), refusal(2200, 'Response does not match challenge'))
+  t.match(await set('http://a.example/', 'x'), refusal(100, '(#100) Param override_callback_uri'))
+  t.match(await set(`https://a.example/${'x'.repeat(183)}`, 'x'), refusal(100, '200 characters'))
+  t.match(await set(url), refusal(100, 'verify_token is required'))
+  for (const odd of [null, {}, { override_callback_uri: 1 }, 'x', []]) t.match(await changePhone({ webhook_configuration: odd }), refusal(100, '(#100) Param webhook_configuration'))
+  t.strictSame(phone.override, { url, verify_token: 'ü &=?' }, 'what is refused changes nothing')
+  for (let i = 0; i < 2; i++) t.match(await set(''), { status: 200, body: { success: true } })
+  t.strictSame((await fields('webhook_configuration')).webhook_configuration, { application: app.callback_url }, 'an empty one takes it away')
+  t.equal((await call(`/v26.0/${phone.id}`, {}, { bearer, form: { webhook_configuration: JSON.stringify({ override_callback_uri: url, verify_token: 'ü &=?' }) } })).status, 200, 'a form')
+
+  t.match(await changePhone({ pin: '246810' }), { status: 200, body: { success: true } })
+  t.match(phone, { pin: '246810', attempts: [], override: { url } })
+  t.match(await changePhone({ pin: '2468' }), refusal(100, '(#100)'))
+  t.match(await changePhone({ future: 1 }), refusal(2500, 'An active access token'))
+})
+
 await t.test('what one may not see is not there', async t => {
   const { waba, phone } = account()
   for (const [path, method] of [[waba.id, 'GET'], [phone.id, 'GET'], ['1', 'GET'], [`${waba.id}/subscribed_apps`, 'GET'], [`${waba.id}/subscribed_apps`, 'POST'],
@@ -116,7 +151,8 @@ await t.test('what one may not see is not there', async t => {
     t.match(await call(`/v26.0/${path}`, {}, { bearer: stranger, method }), gone(path.split('/')[0] ?? '', method.toLowerCase()), `${method} ${path}`)
     t.match(await call(`/v26.0/${path}`, {}, { bearer: 'x', method }), { status: 401, body: { error: { code: 190 } } })
   }
-  t.equal(waba.subscriptions.size, 0)
+  t.match(await call(`/v26.0/${phone.id}`, {}, { bearer: stranger, json: { pin: '123456' } }), gone(phone.id, 'post'))
+  t.strictSame([waba.subscriptions.size, phone.pin], [0, null])
   const mute = state.issueToken({ app_id: app.app_id, scopes: [] })
   for (const path of [waba.id, phone.id]) t.match(await call(`/v26.0/${path}`, {}, { bearer: mute }), { status: 403, body: { error: { code: 200 } } })
 })

@@ -3,6 +3,7 @@ import { debugToken } from './debug-token.js'
 import type { Json } from './errors.js'
 import type { Route } from './faults.js'
 import { me, phone, waba } from './nodes.js'
+import { changePhone } from './phone-override.js'
 import { phoneNumbers } from './phone-numbers.js'
 import { deregister, register } from './register.js'
 import type { GraphState } from './state.js'
@@ -36,7 +37,8 @@ const ROUTES: Entry[] = [
   { route: 'deregister', methods: ['POST'], path: /^\/([^/]+)\/deregister$/, handle: deregister },
   { route: 'waba', methods: ['GET'], path: OBJECT, when: (_, id, state) => state.wabas.has(id), handle: waba },
   // Also what is no object at all: Graph knows them by their ids only.
-  { route: 'phone', methods: ['GET'], path: OBJECT, handle: phone }
+  { route: 'phone', methods: ['GET'], path: OBJECT, handle: phone },
+  { route: 'phone_override', methods: ['POST'], path: OBJECT, when: params => params.has('webhook_configuration') || params.has('pin'), handle: changePhone }
 ]
 
 /** Which route a request takes, if there is one, and the id in its path, percent-encoded still. */

@@ -3,7 +3,7 @@ import type { Call } from './auth.js'
 import { GraphError, type Json } from './errors.js'
 import { isLoopback } from './loopback.js'
 import { openWaba } from './objects.js'
-import type { GraphState, Override } from './state.js'
+import type { App, GraphState, Override, Waba } from './state.js'
 
 // chatwoot #12488: about what Meta waits for the callback.
 const VERIFY_LIMIT_MS = 6000
@@ -20,14 +20,19 @@ export function subscribe (state: GraphState, call: Call): Json {
 export async function override (state: GraphState, call: Call): Promise<Json> {
   const { token: { app }, waba } = openWaba(state, call)
   const wanted = { url: call.params.get('override_callback_uri') ?? '', verify_token: call.params.get('verify_token') ?? '' }
+  await prove(app, waba, wanted)
+  waba.subscriptions.set(app.app_id, { override: wanted })
+  return { success: true }
+}
+
+/** Throws what keeps an app from having the webhooks of a WABA, or of a phone in it, sent to an address. */
+export async function prove (app: App, waba: Waba, wanted: Override): Promise<void> {
   check(wanted)
   if (app.callback_url === null || !waba.subscriptions.has(app.app_id)) {
     throw new GraphError(400, 100, '(#100) Before override the current callback uri, your app must be subscribed to receive messages for WhatsApp Business Account')
   }
   const failure = await verify(wanted)
   if (failure !== null) throw callbackRefused(failure)
-  waba.subscriptions.set(app.app_id, { override: wanted })
-  return { success: true }
 }
 
 /** `GET /{waba_id}/subscribed_apps`: all the apps, whoever asks. */

@@ -72,10 +72,11 @@ await test('an id is one step of the path, whatever it holds', async t => {
     (id: string) => graph.unsubscribeApp(app, token, id)
   ]
   const ofPhone = [
+    (id: string) => graph.overridePhoneCallback(app, token, id, callback),
     (id: string) => graph.effectiveCallback(app, token, id),
     (id: string) => graph.registerNumber(app, token, id, pin)
   ]
-  const ends = ['/phone_numbers', ...Array(4).fill('/subscribed_apps'), '', '/register']
+  const ends = ['/phone_numbers', ...Array(4).fill('/subscribed_apps'), '', '', '/register']
   for (const [i, call] of [...ofWaba, ...ofPhone].entries()) {
     urls.length = 0
     for (const id of ids) await call(id)
@@ -121,8 +122,16 @@ await test('subscribe, override, look and leave', async t => {
   t.strictSame(asked, ['wrong', callback.verify_token])
   t.strictSame(await graph.subscriptionOf(app, token, waba.id), { override_callback_uri: callback_url })
   t.equal(await graph.effectiveCallback(app, token, '7'), callback_url)
-  Object.assign(waba.phones[6] ?? {}, { override: { url: 'https://phone.example/', verify_token: 'x' } })
-  t.equal(await graph.effectiveCallback(app, token, '7'), 'https://phone.example/')
+
+  const ofPhone = `${callback_url}&of=phone`
+  await t.rejects(graph.overridePhoneCallback(app, token, '7', { callback_url: ofPhone, verify_token: 'wrong' }), { code: 'META_CALLBACK_REFUSED' })
+  await graph.overridePhoneCallback(app, token, '7', { callback_url: ofPhone, verify_token: callback.verify_token })
+  t.strictSame(meta.requests.at(-1)?.headers['content-type'], 'application/json')
+  t.strictSame(asked.slice(2), ['wrong', callback.verify_token])
+  t.equal(await graph.effectiveCallback(app, token, '7'), ofPhone)
+  t.equal(await graph.effectiveCallback(app, token, '8'), callback_url, 'of no other')
+  await graph.overridePhoneCallback(app, token, '7', null)
+  t.equal(await graph.effectiveCallback(app, token, '7'), callback_url)
 
   await graph.unsubscribeApp(app, token, waba.id)
   t.equal(await graph.subscriptionOf(app, token, waba.id), null)
@@ -131,7 +140,7 @@ await test('subscribe, override, look and leave', async t => {
   for (const { route, method, path, query, form, headers } of meta.requests) {
     t.match({ query, headers }, { query: { appsecret_proof: proof(token) }, headers: { authorization: `Bearer ${token}` } })
     t.notMatch(path + JSON.stringify(query), callback.verify_token)
-    if (method !== 'GET' && route !== 'override') t.strictSame(form, {})
+    if (method !== 'GET' && !route?.endsWith('override')) t.strictSame(form, {})
   }
 })
 
@@ -189,7 +198,7 @@ await test('a connection that was good before is reset: each call was sent once'
   const { meta, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   await graph.subscriptionOf(app, token, [...meta.state.wabas.keys()][0] ?? '')
-  for (const route of ['subscribe', 'override', 'unsubscribe', 'register', 'extend'] as const) {
+  for (const route of ['subscribe', 'override', 'phone_override', 'unsubscribe', 'register', 'extend'] as const) {
     const before = meta.requests.length
     meta.fail(route, faults.dropBefore)
     const err = await thrownBy(calls[route](graph))

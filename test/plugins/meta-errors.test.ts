@@ -145,7 +145,8 @@ const tables: Record<string, Row[]> & Record<keyof typeof calls, Row[]> = {
     ['META_UNEXPECTED_REPLY', json(200, { data: [{ id: '1' }], paging: { next: 'http://127.0.0.1:1/' } })]
   ],
   subscribe: [...noAnswer, ...wabas, ['META_UNEXPECTED_REPLY', refused(400, 100)], ['META_UNEXPECTED_REPLY', refused(400, 2200)]],
-  override: [...noAnswer, ...wabas],
+  override: [...noAnswer, ...wabas, ['META_CALLBACK_REFUSED', refused(400, 2200)], ['META_CALLBACK_REFUSED', refused(400, 100)]],
+  phone_override: [...noAnswer, ...wabas, ['META_CALLBACK_REFUSED', refused(400, 2200)], ['META_CALLBACK_REFUSED', refused(400, 100)]],
   subscriptions: [...noAnswer, ...wabas, ['META_UNEXPECTED_REPLY', json(200, { data: [null] })]],
   unsubscribe: [...noAnswer, ...wabas],
   phone: [...noAnswer, ...phones, ['META_UNEXPECTED_REPLY', refused(400, 133010)]],

@@ -11,7 +11,7 @@ type Call = keyof typeof calls
 /** What Meta answers, what the client of ours reads as `<status> <code>`, and words of the advice in it. */
 type Row = [GraphError, string, RegExp?]
 
-const WABA: Call[] = ['phone_numbers', 'subscribe', 'override', 'subscriptions', 'unsubscribe']
+const WABA: Call[] = ['phone_numbers', 'subscribe', 'override', 'phone_override', 'subscriptions', 'unsubscribe']
 const PHONE: Call[] = ['phone', 'register']
 const CUSTOMER: Call[] = [...WABA, ...PHONE]
 const ALL: Call[] = [...CUSTOMER, 'access_token', 'extend', 'debug_token']
@@ -84,7 +84,7 @@ const tables: [string, Call[], Row[]][] = [
     [refused(100, 33), '403 META_PHONE_NOT_IN_WABA'],
     [refused(803, undefined, 'Missing', 404), '403 META_PHONE_NOT_IN_WABA']
   ]],
-  ['the override', ['override'], [
+  ['the override', ['override', 'phone_override'], [
     [callbackRefused(), '409 META_CALLBACK_REFUSED', /echo hub\.challenge/],
     [callbackRefused('curl_errno = 28'), '409 META_CALLBACK_REFUSED'],
     [refused(100, undefined, beforeOverride), '502 META_APP_REJECTED', /no webhook/],

@@ -23,6 +23,7 @@ export const calls = {
   phone_numbers: (graph) => graph.listPhoneNumbers(app, token, '102290129340398'),
   subscribe: (graph) => graph.subscribeApp(app, token, '102290129340398'),
   override: (graph) => graph.overrideCallback(app, token, '102290129340398', callback),
+  phone_override: (graph) => graph.overridePhoneCallback(app, token, '106540352242922', callback),
   subscriptions: (graph) => graph.subscriptionOf(app, token, '102290129340398'),
   unsubscribe: (graph) => graph.unsubscribeApp(app, token, '102290129340398'),
   phone: (graph) => graph.effectiveCallback(app, token, '106540352242922'),

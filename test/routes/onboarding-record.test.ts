@@ -6,7 +6,7 @@ import { until } from '../helper.js'
 import { app, secrets } from '../plugins/meta-wire.js'
 
 const service = await onboardingService(t)
-const { meta, waba, post, resume, record, login, issue, newTenant, asked, row, records, crash, sql, instance, call, lastToken, log } = service
+const { meta, waba, post, resume, record, login, issue, newTenant, asked, row, records, crash, vacate, sql, instance, call, lastToken, log } = service
 const names = ['exchange', 'inspect', 'assets', 'store', 'subscribe', 'register', 'done']
 
 await t.test('the record of an onboarding: its steps with their evidence, and no secret', async (t) => {
@@ -33,7 +33,7 @@ await t.test('the record of an onboarding: its steps with their evidence, and no
     { app_id: app.id, type: 'SYSTEM_USER', scopes: Array, missing_scopes: [], waba_ids: [], expires_at: String },
     { waba_id: waba.id, phone_number_id: phone, is_discovered: false, has_phone_number: true },
     { is_new: true, is_active: true },
-    { waba_id: waba.id, has_callback_override: false },
+    { waba_id: waba.id, callback: 'none' },
     { phone_number_id: phone },
     {}
   ])
@@ -77,6 +77,7 @@ await t.test('what Meta said of a refusal is kept, and what to do', async (t) =>
 
 await t.test('killed at any step, an onboarding goes on from there with what it has', async (t) => {
   for (const hangs of ['debug_token', 'phone_numbers', 'subscribe', 'register'] as const) {
+    await vacate()
     const tenant = newTenant()
     const body = login(tenant, { pin: PIN })
     meta.requests.length = 0

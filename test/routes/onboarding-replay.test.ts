@@ -7,7 +7,7 @@ import { takeAway, until } from '../helper.js'
 import type { Answer } from './client.js'
 
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
-const { meta, start, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, crash, sql, instance, call, as } = service
+const { meta, start, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, crash, vacate, sql, instance, call, as } = service
 const other = await instance()
 // Nobody listens there.
 const away = await instance({ GRAPH_API_BASE_URL: `http://127.0.0.1:${await freePort()}` })
@@ -21,6 +21,7 @@ function countOf (answers: Answer[]): Record<string, number> {
 
 await t.test('50 posts of one code at once: Meta sees it once, and all have the same configuration', async (t) => {
   for (const second of [service, other]) {
+    await vacate()
     const tenant = newTenant()
     const body = login(tenant)
     const answers = await Promise.all(Array.from({ length: 50 }, async (_, i) => await (i % 2 ? service : second).post(tenant, body)))
@@ -104,6 +105,7 @@ await t.test('what fails for a passing reason after the exchange goes on when th
     ['phone_numbers', faults.unreadable, '502 META_UNEXPECTED_REPLY'],
     ['subscribe', { reply: temporarilyDown() }, '503 META_UNAVAILABLE']
   ] as const) {
+    await vacate()
     const tenant = newTenant()
     const body = login(tenant)
     meta.fail(route, fault)

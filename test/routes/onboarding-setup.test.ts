@@ -5,7 +5,7 @@ import { query } from '../helper.js'
 import { app } from '../plugins/meta-wire.js'
 
 const service = await onboardingService(t)
-const { meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, databaseUrl, log, sql } = service
+const { meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, vacate, databaseUrl, log, sql } = service
 const platform = meta.state.apps.get(app.id)
 if (platform === undefined) throw new Error('the stand-in lost the app')
 
@@ -20,14 +20,15 @@ await t.test('the WABA is subscribed, and its messages are sent where the tenant
   const plain = newTenant()
   t.equal((await post(plain, login(plain))).is, '201')
   t.same(waba.subscriptions.get(app.id), {})
-  t.match(stepIn(await record(plain), 'subscribe'), { status: 'done', evidence: { waba_id: waba.id, has_callback_override: false } })
+  t.match(stepIn(await record(plain), 'subscribe'), { status: 'done', evidence: { waba_id: waba.id, callback: 'none' } })
 
+  await vacate()
   const { tenant, hook } = await withCallback()
   t.equal((await post(tenant, login(tenant))).is, '200')
   t.same(hook.asked, ['verify-me'], 'Meta asked it')
   t.same(waba.subscriptions.get(app.id), { override: { url: hook.url, verify_token: 'verify-me' } })
   t.same(asked().slice(-2).map(({ route }) => route), ['subscribe', 'override'])
-  t.match(stepIn(await record(tenant), 'subscribe'), { evidence: { waba_id: waba.id, has_callback_override: true } })
+  t.match(stepIn(await record(tenant), 'subscribe'), { evidence: { waba_id: waba.id, callback: 'account' } })
   for (const half of [{ callback_url: hook.url }, { verify_token: 'verify-me' }]) {
     const tenant = await existing(half)
     meta.requests.length = 0
@@ -102,6 +103,7 @@ await t.test('each refusal of a registration: what is said, what is kept, and ho
     [100, /six digits/], [133000, /made again at Meta/], [133005, /Send the right one .* reset it/], [133006, /verified again/], [133008, /guessed wrong too often/],
     [133009, /too fast/], [133010, /added and verified/], [133015, /deleted a short while ago/], [133016, /72 hours/]
   ] as const) {
+    await vacate()
     const tenant = newTenant()
     const body = login(tenant, { pin: PIN })
     meta.requests.length = 0
