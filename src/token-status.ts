@@ -17,7 +17,8 @@ export interface Judgement {
   next_check: number
 }
 
-const DAY_MS = 24 * 60 * 60 * 1000
+const MINUTE_MS = 60 * 1000
+const DAY_MS = 24 * 60 * MINUTE_MS
 
 // The furthest first: nearness is the place in this list.
 const WARNINGS = [
@@ -39,13 +40,14 @@ export function timeLeft (expiresAt: string | null, now: number): number {
 }
 
 /**
- * Judges what was found of a token at `now` (Unix milliseconds), to be looked at every `interval` milliseconds, and at each
- * moment at which a warning is due.
+ * Judges what was found of a token at `now` (Unix milliseconds), to be looked at every `interval` milliseconds, at each
+ * moment at which a warning is due and, while it is expiring, whenever half of what is left has gone by: it may be extended then.
  */
 export function judge (finding: TokenFinding, known: Known, now: number, interval: number): Judgement {
   const left = timeLeft(finding.valid ? finding.expires_at : known.expires_at, now)
   const { status, reason } = statusOf(finding, left, known)
-  const moments = [...WARNINGS.map(({ before }) => left - before), left].filter((wait) => wait > 0)
+  const half = status === 'expiring' ? Math.max(left / 2, MINUTE_MS) : Infinity
+  const moments = [...WARNINGS.map(({ before }) => left - before), left, half].filter((wait) => wait > 0)
   return { status, reason, ...toReport(status, reason, known), next_check: now + Math.min(interval, ...moments) }
 }
 

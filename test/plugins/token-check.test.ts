@@ -31,6 +31,25 @@ await t.test('a token that ends soon is extended', async (t) => {
   t.same(told, [])
 })
 
+await t.test('a token that has less than a day left is extended before its end', async (t) => {
+  const { store, look, again, known, tokenWatch, told } = await watched(t)
+  // As an onboarding notes it.
+  const expires_at = new Date(Date.now() + HOUR).toISOString()
+  const { access_token: sealed } = await store('short', issue({ expires_in: 3600, type: 'USER' }))
+  await tokenWatch.note('short', String(sealed), { valid: true, expires_at })
+  await store('late', issue({ expires_in: 20 * 3600 }))
+  meta.fail('extend', { reply: temporarilyDown() })
+  await look()
+  for (const [tenant, wait] of [['short', HOUR / 2], ['late', 10 * HOUR]] as const) {
+    const health = await known(tenant)
+    t.match(health, { token_status: 'expiring', reason: 'expires_within_1_day' })
+    near(t, health.wait, wait)
+  }
+  await again()
+  for (const tenant of ['short', 'late']) t.match(await known(tenant), { token_status: 'ok' })
+  t.same(told.map(({ type }) => type).sort(), ['token.expiring', 'token.expiring', 'token.recovered', 'token.recovered'])
+})
+
 await t.test('a token that cannot be extended is expiring, and that is told', async (t) => {
   const { store, look, again, known, tenantConfigs, told, log } = await watched(t)
   const refusals: Array<[string, Fault | undefined, Fault | undefined]> = [
