@@ -1,4 +1,4 @@
-import { tokenStatuses, type TokenStatus } from './db/schema.js'
+import { deadStatuses, tokenStatuses, type TokenStatus } from './db/schema.js'
 
 /** What was found of a token: valid until a moment (ISO 8601, null: for ever), or not, and by which sign. */
 export type TokenFinding = { valid: true, expires_at: string | null } | { valid: false, reason: string }
@@ -26,7 +26,6 @@ const WARNINGS = [
   { before: 7 * DAY_MS, reason: 'expires_within_7_days' },
   { before: DAY_MS, reason: 'expires_within_1_day' }
 ]
-const DEAD: TokenStatus[] = ['expired', 'revoked', 'reauth_required']
 
 /** The reason of a token that its own date says is over, when Meta does not say so. */
 export const DATE_PASSED = 'date_passed'
@@ -58,7 +57,7 @@ function statusOf (finding: TokenFinding, left: number, known: Known): Pick<Judg
   }
   const reason = finding.valid ? DATE_PASSED : finding.reason
   // A new token turns the status to `unverified`, so this is the same one as before.
-  if (DEAD.includes(known.status)) return { status: 'reauth_required', reason }
+  if (deadStatuses.includes(known.status)) return { status: 'reauth_required', reason }
   // 463 is Meta's word for "expired"; it counts where no date says otherwise.
   const isOver = left <= 0 || (known.expires_at === null && reason === 'meta_190_463')
   return { status: isOver ? 'expired' : 'revoked', reason }

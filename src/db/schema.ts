@@ -116,6 +116,9 @@ export const tokenStatuses = ['ok', 'expiring', 'expired', 'revoked', 'unverifie
 
 export type TokenStatus = typeof tokenStatuses[number]
 
+/** What is said of a token that is of no more use. */
+export const deadStatuses: TokenStatus[] = ['expired', 'revoked', 'reauth_required']
+
 /** One row a stored access token, made, renewed and taken away by triggers on `tenant_configs`. `reported` is the state that was last told of. */
 export const tokenWatch = pgTable('token_watch', {
   tenant_id: varchar({ length: 100 }).primaryKey(),

@@ -1,6 +1,6 @@
-import { and, asc, eq, getTableColumns, lte, sql } from 'drizzle-orm'
+import { and, asc, eq, getTableColumns, inArray, lte, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { eventsOutbox, onboardings, tenantConfigs, tokenWatch } from './schema.js'
+import { deadStatuses, eventsOutbox, onboardings, tenantConfigs, tokenWatch } from './schema.js'
 
 const { placeholder } = sql
 
@@ -12,6 +12,7 @@ export type Watched = Pick<typeof tokenWatch.$inferSelect, 'status' | 'reason' |
 
 /** The statements on `token_watch` that need no transaction. A `claim` is the `next_check_at` that a claiming statement gave. */
 export function tokenWatchStatements (db: NodePgDatabase) {
+  const isDead = inArray(tokenWatch.status, deadStatuses)
   const ofClaim = and(eq(tokenWatch.tenant_id, placeholder('tenant_id')), eq(tokenWatch.next_check_at, placeholder('claim')))
   return {
     health: db.select({
@@ -27,8 +28,12 @@ export function tokenWatchStatements (db: NodePgDatabase) {
     claimed: db.select({ ...getTableColumns(tenantConfigs), now: clock }).from(tokenWatch)
       .innerJoin(tenantConfigs, eq(tenantConfigs.tenant_id, tokenWatch.tenant_id)).where(ofClaim).prepare('token_watch_claimed'),
     release: db.update(tokenWatch).set({ next_check_at: later('wait') }).where(ofClaim).prepare('token_watch_release'),
-    unknown: db.update(tokenWatch).set({ status: 'unverified', reason: sql`${placeholder('reason')}`, next_check_at: later('wait') })
-      .where(ofClaim).prepare('token_watch_unknown')
+    // What is known of a dead token stays: as `unverified` it would pass for a new one, and be told again.
+    unknown: db.update(tokenWatch).set({
+      status: sql`case when ${isDead} then ${tokenWatch.status} else 'unverified' end`,
+      reason: sql`case when ${isDead} then ${tokenWatch.reason} else ${placeholder('reason')} end`,
+      next_check_at: later('wait')
+    }).where(ofClaim).prepare('token_watch_unknown')
   }
 }
 

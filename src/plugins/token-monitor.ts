@@ -127,7 +127,7 @@ export function createTokenMonitor ({ orm, vault, metaApps, metaGraph, tokenWatc
     else throw err
   }
 
-  /** Has a token looked at again in `wait` milliseconds. Its own date counts, whatever else is not known; a `fault` leaves nothing else known. */
+  /** Has a token looked at again in `wait` milliseconds. Its own date counts, whatever else is not known; a `fault` leaves nothing else known but that it is dead. */
   async function nothingFound (due: Due, wait: number, fault?: string): Promise<void> {
     const { row: { tenant_id: tenantId, token_expires_at: expiresAt }, sealed, claim, now } = due
     if (timeLeft(expiresAt, now) <= 0) {

@@ -180,3 +180,29 @@ await t.test('a fault of one tenant is its own', async (t) => {
   t.match(log(), '"tenant_id":"raising","msg":"the check of a token failed; it is tried again"')
   t.equal(app.env.TOKEN_CHECK_INTERVAL_MS, DAY)
 })
+
+await t.test('a fault hides nothing that is known of a dead token, nor has it told again', async (t) => {
+  const { store, look, again, known, told, tenantConfigs } = await watched(t)
+  const pair = { fb_app_id: own.app_id, fb_app_secret: own.app_secret }
+  const dead = issue({ app_id: own.app_id })
+  Object.assign(meta.state.tokens.get(dead) ?? {}, { revoked: 460 })
+  await store('dead', dead, pair)
+  await store('over', issue({ app_id: own.app_id, expires_in: -60 }), pair)
+  await look()
+  const checkWith = async (fb_app_secret: string) => {
+    for (const tenant of ['dead', 'over']) await tenantConfigs.update(tenant, { fb_app_secret })
+    await again()
+  }
+  for (const [revoked, expired] of [['revoked', 'expired'], ['reauth_required', 'reauth_required'], ['reauth_required', 'reauth_required']] as const) {
+    const { checked_at } = await known('dead')
+    await checkWith('another secret')
+    const { wait, ...health } = await known('dead')
+    t.match(health, { token_status: revoked, reason: 'meta_190_460', checked_at })
+    near(t, wait, HOUR)
+    t.match(await known('over'), { token_status: expired, reason: 'meta_190_463' })
+    await checkWith(own.app_secret)
+  }
+  for (const [tenant, status] of [['dead', 'revoked'], ['over', 'expired']] as const) {
+    t.same(told.filter(({ tenant_id }) => tenant_id === tenant).map(({ type }) => type), [`token.${status}`, 'token.reauth_required'])
+  }
+})
