@@ -8,24 +8,28 @@ type Transaction = Pick<NodePgDatabase, 'execute'>
 /** A tenant on an account that is lost to us; the token is sealed. */
 export type Deactivated = Pick<TenantConfigRow, 'tenant_id' | 'access_token'> & { waba_id: string }
 
-/** What became of a row that leaves: it is `removed`, it stays while our app is on an account that is its `alone`, or it is not what was read. */
-export interface Removal extends Record<string, unknown> { outcome: 'removed' | 'alone' | 'changed' }
+/**
+ * What became of a row that leaves: it is `removed`; it is `kept`, since our app is on an account that is its alone, or off one where a
+ * number of another tenant lives; or it is not what was read.
+ */
+export interface Removal extends Record<string, unknown> { outcome: 'removed' | 'kept' | 'changed' }
 
 /**
- * Deletes the row that was read, if it still names the same account and nothing is left to take our app off: it is off already
- * (`isOff`), the row has no token or no account, or a number of another tenant lives on that account.
+ * Deletes the row that was read, if it still holds the same account and token, and our app is where it is to be: off the account
+ * (`isOff`), or on it where a number of another tenant lives there. A row without either leaves nothing to be done.
  * It judges by what it has locked, so that of the last two tenants of an account who leave at once the second finds itself alone.
  */
-export const removeLeavingQuery = ({ id, waba_id }: Pick<TenantConfigRow, 'id' | 'waba_id'>, isOff: boolean) => sql`
-  with locked as (select id, phone_number_id from tenant_configs where waba_id = ${waba_id} order by id for update),
+export const removeLeavingQuery = ({ id, waba_id, access_token }: Pick<TenantConfigRow, 'id' | 'waba_id' | 'access_token'>, isOff: boolean) => sql`
+  with locked as (select id, phone_number_id, access_token from tenant_configs where waba_id = ${waba_id} order by id for update),
   gone as (
-    delete from tenant_configs where id = ${id} and waba_id is not distinct from ${waba_id} and (
-      ${isOff}::boolean or waba_id is null or access_token is null or
-      exists (select from locked where locked.id <> ${id} and locked.phone_number_id is not null)
+    delete from tenant_configs where id = ${id} and waba_id is not distinct from ${waba_id} and access_token is not distinct from ${access_token} and (
+      waba_id is null or access_token is null or
+      ${isOff}::boolean <> exists (select from locked where locked.id <> ${id} and locked.phone_number_id is not null)
     )
     returning id
   )
-  select case when exists (select from gone) then 'removed' when exists (select from locked where id = ${id}) then 'alone' else 'changed' end as outcome`
+  select case when exists (select from gone) then 'removed'
+    when exists (select from locked where id = ${id} and access_token = ${access_token}) then 'kept' else 'changed' end as outcome`
 
 /** Keeps the digest of a delivery, and no digest for longer than 30 days. Returns whether it was unknown so far. */
 export async function recordDelivery (tx: Transaction, digest: string): Promise<boolean> {

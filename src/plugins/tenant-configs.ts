@@ -115,7 +115,7 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
       if (rows.length === 0) throw new ConfigNotFound()
     },
 
-    /** Deletes the row of a tenant who leaves, unless our app is still to be taken off its account (`isOff`: it was); returns what `removeLeavingQuery` says. */
+    /** Deletes the row of a tenant who leaves, if our app is off its account (`isOff`) as it should be, or is on it as it should be; returns what `removeLeavingQuery` says. */
     async removeLeaving (row: TenantConfigRow, isOff: boolean): Promise<Removal['outcome']> {
       return only((await written(row.tenant_id, () => orm.execute<Removal>(removeLeavingQuery(row, isOff)))).rows).outcome
     },

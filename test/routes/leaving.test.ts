@@ -217,6 +217,66 @@ await t.test('a configuration that changes meanwhile is left as it is then', asy
   t.strictSame([waba.subscriptions.size, moved.subscriptions.size], [0, 0], 'both accounts')
 })
 
+await t.test('somebody moves onto the account while the app is taken off it', async (t) => {
+  const meets = async (fault: Fault = {}, query = leave) => {
+    const { id, who, waba } = await tenant()
+    meta.requests.length = 0
+    meta.fail('unsubscribe', { latency_ms: 600, ...fault })
+    const leaving = call(who, 'DELETE', query)
+    await until(() => unsubscribed() === 1)
+    const neighbour = await tenant({}, waba)
+    return { id, who, waba, leaving, neighbour }
+  }
+  const { id, who, waba, leaving, neighbour } = await meets()
+  t.equal((await leaving).is, '204')
+  await isGone(t, who)
+  await isGone(t, neighbour.who, false)
+  t.strictSame([...waba.subscriptions], [[platform.id, {}]])
+  t.match(log(), new RegExp(`"level":40[^\\n]*"tenant_id":"${id}","waba_id":"${waba.id}"[^\\n]*subscribed our app again`))
+  t.same(meta.requests.map(({ route }) => route), ['unsubscribe', 'subscriptions', 'subscribe'])
+
+  // An onboarding may have subscribed it already; again would clear its callback.
+  const onboarded = await meets()
+  const override = { override: { url: 'https://a.example', verify_token: 'x' } }
+  onboarded.waba.subscriptions.set(platform.id, override)
+  t.equal((await onboarded.leaving).is, '204')
+  t.strictSame([...onboarded.waba.subscriptions], [[platform.id, override]])
+  t.notMatch(log(), new RegExp(`"tenant_id":"${onboarded.id}"[^\\n]*subscribed our app again`))
+
+  const failing = await meets()
+  meta.fail('subscribe', faults.dropBefore)
+  t.equal((await failing.leaving).is, '204', 'what the leaver can do nothing about')
+  t.equal(failing.waba.subscriptions.size, 0)
+  t.match(log(), new RegExp(`"level":40[^\\n]*META_UNAVAILABLE[^\\n]*"tenant_id":"${failing.id}","waba_id":"${failing.waba.id}"[^\\n]*could not subscribe our app again`))
+
+  const forced = await meets({ drop: true, processed: true }, force)
+  t.equal((await forced.leaving).is, '204')
+  t.strictSame([...forced.waba.subscriptions], [[platform.id, {}]], 'also where nobody knows whether it was taken off')
+
+  const passing = await meets()
+  meta.fail('subscribe', { latency_ms: 600 })
+  await until(() => meta.requests.some(({ route }) => route === 'subscribe'))
+  t.equal((await call(passing.neighbour.who, 'DELETE', config)).is, '204')
+  t.equal((await passing.leaving).is, '204')
+  t.strictSame([passing.waba.subscriptions.size, unsubscribed()], [0, 2], 'it goes again with the neighbour')
+})
+
+await t.test('who onboards again meanwhile leaves from there', async (t) => {
+  const { who, waba } = await tenant()
+  const fresh = issue()
+  meta.requests.length = 0
+  meta.fail('unsubscribe', { latency_ms: 600 })
+  const leaving = call(who, 'DELETE', leave)
+  await until(() => unsubscribed() === 1)
+  t.equal((await call(who, 'PUT', config, { access_token: fresh })).is, '200')
+  waba.subscriptions.set(platform.id, {})
+  t.equal((await leaving).is, '204')
+  await isGone(t, who)
+  t.equal(waba.subscriptions.size, 0)
+  t.equal(meta.requests.at(-1)?.headers.authorization, `Bearer ${fresh}`)
+  t.equal(unsubscribed(), 2)
+})
+
 await t.test('the loader is told', async (t) => {
   const { id, who } = await tenant()
   t.equal((await app.configLoader.forTenant(id)).hasTenantConfig(), true)
