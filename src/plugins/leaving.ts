@@ -19,7 +19,7 @@ interface LeavingDependencies {
   metaApps: MetaApps
   metaGraph: Pick<MetaGraph, 'unsubscribeApp' | 'subscriptionOf' | 'subscribeApp'>
   vault: Pick<Vault, 'open'>
-  log: Pick<FastifyInstance['log'], 'warn'>
+  log: Pick<FastifyInstance['log'], 'info' | 'warn'>
 }
 
 /** Lets tenants leave, and takes our app off their accounts. */
@@ -42,7 +42,12 @@ export function createLeaving ({ tenantConfigs, metaApps, metaGraph, vault, log 
       isOff = !isOff
       outcome = await tenantConfigs.removeLeaving(row, isOff)
     }
-    if (outcome === 'changed') await leave(tenantId, force)
+    if (outcome === 'changed') {
+      await leave(tenantId, force)
+      return
+    }
+    const { waba_id: wabaId, access_token: token } = row
+    if (!isOff && wabaId !== null && token !== null) log.info({ tenant_id: tenantId, waba_id: wabaId }, 'our app stays on the account of a tenant who left: a number of another tenant lives there')
   }
 
   async function takeOff (row: TenantConfigRow, force: boolean): Promise<void> {

@@ -67,16 +67,17 @@ await t.test('the app of the tenant is the one that goes', async (t) => {
 
 await t.test('where nothing is to be taken off, Meta is not asked', async (t) => {
   for (const fields of [{ access_token: null }, { waba_id: null }, { waba_id: null, access_token: null }]) {
-    const { who, waba } = await tenant(fields)
+    const { id, who, waba } = await tenant(fields)
     t.equal((await call(who, 'DELETE', leave)).is, '204')
     await isGone(t, who)
+    t.notMatch(log(), new RegExp(`"tenant_id":"${id}"[^\\n]*our app stays`))
     t.equal(waba.subscriptions.size, 1)
   }
   t.strictSame(meta.requests, [])
 })
 
 await t.test('a number of another tenant lives on the account', async (t) => {
-  const { who, waba } = await tenant()
+  const { id, who, waba } = await tenant()
   const other = await tenant({}, waba)
   const before = (await rows()).filter(({ tenant_id: id }) => id === other.id)
   // Neither the secrets nor Meta are needed.
@@ -85,9 +86,12 @@ await t.test('a number of another tenant lives on the account', async (t) => {
   await isGone(t, who)
   t.strictSame([waba.subscriptions.size, unsubscribed()], [1, 0])
   t.same((await rows()).filter(({ tenant_id: id }) => id === other.id), before)
+  const stays = (id: string) => log().split(`"tenant_id":"${id}","waba_id":"${waba.id}","msg":"our app stays on the account`).length - 1
+  t.equal(stays(id), 1)
   await call(other.who, 'POST', `${config}/deactivate`)
   t.equal((await call(other.who, 'DELETE', leave)).is, '204', 'the last one takes it off')
-  t.equal(waba.subscriptions.size, 0)
+  t.strictSame([waba.subscriptions.size, stays(other.id)], [0, 0])
+  t.match(log(), /"level":30[^\n]*our app stays on the account of a tenant who left/)
 })
 
 await t.test('who names the account without a number does not live there', async (t) => {
