@@ -5,8 +5,11 @@ import type { TenantConfigRow } from './schema.js'
 /** What the statements of a caller's transaction need of it. */
 type Transaction = Pick<NodePgDatabase, 'execute'>
 
-/** A tenant on an account that is lost to us; the token is sealed. */
-export type Deactivated = Pick<TenantConfigRow, 'tenant_id' | 'access_token'> & { waba_id: string }
+/** A tenant on an account that is lost to us, unless it was onboarded there since (`is_lost` false); the token is sealed. */
+export type OnLostWaba = Pick<TenantConfigRow, 'tenant_id' | 'access_token'> & { waba_id: string, is_lost: boolean }
+
+// Meta's clock need not be ours.
+const CLOCKS = sql`interval '5 seconds'`
 
 /**
  * What became of a row that leaves: it is `removed`; it is `kept`, since our app is on an account that is its alone, or off one where a
@@ -39,11 +42,19 @@ export async function recordDelivery (tx: Transaction, digest: string): Promise<
   return rows.length > 0
 }
 
-/** Deactivates every tenant on one of the accounts. Rows are locked in one order, so that two deliveries do not wait for each other. */
-export async function deactivateWabas (tx: Transaction, wabaIds: string[]): Promise<Deactivated[]> {
-  const { rows } = await tx.execute<Deactivated>(sql`
-    with locked as (select id from tenant_configs where waba_id = any(${sql.param(wabaIds)}::text[]) order by id for update)
-    update tenant_configs lost set is_active = false from locked where lost.id = locked.id
-    returning lost.tenant_id, lost.waba_id, lost.access_token`)
+/**
+ * Deactivates every tenant on one of the accounts but those who were onboarded after theirs was lost: at the Unix seconds in `times`, in the
+ * same order; Infinity where nobody says. Rows are locked in one order, so that two deliveries do not wait for each other.
+ * Returns all of them.
+ */
+export async function deactivateWabas (tx: Transaction, wabaIds: string[], times: number[]): Promise<OnLostWaba[]> {
+  const { rows } = await tx.execute<OnLostWaba>(sql`
+    with locked as (
+      select config.id, tenant_id, waba_id, access_token, not coalesce(to_timestamp(lost.at) < onboarded_at - ${CLOCKS}, false) as is_lost
+      from tenant_configs config join unnest(${sql.param(wabaIds)}::text[], ${sql.param(times)}::float8[]) lost (waba, at) on waba_id = waba
+      order by config.id for update of config
+    ),
+    updated as (update tenant_configs config set is_active = false from locked where config.id = locked.id and is_lost)
+    select tenant_id, waba_id, access_token, is_lost from locked order by id`)
   return rows
 }

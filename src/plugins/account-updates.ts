@@ -21,16 +21,21 @@ interface AccountUpdateDependencies {
   /** The secret of the app, and former ones. */
   secrets: string[]
   verifyToken: string | undefined
-  log: Pick<FastifyInstance['log'], 'warn'>
+  log: Pick<FastifyInstance['log'], 'info' | 'warn'>
 }
 
+const LAST_SECOND_OF_9999 = 253402300799
 const ACCOUNT_ID = new RegExp(`^${CHARACTER}{1,255}$`, 'u')
 
 // Of what Meta may send no more than this is looked at; one odd part must not hide the others.
 const Delivery = Type.Object({ object: Type.Literal('whatsapp_business_account'), entry: Type.Array(Type.Unknown()) })
-const Entry = Type.Object({ id: Type.Optional(Type.Unknown()), changes: Type.Array(Type.Unknown()) })
+const Entry = Type.Object({ id: Type.Optional(Type.Unknown()), time: Type.Optional(Type.Unknown()), changes: Type.Array(Type.Unknown()) })
 const Change = Type.Object({ field: Type.Literal('account_update'), value: Type.Object({ event: Type.String(), waba_info: Type.Optional(Type.Unknown()) }) })
 const WabaInfo = Type.Object({ waba_id: Type.String() })
+const UnixSeconds = Type.Integer({ minimum: 0, maximum: LAST_SECOND_OF_9999 })
+
+/** By which event an account is lost, and since when: Unix seconds, Infinity when nobody says. */
+interface Loss { event: string, at: number }
 
 /**
  * Reads the account updates that Meta sends to the webhook of the app.
@@ -48,25 +53,31 @@ export function createAccountUpdates ({ tenantConfigs, tokenWatch, secrets, veri
 
     /**
      * Deactivates every tenant on an account that a signed body says is lost to us, and notes why its token is of no more use.
-     * A body that was seen before, or says nothing of the kind, changes nothing.
+     * Who was onboarded since then is left alone. A body that was seen before, or says nothing of the kind, changes nothing.
      * Throws `MALFORMED_JSON`, and `DATABASE_UNAVAILABLE`: then nothing is kept, and Meta's next try counts.
      */
     async receive (body: Buffer): Promise<void> {
       const lost = lostAccounts(parsed(body))
       if (lost.size === 0) return
       const written = new Set<string>()
+      const times = [...lost.values()].map(({ at }) => at)
       const { tenants, transitions } = await tenantConfigs.inTransaction(written, async (tx) => {
         const transitions: Transition[] = []
-        const tenants = await recordDelivery(tx, digestOf(body)) ? await deactivateWabas(tx, [...lost.keys()]) : []
-        for (const { tenant_id: tenantId, waba_id: wabaId, access_token: sealed } of tenants) {
+        const tenants = await recordDelivery(tx, digestOf(body)) ? await deactivateWabas(tx, [...lost.keys()], times) : []
+        for (const { tenant_id: tenantId, waba_id: wabaId, access_token: sealed, is_lost: isLost } of tenants) {
+          if (!isLost) continue
           written.add(tenantId)
           if (sealed === null) continue
-          const { transition } = await tokenWatch.noteIn(tx, tenantId, sealed, { valid: false, reason: String(lost.get(wabaId)) })
+          const { transition } = await tokenWatch.noteIn(tx, tenantId, sealed, { valid: false, reason: String(lost.get(wabaId)?.event) })
           if (transition !== null) transitions.push(transition)
         }
         return { tenants, transitions }
       })
-      for (const { tenant_id, waba_id } of tenants) log.warn({ tenant_id, waba_id, event: lost.get(waba_id) }, 'deactivated a tenant: its account is lost to us')
+      for (const { tenant_id, waba_id, is_lost } of tenants) {
+        const about = { tenant_id, waba_id, event: lost.get(waba_id)?.event }
+        if (is_lost) log.warn(about, 'deactivated a tenant: its account is lost to us')
+        else log.info(about, 'left a tenant as it is: it was onboarded after its account was lost')
+      }
       for (const transition of transitions) tokenWatch.announce(transition)
     }
   }
@@ -80,16 +91,19 @@ function parsed (body: Buffer): unknown {
   }
 }
 
-/** The accounts that a body says are lost to us, and by which event. */
-function lostAccounts (body: unknown): Map<string, string> {
-  const lost = new Map<string, string>()
+/** The accounts that a body says are lost to us. Of several losses of one account the latest counts. */
+function lostAccounts (body: unknown): Map<string, Loss> {
+  const lost = new Map<string, Loss>()
   for (const entry of Value.Check(Delivery, body) ? body.entry : []) {
     if (!Value.Check(Entry, entry)) continue
+    const at = Value.Check(UnixSeconds, entry.time) ? entry.time : Infinity
     for (const change of entry.changes) {
       if (!Value.Check(Change, change)) continue
       const { event, waba_info: info } = change.value
       const wabaId = accountOf(event, Value.Check(WabaInfo, info) ? info.waba_id : undefined, entry.id)
-      if (typeof wabaId === 'string' && ACCOUNT_ID.test(wabaId)) lost.set(wabaId, event)
+      if (typeof wabaId !== 'string' || !ACCOUNT_ID.test(wabaId)) continue
+      const known = lost.get(wabaId)
+      if (known === undefined || known.at <= at) lost.set(wabaId, { event, at })
     }
   }
   return lost

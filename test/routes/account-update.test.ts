@@ -21,9 +21,9 @@ const deliver = async (body: unknown) => {
 
 let deliveries = 0
 /** A body of Meta's with one change; no two are alike. */
-function update (event: string, { waba, entry = '524126980791429' }: { waba?: unknown, entry?: unknown }) {
+function update (event: string, { waba, entry = '524126980791429', time = ++deliveries }: { waba?: unknown, entry?: unknown, time?: unknown }) {
   const info = waba === undefined ? {} : { waba_info: { waba_id: waba, owner_business_id: '524126980791429' } }
-  return { object: 'whatsapp_business_account', entry: [{ id: entry, time: ++deliveries, changes: [{ field: 'account_update', value: { event, ...info } }] }] }
+  return { object: 'whatsapp_business_account', entry: [{ id: entry, time, changes: [{ field: 'account_update', value: { event, ...info } }] }] }
 }
 
 let wabas = 0
@@ -102,6 +102,43 @@ await t.test('whose id the id of an entry is', async (t) => {
   t.strictSame([await isActive(named), await isActive(entry)], [false, true], 'the account that is named')
   t.equal(await deliver(update('ACCOUNT_DELETED', { entry })), '200')
   t.equal(await isActive(entry), false, 'that of the account')
+})
+
+await t.test('what was lost before an onboarding', async (t) => {
+  const onboarded = 1_795_435_200
+  const [waba = ''] = await tenants(1)
+  const [never = '', early = ''] = [`${waba} by hand`, `${waba} before`]
+  for (const id of [never, early]) await call(as(id), 'POST', config, { waba_id: waba, access_token: 'x' })
+  const reset = async () => {
+    await sql('update tenant_configs set is_active = true where waba_id = $1', [waba])
+    await sql('update tenant_configs set onboarded_at = to_timestamp($2) where tenant_id = $1', [waba, onboarded])
+    await sql('update tenant_configs set onboarded_at = to_timestamp($2) where tenant_id = $1', [early, onboarded - 3600])
+  }
+  const left = () => log().split(`"tenant_id":"${waba}","waba_id":"${waba}","event":"PARTNER_REMOVED","msg":"left a tenant as it is`).length - 1
+
+  await reset()
+  t.equal(await deliver(update('PARTNER_REMOVED', { waba, time: onboarded - 6 })), '200')
+  t.strictSame([await isActive(waba), await isActive(never), await isActive(early)], [true, false, false], 'the others are another matter')
+  t.match(await app.tokenWatch.healthOf(waba), { token_status: 'unverified', reason: null })
+  t.equal(left(), 1)
+  t.match(log(), /"level":30[^\n]*left a tenant as it is/)
+
+  // 5 seconds between the clocks are nothing, and odd times no times.
+  for (const time of [onboarded - 5, onboarded, onboarded + 3600, onboarded * 1000, undefined, null, String(onboarded - 6), -1, 1e300, 1.5, {}]) {
+    await reset()
+    const body = update('PARTNER_REMOVED', { waba, time })
+    if (time === undefined) delete body.entry[0]?.time
+    t.equal(await deliver(JSON.stringify({ ...body, nonce: ++deliveries })), '200')
+    t.equal(await isActive(waba), false, String(time))
+  }
+
+  for (const times of [[onboarded - 6, onboarded + 1], [onboarded + 1, onboarded - 6], [undefined, onboarded - 6]]) {
+    await reset()
+    const entry = times.flatMap((time) => [...update('PARTNER_REMOVED', { waba, time: time ?? null }).entry, null])
+    t.equal(await deliver({ object: 'whatsapp_business_account', entry, nonce: ++deliveries }), '200')
+    t.equal(await isActive(waba), false, 'the latest of several counts')
+  }
+  t.equal(left(), 1)
 })
 
 await t.test('an account nobody has is kept as seen, and so is an odd neighbour no hindrance', async (t) => {
