@@ -58,7 +58,7 @@ export async function lockWatch (tx: Transaction, tenantId: string, held: string
     .where(and(eq(tenantConfigs.tenant_id, tenantId), eq(tenantConfigs.access_token, held))).for('no key update')
   if (config === undefined) return undefined
   // Behind the lock, so that of two findings the later one has the later time.
-  const [watch] = await tx.select({ status: tokenWatch.status, reported: tokenWatch.reported, next_check_at: tokenWatch.next_check_at, now: clock })
+  const [watch] = await tx.select({ status: tokenWatch.status, reported: tokenWatch.reported, checked_at: tokenWatch.checked_at, next_check_at: tokenWatch.next_check_at, now: clock })
     .from(tokenWatch).where(eq(tokenWatch.tenant_id, tenantId)).for('update')
   return watch && { ...config, ...watch }
 }

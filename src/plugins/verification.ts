@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Answers, type Check, checksOf, type Expected, isListed, type Said, unusable } from '../credential-checks.js'
 import type { WritableColumn } from '../db/tenant-configs.js'
+import { lockWatch } from '../db/token-watch.js'
 import { saveProof } from '../db/verification.js'
 import { ConfigNotFound, MetaTokenInvalid } from '../errors.js'
 import type { MetaApps } from './meta-apps.js'
@@ -12,7 +13,7 @@ import { Token } from './meta-transport.js'
 import { createRowSecrets, type ConfigInput } from './row-secrets.js'
 import type { TenantConfigRow, TenantConfigs } from './tenant-configs.js'
 import { reasonOf } from './token-check.js'
-import type { TokenWatch } from './token-watch.js'
+import type { TokenHealth, TokenWatch } from './token-watch.js'
 import type { Vault } from './vault.js'
 
 declare module 'fastify' {
@@ -25,7 +26,7 @@ interface VerificationDependencies {
   tenantConfigs: Pick<TenantConfigs, 'find' | 'inTransaction'>
   metaApps: MetaApps
   metaGraph: Pick<MetaGraph, 'inspectToken' | 'listPhoneNumbers' | 'subscriptionOf' | 'effectiveCallback'>
-  tokenWatch: Pick<TokenWatch, 'noteIn' | 'announce'>
+  tokenWatch: Pick<TokenWatch, 'healthOf' | 'noteIn' | 'announce'>
   vault: Pick<Vault, 'seal' | 'open'>
   /** Where webhooks are to go when the tenant does not say. */
   callbackUrl: string | null
@@ -47,13 +48,15 @@ export function createVerification ({ tenantConfigs, metaApps, metaGraph, tokenW
 
   return {
     /**
-     * Checks what is stored, and notes what was found unless something else is stored by then. Returns the row as it is then.
+     * Checks what is stored, and notes what was found unless something else is stored or noted by then. Returns the row as it is then.
      * Throws `CONFIG_NOT_FOUND`.
      */
     async verify (tenantId: string): Promise<{ checks: Check[], row: TenantConfigRow }> {
       const row = await found(tenantId)
+      // Read before Meta is asked, so that whatever changes it is newer than what Meta says.
+      const health = await tokenWatch.healthOf(tenantId)
       const findings = await examine(row)
-      await note(row, findings)
+      await note(row, health, findings)
       return { checks: findings.checks, row: await found(tenantId) }
     },
 
@@ -109,16 +112,18 @@ export function createVerification ({ tenantConfigs, metaApps, metaGraph, tokenW
     return { phones, subscription, callback: await said(metaGraph.effectiveCallback(app, token, phoneId)) }
   }
 
-  async function note (row: TenantConfigRow, { checks, token }: Findings): Promise<void> {
+  /** Notes what was found; `before` is what was known of the token when the row was read. */
+  async function note (row: TenantConfigRow, before: TokenHealth | null, { checks, token }: Findings): Promise<void> {
     const { tenant_id: tenantId, access_token: sealed } = row
     if (token === null || sealed === null) return
-    const isProven = checks.every(({ name, ok }) => ok || !['token', 'assets'].includes(name))
+    const isProven = !('reason' in token) && checks.every(({ name, ok }) => ok || !['token', 'assets'].includes(name))
     const transition = await tenantConfigs.inTransaction(tenantId, async (tx) => {
-      if ('reason' in token) return (await tokenWatch.noteIn(tx, tenantId, sealed, { valid: false, ...token })).transition
-      // undefined: Meta did not say.
-      const { expires_at = row.token_expires_at } = token
-      if (isProven) await saveProof(tx, row, expires_at)
-      return (await tokenWatch.noteIn(tx, tenantId, sealed, { valid: true, expires_at })).transition
+      const known = await lockWatch(tx, tenantId, sealed)
+      if (known === undefined) return null
+      // A claim of the monitor's, or another date, takes nothing away from the proof.
+      if (isProven && known.checked_at === before?.checked_at) await saveProof(tx, row)
+      const finding = 'reason' in token ? { valid: false as const, ...token } : { valid: true as const, expires_at: token.expires_at === undefined ? known.expires_at : token.expires_at }
+      return (await tokenWatch.noteIn(tx, tenantId, sealed, finding, String(before?.next_check_at))).transition
     })
     if (transition !== null) tokenWatch.announce(transition)
   }

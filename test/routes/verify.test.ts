@@ -1,10 +1,11 @@
+import { createHmac } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { GraphError, temporarilyDown, throttled, tokenRefused } from '../graph/errors.js'
 import { faults, type Fault, type Route } from '../graph/faults.js'
 import type { Grant } from '../graph/state.js'
 import { app as platform, standIn } from '../plugins/meta-wire.js'
 import { until } from '../helper.js'
-import { client, config, type Answer } from './client.js'
+import { base, client, config, type Answer } from './client.js'
 
 const url = `${config}/verify`
 const CALLBACK = 'https://platform.example/hook'
@@ -296,6 +297,45 @@ await t.test('a newer write is never overwritten', async (t) => {
   await until(() => asked().includes('phone'))
   t.equal((await call(who, 'DELETE', config)).is, '204')
   t.equal((await asking).is, '404 CONFIG_NOT_FOUND')
+})
+
+await t.test('a date that is stored meanwhile stays', async (t) => {
+  const { who } = await tenant({ token_expires_at: '2031-01-01T00:00:00Z' })
+  for (const [expires_at, stored] of [[undefined, '2032-01-01T00:00:00Z'], [4102444800, '2033-01-01T00:00:00Z']] as const) {
+    meta.requests.length = 0
+    meta.fail('debug_token', { patch: { data: { expires_at } } })
+    meta.fail('phone', { latency_ms: 600 })
+    const asking = verified(t, who, [])
+    await until(() => asked().includes('phone'))
+    const { body: { last_verified_at: before } } = await call(who, 'PUT', config, { token_expires_at: stored })
+    const { body } = await asking
+    t.match(body['config'], { token_expires_at: stored, last_verified_at: String }, String(expires_at))
+    t.not(Object(body['config'])['last_verified_at'], before, 'the identity is proven all the same')
+  }
+})
+
+await t.test('what is noted meanwhile stays', async (t) => {
+  const meanwhile = async (work: (tenantId: string, wabaId: string) => Promise<unknown>) => {
+    const { id, who, waba } = await tenant()
+    meta.requests.length = 0
+    meta.fail('phone', { latency_ms: 600 })
+    const asking = verified(t, who, [])
+    await until(() => asked().includes('phone'))
+    await work(id, waba.id)
+    return { id, config: (await asking).body['config'] }
+  }
+  const lost = await meanwhile(async (_id, waba) => {
+    const body = JSON.stringify({ object: 'whatsapp_business_account', entry: [{ id: '1', changes: [{ field: 'account_update', value: { event: 'PARTNER_REMOVED', waba_info: { waba_id: waba } } }] }] })
+    const signature = createHmac('sha256', platform.secret).update(body).digest('hex')
+    t.equal((await call({}, 'POST', `${base}/onboard/account-update`, body, { 'x-hub-signature-256': `sha256=${signature}` })).is, '200')
+  })
+  t.match(await app.tokenWatch.healthOf(lost.id), { token_status: 'revoked', reason: 'PARTNER_REMOVED' })
+  t.match(lost.config, { last_verified_at: null, is_active: false })
+
+  // Whoever claims a token has noted nothing yet, and will.
+  const claimed = await meanwhile(async (id) => await sql("update token_watch set next_check_at = now() + interval '2 hours' where tenant_id = $1", [id]))
+  t.match(await app.tokenWatch.healthOf(claimed.id), { token_status: 'unverified', checked_at: null })
+  t.match(claimed.config, { last_verified_at: String })
 })
 
 await t.test('a dry run checks the body, and leaves everything as it is', async (t) => {
