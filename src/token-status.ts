@@ -3,8 +3,8 @@ import { deadStatuses, tokenStatuses, type TokenStatus } from './db/schema.js'
 /** What was found of a token: valid until a moment (ISO 8601, null: for ever), or not, and by which sign. */
 export type TokenFinding = { valid: true, expires_at: string | null } | { valid: false, reason: string }
 
-/** What was known before a finding: when the stored token expires, its status then, and what was last told of the tenant. */
-export interface Known { expires_at: string | null, status: TokenStatus, reported: string | null }
+/** What was known before a finding: when the stored token expires, its status then and why, what was last told of the tenant, and whether that is active. */
+export interface Known { expires_at: string | null, status: TokenStatus, reason: string | null, reported: string | null, is_active: boolean }
 
 export interface Judgement {
   status: TokenStatus
@@ -52,6 +52,8 @@ export function judge (finding: TokenFinding, known: Known, now: number, interva
 
 function statusOf (finding: TokenFinding, left: number, known: Known): Pick<Judgement, 'status' | 'reason'> {
   if (finding.valid && left > 0) {
+    // Why a tenant was turned off stands until it is turned on again.
+    if (!known.is_active && deadStatuses.includes(known.status)) return { status: known.status, reason: known.reason }
     const warning = WARNINGS.findLast(({ before }) => left <= before)
     return warning === undefined ? { status: 'ok', reason: null } : { status: 'expiring', reason: warning.reason }
   }

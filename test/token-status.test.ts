@@ -8,7 +8,7 @@ const DAY = 24 * HOUR
 const inTime = (ms: number) => new Date(NOW + ms).toISOString()
 const valid = (left: number | null): TokenFinding => ({ valid: true, expires_at: left === null ? null : inTime(left) })
 const dead = (reason = 'meta_190_460'): TokenFinding => ({ valid: false, reason })
-const seen = (known: Partial<Known> = {}): Known => ({ expires_at: null, status: 'unverified', reported: null, ...known })
+const seen = (known: Partial<Known> = {}): Known => ({ expires_at: null, status: 'unverified', reason: null, reported: null, is_active: true, ...known })
 
 await t.test('status, reason and the next look of a valid token, by the time it has left', async (t) => {
   const table: Array<[left: number | null, status: string, reason: string | null, wait: number]> = [
@@ -70,7 +70,7 @@ function told (...findings: Array<TokenFinding | 'new token'>): string[] {
       return []
     }
     const { status, reason, reported, event } = judge(finding, known, NOW, DAY)
-    known = { expires_at: finding.valid ? finding.expires_at : known.expires_at, status, reported }
+    known = { ...known, expires_at: finding.valid ? finding.expires_at : known.expires_at, status, reported }
     return event === null ? [] : [`${event.from} ${event.type} ${reason}`]
   })
 }

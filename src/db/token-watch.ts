@@ -54,11 +54,11 @@ function claim (db: NodePgDatabase) {
  * Returns what is known of it, and the time of the database in Unix milliseconds; undefined when another token is stored, or none.
  */
 export async function lockWatch (tx: Transaction, tenantId: string, held: string) {
-  const [config] = await tx.select({ expires_at: tenantConfigs.token_expires_at }).from(tenantConfigs)
+  const [config] = await tx.select({ expires_at: tenantConfigs.token_expires_at, is_active: tenantConfigs.is_active }).from(tenantConfigs)
     .where(and(eq(tenantConfigs.tenant_id, tenantId), eq(tenantConfigs.access_token, held))).for('no key update')
   if (config === undefined) return undefined
   // Behind the lock, so that of two findings the later one has the later time.
-  const [watch] = await tx.select({ status: tokenWatch.status, reported: tokenWatch.reported, checked_at: tokenWatch.checked_at, next_check_at: tokenWatch.next_check_at, now: clock })
+  const [watch] = await tx.select({ status: tokenWatch.status, reason: tokenWatch.reason, reported: tokenWatch.reported, checked_at: tokenWatch.checked_at, next_check_at: tokenWatch.next_check_at, now: clock })
     .from(tokenWatch).where(eq(tokenWatch.tenant_id, tenantId)).for('update')
   return watch && { ...config, ...watch }
 }

@@ -20,7 +20,7 @@ export interface Transition { id: string, type: string, tenant_id: string, from:
 /** What is known of a tenant's token; times are ISO 8601. */
 export interface TokenHealth { token_status: TokenStatus, reason: string | null, checked_at: string | null, token_expires_at: string | null, next_check_at: string | null }
 
-type Listener = (transition: Transition) => void
+type Listener = (transition: Transition) => void | Promise<void>
 
 export type TokenWatch = ReturnType<typeof createTokenWatch>
 
@@ -63,11 +63,8 @@ export function createTokenWatch ({ orm, tenantConfigs, interval, deliversEvents
   function announce (transition: Transition): void {
     log[transition.to === 'ok' ? 'info' : 'warn']({ event: transition }, transition.type)
     for (const listener of listeners) {
-      try {
-        listener(transition)
-      } catch (err) {
-        log.warn({ err, event_id: transition.id }, 'a listener of token transitions failed')
-      }
+      // One that rejects would end the process.
+      Promise.resolve(transition).then(listener).catch((err: unknown) => { log.warn({ err, event_id: transition.id }, 'a listener of token transitions failed') })
     }
   }
 

@@ -113,6 +113,7 @@ await t.test('a transition is told once: in the log, to who listens, in the outb
   const { store, tokenWatch, told, log, sql } = await watching(t, { EVENTS_WEBHOOK_URL: 'https://events.example/', EVENTS_WEBHOOK_SECRET: 'events' })
   const ignored: string[] = []
   tokenWatch.onTransition(() => { throw new Error('a listener that fails') })
+  tokenWatch.onTransition(async () => { throw new Error('one that fails later') })
   tokenWatch.onTransition(({ type }) => { ignored.push(type) })()
   const sealed = await store('acme')
   for (const finding of [never, revoked, never, never]) t.equal(await tokenWatch.note('acme', sealed, finding), true)
@@ -127,7 +128,7 @@ await t.test('a transition is told once: in the log, to who listens, in the outb
   t.equal(outbox.length, 2)
   const lines = log().split('\n').filter((line) => line.includes('"event":')).map((line) => JSON.parse(line))
   t.match(lines, [{ level: 40, msg: 'token.revoked', event: told[0] }, { level: 30, msg: 'token.recovered', event: told[1] }])
-  t.equal(log().split('a listener of token transitions failed').length, 3, 'a listener that fails is logged each time')
+  t.equal(log().split('a listener of token transitions failed').length, 5, 'a listener that fails is logged each time')
   t.notMatch(log(), sealed)
 })
 
@@ -145,6 +146,20 @@ await t.test('what was told of a token is remembered when another one comes', as
   t.match(await tokenWatch.healthOf('acme'), { token_status: 'unverified', reason: null, checked_at: null })
   await tokenWatch.note('acme', sealed, never)
   t.match(told.map(({ type, from }) => [type, from]), [['token.revoked', 'unverified'], ['token.recovered', 'revoked']])
+})
+
+await t.test('why a tenant was turned off stands until it is turned on again', async (t) => {
+  const { store, tokenWatch, tenantConfigs, told, sql } = await watching(t)
+  const sealed = await store('acme')
+  await tokenWatch.note('acme', sealed, { valid: false, reason: 'PARTNER_REMOVED' })
+  await tenantConfigs.setActive('acme', false)
+  t.equal(await tokenWatch.note('acme', sealed, never), true)
+  t.match(await sql(ofWatch), [{ status: 'revoked', reason: 'PARTNER_REMOVED', due: false }], 'looked at, and left as it is')
+  await tenantConfigs.setActive('acme', true)
+  t.match(await sql(ofWatch), [{ status: 'revoked', due: true }])
+  await tokenWatch.note('acme', sealed, never)
+  t.match(await sql(ofWatch), [{ status: 'ok', reason: null }])
+  t.same(told.map(({ type }) => type), ['token.revoked', 'token.recovered'])
 })
 
 await t.test('noted by several at once, a transition is still told once', async (t) => {
