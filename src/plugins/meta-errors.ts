@@ -37,7 +37,8 @@ interface Rule extends Verdict {
   transient?: true
 }
 
-const LIMITS = [4, 17, 32, 341, 613, 80007, 80008]
+const ACCOUNT_LIMITS = [80007, 80008]
+const LIMITS = [4, 17, 32, 341, 613, ...ACCOUNT_LIMITS]
 const PERMISSIONS = [10, ...Array.from({ length: 100 }, (_, i) => 200 + i)]
 const PHONE: Standing[] = ['phone', 'register']
 const WABA: Standing[] = ['customer', 'override']
@@ -98,9 +99,10 @@ const RULES: Rule[] = [
   { codes: [1, 2], throws: MetaUnavailable }
 ]
 
-/** Whether Meta refused a call for a limit on the rate of calls. */
-export function isLimit (status: number, error: GraphError | undefined): boolean {
-  return status === 429 || (error !== undefined && LIMITS.includes(error.code))
+/** Whose limit an answer says is reached: that of one account, or else of the app; null when it says nothing of the kind. */
+export function limitOf (status: number, error: GraphError | undefined): 'account' | 'app' | null {
+  if (error !== undefined && ACCOUNT_LIMITS.includes(error.code)) return 'account'
+  return status === 429 || (error !== undefined && LIMITS.includes(error.code)) ? 'app' : null
 }
 
 /**

@@ -3,7 +3,7 @@ import type { FastifyError } from '@fastify/error'
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { MetaAppRejected, MetaExchangeUnknown, MetaTimeout, MetaTokenInvalid, MetaUnavailable } from '../errors.js'
-import { ErrorReply, isLimit, type Standing, type Verdict, verdictFor } from './meta-errors.js'
+import { ErrorReply, limitOf, type Standing, type Verdict, verdictFor } from './meta-errors.js'
 import type { MetaApp } from './meta-graph.js'
 import { createUsage } from './meta-usage.js'
 
@@ -119,7 +119,7 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, log }: Tr
       throw failure(request, { throws }, { sent, reason: codeOf(cause) })
     }
     const error = Value.Check(ErrorReply, body) ? body.error : undefined
-    usage.note(request.app.id, reply.headers, isLimit(reply.status, error))
+    usage.note(request.app.id, reply.headers, limitOf(reply.status, error))
     // Meta answers for an expired version with the oldest one it still serves, and says so nowhere else.
     const served = reply.headers.get('facebook-api-version')
     if (reply.ok && Value.Check(schema, body)) {

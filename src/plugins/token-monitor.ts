@@ -105,10 +105,10 @@ export function createTokenMonitor ({ orm, vault, metaApps, metaGraph, tokenWatc
     try {
       signal.throwIfAborted()
       const app = metaApps.of(row)
-      const { percent, regain_at: regainAt } = metaGraph.usage(app.id)
+      const { percent, regain_at: regainAt } = metaGraph.usage(app.id, row.waba_id)
       const rest = Math.max(regainAt - Date.now(), percent < 100 ? 0 : RETRY_MS)
       if (rest > 0) {
-        await nothingFound(due, rest)
+        await nothingFound(due, Math.min(rest, RETRY_MS))
         return
       }
       if (percent >= BUSY_PERCENT) await pause(LONGEST_PAUSE_MS * (percent - BUSY_PERCENT + 1) / (100 - BUSY_PERCENT), undefined, { signal, ref: false })
@@ -127,10 +127,15 @@ export function createTokenMonitor ({ orm, vault, metaApps, metaGraph, tokenWatc
     else throw err
   }
 
-  /** Has a token looked at again in `wait` milliseconds. Its own date counts, whatever else is not known; a `fault` leaves nothing else known but that it is dead. */
-  async function nothingFound (due: Due, wait: number, fault?: string): Promise<void> {
+  /**
+   * Has a token looked at again in `longest` milliseconds, or when its own date passes. One whose date has passed is over,
+   * whatever else is not known; a `fault` leaves nothing else known but that it is dead.
+   */
+  async function nothingFound (due: Due, longest: number, fault?: string): Promise<void> {
     const { row: { tenant_id: tenantId, token_expires_at: expiresAt }, sealed, claim, now } = due
-    if (timeLeft(expiresAt, now) <= 0) {
+    const left = timeLeft(expiresAt, now)
+    const wait = Math.min(longest, left)
+    if (left <= 0) {
       await tokenWatch.note(tenantId, sealed, { valid: false, reason: DATE_PASSED }, claim)
     } else if (fault === undefined) {
       await release(due, wait)

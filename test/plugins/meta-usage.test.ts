@@ -17,7 +17,7 @@ async function client (t: Test) {
   let next: Answer = json(200, { success: true })
   const { graph } = await meta(t, (res) => { next(res) })
   return {
-    usage: () => graph.usage(app.id),
+    usage: (subject?: string) => graph.usage(app.id, subject),
     usageOf: (id: string) => graph.usage(id),
     /** Makes a call that gets this answer. */
     async call (answer: Answer, name: keyof typeof calls = 'subscribe') {
@@ -34,7 +34,7 @@ const headers = ({ ofApp, ofAccounts }: { ofApp?: unknown, ofAccounts?: unknown 
 const fine = (usage: { ofApp?: unknown, ofAccounts?: unknown }) => json(200, { success: true }, headers(usage))
 const account = (more: object) => ({ type: 'whatsapp_business_management', call_count: 3, total_cputime: 1, total_time: 1, estimated_time_to_regain_access: 0, ...more })
 
-await test('the highest share of all limits, by the latest answers', async t => {
+await test('the highest share of the limits of an app, and of one subject, by the latest answers', async t => {
   const { goOn } = stopClock(t)
   const { call, usage, usageOf } = await client(t)
   t.strictSame(usage(), { percent: 0, regain_at: 0 })
@@ -44,34 +44,62 @@ await test('the highest share of all limits, by the latest answers', async t => 
   await call(fine({ ofApp: { call_count: 28, total_time: 25, total_cputime: 31 } }))
   t.strictSame(usage(), { percent: 31, regain_at: 0 })
   await call(fine({ ofAccounts: { 1: [account({}), account({ call_count: 80 })], 2: [account({ total_time: 60 })] } }), 'access_token')
-  t.strictSame(usage(), { percent: 80, regain_at: 0 })
+  t.strictSame([usage(), usage('1'), usage('2'), usage('3')].map(({ percent }) => percent), [31, 80, 60, 31])
   await call(fine({ ofAccounts: { 1: [account({})] } }))
-  t.equal(usage().percent, 60, 'an account counts as its latest answer says')
+  t.strictSame([usage('1'), usage('2')].map(({ percent }) => percent), [31, 60], 'an account counts as its latest answer says')
   await call(json(200, { success: true }))
-  t.equal(usage().percent, 60, 'an answer that says nothing changes nothing')
+  t.equal(usage('2').percent, 60, 'an answer that says nothing changes nothing')
   t.strictSame(usageOf('another'), { percent: 0, regain_at: 0 })
 
   goOn(40 * MINUTE)
   await call(fine({ ofApp: { call_count: 12 } }))
-  t.equal(usage().percent, 60)
+  t.equal(usage('2').percent, 60)
   goOn(21 * MINUTE)
-  t.equal(usage().percent, 12)
+  t.equal(usage('2').percent, 12)
   goOn(40 * MINUTE)
   t.strictSame(usage(), { percent: 0, regain_at: 0 }, 'an hour after the last word')
 })
 
-await test('no call before Meta says so', async t => {
+await test('no call for a subject before Meta says so', async t => {
   const { goOn } = stopClock(t)
-  const { call, usage } = await client(t)
+  const { call, usage, usageOf } = await client(t)
   await call(fine({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 7 })], 2: [account({ estimated_time_to_regain_access: 3 })] } }))
-  t.equal(usage().regain_at, NOW + 7 * MINUTE)
+  const regains = () => [usage(), usage('1'), usage('2'), usage('3')].map(({ regain_at }) => regain_at)
+  t.strictSame(regains(), [0, NOW + 7 * MINUTE, NOW + 3 * MINUTE, 0])
   await call(fine({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 2 })] } }))
   await call(fine({}))
-  t.equal(usage().regain_at, NOW + 7 * MINUTE, 'an earlier time does not shorten it')
-  goOn(7 * MINUTE)
-  t.equal(usage().regain_at, 0)
-  await call(json(429, { error: { code: 80007 } }, headers({ ofAccounts: { 1: [account({ call_count: 101, estimated_time_to_regain_access: 19 })] } })))
-  t.strictSame(usage(), { percent: 100, regain_at: NOW + 26 * MINUTE })
+  t.equal(usage('1').regain_at, NOW + 7 * MINUTE, 'an earlier time does not shorten it')
+  goOn(3 * MINUTE)
+  t.strictSame(regains(), [0, NOW + 7 * MINUTE, 0, 0])
+  goOn(4 * MINUTE)
+  t.strictSame(regains(), [0, 0, 0, 0])
+  await call(json(429, { error: { code: 80007 } }, headers({ ofAccounts: { 1: [account({ call_count: 101, estimated_time_to_regain_access: 119 })] } })))
+  t.strictSame(usage('1'), { percent: 100, regain_at: NOW + 126 * MINUTE })
+  t.strictSame([usage(), usage('2'), usageOf('1')].map(({ regain_at }) => regain_at), [0, 0, 0])
+  goOn(61 * MINUTE)
+  t.strictSame(usage('1'), { percent: 0, regain_at: NOW + 126 * MINUTE }, 'a wait is remembered until it is over')
+  await call(fine({ ofApp: { estimated_time_to_regain_access: 90 } }))
+  t.strictSame(regains(), Array(4).fill(NOW + 158 * MINUTE), 'that of the app is everybody\'s')
+})
+
+await test('a refusal for a limit of the app is the app\'s, whatever accounts have to wait for', async t => {
+  stopClock(t)
+  for (const [status, code] of [[400, 4], [429, 1]] as const) {
+    const { call, usage } = await client(t)
+    await call(json(status, { error: { code } }, headers({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 19 })] } })))
+    t.strictSame([usage(), usage('1'), usage('2')].map(({ regain_at }) => regain_at), [5, 19, 5].map(minutes => NOW + minutes * MINUTE))
+  }
+})
+
+await test('what is remembered of subjects is bounded', async t => {
+  const { call, usage } = await client(t)
+  const last = 110 * 100 - 1
+  for (let i = 0; i <= last; i += 100) {
+    await call(fine({ ofAccounts: Object.fromEntries(Array.from({ length: 100 }, (_, j) => [`${i + j}`, [{ call_count: 50, estimated_time_to_regain_access: 20 }]])) }))
+  }
+  t.strictSame(usage('0'), { percent: 0, regain_at: 0 })
+  t.equal(usage(String(last)).percent, 50)
+  t.not(usage(String(last)).regain_at, 0)
 })
 
 await test('a refusal for a limit stands for five minutes where Meta names no time', async t => {
@@ -98,16 +126,16 @@ await test('whatever the headers hold', async t => {
   for (const value of [...odd, ...values]) {
     const { call, usage } = await client(t)
     await call(json(200, { success: true }, { 'x-app-usage': value, 'x-business-use-case-usage': value }))
-    t.strictSame(usage(), { percent: 0, regain_at: 0 }, value)
+    t.strictSame([usage(), usage('a'), usage('__proto__')], Array(3).fill({ percent: 0, regain_at: 0 }), value)
   }
   for (const huge of ['1e999', '1e300', String(Number.MAX_SAFE_INTEGER)]) {
     const { call, usage } = await client(t)
     await call(json(200, { success: true }, { 'x-business-use-case-usage': `{"a":[{"call_count":${huge},"estimated_time_to_regain_access":${huge}}]}` }))
-    t.strictSame(usage(), { percent: 100, regain_at: NOW + 24 * 60 * MINUTE }, huge)
+    t.strictSame(usage('a'), { percent: 100, regain_at: NOW + 24 * 60 * MINUTE }, huge)
   }
 
   const { call, usage } = await client(t)
   const accounts = Object.fromEntries(Array.from({ length: 33 }, (_, i) => [String(i), [account({ call_count: 33 + i })]]))
   await call(fine({ ofAccounts: accounts }))
-  t.strictSame(usage(), { percent: 65, regain_at: 0 })
+  t.strictSame(usage('32'), { percent: 65, regain_at: 0 })
 })

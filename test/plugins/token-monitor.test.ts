@@ -3,6 +3,7 @@ import { serverProcess } from '../fixtures/server-process.js'
 import { FIVE_MINUTES, near, S_PER_DAY, watch } from '../fixtures/watch.js'
 import { GraphError, throttled } from '../graph/errors.js'
 import type { Fault } from '../graph/faults.js'
+import { usageHeaders } from '../graph/usage.js'
 import { baseEnv, buildTestApp, takeAway, until } from '../helper.js'
 import { app as platform } from './meta-wire.js'
 
@@ -94,15 +95,8 @@ await t.test('the nearer Meta\'s limits, the slower it is', async (t) => {
 })
 
 await t.test('at Meta\'s limits it asks nothing more of the app', async (t) => {
-  const account = JSON.stringify({ 1: [{ type: 'whatsapp', call_count: 1, estimated_time_to_regain_access: 20 }] })
-  const limits: Array<[Fault, number]> = [
-    [{ reply: throttled(4) }, FIVE_MINUTES],
-    [{ reply: throttled(80007) }, FIVE_MINUTES],
-    [{ reply: new GraphError(400, 80008, 'too many') }, FIVE_MINUTES],
-    [withUsage(100), FIVE_MINUTES],
-    [withUsage(1, { 'x-business-use-case-usage': account }), 20 * 60_000]
-  ]
-  for (const [limit, wait] of limits) {
+  const limits: Fault[] = [{ reply: throttled(4) }, { reply: throttled(80007) }, { reply: new GraphError(400, 80008, 'too many') }, withUsage(100)]
+  for (const limit of limits) {
     const { store, look, known } = await watched(t)
     meta.requests.length = 0
     const first = issue()
@@ -117,11 +111,40 @@ await t.test('at Meta\'s limits it asks nothing more of the app', async (t) => {
     t.same(asked(), [first, other])
     for (const tenant of ['second', 'third']) {
       const { wait: found, ...health } = await known(tenant)
-      near(t, found, wait)
+      near(t, found, FIVE_MINUTES)
       t.match(health, { token_status: 'unverified', checked_at: null })
     }
     t.match(await known('another app'), { token_status: 'ok' })
     t.match(await known('over'), { token_status: 'expired' })
+  }
+})
+
+await t.test('an account at its limits holds up no other', async (t) => {
+  const usage = usageHeaders({ business: 100, waba_id: '1', regain_minutes: 20 })
+  for (const limit of [withUsage(1, usage), { reply: throttled(80007), headers: usage }]) {
+    const { store, look, again, known, tenantConfigs, told } = await watched(t)
+    reset()
+    const [first, other, none] = [issue(), issue(), issue()]
+    const inTime = (ms: number) => new Date(Date.now() + ms).toISOString()
+    await store('first', first, { waba_id: '1' })
+    meta.fail('debug_token', { ...limit, times: 1 })
+    await look()
+    await store('same', issue(), { waba_id: '1' })
+    await store('ends', issue(), { waba_id: '1', token_expires_at: inTime(100_000) })
+    await store('other', other, { waba_id: '2' })
+    await store('none', none)
+    await look()
+    t.same(asked().sort(), [first, other, none].sort())
+    for (const tenant of ['other', 'none']) t.match(await known(tenant), { token_status: 'ok' })
+    // Long before Meta lets calls through again.
+    near(t, (await known('same')).wait, FIVE_MINUTES)
+    near(t, (await known('ends')).wait, 100_000)
+    await tenantConfigs.update('ends', { token_expires_at: inTime(-1) })
+    await again()
+    t.equal(asked().filter((token) => token !== other && token !== none).length, 1, 'Meta is not asked for it')
+    t.match(await known('ends'), { token_status: 'expired', reason: 'date_passed' })
+    t.match(await known('same'), { token_status: 'unverified' })
+    t.match(told.map(({ type, tenant_id: tenant }) => [type, tenant]), [['token.expired', 'ends']])
   }
 })
 
