@@ -10,11 +10,11 @@ export const tokenStatus = (options: SchemaOptions) => Type.Unsafe<typeof status
 
 /** What the watch knows of the tenant's access token. */
 export const TokenHealth = Type.Object({
-  token_status: tokenStatus({ description: '`ok`: valid for more than 14 days; `expiring`: for 14 days at most; `expired`: its own date has passed; `revoked`: Meta calls it invalid before that; `reauth_required`: expired or revoked at two checks, so the Meta login must be started again; `unverified`: nothing is known of it, or not yet' }),
+  token_status: tokenStatus({ description: '`ok`: valid for more than 14 days; `expiring`: for 14 days at most; `expired`: its own date has passed; `revoked`: Meta calls it invalid before that; `reauth_required`: expired or revoked at two checks, so the Meta login must be started again; `unverified`: nothing is known of it, or not yet, or it cannot be checked' }),
   reason: nullable(Type.String({ description: 'Why: `expires_within_14_days`, `expires_within_7_days` or `expires_within_1_day`; `date_passed`; Meta\'s code and subcode, such as `meta_190_460`; `other_app`; what Meta\'s webhook told, such as `PARTNER_REMOVED`; `no_token`, `no_app`, `app_rejected` or `unreadable` when it cannot be checked. null when there is nothing to say' })),
   checked_at: timeOrNull('When something was last found of the token; null for never'),
   token_expires_at: timeOrNull('When the access token expires; null when it does not, or nobody said'),
-  next_check_at: timeOrNull('When it is checked next, at the latest; null without a token')
+  next_check_at: timeOrNull('When it is due to be looked at again; Meta is not asked then while it lets no calls through. null without a token')
 }, {
   $id: 'TokenHealth',
   description: 'What is known of the access token',

@@ -9,7 +9,7 @@ export default async function tokenHealth (fastify: FastifyInstance): Promise<vo
     schema: {
       operationId: 'getConfigHealth',
       summary: 'See how the access token is',
-      description: 'What the watch found when it last asked Meta. It asks once a day, and earlier as the expiry nears; a new token it asks about within half a minute.',
+      description: 'What the watch found when it last asked Meta. It asks once a day, and earlier as the expiry nears; a new token it asks about within half a minute, unless many others are due or Meta lets no calls through.',
       tags: ['config'],
       response: { 200: Type.Ref('TokenHealth') }
     }
