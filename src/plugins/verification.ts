@@ -5,7 +5,8 @@ import { type Answers, type Check, checksOf, type Expected, isListed, type Said,
 import type { WritableColumn } from '../db/tenant-configs.js'
 import { lockWatch } from '../db/token-watch.js'
 import { saveProof } from '../db/verification.js'
-import { ConfigNotFound, MetaTokenInvalid } from '../errors.js'
+import { ConfigNotFound, MetaAppRejected, MetaTokenInvalid } from '../errors.js'
+import { adviceFor } from '../meta-advice.js'
 import type { MetaApps } from './meta-apps.js'
 import type { MetaApp, MetaGraph } from './meta-graph.js'
 import { isRefusal } from './meta-refusals.js'
@@ -40,7 +41,7 @@ interface Findings { checks: Check[], token: { expires_at: string | null | undef
 
 /**
  * Proves credentials against Meta. Besides what each method says, both throw `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE` and, having
- * stored nothing, what keeps Meta from being asked or from answering: `META_APP_NOT_CONFIGURED`, `META_APP_REJECTED`,
+ * stored nothing, what keeps Meta from being asked or from answering: `META_APP_NOT_CONFIGURED`, `META_APP_REJECTED` of the platform's app,
  * `META_RATE_LIMITED`, `META_UNAVAILABLE`, `META_TIMEOUT`, `META_UNEXPECTED_REPLY`.
  */
 export function createVerification ({ tenantConfigs, metaApps, metaGraph, tokenWatch, vault, callbackUrl }: VerificationDependencies) {
@@ -85,6 +86,7 @@ export function createVerification ({ tenantConfigs, metaApps, metaGraph, tokenW
   }
 
   async function examine (credentials: Credentials): Promise<Findings> {
+    const { fb_app_id: id, fb_app_secret: secret } = credentials
     const expected = { ...credentials, callback_url: credentials.callback_url ?? callbackUrl }
     const { access_token: sealed, tenant_id: tenantId } = credentials
     if (sealed === null) return { checks: checksOf(expected, { token: unusable.missing }), token: null }
@@ -92,6 +94,16 @@ export function createVerification ({ tenantConfigs, metaApps, metaGraph, tokenW
     if (!Value.Check(Token, token)) return { checks: checksOf(expected, { token: unusable.malformed }), token: { reason: 'malformed' } }
 
     const app = metaApps.of(credentials)
+    try {
+      return await ask(app, token, expected)
+    } catch (err) {
+      // The platform's app is none of the tenant's business; its own is.
+      if (!(err instanceof MetaAppRejected && id && secret)) throw err
+      return { checks: checksOf(expected, { token: adviceFor(err) }), token: null }
+    }
+  }
+
+  async function ask (app: MetaApp, token: string, expected: Expected): Promise<Findings> {
     const inspected = await said(metaGraph.inspectToken(app, token))
     const answers = { token: inspected, ...'answer' in inspected ? await askOfAccount(app, token, expected) : {} }
     // A token may end between two questions.

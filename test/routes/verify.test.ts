@@ -265,6 +265,26 @@ await t.test('no app, or secrets that do not open', async (t) => {
   t.match((await verified(t, who, [])).body['config'], { refresh_token: '****', last_verified_at: String }, 'another secret is no matter')
 })
 
+await t.test('an app of the tenant\'s own that Meta rejects is the tenant\'s to mend', async (t) => {
+  const own = meta.state.addApp()
+  for (const app of [{ fb_app_id: own.app_id, fb_app_secret: 'wrong' }, { fb_app_id: '404', fb_app_secret: own.app_secret }]) {
+    const { id, who } = await tenant({ ...app, access_token: issue({ app_id: own.app_id }) })
+    for (const body of [undefined, { callback_url: null }, { ...app, waba_id: '1' }]) {
+      const answer = await verified(t, who, ['token', 'assets', 'subscription', 'callback'], body)
+      t.match(detail(answer, 'token'), /Check fb_app_id and fb_app_secret/)
+    }
+    t.match(await service.app.tokenWatch.healthOf(id), { token_status: 'unverified', reason: null })
+  }
+  const { who } = await tenant({ fb_app_id: own.app_id, fb_app_secret: own.app_secret, access_token: issue({ app_id: own.app_id }) })
+  meta.fail('debug_token', { reply: new GraphError(400, 3, 'Application does not have the capability') })
+  t.match(detail(await verified(t, who, ['token', 'assets', 'subscription', 'callback']), 'token'), /what the app may do/)
+  for (const body of [undefined, { fb_app_id: own.app_id, fb_app_secret: null }]) {
+    const platforms = await tenant(body)
+    meta.fail('debug_token', { reply: new GraphError(400, 101, 'Error validating application') })
+    t.equal((await call(platforms.who, 'POST', url)).is, '502 META_APP_REJECTED', 'that of the platform is not')
+  }
+})
+
 await t.test('a newer write is never overwritten', async (t) => {
   const change = async (body: object, who: Record<string, string>) => { t.equal((await call(who, 'PUT', config, body)).is, '200') }
   for (const [name, overtake] of [
