@@ -14,6 +14,8 @@ export interface Expected {
   phone_number_id: string | null
   /** Where the webhooks are to go; null: anywhere. */
   callback_url: string | null
+  /** Whether that is the tenant's, and no onboarding tells it to Meta, since there is no verify_token. */
+  lacks_verify_token: boolean
 }
 
 /** What Meta said; what it was not asked is left out. */
@@ -29,6 +31,7 @@ type Name = Check['name']
 
 const MISSING = 'with PUT /config, or onboard.'
 const ELSEWHERE = 'Meta sends messages elsewhere, or nowhere: onboard again to have them sent to callback_url, or store the URL that is meant with PUT /config.'
+const UNVERIFIABLE = 'Meta sends messages elsewhere, or nowhere: no callback_url is told to it without a verify_token. Store a verify_token, then onboard again.'
 
 /** Why a token needs no asking about. */
 export const unusable = {
@@ -68,7 +71,7 @@ function subscriptionCheck (assets: Check, { subscription: said }: Answers): Che
   return held('subscription', 'The app gets the webhooks of the account.')
 }
 
-function callbackCheck ({ callback_url: url, phone_number_id: phoneId }: Expected, { subscription, callback }: Answers, before: Check[]): Check {
+function callbackCheck ({ callback_url: url, phone_number_id: phoneId, lacks_verify_token: isUnset }: Expected, { subscription, callback }: Answers, before: Check[]): Check {
   if (url === null) return held('callback', 'No callback_url is expected.')
   // A number has a callback of its own, whatever the subscription says.
   const fault = before.find(({ name, ok }) => !ok && (phoneId === null || name !== 'subscription'))
@@ -77,7 +80,8 @@ function callbackCheck ({ callback_url: url, phone_number_id: phoneId }: Expecte
   if (said !== undefined && 'refusal' in said) return failed('callback', adviceFor(said.refusal))
   const answer = said?.answer
   const found = typeof answer === 'string' ? answer : answer?.override_callback_uri
-  return isSameUrl(url, found ?? '') ? held('callback', 'Meta sends messages to the expected callback_url.') : failed('callback', ELSEWHERE)
+  if (isSameUrl(url, found ?? '')) return held('callback', 'Meta sends messages to the expected callback_url.')
+  return failed('callback', isUnset ? UNVERIFIABLE : ELSEWHERE)
 }
 
 const held = (name: Name, detail: string): Check => ({ name, ok: true, detail })

@@ -34,7 +34,7 @@ interface VerificationDependencies {
 }
 
 /** Credentials to be checked, sealed as in a row. */
-type Credentials = Pick<TenantConfigRow, 'tenant_id' | 'access_token' | 'waba_id' | 'phone_number_id' | 'fb_app_id' | 'fb_app_secret' | 'callback_url'>
+type Credentials = Pick<TenantConfigRow, 'tenant_id' | 'access_token' | 'waba_id' | 'phone_number_id' | 'fb_app_id' | 'fb_app_secret' | 'callback_url' | 'verify_token'>
 
 /** What was found; of the token when it expires (undefined: Meta did not say), or why it is of no use, or nothing. */
 interface Findings { checks: Check[], token: { expires_at: string | null | undefined } | { reason: string } | null }
@@ -73,7 +73,8 @@ export function createVerification ({ tenantConfigs, metaApps, metaGraph, tokenW
         phone_number_id: value('phone_number_id'),
         fb_app_id: value('fb_app_id'),
         fb_app_secret: value('fb_app_secret'),
-        callback_url: value('callback_url')
+        callback_url: value('callback_url'),
+        verify_token: value('verify_token')
       })
       return { checks, row }
     }
@@ -86,8 +87,8 @@ export function createVerification ({ tenantConfigs, metaApps, metaGraph, tokenW
   }
 
   async function examine (credentials: Credentials): Promise<Findings> {
-    const { fb_app_id: id, fb_app_secret: secret } = credentials
-    const expected = { ...credentials, callback_url: credentials.callback_url ?? callbackUrl }
+    const { fb_app_id: id, fb_app_secret: secret, callback_url: url, verify_token: verifyToken } = credentials
+    const expected = { ...credentials, callback_url: url ?? callbackUrl, lacks_verify_token: url !== null && verifyToken === null }
     const { access_token: sealed, tenant_id: tenantId } = credentials
     if (sealed === null) return { checks: checksOf(expected, { token: unusable.missing }), token: null }
     const token = vault.open(sealed, tenantId, 'access_token')

@@ -195,6 +195,15 @@ await t.test('the callback against the expected one', async (t) => {
     t.match(detail(answer, 'callback'), holds ? /expected callback_url/ : /elsewhere, or nowhere/)
     t.match(answer.body['config'], { last_verified_at: String })
   }
+  const unset = await tenant({ callback_url: OWN })
+  const onboardAgain = /^(?!.*Store a verify_token).*onboard again/
+  const storeFirst = /Store a verify_token, then onboard again/
+  t.match(detail(await verified(t, unset.who, ['callback']), 'callback'), storeFirst)
+  t.match(detail(await verified(t, unset.who, ['callback'], { verify_token: 'x' }), 'callback'), onboardAgain)
+  const set = await tenant({ callback_url: OWN, verify_token: 'x' })
+  t.match(detail(await verified(t, set.who, ['callback']), 'callback'), onboardAgain)
+  const fallback = await tenant({}, { override: OWN })
+  t.match(detail(await verified(t, fallback.who, ['callback']), 'callback'), onboardAgain)
   const nowhere = await tenant()
   meta.fail('phone', { patch: { webhook_configuration: null } })
   await verified(t, nowhere.who, ['callback'])
