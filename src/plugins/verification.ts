@@ -46,19 +46,23 @@ interface Findings { checks: Check[], token: { expires_at: string | null | undef
  */
 export function createVerification ({ tenantConfigs, metaApps, metaGraph, tokenWatch, vault, callbackUrl }: VerificationDependencies) {
   const secrets = createRowSecrets({ vault })
+  /** What is under way, by the row that was read. */
+  const running = new Map<string, Promise<Check[]>>()
 
   return {
     /**
      * Checks what is stored, and notes what was found unless something else is stored or noted by then. Returns the row as it is then.
+     * Whoever asks while the same is being checked gets that answer.
      * Throws `CONFIG_NOT_FOUND`.
      */
     async verify (tenantId: string): Promise<{ checks: Check[], row: TenantConfigRow }> {
       const row = await found(tenantId)
-      // Read before Meta is asked, so that whatever changes it is newer than what Meta says.
-      const health = await tokenWatch.healthOf(tenantId)
-      const findings = await examine(row)
-      await note(row, health, findings)
-      return { checks: findings.checks, row: await found(tenantId) }
+      // Each write of a row moves updated_at.
+      const version = `${row.id} ${row.updated_at}`
+      const run = running.get(version) ?? proven(row).finally(() => { running.delete(version) })
+      running.set(version, run)
+      const checks = await run
+      return { checks, row: await found(tenantId) }
     },
 
     /** Checks the stored values, if any, with those of the input laid over them; writes nothing. Returns the row. Throws `MASKED_VALUE`. */
@@ -84,6 +88,14 @@ export function createVerification ({ tenantConfigs, metaApps, metaGraph, tokenW
     const row = await tenantConfigs.find(tenantId)
     if (row === null) throw new ConfigNotFound()
     return row
+  }
+
+  async function proven (row: TenantConfigRow): Promise<Check[]> {
+    // Read before Meta is asked, so that whatever changes it is newer than what Meta says.
+    const health = await tokenWatch.healthOf(row.tenant_id)
+    const findings = await examine(row)
+    await note(row, health, findings)
+    return findings.checks
   }
 
   async function examine (credentials: Credentials): Promise<Findings> {

@@ -428,6 +428,35 @@ await t.test('a dry run before there is a configuration', async (t) => {
   t.same(await stored(), before)
 })
 
+await t.test('verifications of one tenant at once are one', async (t) => {
+  const one = await tenant()
+  const other = await tenant()
+  meta.requests.length = 0
+  meta.fail('debug_token', { latency_ms: 600, times: 2 })
+  const all = Array.from({ length: 50 }, () => verified(t, one.who, []))
+  const beside = verified(t, other.who, [])
+  for (const { body } of await Promise.all(all)) t.match(body, { ok: true, config: { tenant_id: one.id, last_verified_at: String } })
+  t.match((await beside).body, { config: { tenant_id: other.id } })
+  t.strictSame(asked().sort(), [...ROUTES, ...ROUTES].sort())
+  await verified(t, one.who, [])
+  t.equal(asked().length, 12, 'and later ones another')
+
+  // What was stored meanwhile is not what the others ask about.
+  meta.requests.length = 0
+  meta.fail('debug_token', { latency_ms: 600 })
+  const before = verified(t, one.who, [])
+  await until(() => asked().length === 1)
+  t.equal((await call(one.who, 'PUT', config, { access_token: issue({ expires_in: -1 }) })).is, '200')
+  await verified(t, one.who, ['token', 'assets', 'subscription', 'callback'])
+  await before
+
+  meta.requests.length = 0
+  meta.fail('debug_token', { latency_ms: 600, ...faults.badGateway })
+  t.strictSame((await Promise.all([call(other.who, 'POST', url), call(other.who, 'POST', url)])).map(({ is }) => is), ['503 META_UNAVAILABLE', '503 META_UNAVAILABLE'])
+  t.strictSame(asked(), ['debug_token'])
+  await verified(t, other.who, [])
+})
+
 await t.test('one tenant\'s verification is none of another\'s', async (t) => {
   const { id, waba, phone_number_id, who } = await tenant()
   // Somebody who names the account of another, without a token for it.
