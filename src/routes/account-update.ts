@@ -30,7 +30,7 @@ const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
     schema: {
       operationId: 'receiveAccountUpdate',
       summary: 'Take an account_update of Meta',
-      description: 'PARTNER_REMOVED, PARTNER_APP_UNINSTALLED and ACCOUNT_DELETED deactivate every tenant on the WhatsApp Business Account they name. Anything else, and what was received before, changes nothing.',
+      description: 'PARTNER_REMOVED, PARTNER_APP_UNINSTALLED and ACCOUNT_DELETED deactivate every tenant on the WhatsApp Business Account they name, but those onboarded since. Anything else, and what was received before, changes nothing.',
       tags,
       security: [],
       headers: DeliveryHeaders,
