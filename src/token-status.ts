@@ -3,8 +3,8 @@ import { deadStatuses, tokenStatuses, type TokenStatus } from './db/schema.js'
 /** What was found of a token: valid until a moment (ISO 8601, null: for ever), or not, and by which sign. */
 export type TokenFinding = { valid: true, expires_at: string | null } | { valid: false, reason: string }
 
-/** What was known before a finding: when the stored token expires, its status then and why, what was last told of the tenant, and whether that is active. */
-export interface Known { expires_at: string | null, status: TokenStatus, reason: string | null, reported: string | null, is_active: boolean }
+/** What was known before a finding: when the stored token expires, its status, why and since which look (ISO 8601), what was last told of the tenant, and whether that is active. */
+export interface Known { expires_at: string | null, status: TokenStatus, reason: string | null, checked_at: string | null, reported: string | null, is_active: boolean }
 
 export interface Judgement {
   status: TokenStatus
@@ -19,6 +19,8 @@ export interface Judgement {
 
 const MINUTE_MS = 60 * 1000
 const DAY_MS = 24 * 60 * MINUTE_MS
+/** Two looks that are closer than this say no more than one. */
+const AGAIN_MS = 5 * MINUTE_MS
 
 // The furthest first: nearness is the place in this list.
 const WARNINGS = [
@@ -44,13 +46,14 @@ export function timeLeft (expiresAt: string | null, now: number): number {
  */
 export function judge (finding: TokenFinding, known: Known, now: number, interval: number): Judgement {
   const left = timeLeft(finding.valid ? finding.expires_at : known.expires_at, now)
-  const { status, reason } = statusOf(finding, left, known)
+  const isLater = known.checked_at === null || now - Date.parse(known.checked_at) >= Math.min(interval, AGAIN_MS)
+  const { status, reason } = statusOf(finding, left, known, isLater)
   const half = status === 'expiring' ? Math.max(left / 2, MINUTE_MS) : Infinity
   const moments = [...WARNINGS.map(({ before }) => left - before), left, half].filter((wait) => wait > 0)
   return { status, reason, ...toReport(status, reason, known), next_check: now + Math.min(interval, ...moments) }
 }
 
-function statusOf (finding: TokenFinding, left: number, known: Known): Pick<Judgement, 'status' | 'reason'> {
+function statusOf (finding: TokenFinding, left: number, known: Known, isLater: boolean): Pick<Judgement, 'status' | 'reason'> {
   if (finding.valid && left > 0) {
     // Why a tenant was turned off stands until it is turned on again.
     if (!known.is_active && deadStatuses.includes(known.status)) return { status: known.status, reason: known.reason }
@@ -59,7 +62,7 @@ function statusOf (finding: TokenFinding, left: number, known: Known): Pick<Judg
   }
   const reason = finding.valid ? DATE_PASSED : finding.reason
   // A new token turns the status to `unverified`, so this is the same one as before.
-  if (deadStatuses.includes(known.status)) return { status: 'reauth_required', reason }
+  if (deadStatuses.includes(known.status)) return { status: isLater ? 'reauth_required' : known.status, reason }
   // 463 is Meta's word for "expired"; it counts where no date says otherwise.
   const isOver = left <= 0 || (known.expires_at === null && reason === 'meta_190_463')
   return { status: isOver ? 'expired' : 'revoked', reason }

@@ -8,7 +8,7 @@ const DAY = 24 * HOUR
 const inTime = (ms: number) => new Date(NOW + ms).toISOString()
 const valid = (left: number | null): TokenFinding => ({ valid: true, expires_at: left === null ? null : inTime(left) })
 const dead = (reason = 'meta_190_460'): TokenFinding => ({ valid: false, reason })
-const seen = (known: Partial<Known> = {}): Known => ({ expires_at: null, status: 'unverified', reason: null, reported: null, is_active: true, ...known })
+const seen = (known: Partial<Known> = {}): Known => ({ expires_at: null, status: 'unverified', reason: null, checked_at: null, reported: null, is_active: true, ...known })
 
 await t.test('status, reason and the next look of a valid token, by the time it has left', async (t) => {
   const table: Array<[left: number | null, status: string, reason: string | null, wait: number]> = [
@@ -58,6 +58,10 @@ await t.test('an invalid token is expired by its own date, revoked before it, an
     }
   }
   t.match(judge(valid(-1), seen({ status: 'expired' }), NOW, DAY), { status: 'reauth_required', reason: 'date_passed' })
+  // Two looks at once are one; at what interval looks follow one another by themselves, they are two.
+  for (const [ago, interval, status] of [[1, DAY, 'revoked'], [299_999, DAY, 'revoked'], [300_000, DAY, 'reauth_required'], [1000, 1000, 'reauth_required'], [999, 1000, 'revoked']] as const) {
+    t.match(judge(dead('meta_190_458'), seen({ status: 'revoked', checked_at: inTime(-ago), reported: 'revoked' }), NOW, interval), { status, reason: 'meta_190_458' }, `${ago} ms ago`)
+  }
   t.equal(judge(dead(), seen({ expires_at: inTime(HOUR) }), NOW, DAY).next_check, NOW + HOUR)
 })
 
