@@ -173,6 +173,7 @@ await t.test('a token that the keys no longer open', async (t) => {
 
 await t.test('records that cannot be are a fault of ours, and harm nobody', async (t) => {
   const failing = async () => {
+    await vacate()
     const tenant = newTenant()
     meta.fail('subscribe', { reply: temporarilyDown() })
     await post(tenant, login(tenant))

@@ -4,7 +4,7 @@ import { temporarilyDown } from '../graph/errors.js'
 import { until } from '../helper.js'
 
 const service = await onboardingService(t)
-const { app, meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, sql, lastToken, instance, as, log } = service
+const { app, meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, sql, vacate, lastToken, instance, as, log } = service
 
 await t.test('a squatter loses the number to who proves it, and the loader hears of it', async (t) => {
   const squatter = await existing({ waba_id: waba.id, phone_number_id: '250', access_token: 'a made up token' })
@@ -71,6 +71,7 @@ await t.test('the old credentials serve until the new ones are proven', async (t
 
 await t.test('nobody is onboarded before it is done', async (t) => {
   for (const tenant of [newTenant(), await existing({ waba_id: 'old', access_token: 'old' })]) {
+    await vacate()
     meta.requests.length = 0
     meta.fail('subscribe', { latency_ms: 300, reply: temporarilyDown() })
     const answer = post(tenant, login(tenant))
@@ -96,6 +97,7 @@ await t.test('what somebody did meanwhile is not undone', async (t) => {
   ] as const
   for (const [what, deed, expected] of deeds) {
     for (const hangs of ['subscribe', 'register'] as const) {
+      await vacate()
       const tenant = newTenant()
       const body = login(tenant, { pin: '123456' })
       meta.requests.length = 0

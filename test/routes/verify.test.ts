@@ -204,6 +204,12 @@ await t.test('the callback against the expected one', async (t) => {
   t.match(detail(await verified(t, set.who, ['callback']), 'callback'), onboardAgain)
   const fallback = await tenant({}, { override: OWN })
   t.match(detail(await verified(t, fallback.who, ['callback']), 'callback'), onboardAgain)
+  // The callback of a number goes before that of its account.
+  for (const [override, phone, wrong] of [[CALLBACK, OWN, []], [OWN, CALLBACK, ['callback']]] as const) {
+    const { who, waba } = await tenant({ callback_url: OWN }, { override })
+    Object.assign(waba.phones[0] ?? {}, { override: { url: phone, verify_token: 'x' } })
+    await verified(t, who, [...wrong])
+  }
   const nowhere = await tenant()
   meta.fail('phone', { patch: { webhook_configuration: null } })
   await verified(t, nowhere.who, ['callback'])
