@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
-import { callsFrom, FOR_EVER_MS, onboardingLives, routes } from './fixtures/onboarding-lives.js'
+import { callsAgain, FOR_EVER_MS, onboardingLives, routes } from './fixtures/onboarding-lives.js'
 import { takeAway, until } from './helper.js'
 
 t.setTimeout(300_000)
@@ -36,7 +36,7 @@ await t.test('kill -9 of one instance while another waits for it with the same c
     t.equal(await answer, null)
     const isLost = next === 'exchange'
     t.equal((await replays[i])?.is, isLost ? '502 META_EXCHANGE_UNKNOWN' : '200', `while ${before.at(-1)}`)
-    t.same(calls(customer), isLost ? before : [...before, ...callsFrom(next)])
+    t.same(calls(customer), isLost ? before : [...before, ...callsAgain(next)])
     if (!isLost) await isWhole(t, life, { customer, next }, 2)
   }
 })

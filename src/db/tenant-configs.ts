@@ -52,12 +52,13 @@ function update (db: NodePgDatabase) {
   const changed = (name: 'waba_id' | 'phone_number_id') => sql`(${written(name)} and ${table[name]} is distinct from ${placeholder(name)})`
   const sameToken = sql`(${placeholder('same_token')}::boolean and ${table.access_token} is not distinct from ${placeholder('held_token')})`
   const newToken = sql`(${written('access_token')} and not ${sameToken})`
+  const newKey = sql`(${written('access_token')} and split_part(${table.access_token}, '.', 2) <> split_part(${placeholder('access_token')}::text, '.', 2))`
   const unproven = sql`(${newToken} or ${changed('waba_id')} or ${changed('phone_number_id')})`
   return db.update(table).set({
     waba_id: value('waba_id'),
     phone_number_id: value('phone_number_id'),
-    // The same token again is left as it is sealed: what is known of it stays so.
-    access_token: sql`case when ${newToken} then ${placeholder('access_token')} else ${table.access_token} end`,
+    // The same token again is left as it is sealed, so that what is known of it stays so; unless another key seals by now.
+    access_token: sql`case when ${newToken} or ${newKey} then ${placeholder('access_token')} else ${table.access_token} end`,
     fb_app_id: value('fb_app_id'),
     fb_app_secret: value('fb_app_secret'),
     callback_url: value('callback_url'),

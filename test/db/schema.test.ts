@@ -71,3 +71,35 @@ await t.test('times are ISO 8601 in UTC to the microsecond, whatever style and z
   const { app } = await buildTestApp(t, { DATABASE_URL })
   t.match(await app.tenantConfigs.find('acme'), { token_expires_at: '2027-01-22T12:00:00.123456Z' }, 'without options')
 })
+
+await t.test('a configuration that is turned off or goes away ends the onboardings of its tenant that may go on, and those of nobody else', async (t) => {
+  for (const [deed, left] of [
+    ["update tenant_configs set is_active = false where tenant_id = 'acme'", ['failed', 'failed', 'completed', 'failed', 'in_progress']],
+    ["delete from tenant_configs where tenant_id = 'acme'", ['failed', 'failed', 'completed', 'failed', 'in_progress']],
+    ['truncate tenant_configs', ['failed', 'failed', 'completed', 'failed', 'failed']]
+  ] as const) {
+    const url = await createDatabase(t)
+    await query(url, "insert into tenant_configs (tenant_id, access_token) values ('acme', 'x'), ('other', 'y')")
+    await query(url, `insert into onboardings (tenant_id, code_hash, status, steps, access_token, holder) values
+      ('acme', '1', 'in_progress', '[]', 'waits', null), ('acme', '2', 'in_progress', '[]', 'held', gen_random_uuid()), ('acme', '3', 'completed', '[]', null, null),
+      ('acme', '4', 'failed', '[]', null, gen_random_uuid()), ('other', '5', 'in_progress', '[]', 'waits', null)`)
+    await query(url, deed)
+    const found = await query(url, 'select status, access_token, holder from onboardings order by code_hash')
+    t.same(found.map(({ status }) => status), left, deed)
+    t.same(found.filter(({ status, access_token: token, holder }) => status === 'failed' && (token ?? holder) !== null), [], 'no holder may come back')
+    t.equal(found.at(-1)?.['access_token'], left[4] === 'failed' ? null : 'waits')
+  }
+})
+
+await t.test('a configuration that is turned on again has its token looked at at once', async (t) => {
+  const url = await createDatabase(t, { watched: true })
+  await query(url, "insert into tenant_configs (tenant_id, access_token) values ('acme', 'x')")
+  await query(url, "update token_watch set next_check_at = 'infinity'")
+  const isDue = async (change: string) => {
+    await query(url, `update tenant_configs set ${change}`)
+    return (await query(url, 'select next_check_at <= now() as due from token_watch'))[0]?.['due']
+  }
+  t.equal(await isDue('is_active = is_active'), false)
+  t.equal(await isDue('is_active = false'), false)
+  t.equal(await isDue('is_active = true'), true)
+})

@@ -81,7 +81,8 @@ const alsoUsable: Record<string, string[]> = {
   TRUST_PROXY: ['false', '0', '3', '127.0.0.1', '10.0.0.0/8, ::1,fc00::/7', '0.0.0.0/1', '::/128'],
   DATABASE_URL: ['embedded', 'postgres://localhost/x', 'postgres:///x?host=/var/run/postgresql', 'postgres://u:100%@db.example/x', 'postgres://ü:é%@db.example/%c3%a4'],
   CONFIG_FALLBACK: ['missing'],
-  GRAPH_API_BASE_URL: ['https://proxy.example:8443', 'https://graph.facebook.com/', 'http://localhost', 'http://[::1]:1']
+  GRAPH_API_BASE_URL: ['https://proxy.example:8443', 'https://graph.facebook.com/', 'http://localhost', 'http://[::1]:1'],
+  TOKEN_CHECK_INTERVAL_MS: ['31536000000']
 }
 
 // What is random in them must not be printed.
@@ -102,7 +103,7 @@ const unusable: Record<string, string[]> = {
   GRAPH_API_BASE_URL: [canary(), `http://${canary()}.example`, `https://u:${canary()}@host.example`, `https://host.example/${canary()}`, `https://host.example/?${canary()}`, 'ftp://localhost'],
   GRAPH_API_VERSION: [canary(), '26.0', 'v26', 'v26.0/', `v26.0\n${canary()}`],
   GRAPH_TIMEOUT_MS: ['0', '300001', number(), canary()],
-  TOKEN_CHECK_INTERVAL_MS: ['0', `-${number()}`, canary()],
+  TOKEN_CHECK_INTERVAL_MS: ['0', '31536000001', `-${number()}`, canary()],
   CONFIG_CACHE_MAX: ['0', '10000001', `-${number()}`, canary()],
   CONFIG_CACHE_TTL_MS: ['0', `-${number()}`, canary()]
 }

@@ -96,7 +96,7 @@ await test('null where a value may be absent is no value', async t => {
   t.match(await inspected({ error: null, data_access_expires_at: null, scopes: null }), { expires_at: String })
   await t.rejects(inspected({ is_valid: false, error: null }), { code: 'META_TOKEN_INVALID' })
   await t.rejects(inspected({ is_valid: false, error: { code: null, subcode: null } }), { code: 'META_TOKEN_INVALID' })
-  await t.rejects(inspected({ app_id: null }), { code: 'META_TOKEN_INVALID' })
+  await t.rejects(inspected({ app_id: null }), { code: 'META_UNEXPECTED_REPLY' }, 'a valid token of no app')
   await t.rejects(inspected({ is_valid: null }), { code: 'META_UNEXPECTED_REPLY' })
 })
 

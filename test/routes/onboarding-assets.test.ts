@@ -97,7 +97,7 @@ await t.test('the WABA of a token: those it names and sees, in whatever order', 
   const claimed = await found([one.id, two.id], { phone_number_id: two.phones[0]?.id })
   t.same([claimed.answer.is, ...claimed.stored], ['201', two.id, two.phones[0]?.id])
   t.match((await found([empty.id])).stored, [empty.id, null])
-  t.match((await found([empty.id, newWaba(0).id])).answer, { is: '409 META_PHONE_CHOICE_REQUIRED', body: { phone_numbers: [] } })
+  t.match((await found([empty.id, newWaba(0).id])).answer, { is: '403 META_WABA_NOT_ACCESSIBLE', body: { detail: /send the waba_id of the one that is meant/ } })
   for (const wabaIds of [[], [hidden.id], ['404', hidden.id], null]) t.equal((await found(wabaIds)).answer.is, '403 META_WABA_NOT_ACCESSIBLE', String(wabaIds))
   t.equal((await found([one.id], { code: issue({ waba_ids: [one.id], scopes: ['whatsapp_business_messaging'] }) })).answer.is, '403 META_PERMISSION_MISSING', 'named, but not seen')
 

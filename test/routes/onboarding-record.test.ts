@@ -32,7 +32,7 @@ await t.test('the record of an onboarding: its steps with their evidence, and no
     { app_id: app.id, expires_at: String },
     { app_id: app.id, type: 'SYSTEM_USER', scopes: Array, missing_scopes: [], waba_ids: [], expires_at: String },
     { waba_id: waba.id, phone_number_id: phone, is_discovered: false, has_phone_number: true },
-    { is_new: true, is_active: true },
+    { is_new: true },
     { waba_id: waba.id, callback: 'none' },
     { phone_number_id: phone },
     {}

@@ -104,6 +104,18 @@ await t.test('a damaged row of a tenant can be deleted', async (t) => {
   t.equal((await call(who, 'DELETE', config)).is, '204')
 })
 
+await t.test('the same token once more is left as it is sealed, and what is known of it stays known', async (t) => {
+  const who = await onboarded('again')
+  const kept = async () => await sql("select access_token, status, checked_at, last_verified_at from tenant_configs join token_watch using (tenant_id) where tenant_id = 'again'")
+  await sql("update token_watch set status = 'ok', checked_at = now() where tenant_id = 'again'")
+  const before = await kept()
+  t.match(before, [{ access_token: /^v1\./, status: 'ok' }])
+  t.match((await call(who, 'PUT', config, { access_token: proven.access_token, callback_url: null })).body, proof)
+  t.same(await kept(), before)
+  t.match((await call(who, 'PUT', config, { access_token: 'another' })).body, noProof)
+  t.match(await kept(), [{ status: 'unverified', checked_at: null }])
+})
+
 await t.test('a token that another key sealed moves to the new one when it is sent again, and stays proven', async (t) => {
   await onboarded('rotated')
   const rotated = await client(t, { DATABASE_URL: databaseUrl, ENCRYPTION_KEYS: `t2:${newKey()},${app.env.ENCRYPTION_KEYS}` })
