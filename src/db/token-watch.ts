@@ -68,10 +68,10 @@ export async function setExpiry (tx: Transaction, tenantId: string, expiresAt: s
   await tx.update(tenantConfigs).set({ token_expires_at: expiresAt }).where(eq(tenantConfigs.tenant_id, tenantId))
 }
 
-/** Puts a sealed token in the place of the one sealed as `held`, also in an onboarding that stored it. A trigger makes it unverified. */
-export async function replaceToken (tx: Transaction, tenantId: string, held: string, sealed: string): Promise<void> {
+/** Puts a sealed token in the place of the one sealed as `held`, also in an onboarding that stored it, which is told when it expires. A trigger makes it unverified. */
+export async function replaceToken (tx: Transaction, tenantId: string, held: string, sealed: string, expiresAt: string | null): Promise<void> {
   await tx.update(tenantConfigs).set({ access_token: sealed }).where(eq(tenantConfigs.tenant_id, tenantId))
-  await tx.update(onboardings).set({ access_token: sealed }).where(and(eq(onboardings.tenant_id, tenantId), eq(onboardings.access_token, held)))
+  await tx.update(onboardings).set({ access_token: sealed, token_expires_at: expiresAt }).where(and(eq(onboardings.tenant_id, tenantId), eq(onboardings.access_token, held)))
 }
 
 /** Writes what was judged of a tenant's token. */

@@ -145,7 +145,7 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
     })
     if (config === null) throw new OnboardingSuperseded()
     run.config = config
-    await tokenWatch.note(config.tenant_id, identity.access_token, { valid: true, expires_at: identity.token_expires_at }).catch((err: unknown) => {
+    await tokenWatch.note(config.tenant_id, identity.access_token, { valid: true, expires_at: config.token_expires_at }).catch((err: unknown) => {
       log.warn({ err, onboarding: run.record.id }, 'the state of a new token could not be noted; the next check will')
     })
   }

@@ -105,9 +105,11 @@ export function createOnboarding ({ orm, vault, tenantConfigs, metaApps, metaGra
      * Throws `ONBOARDING_NOT_FOUND`, and what `complete` throws.
      */
     async resume (tenantId: string, input: ResumeInput): Promise<Outcome> {
+      const isOver = (record: OnboardingState) => record.status === 'completed' && lacks(record, input)
       const last = await latest(tenantId)
-      const record = last.status === 'completed' && lacks(last, input) ? await guarded(reopenOnboarding(orm, last.id, reopened(last.steps, 'register'))) : last
-      if (record === null) throw new OnboardingSuperseded()
+      // Of many at once, one opens it, and the others find it open, or completed anew.
+      const record = isOver(last) ? await guarded(reopenOnboarding(orm, last.id, reopened(last.steps, 'register'))) ?? await latest(tenantId) : last
+      if (isOver(record)) throw new OnboardingSuperseded()
       return await answer(record, async (record) => {
         const exchange = stepOf(record, 'exchange')
         if (!isFinished(exchange)) throw errorOf(exchange)

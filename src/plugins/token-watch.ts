@@ -88,7 +88,7 @@ export function createTokenWatch ({ orm, tenantConfigs, interval, deliversEvents
       await noting(tenantId, async (tx) => {
         const known = await lockWatch(tx, tenantId, held)
         if (known?.next_check_at !== claim) return { noted: false, transition: null }
-        await replaceToken(tx, tenantId, held, sealed)
+        await replaceToken(tx, tenantId, held, sealed, expiresAt)
         return await noteIn(tx, tenantId, sealed, { valid: true, expires_at: expiresAt })
       }),
 
