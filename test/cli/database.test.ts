@@ -6,7 +6,9 @@ import { refused, run, start, tables } from './run.js'
 
 const migrate = 'src/cli/migrate.ts'
 const rollback = 'src/cli/rollback.ts'
-const newest = '0000_tenant_configs'
+const first = '0000_tenant_configs'
+const newest = '0001_onboarding'
+const all = ['events_outbox', 'oauth_states', 'onboardings', 'tenant_configs', 'token_watch', 'vault_keys', 'webhook_deliveries']
 
 /** Rolls back with this answer at the prompt. */
 async function answered (t: Test, url: string, answer: string) {
@@ -19,14 +21,16 @@ async function answered (t: Test, url: string, answer: string) {
 await t.test('up on a database of yours, and down when the name of the migration is typed', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const env = { DATABASE_URL: url }
-  t.match(await run(t, [migrate], env), { code: 0, stdout: `Applied ${newest}.\n`, stderr: '' })
+  t.match(await run(t, [migrate], env), { code: 0, stdout: `Applied ${first}, ${newest}.\n`, stderr: '' })
   t.match(await run(t, [migrate], env), { code: 0, stdout: 'The schema is up to date.\n', stderr: '' })
   for (const answer of ['', 'yes\n']) {
     t.match(await answered(t, url, answer), { code: 1, stderr: `That is not ${newest}: nothing was undone.\n` })
   }
-  t.same(await tables(url), ['tenant_configs', 'vault_keys'])
-  t.match(await answered(t, url, `${newest}\n`), { code: 0, stdout: new RegExp(`This undoes ${newest} and deletes .*Undid ${newest}\\.\n$`, 's') })
-  t.same(await tables(url), [])
+  t.same(await tables(url), all)
+  for (const [name, left] of [[newest, ['tenant_configs', 'vault_keys']], [first, []]] as const) {
+    t.match(await answered(t, url, `${name}\n`), { code: 0, stdout: new RegExp(`This undoes ${name} and deletes .*Undid ${name}\\.\n$`, 's') })
+    t.same(await tables(url), left)
+  }
   t.match(await run(t, [rollback, '--yes'], env), { code: 0, stdout: 'There is no migration to undo.\n', stderr: '' })
 })
 
@@ -49,7 +53,7 @@ await t.test('a database that goes away while the prompt waits', async (t) => {
   await giveBack()
   t.equal(code, 1)
   t.equal(stderr, 'The database cannot be reached: PostgreSQL refuses with SQLSTATE 3D000. See that it runs and that DATABASE_URL is right.\n')
-  t.same(await tables(url), ['tenant_configs', 'vault_keys'])
+  t.same(await tables(url), all)
 })
 
 await t.test('a database that is not there, and options that are not', async (t) => {
