@@ -87,7 +87,7 @@ function transactionOn (pool: pg.Pool): NodePgDatabase['transaction'] {
     try {
       return await drizzle(client).transaction(work, config)
     } catch (err) {
-      isBroken ||= err instanceof DrizzleQueryError
+      if (err instanceof DrizzleQueryError) isBroken = true
       throw err
     } finally {
       client.off('error', lost)

@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm'
 import { getTableConfig } from 'drizzle-orm/pg-core'
 import t from 'tap'
-import { tenantConfigs } from '../../src/db/schema.js'
+import { eventsOutbox, oauthStates, onboardings, tenantConfigs, tokenWatch, vaultKeys, webhookDeliveries } from '../../src/db/schema.js'
 import { buildTestApp, createDatabase, query } from '../helper.js'
 
 await t.test('tenant_configs has exactly its 19 columns', async (t) => {
@@ -42,8 +42,9 @@ await t.test('tenant_configs has exactly its 19 columns', async (t) => {
 
 await t.test('the indexes are those that schema.ts describes', async (t) => {
   const url = await createDatabase(t)
-  const found = await query(url, "select indexname as name, indexdef like 'CREATE UNIQUE%' as unique from pg_indexes where tablename = 'tenant_configs' and indexname not in (select conname from pg_constraint) order by 1")
-  const described = getTableConfig(tenantConfigs).indexes.map(({ config }) => ({ name: config.name, unique: config.unique }))
+  const found = await query(url, "select indexname as name, indexdef like 'CREATE UNIQUE%' as unique from pg_indexes where schemaname = 'public' and indexname not in (select conname from pg_constraint) order by 1")
+  const tables = [tenantConfigs, vaultKeys, oauthStates, onboardings, tokenWatch, eventsOutbox, webhookDeliveries]
+  const described = tables.flatMap((table) => getTableConfig(table).indexes).map(({ config }) => ({ name: config.name, unique: config.unique }))
   t.strictSame(described.sort((a, b) => String(a.name).localeCompare(String(b.name))), found.map(({ name, unique }) => ({ name, unique })))
 })
 

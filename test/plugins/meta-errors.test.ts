@@ -129,7 +129,7 @@ const tables: Record<string, Row[]> & Record<keyof typeof calls, Row[]> = {
     ['META_TOKEN_INVALID', json(200, { data: { app_id: app.id, is_valid: false, expires_at: 1, error: { code: 190, message: `Meta quotes ${token}`, subcode: 463 } } })],
     ['META_TOKEN_INVALID', json(200, { data: { is_valid: false, scopes: [] } })],
     ['META_TOKEN_INVALID', json(200, { data: { app_id: '1', is_valid: true, expires_at: 0 } })],
-    ['META_TOKEN_INVALID', json(200, { data: { is_valid: true, expires_at: 0 } })],
+    ['META_UNEXPECTED_REPLY', json(200, { data: { is_valid: true, expires_at: 0 } })],
     ['META_TOKEN_INVALID', refused(400, 100, undefined, { message: '(#100) The App_id in the input_token did not match the Viewing App' })],
     ...[102, 190, 368, 2500].map((code): Row => ['META_APP_REJECTED', refused(400, code)]),
     ['META_APP_REJECTED', refused(401, 0)],

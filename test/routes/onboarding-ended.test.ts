@@ -6,7 +6,7 @@ import { app } from '../plugins/meta-wire.js'
 import { config, configs } from './client.js'
 
 const service = await onboardingService(t)
-const { meta, waba, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, crash, sql, instance, call, as, admin, lastToken } = service
+const { meta, waba, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, crash, sql, vacate, instance, call, as, admin, lastToken } = service
 const other = await instance()
 
 await t.test('a token that comes after somebody gave up on it is kept, unless something ended its login meanwhile', async (t) => {
@@ -43,6 +43,7 @@ await t.test('a tenant that is turned off stays so, at whatever moment of a new 
     ['somebody else', async (tenant: string) => await sql('update tenant_configs set is_active = false where tenant_id = $1', [tenant])]
   ] as const) {
     for (const hangs of ['access_token', 'debug_token', 'phone_numbers', 'subscribe', 'register'] as const) {
+      await vacate()
       const tenant = newTenant()
       t.equal((await post(tenant, login(tenant))).is, '201')
       meta.requests.length = 0

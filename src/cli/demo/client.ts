@@ -3,11 +3,11 @@ import type { FastifyInstance } from 'fastify'
 const LIFETIME_S = 600
 
 /** What one call sent and what came back; no body counts as an empty one. */
-export interface Exchange { request: string, sent?: unknown, status: number, body: Record<string, unknown> }
+export interface Exchange<T = Record<string, unknown>> { request: string, sent?: unknown, status: number, body: T }
 
 /** Calls the API over HTTP. Takes the origin, and the bearer token unless there is none. */
 export function client (origin: string, token?: string) {
-  const caller = (method: string) => async (path: string, sent?: object): Promise<Exchange> => {
+  const caller = (method: string) => async <T = Record<string, unknown>>(path: string, sent?: object): Promise<Exchange<T>> => {
     const reply = await fetch(`${origin}/api/v1/tenant${path}`, {
       method,
       headers: {
@@ -17,7 +17,7 @@ export function client (origin: string, token?: string) {
       ...(sent === undefined ? {} : { body: JSON.stringify(sent) })
     })
     const text = await reply.text()
-    return { request: `${method} ${path}`, ...(sent === undefined ? {} : { sent }), status: reply.status, body: text === '' ? {} : JSON.parse(text) }
+    return { request: `${method} ${path}`, ...(sent === undefined ? {} : { sent }), status: reply.status, body: JSON.parse(text === '' ? '{}' : text) }
   }
   return { get: caller('GET'), post: caller('POST'), put: caller('PUT'), delete: caller('DELETE') }
 }

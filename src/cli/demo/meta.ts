@@ -41,7 +41,7 @@ export function meta (url: string) {
     /** Which apps are subscribed to an account. */
     async subscriptions (wabaId: string): Promise<{ subscriptions: string[] }> {
       const { wabas } = await control<State>('GET', 'state')
-      return { subscriptions: Object.keys(wabas.find(({ id }) => id === wabaId)?.subscriptions ?? {}) }
+      return { subscriptions: wabas.filter(({ id }) => id === wabaId).flatMap(({ subscriptions }) => Object.keys(subscriptions)) }
     }
   }
 }

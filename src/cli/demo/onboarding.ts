@@ -1,5 +1,6 @@
 import { client, tenant } from './client.js'
 import { account, fallback, type Stage } from './stage.js'
+import type { Step as Recorded } from '../../db/schema.js'
 import type { Step } from './steps.js'
 
 const PATH = '/onboard/whatsapp-client'
@@ -63,7 +64,7 @@ export async function onboarding (stage: Stage, step: Step): Promise<void> {
 
 /** The latest onboarding, and what became of each step. */
 async function record (acme: Client): Promise<Record<string, unknown>> {
-  const { body: { status, steps } } = await acme.get(PATH)
-  const outcomes = Array.isArray(steps) ? steps.map(({ name, status, error }) => [name, error === null ? status : `${status}: ${error.code}, ${error.meta_code} at Meta`]) : []
+  const { body: { status, steps } } = await acme.get<{ status: string, steps: Recorded[] }>(PATH)
+  const outcomes = steps.map(({ name, status, error }) => [name, error === null ? status : `${status}: ${error.code}, ${error.meta_code} at Meta`])
   return { status, ...Object.fromEntries(outcomes) }
 }

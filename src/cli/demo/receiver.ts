@@ -16,7 +16,7 @@ export async function startReceiver ({ verifyToken, eventsSecret }: { verifyToke
   const received: Received[] = []
   const arrivals = new EventEmitter()
   const server = createServer(async (request, reply) => {
-    const { searchParams: query } = new URL(request.url ?? '', 'http://127.0.0.1')
+    const { searchParams: query } = new URL(String(request.url), 'http://127.0.0.1')
     if (request.method === 'GET') {
       reply.end(query.get('hub.verify_token') === verifyToken ? query.get('hub.challenge') : 'no')
       return
