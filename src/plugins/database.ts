@@ -84,15 +84,13 @@ function transactionOn (pool: pg.Pool): NodePgDatabase['transaction'] {
     let isBroken = false
     // The pool listens only while nobody uses it.
     client.on('error', lost)
-    try {
-      return await drizzle(client).transaction(work, config)
-    } catch (err) {
+    return await drizzle(client).transaction(work, config).catch((err: unknown) => {
       if (err instanceof DrizzleQueryError) isBroken = true
       throw err
-    } finally {
+    }).finally(() => {
       client.off('error', lost)
       client.release(isBroken)
-    }
+    })
   }
 }
 
