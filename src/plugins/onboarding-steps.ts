@@ -87,7 +87,7 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
 
   async function store (run: Run): Promise<void> {
     const { tenant_id: tenantId, user_id: userId } = run.record
-    const { displaced } = await tenantConfigs.storeIdentity(tenantId, userId, identityOf(run), async (tx, isNew) => {
+    const displaced = await tenantConfigs.storeIdentity(tenantId, userId, identityOf(run), async (tx, isNew) => {
       await records.finish(run, 'store', { evidence: { is_new: isNew } }, tx)
       await endOlder(tx, run.record)
     })

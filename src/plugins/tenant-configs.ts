@@ -54,11 +54,11 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
 
   /**
    * Writes and tells the listeners, also when it failed: a lost answer does not mean that nothing was written.
-   * `others` are the tenants whose rows the write changed besides; it may fill them in on its way, as a set in place of the tenant.
+   * A write that finds out on its way whose rows it changes takes a set, and adds to it.
    */
-  async function written<T> (tenantId: string | null | Set<string>, write: () => Promise<T>, others = new Set<string>()): Promise<T> {
+  async function written<T> (changed: string | null | Set<string>, write: () => Promise<T>): Promise<T> {
     const tell = (isSettled: boolean) => {
-      for (const changed of tenantId instanceof Set ? tenantId : [tenantId, ...others]) for (const listener of listeners) listener(changed, isSettled)
+      for (const tenantId of changed instanceof Set ? changed : [changed]) for (const listener of listeners) listener(tenantId, isSettled)
     }
     try {
       const result = await onceMoreIfMet(async () => await guarded(write()))
@@ -122,19 +122,18 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
 
     /**
      * Stores an identity that Meta proved, its token sealed, in one transaction with what `alongside` writes; a number that it holds
-     * is taken from a tenant that never proved it. `alongside` is told whether the tenant had no row before. Returns the row, and who lost the number.
+     * is taken from a tenant that never proved it. `alongside` is told whether the tenant had no row before. Returns who lost the number.
      * Throws `PHONE_NUMBER_TAKEN`, and what `alongside` throws: then nothing is stored.
      */
-    async storeIdentity (tenantId: string, userId: string | null, identity: ProvenIdentity, alongside: (tx: Db, created: boolean) => Promise<void>): Promise<{ config: TenantConfigRow, displaced: string[] }> {
-      const displaced = new Set<string>()
-      const { created, ...config } = await written(tenantId, async () => await orm.transaction(async (tx) => {
-        const holders = identity.phone_number_id === null ? [] : await releaseNumber(tx, identity.phone_number_id, tenantId)
-        for (const holder of holders) displaced.add(holder)
-        const row = only(await storeIdentity(tx, tenantId, userId, identity))
-        await alongside(tx, row.created)
-        return row
-      }), displaced)
-      return { config, displaced: [...displaced] }
+    async storeIdentity (tenantId: string, userId: string | null, identity: ProvenIdentity, alongside: (tx: Db, isNew: boolean) => Promise<void>): Promise<string[]> {
+      const changed = new Set([tenantId])
+      return await written(changed, async () => await orm.transaction(async (tx) => {
+        const displaced = identity.phone_number_id === null ? [] : await releaseNumber(tx, identity.phone_number_id, tenantId)
+        for (const holder of displaced) changed.add(holder)
+        const { created } = only(await storeIdentity(tx, tenantId, userId, identity))
+        await alongside(tx, created)
+        return displaced
+      }))
     },
 
     /**
