@@ -29,7 +29,9 @@ import tenantRoutes from './routes/tenant/index.js'
 import { answerUnreadable } from './unreadable-request.js'
 import { isDecodable } from './url.js'
 
+export { createConfigLoader } from './config-loader.js'
 export type { ConfigSnapshot, ConfigSources, ConfigValues } from './config-snapshot.js'
+export type { ConfigLoader, LoaderStats } from './plugins/config-loader.js'
 export type { EnvSource } from './plugins/env.js'
 
 /** Within this time a request must have arrived whole. */

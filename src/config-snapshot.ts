@@ -15,63 +15,80 @@ export interface ConfigValues {
 /** Where a value comes from; null where there is none. */
 export type ConfigSources = { readonly [key in keyof ConfigValues]: 'database' | 'env' | null }
 
+/** The values that serve a tenant, with where they come from. */
+export interface Resolved {
+  /** Whose active row serves; null when `.env` does. */
+  readonly tenantId: string | null
+  readonly values: ConfigValues
+  readonly sources: ConfigSources
+}
+
 /** One tenant's configuration at one moment. It never changes, and does not show its secrets when printed or serialised. */
 export class ConfigSnapshot {
-  readonly #values: ConfigValues
-  readonly #sources: ConfigSources
-  readonly #hasRow: boolean
+  readonly #resolved: Resolved
+  readonly #isStale: boolean
 
-  /**
-   * Takes the values of the tenant's active row in clear (null when it has none) and those of `.env`.
-   * The identity (phone id, WABA id, token and its expiry) comes whole from one of them: else a tenant's number
-   * could be paired with the platform's token. The app pair falls back as a pair, the other values one by one.
-   */
-  constructor (row: ConfigValues | null, fallback: ConfigValues) {
-    const identity = row ?? fallback
-    const app = row?.fb_app_id != null && row.fb_app_secret !== null ? row : fallback
-    const source = (key: keyof ConfigValues) => row?.[key] == null ? fallback : row
-    const from: Record<keyof ConfigValues, ConfigValues> = {
-      phone_id: identity,
-      access_token: identity,
-      waba_id: identity,
-      fb_app_id: app,
-      fb_app_secret: app,
-      callback_url: source('callback_url'),
-      redirect_url: source('redirect_url'),
-      verify_token: source('verify_token'),
-      token_expires_at: identity
-    }
-    const value = (key: keyof ConfigValues) => from[key][key]
-    const origin = (key: keyof ConfigValues) => value(key) === null ? null : from[key] === row ? 'database' : 'env'
-    this.#values = each(value)
-    this.#sources = each(origin)
-    this.#hasRow = row !== null
+  constructor (resolved: Resolved, isStale: boolean) {
+    this.#resolved = resolved
+    this.#isStale = isStale
     Object.freeze(this)
   }
 
+  /** The tenant whose active row serves; null when `.env` alone does. */
+  getTenantId (): string | null { return this.#resolved.tenantId }
+
   /** Meta's id of the phone number that messages are sent from; null when there is none. */
-  getPhoneId (): string | null { return this.#values.phone_id }
+  getPhoneId (): string | null { return this.#resolved.values.phone_id }
 
   /** The access token in clear, expired or not; null when there is none. */
-  getAccessToken (): string | null { return this.#values.access_token }
+  getAccessToken (): string | null { return this.#resolved.values.access_token }
 
   /** The id of the WhatsApp Business Account; null when there is none. */
-  getWabaId (): string | null { return this.#values.waba_id }
+  getWabaId (): string | null { return this.#resolved.values.waba_id }
 
   /** Whether an active row of the tenant serves, rather than the `.env` values alone. */
-  hasTenantConfig (): boolean { return this.#hasRow }
+  hasTenantConfig (): boolean { return this.#resolved.tenantId !== null }
 
   /** Whether the expiry of the access token has passed; a token without one does not expire. */
   isTokenExpired (): boolean {
-    const { token_expires_at: expiry } = this.#values
+    const { token_expires_at: expiry } = this.#resolved.values
     return expiry !== null && Date.parse(expiry) <= Date.now()
   }
 
+  /** Whether this was served while the database could not be asked whether it still holds. */
+  isStale (): boolean { return this.#isStale }
+
   /** All values, frozen. */
-  getAllConfig (): ConfigValues { return this.#values }
+  getAllConfig (): ConfigValues { return this.#resolved.values }
 
   /** Where each of the values comes from, frozen. */
-  getSources (): ConfigSources { return this.#sources }
+  getSources (): ConfigSources { return this.#resolved.sources }
+}
+
+/**
+ * Takes a tenant with the values of its active row in clear (null when it has none) and the values of `.env`; returns what serves it.
+ * The identity (phone id, WABA id, token and its expiry) comes whole from one of them: else a tenant's number
+ * could be paired with the platform's token. The app pair falls back as a pair, the other values one by one.
+ */
+export function resolve (row: { tenantId: string, values: ConfigValues } | null, fallback: ConfigValues): Resolved {
+  const own = row?.values
+  const identity = own ?? fallback
+  const app = own?.fb_app_id != null && own.fb_app_secret !== null ? own : fallback
+  const source = (key: keyof ConfigValues) => own?.[key] == null ? fallback : own
+  const from: Record<keyof ConfigValues, ConfigValues> = {
+    phone_id: identity,
+    access_token: identity,
+    waba_id: identity,
+    fb_app_id: app,
+    fb_app_secret: app,
+    callback_url: source('callback_url'),
+    redirect_url: source('redirect_url'),
+    verify_token: source('verify_token'),
+    token_expires_at: identity
+  }
+  const value = (key: keyof ConfigValues) => from[key][key]
+  const origin = (key: keyof ConfigValues) => value(key) === null ? null : from[key] === own ? 'database' : 'env'
+  return Object.freeze({ tenantId: row?.tenantId ?? null, values: each(value), sources: each(origin) })
 }
 
 function each<T> (make: (key: keyof ConfigValues) => T): { readonly [key in keyof ConfigValues]: T } {

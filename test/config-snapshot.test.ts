@@ -1,7 +1,7 @@
 import { format, inspect } from 'node:util'
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { ConfigSnapshot, type ConfigValues } from '../src/config-snapshot.js'
+import { ConfigSnapshot, resolve, type ConfigValues } from '../src/config-snapshot.js'
 
 const each = (make: (key: string) => string | null): ConfigValues => ({
   phone_id: make('phone_id'),
@@ -20,6 +20,9 @@ const none = each(() => null)
 const identity = ['phone_id', 'access_token', 'waba_id', 'token_expires_at']
 const appPair = ['fb_app_id', 'fb_app_secret']
 
+/** The snapshot of a tenant with these values in its row, or without a row. */
+const snapshotOf = (values: ConfigValues | null, fallback: ConfigValues) => new ConfigSnapshot(resolve(values && { tenantId: 'acme', values }, fallback), false)
+
 /** Holds a snapshot to where each of its values should come from. */
 function comesFrom (t: Test, what: string, snapshot: ConfigSnapshot, source: (key: string) => 'database' | 'env' | null): void {
   const expected = each((key) => source(key) === null ? null : `${source(key)} ${key}`)
@@ -29,16 +32,16 @@ function comesFrom (t: Test, what: string, snapshot: ConfigSnapshot, source: (ke
 }
 
 await t.test('without an active row everything comes from .env', async (t) => {
-  const snapshot = new ConfigSnapshot(null, env)
+  const snapshot = snapshotOf(null, env)
   comesFrom(t, 'all set', snapshot, () => 'env')
   t.equal(snapshot.hasTenantConfig(), false)
-  comesFrom(t, 'nothing set', new ConfigSnapshot(null, none), () => null)
-  comesFrom(t, 'some set', new ConfigSnapshot(null, { ...env, access_token: null, fb_app_id: null }), (key) => ['access_token', 'fb_app_id'].includes(key) ? null : 'env')
+  comesFrom(t, 'nothing set', snapshotOf(null, none), () => null)
+  comesFrom(t, 'some set', snapshotOf(null, { ...env, access_token: null, fb_app_id: null }), (key) => ['access_token', 'fb_app_id'].includes(key) ? null : 'env')
 })
 
 await t.test('a whole row comes first', async (t) => {
   for (const fallback of [env, none]) {
-    const snapshot = new ConfigSnapshot(row, fallback)
+    const snapshot = snapshotOf(row, fallback)
     comesFrom(t, 'whole', snapshot, () => 'database')
     t.equal(snapshot.hasTenantConfig(), true)
   }
@@ -46,9 +49,9 @@ await t.test('a whole row comes first', async (t) => {
 
 await t.test('the identity never mixes: what the row lacks of it is null', async (t) => {
   for (const missing of identity) {
-    comesFrom(t, missing, new ConfigSnapshot(each((key) => key === missing ? null : `database ${key}`), env), (key) => key === missing ? null : 'database')
+    comesFrom(t, missing, snapshotOf(each((key) => key === missing ? null : `database ${key}`), env), (key) => key === missing ? null : 'database')
   }
-  const empty = new ConfigSnapshot(none, env)
+  const empty = snapshotOf(none, env)
   comesFrom(t, 'an empty row', empty, (key) => identity.includes(key) ? null : 'env')
   t.equal(empty.hasTenantConfig(), true)
 })
@@ -56,27 +59,27 @@ await t.test('the identity never mixes: what the row lacks of it is null', async
 await t.test('half an app pair counts as none', async (t) => {
   for (const missing of appPair) {
     const half = each((key) => key === missing ? null : `database ${key}`)
-    comesFrom(t, missing, new ConfigSnapshot(half, env), (key) => appPair.includes(key) ? 'env' : 'database')
-    comesFrom(t, `${missing} everywhere`, new ConfigSnapshot(half, none), (key) => appPair.includes(key) ? null : 'database')
+    comesFrom(t, missing, snapshotOf(half, env), (key) => appPair.includes(key) ? 'env' : 'database')
+    comesFrom(t, `${missing} everywhere`, snapshotOf(half, none), (key) => appPair.includes(key) ? null : 'database')
   }
 })
 
 await t.test('the other values fall back one by one', async (t) => {
   for (const missing of ['callback_url', 'redirect_url', 'verify_token']) {
     const lacking = each((key) => key === missing ? null : `database ${key}`)
-    comesFrom(t, missing, new ConfigSnapshot(lacking, env), (key) => key === missing ? 'env' : 'database')
-    comesFrom(t, `${missing} everywhere`, new ConfigSnapshot(lacking, none), (key) => key === missing ? null : 'database')
+    comesFrom(t, missing, snapshotOf(lacking, env), (key) => key === missing ? 'env' : 'database')
+    comesFrom(t, `${missing} everywhere`, snapshotOf(lacking, none), (key) => key === missing ? null : 'database')
   }
 })
 
 await t.test('a token expires at its time, and never without one', async (t) => {
-  const expired = (time: string | null) => new ConfigSnapshot({ ...row, token_expires_at: time }, none).isTokenExpired()
+  const expired = (time: string | null) => snapshotOf({ ...row, token_expires_at: time }, none).isTokenExpired()
   t.equal(expired(null), false)
   t.equal(expired(new Date(Date.now() - 1).toISOString()), true)
   t.equal(expired(new Date().toISOString()), true, 'at that very moment')
   t.equal(expired('2020-01-01T00:00:00.123456Z'), true)
   t.equal(expired('9999-12-31T23:59:59.999999Z'), false)
-  const soon = new ConfigSnapshot({ ...row, token_expires_at: '2100-01-01T00:00:00Z' }, none)
+  const soon = snapshotOf({ ...row, token_expires_at: '2100-01-01T00:00:00Z' }, none)
   t.equal(soon.isTokenExpired(), false)
   t.intercept(Date, 'now', { value: () => Date.parse('2100-01-01T00:00:00Z') })
   t.equal(soon.isTokenExpired(), true, 'a snapshot kept for long notices')
@@ -84,7 +87,7 @@ await t.test('a token expires at its time, and never without one', async (t) => 
 
 await t.test('it cannot be changed', async (t) => {
   const given = { ...row }
-  const snapshot = new ConfigSnapshot(given, env)
+  const snapshot = snapshotOf(given, env)
   Object.assign(given, { access_token: 'changed later' })
   for (const frozen of [snapshot, snapshot.getAllConfig(), snapshot.getSources()]) {
     t.throws(() => Object.assign(frozen, { access_token: 'changed' }), TypeError)
@@ -95,7 +98,7 @@ await t.test('it cannot be changed', async (t) => {
 
 await t.test('it shows nothing when it is printed, serialised or logged', async (t) => {
   const canary = 'canary-in-the-row'
-  const snapshot = new ConfigSnapshot(each(() => canary), each(() => canary))
+  const snapshot = snapshotOf(each(() => canary), each(() => canary))
   let logged = ''
   const logger = pino({ level: 'trace' }, { write (line: string) { logged += line } })
   logger.info(snapshot, 'one')

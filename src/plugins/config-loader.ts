@@ -1,11 +1,15 @@
+import { sql } from 'drizzle-orm'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { LRUCache } from 'lru-cache'
-import { ConfigSnapshot, type ConfigValues } from '../config-snapshot.js'
+import { createConfigCache, type Answer, type CacheCounts, type Trust } from '../config-cache.js'
+import { ConfigSnapshot, resolve, type ConfigValues, type Resolved } from '../config-snapshot.js'
+import { createChangeChannel, type Change } from '../db/change-channel.js'
+import { configRowStatements, type ConfigRow, type ConfigRowStatements } from '../db/config-rows.js'
 import { ConfigNotFound, TenantInactive } from '../errors.js'
-import { isTenantId } from '../tenant-id.js'
+import { createOutage, type Outage } from '../outage.js'
+import { isMetaId, isTenantId } from '../tenant-id.js'
+import { guarded } from './database.js'
 import type { Env } from './env.js'
-import type { TenantConfigRow, TenantConfigs } from './tenant-configs.js'
 import type { Vault } from './vault.js'
 
 declare module 'fastify' {
@@ -13,35 +17,87 @@ declare module 'fastify' {
 }
 
 /** What internal code gets its configurations from. */
-export type ConfigLoader = ReturnType<typeof createConfigLoader>
+export type ConfigLoader = Omit<ReturnType<typeof createLoader>, 'strike' | 'clear'>
+
+/** What the loader has done since it was made, and what it holds. */
+export interface LoaderStats extends CacheCounts {
+  entries: { tenants: number, phone_numbers: number, wabas: number }
+  /** Whether changes are heard at once. */
+  channel: 'up' | 'down'
+}
 
 interface LoaderDependencies {
-  tenantConfigs: Pick<TenantConfigs, 'find' | 'onChange'>
+  rows: ConfigRowStatements
   vault: Pick<Vault, 'open'>
   env: Env
+  /** Since when, and until when, whoever calls `strike` and `clear` has missed no change. */
+  trust: Trust
+  outage: Pick<Outage, 'isKnown' | 'report'>
+}
+
+/** What serves a tenant that has an active row. */
+interface Serving {
+  readonly resolved: Resolved
+  readonly snapshot: ConfigSnapshot
+  /** The same as a promise, made once. */
+  readonly answer: Promise<ConfigSnapshot>
 }
 
 /** What there is of a tenant. */
-type Entry = ConfigSnapshot | 'inactive' | 'missing'
-type Read = (tenantId: string) => Promise<Entry>
+type Entry = Serving | 'inactive' | 'missing'
 
-// No tenant id has a control character.
-const ALL = '\0'
+const MOST_MOVES = 3
 
 /**
  * Serves the configurations that internal code works with: the database first, `.env` second.
- * Rows are cached (`CONFIG_CACHE_MAX` entries, `CONFIG_CACHE_TTL_MS` milliseconds) and dropped when this process writes them; after
- * a write whose outcome is unknown they are not cached for as long. That a tenant has no row is never cached.
+ * What the database said is kept until `strike` or `clear` is called, at most `CONFIG_CACHE_TTL_MS` milliseconds, and `CONFIG_CACHE_BLIND_TTL_MS`
+ * while changes are missed. While the database is away, active rows serve for `CONFIG_STALE_IF_ERROR_MS` milliseconds more.
  */
-export function createConfigLoader ({ tenantConfigs, vault, env }: LoaderDependencies) {
+export function createLoader ({ rows, vault, env, trust, outage }: LoaderDependencies) {
   const fallback = fallbackValues(env)
-  const withoutRow = new ConfigSnapshot(null, fallback)
-  const find = cached(read, tenantConfigs, env)
+  const withoutRow = new ConfigSnapshot(resolve(null, fallback), false)
+  const counts: CacheCounts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
+  const bounds = {
+    max: env.CONFIG_CACHE_MAX,
+    ttl: env.CONFIG_CACHE_TTL_MS,
+    blindTtl: env.CONFIG_CACHE_BLIND_TTL_MS,
+    staleIfError: env.CONFIG_STALE_IF_ERROR_MS
+  }
+  const shared = { ...bounds, trust, outage, counts }
+  const tenants = createConfigCache<Entry>({ ...shared, read: readTenant, outlives: isServing })
+  const numbers = createConfigCache<string | null>({ ...shared, read: readNumber, outlives: (tenantId) => tenantId !== null })
+  const wabas = createConfigCache<string[]>({ ...shared, read: readWaba, outlives: (tenantIds) => tenantIds.length > 0 })
 
-  async function read (tenantId: string): Promise<Entry> {
-    const row = await tenantConfigs.find(tenantId)
-    if (row === null) return 'missing'
-    return row.is_active ? new ConfigSnapshot(openedValues(row, vault), fallback) : 'inactive'
+  async function readTenant (key: string): Promise<Entry> {
+    const [row] = await guarded(rows.ofTenant.execute({ key }))
+    if (row === undefined) return 'missing'
+    if (!row.is_active) return 'inactive'
+    const resolved = resolve({ tenantId: row.tenant_id, values: openedValues(row, vault) }, fallback)
+    const snapshot = new ConfigSnapshot(resolved, false)
+    return { resolved, snapshot, answer: Promise.resolve(snapshot) }
+  }
+
+  async function readNumber (key: string): Promise<string | null> {
+    const [row] = await guarded(rows.activeOnNumber.execute({ key }))
+    return row?.tenant_id ?? null
+  }
+
+  async function readWaba (key: string): Promise<string[]> {
+    return (await guarded(rows.activeOnWaba.execute({ key }))).map((row) => row.tenant_id)
+  }
+
+  /** The snapshot of an active row, marked if it could not be confirmed; null when there is none. */
+  function snapshotOf ({ value, isStale }: Answer<Entry>): ConfigSnapshot | null {
+    if (!isServing(value)) return null
+    return isStale ? new ConfigSnapshot(value.resolved, true) : value.snapshot
+  }
+
+  async function asked (tenantId: string): Promise<ConfigSnapshot> {
+    if (!isTenantId(tenantId)) throw new TypeError('a tenant id is a string of 1 to 100 characters without control characters')
+    const answer = await tenants.get(tenantId)
+    if (answer.value === 'missing' && env.CONFIG_FALLBACK === 'none') throw new ConfigNotFound()
+    if (answer.value === 'inactive' && env.CONFIG_FALLBACK !== 'missing-or-inactive') throw new TenantInactive()
+    return snapshotOf(answer) ?? withoutRow
   }
 
   /**
@@ -49,65 +105,82 @@ export function createConfigLoader ({ tenantConfigs, vault, env }: LoaderDepende
    * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, where `CONFIG_FALLBACK` says so `TENANT_INACTIVE` and
    * `CONFIG_NOT_FOUND`, and a TypeError for what cannot be a tenant id: no fault is ever answered with the `.env` values.
    */
-  async function forTenant (tenantId: string): Promise<ConfigSnapshot> {
-    if (!isTenantId(tenantId)) throw new TypeError('a tenant id is a string of 1 to 100 characters without control characters')
-    const entry = await find(tenantId)
-    if (entry === 'missing') {
-      if (env.CONFIG_FALLBACK === 'none') throw new ConfigNotFound()
-      return withoutRow
+  function forTenant (tenantId: string): Promise<ConfigSnapshot> {
+    // A known tenant costs one look and no new promise.
+    const entry = tenants.fresh(tenantId)
+    return entry !== undefined && isServing(entry) ? entry.answer : asked(tenantId)
+  }
+
+  /**
+   * Returns the configuration of the active tenant that has the phone number, null when nobody has.
+   * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for what is no string.
+   */
+  async function forPhoneNumber (phoneNumberId: string): Promise<ConfigSnapshot | null> {
+    if (!mayBeId(phoneNumberId)) return null
+    for (let moves = 0; moves < MOST_MOVES; moves++) {
+      const { value: holder, isStale } = await numbers.get(phoneNumberId)
+      if (holder === null) return null
+      const answer = await tenants.get(holder)
+      const snapshot = snapshotOf({ ...answer, isStale: answer.isStale || isStale })
+      if (snapshot?.getPhoneId() === phoneNumberId) return snapshot
+      // Since one of the two was read the number has moved, or the tenant was turned off.
+      await Promise.all([numbers.ask(phoneNumberId), tenants.ask(holder)])
     }
-    if (entry === 'inactive') {
-      if (env.CONFIG_FALLBACK !== 'missing-or-inactive') throw new TenantInactive()
-      return withoutRow
-    }
-    return entry
+    // A number that keeps moving has been let go by whoever had it.
+    return null
+  }
+
+  /**
+   * Returns the configurations of all active tenants on the WhatsApp Business Account, by tenant id.
+   * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for what is no string.
+   */
+  async function forWaba (wabaId: string): Promise<readonly ConfigSnapshot[]> {
+    if (!mayBeId(wabaId)) return []
+    const { value: holders, isStale } = await wabas.get(wabaId)
+    const answers = await Promise.all(holders.map(async (holder) => await tenants.get(holder)))
+    const snapshots = answers.map((answer) => snapshotOf({ ...answer, isStale: answer.isStale || isStale }))
+    return snapshots.filter((snapshot) => snapshot?.getWabaId() === wabaId).filter((snapshot) => snapshot !== null)
   }
 
   return {
     forTenant,
+    forPhoneNumber,
+    forWaba,
 
     /** `getAllConfig()` of the tenant's configuration in one call; throws what `forTenant` does. */
-    getWhatsappConfig: async (tenantId: string): Promise<ConfigValues> => (await forTenant(tenantId)).getAllConfig()
+    getWhatsappConfig: async (tenantId: string): Promise<ConfigValues> => (await forTenant(tenantId)).getAllConfig(),
+
+    /** What it has done and holds. */
+    stats: (): LoaderStats => ({
+      ...counts,
+      entries: { tenants: tenants.size, phone_numbers: numbers.size, wabas: wabas.size },
+      channel: performance.now() < trust.trustedUntil ? 'up' : 'down'
+    }),
+
+    /** Strikes out what is held of rows that have changed. */
+    strike (changes: Change[]): void {
+      counts.invalidations += changes.length
+      for (const [tenantId, phoneNumberId, wabaId] of changes) {
+        tenants.strike(tenantId)
+        if (phoneNumberId !== null) numbers.strike(phoneNumberId)
+        if (wabaId !== null) wabas.strike(wabaId)
+      }
+    },
+
+    /** Strikes out everything. */
+    clear (): void {
+      counts.invalidations++
+      for (const cache of [tenants, numbers, wabas]) cache.clear()
+    }
   }
 }
 
-/** `read` behind the cache: callers at once share one, and what a write may have replaced is read anew. */
-function cached (read: Read, tenantConfigs: Pick<TenantConfigs, 'onChange'>, env: Env): Read {
-  const bounds = { max: env.CONFIG_CACHE_MAX, ttl: env.CONFIG_CACHE_TTL_MS }
-  const cache = new LRUCache<string, Exclude<Entry, 'missing'>>(bounds)
-  const loads = new Map<string, Promise<Entry>>()
+const isServing = (entry: Entry) => typeof entry === 'object'
 
-  // Writes that may yet be carried out: a database that was frozen does so when it wakes, and tells nobody.
-  const pending = new LRUCache<string, true>(bounds)
-
-  tenantConfigs.onChange((tenantId, isSettled) => {
-    if (isSettled) pending.delete(tenantId ?? ALL)
-    else pending.set(tenantId ?? ALL, true)
-    // A load on its way is forgotten too: it may have read what the write replaced, and commits only while it is known.
-    if (tenantId === null) {
-      cache.clear()
-      loads.clear()
-    } else {
-      cache.delete(tenantId)
-      loads.delete(tenantId)
-    }
-  })
-
-  return async (tenantId) => cache.get(tenantId) ?? await load(tenantId)
-
-  function load (tenantId: string): Promise<Entry> {
-    const known = loads.get(tenantId)
-    if (known !== undefined) return known
-    const loading = read(tenantId).then((entry) => {
-      const mayChange = pending.has(tenantId) || pending.has(ALL)
-      if (loads.get(tenantId) === loading && entry !== 'missing' && !mayChange) cache.set(tenantId, entry)
-      return entry
-    }).finally(() => {
-      if (loads.get(tenantId) === loading) loads.delete(tenantId)
-    })
-    loads.set(tenantId, loading)
-    return loading
-  }
+/** Whether a row can have this id. Throws a TypeError for what is no string. */
+function mayBeId (id: string): boolean {
+  if (typeof id !== 'string') throw new TypeError('an id of a phone number or an account is a string')
+  return isMetaId(id)
 }
 
 function fallbackValues (env: Env): ConfigValues {
@@ -124,7 +197,7 @@ function fallbackValues (env: Env): ConfigValues {
   }
 }
 
-function openedValues (row: TenantConfigRow, vault: Pick<Vault, 'open'>): ConfigValues {
+function openedValues (row: ConfigRow, vault: Pick<Vault, 'open'>): ConfigValues {
   const open = (column: 'access_token' | 'fb_app_secret' | 'verify_token') =>
     row[column] === null ? null : vault.open(row[column], row.tenant_id, column)
   return {
@@ -142,8 +215,26 @@ function openedValues (row: TenantConfigRow, vault: Pick<Vault, 'open'>): Config
 
 /** Decorates `fastify.configLoader`. */
 async function configLoader (fastify: FastifyInstance): Promise<void> {
-  const { tenantConfigs, vault, env } = fastify
-  fastify.decorate('configLoader', createConfigLoader({ tenantConfigs, vault, env }))
+  const { env, vault, tenantConfigs, database } = fastify
+  const outage = createOutage({ ping: database.ping })
+  const channel = createChangeChannel({
+    connection: database.direct,
+    notify: async (name) => { await guarded(database.orm.execute(sql`select pg_notify(${name}, '')`)) },
+    log: fastify.log
+  })
+  const { strike, clear, ...loader } = createLoader({ rows: configRowStatements(database.orm), vault, env, trust: channel.state, outage })
+  // What this process writes it sees at once.
+  tenantConfigs.onChange((tenantId) => { if (tenantId === null) clear(); else strike([[tenantId, null, null]]) })
+  fastify.decorate('configLoader', loader)
+  fastify.addHook('onClose', async () => {
+    await channel.close()
+    await outage.close()
+  })
+  await channel.open({
+    onChanges: (changes) => { if (changes === null) clear(); else strike(changes) },
+    onConnect: clear,
+    onLoss: outage.suspect
+  })
 }
 
-export default fp(configLoader, { name: 'config-loader', dependencies: ['env', 'vault', 'tenant-configs'] })
+export default fp(configLoader, { name: 'config-loader', dependencies: ['env', 'vault', 'database', 'tenant-configs'] })

@@ -22,6 +22,8 @@ declare module 'fastify' {
       orm: NodePgDatabase
       /** Runs work on a connection of its own, without the time limits of the pool. */
       unhurried: <T>(work: (orm: NodePgDatabase) => Promise<T>) => Promise<T>
+      /** Makes a client of its own, not yet connected, past any pooler. */
+      direct: (config: pg.ClientConfig) => pg.Client
       /** Throws `DATABASE_UNAVAILABLE` unless the database answers. */
       ping: () => Promise<void>
     }
@@ -30,7 +32,7 @@ declare module 'fastify' {
 
 /** Opens the pool (over the embedded PostgreSQL when there is no DATABASE_URL) and decorates `fastify.database`. Refuses to boot on a schema that is behind. */
 async function database (fastify: FastifyInstance): Promise<void> {
-  const { DATABASE_URL, DATA_DIR, DATABASE_POOL_MAX, MIGRATE_ON_START } = fastify.env
+  const { DATABASE_URL, DATABASE_DIRECT_URL, DATA_DIR, DATABASE_POOL_MAX, MIGRATE_ON_START } = fastify.env
   const embedded = DATABASE_URL === undefined || DATABASE_URL === 'embedded'
   const url = embedded ? await embed(fastify, DATA_DIR) : DATABASE_URL
 
@@ -60,6 +62,7 @@ async function database (fastify: FastifyInstance): Promise<void> {
   fastify.decorate('database', {
     orm,
     unhurried: async (work) => await withConnection(url, work),
+    direct: (config) => new pg.Client({ ...sessionAt(DATABASE_DIRECT_URL ?? url), ...config }),
     ping: async () => { await guarded(orm.execute(sql`select 1`)) }
   })
 }

@@ -24,6 +24,7 @@ const settings = {
   TRUST_PROXY: Type.String({ default: 'false', format: 'trust-proxy', description: 'true, false, a number of hops, or addresses and CIDR ranges separated by commas' }),
 
   DATABASE_URL: Type.Optional(Type.String({ format: 'database-url', description: 'postgres://user:password@host:5432/database (in production a remote one needs a password that cannot be guessed), or the word embedded' })),
+  DATABASE_DIRECT_URL: Type.Optional(Type.String({ format: 'direct-url', description: 'postgres://… of the same database without a pooler in between; as DATABASE_URL otherwise' })),
   MIGRATE_ON_START: Type.Boolean({ default: false, description: 'true or false' }),
   DATABASE_POOL_MAX: Type.Integer({ default: 10, minimum: 1, description: 'connections, at least 1' }),
   DATA_DIR: Type.String({ default: '.data', description: 'a directory for the embedded database and the generated secrets' }),
@@ -62,7 +63,9 @@ const settings = {
   FB_APP_SECRETS_PREVIOUS: Type.Optional(Type.String({ description: 'former secrets of the Meta app, separated by commas, which its webhooks may still be signed with' })),
 
   CONFIG_CACHE_MAX: Type.Integer({ default: 100000, minimum: 1, maximum: 10000000, description: 'entries, 1 to 10000000' }),
-  CONFIG_CACHE_TTL_MS: Type.Integer({ default: 300000, minimum: 1, description: 'milliseconds, at least 1' })
+  CONFIG_CACHE_TTL_MS: Type.Integer({ default: 300000, minimum: 1, description: 'milliseconds, at least 1' }),
+  CONFIG_CACHE_BLIND_TTL_MS: Type.Integer({ default: 1000, minimum: 0, maximum: 60000, description: 'milliseconds, 0 to 60000' }),
+  CONFIG_STALE_IF_ERROR_MS: Type.Integer({ default: 300000, minimum: 0, description: 'milliseconds, 0 turns it off' })
 } satisfies TProperties
 
 /** The names of all settings, in the order of `.env.example`. */
@@ -73,7 +76,7 @@ const schema = Type.Object(settings, {
   if: { properties: { NODE_ENV: { const: 'production' } }, required: ['NODE_ENV'] },
   then: {
     required: ['DATABASE_URL', 'JWT_SECRET', 'ENCRYPTION_KEYS'],
-    properties: { DATABASE_URL: { type: 'string', format: 'unguessable-database-url' } }
+    properties: Object.fromEntries(['DATABASE_URL', 'DATABASE_DIRECT_URL'].map((name) => [name, { type: 'string', format: 'unguessable-database-url' }]))
   }
 })
 
@@ -88,7 +91,8 @@ const formats: Record<string, (value: string) => boolean> = {
   'bytes-32': (value) => Buffer.byteLength(value) >= 32,
   'key-ring': (value) => succeeds(() => parseKeyRing(value)),
   'trust-proxy': (value) => /^(true|false|\d{1,3})$/.test(value) || value.split(',').every(isAddressRange),
-  'database-url': (value) => value === 'embedded' || (/^postgres(ql)?:\/\//.test(value) && URL.canParse(value) && isUtf8(new URL(value))),
+  'database-url': (value) => value === 'embedded' || isPostgresUrl(value),
+  'direct-url': isPostgresUrl,
   'unguessable-database-url': (value) => value === 'embedded' || !URL.canParse(value) || !isGuessable(new URL(value)),
   'graph-url': isGraphUrl,
   'web-url': isWebUrl,
@@ -97,7 +101,7 @@ const formats: Record<string, (value: string) => boolean> = {
 
 /** Reads and checks all settings and decorates `fastify.env`. Throws one error that names every fault and prints no value. */
 async function env (fastify: FastifyInstance, options: { env?: EnvSource | undefined }): Promise<void> {
-  const data = filled(options.env ?? { ...await dotEnv(), ...filled(process.env) })
+  const data = filled(options.env ?? await environment())
   if (data['NODE_ENV'] !== 'production') {
     const dataDir = String(data['DATA_DIR'] ?? settings.DATA_DIR.default)
     data['JWT_SECRET'] ??= await generated(dataDir, 'jwt-secret', () => randomBytes(48).toString('base64'))
@@ -126,7 +130,11 @@ export async function readEnv (source?: EnvSource): Promise<Env> {
   return bare.env
 }
 
-/** Reads `.env` in the working directory, if there is one. */
+/** What is set: in `.env` in the working directory, if there is one, and over it in the process environment. */
+export async function environment (): Promise<EnvSource> {
+  return { ...await dotEnv(), ...filled(process.env) }
+}
+
 async function dotEnv (): Promise<EnvSource> {
   try {
     return { ...parseEnv(await readFile('.env', 'utf8')) }
@@ -174,6 +182,10 @@ function isAddressRange (value: string): boolean {
   const [address = '', prefix] = value.trim().split('/')
   const version = isIP(address)
   return version !== 0 && (prefix === undefined || (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128)))
+}
+
+function isPostgresUrl (value: string): boolean {
+  return /^postgres(ql)?:\/\//.test(value) && URL.canParse(value) && isUtf8(new URL(value))
 }
 
 /** Says whether pg can decode a URL. */

@@ -29,8 +29,8 @@ export interface ListQuery {
 export type StatsRow = Record<'total' | 'active' | 'inactive' | 'onboarded' | 'pending' | 'expired' | 'expiring_7d' | 'expiring_30d' | 'no_expiry' | 'missing', number>
   & { token_status: Record<TokenStatus, number> }
 
-/** Told of a write to one tenant's row, or to any (null); `isSettled` is false when nobody knows whether it was, or yet will be, carried out. */
-export type ChangeListener = (tenantId: string | null, isSettled: boolean) => void
+/** Told of a write to one tenant's row, or to any (null). */
+export type ChangeListener = (tenantId: string | null) => void
 
 type Transaction = Parameters<Parameters<NodePgDatabase['transaction']>[0]>[0]
 
@@ -57,17 +57,9 @@ export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vaul
    * A write that finds out on its way whose rows it changes takes a set, and adds to it.
    */
   async function written<T> (changed: string | null | Set<string>, write: () => Promise<T>): Promise<T> {
-    const tell = (isSettled: boolean) => {
-      for (const tenantId of changed instanceof Set ? changed : [changed]) for (const listener of listeners) listener(tenantId, isSettled)
-    }
-    try {
-      const result = await onceMoreIfMet(async () => await guarded(write()))
-      tell(true)
-      return result
-    } catch (err) {
-      tell(!(err instanceof DatabaseUnavailable))
-      throw err
-    }
+    return await onceMoreIfMet(async () => await guarded(write())).finally(() => {
+      for (const tenantId of changed instanceof Set ? changed : [changed]) for (const listener of listeners) listener(tenantId)
+    })
   }
 
   /** Returns the row with its secrets sealed, or null. */

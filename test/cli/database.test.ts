@@ -7,7 +7,8 @@ import { refused, run, start, tables } from './run.js'
 const migrate = 'src/cli/migrate.ts'
 const rollback = 'src/cli/rollback.ts'
 const first = '0000_tenant_configs'
-const newest = '0001_onboarding'
+const second = '0001_onboarding'
+const newest = '0002_changes'
 const all = ['events_outbox', 'oauth_states', 'onboardings', 'tenant_configs', 'token_watch', 'vault_keys', 'webhook_deliveries']
 
 /** Rolls back with this answer at the prompt. */
@@ -21,7 +22,7 @@ async function answered (t: Test, url: string, answer: string) {
 await t.test('up on a database of yours, and down when the name of the migration is typed', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const env = { DATABASE_URL: url }
-  t.match(await run(t, [migrate], env), { code: 0, stdout: `Applied ${first}, ${newest}.\n`, stderr: '' })
+  t.match(await run(t, [migrate], env), { code: 0, stdout: `Applied ${first}, ${second}, ${newest}.\n`, stderr: '' })
   t.match(await run(t, [migrate], env), { code: 0, stdout: 'The schema is up to date.\n', stderr: '' })
   for (const answer of ['', 'yes\n']) {
     t.match(await answered(t, url, answer), { code: 1, stderr: `That is not ${newest}: nothing was undone.\n` })

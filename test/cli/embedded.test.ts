@@ -10,7 +10,7 @@ import { refused, run, start, tables } from './run.js'
 
 const migrate = 'src/cli/migrate.ts'
 const rollback = 'src/cli/rollback.ts'
-const newest = '0001_onboarding'
+const newest = '0002_changes'
 
 // Directly under the temporary directory, where the user that runs PostgreSQL for root can enter.
 const DATA_DIR = join(tmpdir(), `cli-test-${randomUUID()}`)
@@ -20,7 +20,7 @@ t.teardown(async () => {
 })
 
 await t.test('it is started for the command and stopped after', async (t) => {
-  t.match(await run(t, [migrate], { DATA_DIR }), { code: 0, stdout: `Applied 0000_tenant_configs, ${newest}.\n` })
+  t.match(await run(t, [migrate], { DATA_DIR }), { code: 0, stdout: `Applied 0000_tenant_configs, 0001_onboarding, ${newest}.\n` })
   t.notOk(existsSync(join(DATA_DIR, 'postgres/postmaster.pid')))
 })
 

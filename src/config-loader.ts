@@ -1,0 +1,35 @@
+import { randomBytes } from 'node:crypto'
+import Fastify from 'fastify'
+import { loggerOptions } from './logger.js'
+import configLoader, { type ConfigLoader } from './plugins/config-loader.js'
+import database from './plugins/database.js'
+import env, { environment, readEnv, type EnvSource } from './plugins/env.js'
+import tenantConfigs from './plugins/tenant-configs.js'
+import vault from './plugins/vault.js'
+
+/**
+ * Makes the loader for a worker or a script: as `fastify.configLoader`, without a server. It logs to stderr.
+ * Takes a postgres:// URL in place of `DATABASE_URL`, and settings in place of the process environment and `.env`. Returns the loader with `close`,
+ * without which its connections keep the process running. Throws one error that names every unusable setting, and whatever keeps
+ * the database or the key ring from being used.
+ */
+export async function createConfigLoader ({ databaseUrl, env: source }: { databaseUrl?: string | undefined, env?: EnvSource | undefined } = {}): Promise<ConfigLoader & { close: () => Promise<void> }> {
+  const given = source ?? await environment()
+  // Nobody signs in here, so that a worker needs no key to sign in with.
+  const settings = await readEnv({ JWT_SECRET: randomBytes(32).toString('base64'), ...given, DATABASE_URL: databaseUrl ?? given['DATABASE_URL'] })
+  if (settings.DATABASE_URL === undefined || settings.DATABASE_URL === 'embedded') throw new Error('There is no database to load from: pass databaseUrl, or set DATABASE_URL, as postgres://…')
+  const bare = Fastify({ logger: { ...loggerOptions(settings.LOG_LEVEL), stream: process.stderr }, pluginTimeout: 0 })
+  const close = async () => { await bare.close() }
+  try {
+    await bare.register(env, { env: settings })
+    await bare.register(database)
+    await bare.register(vault)
+    await bare.register(tenantConfigs)
+    await bare.register(configLoader)
+    await bare.ready()
+  } catch (err) {
+    await close()
+    throw err
+  }
+  return { ...bare.configLoader, close }
+}

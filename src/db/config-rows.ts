@@ -1,0 +1,23 @@
+import { and, asc, eq, sql } from 'drizzle-orm'
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { tenantConfigs as table } from './schema.js'
+
+const { tenant_id, phone_number_id, access_token, waba_id, fb_app_id, fb_app_secret, callback_url, redirect_url, verify_token, token_expires_at, is_active, updated_at } = table
+
+/** What of a row the loader works with. */
+const columns = { tenant_id, phone_number_id, access_token, waba_id, fb_app_id, fb_app_secret, callback_url, redirect_url, verify_token, token_expires_at, is_active, updated_at }
+
+/** What the loader reads, prepared once. */
+export function configRowStatements (db: NodePgDatabase) {
+  const key = sql.placeholder('key')
+  return {
+    ofTenant: db.select(columns).from(table).where(eq(tenant_id, key)).prepare('config_row_of_tenant'),
+    activeOnNumber: db.select({ tenant_id }).from(table).where(and(eq(phone_number_id, key), is_active)).prepare('config_row_on_number'),
+    activeOnWaba: db.select({ tenant_id }).from(table).where(and(eq(waba_id, key), is_active)).orderBy(asc(tenant_id)).prepare('config_row_on_waba')
+  }
+}
+
+export type ConfigRowStatements = ReturnType<typeof configRowStatements>
+
+/** A row as the loader reads it: its secrets are sealed. */
+export type ConfigRow = Awaited<ReturnType<ConfigRowStatements['ofTenant']['execute']>>[number]

@@ -1,0 +1,47 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
+const PING_EVERY_MS = 250
+
+export type Outage = ReturnType<typeof createOutage>
+
+/**
+ * Knows whether the database is away, so that nobody waits for it in vain. Takes `ping`, which throws while the database does not
+ * answer; it is asked every 250 ms until the outage is over.
+ */
+export function createOutage ({ ping }: { ping: () => Promise<void> }) {
+  const closing = new AbortController()
+  let isKnown = false
+  let asking = Promise.resolve()
+
+  const answers = async () => await ping().then(() => true, () => false)
+
+  async function untilOver (): Promise<void> {
+    while (!closing.signal.aborted && !await answers()) await delay(PING_EVERY_MS, undefined, { signal: closing.signal }).catch(() => {})
+    isKnown = false
+  }
+
+  /** Says that the database did not answer. */
+  function report (): void {
+    if (isKnown) return
+    isKnown = true
+    asking = untilOver()
+  }
+
+  return {
+    /** Whether the database is away, as far as is known. */
+    get isKnown () { return isKnown },
+
+    report,
+
+    /** Says that it may be away: it is asked first. */
+    suspect (): void {
+      asking = answers().then((doesAnswer) => { if (!doesAnswer) report() })
+    },
+
+    /** Ends the asking. */
+    async close (): Promise<void> {
+      closing.abort()
+      await asking
+    }
+  }
+}
