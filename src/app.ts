@@ -31,6 +31,7 @@ import { isDecodable } from './url.js'
 
 export { createConfigLoader } from './config-loader.js'
 export type { ConfigSnapshot, ConfigSources, ConfigValues } from './config-snapshot.js'
+export type { Explanation } from './explanation.js'
 export type { ConfigLoader, LoaderStats } from './plugins/config-loader.js'
 export type { EnvSource } from './plugins/env.js'
 

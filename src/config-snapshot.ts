@@ -88,10 +88,11 @@ export function resolve (row: { tenantId: string, values: ConfigValues } | null,
   }
   const value = (key: keyof ConfigValues) => from[key][key]
   const origin = (key: keyof ConfigValues) => value(key) === null ? null : from[key] === own ? 'database' : 'env'
-  return Object.freeze({ tenantId: row?.tenantId ?? null, values: each(value), sources: each(origin) })
+  return Object.freeze({ tenantId: row?.tenantId ?? null, values: eachValue(value), sources: eachValue(origin) })
 }
 
-function each<T> (make: (key: keyof ConfigValues) => T): { readonly [key in keyof ConfigValues]: T } {
+/** Makes something of each value of a configuration, by its name; frozen. */
+export function eachValue<T> (make: (key: keyof ConfigValues) => T): { readonly [key in keyof ConfigValues]: T } {
   return Object.freeze({
     phone_id: make('phone_id'),
     access_token: make('access_token'),

@@ -1,11 +1,16 @@
 import { and, asc, eq, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { tenantConfigs as table } from './schema.js'
+import { secretColumns, tenantConfigs as table, type SecretColumn } from './schema.js'
 
 const { tenant_id, phone_number_id, access_token, waba_id, fb_app_id, fb_app_secret, callback_url, redirect_url, verify_token, token_expires_at, is_active, updated_at } = table
 
 /** What of a row the loader works with. */
 const columns = { tenant_id, phone_number_id, access_token, waba_id, fb_app_id, fb_app_secret, callback_url, redirect_url, verify_token, token_expires_at, is_active, updated_at }
+
+/** Those of them that are sealed. */
+export const sealedColumns = secretColumns.filter((column): column is SecretColumn & keyof typeof columns => column in columns)
+
+export type SealedColumn = typeof sealedColumns[number]
 
 /** What the loader reads, prepared once. */
 export function configRowStatements (db: NodePgDatabase) {

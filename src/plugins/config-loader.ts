@@ -2,10 +2,11 @@ import { sql } from 'drizzle-orm'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { createConfigCache, type Answer, type CacheCounts, type Trust } from '../config-cache.js'
-import { ConfigSnapshot, resolve, type ConfigValues, type Resolved } from '../config-snapshot.js'
+import { createConfigDecision } from '../config-decision.js'
+import { ConfigSnapshot, type ConfigValues, type Resolved } from '../config-snapshot.js'
 import { createChangeChannel, type Change } from '../db/change-channel.js'
 import { configRowStatements, type ConfigRow, type ConfigRowStatements } from '../db/config-rows.js'
-import { ConfigNotFound, TenantInactive } from '../errors.js'
+import { createExplanation, type Explanation } from '../explanation.js'
 import { createOutage, type Outage } from '../outage.js'
 import { isMetaId, isTenantId } from '../tenant-id.js'
 import { guarded } from './database.js'
@@ -28,7 +29,7 @@ export interface LoaderStats extends CacheCounts {
 
 interface LoaderDependencies {
   rows: ConfigRowStatements
-  vault: Pick<Vault, 'open'>
+  vault: Pick<Vault, 'open' | 'keyIdOf'>
   env: Env
   /** Since when, and until when, whoever calls `strike` and `clear` has missed no change. */
   trust: Trust
@@ -54,8 +55,8 @@ const MOST_MOVES = 3
  * while changes are missed. While the database is away, active rows serve for `CONFIG_STALE_IF_ERROR_MS` milliseconds more.
  */
 export function createLoader ({ rows, vault, env, trust, outage }: LoaderDependencies) {
-  const fallback = fallbackValues(env)
-  const withoutRow = new ConfigSnapshot(resolve(null, fallback), false)
+  const decision = createConfigDecision({ vault, env })
+  const explained = createExplanation({ vault, decision })
   const counts: CacheCounts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
   const bounds = {
     max: env.CONFIG_CACHE_MAX,
@@ -68,11 +69,13 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
   const numbers = createConfigCache<string | null>({ ...shared, read: readNumber, outlives: (tenantId) => tenantId !== null })
   const wabas = createConfigCache<string[]>({ ...shared, read: readWaba, outlives: (tenantIds) => tenantIds.length > 0 })
 
+  async function readRow (key: string): Promise<ConfigRow | undefined> {
+    return (await guarded(rows.ofTenant.execute({ key })))[0]
+  }
+
   async function readTenant (key: string): Promise<Entry> {
-    const [row] = await guarded(rows.ofTenant.execute({ key }))
-    if (row === undefined) return 'missing'
-    if (!row.is_active) return 'inactive'
-    const resolved = resolve({ tenantId: row.tenant_id, values: openedValues(row, vault) }, fallback)
+    const resolved = decision.ofRow(await readRow(key))
+    if (typeof resolved === 'string') return resolved
     const snapshot = new ConfigSnapshot(resolved, false)
     return { resolved, snapshot, answer: Promise.resolve(snapshot) }
   }
@@ -86,18 +89,14 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
     return (await guarded(rows.activeOnWaba.execute({ key }))).map((row) => row.tenant_id)
   }
 
-  /** The snapshot of an active row, marked if it could not be confirmed; null when there is none. */
+  /** The snapshot of an active row; null when there is none. */
   function snapshotOf ({ value, isStale }: Answer<Entry>): ConfigSnapshot | null {
-    if (!isServing(value)) return null
-    return isStale ? new ConfigSnapshot(value.resolved, true) : value.snapshot
+    return isServing(value) ? shown(value, isStale) : null
   }
 
   async function asked (tenantId: string): Promise<ConfigSnapshot> {
-    if (!isTenantId(tenantId)) throw new TypeError('a tenant id is a string of 1 to 100 characters without control characters')
-    const answer = await tenants.get(tenantId)
-    if (answer.value === 'missing' && env.CONFIG_FALLBACK === 'none') throw new ConfigNotFound()
-    if (answer.value === 'inactive' && env.CONFIG_FALLBACK !== 'missing-or-inactive') throw new TenantInactive()
-    return snapshotOf(answer) ?? withoutRow
+    const { value, isStale } = await tenants.get(checked(tenantId))
+    return isServing(value) ? shown(value, isStale) : decision.withoutRow(value)
   }
 
   /**
@@ -150,6 +149,12 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
     /** `getAllConfig()` of the tenant's configuration in one call; throws what `forTenant` does. */
     getWhatsappConfig: async (tenantId: string): Promise<ConfigValues> => (await forTenant(tenantId)).getAllConfig(),
 
+    /**
+     * Returns what `forTenant` would do by what the database says now, whatever is cached, and why; it holds no secret.
+     * Throws `DATABASE_UNAVAILABLE`, and a TypeError for what cannot be a tenant id.
+     */
+    explain: async (tenantId: string): Promise<Explanation> => explained(checked(tenantId), await readRow(tenantId)),
+
     /** What it has done and holds. */
     stats: (): LoaderStats => ({
       ...counts,
@@ -177,40 +182,18 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
 
 const isServing = (entry: Entry) => typeof entry === 'object'
 
+/** The snapshot, marked if it could not be confirmed. */
+const shown = ({ resolved, snapshot }: Serving, isStale: boolean) => isStale ? new ConfigSnapshot(resolved, true) : snapshot
+
+function checked (tenantId: string): string {
+  if (!isTenantId(tenantId)) throw new TypeError('a tenant id is a string of 1 to 100 characters without control characters')
+  return tenantId
+}
+
 /** Whether a row can have this id. Throws a TypeError for what is no string. */
 function mayBeId (id: string): boolean {
   if (typeof id !== 'string') throw new TypeError('an id of a phone number or an account is a string')
   return isMetaId(id)
-}
-
-function fallbackValues (env: Env): ConfigValues {
-  return {
-    phone_id: env.WHATSAPP_PHONE_ID ?? null,
-    access_token: env.WHATSAPP_TOKEN ?? null,
-    waba_id: env.WHATSAPP_WABA_ID ?? null,
-    fb_app_id: env.FB_APP_ID ?? null,
-    fb_app_secret: env.FB_APP_SECRET ?? null,
-    callback_url: env.CALLBACK_URL ?? null,
-    redirect_url: env.REDIRECT_URL ?? null,
-    verify_token: env.VERIFY_TOKEN ?? null,
-    token_expires_at: null
-  }
-}
-
-function openedValues (row: ConfigRow, vault: Pick<Vault, 'open'>): ConfigValues {
-  const open = (column: 'access_token' | 'fb_app_secret' | 'verify_token') =>
-    row[column] === null ? null : vault.open(row[column], row.tenant_id, column)
-  return {
-    phone_id: row.phone_number_id,
-    access_token: open('access_token'),
-    waba_id: row.waba_id,
-    fb_app_id: row.fb_app_id,
-    fb_app_secret: open('fb_app_secret'),
-    callback_url: row.callback_url,
-    redirect_url: row.redirect_url,
-    verify_token: open('verify_token'),
-    token_expires_at: row.token_expires_at
-  }
 }
 
 /** Decorates `fastify.configLoader`. */

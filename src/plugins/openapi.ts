@@ -5,6 +5,7 @@ import fp from 'fastify-plugin'
 import { Internal, type ErrorClass } from '../errors.js'
 import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
 import { FullConfig, MaskedConfig, NoBody, Verification } from '../schemas/config.js'
+import { EffectiveConfig } from '../schemas/effective.js'
 import { OnboardingRecord, Started } from '../schemas/onboarding.js'
 import { Problem } from '../schemas/problem.js'
 import { TokenHealth } from '../schemas/token-health.js'
@@ -43,7 +44,7 @@ const tags = [
 
 /** Describes every route of this scope (OpenAPI 3.1) and serves the description under /docs. */
 async function openapi (fastify: FastifyInstance): Promise<void> {
-  for (const schema of [Problem, MaskedConfig, FullConfig, ConfigPage, Stats, Deleted, Started, OnboardingRecord, TokenHealth, Verification]) fastify.addSchema(schema)
+  for (const schema of [Problem, MaskedConfig, FullConfig, EffectiveConfig, ConfigPage, Stats, Deleted, Started, OnboardingRecord, TokenHealth, Verification]) fastify.addSchema(schema)
   await fastify.register(swagger, {
     openapi: {
       openapi: '3.1.0',

@@ -60,6 +60,12 @@ export function createVault ({ keyRing }: { keyRing: string }) {
     /** Opens what `seal` made for the same tenant and column. Throws `SECRET_UNREADABLE` for everything else. */
     open: (sealed: string, tenantId: string, column: SecretColumn) => openWith(sealed, place(tenantId, column)),
 
+    /** The id of the key that a text was sealed with, whether it opens or not; null when it is no sealed text. */
+    keyIdOf (sealed: string): string | null {
+      const { id = null } = SEALED.exec(sealed)?.groups ?? {}
+      return id
+    },
+
     /** For each key of the ring a value that only this key can have sealed, to recognise it by. */
     checkValues: () => ring.map(({ id, key }) => ({ key_id: id, check_value: sealWith(id, key, CHECK, CHECK) })),
 

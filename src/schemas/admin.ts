@@ -68,5 +68,5 @@ export const DeleteAllQuery = Type.Object({
 /** What delete-all answers. */
 export const Deleted = Type.Object({ deleted: count('How many configurations were deleted') }, { $id: 'Deleted', description: 'Every configuration is deleted', examples: [{ deleted: 3 }] })
 
-/** The path of DELETE /admin/configs/delete-tenant/{id}. */
+/** The path of what concerns one tenant. */
 export const TenantParams = Type.Object({ id: tenantId({ description: 'The tenant id', examples: ['acme'] }) })

@@ -15,7 +15,8 @@ export const example = {
   token_expires_at: '2027-01-22T12:00:00Z'
 }
 
-const about = {
+/** What each field is. */
+export const about = {
   waba_id: 'WhatsApp Business Account id',
   phone_number_id: 'Phone number id; one tenant only may hold it',
   access_token: 'Secret: the token for calls to Meta',

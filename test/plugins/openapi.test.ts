@@ -83,7 +83,7 @@ await t.test('every route is described, and nothing else', async (t) => {
   const registered = routes.filter((route) => !/^HEAD |^OPTIONS |^\w+ \/docs/.test(route)).map((route) => route.replace(/:(\w+)/g, '{$1}'))
   t.equal(document.openapi, '3.1.0')
   t.strictSame(described.sort(), registered.sort())
-  t.strictSame(described.length, 21)
+  t.strictSame(described.length, 23)
 })
 
 await t.test('each with an id, a summary, a group, and its guard', async (t) => {
@@ -164,6 +164,8 @@ await t.test('examples are what the service takes and gives', async (t) => {
   const answers = {
     createConfig: await call(as('acme', 'user-1'), 'POST', config, example(config, 'post')),
     getFullConfig: await call(as('acme'), 'GET', `${config}/full`),
+    getEffectiveConfig: await call(as('acme'), 'GET', `${config}/effective`),
+    getTenantEffectiveConfig: await call(admin, 'GET', `${configs}/effective/other`),
     listConfigs: await call(admin, 'GET', `${configs}/all`),
     getStats: await call(admin, 'GET', `${configs}/stats`),
     updateConfig: await call(as('acme'), 'PUT', config, example(config, 'put')),
@@ -172,11 +174,11 @@ await t.test('examples are what the service takes and gives', async (t) => {
     deleteTenantConfig: await call(admin, 'DELETE', `${configs}/delete-tenant/acme`),
     onboardWhatsappClient: refused
   }
-  t.strictSame(Object.values(answers).map(({ is }) => is), ['201', '200', '200', '200', '200', '200', '400 VALIDATION_FAILED', '404 CONFIG_NOT_FOUND', '503 META_APP_NOT_CONFIGURED'])
+  t.strictSame(Object.values(answers).map(({ is }) => is), ['201', '200', '200', '200', '200', '200', '200', '200', '400 VALIDATION_FAILED', '404 CONFIG_NOT_FOUND', '503 META_APP_NOT_CONFIGURED'])
   for (const [id, { is, headers, body }] of Object.entries(answers)) isDescribed(t, id, { statusCode: parseInt(is), headers, body })
 
-  const { createConfig, getFullConfig, listConfigs, getStats, deleteAllConfigs, deleteConfig } = answers
-  for (const [name, { body }] of Object.entries({ MaskedConfig: createConfig, FullConfig: getFullConfig, ConfigPage: listConfigs, Stats: getStats, Deleted: deleteAllConfigs, Problem: deleteConfig })) {
+  const { createConfig, getFullConfig, getEffectiveConfig, listConfigs, getStats, deleteAllConfigs, deleteConfig } = answers
+  for (const [name, { body }] of Object.entries({ MaskedConfig: createConfig, FullConfig: getFullConfig, EffectiveConfig: getEffectiveConfig, ConfigPage: listConfigs, Stats: getStats, Deleted: deleteAllConfigs, Problem: deleteConfig })) {
     const { properties = {}, examples = [] } = components.schemas[name] ?? {}
     t.strictSame(Object.keys(body).filter((field) => !(field in properties)), [], name)
     for (const shown of examples) t.strictSame(Object.keys(shown), Object.keys(body), name)
@@ -190,7 +192,7 @@ await t.test('examples are what the service takes and gives', async (t) => {
 
 await t.test('what need not be sent is not required', async (t) => {
   for (const { operation: { operationId, parameters = [], requestBody } } of operations) {
-    t.strictSame(parameters.filter(({ required }) => required).map(({ name }) => name), { deleteTenantConfig: ['id'], verifyAccountUpdate: ['hub.challenge'] }[operationId] ?? [], operationId)
+    t.strictSame(parameters.filter(({ required }) => required).map(({ name }) => name), { deleteTenantConfig: ['id'], getTenantEffectiveConfig: ['id'], verifyAccountUpdate: ['hub.challenge'] }[operationId] ?? [], operationId)
     t.equal(requestBody?.required ?? false, ['createConfig', 'updateConfig', 'onboardWhatsappClient', 'receiveAccountUpdate'].includes(operationId), operationId)
     t.equal(requestBody !== undefined, ['verifyConfig', 'startOnboarding', 'resumeOnboarding'].includes(operationId) || requestBody?.required === true, operationId)
   }

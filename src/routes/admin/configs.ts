@@ -7,9 +7,9 @@ import { isTenantId } from '../../tenant-id.js'
 
 const tags = ['admin']
 
-/** All configurations: list them, delete one or all. */
+/** All configurations: list them, explain one, delete one or all. */
 const configs: FastifyPluginAsyncTypebox = async (fastify) => {
-  const { tenantConfigs } = fastify
+  const { tenantConfigs, configLoader } = fastify
 
   fastify.get('/configs/all', {
     config: { errors: [InvalidCursor, DatabaseUnavailable] },
@@ -18,6 +18,18 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
     const page = await tenantConfigs.list({ ...filters, limit, cursor: cursor === undefined ? undefined : tenantIdOf(cursor) })
     return { configs: page.configs, next_cursor: page.next === null ? null : cursorAfter(page.next) }
   })
+
+  fastify.get('/configs/effective/:id', {
+    config: { errors: [DatabaseUnavailable] },
+    schema: {
+      operationId: 'getTenantEffectiveConfig',
+      summary: 'See what internal code is served for one tenant, and why',
+      description: 'What GET /config/effective answers that tenant. An id that nobody has is answered, too: the loader does not know more of it.',
+      tags,
+      params: TenantParams,
+      response: { 200: Type.Ref('EffectiveConfig') }
+    }
+  }, async ({ params: { id } }) => await configLoader.explain(id))
 
   fastify.delete('/configs/delete-all', {
     config: { errors: [ConfirmationRequired, ConfirmationMismatch, DatabaseUnavailable] },

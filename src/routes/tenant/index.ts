@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { RouteNotFound } from '../../errors.js'
 import activation from './activation.js'
 import config from './config.js'
+import effective from './effective.js'
 import onboarding from './onboarding.js'
 import tokenHealth from './token-health.js'
 import verify from './verify.js'
@@ -13,6 +14,7 @@ export default async function tenantRoutes (fastify: FastifyInstance): Promise<v
   fastify.setNotFoundHandler(async () => { throw new RouteNotFound() })
 
   await fastify.register(config)
+  await fastify.register(effective)
   await fastify.register(activation)
   await fastify.register(verify)
   await fastify.register(onboarding)

@@ -1,0 +1,61 @@
+import { ConfigSnapshot, resolve, type ConfigValues, type Resolved } from './config-snapshot.js'
+import type { ConfigRow, SealedColumn } from './db/config-rows.js'
+import { ConfigNotFound, TenantInactive } from './errors.js'
+import type { Env } from './plugins/env.js'
+import type { Vault } from './plugins/vault.js'
+
+/** Why no row serves a tenant. */
+export type Absence = 'inactive' | 'missing'
+
+export type ConfigDecision = ReturnType<typeof createConfigDecision>
+
+/** Decides what serves a tenant: the values of its row, those of `.env`, or nothing. */
+export function createConfigDecision ({ vault, env }: { vault: Pick<Vault, 'open'>, env: Env }) {
+  const fallback = fallbackValues(env)
+  const fallenBack = new ConfigSnapshot(resolve(null, fallback), false)
+
+  function openedValues (row: ConfigRow): ConfigValues {
+    const open = (column: SealedColumn) => row[column] === null ? null : vault.open(row[column], row.tenant_id, column)
+    return {
+      phone_id: row.phone_number_id,
+      access_token: open('access_token'),
+      waba_id: row.waba_id,
+      fb_app_id: row.fb_app_id,
+      fb_app_secret: open('fb_app_secret'),
+      callback_url: row.callback_url,
+      redirect_url: row.redirect_url,
+      verify_token: open('verify_token'),
+      token_expires_at: row.token_expires_at
+    }
+  }
+
+  return {
+    /** Takes the row of a tenant; returns what serves by it, or why it does not. Throws `SECRET_UNREADABLE`. */
+    ofRow (row: ConfigRow | undefined): Resolved | Absence {
+      if (row === undefined) return 'missing'
+      if (!row.is_active) return 'inactive'
+      return resolve({ tenantId: row.tenant_id, values: openedValues(row) }, fallback)
+    },
+
+    /** Returns what serves a tenant that no row serves. Throws `TENANT_INACTIVE` and `CONFIG_NOT_FOUND` where `CONFIG_FALLBACK` says so. */
+    withoutRow (absence: Absence): ConfigSnapshot {
+      if (absence === 'missing' && env.CONFIG_FALLBACK === 'none') throw new ConfigNotFound()
+      if (absence === 'inactive' && env.CONFIG_FALLBACK !== 'missing-or-inactive') throw new TenantInactive()
+      return fallenBack
+    }
+  }
+}
+
+function fallbackValues (env: Env): ConfigValues {
+  return {
+    phone_id: env.WHATSAPP_PHONE_ID ?? null,
+    access_token: env.WHATSAPP_TOKEN ?? null,
+    waba_id: env.WHATSAPP_WABA_ID ?? null,
+    fb_app_id: env.FB_APP_ID ?? null,
+    fb_app_secret: env.FB_APP_SECRET ?? null,
+    callback_url: env.CALLBACK_URL ?? null,
+    redirect_url: env.REDIRECT_URL ?? null,
+    verify_token: env.VERIFY_TOKEN ?? null,
+    token_expires_at: null
+  }
+}
