@@ -50,6 +50,10 @@ const ask: Record<Route, () => ReturnType<typeof raw>> = {
   deregister: async () => {
     fresh().registered = true
     return await raw('/v26.0/106/deregister', {}, { bearer: token, method: 'POST' })
+  },
+  messages: () => {
+    fresh().registered = true
+    return raw('/v26.0/106/messages', {}, { bearer: token, json: { messaging_product: 'whatsapp', to: '16505551234', text: { body: 'Hello' } } })
   }
 }
 

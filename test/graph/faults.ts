@@ -3,7 +3,7 @@ import type { GraphError, Json } from './errors.js'
 /** What can be asked, as `fail()` and the recorded requests name it. */
 export const routes = [
   'access_token', 'extend', 'debug_token', 'me', 'waba', 'phone_numbers', 'phone',
-  'phone_override', 'subscribe', 'override', 'subscriptions', 'unsubscribe', 'register', 'deregister'
+  'phone_override', 'subscribe', 'override', 'subscriptions', 'unsubscribe', 'register', 'deregister', 'messages'
 ] as const
 
 export type Route = typeof routes[number]

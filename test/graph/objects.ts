@@ -10,12 +10,12 @@ export function openWaba (state: GraphState, call: Call): { text: string, token:
   const { text, token } = authenticate(state, call)
   const waba = state.wabas.get(call.id)
   if (!waba || !sees(token, waba)) throw notThere(call)
-  permit(token)
+  mayManage(token)
   return { text, token, waba }
 }
 
-/** The phone number in the path, and its WABA, likewise. */
-export function openPhone (state: GraphState, call: Call): { token: Token, waba: Waba, phone: Phone } {
+/** The phone number in the path, and its WABA, likewise; `permit` throws at a token that lacks the permission. */
+export function openPhone (state: GraphState, call: Call, permit = mayManage): { token: Token, waba: Waba, phone: Phone } {
   const { token } = authenticate(state, call)
   for (const waba of state.wabas.values()) {
     const phone = waba.phones.find(({ id }) => id === call.id)
@@ -31,9 +31,15 @@ function sees (token: Token, waba: Waba): boolean {
   return waba.app_ids.includes(token.app.app_id) && (token.waba_ids?.includes(waba.id) ?? true)
 }
 
-function permit (token: Token): void {
+function mayManage (token: Token): void {
   if (NEEDED.some(scope => token.scopes.includes(scope))) return
   throw new GraphError(403, 200, `(#200) Requires ${NEEDED[0]} permission to manage the object`)
+}
+
+/** Throws at a token that may not send messages. */
+export function maySend (token: Token): void {
+  if (token.scopes.includes('whatsapp_business_messaging')) return
+  throw new GraphError(403, 200, '(#200) You do not have the necessary permissions to send messages on behalf of this WhatsApp Business Account')
 }
 
 // One answer for "not there" and "not yours", so that nobody learns which ids exist.

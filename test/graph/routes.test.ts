@@ -147,7 +147,8 @@ await t.test('a phone has a callback of its own, and a PIN', async t => {
 await t.test('what one may not see is not there', async t => {
   const { waba, phone } = account()
   for (const [path, method] of [[waba.id, 'GET'], [phone.id, 'GET'], ['1', 'GET'], [`${waba.id}/subscribed_apps`, 'GET'], [`${waba.id}/subscribed_apps`, 'POST'],
-    [`${waba.id}/subscribed_apps`, 'DELETE'], [`${phone.id}/register`, 'POST'], [`${phone.id}/deregister`, 'POST']] as const) {
+    [`${waba.id}/subscribed_apps`, 'DELETE'], [`${phone.id}/register`, 'POST'], [`${phone.id}/deregister`, 'POST'],
+    [`${phone.id}/messages`, 'POST']] as const) {
     t.match(await call(`/v26.0/${path}`, {}, { bearer: stranger, method }), gone(path.split('/')[0] ?? '', method.toLowerCase()), `${method} ${path}`)
     t.match(await call(`/v26.0/${path}`, {}, { bearer: 'x', method }), { status: 401, body: { error: { code: 190 } } })
   }

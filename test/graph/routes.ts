@@ -2,6 +2,7 @@ import type { Call } from './auth.js'
 import { debugToken } from './debug-token.js'
 import type { Json } from './errors.js'
 import type { Route } from './faults.js'
+import { messages } from './messages.js'
 import { me, phone, waba } from './nodes.js'
 import { changePhone } from './phone-override.js'
 import { phoneNumbers } from './phone-numbers.js'
@@ -35,6 +36,7 @@ const ROUTES: Entry[] = [
   { route: 'subscribe', methods: ['POST'], path: SUBSCRIBED_APPS, handle: subscribe },
   { route: 'register', methods: ['POST'], path: /^\/([^/]+)\/register$/, handle: register },
   { route: 'deregister', methods: ['POST'], path: /^\/([^/]+)\/deregister$/, handle: deregister },
+  { route: 'messages', methods: ['POST'], path: /^\/([^/]+)\/messages$/, handle: messages },
   { route: 'waba', methods: ['GET'], path: OBJECT, when: (_, id, state) => state.wabas.has(id), handle: waba },
   // Also what is no object at all: Graph knows them by their ids only.
   { route: 'phone', methods: ['GET'], path: OBJECT, handle: phone },
