@@ -51,6 +51,8 @@ const settings: Record<string, (t: Test) => Promise<Setting>> = {
     const { app_id } = graph.state.addApp(APP)
     graph.state.addWaba({ id: WABA, app_ids: [app_id], phones: PHONES })
     const { id: waba } = graph.state.addWaba({ app_ids: [app_id], phones: [{ id: '201' }, { id: '202' }, { id: '203', display_phone_number: '+1 631-555-0203' }] })
+    graph.state.addWaba({ id: 'waba-1', app_ids: [app_id], phones: [{ id: 'phone-1', registered: true }] })
+    graph.state.issueToken({ app_id, waba_ids: ['waba-1'] }, 'EAAG-not-a-real-token-1234')
     const codes = () => graph.state.issueCode({ app_id })
     const url = await createDatabase(t, { empty: true })
     return {
