@@ -87,7 +87,11 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
       if (loads.get(key) === load) cache.set(key, held)
       return held
     }
-    const held = read(key).then(keep).finally(() => {
+    const failed = (err: unknown) => {
+      if (err instanceof DatabaseUnavailable) outage.report()
+      throw err
+    }
+    const held = read(key).then(keep, failed).finally(() => {
       if (loads.get(key) === load) loads.delete(key)
     })
     const load = { askedAt, held, isOvertaken: false }
@@ -104,11 +108,17 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
 
   /** Asks the database, whatever is held. Throws what `read` does. */
   async function ask (key: string): Promise<T> {
-    if (outage.isKnown) throw new DatabaseUnavailable()
     for (let reads = 1; ; reads++) {
+      if (outage.isKnown) throw new DatabaseUnavailable()
       const load = underWay(key) ?? begin(key)
-      const { value } = await load.held
-      if (!load.isOvertaken || reads === MOST_READS) return value
+      const isLast = reads === MOST_READS
+      try {
+        const { value } = await load.held
+        if (isLast || !load.isOvertaken) return value
+      } catch (err) {
+        // A secret that could not be opened may be another one now.
+        if (isLast || !load.isOvertaken || err instanceof DatabaseUnavailable) throw err
+      }
     }
   }
 
@@ -125,7 +135,6 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
         return { value: await ask(key), isStale: false }
       } catch (err) {
         if (!(err instanceof DatabaseUnavailable)) throw err
-        outage.report()
         return lastKnown(key, err)
       }
     },
