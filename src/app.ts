@@ -104,7 +104,10 @@ export async function buildApp (source?: EnvSource, { logTo }: { logTo?: Destina
   // Closing waits for connections: one whose request was under way would be kept alive after its answer.
   let closing = false
   fastify.addHook('preClose', async () => { closing = true })
-  fastify.addHook('onSend', async (_request, reply) => { if (closing) reply.header('connection', 'close') })
+  fastify.addHook('onSend', (_request, reply, _payload, done) => {
+    if (closing) reply.header('connection', 'close')
+    done()
+  })
   try {
     await fastify.register(plugin, { env: settings })
     await fastify.ready()

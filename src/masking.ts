@@ -6,8 +6,8 @@ export const MASK = '****'
  * Takes the clear secret.
  */
 export function mask (secret: string): string {
-  // By code points: eight emoji are not 16 characters, and no half of one is left over.
-  const characters = Array.from(secret)
+  // By code points: eight emoji are not 16 characters, and no half of one is left over. 16 of them are at most 32 units long.
+  const characters = Array.from(secret.slice(-32))
   return characters.length < 16 ? MASK : MASK + characters.slice(-4).join('')
 }
 

@@ -1,5 +1,5 @@
 import { and, asc, eq, sql } from 'drizzle-orm'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { prepared, type PooledDb } from './prepared.js'
 import { secretColumns, tenantConfigs as table, type SecretColumn } from './schema.js'
 
 const { tenant_id, phone_number_id, access_token, waba_id, fb_app_id, fb_app_secret, callback_url, redirect_url, verify_token, token_expires_at, is_active, updated_at } = table
@@ -13,12 +13,12 @@ export const sealedColumns = secretColumns.filter((column): column is SecretColu
 export type SealedColumn = typeof sealedColumns[number]
 
 /** What the loader reads, prepared once. */
-export function configRowStatements (db: NodePgDatabase) {
+export function configRowStatements (db: PooledDb) {
   const key = sql.placeholder('key')
   return {
-    ofTenant: db.select(columns).from(table).where(eq(tenant_id, key)).prepare('config_row_of_tenant'),
-    activeOnNumber: db.select({ tenant_id }).from(table).where(and(eq(phone_number_id, key), is_active)).prepare('config_row_on_number'),
-    activeOnWaba: db.select({ tenant_id }).from(table).where(and(eq(waba_id, key), is_active)).orderBy(asc(tenant_id)).prepare('config_row_on_waba')
+    ofTenant: prepared(db, 'config_row_of_tenant', db.select(columns).from(table).where(eq(tenant_id, key))),
+    activeOnNumber: prepared(db, 'config_row_on_number', db.select({ tenant_id }).from(table).where(and(eq(phone_number_id, key), is_active))),
+    activeOnWaba: prepared(db, 'config_row_on_waba', db.select({ tenant_id }).from(table).where(and(eq(waba_id, key), is_active)).orderBy(asc(tenant_id)))
   }
 }
 

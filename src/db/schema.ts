@@ -1,11 +1,13 @@
 import { sql } from 'drizzle-orm'
 import { boolean, customType, index, integer, jsonb, pgTable, serial, text, uniqueIndex, uuid, varchar } from 'drizzle-orm/pg-core'
 
-/** A `timestamptz` that stays text on its way from the database to JSON: ISO 8601, UTC. */
+/** Takes a time as PostgreSQL writes it in our sessions, 2026-11-23 05:55:00.123+00; returns it in ISO 8601, UTC. */
+export const isoTime = (written: string) => `${written.slice(0, 10)}T${written.slice(11, -3)}Z`
+
+/** A `timestamptz` that stays text on its way from the database to JSON. */
 const timestamptz = customType<{ data: string, driverData: string }>({
   dataType: () => 'timestamp with time zone',
-  // In our sessions PostgreSQL writes 2026-11-23 05:55:00.123+00.
-  fromDriver: (value) => `${value.slice(0, 10)}T${value.slice(11, -3)}Z`
+  fromDriver: isoTime
 })
 
 /** One row a tenant. The secret columns hold ciphertext only. */

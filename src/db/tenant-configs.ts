@@ -1,5 +1,6 @@
 import { and, asc, eq, getTableColumns, gt, gte, lte, sql, type SQL } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { prepared, type PooledDb } from './prepared.js'
 import { tenantConfigs as table, tokenStatuses, tokenWatch } from './schema.js'
 
 const { placeholder } = sql
@@ -21,24 +22,24 @@ export const unset = {
 export type WritableColumn = keyof typeof unset
 
 /** Every statement on `tenant_configs`, prepared once: building one costs several times what running it does. */
-export function tenantConfigStatements (db: NodePgDatabase) {
+export function tenantConfigStatements (db: PooledDb) {
   const ofTenant = eq(table.tenant_id, placeholder('tenant_id'))
   return {
-    find: db.select().from(table).where(ofTenant).prepare('tenant_config_find'),
+    find: prepared(db, 'tenant_config_find', db.select().from(table).where(ofTenant)),
     insert: insert(db),
     update: update(db),
-    setActive: db.update(table).set({ is_active: sql`${placeholder('is_active')}` }).where(ofTenant).returning().prepare('tenant_config_set_active'),
+    setActive: prepared(db, 'tenant_config_set_active', db.update(table).set({ is_active: sql`${placeholder('is_active')}` }).where(ofTenant).returning()),
     list: list(db),
     listByTokenStatus: listByTokenStatus(db)
   }
 }
 
 /** Makes a row; returns none when the tenant has one. */
-function insert (db: NodePgDatabase) {
+function insert (db: PooledDb) {
   const columns = ['tenant_id', 'user_id', ...Object.keys(unset)]
   const values = Object.fromEntries(columns.map((name) => [name, placeholder(name)]))
-  return db.insert(table).values({ tenant_id: placeholder('tenant_id'), ...values })
-    .onConflictDoNothing({ target: table.tenant_id }).returning().prepare('tenant_config_insert')
+  return prepared(db, 'tenant_config_insert', db.insert(table).values({ tenant_id: placeholder('tenant_id'), ...values })
+    .onConflictDoNothing({ target: table.tenant_id }).returning())
 }
 
 /**
@@ -46,15 +47,15 @@ function insert (db: NodePgDatabase) {
  * Another identity is unproven: a changed `waba_id`, `phone_number_id` or `access_token` takes the proof away. Only who opened
  * the stored token can say that the new one is the `same_token`, and only of the very ciphertext that was opened, `held_token`.
  */
-function update (db: NodePgDatabase) {
-  const written = (name: WritableColumn) => sql`${name}::text = any(${placeholder('fields')}::text[])`
+function update (db: PooledDb) {
+  const written = (name: WritableColumn) => sql`${sql.raw(`'${name}'`)} = any(${placeholder('fields')}::text[])`
   const value = (name: WritableColumn) => sql`case when ${written(name)} then ${placeholder(name)} else ${table[name]} end`
   const changed = (name: 'waba_id' | 'phone_number_id') => sql`(${written(name)} and ${table[name]} is distinct from ${placeholder(name)})`
   const sameToken = sql`(${placeholder('same_token')}::boolean and ${table.access_token} is not distinct from ${placeholder('held_token')})`
   const newToken = sql`(${written('access_token')} and not ${sameToken})`
   const newKey = sql`(${written('access_token')} and split_part(${table.access_token}, '.', 2) <> split_part(${placeholder('access_token')}::text, '.', 2))`
   const unproven = sql`(${newToken} or ${changed('waba_id')} or ${changed('phone_number_id')})`
-  return db.update(table).set({
+  return prepared(db, 'tenant_config_update', db.update(table).set({
     waba_id: value('waba_id'),
     phone_number_id: value('phone_number_id'),
     // The same token again is left as it is sealed, so that what is known of it stays so; unless another key seals by now.
@@ -69,7 +70,7 @@ function update (db: NodePgDatabase) {
       when ${newToken} then null else ${table.token_expires_at} end`,
     onboarding_completed: sql`${table.onboarding_completed} and not ${unproven}`,
     last_verified_at: sql`case when ${unproven} then null else ${table.last_verified_at} end`
-  }).where(eq(table.tenant_id, placeholder('tenant_id'))).returning().prepare('tenant_config_update')
+  }).where(eq(table.tenant_id, placeholder('tenant_id'))).returning())
 }
 
 const { access_token, fb_app_secret, verify_token, refresh_token } = table

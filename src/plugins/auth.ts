@@ -85,7 +85,10 @@ async function auth (fastify: FastifyInstance): Promise<void> {
 export default fp(auth, { name: 'auth', dependencies: ['env'] })
 
 function guard (scope: FastifyInstance, errors: ErrorClass[], check: (request: FastifyRequest) => void): void {
-  scope.addHook('onRequest', async (request) => { check(request) })
+  scope.addHook('onRequest', (request, _reply, done) => {
+    check(request)
+    done()
+  })
   scope.addHook('onRoute', (route) => {
     route.schema = { ...route.schema, security: [{ bearer: [] }] }
     route.config = { ...route.config, errors: [...errors, ...route.config?.errors ?? []] }

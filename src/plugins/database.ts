@@ -8,6 +8,7 @@ import pg from 'pg'
 import { reached, sessionAt, withConnection } from '../db/connection.js'
 import { startEmbedded } from '../db/embedded.js'
 import { migrate, pendingMigrations } from '../db/migrate.js'
+import type { PooledDb } from '../db/prepared.js'
 import { DatabaseUnavailable, PhoneNumberTaken, ValidationFailed } from '../errors.js'
 
 // Waiting for a connection and for one statement stays well under the 5 s within which a caller hears that the database
@@ -19,7 +20,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     database: {
       /** drizzle over the pool. */
-      orm: NodePgDatabase
+      orm: PooledDb
       /** Runs work on a connection of its own, without the time limits of the pool. */
       unhurried: <T>(work: (orm: NodePgDatabase) => Promise<T>) => Promise<T>
       /** Makes a client of its own, not yet connected, past any pooler. */

@@ -23,13 +23,15 @@ async function input (fastify: FastifyInstance): Promise<void> {
   })
 
   // The query parser leaves what it cannot decode as it stands, and an id is not to be compared with that.
-  fastify.addHook('preValidation', async ({ originalUrl }) => {
+  fastify.addHook('preValidation', ({ originalUrl }, _reply, done) => {
     if (!isDecodable(originalUrl)) throw new ValidationFailed()
+    done()
   })
 
   // No body has no type, whatever the header says.
-  fastify.addHook('onRequest', async ({ headers }) => {
+  fastify.addHook('onRequest', ({ headers }, _reply, done) => {
     if (headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) === 0) delete headers['content-type']
+    done()
   })
 
   const parseJson = fastify.getDefaultJsonParser('error', 'error')

@@ -5,6 +5,7 @@ import pg from 'pg'
 import { callbackGroundQuery, type CallbackGround } from '../db/callback-ground.js'
 import { removeLeavingQuery, type Removal } from '../db/leaving.js'
 import type { Db } from '../db/onboardings.js'
+import type { PooledDb } from '../db/prepared.js'
 import { completeIdentity, releaseNumber, storeIdentity, type ProvenIdentity } from '../db/proven-identity.js'
 import { tenantConfigs as table, type TenantConfigRow, type TokenStatus } from '../db/schema.js'
 import { removeAllQuery, removeQuery, statsQuery, tenantConfigStatements } from '../db/tenant-configs.js'
@@ -47,7 +48,7 @@ const LAST = '\u{10FFFF}'.repeat(101)
  * The one way to the rows of `tenant_configs`: it seals what is written and tells listeners of every write.
  * All methods throw `DATABASE_UNAVAILABLE` when the database does not answer.
  */
-export function createTenantConfigs ({ orm, vault }: { orm: NodePgDatabase, vault: Vault }) {
+export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vault }) {
   const statements = tenantConfigStatements(orm)
   const secrets = createRowSecrets({ vault })
   const listeners = new Set<ChangeListener>()

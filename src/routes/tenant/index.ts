@@ -10,7 +10,10 @@ import verify from './verify.js'
 /** What a tenant does with its own configuration; the tenant is the one its token names. */
 export default async function tenantRoutes (fastify: FastifyInstance): Promise<void> {
   fastify.auth.guardTenant(fastify)
-  fastify.addHook('onRequest', async (_request, reply) => { reply.header('cache-control', 'no-store') })
+  fastify.addHook('onRequest', (_request, reply, done) => {
+    reply.header('cache-control', 'no-store')
+    done()
+  })
   fastify.setNotFoundHandler(async () => { throw new RouteNotFound() })
 
   await fastify.register(config)
