@@ -208,7 +208,7 @@ await t.test('a database that can only be read', async (t) => {
   t.equal((await post(service, 'acme')).statusCode, 201)
 })
 
-await t.test('a role with one connection, whose password is changed', async (t) => {
+await t.test('a role with one connection besides the listening one, whose password is changed', async (t) => {
   const databaseUrl = await createDatabase(t)
   const role = `wtc_test_${randomBytes(8).toString('hex')}`
   await query(databaseUrl, `create role ${role} login password '${canary}';
@@ -218,7 +218,7 @@ await t.test('a role with one connection, whose password is changed', async (t) 
   const asRole = new URL(databaseUrl)
   Object.assign(asRole, { username: role, password: canary })
   const service = await buildTestApp(t, { DATABASE_URL: asRole.href })
-  await query(databaseUrl, `alter role ${role} connection limit 1`)
+  await query(databaseUrl, `alter role ${role} connection limit 2`)
 
   const holder = await connect(t, databaseUrl)
   await holder.query(lock)
