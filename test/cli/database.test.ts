@@ -28,7 +28,7 @@ await t.test('up on a database of yours, and down when the name of the migration
     t.match(await answered(t, url, answer), { code: 1, stderr: `That is not ${newest}: nothing was undone.\n` })
   }
   t.same(await tables(url), all)
-  for (const [name, left] of [[newest, ['tenant_configs', 'vault_keys']], [first, []]] as const) {
+  for (const [name, left] of [[newest, all], [second, ['tenant_configs', 'vault_keys']], [first, []]] as const) {
     t.match(await answered(t, url, `${name}\n`), { code: 0, stdout: new RegExp(`This undoes ${name} and deletes .*Undid ${name}\\.\n$`, 's') })
     t.same(await tables(url), left)
   }

@@ -31,7 +31,9 @@ const defaults = {
   GRAPH_TIMEOUT_MS: 10000,
   TOKEN_CHECK_INTERVAL_MS: 86400000,
   CONFIG_CACHE_MAX: 100000,
-  CONFIG_CACHE_TTL_MS: 300000
+  CONFIG_CACHE_TTL_MS: 300000,
+  CONFIG_CACHE_BLIND_TTL_MS: 1000,
+  CONFIG_STALE_IF_ERROR_MS: 300000
 }
 
 /** Values that are usable as they are. */
@@ -42,6 +44,7 @@ const usable: EnvSource = {
   LOG_LEVEL: 'silent',
   TRUST_PROXY: 'true',
   DATABASE_URL: 'postgresql://u:p@db.example:5432/x?sslmode=require',
+  DATABASE_DIRECT_URL: 'postgres://u:p@direct.example:5433/x',
   MIGRATE_ON_START: true,
   DATABASE_POOL_MAX: 1,
   DATA_DIR: '/somewhere',
@@ -73,16 +76,21 @@ const usable: EnvSource = {
   WEBHOOK_VERIFY_TOKEN: 'w',
   FB_APP_SECRETS_PREVIOUS: 'p,q',
   CONFIG_CACHE_MAX: 1,
-  CONFIG_CACHE_TTL_MS: 1
+  CONFIG_CACHE_TTL_MS: 1,
+  CONFIG_CACHE_BLIND_TTL_MS: 0,
+  CONFIG_STALE_IF_ERROR_MS: 0
 }
 
 const alsoUsable: Record<string, string[]> = {
   LOG_LEVEL: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'],
   TRUST_PROXY: ['false', '0', '3', '127.0.0.1', '10.0.0.0/8, ::1,fc00::/7', '0.0.0.0/1', '::/128'],
   DATABASE_URL: ['embedded', 'postgres://localhost/x', 'postgres:///x?host=/var/run/postgresql', 'postgres://u:100%@db.example/x', 'postgres://ü:é%@db.example/%c3%a4'],
+  DATABASE_DIRECT_URL: ['postgres://localhost/x', 'postgresql:///x?host=/run/postgresql', 'postgres://u:100%@db.example/x'],
   CONFIG_FALLBACK: ['missing'],
   GRAPH_API_BASE_URL: ['https://proxy.example:8443', 'https://graph.facebook.com/', 'http://localhost', 'http://[::1]:1'],
-  TOKEN_CHECK_INTERVAL_MS: ['31536000000']
+  TOKEN_CHECK_INTERVAL_MS: ['31536000000'],
+  CONFIG_CACHE_BLIND_TTL_MS: ['60000'],
+  CONFIG_STALE_IF_ERROR_MS: ['31536000000']
 }
 
 // What is random in them must not be printed.
@@ -93,6 +101,7 @@ const unusable: Record<string, string[]> = {
   LOG_LEVEL: [canary(), 'INFO'],
   TRUST_PROXY: [canary(), `127.0.0.1,${canary()}`, `10.0.0.0/${number()}`, '10.0.0.0/33', '0.0.0.0/0', '::/0', '::/129', '10.0.0.0/x', '10.0.0.0/', '1000', ','],
   DATABASE_URL: [canary(), `mysql://u:${canary()}@localhost/x`, `postgres:${canary()}`, `postgres://u:${canary()}@local host/x`, `postgres://u:${canary()}%ff@localhost/x`, `postgres://u:é%${canary()}@localhost/%c3`, 'EMBEDDED'],
+  DATABASE_DIRECT_URL: [canary(), `mysql://u:${canary()}@localhost/x`, `postgres:${canary()}`, `postgres://u:${canary()}@local host/x`, `postgres://u:${canary()}%ff@localhost/x`, 'embedded'],
   MIGRATE_ON_START: [canary(), 'yes', '2'],
   DATABASE_POOL_MAX: ['0', `-${number()}`, `${number()}.5`, canary()],
   JWT_SECRET: [canary()],
@@ -105,7 +114,9 @@ const unusable: Record<string, string[]> = {
   GRAPH_TIMEOUT_MS: ['0', '300001', number(), canary()],
   TOKEN_CHECK_INTERVAL_MS: ['0', '31536000001', `-${number()}`, canary()],
   CONFIG_CACHE_MAX: ['0', '10000001', `-${number()}`, canary()],
-  CONFIG_CACHE_TTL_MS: ['0', `-${number()}`, canary()]
+  CONFIG_CACHE_TTL_MS: ['0', `-${number()}`, canary()],
+  CONFIG_CACHE_BLIND_TTL_MS: ['-1', '60001', '0.5', number(), canary()],
+  CONFIG_STALE_IF_ERROR_MS: ['-1', `-${number()}`, `${number()}.5`, canary()]
 }
 
 /** The names that the error of these settings complains about, after a look at whether it prints one of their values. */
@@ -178,10 +189,11 @@ await t.test('production: nothing is generated, nothing weak is accepted', async
     ...['postgres', 'password', 'ChangeMe', 'secret', 'admin', '%70assword'].map((word) => `postgres://u:${word}@h.example/x`)]
   const weak = { JWT_SECRET: 'x'.repeat(31), ENCRYPTION_KEYS: 'k1:c2hvcnQ=' }
   for (const DATABASE_URL of guessable) t.same((await complaints(t, { ...production, ...weak, DATABASE_URL })).sort(), [...required].sort(), DATABASE_URL)
+  for (const DATABASE_DIRECT_URL of guessable) t.same(await complaints(t, { ...production, DATABASE_DIRECT_URL }), ['DATABASE_DIRECT_URL'], DATABASE_DIRECT_URL)
   t.same(await complaints(t, { ...production, DATABASE_URL: `mysql://u:${canary()}@h.example` }), ['DATABASE_URL'])
 
   const strong = ['postgres://u:hunter2-hunter2@h.example/x', 'postgres://u:100%@h.example/x', 'postgres://u@localhost/x', 'postgres://u:u@127.0.0.1/x', 'postgres://u@[::1]/x', 'postgres:///x', 'postgres:///x?host=/run/postgresql', 'postgres:///x?host=h.example&password=hunter2', 'postgres://u@h.example/x?sslcert=c.pem']
-  for (const DATABASE_URL of strong) t.match(await readEnv({ ...production, DATABASE_URL }), { DATABASE_URL })
+  for (const url of strong) t.match(await readEnv({ ...production, DATABASE_URL: url, DATABASE_DIRECT_URL: url }), { DATABASE_URL: url, DATABASE_DIRECT_URL: url })
 })
 
 await t.test('local mode makes its secrets once and keeps them', async (t) => {
