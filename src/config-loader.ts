@@ -16,7 +16,7 @@ import vault from './plugins/vault.js'
 export async function createConfigLoader ({ databaseUrl, env: source }: { databaseUrl?: string | undefined, env?: EnvSource | undefined } = {}): Promise<ConfigLoader & { close: () => Promise<void> }> {
   const given = source ?? await environment()
   // Nobody signs in here, so that a worker needs no key to sign in with.
-  const settings = await readEnv({ JWT_SECRET: randomBytes(32).toString('base64'), ...given, DATABASE_URL: databaseUrl ?? given['DATABASE_URL'] })
+  const settings = await readEnv({ ...given, JWT_SECRET: randomBytes(32).toString('base64'), DATABASE_URL: databaseUrl ?? given['DATABASE_URL'] })
   if (settings.DATABASE_URL === undefined || settings.DATABASE_URL === 'embedded') throw new Error('There is no database to load from: pass databaseUrl, or set DATABASE_URL, as postgres://…')
   const bare = Fastify({ logger: { ...loggerOptions(settings.LOG_LEVEL), stream: process.stderr }, pluginTimeout: 0 })
   const close = async () => { await bare.close() }

@@ -53,6 +53,8 @@ export function createChangeChannel ({ connection, notify, log }: { connection: 
     client.on('error', end)
     client.on('end', end)
     const signal = AbortSignal.any([ended.signal, closing.signal])
+    // Whatever is waited for on it fails then. A goodbye would wait for one that does not answer.
+    signal.addEventListener('abort', () => { client.connection.stream.destroy() })
     const hellos = new EventEmitter()
     const own = `tenant_configs_${randomUUID().replaceAll('-', '')}`
     client.on('notification', ({ channel, payload = '' }) => {
@@ -76,9 +78,8 @@ export function createChangeChannel ({ connection, notify, log }: { connection: 
     } finally {
       const wasUp = state.trustedUntil > -Infinity
       state.trustedUntil = -Infinity
-      // A goodbye would wait for one that does not answer.
-      client.connection.stream.destroy()
-      if (wasUp) onLoss()
+      ended.abort()
+      if (wasUp && !closing.signal.aborted) onLoss()
     }
   }
 
