@@ -2,7 +2,7 @@ import { sql } from 'drizzle-orm'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { createConfigCache, type Answer, type CacheCounts, type Trust } from '../config-cache.js'
-import { createConfigDecision } from '../config-decision.js'
+import { createConfigDecision, type Absence } from '../config-decision.js'
 import { ConfigSnapshot, type ConfigValues, type Resolved } from '../config-snapshot.js'
 import { createChangeChannel, type Change } from '../db/change-channel.js'
 import { configRowStatements, type ConfigRow, type ConfigRowStatements } from '../db/config-rows.js'
@@ -45,7 +45,7 @@ interface Serving {
 }
 
 /** What there is of a tenant. */
-type Entry = Serving | 'inactive' | 'missing'
+type Entry = Serving | Absence
 
 const MOST_MOVES = 3
 
@@ -99,6 +99,10 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
     return isServing(value) ? shown(value, isStale) : decision.withoutRow(value)
   }
 
+  async function withoutRow (absence: Absence): Promise<ConfigSnapshot> {
+    return decision.withoutRow(absence)
+  }
+
   /**
    * Returns the tenant's configuration of this moment.
    * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, where `CONFIG_FALLBACK` says so `TENANT_INACTIVE` and
@@ -107,7 +111,8 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
   function forTenant (tenantId: string): Promise<ConfigSnapshot> {
     // A known tenant costs one look and no new promise.
     const entry = tenants.fresh(tenantId)
-    return entry !== undefined && isServing(entry) ? entry.answer : asked(tenantId)
+    if (entry === undefined) return asked(tenantId)
+    return isServing(entry) ? entry.answer : withoutRow(entry)
   }
 
   /**

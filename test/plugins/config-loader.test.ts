@@ -242,3 +242,16 @@ await t.test('what a database may yet carry out is not cached', async (t) => {
     await activate(true)
   }
 })
+
+await t.test('what is known counts as one hit, be it a row or that none serves', async (t) => {
+  const { app: { tenantConfigs, configLoader } } = await buildTestApp(t, env)
+  for (const tenant of ['acme', 'inactive']) await tenantConfigs.create(tenant, null, { waba_id: '1' })
+  await tenantConfigs.setActive('inactive', false)
+  for (const tenant of ['acme', 'inactive', 'missing']) {
+    const { hits, misses, loads } = configLoader.stats()
+    const first = await configLoader.forTenant(tenant)
+    t.match(configLoader.stats(), { hits, misses: misses + 1, loads: loads + 1 }, tenant)
+    t.equal(await configLoader.forTenant(tenant), first)
+    t.match(configLoader.stats(), { hits: hits + 1, misses: misses + 1, loads: loads + 1 }, tenant)
+  }
+})
