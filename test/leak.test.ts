@@ -15,6 +15,7 @@ import { startGraph } from './graph/server.js'
 import { buildTestApp, query } from './helper.js'
 
 const FULL = '/api/v1/tenant/config/full'
+const EFFECTIVE = '/api/v1/tenant/admin/configs/effective/'
 
 const postgres = await ownPostgres(t)
 const meta = await startGraph()
@@ -72,6 +73,8 @@ async function everything (origin: string, meanwhile?: () => Promise<void>): Pro
       if (sent.headers?.['authorization'] !== bearer(String(config['tenant_id']))) found.push('a configuration of another tenant')
       for (const name of ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token']) shown = shown.replace(`"${config[name]}"`, '')
     }
+    // It answers for any id, and says for which: to an admin who sent it.
+    if (sent.path.startsWith(EFFECTIVE) && status === 200) shown = shown.replace(`"tenant_id":"${decodeURIComponent(sent.path.slice(EFFECTIVE.length))}"`, '')
     found.push(...leaks(`${status} of ${sent.method} ${sent.path}`, shown))
     if (status >= 400) met(body)
   }
