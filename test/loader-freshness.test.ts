@@ -1,0 +1,80 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { line } from './fixtures/line.js'
+import { areFresh, crew, fire, populationOf } from './fixtures/loader-fire.js'
+import { createWriters } from './fixtures/loader-writers.js'
+import { ownPostgres } from './fixtures/own-postgres.js'
+import { readingInstance } from './fixtures/reading.js'
+import { JWT_SECRET, newKey, query, until } from './helper.js'
+
+const WRITES = 3000
+/** As `CONFIG_CACHE_BLIND_TTL_MS` has it. */
+const BLIND_MS = 1000
+/** For how long a channel that fell silent is relied on. */
+const SILENT_MS = 6000
+/** What a machine may take that is busy with other tests. */
+const SLACK_MS = 500
+
+const { url } = await ownPostgres(t)
+const direct = await line(t, url)
+const keyRing = `k1:${newKey()}`
+const env = { DATABASE_URL: url, DATABASE_DIRECT_URL: direct.url, JWT_SECRET, ENCRYPTION_KEYS: keyRing }
+const instances = await Promise.all([readingInstance(t, env), readingInstance(t, env)])
+const writers = createWriters({ url, origin: instances[0].origin, jwtSecret: JWT_SECRET, keyRing })
+const population = populationOf(24)
+const all = await crew(t, writers, 4, population)
+
+/** Writes by HTTP on one instance and by SQL while both are asked, until `meanwhile` is over: no answer is older than the bound, in milliseconds. */
+async function isBounded (t: Test, bound: number, meanwhile: () => Promise<void>): Promise<void> {
+  for (const instance of instances) await instance.read(population.questions, 10, 2)
+  await fire(all, meanwhile)
+  await areFresh(t, writers, instances, bound)
+}
+
+const LISTENING = "from pg_stat_activity where application_name = 'whatsapp-tenant-config listen'"
+const areUp = async () => (await Promise.all(instances.map(async (instance) => await instance.stats()))).every((stats) => stats?.channel === 'up')
+
+await t.test('while changes are heard', async (t) => {
+  await isBounded(t, SLACK_MS, async () => { await delay(6000) })
+})
+
+await t.test('while the listening backends are killed again and again', async (t) => {
+  await isBounded(t, BLIND_MS + SLACK_MS, async () => {
+    for (let times = 0; times < 20; times++) {
+      await query(url, `select pg_terminate_backend(pid) ${LISTENING}`)
+      await delay(300 * Math.random())
+    }
+  })
+  await until(areUp)
+})
+
+await t.test('while no change is heard', async (t) => {
+  await isBounded(t, BLIND_MS + SLACK_MS, async () => {
+    direct.cut()
+    await delay(2 * (BLIND_MS + SLACK_MS))
+  })
+  direct.mend()
+  await until(areUp)
+})
+
+await t.test('while the listening backends stand still', async (t) => {
+  await isBounded(t, SILENT_MS + SLACK_MS, async () => {
+    const pids = (await query(url, `select pid ${LISTENING}`)).map(({ pid }) => Number(pid))
+    const each = (signal: NodeJS.Signals) => { for (const pid of pids) process.kill(pid, signal) }
+    t.equal(pids.length, instances.length)
+    each('SIGSTOP')
+    await delay(SILENT_MS + 3 * SLACK_MS).finally(() => { each('SIGCONT') })
+  })
+  await until(areUp)
+})
+
+await t.test('when changes are heard again', async (t) => {
+  await isBounded(t, SLACK_MS, async () => {
+    await delay(500)
+    while (writers.history.size < WRITES) await delay(10)
+  })
+})
+
+await t.test('the instances end as they should', async (t) => {
+  for (const instance of instances) t.equal(await instance.close(), 0)
+})

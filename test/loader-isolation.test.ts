@@ -1,0 +1,31 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { areFresh, crew, fire, populationOf } from './fixtures/loader-fire.js'
+import { createWriters } from './fixtures/loader-writers.js'
+import { readingInstance } from './fixtures/reading.js'
+import { createDatabase, JWT_SECRET, newKey } from './helper.js'
+
+const FIRE_MS = 30_000
+const BOUND_MS = 1000
+
+const url = await createDatabase(t)
+const keyRing = `k1:${newKey()}`
+// What is not heard of would be served for far longer than the bound.
+const env = { DATABASE_URL: url, JWT_SECRET, ENCRYPTION_KEYS: keyRing, CONFIG_CACHE_BLIND_TTL_MS: '60000' }
+const instances = await Promise.all([readingInstance(t, env), readingInstance(t, env)])
+const [written, other] = instances
+const writers = createWriters({ url, origin: written.origin, jwtSecret: JWT_SECRET, keyRing })
+const population = populationOf(1000)
+const all = await crew(t, writers, 6, population)
+
+await t.test('1000 tenants change, come, go, and take each other’s numbers and accounts while 100 readers ask', async (t) => {
+  await other.read(population.questions, 100, 5)
+  await written.read(population.questions, 10, 5)
+  await fire(all, async () => { await delay(FIRE_MS) })
+  await areFresh(t, writers, instances, BOUND_MS)
+  for (const instance of instances) t.equal((await instance.stats())?.channel, 'up')
+})
+
+await t.test('the instances end as they should', async (t) => {
+  for (const instance of instances) t.equal(await instance.close(), 0)
+})
