@@ -1,0 +1,7 @@
+import { cpu, serve } from './answer.js'
+import { service } from './service.js'
+
+const app = await service()
+await app.listen({ port: 0, host: '127.0.0.1' })
+
+serve({ cpu, port: () => app.addresses()[0]?.port ?? 0 })

@@ -1,0 +1,19 @@
+import { setImmediate } from 'node:timers/promises'
+import pg from 'pg'
+import { clock } from '../clock.js'
+import { PATIENCE, serve, settings } from './answer.js'
+
+// What seeing a write cannot do with less: a connection that listens.
+const client = new pg.Client({ connectionString: settings.DATABASE_URL })
+await client.connect()
+let latest = 0
+client.on('notification', ({ payload }) => { latest = Number(payload) })
+await client.query('listen bench_signal')
+
+serve({
+  /** Polls until this value was heard of, as others poll the loader; returns when that was. */
+  async see (_row, value) {
+    for (const end = clock() + PATIENCE; clock() < end; await setImmediate()) if (latest === value) return clock()
+    return Infinity
+  }
+})

@@ -1,0 +1,50 @@
+import { setImmediate } from 'node:timers/promises'
+import type { ConfigSnapshot } from '../../../src/app.js'
+import { clock } from '../clock.js'
+import { PATIENCE, perOne, serve } from './answer.js'
+import { inFlight } from './in-flight.js'
+import { service } from './service.js'
+import { tenantIds } from './tenant-ids.js'
+
+// A process that asks the loader, and does not listen.
+const { configLoader } = await service()
+const keys = await tenantIds()
+const map = new Map<string, ConfigSnapshot>()
+
+/** So many of the first `range` keys, at random; both are asked with the very strings they were filled with. */
+const picked = (count: number, range: number) => Array.from({ length: count }, () => keys[Math.floor(Math.random() * range)] ?? '')
+
+serve({
+  /** Loads the tenants of this part of the keys. */
+  load: async (from, count) => await perOne(count, async () => { await inFlight(keys.slice(from, from + count), configLoader.forTenant) }),
+
+  async forTenant (count, range) {
+    const asked = picked(count, range)
+    return await perOne(count, async () => { for (const key of asked) await configLoader.forTenant(key) })
+  },
+
+  async fillMap () {
+    for (const key of keys) map.set(key, await configLoader.forTenant(key))
+    return map.size
+  },
+
+  async mapGet (count, range) {
+    const asked = picked(count, range)
+    return await perOne(count, async () => { for (const key of asked) await map.get(key) })
+  },
+
+  /** Bytes in use. */
+  heap () {
+    global.gc?.()
+    const { heapUsed, external } = process.memoryUsage()
+    return heapUsed + external
+  },
+
+  /** Polls until a tenant has this app id; returns when that was. */
+  async see (tenant, appId) {
+    for (const end = clock() + PATIENCE; clock() < end; await setImmediate()) {
+      if ((await configLoader.forTenant(keys[tenant] ?? '')).getAllConfig().fb_app_id === String(appId)) return clock()
+    }
+    return Infinity
+  }
+})

@@ -1,0 +1,7 @@
+import { query } from '../../helper.js'
+import { settings } from './answer.js'
+
+/** The ids of all tenants, in the order of their rows. */
+export async function tenantIds (): Promise<string[]> {
+  return (await query(settings.DATABASE_URL, 'select tenant_id from tenant_configs order by id')).map(({ tenant_id: id }) => String(id))
+}

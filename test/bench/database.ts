@@ -1,0 +1,67 @@
+import { randomBytes } from 'node:crypto'
+import pg from 'pg'
+import { startEmbedded } from '../../src/db/embedded.js'
+import { migrate } from '../../src/db/migrate.js'
+import { QUIET } from '../cluster/where.js'
+import { query } from '../helper.js'
+import { postgresCpu, postmasterOf } from './postgres-cpu.js'
+import { temporaryDir } from './temporary.js'
+
+/** The PostgreSQL that everything is measured on. */
+export interface Server {
+  version: string
+  /** CPU time of all its processes so far, in microseconds; NaN when it cannot be known. */
+  cpu: () => number
+  /** Makes a database with our schema, in which the monitor finds nothing to do; returns its URL. */
+  database: () => Promise<string>
+  /** Drops these databases, and stops the server if it was started here. */
+  close: () => Promise<void>
+}
+
+/** The server that TEST_DATABASE_URL names, or an embedded one in a directory of its own. */
+export async function startServer (): Promise<Server> {
+  const given = process.env['TEST_DATABASE_URL']
+  const { url, stop } = given === undefined ? await embedded() : { url: given, stop: async () => {} }
+  const names: string[] = []
+  const { version, postmaster } = await identify(url)
+  return {
+    version,
+    cpu: () => postgresCpu(postmaster),
+    async database () {
+      const name = `wtc_bench_${randomBytes(8).toString('hex')}`
+      await query(url, `create database ${name}`)
+      names.push(name)
+      const own = new URL(url)
+      own.pathname = `/${name}`
+      await migrate(own.href)
+      await query(own.href, QUIET)
+      return own.href
+    },
+    async close () {
+      for (const name of names) await query(url, `drop database ${name} with (force)`)
+      await stop()
+    }
+  }
+}
+
+async function embedded (): Promise<{ url: string, stop: () => Promise<void> }> {
+  const { dir, remove } = await temporaryDir()
+  const database = await startEmbedded(dir)
+  return {
+    url: database.url,
+    async stop () {
+      await database.stop()
+      await remove()
+    }
+  }
+}
+
+async function identify (url: string): Promise<{ version: string, postmaster: number }> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  const { rows: [session] } = await client.query<{ version: string, pid: number }>("select current_setting('server_version') as version, pg_backend_pid() as pid")
+  // While the connection is open: its backend goes with it.
+  const postmaster = postmasterOf(session?.pid)
+  await client.end()
+  return { version: session?.version ?? '', postmaster }
+}

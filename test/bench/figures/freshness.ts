@@ -1,0 +1,69 @@
+import { randomInt } from 'node:crypto'
+import pg from 'pg'
+import { clock } from '../clock.js'
+import type { Child } from '../process.js'
+import { milliseconds, type Result } from '../result.js'
+import { quantile } from '../rounds.js'
+import { TENANTS, type Stage } from '../stage.js'
+import { originOf } from './http.js'
+
+const WRITES = 500
+
+const signal = `
+  create table bench_signal (id int primary key, value int not null);
+  insert into bench_signal values (1, 0);
+  create function bench_signal() returns trigger language plpgsql as $$ begin
+    perform pg_notify('bench_signal', value::text) from fresh;
+    return null;
+  end $$;
+  create trigger bench_signal after update on bench_signal referencing new table as fresh for each statement execute function bench_signal()`
+
+/** How long after its acknowledgement a write on one instance is seen by the loader of another; both floors and ours are watched by a loop that polls. */
+export async function freshness ({ server, settings, start, tenants, authorize }: Stage): Promise<Result[]> {
+  // Of its own, so that neither wakes who listens to the other.
+  const url = await server.database()
+  const writer = new pg.Client({ connectionString: url })
+  await writer.connect()
+  await writer.query(signal)
+  const listener = await start('listener', { DATABASE_URL: url })
+  const [instance, other] = [await start('contender'), await start('loader')]
+  const origin = await originOf(instance)
+
+  /** Microseconds from the acknowledgement of a write to when the watcher saw it. */
+  async function late (watcher: Child, row: number, value: number, write: () => Promise<unknown>): Promise<number> {
+    const seen = watcher.ask('see', row, value)
+    await write()
+    const acknowledged = clock()
+    return await seen - acknowledged
+  }
+
+  async function put (row: number, appId: number): Promise<void> {
+    const headers = { ...authorize({ tenant_id: tenants[row] ?? '' }), 'content-type': 'application/json' }
+    const response = await fetch(`${origin}/api/v1/tenant/config`, { method: 'PUT', headers, body: JSON.stringify({ fb_app_id: String(appId) }) })
+    if (!response.ok) throw new Error(`PUT /config answered ${response.status}`)
+    await response.arrayBuffer()
+  }
+
+  const [floor, ours]: [number[], number[]] = [[], []]
+  for (let value = 1; value <= WRITES; value++) {
+    if (value % 50 === 0) process.stderr.write('.')
+    floor.push(await late(listener, 1, value, async () => await writer.query({ name: 'write', text: 'update bench_signal set value = $1 where id = 1', values: [value] })))
+    const row = randomInt(TENANTS / 2)
+    await other.ask('load', row, 1)
+    ours.push(await late(other, row, value, async () => await put(row, value)))
+  }
+  await writer.end()
+  await Promise.all([listener.end(), instance.end(), other.end()])
+  return [0.5, 0.99].map((share, index) => result(share, quantile(ours, share), quantile(floor, share), [2, 15][index] ?? 0))
+}
+
+function result (share: number, ours: number, floor: number, limit: number): Result {
+  return {
+    figure: `a write on one instance seen on another, from its acknowledgement, p${share * 100}`,
+    ours: milliseconds(ours),
+    floor: milliseconds(floor),
+    ratio: ours / floor,
+    goal: `≤ ${limit} ms, ≤ 2 × the floor`,
+    met: ours <= limit * 1000 && ours <= 2 * floor
+  }
+}

@@ -1,0 +1,60 @@
+import { randomBytes, randomInt } from 'node:crypto'
+import type { Request } from 'autocannon'
+import { fire } from '../drive.js'
+import type { Child } from '../process.js'
+import { compared, type Result } from '../result.js'
+import { interleaved, type Cost } from '../rounds.js'
+import { accessToken } from '../seed.js'
+import { TENANTS, type Stage } from '../stage.js'
+
+/** In a round of reads, and in one of writes, which wait for the disk. */
+const READS = 4000
+const WRITES = 2000
+
+const ours = '/api/v1/tenant/config'
+const json = { 'content-type': 'application/json' }
+
+const configBody = () => ({ callback_url: `https://${randomBytes(16).toString('hex')}.example.com/webhooks/whatsapp`, verify_token: randomBytes(24).toString('base64url') })
+const tokenBody = () => ({ access_token: accessToken() })
+
+/** GET and PUT `/config`: whole requests, each for another tenant at random with its own token. */
+export async function http ({ server, start, tenants, authorize }: Stage): Promise<Result[]> {
+  const headers = tenants.map((tenant_id) => authorize({ tenant_id }))
+  const children = { floor: await start('floor'), ours: await start('contender') }
+  const origins = { floor: await originOf(children.floor), ours: await originOf(children.ours) }
+
+  /** What so many requests to one of the servers cost it. */
+  async function cost (who: 'floor' | 'ours', requests: Request[]): Promise<Cost> {
+    const before = { node: await children[who].ask('cpu'), postgres: server.cpu() }
+    await fire(origins[who], requests)
+    const after = { node: await children[who].ask('cpu'), postgres: server.cpu() }
+    return { node: (after.node - before.node) / requests.length, postgres: (after.postgres - before.postgres) / requests.length }
+  }
+
+  const get = (path: string) => many(READS, () => ({ method: 'GET', path, headers: headers[randomInt(TENANTS)] }))
+  // Each writes to a half of its own: what the floor writes is not sealed, so ours could not open it.
+  const put = (path: string, from: number, body: () => object) => many(WRITES, () => (
+    { method: 'PUT', path, headers: { ...headers[from + randomInt(TENANTS / 2)], ...json }, body: JSON.stringify(body()) }))
+
+  const results = [
+    compared('GET `/config`, whole request, log level warn', await interleaved({
+      floor: async () => await cost('floor', get('/config')),
+      ours: async () => await cost('ours', get(ours))
+    }), 1.3),
+    compared('PUT `/config` of `callback_url` and `verify_token`, whole request', await interleaved({
+      floor: async () => await cost('floor', put('/config', TENANTS / 2, configBody)),
+      ours: async () => await cost('ours', put(ours, 0, configBody))
+    }), 1.5),
+    compared('PUT `/config` of a new `access_token`, whole request', await interleaved({
+      floor: async () => await cost('floor', put('/token', TENANTS / 2, tokenBody)),
+      ours: async () => await cost('ours', put(ours, 0, tokenBody))
+    }))
+  ]
+  await Promise.all([children.floor.end(), children.ours.end()])
+  return results
+}
+
+/** Where a child serves HTTP. */
+export const originOf = async (child: Child): Promise<string> => `http://127.0.0.1:${await child.ask('port')}`
+
+const many = (count: number, make: () => Request): Request[] => Array.from({ length: count }, make)

@@ -1,0 +1,49 @@
+import { clock } from '../clock.js'
+import { query } from '../../helper.js'
+import { milliseconds, type Result } from '../result.js'
+import { quantile } from '../rounds.js'
+import { seedPlaceholders } from '../seed.js'
+import type { Stage } from '../stage.js'
+import { originOf } from './http.js'
+
+const TENANTS = 1_000_000
+const PAGE = 50
+const BASE = '/api/v1/tenant/admin/configs'
+
+/** What an admin asks of very many tenants; times of whole requests, one after the other. */
+export async function million ({ server, start, authorize }: Stage): Promise<Result[]> {
+  const url = await server.database()
+  await seedPlaceholders(url, TENANTS)
+  process.stderr.write('.')
+  const contender = await start('contender', { DATABASE_URL: url })
+  const origin = await originOf(contender)
+  const headers = authorize({ role: 'admin' })
+
+  /** The 95th percentile of so many requests after a tenth as many that are not counted; all must answer what has this in it. */
+  async function p95 (path: string, count: number, expected: string): Promise<number> {
+    const times: number[] = []
+    for (let request = -count / 10; request < count; request++) {
+      const began = clock()
+      const text = await (await fetch(origin + BASE + path, { headers })).text()
+      if (request >= 0) times.push(clock() - began)
+      if (!text.includes(expected)) throw new Error(`GET ${path} answered ${text.slice(0, 200)}`)
+    }
+    process.stderr.write('.')
+    return quantile(times, 0.95)
+  }
+
+  const [last] = await query(url, 'select tenant_id from tenant_configs order by tenant_id collate "C" desc offset $1 limit 1', [PAGE])
+  const cursor = Buffer.from(String(last?.['tenant_id'])).toString('base64url')
+  const all = TENANTS.toLocaleString('en')
+  const results = [
+    result(`GET stats of ${all} tenants, p95`, await p95('/stats', 40, `"total":${TENANTS}`), 300),
+    result(`first page of their list (${PAGE}), p95`, await p95(`/all?limit=${PAGE}`, 300, '"next_cursor":"'), 10),
+    result('last page of it, p95', await p95(`/all?limit=${PAGE}&cursor=${cursor}`, 300, '"next_cursor":null'), 10)
+  ]
+  await contender.end()
+  return results
+}
+
+function result (figure: string, time: number, limit: number): Result {
+  return { figure, ours: milliseconds(time), goal: `≤ ${limit} ms`, met: time <= limit * 1000 }
+}

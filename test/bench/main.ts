@@ -1,0 +1,35 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { command } from '../../src/cli/command.js'
+import { document } from './document.js'
+import { freshness } from './figures/freshness.js'
+import { http } from './figures/http.js'
+import { loader } from './figures/loader.js'
+import { million } from './figures/million.js'
+import { startUp } from './figures/start-up.js'
+import { load } from './machine.js'
+import { table } from './report.js'
+import type { Result } from './result.js'
+import { setUp } from './stage.js'
+
+const file = fileURLToPath(new URL('../../docs/benchmarks.md', import.meta.url))
+
+await command(async (hold) => {
+  const busy = load()
+  const stage = await told('PostgreSQL, with 100,000 tenants', async () => await setUp(hold))
+  const results: Result[] = []
+  for (const [what, measure] of [['the loader', loader], ['GET and PUT /config', http], ['freshness', freshness], ['a million tenants', million], ['start-up', startUp]] as const) {
+    results.push(...await told(what, async () => await measure(stage)))
+  }
+  console.log(table(results))
+  await writeFile(file, document(results, stage.server.version, busy, await readFile(file, 'utf8').catch(() => '')))
+})
+
+/** Says what is going on and how long it took. */
+async function told<T> (what: string, work: () => Promise<T>): Promise<T> {
+  const began = Date.now()
+  process.stderr.write(`${what} `)
+  const result = await work()
+  process.stderr.write(` ${((Date.now() - began) / 1000).toFixed(1)} s\n`)
+  return result
+}

@@ -1,0 +1,19 @@
+import type { Result } from './result.js'
+
+/** The table as it is printed at the end. */
+export function table (results: Result[]): string {
+  return rows(['figure', 'ours', 'floor', 'ratio', 'goal', 'met'], results.map(({ figure, ours, floor = '', ratio, goal = '', met }) =>
+    [figure, ours, floor, ratio?.toFixed(2) ?? '', goal, met === undefined ? '' : met ? 'yes' : 'no']))
+}
+
+/** The table of what PostgreSQL spent meanwhile. */
+export function postgresTable (results: Result[]): string {
+  return rows(['figure', 'ours', 'floor', 'ratio'], results.flatMap(({ figure, postgres }) =>
+    postgres === undefined ? [] : [[figure, time(postgres.ours), time(postgres.floor), time(postgres.ours / postgres.floor, '')]]))
+}
+
+const time = (value: number, unit = ' µs') => Number.isNaN(value) ? 'n/a' : value.toPrecision(3) + unit
+
+function rows (head: string[], cells: string[][]): string {
+  return [head, head.map(() => '---'), ...cells].map((row) => `| ${row.join(' | ')} |`).join('\n')
+}

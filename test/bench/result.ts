@@ -1,0 +1,31 @@
+import type { Cost } from './rounds.js'
+
+/** A line of the report. */
+export interface Result {
+  figure: string
+  ours: string
+  /** What the floor took. */
+  floor?: string
+  /** How many times the floor. */
+  ratio?: number
+  goal?: string
+  met?: boolean
+  /** CPU time of PostgreSQL, in microseconds. */
+  postgres?: { ours: number, floor: number }
+}
+
+/** The line of a figure whose goal is a multiple of its floor; without `limit` it has none. */
+export function compared (figure: string, { ours, floor }: Record<'ours' | 'floor', Cost>, limit?: number): Result {
+  const ratio = ours.node / floor.node
+  return {
+    figure,
+    ours: microseconds(ours.node),
+    floor: microseconds(floor.node),
+    ratio,
+    ...(limit === undefined ? {} : { goal: `≤ ${limit.toFixed(2)} × the floor`, met: ratio <= limit }),
+    postgres: { ours: ours.postgres, floor: floor.postgres }
+  }
+}
+
+export const microseconds = (value: number) => `${value.toPrecision(3)} µs`
+export const milliseconds = (value: number) => `${(value / 1000).toPrecision(3)} ms`

@@ -1,0 +1,46 @@
+import { randomBytes } from 'node:crypto'
+import type { EnvSource } from '../../src/app.js'
+import type { Hold } from '../../src/cli/command.js'
+import { newKey } from '../helper.js'
+import { startServer, type Server } from './database.js'
+import { start, type Child } from './process.js'
+import { seed } from './seed.js'
+import { signer } from './token.js'
+
+/** How many tenants there are, unless a figure says otherwise. */
+export const TENANTS = 100_000
+
+/** What the figures are measured on. */
+export interface Stage {
+  server: Server
+  settings: EnvSource
+  /** Their ids, in the order of their rows. */
+  tenants: string[]
+  /** An authorization header with these claims. */
+  authorize: (claims: Record<string, string>) => { authorization: string }
+  /** Starts one of the children, with settings of its own if any are given. */
+  start: (name: string, settings?: EnvSource, nodeOptions?: string[]) => Promise<Child>
+}
+
+/** Starts PostgreSQL and fills a database with tenants. */
+export async function setUp (hold: Hold): Promise<Stage> {
+  const server = await hold(startServer(), async (server) => await server.close())
+  const [keyRing, secret] = [`b1:${newKey()}`, randomBytes(48).toString('base64')]
+  const url = await server.database()
+  const settings = {
+    NODE_ENV: 'production',
+    LOG_LEVEL: 'warn',
+    DATABASE_URL: url,
+    JWT_SECRET: secret,
+    ENCRYPTION_KEYS: keyRing,
+    // Nothing gets out to Meta.
+    GRAPH_API_BASE_URL: 'http://127.0.0.1:9'
+  }
+  return {
+    server,
+    settings,
+    tenants: await seed(url, keyRing, TENANTS),
+    authorize: signer(secret),
+    start: async (name, own = {}, nodeOptions) => await hold(start(name, { ...settings, ...own }, nodeOptions), async (child) => await child.end())
+  }
+}
