@@ -61,7 +61,7 @@ async function identify (url: string): Promise<{ version: string, postmaster: nu
   await client.connect()
   const { rows: [session] } = await client.query<{ version: string, pid: number }>("select current_setting('server_version') as version, pg_backend_pid() as pid")
   // While the connection is open: its backend goes with it.
-  const postmaster = postmasterOf(session?.pid)
+  const postmaster = postmasterOf(session?.pid ?? NaN)
   await client.end()
   return { version: session?.version ?? '', postmaster }
 }

@@ -17,7 +17,7 @@ export function postgresCpu (postmaster: number): number {
 }
 
 /** The postmaster that a backend belongs to; NaN when it does not run on this machine, or there is no /proc. */
-export function postmasterOf (backend: number | undefined): number {
+export function postmasterOf (backend: number): number {
   try {
     return readFileSync(`/proc/${backend}/cmdline`, 'utf8').startsWith('postgres') ? parentOf(backend) : NaN
   } catch {

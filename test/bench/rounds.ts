@@ -1,27 +1,28 @@
 /** What one operation cost, in microseconds of CPU: of the Node process, and of PostgreSQL (NaN when that cannot be known). */
 export interface Cost { node: number, postgres: number }
 
+/** What the floor does, and what we do; each is told the number of the round. */
+export interface Contest { floor: (round: number) => Promise<Cost>, ours: (round: number) => Promise<Cost> }
+
 const ROUNDS = 9
 
 /**
- * Has the contestants take turns, in reverse order every other round, and returns the median of each one's nine rounds.
- * A round before those warms up and is not counted.
+ * Has floor and ours take turns, in reverse order every other round, and returns the median of each one's nine rounds.
+ * A round before those, number 0, warms up and is not counted.
  */
-export async function interleaved<Name extends string> (contestants: Record<Name, (round: number) => Promise<Cost>>): Promise<Record<Name, Cost>> {
-  const turns = Object.entries<(round: number) => Promise<Cost>>(contestants).map(([name, turn]) => ({ name, turn, costs: Array<Cost>() }))
+export async function interleaved ({ floor, ours }: Contest): Promise<Record<keyof Contest, Cost>> {
+  const turns = [{ turn: floor, costs: Array<Cost>() }, { turn: ours, costs: Array<Cost>() }] as const
   for (let round = 0; round <= ROUNDS; round++) {
     process.stderr.write('.')
-    for (const { turn, costs } of turns) {
+    for (const { turn, costs } of round % 2 === 0 ? turns : turns.toReversed()) {
       const cost = await turn(round)
       if (round > 0) costs.push(cost)
     }
-    turns.reverse()
   }
-  return Object.fromEntries(turns.map(({ name, costs }) => [name, {
-    node: quantile(costs.map(({ node }) => node), 0.5),
-    postgres: quantile(costs.map(({ postgres }) => postgres), 0.5)
-  }]))
+  return { floor: median(turns[0].costs), ours: median(turns[1].costs) }
 }
+
+const median = (costs: Cost[]): Cost => ({ node: quantile(costs.map(({ node }) => node), 0.5), postgres: quantile(costs.map(({ postgres }) => postgres), 0.5) })
 
 /** The smallest of the values that at least this share of them does not exceed. */
 export function quantile (values: number[], share: number): number {

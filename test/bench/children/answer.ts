@@ -24,7 +24,7 @@ export const PATIENCE = 1_000_000
 
 /** Answers what the parent asks, one question at a time; ends with it. */
 export function serve (tasks: Tasks): void {
-  process.on('message', (question: [task: string, first: number, second: number]) => { void answer(...question) })
+  process.on('message', async (question: [task: string, first: number, second: number]) => { await answer(...question) })
   process.on('disconnect', () => process.exit())
   process.send?.(0)
 

@@ -4,4 +4,4 @@ import { service } from './service.js'
 const app = await service()
 await app.listen({ port: 0, host: '127.0.0.1' })
 
-serve({ cpu, port: () => app.addresses()[0]?.port ?? 0 })
+serve({ cpu, port: () => Number(new URL(app.listeningOrigin).port) })

@@ -27,7 +27,7 @@ const body = (...names: Array<keyof Body>) => ({
 })
 
 declare module '@fastify/jwt' {
-  interface FastifyJWT { payload: { tenant_id: string } }
+  interface FastifyJWT { user: { tenant_id: string } }
 }
 
 fastify.get('/config', { schema: { response } }, async ({ user: { tenant_id } }) => (await pool.query({
@@ -48,4 +48,4 @@ fastify.put<{ Body: Body }>('/token', { schema: { body: body('access_token'), re
 
 await fastify.listen({ port: 0, host: '127.0.0.1' })
 
-serve({ cpu, port: () => fastify.addresses()[0]?.port ?? 0 })
+serve({ cpu, port: () => Number(new URL(fastify.listeningOrigin).port) })

@@ -19,10 +19,12 @@ const signal = `
   create trigger bench_signal after update on bench_signal referencing new table as fresh for each statement execute function bench_signal()`
 
 /** How long after its acknowledgement a write on one instance is seen by the loader of another; both floors and ours are watched by a loop that polls. */
-export async function freshness ({ server, settings, start, tenants, authorize }: Stage): Promise<Result[]> {
+export async function freshness ({ server, start, tenants, authorize }: Stage): Promise<Result[]> {
   // Of its own, so that neither wakes who listens to the other.
   const url = await server.database()
   const writer = new pg.Client({ connectionString: url })
+  // Else its loss, when the benchmark is interrupted, would keep the rest from being cleaned up.
+  writer.on('error', () => {})
   await writer.connect()
   await writer.query(signal)
   const listener = await start('listener', { DATABASE_URL: url })
