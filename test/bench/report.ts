@@ -1,4 +1,4 @@
-import type { Result } from './result.js'
+import { microseconds, type Result } from './result.js'
 
 /** The table as it is printed at the end. */
 export function table (results: Result[]): string {
@@ -9,10 +9,10 @@ export function table (results: Result[]): string {
 /** The table of what PostgreSQL spent meanwhile. */
 export function postgresTable (results: Result[]): string {
   return rows(['figure', 'ours', 'floor', 'ratio'], results.flatMap(({ figure, postgres }) =>
-    postgres === undefined ? [] : [[figure, time(postgres.ours), time(postgres.floor), time(postgres.ours / postgres.floor, '')]]))
+    postgres === undefined ? [] : [[figure, known(postgres.ours, microseconds), known(postgres.floor, microseconds), known(postgres.ours / postgres.floor, (ratio) => ratio.toFixed(2))]]))
 }
 
-const time = (value: number, unit = ' µs') => Number.isNaN(value) ? 'n/a' : value.toPrecision(3) + unit
+const known = (value: number, show: (value: number) => string) => Number.isNaN(value) ? 'n/a' : show(value)
 
 function rows (head: string[], cells: string[][]): string {
   return [head, head.map(() => '---'), ...cells].map((row) => `| ${row.join(' | ')} |`).join('\n')

@@ -27,5 +27,8 @@ export function compared (figure: string, { ours, floor }: Record<'ours' | 'floo
   }
 }
 
-export const microseconds = (value: number) => `${value.toPrecision(3)} µs`
-export const milliseconds = (value: number) => `${(value / 1000).toPrecision(3)} ms`
+/** Three digits are all that is repeatable. */
+const rounded = (value: number) => value.toLocaleString('en', { maximumSignificantDigits: 3 })
+
+export const microseconds = (value: number) => `${rounded(value)} µs`
+export const milliseconds = (value: number) => `${rounded(value / 1000)} ms`
