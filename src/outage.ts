@@ -11,7 +11,7 @@ export type Outage = ReturnType<typeof createOutage>
 export function createOutage ({ ping }: { ping: () => Promise<void> }) {
   const closing = new AbortController()
   let isKnown = false
-  let asking = Promise.resolve()
+  let asking: Promise<unknown> = Promise.resolve()
 
   const answers = async () => await ping().then(() => true, () => false)
 
@@ -24,7 +24,7 @@ export function createOutage ({ ping }: { ping: () => Promise<void> }) {
   function report (): void {
     if (isKnown) return
     isKnown = true
-    asking = untilOver()
+    asking = Promise.all([asking, untilOver()])
   }
 
   return {
@@ -35,7 +35,7 @@ export function createOutage ({ ping }: { ping: () => Promise<void> }) {
 
     /** Says that it may be away: it is asked first. */
     suspect (): void {
-      asking = answers().then((doesAnswer) => { if (!doesAnswer) report() })
+      asking = Promise.all([asking, answers().then((doesAnswer) => { if (!doesAnswer) report() })])
     },
 
     /** Ends the asking. */
