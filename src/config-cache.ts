@@ -106,7 +106,7 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
     return load !== undefined && (now < trust.trustedUntil || now < load.askedAt + blindTtl) ? load : undefined
   }
 
-  /** Asks the database, whatever is held. Throws what `read` does. */
+  /** Asks the database. Throws what `read` does. */
   async function ask (key: string): Promise<T> {
     for (let reads = 1; ; reads++) {
       if (outage.isKnown) throw new DatabaseUnavailable()
@@ -124,7 +124,6 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
 
   return {
     fresh,
-    ask,
 
     /** What is held of the key, or else what the database says. Throws what `read` does. */
     async get (key: string): Promise<Answer<T>> {

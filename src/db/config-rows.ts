@@ -17,8 +17,8 @@ export function configRowStatements (db: PooledDb) {
   const key = sql.placeholder('key')
   return {
     ofTenant: prepared(db, 'config_row_of_tenant', db.select(columns).from(table).where(eq(tenant_id, key))),
-    activeOnNumber: prepared(db, 'config_row_on_number', db.select({ tenant_id }).from(table).where(and(eq(phone_number_id, key), is_active))),
-    activeOnWaba: prepared(db, 'config_row_on_waba', db.select({ tenant_id }).from(table).where(and(eq(waba_id, key), is_active)).orderBy(asc(tenant_id)))
+    activeOnNumber: prepared(db, 'config_row_on_number', db.select(columns).from(table).where(and(eq(phone_number_id, key), is_active))),
+    activeOnWaba: prepared(db, 'config_row_on_waba', db.select(columns).from(table).where(and(eq(waba_id, key), is_active)).orderBy(asc(tenant_id)))
   }
 }
 

@@ -1,11 +1,12 @@
 import { sql } from 'drizzle-orm'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { createConfigCache, type Answer, type CacheCounts, type Trust } from '../config-cache.js'
+import { createConfigCache, type CacheCounts, type Trust } from '../config-cache.js'
 import { createConfigDecision, type Absence } from '../config-decision.js'
 import { ConfigSnapshot, type ConfigValues, type Resolved } from '../config-snapshot.js'
 import { createChangeChannel, type Change } from '../db/change-channel.js'
 import { configRowStatements, type ConfigRow, type ConfigRowStatements } from '../db/config-rows.js'
+import { DatabaseUnavailable } from '../errors.js'
 import { createExplanation, type Explanation } from '../explanation.js'
 import { createOutage, type Outage } from '../outage.js'
 import { isMetaId, isTenantId } from '../tenant-id.js'
@@ -47,8 +48,6 @@ interface Serving {
 /** What there is of a tenant. */
 type Entry = Serving | Absence
 
-const MOST_MOVES = 3
-
 /**
  * Serves the configurations that internal code works with: the database first, `.env` second.
  * What the database said is kept until `strike` or `clear` is called, at most `CONFIG_CACHE_TTL_MS` milliseconds, and `CONFIG_CACHE_BLIND_TTL_MS`
@@ -66,32 +65,45 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
   }
   const shared = { ...bounds, trust, outage, counts }
   const tenants = createConfigCache<Entry>({ ...shared, read: readTenant, outlives: isServing })
-  const numbers = createConfigCache<string | null>({ ...shared, read: readNumber, outlives: (tenantId) => tenantId !== null })
-  const wabas = createConfigCache<string[]>({ ...shared, read: readWaba, outlives: (tenantIds) => tenantIds.length > 0 })
+  const numbers = createLookUp(rows.activeOnNumber, (snapshot) => snapshot.getPhoneId())
+  const wabas = createLookUp(rows.activeOnWaba, (snapshot) => snapshot.getWabaId())
 
   async function readRow (key: string): Promise<ConfigRow | undefined> {
     return (await guarded(rows.ofTenant.execute({ key })))[0]
   }
 
   async function readTenant (key: string): Promise<Entry> {
-    const resolved = decision.ofRow(await readRow(key))
+    return entryOf(await readRow(key))
+  }
+
+  function entryOf (row: ConfigRow | undefined): Entry {
+    const resolved = decision.ofRow(row)
     if (typeof resolved === 'string') return resolved
     const snapshot = new ConfigSnapshot(resolved, false)
     return { resolved, snapshot, answer: Promise.resolve(snapshot) }
   }
 
-  async function readNumber (key: string): Promise<string | null> {
-    const [row] = await guarded(rows.activeOnNumber.execute({ key }))
-    return row?.tenant_id ?? null
-  }
+  /** Finds the active tenants that have an id, and no others: whose they are is held here, their rows are those of `forTenant`. */
+  function createLookUp (statement: ConfigRowStatements['activeOnNumber' | 'activeOnWaba'], idOf: (snapshot: ConfigSnapshot) => string | null) {
+    const rowsOn = async (key: string) => await guarded(statement.execute({ key }))
+    const cache = createConfigCache<string[]>({
+      ...shared,
+      read: async (key) => (await rowsOn(key)).map((row) => row.tenant_id),
+      outlives: (holders) => holders.length > 0
+    })
 
-  async function readWaba (key: string): Promise<string[]> {
-    return (await guarded(rows.activeOnWaba.execute({ key }))).map((row) => row.tenant_id)
-  }
+    async function find (key: string): Promise<readonly ConfigSnapshot[]> {
+      if (!mayBeId(key)) return []
+      const { value: holders, isStale } = await cache.get(key)
+      const answers = await Promise.all(holders.map(tenants.get))
+      const snapshots = answers.flatMap((answer) => isServing(answer.value) ? shown(answer.value, answer.isStale || isStale) : [])
+      if (snapshots.length === holders.length && snapshots.every((snapshot) => idOf(snapshot) === key)) return snapshots
+      // Something moved between the moments at which these were read. One statement sees one moment.
+      if (outage.isKnown) throw new DatabaseUnavailable()
+      return (await rowsOn(key)).map(entryOf).filter(isServing).map(({ snapshot }) => snapshot)
+    }
 
-  /** The snapshot of an active row; null when there is none. */
-  function snapshotOf ({ value, isStale }: Answer<Entry>): ConfigSnapshot | null {
-    return isServing(value) ? shown(value, isStale) : null
+    return { cache, find }
   }
 
   async function asked (tenantId: string): Promise<ConfigSnapshot> {
@@ -120,36 +132,19 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
    * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for what is no string.
    */
   async function forPhoneNumber (phoneNumberId: string): Promise<ConfigSnapshot | null> {
-    if (!mayBeId(phoneNumberId)) return null
-    for (let moves = 0; moves < MOST_MOVES; moves++) {
-      const { value: holder, isStale } = await numbers.get(phoneNumberId)
-      if (holder === null) return null
-      const answer = await tenants.get(holder)
-      const snapshot = snapshotOf({ ...answer, isStale: answer.isStale || isStale })
-      if (snapshot?.getPhoneId() === phoneNumberId) return snapshot
-      // Since one of the two was read the number has moved, or the tenant was turned off.
-      await Promise.all([numbers.ask(phoneNumberId), tenants.ask(holder)])
-    }
-    // A number that keeps moving has been let go by whoever had it.
-    return null
-  }
-
-  /**
-   * Returns the configurations of all active tenants on the WhatsApp Business Account, by tenant id.
-   * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for what is no string.
-   */
-  async function forWaba (wabaId: string): Promise<readonly ConfigSnapshot[]> {
-    if (!mayBeId(wabaId)) return []
-    const { value: holders, isStale } = await wabas.get(wabaId)
-    const answers = await Promise.all(holders.map(async (holder) => await tenants.get(holder)))
-    const snapshots = answers.map((answer) => snapshotOf({ ...answer, isStale: answer.isStale || isStale }))
-    return snapshots.filter((snapshot) => snapshot?.getWabaId() === wabaId).filter((snapshot) => snapshot !== null)
+    const [snapshot = null] = await numbers.find(phoneNumberId)
+    return snapshot
   }
 
   return {
     forTenant,
     forPhoneNumber,
-    forWaba,
+
+    /**
+     * Returns the configurations of all active tenants on the WhatsApp Business Account, by tenant id.
+     * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for what is no string.
+     */
+    forWaba: wabas.find,
 
     /** `getAllConfig()` of the tenant's configuration in one call; throws what `forTenant` does. */
     getWhatsappConfig: async (tenantId: string): Promise<ConfigValues> => (await forTenant(tenantId)).getAllConfig(),
@@ -163,7 +158,7 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
     /** What it has done and holds. */
     stats: (): LoaderStats => ({
       ...counts,
-      entries: { tenants: tenants.size, phone_numbers: numbers.size, wabas: wabas.size },
+      entries: { tenants: tenants.size, phone_numbers: numbers.cache.size, wabas: wabas.cache.size },
       channel: performance.now() < trust.trustedUntil ? 'up' : 'down'
     }),
 
@@ -172,20 +167,20 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
       counts.invalidations += changes.length
       for (const [tenantId, phoneNumberId, wabaId] of changes) {
         tenants.strike(tenantId)
-        if (phoneNumberId !== null) numbers.strike(phoneNumberId)
-        if (wabaId !== null) wabas.strike(wabaId)
+        if (phoneNumberId !== null) numbers.cache.strike(phoneNumberId)
+        if (wabaId !== null) wabas.cache.strike(wabaId)
       }
     },
 
     /** Strikes out everything. */
     clear (): void {
       counts.invalidations++
-      for (const cache of [tenants, numbers, wabas]) cache.clear()
+      for (const cache of [tenants, numbers.cache, wabas.cache]) cache.clear()
     }
   }
 }
 
-const isServing = (entry: Entry) => typeof entry === 'object'
+const isServing = (entry: Entry): entry is Serving => typeof entry === 'object'
 
 /** The snapshot, marked if it could not be confirmed. */
 const shown = ({ resolved, snapshot }: Serving, isStale: boolean) => isStale ? new ConfigSnapshot(resolved, true) : snapshot
