@@ -15,8 +15,10 @@ export function createOutage ({ ping }: { ping: () => Promise<void> }) {
 
   const answers = async () => await ping().then(() => true, () => false)
 
+  const goesOn = () => isKnown && !closing.signal.aborted
+
   async function untilOver (): Promise<void> {
-    while (!closing.signal.aborted && !await answers()) await delay(PING_EVERY_MS, undefined, { signal: closing.signal }).catch(() => {})
+    while (goesOn() && !await answers()) await delay(PING_EVERY_MS, undefined, { signal: closing.signal }).catch(() => {})
     isKnown = false
   }
 
@@ -37,6 +39,9 @@ export function createOutage ({ ping }: { ping: () => Promise<void> }) {
     suspect (): void {
       asking = Promise.all([asking, answers().then((doesAnswer) => { if (!doesAnswer) report() })])
     },
+
+    /** Says that the database has answered. */
+    over (): void { isKnown = false },
 
     /** Ends the asking. */
     async close (): Promise<void> {

@@ -215,7 +215,11 @@ async function configLoader (fastify: FastifyInstance): Promise<void> {
   })
   await channel.open({
     onChanges: (changes) => { if (changes === null) clear(); else strike(changes) },
-    onConnect: clear,
+    onConnect: () => {
+      // It was heard through the pool. What is dropped now must be loaded, not refused.
+      outage.over()
+      clear()
+    },
     onLoss: outage.suspect
   })
 }
