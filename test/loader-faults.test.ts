@@ -34,8 +34,11 @@ const instance = await readingInstance(t, {
 })
 const writers = createWriters({ url: postgres.url, origin: instance.origin, jwtSecret: JWT_SECRET, keyRing })
 const hot = ids('hot', 20)
-/** Of tenants with a row, and of some without: what is never asked but while the database is away. */
-const cold = [...ids('tenant:cold', 50), ...ids('number:n-cold', 50), ...ids('account:a-cold', 50), ...ids('tenant:stranger', 50)]
+const strangers = ids('stranger', 50)
+/** Of tenants with a row, and of some without, whom nobody asks for while all is well. */
+const cold = [...ids('tenant:cold', 50), ...ids('number:n-cold', 50), ...ids('account:a-cold', 50), ...strangers.map((id) => `tenant:${id}`)]
+/** What nobody asks for while the database is away. */
+const late = ids('tenant:late', 50)
 const asked = hot.flatMap((id) => [`tenant:${id}`, `number:n-${id}`, `account:a-${id}`])
 const nobody = ['tenant:nobody', 'number:nobody', 'account:nobody']
 let version = 0
@@ -63,10 +66,12 @@ async function current (questions: string[]): Promise<Observation[]> {
 }
 
 /** Whether all that is asked is answered with what is stored at this moment. */
-async function isWell (): Promise<boolean> {
-  const { ages } = writers.history.judge(await current([...asked, ...nobody]))
-  return ages.length === asked.length + nobody.length && ages.every((age) => age === 0)
+async function isRight (questions = asked): Promise<boolean> {
+  const { ages } = writers.history.judge(await current(questions))
+  return ages.length === questions.length && ages.every((age) => age === 0)
 }
+
+const isWell = async () => await isRight([...asked, ...nobody])
 
 /** Says that no answer was ever wrong, and none that claims to be fresh too old. */
 function areRight (t: Test, observations: Observation[]): void {
@@ -83,7 +88,7 @@ function areRight (t: Test, observations: Observation[]): void {
 async function hasRecovered (): Promise<void> {
   await until(isWell)
   await until(async () => (await instance.stats())?.channel === 'up')
-  await instance.ask(ids('tenant:late', 50))
+  await instance.ask(late)
   await until(async () => {
     const connections = await query(postgres.url, "select from pg_stat_activity where application_name like 'whatsapp-tenant-config%'")
     return connections.length <= POOL_MAX + 1
@@ -125,7 +130,7 @@ async function outage (t: Test, begin: () => unknown, end: () => unknown, meanwh
 /** What becomes of tenants meanwhile, in ways that must not be overlooked. */
 const revoke = async () => { await write(['hot0', null], row('hot1'), row('hot2', false)) }
 
-await write(['nobody', null], ...ids('stranger', 50).map((tenant) => [tenant, null] as const), ...ids('cold', 50).map((tenant) => row(tenant)))
+await write(...['nobody', ...strangers, ...ids('late', 50)].map((tenant) => [tenant, null] as const), ...ids('cold', 50).map((tenant) => row(tenant)))
 
 for (const how of ['fast', 'immediate', 'killed'] as const) {
   await t.test(`the database is stopped (${how})`, async (t) => { await outage(t, async () => { await postgres.stop(how) }, postgres.start) })
@@ -139,13 +144,28 @@ await t.test('the line to the database goes dead, and tenants are revoked meanwh
 
 await t.test('the database is so slow that nobody waits for it', async (t) => { await outage(t, () => { wire.slowDown(3000) }, wire.mend, revoke) })
 
+await t.test('the line to the database is cut for moments', async (t) => {
+  await write(...hot.map((tenant) => row(tenant)))
+  await instance.read(asked, 10, 2)
+  for (let times = 0; times < 5; times++) {
+    await until(async () => await isRight())
+    wire.cut()
+    await until(async () => (await current(asked)).every(isStale))
+    wire.mend()
+  }
+  await until(async () => await isRight())
+  const observations = await instance.stop()
+  areRight(t, observations)
+  t.same(observations.filter(isAway).slice(0, 3), [], 'who is cached is served')
+})
+
 await t.test('the database is slow', async (t) => {
   await write(...hot.map((tenant) => row(tenant)))
   await instance.read([...asked, ...nobody], 10, 2)
   await until(isWell)
   wire.slowDown(50)
   await revoke()
-  await instance.ask(ids('tenant:lingering', 50))
+  await instance.ask(late)
   await until(isWell)
   wire.mend()
   await hasRecovered()
