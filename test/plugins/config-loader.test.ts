@@ -233,6 +233,8 @@ await t.test('what is known counts as one hit, be it a row or that none serves',
   const { app: { tenantConfigs, configLoader } } = await buildTestApp(t, env)
   for (const tenant of ['acme', 'inactive']) await tenantConfigs.create(tenant, null, { waba_id: '1' })
   await tenantConfigs.setActive('inactive', false)
+  // Else what was just written could be heard in between.
+  await until(() => configLoader.stats().invalidations >= 7)
   for (const tenant of ['acme', 'inactive', 'missing']) {
     const { hits, misses, loads } = configLoader.stats()
     const first = await configLoader.forTenant(tenant)
