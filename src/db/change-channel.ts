@@ -49,12 +49,17 @@ export function createChangeChannel ({ connection, notify, log }: { connection: 
   async function listen ({ onChanges, onConnect, onLoss }: Listeners): Promise<void> {
     const client = connection({ application_name: 'whatsapp-tenant-config listen', connectionTimeoutMillis: HELLO_WITHIN_MS, query_timeout: BEAT_WITHIN_MS })
     const ended = new AbortController()
-    const end = (err?: Error) => { ended.abort(err) }
+    const { signal } = ended
+    const end = (err?: Error) => {
+      ended.abort(err)
+      // Whatever is waited for on it fails then. A goodbye would wait for one that does not answer.
+      client.connection.stream.destroy()
+    }
+    const close = () => { end() }
     client.on('error', end)
     client.on('end', end)
-    const signal = AbortSignal.any([ended.signal, closing.signal])
-    // Whatever is waited for on it fails then. A goodbye would wait for one that does not answer.
-    signal.addEventListener('abort', () => { client.connection.stream.destroy() })
+    // AbortSignal.any would keep each connection in memory for ever.
+    closing.signal.addEventListener('abort', close)
     const hellos = new EventEmitter()
     const own = `tenant_configs_${randomUUID().replaceAll('-', '')}`
     client.on('notification', ({ channel, payload = '' }) => {
@@ -65,8 +70,8 @@ export function createChangeChannel ({ connection, notify, log }: { connection: 
       await client.connect()
       await client.query(`listen tenant_configs; listen ${own}`)
       const asked = performance.now()
-      const hello = once(hellos, 'hello', { signal: AbortSignal.any([signal, AbortSignal.timeout(HELLO_WITHIN_MS)]) })
-      await Promise.all([hello, notify(own)])
+      const deadline = setTimeout(() => { end(new Error('no notification arrives')) }, HELLO_WITHIN_MS)
+      await Promise.all([once(hellos, 'hello', { signal }), notify(own)]).finally(() => { clearTimeout(deadline) })
       onConnect()
       heard(asked)
       for (;;) {
@@ -78,7 +83,8 @@ export function createChangeChannel ({ connection, notify, log }: { connection: 
     } finally {
       const wasUp = state.trustedUntil > -Infinity
       state.trustedUntil = -Infinity
-      ended.abort()
+      closing.signal.removeEventListener('abort', close)
+      end()
       if (wasUp && !closing.signal.aborted) onLoss()
     }
   }
