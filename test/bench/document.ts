@@ -5,8 +5,8 @@ import type { Result } from './result.js'
 /** What is written by hand; all before it is written anew by each run. */
 const BY_HAND = '## What was tried'
 
-/** docs/benchmarks.md. Takes PostgreSQL's version, the load of the machine before the run, and the document as it was. */
-export function document (results: Result[], postgres: string, busy: string, former: string): string {
+/** docs/benchmarks.md. Takes PostgreSQL's version, the load average before the run, and the document as it was. */
+export function document (results: Result[], postgres: string, busy: number, former: string): string {
   const kept = former.includes(BY_HAND) ? former.slice(former.indexOf(BY_HAND)) : ''
   return `# Benchmarks
 

@@ -4,16 +4,17 @@ import { availableParallelism, cpus, loadavg, release, totalmem, type } from 'no
 const PACKAGES = ['fastify', '@fastify/jwt', 'pg', 'drizzle-orm', 'lru-cache', 'autocannon']
 const GIB = 1024 ** 3
 
-/** What the figures were measured on and with, a line each. Takes PostgreSQL's version, and how busy the machine was before. */
-export function machine (postgres: string, busy: string): string[] {
+/** What the figures were measured on and with, a line each. Takes PostgreSQL's version, and the load average before. */
+export function machine (postgres: string, busy: number): string[] {
   return [
-    `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} cores, ${Math.round(totalmem() / GIB)} GiB, ${type()} ${release()}; load average before: ${busy}`,
+    `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} cores, ${Math.round(totalmem() / GIB)} GiB, ${type()} ${release()}; load average before: ${busy.toFixed(1)}`,
+    ...busy < 1 ? [] : ['**The machine had other work to do.** All of these times are too long then, and ratios too small: what it costs to be interrupted is the same for both.'],
     `Node ${process.versions.node}, PostgreSQL ${postgres}, ${PACKAGES.map((name) => `${name} ${versionOf(name)}`).join(', ')}`
   ]
 }
 
 /** The load average of the last minute. */
-export const load = () => (loadavg()[0] ?? 0).toFixed(1)
+export const load = () => loadavg()[0] ?? 0
 
 function versionOf (name: string): string {
   const { version }: { version: string } = JSON.parse(readFileSync(new URL(`../../node_modules/${name}/package.json`, import.meta.url), 'utf8'))

@@ -8,8 +8,8 @@ import { accessToken } from '../seed.js'
 import { TENANTS, type Stage } from '../stage.js'
 
 /** In a round of reads, and in one of writes, which wait for the disk. */
-const READS = 4000
-const WRITES = 2000
+const READS = 3000
+const WRITES = 1500
 
 const ours = '/api/v1/tenant/config'
 const json = { 'content-type': 'application/json' }
