@@ -71,6 +71,7 @@ async function isRight (questions = asked): Promise<boolean> {
   return ages.length === questions.length && ages.every((age) => age === 0)
 }
 
+const isUp = async () => (await instance.stats())?.channel === 'up'
 const isWell = async () => await isRight([...asked, ...nobody])
 
 /** Says that no answer was ever wrong, and none that claims to be fresh too old. */
@@ -87,7 +88,7 @@ function areRight (t: Test, observations: Observation[]): void {
 /** Says that everything is as before without a restart: right answers, and no more connections than there should be. */
 async function hasRecovered (): Promise<void> {
   await until(isWell)
-  await until(async () => (await instance.stats())?.channel === 'up')
+  await until(isUp)
   await instance.ask(late)
   await until(async () => {
     const connections = await query(postgres.url, "select from pg_stat_activity where application_name like 'whatsapp-tenant-config%'")
@@ -106,7 +107,7 @@ async function outage (t: Test, begin: () => unknown, end: () => unknown, meanwh
   await until(async () => (await current(asked)).every(isStale))
   await until(async () => (await current(nobody)).every(isAway))
   const known = now()
-  await instance.ask(cold)
+  for (const question of cold) await instance.ask([question])
   await meanwhile()
   const ended = now()
   await end()
@@ -148,6 +149,7 @@ await t.test('the line to the database is cut for moments', async (t) => {
   await write(...hot.map((tenant) => row(tenant)))
   await instance.read(asked, 10, 2)
   for (let times = 0; times < 5; times++) {
+    await until(isUp)
     await until(async () => await isRight())
     wire.cut()
     await until(async () => (await current(asked)).every(isStale))

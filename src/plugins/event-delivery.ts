@@ -91,15 +91,19 @@ export function createEventDelivery ({ orm, url, secret, fetch, log }: DeliveryD
     const body = JSON.stringify({ id, type, tenant_id, from, to, reason, at })
     const signature = createHmac('sha256', secret).update(body).digest('hex')
     const headers = { 'content-type': 'application/json', 'x-signature-256': `sha256=${signature}` }
-    const signal = AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), closing.signal])
-    try {
-      const reply = await fetch(url, { method: 'POST', headers, body, redirect: 'manual', signal })
+    const limit = new AbortController()
+    const close = () => { limit.abort() }
+    // AbortSignal.any can lose a timeout to the garbage collector (Node 20).
+    const deadline = setTimeout(() => { limit.abort(new DOMException('too late', 'TimeoutError')) }, TIMEOUT_MS)
+    closing.signal.addEventListener('abort', close)
+    return await fetch(url, { method: 'POST', headers, body, redirect: 'manual', signal: limit.signal }).then(async (reply): Promise<Outcome> => {
       // Nothing in the body matters, however long it is or wherever it breaks off.
       await Promise.allSettled([reply.body?.cancel()])
       return { status: reply.status, isDelivered: reply.ok }
-    } catch (err) {
-      return { reason: causeOf(err), isDelivered: false }
-    }
+    }).catch((err: unknown): Outcome => ({ reason: causeOf(err), isDelivered: false })).finally(() => {
+      clearTimeout(deadline)
+      closing.signal.removeEventListener('abort', close)
+    })
   }
 
   return {
