@@ -14,42 +14,40 @@ export interface Server {
   cpu: () => number
   /** Makes a database with our schema, in which the monitor finds nothing to do; returns its URL. */
   database: () => Promise<string>
-  /** Drops these databases, and stops the server if it was started here. */
+  /** Drops these databases, or stops the server and deletes its files if it was started here. */
   close: () => Promise<void>
 }
 
 /** The server that TEST_DATABASE_URL names, or an embedded one in a directory of its own. */
 export async function startServer (): Promise<Server> {
   const given = process.env['TEST_DATABASE_URL']
-  const { url, stop } = given === undefined ? await embedded() : { url: given, stop: async () => {} }
   const names: string[] = []
+  const drop = async (url: string) => { for (const name of names) await query(url, `drop database if exists ${name} with (force)`) }
+  const { url, close } = given === undefined ? await embedded() : { url: given, close: async () => { await drop(given) } }
   const { version, postmaster } = await identify(url)
   return {
     version,
     cpu: () => postgresCpu(postmaster),
     async database () {
       const name = `wtc_bench_${randomBytes(8).toString('hex')}`
-      await query(url, `create database ${name}`)
       names.push(name)
+      await query(url, `create database ${name}`)
       const own = new URL(url)
       own.pathname = `/${name}`
       await migrate(own.href)
       await query(own.href, QUIET)
       return own.href
     },
-    async close () {
-      for (const name of names) await query(url, `drop database ${name} with (force)`)
-      await stop()
-    }
+    close
   }
 }
 
-async function embedded (): Promise<{ url: string, stop: () => Promise<void> }> {
+async function embedded (): Promise<{ url: string, close: () => Promise<void> }> {
   const { dir, remove } = await temporaryDir()
   const database = await startEmbedded(dir)
   return {
     url: database.url,
-    async stop () {
+    async close () {
       await database.stop()
       await remove()
     }

@@ -29,6 +29,7 @@ export function serve (tasks: Tasks): void {
   process.send?.(0)
 
   async function answer (task: string, first: number, second: number): Promise<void> {
-    process.send?.(await tasks[task]?.(first, second))
+    // A parent that was interrupted is not there to hear it.
+    process.send?.(await tasks[task]?.(first, second), undefined, undefined, () => {})
   }
 }
