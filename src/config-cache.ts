@@ -3,6 +3,8 @@ import { DatabaseUnavailable } from './errors.js'
 
 // A key that is written faster than it is read would keep its readers waiting for ever. What the last read finds is newer than their question all the same.
 const MOST_READS = 3
+// A read takes 3.3 seconds at most, and nobody is to wait longer than 5.
+const LATEST_READ_MS = 1500
 
 /** What the database said of a key. */
 export interface Held<T> {
@@ -106,18 +108,18 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
     return load !== undefined && (now < trust.trustedUntil || now < load.askedAt + blindTtl) ? load : undefined
   }
 
-  /** Asks the database. Throws what `read` does. */
-  async function ask (key: string): Promise<T> {
+  /** Asks the database for whom it was `since` then to answer. Throws what `read` does. */
+  async function ask (key: string, since: number): Promise<T> {
+    mayAsk(since, outage)
     for (let reads = 1; ; reads++) {
-      if (outage.isKnown) throw new DatabaseUnavailable()
       const load = underWay(key) ?? begin(key)
-      const isLast = reads === MOST_READS
+      const isFinal = () => !load.isOvertaken || reads === MOST_READS || outage.isKnown || isLate(since)
       try {
         const { value } = await load.held
-        if (isLast || !load.isOvertaken) return value
+        if (isFinal()) return value
       } catch (err) {
         // A secret that could not be opened may be another one now.
-        if (isLast || !load.isOvertaken || err instanceof DatabaseUnavailable) throw err
+        if (isFinal() || err instanceof DatabaseUnavailable) throw err
       }
     }
   }
@@ -125,13 +127,13 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
   return {
     fresh,
 
-    /** What is held of the key, or else what the database says. Throws what `read` does. */
-    async get (key: string): Promise<Answer<T>> {
+    /** What is held of the key, or else what the database says, for whom it was `since` then to answer. Throws what `read` does. */
+    async get (key: string, since = performance.now()): Promise<Answer<T>> {
       const value = fresh(key)
       if (value !== undefined) return { value, isStale: false }
       counts.misses++
       try {
-        return { value: await ask(key), isStale: false }
+        return { value: await ask(key, since), isStale: false }
       } catch (err) {
         if (!(err instanceof DatabaseUnavailable)) throw err
         return lastKnown(key, err)
@@ -155,6 +157,13 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
     /** How many entries there are. */
     get size () { return cache.size }
   }
+}
+
+const isLate = (since: number) => performance.now() - since > LATEST_READ_MS
+
+/** Throws `DATABASE_UNAVAILABLE` when the database is away, or was so slow that the answer would come too late for whom asked `since` then. */
+export function mayAsk (since: number, outage: { readonly isKnown: boolean }): void {
+  if (outage.isKnown || isLate(since)) throw new DatabaseUnavailable()
 }
 
 function overtake (load: { isOvertaken: boolean } | undefined): void {

@@ -11,7 +11,11 @@ export type Outage = ReturnType<typeof createOutage>
 export function createOutage ({ ping }: { ping: () => Promise<void> }) {
   const closing = new AbortController()
   let isKnown = false
-  let asking: Promise<unknown> = Promise.resolve()
+  let asking = Promise.resolve()
+
+  function also (work: Promise<void>): void {
+    asking = Promise.all([asking, work]).then(() => {})
+  }
 
   const answers = async () => await ping().then(() => true, () => false)
 
@@ -26,7 +30,7 @@ export function createOutage ({ ping }: { ping: () => Promise<void> }) {
   function report (): void {
     if (isKnown) return
     isKnown = true
-    asking = Promise.all([asking, untilOver()])
+    also(untilOver())
   }
 
   return {
@@ -37,7 +41,7 @@ export function createOutage ({ ping }: { ping: () => Promise<void> }) {
 
     /** Says that it may be away: it is asked first. */
     suspect (): void {
-      asking = Promise.all([asking, answers().then((doesAnswer) => { if (!doesAnswer) report() })])
+      also(answers().then((doesAnswer) => { if (!doesAnswer) report() }))
     },
 
     /** Says that the database has answered. */

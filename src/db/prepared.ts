@@ -19,7 +19,7 @@ export function prepared<Row extends pg.QueryResultRow> (db: PooledDb, name: str
   const text = sql.replace(/\$(\d+)/g, (_, number) => `$${distinct.indexOf(names[number - 1] ?? '') + 1}`)
   return {
     async execute (values: Record<string, unknown>): Promise<Row[]> {
-      const { rows } = await db.$client.query<Row>({ name, text, values: distinct.map((name) => values[name]), types })
+      const { rows } = await db.$client.query<Row>({ name, text, values: distinct.map((name) => given(values, name)), types })
         .catch((err: Error) => { throw new DrizzleQueryError(text, [], err) })
       return rows
     }
@@ -30,6 +30,13 @@ function nameOf (param: unknown): string {
   const placeholder = is(param, Param) ? param.value : param
   if (!is(placeholder, Placeholder)) throw new Error('a prepared statement takes placeholders only')
   return placeholder.name
+}
+
+/** The value for a placeholder. Throws when it was forgotten: to pg that would be null. */
+function given (values: Record<string, unknown>, name: string): unknown {
+  const value = values[name]
+  if (value === undefined) throw new Error(`no value for ${name}`)
+  return value
 }
 
 const types: pg.CustomTypesConfig = {

@@ -3,13 +3,14 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { createConfigCache, type CacheCounts, type Trust } from '../config-cache.js'
 import { createConfigDecision, type Absence } from '../config-decision.js'
-import { ConfigSnapshot, type ConfigValues, type Resolved } from '../config-snapshot.js'
+import { entryOf, isServing, snapshotOf, type Entry } from '../config-entry.js'
+import { createLookUp } from '../config-look-ups.js'
+import type { ConfigSnapshot, ConfigValues } from '../config-snapshot.js'
 import { createChangeChannel, type Change } from '../db/change-channel.js'
 import { configRowStatements, type ConfigRow, type ConfigRowStatements } from '../db/config-rows.js'
-import { DatabaseUnavailable } from '../errors.js'
 import { createExplanation, type Explanation } from '../explanation.js'
 import { createOutage, type Outage } from '../outage.js'
-import { isMetaId, isTenantId } from '../tenant-id.js'
+import { isTenantId } from '../tenant-id.js'
 import { guarded } from './database.js'
 import type { Env } from './env.js'
 import type { Vault } from './vault.js'
@@ -37,17 +38,6 @@ interface LoaderDependencies {
   outage: Pick<Outage, 'isKnown' | 'report'>
 }
 
-/** What serves a tenant that has an active row. */
-interface Serving {
-  readonly resolved: Resolved
-  readonly snapshot: ConfigSnapshot
-  /** The same as a promise, made once. */
-  readonly answer: Promise<ConfigSnapshot>
-}
-
-/** What there is of a tenant. */
-type Entry = Serving | Absence
-
 /**
  * Serves the configurations that internal code works with: the database first, `.env` second.
  * What the database said is kept until `strike` or `clear` is called, at most `CONFIG_CACHE_TTL_MS` milliseconds, and `CONFIG_CACHE_BLIND_TTL_MS`
@@ -65,50 +55,30 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
   }
   const shared = { ...bounds, trust, outage, counts }
   const tenants = createConfigCache<Entry>({ ...shared, read: readTenant, outlives: isServing })
-  const numbers = createLookUp(rows.activeOnNumber, (snapshot) => snapshot.getPhoneId())
-  const wabas = createLookUp(rows.activeOnWaba, (snapshot) => snapshot.getWabaId())
+  const numbers = lookUp(rows.activeOnNumber, (snapshot) => snapshot.getPhoneId())
+  const wabas = lookUp(rows.activeOnWaba, (snapshot) => snapshot.getWabaId())
 
   async function readRow (key: string): Promise<ConfigRow | undefined> {
     return (await guarded(rows.ofTenant.execute({ key })))[0]
   }
 
   async function readTenant (key: string): Promise<Entry> {
-    return entryOf(await readRow(key))
+    return entryOf(decision.ofRow(await readRow(key)))
   }
 
-  function entryOf (row: ConfigRow | undefined): Entry {
-    const resolved = decision.ofRow(row)
-    if (typeof resolved === 'string') return resolved
-    const snapshot = new ConfigSnapshot(resolved, false)
-    return { resolved, snapshot, answer: Promise.resolve(snapshot) }
-  }
-
-  /** Finds the active tenants that have an id, and no others: whose they are is held here, their rows are those of `forTenant`. */
-  function createLookUp (statement: ConfigRowStatements['activeOnNumber' | 'activeOnWaba'], idOf: (snapshot: ConfigSnapshot) => string | null) {
+  function lookUp (statement: ConfigRowStatements['activeOnNumber' | 'activeOnWaba'], idOf: (snapshot: ConfigSnapshot) => string | null) {
     const rowsOn = async (key: string) => await guarded(statement.execute({ key }))
-    const cache = createConfigCache<string[]>({
+    const holders = createConfigCache<string[]>({
       ...shared,
       read: async (key) => (await rowsOn(key)).map((row) => row.tenant_id),
-      outlives: (holders) => holders.length > 0
+      outlives: (tenantIds) => tenantIds.length > 0
     })
-
-    async function find (key: string): Promise<readonly ConfigSnapshot[]> {
-      if (!mayBeId(key)) return []
-      const { value: holders, isStale } = await cache.get(key)
-      const answers = await Promise.all(holders.map(tenants.get))
-      const snapshots = answers.flatMap((answer) => isServing(answer.value) ? shown(answer.value, answer.isStale || isStale) : [])
-      if (snapshots.length === holders.length && snapshots.every((snapshot) => idOf(snapshot) === key)) return snapshots
-      // Something moved between the moments at which these were read. One statement sees one moment.
-      if (outage.isKnown) throw new DatabaseUnavailable()
-      return (await rowsOn(key)).map(entryOf).filter(isServing).map(({ snapshot }) => snapshot)
-    }
-
-    return { cache, find }
+    return createLookUp({ holders, tenants, entriesOn: async (key) => (await rowsOn(key)).map((row) => () => entryOf(decision.ofRow(row))), idOf, outage })
   }
 
   async function asked (tenantId: string): Promise<ConfigSnapshot> {
     const { value, isStale } = await tenants.get(checked(tenantId))
-    return isServing(value) ? shown(value, isStale) : decision.withoutRow(value)
+    return isServing(value) ? snapshotOf(value, isStale) : decision.withoutRow(value)
   }
 
   async function withoutRow (absence: Absence): Promise<ConfigSnapshot> {
@@ -158,7 +128,7 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
     /** What it has done and holds. */
     stats: (): LoaderStats => ({
       ...counts,
-      entries: { tenants: tenants.size, phone_numbers: numbers.cache.size, wabas: wabas.cache.size },
+      entries: { tenants: tenants.size, phone_numbers: numbers.holders.size, wabas: wabas.holders.size },
       channel: performance.now() < trust.trustedUntil ? 'up' : 'down'
     }),
 
@@ -167,33 +137,22 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
       counts.invalidations += changes.length
       for (const [tenantId, phoneNumberId, wabaId] of changes) {
         tenants.strike(tenantId)
-        if (phoneNumberId !== null) numbers.cache.strike(phoneNumberId)
-        if (wabaId !== null) wabas.cache.strike(wabaId)
+        if (phoneNumberId !== null) numbers.holders.strike(phoneNumberId)
+        if (wabaId !== null) wabas.holders.strike(wabaId)
       }
     },
 
     /** Strikes out everything. */
     clear (): void {
       counts.invalidations++
-      for (const cache of [tenants, numbers.cache, wabas.cache]) cache.clear()
+      for (const cache of [tenants, numbers.holders, wabas.holders]) cache.clear()
     }
   }
 }
 
-const isServing = (entry: Entry): entry is Serving => typeof entry === 'object'
-
-/** The snapshot, marked if it could not be confirmed. */
-const shown = ({ resolved, snapshot }: Serving, isStale: boolean) => isStale ? new ConfigSnapshot(resolved, true) : snapshot
-
 function checked (tenantId: string): string {
   if (!isTenantId(tenantId)) throw new TypeError('a tenant id is a string of 1 to 100 characters without control characters')
   return tenantId
-}
-
-/** Whether a row can have this id. Throws a TypeError for what is no string. */
-function mayBeId (id: string): boolean {
-  if (typeof id !== 'string') throw new TypeError('an id of a phone number or an account is a string')
-  return isMetaId(id)
 }
 
 /** Decorates `fastify.configLoader`. */
@@ -207,11 +166,12 @@ async function configLoader (fastify: FastifyInstance): Promise<void> {
   })
   const { strike, clear, ...loader } = createLoader({ rows: configRowStatements(database.orm), vault, env, trust: channel.state, outage })
   // What this process writes it sees at once.
-  tenantConfigs.onChange((tenantId) => { if (tenantId === null) clear(); else strike([[tenantId, null, null]]) })
+  tenantConfigs.onChange((change) => { if (change === null) clear(); else strike([change]) })
   fastify.decorate('configLoader', loader)
   fastify.addHook('onClose', async () => {
     await channel.close()
     await outage.close()
+    clear()
   })
   await channel.open({
     onChanges: (changes) => { if (changes === null) clear(); else strike(changes) },

@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { callbackGroundQuery, type CallbackGround } from '../db/callback-ground.js'
+import type { Change } from '../db/change-channel.js'
 import { removeLeavingQuery, type Removal } from '../db/leaving.js'
 import type { Db } from '../db/onboardings.js'
 import type { PooledDb } from '../db/prepared.js'
@@ -30,8 +31,11 @@ export interface ListQuery {
 export type StatsRow = Record<'total' | 'active' | 'inactive' | 'onboarded' | 'pending' | 'expired' | 'expiring_7d' | 'expiring_30d' | 'no_expiry' | 'missing', number>
   & { token_status: Record<TokenStatus, number> }
 
-/** Told of a write to one tenant's row, or to any (null). */
-export type ChangeListener = (tenantId: string | null) => void
+/** Told of a write to one tenant's row, or to any (null), with the ids it now has where the write said them. */
+type ChangeListener = (change: Change | null) => void
+
+/** What a row is found by besides its tenant. */
+type Ids = Partial<Pick<TenantConfigRow, 'phone_number_id' | 'waba_id'>>
 
 type Transaction = Parameters<Parameters<NodePgDatabase['transaction']>[0]>[0]
 
@@ -55,12 +59,16 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
 
   /**
    * Writes and tells the listeners, also when it failed: a lost answer does not mean that nothing was written.
-   * A write that finds out on its way whose rows it changes takes a set, and adds to it.
+   * A write that finds out on its way whose rows it changes takes a set, and adds to it. `ids` are those that the row now has.
    */
-  async function written<T> (changed: string | null | Set<string>, write: () => Promise<T>): Promise<T> {
+  async function written<T> (changed: string | null | Set<string>, write: () => Promise<T>, ids: Ids = {}): Promise<T> {
     return await onceMoreIfMet(async () => await guarded(write())).finally(() => {
-      for (const tenantId of changed instanceof Set ? changed : [changed]) for (const listener of listeners) listener(tenantId)
+      for (const tenantId of changed instanceof Set ? changed : [changed]) tell(tenantId, ids)
     })
+  }
+
+  function tell (tenantId: string | null, { phone_number_id = null, waba_id = null }: Ids): void {
+    for (const listener of listeners) listener(tenantId === null ? null : [tenantId, phone_number_id, waba_id])
   }
 
   /** Returns the row with its secrets sealed, or null. */
@@ -75,7 +83,7 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
     /** Makes the tenant's row and returns it. Throws `CONFIG_EXISTS`, `PHONE_NUMBER_TAKEN`, `MASKED_VALUE`. */
     async create (tenantId: string, userId: string | null, input: ConfigInput): Promise<TenantConfigRow> {
       const values = { ...secrets.sealed(tenantId, input), tenant_id: tenantId, user_id: userId }
-      const [row] = await written(tenantId, () => statements.insert.execute(values))
+      const [row] = await written(tenantId, () => statements.insert.execute(values), input)
       if (row === undefined) throw new ConfigExists()
       return row
     },
@@ -90,7 +98,7 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
       // Ciphertexts differ each time, so only opening the stored one tells whether it is the same token again.
       const held = token === undefined ? null : (await find(tenantId))?.access_token ?? null
       const same = held === null ? token === null : secrets.opened(held, tenantId, 'access_token') === token
-      const [row] = await written(tenantId, () => statements.update.execute({ ...values, tenant_id: tenantId, fields: Object.keys(input), same_token: same, held_token: held }))
+      const [row] = await written(tenantId, () => statements.update.execute({ ...values, tenant_id: tenantId, fields: Object.keys(input), same_token: same, held_token: held }), input)
       if (row === undefined) throw new ConfigNotFound()
       return row
     },
@@ -99,6 +107,8 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
     async setActive (tenantId: string, active: boolean): Promise<TenantConfigRow> {
       const [row] = await written(tenantId, () => statements.setActive.execute({ tenant_id: tenantId, is_active: active }))
       if (row === undefined) throw new ConfigNotFound()
+      // Of an active one that nobody had.
+      tell(tenantId, row)
       return row
     },
 
@@ -126,7 +136,7 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
         const { created } = only(await storeIdentity(tx, tenantId, userId, identity))
         await alongside(tx, created)
         return displaced
-      }))
+      }), identity)
     },
 
     /**
@@ -139,7 +149,7 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
         if (row === undefined) return null
         await alongside(tx)
         return row
-      }))
+      }), identity)
     },
 
     /** Where the callback of a tenant with this account and number may be set. */

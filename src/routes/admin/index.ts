@@ -6,7 +6,10 @@ import stats from './stats.js'
 /** What an admin does over all tenants. */
 export default async function adminRoutes (fastify: FastifyInstance): Promise<void> {
   fastify.auth.guardAdmin(fastify)
-  fastify.addHook('onRequest', async (_request, reply) => { reply.header('cache-control', 'no-store') })
+  fastify.addHook('onRequest', (_request, reply, done) => {
+    reply.header('cache-control', 'no-store')
+    done()
+  })
   fastify.setNotFoundHandler(async () => { throw new RouteNotFound() })
 
   await fastify.register(configs)

@@ -1,0 +1,62 @@
+import { mayAsk, type ConfigCache } from './config-cache.js'
+import { isServing, snapshotOf, type Entry } from './config-entry.js'
+import type { ConfigSnapshot } from './config-snapshot.js'
+import { SecretUnreadable } from './errors.js'
+import { isMetaId } from './tenant-id.js'
+
+interface LookUpDependencies {
+  /** The tenants that have an id; their rows are those of `tenants`. */
+  holders: ConfigCache<string[]>
+  tenants: ConfigCache<Entry>
+  /** Reads what all of them have at one moment; each entry throws when its secrets do not open. */
+  entriesOn: (key: string) => Promise<Array<() => Entry>>
+  idOf: (snapshot: ConfigSnapshot) => string | null
+  outage: { readonly isKnown: boolean }
+}
+
+/** Finds the active tenants that have an id of Meta's, and no others. */
+export function createLookUp ({ holders, tenants, entriesOn, idOf, outage }: LookUpDependencies) {
+  /** What is held of those who have the id; null, and no longer held, when it does not fit together. */
+  async function held (key: string, since: number): Promise<ConfigSnapshot[] | null> {
+    const { value: tenantIds, isStale } = await holders.get(key, since)
+    const answers = await readable(tenantIds.map(async (tenantId) => ({ tenantId, ...await tenants.get(tenantId, since) })))
+    const fits = answers.flatMap((answer) => {
+      const snapshot = isServing(answer.value) ? snapshotOf(answer.value, answer.isStale || isStale) : undefined
+      return snapshot !== undefined && idOf(snapshot) === key ? snapshot : []
+    })
+    if (fits.length === answers.length) return fits
+    mayAsk(since, outage)
+    for (const { tenantId } of answers) tenants.strike(tenantId)
+    holders.strike(key)
+    return null
+  }
+
+  return {
+    holders,
+
+    /** The snapshots of all who have the id. Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE` when none opens, and a TypeError for what is no string. */
+    async find (key: string): Promise<readonly ConfigSnapshot[]> {
+      if (typeof key !== 'string') throw new TypeError('an id of a phone number or an account is a string')
+      if (!isMetaId(key)) return []
+      const since = performance.now()
+      // Something may move between the moments at which the two are read. One statement sees one moment.
+      return await held(key, since) ?? await held(key, since) ?? await atOneMoment(key, since)
+    }
+  }
+
+  async function atOneMoment (key: string, since: number): Promise<ConfigSnapshot[]> {
+    mayAsk(since, outage)
+    const entries = await readable((await entriesOn(key)).map(async (open) => open()))
+    return entries.filter(isServing).map(({ snapshot }) => snapshot)
+  }
+}
+
+/** What can be had of them: a row whose secrets do not open fails alone. Throws that only when there is no other. */
+async function readable<T> (all: Array<Promise<T>>): Promise<T[]> {
+  const outcomes = await Promise.allSettled(all)
+  const found = outcomes.flatMap((outcome) => outcome.status === 'fulfilled' ? [outcome.value] : [])
+  for (const outcome of outcomes) {
+    if (outcome.status === 'rejected' && (found.length === 0 || !(outcome.reason instanceof SecretUnreadable))) throw outcome.reason
+  }
+  return found
+}
