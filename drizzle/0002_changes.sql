@@ -1,4 +1,4 @@
-CREATE FUNCTION "tenant_configs_changed"() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION "tenant_configs_changed"() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	how_many integer;
 	changes text;

@@ -39,8 +39,10 @@ interface CacheOptions<T> {
   /** How long it may serve, in milliseconds since it was last known to be right, while the database is away. */
   staleIfError: number
   trust: Trust
-  outage: { readonly isKnown: boolean, report: () => void }
+  outage: { readonly isKnown: boolean, suspect: () => void }
   counts: CacheCounts
+  /** Does something in its turn, so that not all wait for the same few connections. */
+  inTurn: (work: () => Promise<T>) => Promise<T>
   /** Asks the database. */
   read: (key: string) => Promise<T>
   /** Whether a value may serve while the database is away. */
@@ -53,7 +55,7 @@ export type ConfigCache<T> = ReturnType<typeof createConfigCache<T>>
  * Keeps what the database says of a key for as long as that is known to be right. However many ask, the database is asked once; a
  * read that a change overtakes is not kept, and is done again.
  */
-export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust, outage, counts, read, outlives }: CacheOptions<T>) {
+export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust, outage, counts, inTurn, read, outlives }: CacheOptions<T>) {
   const cache = new LRUCache<string, Held<T>>({ max })
   const loads = new Map<string, Load<T>>()
 
@@ -90,10 +92,13 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
       return held
     }
     const failed = (err: unknown) => {
-      if (err instanceof DatabaseUnavailable) outage.report()
+      if (err instanceof DatabaseUnavailable) outage.suspect()
       throw err
     }
-    const held = read(key).then(keep, failed).finally(() => {
+    const held = inTurn(async () => {
+      if (outage.isKnown) throw new DatabaseUnavailable()
+      return await read(key)
+    }).then(keep, failed).finally(() => {
       if (loads.get(key) === load) loads.delete(key)
     })
     const load = { askedAt, held, isOvertaken: false }

@@ -16,7 +16,7 @@ export type Entry = Serving | Absence
 export function entryOf (resolved: Resolved | Absence): Entry {
   if (typeof resolved === 'string') return resolved
   const snapshot = new ConfigSnapshot(resolved, false)
-  return { resolved, snapshot, answer: Promise.resolve(snapshot) }
+  return { resolved, snapshot, answer: Object.freeze(Promise.resolve(snapshot)) }
 }
 
 export const isServing = (entry: Entry): entry is Serving => typeof entry === 'object'

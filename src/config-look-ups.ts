@@ -16,19 +16,22 @@ interface LookUpDependencies {
 
 /** Finds the active tenants that have an id of Meta's, and no others. */
 export function createLookUp ({ holders, tenants, entriesOn, idOf, outage }: LookUpDependencies) {
-  /** What is held of those who have the id; null, and no longer held, when it does not fit together. */
-  async function held (key: string, since: number): Promise<ConfigSnapshot[] | null> {
+  /** Those whose configuration fits the id, and those who should have it and do not. */
+  async function held (key: string, since: number) {
     const { value: tenantIds, isStale } = await holders.get(key, since)
-    const answers = await readable(tenantIds.map(async (tenantId) => ({ tenantId, ...await tenants.get(tenantId, since) })))
-    const fits = answers.flatMap((answer) => {
+    const fits: ConfigSnapshot[] = []
+    const misfits: string[] = []
+    for (const { tenantId, answer } of await readable(tenantIds.map(async (tenantId) => ({ tenantId, answer: await tenants.get(tenantId, since) })))) {
       const snapshot = isServing(answer.value) ? snapshotOf(answer.value, answer.isStale || isStale) : undefined
-      return snapshot !== undefined && idOf(snapshot) === key ? snapshot : []
-    })
-    if (fits.length === answers.length) return fits
-    mayAsk(since, outage)
-    for (const { tenantId } of answers) tenants.strike(tenantId)
-    holders.strike(key)
-    return null
+      if (snapshot !== undefined && idOf(snapshot) === key) fits.push(snapshot)
+      else misfits.push(tenantId)
+    }
+    return { fits, misfits }
+  }
+
+  async function atOneMoment (key: string): Promise<ConfigSnapshot[]> {
+    const entries = await readable((await entriesOn(key)).map(async (open) => open()))
+    return entries.filter(isServing).map(({ snapshot }) => snapshot)
   }
 
   return {
@@ -39,15 +42,15 @@ export function createLookUp ({ holders, tenants, entriesOn, idOf, outage }: Loo
       if (typeof key !== 'string') throw new TypeError('an id of a phone number or an account is a string')
       if (!isMetaId(key)) return []
       const since = performance.now()
-      // Something may move between the moments at which the two are read. One statement sees one moment.
-      return await held(key, since) ?? await held(key, since) ?? await atOneMoment(key, since)
+      // Something may have moved between the moments at which the two were read: either is read again, and then both at once.
+      for (const strike of [() => { holders.strike(key) }, tenants.strike]) {
+        const { fits, misfits } = await held(key, since)
+        if (misfits.length === 0) return fits
+        mayAsk(since, outage)
+        misfits.forEach((tenantId) => { strike(tenantId) })
+      }
+      return await atOneMoment(key)
     }
-  }
-
-  async function atOneMoment (key: string, since: number): Promise<ConfigSnapshot[]> {
-    mayAsk(since, outage)
-    const entries = await readable((await entriesOn(key)).map(async (open) => open()))
-    return entries.filter(isServing).map(({ snapshot }) => snapshot)
   }
 }
 

@@ -1,55 +1,50 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
-const PING_EVERY_MS = 250
+const KNOCK_EVERY_MS = 250
 
 export type Outage = ReturnType<typeof createOutage>
 
 /**
- * Knows whether the database is away, so that nobody waits for it in vain. Takes `ping`, which throws while the database does not
- * answer; it is asked every 250 ms until the outage is over.
+ * Knows whether the database is away, so that nobody waits for it in vain. Takes `knock`, which throws while the database lets nobody
+ * in; once there is a suspicion it is asked, every 250 ms, until the outage is over.
  */
-export function createOutage ({ ping }: { ping: () => Promise<void> }) {
+export function createOutage ({ knock }: { knock: () => Promise<void> }) {
   const closing = new AbortController()
+  const { signal } = closing
   let isKnown = false
-  let asking = Promise.resolve()
+  let answeredAt = -Infinity
+  let asking: Promise<void> | undefined
 
-  function also (work: Promise<void>): void {
-    asking = Promise.all([asking, work]).then(() => {})
-  }
-
-  const answers = async () => await ping().then(() => true, () => false)
-
-  const goesOn = () => isKnown && !closing.signal.aborted
-
-  async function untilOver (): Promise<void> {
-    while (goesOn() && !await answers()) await delay(PING_EVERY_MS, undefined, { signal: closing.signal }).catch(() => {})
-    isKnown = false
-  }
-
-  /** Says that the database did not answer. */
-  function report (): void {
-    if (isKnown) return
-    isKnown = true
-    also(untilOver())
+  async function askUntilOver (): Promise<void> {
+    while (!signal.aborted) {
+      const askedAt = performance.now()
+      const isAway = await knock().then(() => false, () => answeredAt < askedAt)
+      if (signal.aborted) return
+      isKnown = isAway
+      if (!isKnown) return
+      await delay(KNOCK_EVERY_MS, undefined, { signal }).catch(() => {})
+    }
   }
 
   return {
     /** Whether the database is away, as far as is known. */
     get isKnown () { return isKnown },
 
-    report,
-
-    /** Says that it may be away: it is asked first. */
+    /** Says that it may be away. */
     suspect (): void {
-      also(answers().then((doesAnswer) => { if (!doesAnswer) report() }))
+      asking ??= askUntilOver().finally(() => { asking = undefined })
     },
 
-    /** Says that the database has answered. */
-    over (): void { isKnown = false },
+    /** Says that it has answered. */
+    over (): void {
+      answeredAt = performance.now()
+      isKnown = false
+    },
 
-    /** Ends the asking. */
+    /** Ends the asking: who closes asks the database no more. */
     async close (): Promise<void> {
       closing.abort()
+      isKnown = true
       await asking
     }
   }

@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import pLimit from 'p-limit'
 import { createConfigCache, type CacheCounts, type Trust } from '../config-cache.js'
 import { createConfigDecision, type Absence } from '../config-decision.js'
 import { entryOf, isServing, snapshotOf, type Entry } from '../config-entry.js'
@@ -35,7 +36,7 @@ interface LoaderDependencies {
   env: Env
   /** Since when, and until when, whoever calls `strike` and `clear` has missed no change. */
   trust: Trust
-  outage: Pick<Outage, 'isKnown' | 'report'>
+  outage: Pick<Outage, 'isKnown' | 'suspect'>
 }
 
 /**
@@ -53,7 +54,7 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
     blindTtl: env.CONFIG_CACHE_BLIND_TTL_MS,
     staleIfError: env.CONFIG_STALE_IF_ERROR_MS
   }
-  const shared = { ...bounds, trust, outage, counts }
+  const shared = { ...bounds, trust, outage, counts, inTurn: pLimit(env.DATABASE_POOL_MAX) }
   const tenants = createConfigCache<Entry>({ ...shared, read: readTenant, outlives: isServing })
   const numbers = lookUp(rows.activeOnNumber, (snapshot) => snapshot.getPhoneId())
   const wabas = lookUp(rows.activeOnWaba, (snapshot) => snapshot.getWabaId())
@@ -158,7 +159,7 @@ function checked (tenantId: string): string {
 /** Decorates `fastify.configLoader`. */
 async function configLoader (fastify: FastifyInstance): Promise<void> {
   const { env, vault, tenantConfigs, database } = fastify
-  const outage = createOutage({ ping: database.ping })
+  const outage = createOutage({ knock: database.knock })
   const channel = createChangeChannel({
     connection: database.direct,
     notify: async (name) => { await guarded(database.orm.execute(sql`select pg_notify(${name}, '')`)) },
@@ -169,8 +170,8 @@ async function configLoader (fastify: FastifyInstance): Promise<void> {
   tenantConfigs.onChange((change) => { if (change === null) clear(); else strike([change]) })
   fastify.decorate('configLoader', loader)
   fastify.addHook('onClose', async () => {
-    await channel.close()
     await outage.close()
+    await channel.close()
     clear()
   })
   await channel.open({

@@ -15,6 +15,7 @@ import { DatabaseUnavailable, PhoneNumberTaken, ValidationFailed } from '../erro
 // is away. A second statement of a request follows only upon one that the database has just answered.
 const CONNECT_TIMEOUT_MS = 1500
 const QUERY_TIMEOUT_MS = 1800
+const TOO_MANY_CONNECTIONS = '53300'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -27,6 +28,8 @@ declare module 'fastify' {
       direct: (config: pg.ClientConfig) => pg.Client
       /** Throws `DATABASE_UNAVAILABLE` unless the database answers. */
       ping: () => Promise<void>
+      /** Throws unless the database lets a new connection in within 1.5 seconds, or says that it has too many. */
+      knock: () => Promise<void>
     }
   }
 }
@@ -64,7 +67,8 @@ async function database (fastify: FastifyInstance): Promise<void> {
     orm,
     unhurried: async (work) => await withConnection(url, work),
     direct: (config) => new pg.Client({ ...sessionAt(DATABASE_DIRECT_URL ?? url), ...config }),
-    ping: async () => { await guarded(orm.execute(sql`select 1`)) }
+    ping: async () => { await guarded(orm.execute(sql`select 1`)) },
+    knock: async () => { await knock(new pg.Client({ ...sessionAt(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS })) }
   })
 }
 
@@ -96,6 +100,14 @@ function transactionOn (pool: pg.Pool): NodePgDatabase['transaction'] {
       client.release(isBroken)
     })
   }
+}
+
+async function knock (client: pg.Client): Promise<void> {
+  client.on('error', () => {})
+  await client.connect().catch((err: unknown) => {
+    if (!(err instanceof pg.DatabaseError && err.code === TOO_MANY_CONNECTIONS)) throw err
+  })
+  await client.end()
 }
 
 /**
