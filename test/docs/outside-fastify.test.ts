@@ -36,9 +36,9 @@ const message = (tenant: ReturnType<typeof account>, app: App, to: string, text:
   text
 })
 
-/** The service with two tenants, one of them with an app of its own, and the example in a process beside it. */
-async function start (t: Test) {
-  const settings = { FB_APP_ID: platform.app_id, FB_APP_SECRET: platform.app_secret, GRAPH_API_BASE_URL: graph.url, CONFIG_FALLBACK: 'none' }
+/** The service with two tenants, one of them with an app of its own, and the example in a process beside it, which waits for Meta as long as is told. */
+async function start (t: Test, { own = {}, patience = '10_000' } = {}) {
+  const settings = { FB_APP_ID: platform.app_id, FB_APP_SECRET: platform.app_secret, GRAPH_API_BASE_URL: graph.url, CONFIG_FALLBACK: 'none', ...own }
   const { app, databaseUrl } = await buildTestApp(t, settings)
   const [acme, shop] = [account(platform, '101'), account(theirs, '202')]
   await app.tenantConfigs.create('acme', null, acme)
@@ -47,7 +47,9 @@ async function start (t: Test) {
   const dir = t.testdir({ node_modules: {} })
   symlinkSync(resolve('node_modules/@kapso'), join(dir, 'node_modules/@kapso'))
   symlinkSync(resolve('.'), join(dir, 'node_modules/whatsapp-tenant-config'))
-  writeFileSync(join(dir, 'example.mjs'), example?.text ?? '')
+  const parts = example?.text.split('10_000') ?? []
+  t.equal(parts.length, 2, 'it says once how long it waits')
+  writeFileSync(join(dir, 'example.mjs'), parts.join(patience))
   // What was built may be older than the sources whose coverage is measured.
   const env = childEnv({ ...settings, DATABASE_URL: databaseUrl, ENCRYPTION_KEYS: baseEnv.ENCRYPTION_KEYS, LOG_LEVEL: 'silent', _TAPJS_PROCESSINFO_COVERAGE_: '0' })
   const child = spawn(process.execPath, ['example.mjs'], { cwd: dir, env })
@@ -55,17 +57,19 @@ async function start (t: Test) {
   const said: string[] = []
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { said.push(...String(data).trimEnd().split('\n')) })
   const closed = once(child, 'close')
-  const post = (job: object) => { child.stdin.write(`${JSON.stringify(job)}\n`) }
+  const write = (line: string) => { child.stdin.write(`${line}\n`) }
+  const post = (job: object) => { write(JSON.stringify(job)) }
   return {
     app,
     databaseUrl,
     acme,
     shop,
+    write,
     post,
     send: (tenant: string, text: string) => post({ tenant, to: '16505551234', text }),
     /** What the worker says next, once it has told of so many messages what became of them. */
     async says (messages: number) {
-      await until(() => said.filter((line) => /: sent from |^Not sent: /.test(line)).length >= messages || child.exitCode !== null)
+      await until(() => said.filter((line) => /: sent from |^Failed: |^Passed over: /.test(line)).length >= messages || child.exitCode !== null)
       return said.splice(0)
     },
     async end () {
@@ -110,13 +114,12 @@ await t.test('each message goes with the token and the number of its own tenant'
   const thanks = 'Thank you, we will be with you soon.'
   await deliver(t, post, platform, '101')
   t.strictSame(await says(1), ['acme: sent from 101'])
-  await deliver(t, post, theirs, '303', '202')
-  t.strictSame(await says(1), ['shop: sent from 202'], 'a number nobody has is passed over')
+  const unsigned = 'Passed over: not signed by the app of a tenant with this number'
+  await deliver(t, post, theirs, '303', '101', '202')
+  t.strictSame(await says(3), [unsigned, unsigned, 'shop: sent from 202'], 'a number nobody has is passed over, as is one of another app')
   t.strictSame(sent(), [message(acme, platform, '16505559999', thanks), message(shop, theirs, '16505559999', thanks)])
   await deliver(t, post, platform, '202')
-  await deliver(t, post, theirs, '101')
-  const unsigned = 'Not sent: the webhook is not signed by the app of this number'
-  t.strictSame(await says(2), [unsigned, unsigned], 'signed by the app of the other')
+  t.strictSame(await says(1), [unsigned])
   t.strictSame(sent(), [])
 
   t.equal(await end(), 0, 'it ends by itself')
@@ -142,13 +145,14 @@ await t.test('what cannot be sent is not, and said why', async (t) => {
     ['moved', 'SECRET_UNREADABLE']
   ] as const) {
     send(tenant, 'Hello')
-    t.strictSame(await says(1), [`Not sent: ${why}`], tenant)
+    t.strictSame(await says(1), [`Failed: ${why}`], tenant)
   }
   await deliver(t, post, platform, '404')
+  t.match(await says(1), [/^Passed over: /], 'the one who is turned off')
   t.strictSame(sent(), [], 'Meta is not asked')
 
   send('revoked', 'Hello')
-  t.strictSame(await says(1), ['Not sent: 190'], 'and nothing of the one who is turned off')
+  t.strictSame(await says(1), ['Failed: 190'])
   send('acme', 'Hello')
   t.strictSame(await says(1), ['acme: sent from 101'])
   t.equal(await end(), 0)
@@ -173,8 +177,48 @@ await t.test('what is written elsewhere serves, and what was known serves while 
 
   const giveBack = await takeAway(databaseUrl)
   t.match(await untilSays('acme', 'The database is away, this is what it said last.'), { token: `Bearer ${renewed}` })
-  t.strictSame(await untilSays('shop', 'Not sent: DATABASE_UNAVAILABLE'), undefined, 'what was never asked for is not known')
+  t.strictSame(await untilSays('shop', 'Failed: DATABASE_UNAVAILABLE'), undefined, 'what was never asked for is not known')
   await giveBack()
   await untilSays('shop', 'shop: sent from 202')
+  t.equal(await end(), 0)
+})
+
+await t.test('nothing goes out from the number of the platform', async (t) => {
+  const own = account(platform, '701')
+  const { app, send, says, end } = await start(t, { own: { CONFIG_FALLBACK: '', WHATSAPP_PHONE_ID: own.phone_number_id, WHATSAPP_WABA_ID: own.waba_id, WHATSAPP_TOKEN: own.access_token } })
+  await app.tenantConfigs.create('off', null, account(platform, '702'))
+  await app.tenantConfigs.setActive('off', false)
+  for (const tenant of ['acne', 'off']) {
+    t.match((await app.configLoader.forTenant(tenant)).getPhoneId(), '701', 'which the loader falls back to')
+    send(tenant, 'Hello')
+    t.strictSame(await says(1), ['Failed: the tenant has no configuration, or is turned off'], tenant)
+  }
+  t.strictSame(sent(), [])
+  t.equal(await end(), 0)
+})
+
+await t.test('a bad line costs one line, and none of it is repeated', async (t) => {
+  const { write, post, send, says, end } = await start(t)
+  write('{"tenant":"acme","text":"a secret')
+  post({ webhook: 'a secret' })
+  t.strictSame(await says(2), ['Failed: the line is no job', 'Failed: the line is no job'])
+  for (const job of ['null', '""', '{}', '{"webhook":"null"}', '{"webhook":"{\\"entry\\":\\"a secret\\"}"}']) {
+    write(job)
+    const [said, ...more] = await says(1)
+    t.match([said, more], [/^Failed: /, []], job)
+    t.notMatch(said, 'a secret')
+  }
+  send('acme', 'Hello')
+  t.strictSame(await says(1), ['acme: sent from 101'])
+  t.equal(await end(), 0)
+  graph.requests.length = 0
+})
+
+await t.test('it does not wait for ever for Meta, with the secret of an app and without', async (t) => {
+  const { send, says, end } = await start(t, { own: { FB_APP_ID: '', FB_APP_SECRET: '', GRAPH_API_VERSION: 'v25.0' }, patience: '1000' })
+  graph.fail('messages', { latency_ms: 600_000, times: 2 })
+  for (const tenant of ['acme', 'shop', 'acme', 'shop']) send(tenant, 'Hello')
+  t.strictSame(await says(4), ['Failed: TimeoutError', 'Failed: TimeoutError', 'acme: sent from 101', 'shop: sent from 202'])
+  t.match(sent(), [['101', undefined], ['202', String], ['101', undefined], ['202', String]].map(([phone, proof]) => ({ from: `/v25.0/${phone}/messages`, proof })))
   t.equal(await end(), 0)
 })
