@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process'
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { childEnv, createDatabase, newKey } from './helper.js'
 
 const run = promisify(execFile)
@@ -15,12 +15,18 @@ await t.test('the package holds what it needs, and no more', async (t) => {
   t.same(paths.filter((path) => !/^(dist|drizzle|docs)\/|^(package\.json|README\.md|LICENSE)$/.test(path)), [])
 })
 
-await t.test('as a dependency of another package', async (t) => {
-  const DATABASE_URL = await createDatabase(t)
+/** A directory of another package that depends on ours. */
+function dependent (t: Test): string {
   const dir = t.testdir({})
   mkdirSync(join(dir, 'node_modules'))
   symlinkSync(process.cwd(), join(dir, 'node_modules/whatsapp-tenant-config'))
   symlinkSync(join(process.cwd(), 'node_modules/fastify'), join(dir, 'node_modules/fastify'))
+  return dir
+}
+
+await t.test('as a dependency of another package', async (t) => {
+  const DATABASE_URL = await createDatabase(t)
+  const dir = dependent(t)
   writeFileSync(join(dir, 'main.mjs'), `
     import Fastify from 'fastify'
     import plugin, { buildApp } from 'whatsapp-tenant-config'
@@ -52,4 +58,38 @@ await t.test('as a dependency of another package', async (t) => {
     login: { code: 'UNAUTHENTICATED' },
     wabas: ['of acme', 'of env']
   })
+})
+
+await t.test('its types, for another package', async (t) => {
+  const dir = dependent(t)
+  writeFileSync(join(dir, 'main.mts'), `
+    import Fastify from 'fastify'
+    import plugin, { buildApp, createConfigLoader, type ConfigSnapshot, type Explanation, type LoaderStats } from 'whatsapp-tenant-config'
+
+    const host = Fastify()
+    await host.register(plugin, { env: { LOG_LEVEL: 'silent' } })
+    const app = await buildApp({ PORT: 0 })
+    const loader = await createConfigLoader({ databaseUrl: 'postgres://localhost/wtc' })
+    for (const { forPhoneNumber, forWaba, explain, stats } of [host.configLoader, app.configLoader, loader]) {
+      const found: ConfigSnapshot | null = await forPhoneNumber('1')
+      const all: readonly ConfigSnapshot[] = await forWaba('1')
+      const { decision }: Explanation = await explain('acme')
+      const { channel }: LoaderStats = stats()
+      console.log(found?.getTenantId()?.length, all.length, decision === 'serve', channel === 'up')
+    }
+    await loader.close()
+    // @ts-expect-error
+    host.configLoader.strike
+    // @ts-expect-error
+    app.configLoader.clear
+    // @ts-expect-error
+    loader.strike
+    // @ts-expect-error
+    loader.clear
+    // @ts-expect-error
+    await host.register(plugin, { environment: {} })
+  `)
+  const options = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2023']
+  const { code = 0, stdout } = await run(process.execPath, [resolve('node_modules/typescript/bin/tsc'), ...options, 'main.mts'], { cwd: dir }).catch((err) => err)
+  t.strictSame([code, stdout], [0, ''])
 })
