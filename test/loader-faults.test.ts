@@ -15,6 +15,8 @@ const BOUND_MS = 6500
 const POOL_MAX = 10
 const AWAY = '!DATABASE_UNAVAILABLE'
 
+t.setTimeout(300_000)
+
 const postgres = await ownPostgres(t)
 const wire = await line(t, postgres.url)
 const keyRing = `k1:${newKey()}`
