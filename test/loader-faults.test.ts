@@ -42,6 +42,8 @@ const cold = [...ids('tenant:cold', 50), ...ids('number:n-cold', 50), ...ids('ac
 /** What nobody asks for while the database is away. */
 const late = ids('tenant:late', 50)
 const asked = hot.flatMap((id) => [`tenant:${id}`, `number:n-${id}`, `account:a-${id}`])
+/** Of those whom nobody revokes meanwhile: that there is no row is no more served when a late failure makes the database seem away once more. */
+const kept = asked.filter((question) => !/hot[012]$/.test(question))
 const nobody = ['tenant:nobody', 'number:nobody', 'account:nobody']
 let version = 0
 const row = (tenant: string, isActive = true) => [tenant, { version: ++version, isActive, number: `n-${tenant}`, account: `a-${tenant}` }] as const
@@ -117,7 +119,7 @@ async function outage (t: Test, begin: () => unknown, end: () => unknown, meanwh
   const observations = await instance.stop()
 
   areRight(t, observations)
-  t.same(of(asked)(observations).filter(isAway).slice(0, 3), [], 'who is cached is served')
+  t.same(of(kept)(observations).filter(isAway).slice(0, 3), [], 'who is cached is served')
   const during = observations.filter(({ asked, answered }) => asked > began && answered < ended)
   const slowest = Math.max(...during.map(({ asked, answered }) => answered - asked))
   t.ok(slowest < LIMIT_MS, `each within ${LIMIT_MS} ms: ${Math.round(slowest)}`)
