@@ -37,11 +37,12 @@ export function createOutage ({ knock }: { knock: () => Promise<void> }) {
 
     /** Says that it has answered. */
     over (): void {
+      if (signal.aborted) return
       answeredAt = performance.now()
       isKnown = false
     },
 
-    /** Ends the asking: who closes asks the database no more. */
+    /** Ends the asking: who closes asks the database no more, and takes it to be away for good. */
     async close (): Promise<void> {
       closing.abort()
       isKnown = true

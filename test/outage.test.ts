@@ -2,102 +2,119 @@ import t from 'tap'
 import { createOutage } from '../src/outage.js'
 import { until } from './helper.js'
 
-/** An outage, and the pings that wait for an answer. */
-function createPinged () {
-  const pings: { answer: () => void, fail: (err: Error) => void }[] = []
-  const outage = createOutage({ ping: async () => await new Promise<void>((resolve, reject) => { pings.push({ answer: resolve, fail: reject }) }) })
-  const pinged = async (count: number) => {
-    await until(() => pings.length >= count)
-    return pings[count - 1] ?? { answer: () => {}, fail: () => {} }
+/** An outage, and the knocks that wait for an answer. */
+function createKnocked () {
+  const knocks: { answer: () => void, fail: (err: Error) => void }[] = []
+  const outage = createOutage({ knock: async () => await new Promise<void>((resolve, reject) => { knocks.push({ answer: resolve, fail: reject }) }) })
+  const knocked = async (count: number) => {
+    await until(() => knocks.length >= count)
+    return knocks[count - 1] ?? { answer: () => {}, fail: () => {} }
   }
-  return { outage, pings, pinged }
+  return { outage, knocks, knocked }
 }
 
 const gone = new Error('gone')
+/** Lets go on what can go on by itself. */
+const turn = async () => await new Promise(setImmediate)
 
-await t.test('once reported it is known, until the database answers', async (t) => {
-  const { outage, pings, pinged } = createPinged()
+await t.test('a suspicion becomes an outage when nobody is let in, until somebody is', async (t) => {
+  const { outage, knocks, knocked } = createKnocked()
   t.equal(outage.isKnown, false)
-  for (let times = 0; times < 3; times++) outage.report()
-  t.equal(outage.isKnown, true, 'at once')
-  t.equal(pings.length, 1, 'one asks, however many report')
-  const failed = performance.now();
-  (await pinged(1)).fail(gone);
-  (await pinged(2)).fail(gone)
-  await pinged(3)
-  t.ok(performance.now() - failed >= 2 * 249, 'not in a hurry')
-  t.equal(outage.isKnown, true);
-  (await pinged(3)).answer()
-  await until(() => !outage.isKnown)
-  outage.report()
-  t.equal(outage.isKnown, true, 'there may be another');
-  (await pinged(4)).answer()
-  await until(() => !outage.isKnown)
-  await outage.close()
-  t.equal(pings.length, 4)
-})
-
-await t.test('a suspicion becomes an outage only if the database does not answer', async (t) => {
-  const { outage, pings, pinged } = createPinged()
-  outage.suspect();
-  (await pinged(1)).answer()
-  outage.suspect()
-  t.equal(outage.isKnown, false);
-  (await pinged(2)).fail(gone)
+  for (let times = 0; times < 3; times++) outage.suspect()
+  t.equal(outage.isKnown, false, 'not yet')
+  t.equal(knocks.length, 1, 'one asks, however many suspect');
+  (await knocked(1)).fail(gone)
+  const failed = performance.now()
   await until(() => outage.isKnown);
-  (await pinged(3)).answer()
+  (await knocked(2)).fail(gone)
+  outage.suspect()
+  await knocked(3)
+  t.ok(performance.now() - failed >= 2 * 249, 'not in a hurry')
+  t.equal(knocks.length, 3, 'a suspicion during an outage changes nothing')
+  t.equal(outage.isKnown, true);
+  (await knocked(3)).answer()
+  await until(() => !outage.isKnown)
+
+  await turn()
+  outage.suspect()
+  t.equal(outage.isKnown, false, 'there may be another');
+  (await knocked(4)).fail(gone)
+  await until(() => outage.isKnown);
+  (await knocked(5)).answer()
   await until(() => !outage.isKnown)
   await outage.close()
-  t.equal(pings.length, 3)
+  t.equal(knocks.length, 5)
 })
 
-await t.test('a suspicion during an outage changes nothing', async (t) => {
-  const { outage, pings, pinged } = createPinged()
-  outage.report()
-  outage.suspect();
-  (await pinged(2)).fail(gone);
-  (await pinged(1)).fail(gone);
-  (await pinged(3)).answer()
-  await until(() => !outage.isKnown)
-  await outage.close()
-  t.equal(pings.length, 3)
-})
-
-await t.test('closing ends the asking, whatever the database does', async (t) => {
-  for (const reported of ['report', 'suspect'] as const) {
-    for (const how of ['answer', 'fail'] as const) {
-      const { outage, pings, pinged } = createPinged()
-      outage[reported]()
-      const closed = outage.close();
-      (await pinged(1))[how](gone)
-      await closed
-      t.equal(outage.isKnown, false)
-      t.equal(pings.length, 1, `${reported}, ${how}: nobody is asked any more`)
-    }
+await t.test('a suspicion of a database that lets us in is nothing', async (t) => {
+  const { outage, knocks, knocked } = createKnocked()
+  for (const count of [1, 2]) {
+    outage.suspect();
+    (await knocked(count)).answer()
+    await turn()
+    t.equal(outage.isKnown, false)
   }
-  const { outage, pings, pinged } = createPinged()
-  outage.report();
-  (await pinged(1)).fail(gone)
+  await outage.close()
+  t.equal(knocks.length, 2)
+})
+
+await t.test('an answer that was heard counts more than a knock asked before it', async (t) => {
+  const { outage, knocks, knocked } = createKnocked()
+  outage.suspect()
+  await knocked(1)
+  outage.over();
+  (await knocked(1)).fail(gone)
+  await turn()
+  t.equal(outage.isKnown, false)
+  t.equal(knocks.length, 1, 'and ends the asking')
+
+  outage.suspect();
+  (await knocked(2)).fail(gone)
+  await turn()
+  t.equal(outage.isKnown, true, 'a knock asked after it counts')
+  outage.over()
+  t.equal(outage.isKnown, false, 'at once');
+  (await knocked(3)).fail(gone)
+  await turn()
+  t.equal(outage.isKnown, true, 'it may be away again')
+  outage.over();
+  (await knocked(4)).answer()
+  await turn()
+  t.equal(outage.isKnown, false)
+  await outage.close()
+  t.equal(knocks.length, 4)
+})
+
+await t.test('closing makes it known for good, whatever the database does', async (t) => {
+  for (const how of ['answer', 'fail'] as const) {
+    const { outage, knocks, knocked } = createKnocked()
+    outage.suspect()
+    await knocked(1)
+    let isClosed = false
+    const closed = outage.close().then(() => { isClosed = true })
+    t.equal(outage.isKnown, true, 'at once')
+    await turn()
+    t.equal(isClosed, false, 'it waits for whoever still asks')
+    outage.over();
+    (await knocked(1))[how](gone)
+    await closed
+    outage.over()
+    outage.suspect()
+    await turn()
+    t.equal(outage.isKnown, true, `${how}: it stays known`)
+    t.equal(knocks.length, 1, `${how}: nobody is asked any more`)
+  }
+})
+
+await t.test('closing does not wait for the next time', async (t) => {
+  const { outage, knocks, knocked } = createKnocked()
+  outage.suspect();
+  (await knocked(1)).fail(gone)
+  await turn()
   const begun = performance.now()
   await outage.close()
-  t.ok(performance.now() - begun < 200, 'it does not wait for the next time')
-  outage.report()
-  outage.suspect();
-  (await pinged(2)).fail(gone)
-  await until(() => !outage.isKnown)
-  t.equal(pings.length, 2, 'a late report is nothing to go on about')
-  await t.resolves(createPinged().outage.close(), 'with nothing to end')
-})
-
-await t.test('closing waits for whoever still asks', async (t) => {
-  const { outage, pinged } = createPinged()
-  outage.report()
-  outage.suspect();
-  (await pinged(2)).answer()
-  let isClosed = false
-  const closed = outage.close().then(() => { isClosed = true })
-  await new Promise(setImmediate)
-  t.equal(isClosed, false);
-  (await pinged(1)).answer()
-  await closed
+  t.ok(performance.now() - begun < 200)
+  t.equal(outage.isKnown, true)
+  t.equal(knocks.length, 1)
+  await t.resolves(createKnocked().outage.close(), 'with nothing to end')
 })
