@@ -5,7 +5,7 @@ import { createWorld, KEY, LONG, type World } from './fixtures/cache-world.js'
 const turn = async () => await new Promise<void>((resolve) => { process.nextTick(resolve) })
 
 /** How often each event may happen in one order. */
-type Most = Partial<Record<'ask' | 'write' | 'strike' | 'clear' | 'lose' | 'listen' | 'recover' | 'look' | 'end' | 'end newest' | 'away' | 'spoilt', number>>
+type Most = Partial<Record<'ask' | 'write' | 'strike' | 'clear' | 'lose' | 'listen' | 'confirm' | 'recover' | 'look' | 'end' | 'end newest' | 'away' | 'spoilt', number>>
 
 /** What can happen now. */
 function possible (world: World, left: Most): [keyof Most, () => void][] {
@@ -21,7 +21,8 @@ function possible (world: World, left: Most): [keyof Most, () => void][] {
     ['clear', true, world.clear],
     ['lose', !isBlind(), world.lose],
     ['listen', isBlind(), world.listen],
-    ['recover', outage.isKnown, () => { outage.isKnown = false }],
+    ['confirm', outage.isSuspected && !outage.isKnown, world.confirm],
+    ['recover', outage.isKnown, world.recover],
     ['look', blind !== undefined, () => { if (blind !== undefined) world.look(blind) }],
     ['end', oldest !== undefined, () => { if (oldest !== undefined) world.end(oldest) }],
     ['end newest', newest !== undefined, () => { if (newest !== undefined) world.end(newest) }],
@@ -35,13 +36,14 @@ function possible (world: World, left: Most): [keyof Most, () => void][] {
 async function rest (world: World): Promise<void> {
   const { reads, now, wrong, cache } = world
   const settle = async () => {
+    await turn()
     for (let [read] = reads; read !== undefined; [read] = reads) {
       world.look(read)
       world.end(read)
       await turn()
     }
   }
-  world.outage.isKnown = false
+  world.recover()
   if (world.isBlind()) world.listen()
   else if (now.announced < now.version) world.strike()
   await settle()
@@ -101,7 +103,7 @@ await t.test('one that strikes out everything among them', async (t) => {
 })
 
 await t.test('loads that fail, and what is held meanwhile', async (t) => {
-  await holds(t, 8, { ask: 2, write: 2, strike: 2, look: 4, end: 2, away: 1, spoilt: 1, recover: 1 })
+  await holds(t, 8, { ask: 2, write: 2, strike: 2, look: 4, end: 2, away: 1, spoilt: 1, confirm: 1, recover: 1 })
 })
 
 await t.test('the channel lost and found again among them', async (t) => {
