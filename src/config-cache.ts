@@ -1,10 +1,9 @@
 import { LRUCache } from 'lru-cache'
 import { DatabaseUnavailable } from './errors.js'
+import { isLate, mayAsk } from './patience.js'
 
 // A key that is written faster than it is read would keep its readers waiting for ever. What the last read finds is newer than their question all the same.
 const MOST_READS = 3
-// A read takes 3.3 seconds at most, and nobody is to wait longer than 5.
-const LATEST_READ_MS = 1500
 
 /** What the database said of a key. */
 export interface Held<T> {
@@ -162,13 +161,6 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
     /** How many entries there are. */
     get size () { return cache.size }
   }
-}
-
-const isLate = (since: number) => performance.now() - since > LATEST_READ_MS
-
-/** Throws `DATABASE_UNAVAILABLE` when the database is away, or was so slow that the answer would come too late for whom asked `since` then. */
-export function mayAsk (since: number, outage: { readonly isKnown: boolean }): void {
-  if (outage.isKnown || isLate(since)) throw new DatabaseUnavailable()
 }
 
 function overtake (load: { isOvertaken: boolean } | undefined): void {

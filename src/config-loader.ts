@@ -9,7 +9,8 @@ import vault from './plugins/vault.js'
 
 /**
  * Makes the loader for a worker or a script: as `fastify.configLoader`, without a server. It logs to stderr.
- * Takes a postgres:// URL in place of `DATABASE_URL`, and settings in place of the process environment and `.env`. Returns the loader with `close`,
+ * Takes a postgres:// URL in place of `DATABASE_URL` (`DATABASE_DIRECT_URL`, if set, must lead to the same database), and settings in
+ * place of the process environment and `.env`. Returns the loader with `close`,
  * without which its connections keep the process running. Throws one error that names every unusable setting, and whatever keeps
  * the database or the key ring from being used.
  */

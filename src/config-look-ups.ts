@@ -1,7 +1,8 @@
-import { mayAsk, type ConfigCache } from './config-cache.js'
+import type { ConfigCache } from './config-cache.js'
 import { isServing, snapshotOf, type Entry } from './config-entry.js'
 import type { ConfigSnapshot } from './config-snapshot.js'
 import { SecretUnreadable } from './errors.js'
+import { mayAsk } from './patience.js'
 import { isMetaId } from './tenant-id.js'
 
 interface LookUpDependencies {

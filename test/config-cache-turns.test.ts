@@ -1,6 +1,7 @@
 import pLimit from 'p-limit'
 import t from 'tap'
-import { createConfigCache, mayAsk } from '../src/config-cache.js'
+import { createConfigCache } from '../src/config-cache.js'
+import { mayAsk } from '../src/patience.js'
 import { DatabaseUnavailable } from '../src/errors.js'
 import { until } from './helper.js'
 

@@ -1,7 +1,6 @@
 import { sql } from 'drizzle-orm'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import pLimit from 'p-limit'
 import { createConfigCache, type CacheCounts, type Trust } from '../config-cache.js'
 import { createConfigDecision, type Absence } from '../config-decision.js'
 import { entryOf, isServing, snapshotOf, type Entry } from '../config-entry.js'
@@ -11,6 +10,7 @@ import { createChangeChannel, type Change } from '../db/change-channel.js'
 import { configRowStatements, type ConfigRow, type ConfigRowStatements } from '../db/config-rows.js'
 import { createExplanation, type Explanation } from '../explanation.js'
 import { createOutage, type Outage } from '../outage.js'
+import { createTurns } from '../patience.js'
 import { isTenantId } from '../tenant-id.js'
 import { guarded } from './database.js'
 import type { Env } from './env.js'
@@ -54,7 +54,7 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
     blindTtl: env.CONFIG_CACHE_BLIND_TTL_MS,
     staleIfError: env.CONFIG_STALE_IF_ERROR_MS
   }
-  const shared = { ...bounds, trust, outage, counts, inTurn: pLimit(env.DATABASE_POOL_MAX) }
+  const shared = { ...bounds, trust, outage, counts, inTurn: createTurns(env.DATABASE_POOL_MAX) }
   const tenants = createConfigCache<Entry>({ ...shared, read: readTenant, outlives: isServing })
   const numbers = lookUp(rows.activeOnNumber, (snapshot) => snapshot.getPhoneId())
   const wabas = lookUp(rows.activeOnWaba, (snapshot) => snapshot.getWabaId())
