@@ -107,7 +107,10 @@ async function knock (client: pg.Client): Promise<void> {
   await client.connect().catch((err: unknown) => {
     if (!(err instanceof pg.DatabaseError && err.code === TOO_MANY_CONNECTIONS)) throw err
   })
-  await client.end()
+  const ended = client.end()
+  // Who waits for a silent one to hear the goodbye waits for ever.
+  client.connection.stream.destroy()
+  await ended
 }
 
 /**
