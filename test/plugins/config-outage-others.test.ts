@@ -13,7 +13,7 @@ async function createBusy (t: Test, asOwner: string, env: Record<string, string>
   for (const tenant of ['known', 'inactive', 'cold', 'other']) await tenantConfigs.create(tenant, null, { access_token: `token of ${tenant}` })
   await tenantConfigs.setActive('inactive', false)
   // Each is heard a second time, by its notification.
-  await until(() => configLoader.stats().invalidations >= 11)
+  await until(() => configLoader.stats().invalidations >= 12)
   await slowReads(asOwner)
   await query(asOwner, 'grant all on all tables in schema public to public; grant all on all sequences in schema public to public')
   for (const tenant of ['known', 'inactive', 'missing']) await configLoader.forTenant(tenant)

@@ -14,7 +14,7 @@ async function createKnown (t: Test, env: Record<string, string | number> = {}) 
   }
   await tenantConfigs.setActive('inactive', false)
   // What was just written may still be heard, and would strike out what is read now.
-  await until(() => configLoader.stats().invalidations >= 9)
+  await until(() => configLoader.stats().invalidations >= 10)
   await Promise.allSettled(['known', 'inactive', 'missing'].map(configLoader.forTenant))
   for (const id of ['0', '1', '99']) await Promise.all([configLoader.forPhoneNumber(id), configLoader.forWaba(id)])
   const isDown = async () => await until(() => configLoader.stats().channel === 'down')
