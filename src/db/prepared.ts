@@ -16,7 +16,8 @@ export function prepared<Row extends pg.QueryResultRow> (db: PooledDb, name: str
   const names = params.map(nameOf)
   const distinct = [...new Set(names)]
   // drizzle numbers a placeholder anew wherever it stands.
-  const text = sql.replace(/\$(\d+)/g, (_, number) => `$${distinct.indexOf(names[number - 1] ?? '') + 1}`)
+  const places = names.map((name) => distinct.indexOf(name) + 1)
+  const text = sql.replace(/\$(\d+)/g, (_, number) => `$${String(places[number - 1])}`)
   return {
     async execute (values: Record<string, unknown>): Promise<Row[]> {
       const { rows } = await db.$client.query<Row>({ name, text, values: distinct.map((name) => given(values, name)), types })
