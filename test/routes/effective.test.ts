@@ -5,7 +5,7 @@ import { createExplanation } from '../../src/explanation.js'
 import { mask, MASK } from '../../src/masking.js'
 import { createVault } from '../../src/plugins/vault.js'
 import { reasons } from '../../src/schemas/effective.js'
-import { buildTestApp, createDatabase, newKey, query, takeAway } from '../helper.js'
+import { buildTestApp, createDatabase, newKey, query, takeAway, until } from '../helper.js'
 import { client, config, configs, full } from './client.js'
 
 const platform = {
@@ -137,6 +137,8 @@ await t.test('the keys of the row, and what does not open', async (t) => {
 await t.test('it reads the database, and keeps nothing', async (t) => {
   const { app: { tenantConfigs, configLoader }, databaseUrl } = await buildTestApp(t)
   await tenantConfigs.create('acme', null, { waba_id: 'old' })
+  // The own write is heard once more, by its notification.
+  await until(() => configLoader.stats().invalidations === 3)
   const wabaOf = async () => [(await configLoader.forTenant('acme')).getWabaId(), (await configLoader.explain('acme')).values.waba_id.value]
   t.strictSame(await wabaOf(), ['old', 'old'])
   const before = configLoader.stats()
