@@ -19,6 +19,7 @@ export function entryOf (resolved: Resolved | Absence): Entry {
   return { resolved, snapshot, answer: Object.freeze(Promise.resolve(snapshot)) }
 }
 
+/** Whether an active row serves. */
 export const isServing = (entry: Entry): entry is Serving => typeof entry === 'object'
 
 /** The snapshot, marked if it could not be confirmed. */
