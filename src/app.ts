@@ -2,12 +2,14 @@ import { randomUUID } from 'node:crypto'
 import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { DestinationStream } from 'pino'
+import { drainOnClose } from './drain.js'
 import { loggerOptions } from './logger.js'
 import accountUpdates from './plugins/account-updates.js'
 import auth from './plugins/auth.js'
+import closing from './plugins/closing.js'
 import configLoader from './plugins/config-loader.js'
 import database from './plugins/database.js'
-import env, { readEnv, type EnvSource } from './plugins/env.js'
+import env, { environment, readEnv, type EnvSource } from './plugins/env.js'
 import errorHandler, { handleError, notFound } from './plugins/error-handler.js'
 import eventDelivery from './plugins/event-delivery.js'
 import input from './plugins/input.js'
@@ -17,7 +19,10 @@ import metaGraph from './plugins/meta-graph.js'
 import oauthLogin from './plugins/oauth-login.js'
 import onboarding from './plugins/onboarding.js'
 import openapi from './plugins/openapi.js'
+import protocol from './plugins/protocol.js'
+import sweeper from './plugins/sweeper.js'
 import tenantConfigs from './plugins/tenant-configs.js'
+import tenantQueues from './plugins/tenant-queues.js'
 import tokenMonitor from './plugins/token-monitor.js'
 import tokenWatch from './plugins/token-watch.js'
 import vault from './plugins/vault.js'
@@ -26,7 +31,7 @@ import accountUpdate from './routes/account-update.js'
 import adminRoutes from './routes/admin/index.js'
 import health from './routes/health.js'
 import tenantRoutes from './routes/tenant/index.js'
-import { answerUnreadable } from './unreadable-request.js'
+import { answerUnreadable, refuseTunnel } from './unreadable-request.js'
 import { isDecodable } from './url.js'
 
 export { createConfigLoader } from './config-loader.js'
@@ -40,9 +45,24 @@ const REQUEST_TIMEOUT_MS = 30_000
 // No shorter than the longest URL Node reads (16 KiB), so that an id is judged by its schema, behind the guard.
 const LONGEST_PARAM = 16 * 1024
 
+export interface HttpApiOptions {
+  /** Stands before every path, such as `/whatsapp`. */
+  prefix?: string | undefined
+  /** Whether there is `/docs`; `API_DOCS` can turn it off too. */
+  docs?: boolean | undefined
+  /** Whether there are `/health/live` and `/health/ready`. */
+  health?: boolean | undefined
+}
+
+export interface PluginOptions extends HttpApiOptions {
+  /** Settings in place of the process environment and `.env`. */
+  env?: EnvSource | undefined
+}
+
 /** The whole service as a plugin: `fastify.configLoader` and the other decorators, and the HTTP API in a scope of its own. */
-async function whatsappTenantConfig (fastify: FastifyInstance, options: { env?: EnvSource | undefined }): Promise<void> {
-  await fastify.register(env, options)
+async function whatsappTenantConfig (fastify: FastifyInstance, { env: source, prefix = '', ...options }: PluginOptions): Promise<void> {
+  await fastify.register(env, { env: source })
+  await fastify.register(closing)
   await fastify.register(database)
   await fastify.register(auth)
   await fastify.register(vault)
@@ -52,21 +72,26 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: { env?: 
   await fastify.register(metaGraph)
   await fastify.register(tokenWatch)
   await fastify.register(oauthLogin)
+  await fastify.register(tenantQueues)
   await fastify.register(onboarding)
   await fastify.register(tokenMonitor)
+  await fastify.register(sweeper)
   await fastify.register(eventDelivery)
   await fastify.register(verification)
   await fastify.register(leaving)
   await fastify.register(accountUpdates)
-  await fastify.register(httpApi)
+  // The decorators are for the whole server, so Fastify gives this plugin no scope and no prefix. The API gets both here.
+  await fastify.register(httpApi, { prefix: prefix.replace(/\/+$/, ''), ...options })
 }
 
 /** What only concerns our own routes, and must not change those of a server we are a part of. */
-export async function httpApi (fastify: FastifyInstance): Promise<void> {
+export async function httpApi (fastify: FastifyInstance, { docs = true, health: hasHealth = true }: HttpApiOptions): Promise<void> {
+  // In a server of our own it covers unknown routes too.
+  if (!fastify.hasPlugin('protocol')) await fastify.register(protocol)
   await fastify.register(errorHandler)
   await fastify.register(input)
-  await fastify.register(openapi)
-  await fastify.register(health)
+  await fastify.register(openapi, { docs })
+  if (hasHealth) await fastify.register(health)
   await fastify.register(accountUpdate, { prefix: '/api/v1/tenant' })
   await fastify.register(tenantRoutes, { prefix: '/api/v1/tenant' })
   await fastify.register(adminRoutes, { prefix: '/api/v1/tenant/admin' })
@@ -81,14 +106,16 @@ export default plugin
  * Throws one error that names every unusable setting, and whatever keeps the database or the key ring from being used.
  */
 export async function buildApp (source?: EnvSource, { logTo }: { logTo?: DestinationStream | undefined } = {}): Promise<FastifyInstance> {
-  const settings = await readEnv(source)
+  const { given, warnings } = await environment(source)
+  const settings = await readEnv(given)
   const fastify = Fastify({
     logger: { ...loggerOptions(settings.LOG_LEVEL), ...(logTo === undefined ? {} : { stream: logTo }) },
     genReqId: () => randomUUID(),
     trustProxy: trustProxy(settings.TRUST_PROXY),
     requestTimeout: REQUEST_TIMEOUT_MS,
+    // Node would answer a missing Host header itself; the plugin protocol does so with a problem.
     // Node lets a request take the longer of the two timeouts, and looks for late ones at this interval.
-    http: { headersTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: 1000 },
+    http: { headersTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: 1000, requireHostHeader: false },
     routerOptions: { maxParamLength: LONGEST_PARAM },
     // Each wait during the start has a limit of its own, and says what it waited for; only a migration takes the time it takes.
     pluginTimeout: 0,
@@ -99,6 +126,13 @@ export async function buildApp (source?: EnvSource, { logTo }: { logTo?: Destina
     frameworkErrors: handleError,
     clientErrorHandler: (err, socket) => { answerUnreadable(fastify.log, err, socket) }
   })
+  for (const warning of warnings) fastify.log.warn(warning)
+  // Node would ignore every header after the 2,000th, a second Host among them; 16 KiB bound them all.
+  fastify.server.maxHeadersCount = 0
+  // Node would answer these two itself: 417 without a body, and nothing.
+  fastify.server.on('checkExpectation', fastify.routing)
+  fastify.server.on('connect', (_request, socket) => { refuseTunnel(fastify.log, socket) })
+  await fastify.register(protocol)
   await fastify.register(errorHandler)
   fastify.setNotFoundHandler(notFound)
   // Closing waits for connections: one whose request was under way would be kept alive after its answer.
@@ -108,6 +142,7 @@ export async function buildApp (source?: EnvSource, { logTo }: { logTo?: Destina
     if (closing) reply.header('connection', 'close')
     done()
   })
+  drainOnClose(fastify)
   try {
     await fastify.register(plugin, { env: settings })
     await fastify.ready()

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { DatabaseUnavailable } from './errors.js'
-import { isLate, mayAsk } from './patience.js'
+import { isLate, isPastDeadline, mayAsk, withinDeadline } from './patience.js'
 
 // A key that is written faster than it is read would keep its readers waiting for ever. What the last read finds is newer than their question all the same.
 const MOST_READS = 3
@@ -19,6 +19,8 @@ export interface Answer<T> { readonly value: T, readonly isStale: boolean }
 interface Load<T> {
   readonly askedAt: number
   readonly held: Promise<Held<T>>
+  /** When the latest caller's request began (ms of `performance.now()`). */
+  requestedAt: number
   isOvertaken: boolean
 }
 
@@ -40,8 +42,8 @@ interface CacheOptions<T> {
   trust: Trust
   outage: { readonly isKnown: boolean, suspect: () => void }
   counts: CacheCounts
-  /** Does something in its turn, so that not all wait for the same few connections. */
-  inTurn: (work: () => Promise<T>) => Promise<T>
+  /** Does something in its turn, so that not all wait for the same few connections; not at all once it is no longer needed. */
+  inTurn: (work: () => Promise<T>, isNeeded: () => boolean) => Promise<T>
   /** Asks the database. */
   read: (key: string) => Promise<T>
   /** Whether a value may serve while the database is away. */
@@ -82,7 +84,7 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
     return { value: held.value, isStale: true }
   }
 
-  function begin (key: string): Load<T> {
+  function begin (key: string, requestedAt: number): Load<T> {
     const askedAt = performance.now()
     counts.loads++
     const keep = (value: T) => {
@@ -96,11 +98,11 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
     }
     const held = inTurn(async () => {
       if (outage.isKnown) throw new DatabaseUnavailable()
-      return await read(key)
-    }).then(keep, failed).finally(() => {
+      return await read(key).catch(failed)
+    }, () => !isPastDeadline(load.requestedAt)).then(keep).finally(() => {
       if (loads.get(key) === load) loads.delete(key)
     })
-    const load = { askedAt, held, isOvertaken: false }
+    const load: Load<T> = { askedAt, held, requestedAt, isOvertaken: false }
     loads.set(key, load)
     return load
   }
@@ -116,7 +118,8 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
   async function ask (key: string, since: number): Promise<T> {
     mayAsk(since, outage)
     for (let reads = 1; ; reads++) {
-      const load = underWay(key) ?? begin(key)
+      const load = underWay(key) ?? begin(key, since)
+      load.requestedAt = Math.max(load.requestedAt, since)
       const isFinal = () => !load.isOvertaken || reads === MOST_READS || outage.isKnown || isLate(since)
       try {
         const { value } = await load.held
@@ -131,13 +134,16 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
   return {
     fresh,
 
-    /** What is held of the key, or else what the database says, for whom it was `since` then to answer. Throws what `read` does. */
+    /**
+     * What is held of the key, or else what the database says, for whom it was `since` then to answer; past the deadline what was
+     * known last. Throws what `read` does, and `DATABASE_UNAVAILABLE` at the deadline when nothing may be served.
+     */
     async get (key: string, since = performance.now()): Promise<Answer<T>> {
       const value = fresh(key)
       if (value !== undefined) return { value, isStale: false }
       counts.misses++
       try {
-        return { value: await ask(key, since), isStale: false }
+        return { value: await withinDeadline(ask(key, since), since), isStale: false }
       } catch (err) {
         if (!(err instanceof DatabaseUnavailable)) throw err
         return lastKnown(key, err)

@@ -1,6 +1,7 @@
 import { ConfigSnapshot, resolve, type ConfigValues, type Resolved } from './config-snapshot.js'
 import type { ConfigRow, SealedColumn } from './db/config-rows.js'
-import { ConfigNotFound, TenantInactive } from './errors.js'
+import { deadStatuses } from './db/schema.js'
+import { ConfigNotFound, TenantInactive, TokenDead } from './errors.js'
 import type { Env } from './plugins/env.js'
 import type { Vault } from './plugins/vault.js'
 
@@ -34,7 +35,15 @@ export function createConfigDecision ({ vault, env }: { vault: Pick<Vault, 'open
     ofRow (row: ConfigRow | undefined): Resolved | Absence {
       if (row === undefined) return 'missing'
       if (!row.is_active) return 'inactive'
-      return resolve({ tenantId: row.tenant_id, values: openedValues(row) }, fallback)
+      const tokenStatus = row.access_token === null ? null : row.token_status ?? 'unverified'
+      return resolve({ tenantId: row.tenant_id, isVerified: row.is_verified, tokenStatus, values: openedValues(row) }, fallback)
+    },
+
+    /** Throws `TOKEN_DEAD` for the snapshot of a row whose token can send nothing, where `CONFIG_REFUSE_DEAD_TOKENS` says so. */
+    assertTokenServes (snapshot: ConfigSnapshot): void {
+      if (!env.CONFIG_REFUSE_DEAD_TOKENS) return
+      const status = snapshot.getTokenStatus()
+      if (status !== null && deadStatuses.includes(status)) throw new TokenDead()
     },
 
     /** Returns what serves a tenant that no row serves. Throws `TENANT_INACTIVE` and `CONFIG_NOT_FOUND` where `CONFIG_FALLBACK` says so. */

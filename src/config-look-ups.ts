@@ -2,7 +2,7 @@ import type { ConfigCache } from './config-cache.js'
 import { isServing, snapshotOf, type Entry } from './config-entry.js'
 import type { ConfigSnapshot } from './config-snapshot.js'
 import { SecretUnreadable } from './errors.js'
-import { mayAsk } from './patience.js'
+import { mayAsk, withinDeadline } from './patience.js'
 import { isMetaId } from './tenant-id.js'
 
 interface LookUpDependencies {
@@ -15,7 +15,7 @@ interface LookUpDependencies {
   outage: { readonly isKnown: boolean }
 }
 
-/** Finds the active tenants that have an id of Meta's, and no others. */
+/** Finds the active tenants whose verified identity has an id of Meta's, and no others. */
 export function createLookUp ({ holders, tenants, entriesOn, idOf, outage }: LookUpDependencies) {
   /** Those whose configuration fits the id, and those who should have it and do not. */
   async function held (key: string, since: number) {
@@ -24,7 +24,7 @@ export function createLookUp ({ holders, tenants, entriesOn, idOf, outage }: Loo
     const misfits: string[] = []
     for (const { tenantId, answer } of await readable(tenantIds.map(async (tenantId) => ({ tenantId, answer: await tenants.get(tenantId, since) })))) {
       const snapshot = isServing(answer.value) ? snapshotOf(answer.value, answer.isStale || isStale) : undefined
-      if (snapshot !== undefined && idOf(snapshot) === key) fits.push(snapshot)
+      if (snapshot?.isVerified() === true && idOf(snapshot) === key) fits.push(snapshot)
       else misfits.push(tenantId)
     }
     return { fits, misfits }
@@ -50,7 +50,7 @@ export function createLookUp ({ holders, tenants, entriesOn, idOf, outage }: Loo
         mayAsk(since, outage)
         misfits.forEach((tenantId) => { strike(tenantId) })
       }
-      return await atOneMoment(key)
+      return await withinDeadline(atOneMoment(key), since)
     }
   }
 }

@@ -1,3 +1,5 @@
+import { deadStatuses, type TokenStatus } from './db/schema.js'
+
 /** The values of a configuration, by the names internal code knows them by. */
 export interface ConfigValues {
   readonly phone_id: string | null
@@ -19,6 +21,10 @@ export type ConfigSources = { readonly [key in keyof ConfigValues]: 'database' |
 export interface Resolved {
   /** Whose active row serves; null when `.env` does. */
   readonly tenantId: string | null
+  /** Whether Meta confirmed its account and number. */
+  readonly isVerified: boolean
+  /** What the last check found of the row's token; null when the row has no token, or `.env` serves. */
+  readonly tokenStatus: TokenStatus | null
   readonly values: ConfigValues
   readonly sources: ConfigSources
 }
@@ -49,10 +55,22 @@ export class ConfigSnapshot {
   /** Whether an active row of the tenant serves, rather than the `.env` values alone. */
   hasTenantConfig (): boolean { return this.#resolved.tenantId !== null }
 
+  /** Whether Meta confirmed that the account and the number are the tenant's; false for `.env` values. A new token keeps it. */
+  isVerified (): boolean { return this.#resolved.isVerified }
+
   /** Whether the expiry of the access token has passed; a token without one does not expire. */
   isTokenExpired (): boolean {
     const { token_expires_at: expiry } = this.#resolved.values
     return expiry !== null && Date.parse(expiry) <= Date.now()
+  }
+
+  /**
+   * What is known of the access token: `expired` once its own date has passed, else what the last check found, `unverified` before the first.
+   * Null without a token of the tenant's own.
+   */
+  getTokenStatus (): TokenStatus | null {
+    const { tokenStatus } = this.#resolved
+    return tokenStatus === null || deadStatuses.includes(tokenStatus) || !this.isTokenExpired() ? tokenStatus : 'expired'
   }
 
   /** Whether this was served while the database could not be asked whether it still holds. */
@@ -70,7 +88,7 @@ export class ConfigSnapshot {
  * The identity (phone id, WABA id, token and its expiry) comes whole from one of them: else a tenant's number
  * could be paired with the platform's token. The app pair falls back as a pair, the other values one by one.
  */
-export function resolve (row: { tenantId: string, values: ConfigValues } | null, fallback: ConfigValues): Resolved {
+export function resolve (row: Pick<Resolved, 'isVerified' | 'tokenStatus' | 'values'> & { tenantId: string } | null, fallback: ConfigValues): Resolved {
   const own = row?.values
   const identity = own ?? fallback
   const app = own?.fb_app_id != null && own.fb_app_secret !== null ? own : fallback
@@ -88,7 +106,13 @@ export function resolve (row: { tenantId: string, values: ConfigValues } | null,
   }
   const value = (key: keyof ConfigValues) => from[key][key]
   const origin = (key: keyof ConfigValues) => value(key) === null ? null : from[key] === own ? 'database' : 'env'
-  return Object.freeze({ tenantId: row?.tenantId ?? null, values: eachValue(value), sources: eachValue(origin) })
+  return Object.freeze({
+    tenantId: row?.tenantId ?? null,
+    isVerified: row?.isVerified ?? false,
+    tokenStatus: row?.tokenStatus ?? null,
+    values: eachValue(value),
+    sources: eachValue(origin)
+  })
 }
 
 /** Makes something of each value of a configuration, by its name; frozen. */

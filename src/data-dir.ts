@@ -38,6 +38,11 @@ export async function keptSecret (dir: string, name: string, make: () => string)
   }
 }
 
+/** Says whether a secret is the one kept in the data directory; false when none is kept there that can be read. */
+export async function isKeptSecret (dir: string, name: string, secret: string): Promise<boolean> {
+  return await read(join(dir, name)).then((kept) => kept === secret, () => false)
+}
+
 async function put (dir: string, path: string, secret: string): Promise<void> {
   const temporary = `${path}.${randomUUID()}`
   try {

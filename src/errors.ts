@@ -10,7 +10,7 @@ export type ErrorClass = FastifyErrorConstructor<{ code: string, statusCode: num
 
 export const ValidationFailed = createError('VALIDATION_FAILED', 'The request is not as the API describes it; see `errors`.', 400)
 export const MalformedJson = createError('MALFORMED_JSON', 'The body is not valid JSON in UTF-8.', 400)
-export const MalformedRequest = createError('MALFORMED_REQUEST', 'This is not HTTP/1.1 as the service can read it. Percent-encode the URL, and send no blanks or control characters in headers.', 400)
+export const MalformedRequest = createError('MALFORMED_REQUEST', 'This is not HTTP/1.1 as the service can read it. Percent-encode the URL, send one Host header, and no blanks or control characters in headers.', 400)
 export const MaskedValue = createError('MASKED_VALUE', 'A masked value was sent for a secret. Leave the field out to keep what is stored.', 400)
 export const InvalidCursor = createError('INVALID_CURSOR', 'Send `cursor` exactly as `next_cursor` gave it, or leave it out to start over.', 400)
 export const OauthStateInvalid = createError('OAUTH_STATE_INVALID', 'The state is missing, unknown, used, expired or not yours. Begin again with POST /onboard/whatsapp-client/start.', 400)
@@ -26,12 +26,13 @@ export const VerifyTokenMismatch = createError('VERIFY_TOKEN_MISMATCH', 'The ver
 
 export const ConfigNotFound = createError('CONFIG_NOT_FOUND', 'There is no configuration. Create one with POST /config or by onboarding.', 404)
 export const OnboardingNotFound = createError('ONBOARDING_NOT_FOUND', 'There is no onboarding to show or to resume. Begin one with POST /onboard/whatsapp-client.', 404)
-export const RouteNotFound = createError('ROUTE_NOT_FOUND', 'No such method and path. See /docs for what there is.', 404)
+export const RouteNotFound = createError('ROUTE_NOT_FOUND', 'No such method and path. The OpenAPI document lists what there is.', 404)
 
 export const ConfigExists = createError('CONFIG_EXISTS', 'The tenant has a configuration already. Change it with PUT /config.', 409)
-export const PhoneNumberTaken = createError('PHONE_NUMBER_TAKEN', 'This phone_number_id is in use. Check it, or have it released first; an onboarding then goes on with POST /onboard/whatsapp-client/resume.', 409)
+export const PhoneNumberTaken = createError('PHONE_NUMBER_TAKEN', 'Another tenant has verified this phone_number_id. Check it, or have it released first; an onboarding then goes on with POST /onboard/whatsapp-client/resume.', 409)
 export const ConfirmationMismatch = createError('CONFIRMATION_MISMATCH', 'The confirmation does not match what is stored now; nothing was deleted. Ask again without `confirm`.', 409)
 export const TenantInactive = createError('TENANT_INACTIVE', 'The tenant is deactivated. Activate it before using its credentials.', 409)
+export const TokenDead = createError('TOKEN_DEAD', 'The access token of the tenant is revoked, expired or to be authorised again. Have the tenant onboard again, or store a new token with PUT /config.', 409)
 export const OnboardingSuperseded = createError('ONBOARDING_SUPERSEDED', 'The configuration was changed or deleted, or a newer onboarding took over, while this one was under way. Start the Meta login again if you still want it.', 409)
 export const MetaPhoneChoiceRequired = createError('META_PHONE_CHOICE_REQUIRED', 'The account has several phone numbers. Name one of `phone_numbers` as phone_number_id to POST /onboard/whatsapp-client/resume.', 409)
 export const MetaCallbackRefused = createError('META_CALLBACK_REFUSED', 'Meta could not verify callback_url: it must echo hub.challenge within about 6 seconds when hub.verify_token is your verify_token. Mend it, then go on with POST /onboard/whatsapp-client/resume.', 409)
@@ -40,7 +41,10 @@ export const MetaRegisterRefused = createError('META_REGISTER_REFUSED', 'Meta re
 export const RequestTimeout = createError('REQUEST_TIMEOUT', 'The request did not arrive whole within 30 seconds. Send it again.', 408)
 export const PayloadTooLarge = createError('PAYLOAD_TOO_LARGE', 'The body is larger than 64 KiB, or 3 MiB where Meta sends account updates.', 413)
 export const UnsupportedMediaType = createError('UNSUPPORTED_MEDIA_TYPE', 'Send the body as `content-type: application/json`.', 415)
+export const ExpectationFailed = createError('EXPECTATION_FAILED', 'The service meets no expectation but `100-continue`. Leave the Expect header out.', 417)
 export const ConfirmationRequired = createError('CONFIRMATION_REQUIRED', 'This deletes every configuration. Repeat the request with `?confirm=` and the value of `confirm`.', 428)
+
+export const RateLimited = createError('RATE_LIMITED', 'Too many requests of this tenant are under way. Send this one again after the time of retry-after.', 429)
 
 export const HeadersTooLarge = createError('HEADERS_TOO_LARGE', 'The URL and the headers together are larger than 16 KiB.', 431)
 
@@ -63,6 +67,11 @@ export const MetaRateLimited = createError('META_RATE_LIMITED', 'Meta limits the
 export const MetaUnavailable = createError('META_UNAVAILABLE', 'Meta could not be reached or failed. Try again later: the same request, or POST /onboard/whatsapp-client/resume once an onboarding has begun.', 503)
 export const MetaAppNotConfigured = createError('META_APP_NOT_CONFIGURED', 'No Meta app is configured. Store fb_app_id and fb_app_secret, or set FB_APP_ID and FB_APP_SECRET.', 503)
 export const DatabaseUnavailable = createError('DATABASE_UNAVAILABLE', 'The database does not answer at the moment. Try again later.', 503)
+export const Overloaded = createError('OVERLOADED', 'Too many deliveries are being read at the moment. Send it again later.', 503)
+
+export const ServiceClosing = createError('SERVICE_CLOSING', 'This instance of the service is closing. Send the request again after the time of retry-after; an onboarding that has a token goes on with POST /onboard/whatsapp-client/resume.', 503)
+export const OnboardingUnderWay = createError('ONBOARDING_UNDER_WAY', 'The onboarding is still under way. Read GET /onboard/whatsapp-client; if it has not ended, go on with POST /onboard/whatsapp-client/resume.', 503)
+export const ConfigChanging = createError('CONFIG_CHANGING', 'The configuration, or the other tenants on its account, changed again and again; nothing was deleted. Try again later.', 503)
 
 export const MetaTimeout = createError('META_TIMEOUT', 'Meta did not answer in time. Try again later: the same request, or POST /onboard/whatsapp-client/resume once an onboarding has begun.', 504)
 

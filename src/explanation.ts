@@ -14,6 +14,7 @@ const sentences: Record<Explanation['reason'], string> = {
   NO_ROW: 'The tenant has no configuration, so the values of .env serve; to give it one, send POST /config or onboard.',
   INACTIVE_ROW: 'The configuration is turned off, so the values of .env serve; to have it serve, send POST /config/activate.',
   CONFIG_NOT_FOUND: 'The tenant has no configuration, and CONFIG_FALLBACK lets nothing serve instead; to give it one, send POST /config or onboard.',
+  TOKEN_DEAD: 'The access token is revoked, expired or to be authorised again, and CONFIG_REFUSE_DEAD_TOKENS lets it serve nobody; onboard again, or send another access_token with PUT /config.',
   TENANT_INACTIVE: 'The configuration is turned off, and CONFIG_FALLBACK lets nothing serve instead; to have it serve, send POST /config/activate.',
   SECRET_UNREADABLE: 'A secret of the configuration does not open, so nothing serves; send those of `unreadable` again with PUT /config, or have the row or its key restored.'
 }
@@ -43,7 +44,11 @@ export function createExplanation ({ vault, decision }: { vault: Pick<Vault, 'op
   function decided (row: ConfigRow | undefined): Pick<Explanation, 'decision' | 'reason' | 'values'> {
     try {
       const found = decision.ofRow(row)
-      if (typeof found === 'object') return { decision: 'serve', reason: 'ACTIVE_ROW', values: shown(new ConfigSnapshot(found, false)) }
+      if (typeof found === 'object') {
+        const snapshot = new ConfigSnapshot(found, false)
+        decision.assertTokenServes(snapshot)
+        return { decision: 'serve', reason: 'ACTIVE_ROW', values: shown(snapshot) }
+      }
       return { decision: 'fall_back', reason: found === 'missing' ? 'NO_ROW' : 'INACTIVE_ROW', values: shown(decision.withoutRow(found)) }
     } catch (err) {
       if (err instanceof Error && 'code' in err && isReason(err.code)) return { decision: 'refuse', reason: err.code, values: eachValue(() => ({ value: null, source: null })) }

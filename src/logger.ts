@@ -33,6 +33,9 @@ function describeRequest ({ method, url, ip, routeOptions }: FastifyRequest): Re
   return { method, path: routeOptions.url ?? path, ip: isIP(ip) === 0 ? '…' : ip }
 }
 
+/** Text from outside, for a log line: what a terminal would not print as a character of its own reads `…`. */
+export const printable = (text: string): string => text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '…')
+
 /** Where an error came from, without its message unless it is one that is known to hold no value. */
 export function describeError (err: unknown): Record<string, unknown> {
   if (!(err instanceof Error)) return { type: typeof err }

@@ -7,8 +7,8 @@ export const MASK = '****'
  */
 export function mask (secret: string): string {
   // By code points: eight emoji are not 16 characters, and no half of one is left over. No code point is longer than two units.
-  const isLong = secret.length >= 32 || Array.from(secret).length >= 16
-  return isLong ? MASK + Array.from(secret.slice(-8)).slice(-4).join('') : MASK
+  const end = Array.from(secret.slice(-32))
+  return end.length >= 16 ? MASK + end.slice(-4).join('') : MASK
 }
 
 /** Says whether a value sent for a secret is one of our masks, sent back. */

@@ -53,6 +53,11 @@ export function adviceIn (err: object): string | undefined {
   return 'advice' in err && typeof err.advice === 'string' && all.has(err.advice) ? err.advice : undefined
 }
 
+/** Seconds until Meta takes calls again, where an error says so. */
+export function retryAfterIn (err: object): number | undefined {
+  return 'retry_after' in err && typeof err.retry_after === 'number' ? err.retry_after : undefined
+}
+
 /** What to do about an error: Meta's own case where there is one, else the error's message. */
 export function adviceFor (err: FastifyError): string {
   return adviceIn(err) ?? err.message

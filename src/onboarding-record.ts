@@ -1,6 +1,7 @@
 import { errorNamed } from './error-named.js'
 import { MetaUnavailable, OnboardingSuperseded } from './errors.js'
-import { stepNames, type OnboardingRow, type Step, type StepName } from './db/schema.js'
+import { isoTimeAt, type OnboardingRow, type Step, type StepError, type StepName } from './db/schema.js'
+import { stepNames } from './statuses.js'
 
 /** The steps of an onboarding that has not begun. */
 export const newSteps = (): Step[] => stepNames.map((name) => ({ name, status: 'pending', attempts: 0, at: null, evidence: null, error: null }))
@@ -14,7 +15,16 @@ export function stepOf ({ steps }: Pick<OnboardingRow, 'steps'>, name: StepName)
 
 /** The steps with one of them changed, now. */
 export const withStep = (steps: Step[], name: StepName, change: Partial<Step>): Step[] =>
-  steps.map((step) => step.name === name ? { ...step, ...change, at: new Date().toISOString() } : step)
+  steps.map((step) => step.name === name ? { ...step, ...change, at: isoTimeAt(Date.now()) } : step)
+
+/** The steps as clients read them: those of earlier versions hold times with three digits. */
+export const shownSteps = (steps: Step[]): Step[] => steps.map(({ at, evidence, ...step }) => ({
+  ...step,
+  at: at && sixDigits(at),
+  evidence: typeof evidence?.['expires_at'] === 'string' ? { ...evidence, expires_at: sixDigits(evidence['expires_at']) } : evidence
+}))
+
+const sixDigits = (time: string) => isoTimeAt(Date.parse(time))
 
 /** The steps with one of them under way again. */
 export const begun = (steps: Step[], name: StepName): Step[] =>
@@ -39,7 +49,15 @@ const FINAL_BEFORE_STORE = new Set(['META_WABA_NOT_ACCESSIBLE', 'META_PERMISSION
 const REVIEWABLE = new Set([368, 131031])
 
 // Of a code, Meta's own failures have a code of Meta's, and lost answers are META_EXCHANGE_UNKNOWN.
-const NEVER_SENT = new Set(['META_UNAVAILABLE', 'META_TIMEOUT'])
+const NEVER_SENT = new Set(['META_UNAVAILABLE', 'META_TIMEOUT', 'META_RATE_LIMITED'])
+
+// A client that sends its request once more after one of these wants it to go on, and Meta has refused nothing.
+const PASSING = new Set(['META_UNAVAILABLE', 'META_TIMEOUT', 'META_UNEXPECTED_REPLY', 'DATABASE_UNAVAILABLE', 'INTERNAL'])
+
+/** Whether Meta refused nothing where a step failed: a limit without a code of Meta's kept the call from being made. */
+export function isPassing ({ code, meta_code: metaCode }: StepError): boolean {
+  return PASSING.has(code) || (code === 'META_RATE_LIMITED' && metaCode === null)
+}
 
 /** Says whether what a step failed with ends the onboarding: of an exchange, all but a code that never got to Meta. */
 export function isFinal ({ name, error }: Pick<Step, 'name' | 'error'>): boolean {

@@ -1,4 +1,5 @@
-import { deadStatuses, tokenStatuses, type TokenStatus } from './db/schema.js'
+import { deadStatuses, type TokenStatus } from './db/schema.js'
+import { tokenStatuses } from './statuses.js'
 
 /** What was found of a token: valid until a moment (ISO 8601, null: for ever), or not, and by which sign. */
 export type TokenFinding = { valid: true, expires_at: string | null } | { valid: false, reason: string }
@@ -75,7 +76,7 @@ function toReport (status: TokenStatus, reason: string | null, { status: before,
   if (status === 'ok') {
     return told === undefined || told === 'ok' ? { reported, event: null } : { reported: status, event: report }
   }
-  const isNews = status === 'expiring' ? told !== status || nearness(reason) > nearness(warned) : told !== status
+  const isNews = told !== status || nearness(reason) > nearness(warned)
   return { reported: status === 'expiring' ? `${status}:${reason}` : status, event: isNews ? report : null }
 }
 

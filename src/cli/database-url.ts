@@ -1,11 +1,12 @@
 import { startEmbedded } from '../db/embedded.js'
 import { readEnv } from '../plugins/env.js'
 import type { Hold } from './command.js'
+import { commandSettings } from './command-settings.js'
 
-/** Returns the URL of the database that the settings name; the embedded one is started for it and held. */
+/** Returns the URL of the database that the settings name, without a pooler in between; the embedded one is started for it and held. */
 export async function databaseUrl (hold: Hold): Promise<string> {
-  const { DATABASE_URL: url = 'embedded', DATA_DIR } = await readEnv()
-  if (url !== 'embedded') return url
+  const { DATABASE_URL: url = 'embedded', DATABASE_DIRECT_URL: directUrl = url, DATA_DIR } = await readEnv(await commandSettings())
+  if (url !== 'embedded') return directUrl
   const database = await hold(startEmbedded(DATA_DIR), async (database) => await database.stop())
   return database.url
 }

@@ -11,7 +11,7 @@ await command(async (hold) => {
   const undone = await rollback(await databaseUrl(hold), async (name) => {
     if (!yes && await typed(name) !== name) throw new Error(`That is not ${name}: nothing was undone.`)
     return true
-  })
+  }, { report: console.error })
   console.log(undone === null ? 'There is no migration to undo.' : `Undid ${undone}.`)
 })
 

@@ -2,6 +2,7 @@ import Fastify from 'fastify'
 import auth, { isUsableSubject } from '../plugins/auth.js'
 import env from '../plugins/env.js'
 import { isTenantId } from '../tenant-id.js'
+import { commandSettings } from './command-settings.js'
 import { command, readOptions } from './command.js'
 
 const USAGE = `Prints a token for the API, signed with JWT_SECRET.
@@ -19,7 +20,7 @@ await command(async () => {
   if (!isUsable) throw new Error(USAGE)
 
   const fastify = Fastify()
-  await fastify.register(env)
+  await fastify.register(env, { env: await commandSettings() })
   await fastify.register(auth)
   console.log(fastify.auth.mint({ tenantId: tenant, admin, userId: user }, Number(expires)))
   await fastify.close()

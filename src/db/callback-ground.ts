@@ -1,18 +1,24 @@
-import { sql } from 'drizzle-orm'
-import type { TenantConfigRow } from './schema.js'
+import { eq, sql } from 'drizzle-orm'
+import type { Db } from './onboardings.js'
+import { phoneCallbacks } from './schema.js'
+import { numbersOnAccount, type VerifiedIdentity } from './verified-identities.js'
 
 /**
- * Where the callback of a tenant may be set: `is_shared` when a number of another tenant lives on its account, `has_own` when the
- * callback of its number was the last to be set for that number, by whichever tenant.
+ * Where the callback of a tenant may be set. `is_shared`: a verified number of another tenant lives on its account.
+ * `has_own`: its number has a callback of its own at Meta, whichever tenant set it.
  */
 export interface CallbackGround extends Record<string, unknown> { is_shared: boolean, has_own: boolean }
 
+type Ids = Omit<VerifiedIdentity, 'access_token'>
+
 /** Answers one row, a `CallbackGround`. */
-export const callbackGroundQuery = ({ tenant_id, waba_id, phone_number_id }: Pick<TenantConfigRow, 'tenant_id' | 'waba_id' | 'phone_number_id'>) => sql`
+export const callbackGroundQuery = ({ tenant_id, waba_id, phone_number_id }: Ids) => sql`
   select
-    exists (select from tenant_configs where waba_id = ${waba_id} and tenant_id <> ${tenant_id} and phone_number_id is not null) as is_shared,
-    coalesce((
-      select step -> 'evidence' ->> 'callback' = 'phone_number' from onboardings, jsonb_array_elements(steps) step
-      where phone_number_id = ${phone_number_id} and step ->> 'name' = 'subscribe' and step ->> 'status' = 'done'
-      order by step ->> 'at' desc limit 1
-    ), false) as has_own`
+    exists (select from (${numbersOnAccount(waba_id)}) as number where number.tenant_id <> ${tenant_id}) as is_shared,
+    exists (select from ${phoneCallbacks} where ${phoneCallbacks.phone_number_id} = ${phone_number_id}) as has_own`
+
+/** Records whether the number has a callback of its own at Meta. */
+export async function savePhoneCallback (db: Db, phoneNumberId: string, hasOwn: boolean): Promise<void> {
+  if (hasOwn) await db.insert(phoneCallbacks).values({ phone_number_id: phoneNumberId }).onConflictDoNothing()
+  else await db.delete(phoneCallbacks).where(eq(phoneCallbacks.phone_number_id, phoneNumberId))
+}

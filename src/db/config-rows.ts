@@ -1,6 +1,7 @@
 import { and, asc, eq, sql } from 'drizzle-orm'
 import { prepared, type PooledDb } from './prepared.js'
-import { secretColumns, tenantConfigs as table, type SecretColumn } from './schema.js'
+import { secretColumns, tenantConfigs as table, tokenWatch, verifiedIdentities, type SecretColumn, type TokenStatus } from './schema.js'
+import { isVerified } from './verified-identities.js'
 
 const { tenant_id, phone_number_id, access_token, waba_id, fb_app_id, fb_app_secret, callback_url, redirect_url, verify_token, token_expires_at, is_active, updated_at } = table
 
@@ -12,13 +13,21 @@ export const sealedColumns = secretColumns.filter((column): column is SecretColu
 
 export type SealedColumn = typeof sealedColumns[number]
 
-/** What the loader reads, prepared once. */
+/** What the loader reads, prepared once. The look-ups find a tenant by its verified identity only, the first ones by tenant id, at most `limit`. */
 export function configRowStatements (db: PooledDb) {
-  const key = sql.placeholder('key')
+  const [key, limit] = [sql.placeholder('key'), sql.placeholder('limit')]
+  const fields = {
+    ...columns,
+    is_verified: sql<boolean>`${verifiedIdentities.tenant_id} is not null`.as('is_verified'),
+    token_status: sql<TokenStatus | null>`${tokenWatch.status}`.as('token_status')
+  }
+  const rows = () => db.select(fields).from(table).leftJoin(verifiedIdentities, isVerified).leftJoin(tokenWatch, eq(tokenWatch.tenant_id, tenant_id))
+  const active = (id: typeof verifiedIdentities.phone_number_id | typeof verifiedIdentities.waba_id) =>
+    rows().where(and(eq(id, key), is_active)).orderBy(asc(tenant_id)).limit(limit)
   return {
-    ofTenant: prepared(db, 'config_row_of_tenant', db.select(columns).from(table).where(eq(tenant_id, key))),
-    activeOnNumber: prepared(db, 'config_row_on_number', db.select(columns).from(table).where(and(eq(phone_number_id, key), is_active))),
-    activeOnWaba: prepared(db, 'config_row_on_waba', db.select(columns).from(table).where(and(eq(waba_id, key), is_active)).orderBy(asc(tenant_id)))
+    ofTenant: prepared(db, 'config_row_of_tenant', rows().where(eq(tenant_id, key))),
+    activeOnNumber: prepared(db, 'config_row_on_number', active(verifiedIdentities.phone_number_id)),
+    activeOnWaba: prepared(db, 'config_row_on_waba', active(verifiedIdentities.waba_id))
   }
 }
 

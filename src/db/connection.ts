@@ -1,5 +1,6 @@
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
+import { isLoopbackHost } from '../loopback.js'
 import { reason } from '../reason.js'
 
 const CONNECT_TIMEOUT_MS = 5000
@@ -15,6 +16,12 @@ export function sessionAt (url: string) {
   const options = [...target.searchParams.getAll('options'), '-c timezone=UTC -c datestyle=ISO'].join(' ')
   target.searchParams.delete('options')
   return { connectionString: target.href, options, application_name: 'whatsapp-tenant-config', keepAlive: true }
+}
+
+/** Says whether `pg` connects to another machine without TLS, by this postgres:// URL and its environment variables. */
+export function isRemoteWithoutTls (url: string): boolean {
+  const { host, ssl } = new pg.Client(sessionAt(url))
+  return !ssl && !host.startsWith('/') && !isLoopbackHost(host)
 }
 
 /**

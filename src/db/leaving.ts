@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import type { TenantConfigRow } from './schema.js'
+import { verifiedIdentities, type TenantConfigRow } from './schema.js'
+import { numbersOnAccount } from './verified-identities.js'
 
 /** What the statements of a caller's transaction need of it. */
 type Transaction = Pick<NodePgDatabase, 'execute'>
@@ -12,33 +13,42 @@ export type OnLostWaba = Pick<TenantConfigRow, 'tenant_id' | 'access_token'> & {
 const CLOCKS = sql`interval '5 seconds'`
 
 /**
- * What became of a row that leaves: it is `removed`; it is `kept`, since our app is on an account that is its alone, or off one where a
- * number of another tenant lives; or it is not what was read.
+ * What became of a row that leaves: it is `removed`; it is `kept`, since our app is on an account that is its alone, or
+ * off one where a verified number of another tenant lives; or it is not what was read.
  */
 export interface Removal extends Record<string, unknown> { outcome: 'removed' | 'kept' | 'changed' }
 
+type LeavingRow = Pick<TenantConfigRow, 'id' | 'tenant_id' | 'waba_id' | 'access_token'>
+
 /**
- * Deletes the row that was read, if it still holds the same account and token, and our app is where it is to be: off the account
- * (`isOff`), or on it where a number of another tenant lives there. A row without either leaves nothing to be done.
- * It judges by what it has locked, so that of the last two tenants of an account who leave at once the second finds itself alone.
+ * Deletes the row that was read, if it still holds the same account and token, and our app is where it is to be: off the
+ * account (`isOff`), or on it where a verified number of another tenant lives there. A row without either leaves nothing
+ * to be done. It judges by what it has locked: of the last two tenants who leave at once the second finds itself alone.
+ * The row is locked before the verified identities, as a verification does.
  */
-export const removeLeavingQuery = ({ id, waba_id, access_token }: Pick<TenantConfigRow, 'id' | 'waba_id' | 'access_token'>, isOff: boolean) => sql`
-  with locked as (select id, phone_number_id, access_token from tenant_configs where waba_id = ${waba_id} order by id for update),
+export const removeLeavingQuery = ({ id, tenant_id, waba_id, access_token }: LeavingRow, isOff: boolean) => sql`
+  with own as (
+    select from tenant_configs where id = ${id} and waba_id = ${waba_id} and access_token = ${access_token} for update
+  ),
+  numbers as (
+    ${numbersOnAccount(waba_id)} and exists (select from own)
+    order by ${verifiedIdentities.tenant_id} for update of ${verifiedIdentities}
+  ),
   gone as (
-    delete from tenant_configs where id = ${id} and waba_id is not distinct from ${waba_id} and access_token is not distinct from ${access_token} and (
+    delete from tenant_configs
+    where id = ${id} and waba_id is not distinct from ${waba_id}
+    and access_token is not distinct from ${access_token} and (
       waba_id is null or access_token is null or
-      ${isOff}::boolean <> exists (select from locked where locked.id <> ${id} and locked.phone_number_id is not null)
+      ${isOff}::boolean <> exists (select from numbers where numbers.tenant_id <> ${tenant_id})
     )
     returning id
   )
   select case when exists (select from gone) then 'removed'
-    when exists (select from locked where id = ${id} and access_token = ${access_token}) then 'kept' else 'changed' end as outcome`
+    when exists (select from own) then 'kept' else 'changed' end as outcome`
 
-/** Keeps the digest of a delivery, and no digest for longer than 30 days. Returns whether it was unknown so far. */
+/** Keeps the digest of a delivery. Returns whether it was unknown so far. */
 export async function recordDelivery (tx: Transaction, digest: string): Promise<boolean> {
-  const { rows } = await tx.execute(sql`
-    with old as (delete from webhook_deliveries where received_at < now() - interval '30 days')
-    insert into webhook_deliveries (digest) values (${digest}) on conflict do nothing returning digest`)
+  const { rows } = await tx.execute(sql`insert into webhook_deliveries (digest) values (${digest}) on conflict do nothing returning digest`)
   return rows.length > 0
 }
 

@@ -1,4 +1,4 @@
-import { and, eq, gt, lt, sql } from 'drizzle-orm'
+import { and, eq, gt, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { oauthStates as table } from './schema.js'
 
@@ -7,9 +7,8 @@ type Db = Pick<NodePgDatabase, 'insert' | 'delete'>
 /** Whose state it is. */
 export interface StateOwner { tenantId: string, userId: string | null }
 
-/** Keeps a state for 10 minutes, and forgets those whose time is up. Returns when this one expires (ISO 8601 UTC). */
+/** Keeps a state for 10 minutes. Returns when this one expires (ISO 8601 UTC). */
 export async function keepState (db: Db, stateHash: string, { tenantId, userId }: StateOwner): Promise<string[]> {
-  await db.delete(table).where(lt(table.expires_at, sql`now()`))
   const rows = await db.insert(table)
     .values({ state_hash: stateHash, tenant_id: tenantId, user_id: userId, expires_at: sql`now() + interval '10 minutes'` })
     .returning({ expires_at: table.expires_at })

@@ -1,4 +1,4 @@
-import { and, desc, eq, isNotNull, isNull, lt, lte, ne, or, sql, type SQL } from 'drizzle-orm'
+import { and, desc, eq, isNotNull, lte, ne, or, sql, type SQL } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { onboardings as table, tenantConfigs, type OnboardingRow, type Step } from './schema.js'
 
@@ -19,11 +19,8 @@ const HOLD = sql`now() + interval '5 seconds'`
 const isHeld = sql<boolean>`coalesce(${table.held_until} > now(), false)`
 const firstStep = (member: SQL) => sql`${table.steps} -> 0 ${member}`
 
-/** Makes the record of a code, held by its `holder`; null when the code has one. Forgets those of the tenant that have had no token for a month and came to nothing. */
+/** Makes the record of a code, held by its `holder`; null when the code has one. */
 export async function insertOnboarding (db: Db, values: NewOnboarding): Promise<OnboardingRow | null> {
-  await db.delete(table).where(and(
-    eq(table.tenant_id, values.tenant_id), ne(table.status, 'completed'), isNull(table.access_token), lt(table.created_at, sql`now() - interval '30 days'`)
-  ))
   const [row] = await db.insert(table).values({ ...values, held_until: HOLD }).onConflictDoNothing({ target: table.code_hash }).returning()
   return row ?? null
 }

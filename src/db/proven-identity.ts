@@ -1,4 +1,4 @@
-import { and, eq, getTableColumns, isNull, ne, sql } from 'drizzle-orm'
+import { and, eq, getTableColumns, sql } from 'drizzle-orm'
 import type { Db } from './onboardings.js'
 import { tenantConfigs as table, type TenantConfigRow } from './schema.js'
 
@@ -10,17 +10,9 @@ export interface ProvenIdentity {
   token_expires_at: string | null
 }
 
-/** Takes a phone number from the row of another tenant that never proved it. Returns that tenant's id; none, when there is no such row. */
-export async function releaseNumber (db: Db, phoneNumberId: string, tenantId: string): Promise<string[]> {
-  const rows = await db.update(table).set({ phone_number_id: null })
-    .where(and(eq(table.phone_number_id, phoneNumberId), ne(table.tenant_id, tenantId), isNull(table.last_verified_at)))
-    .returning({ tenant_id: table.tenant_id })
-  return rows.map(({ tenant_id: holder }) => holder)
-}
-
-/** Stores the identity in a new row or over the one there is; `created` tells which. That it is all set up is yet to be proven. */
+/** Stores the identity in a new row or over the one there is; `created` tells which. `saveVerifiedIdentity` is to follow. */
 export async function storeIdentity (db: Db, tenantId: string, userId: string | null, identity: ProvenIdentity): Promise<Array<TenantConfigRow & { created: boolean }>> {
-  const values = { ...identity, onboarding_completed: false, last_verified_at: sql`now()` }
+  const values = { ...identity, onboarding_completed: false, last_verified_at: null }
   return await db.insert(table).values({ ...values, tenant_id: tenantId, user_id: userId })
     .onConflictDoUpdate({ target: table.tenant_id, set: values })
     // A row that an insert made has no older version, and so no xmax.

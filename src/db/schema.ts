@@ -1,8 +1,29 @@
 import { sql } from 'drizzle-orm'
 import { boolean, customType, index, integer, jsonb, pgTable, serial, text, uniqueIndex, uuid, varchar } from 'drizzle-orm/pg-core'
+import { onboardingStatuses, tokenStatuses, type stepNames, type stepStatuses } from '../statuses.js'
 
-/** Takes a time as PostgreSQL writes it in our sessions, 2026-11-23 05:55:00.123+00; returns it in ISO 8601, UTC. */
-export const isoTime = (written: string) => `${written.slice(0, 10)}T${written.slice(11, -3)}Z`
+const UTC_TIME = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?\+00$/
+const ZONED_TIME = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?([+-])(\d\d)(?::(\d\d))?(?::(\d\d))?$/
+
+/**
+ * Converts a `timestamptz` as PostgreSQL writes it with DateStyle ISO (`2026-11-23 05:55:00.123+00`) to ISO 8601:
+ * UTC, six digits, `Z`. An offset other than +00 is applied.
+ *
+ * @throws Error for any other text: another DateStyle, `infinity`, a UTC year that has not four digits
+ */
+export function isoTime (written: string): string {
+  // Without a Date: each row that is read has up to five times.
+  if (UTC_TIME.test(written)) return `${written.slice(0, 10)}T${written.slice(11, 19)}.${written.slice(20, -3).padEnd(6, '0')}Z`
+  const [, date, time, fraction = '', sign, hours, minutes = 0, seconds = 0] = ZONED_TIME.exec(written) ?? []
+  const offset = Number(`${sign}1`) * (Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds))
+  const utc = new Date(Date.parse(`${date}T${time}Z`) - offset * 1000)
+  const year = utc.getUTCFullYear()
+  if (!(year >= 0 && year <= 9999)) throw new Error(`PostgreSQL sent a time that is not in ISO style: ${written}`)
+  return `${utc.toISOString().slice(0, 19)}.${fraction.padEnd(6, '0')}Z`
+}
+
+/** Formats a moment, in Unix milliseconds, as `isoTime` does. */
+export const isoTimeAt = (ms: number) => new Date(ms).toISOString().replace('Z', '000Z')
 
 /** A `timestamptz` that stays text on its way from the database to JSON. */
 const timestamptz = customType<{ data: string, driverData: string }>({
@@ -32,7 +53,8 @@ export const tenantConfigs = pgTable('tenant_configs', {
   created_at: timestamptz().notNull().default(sql`now()`),
   updated_at: timestamptz().notNull().default(sql`now()`)
 }, (table) => [
-  uniqueIndex('tenant_configs_phone_number_id_key').on(table.phone_number_id).where(sql`${table.phone_number_id} is not null`),
+  // Used by the version before 0003, which may still serve during an upgrade; ours looks in `verified_identities`.
+  index('tenant_configs_phone_number_id_idx').on(table.phone_number_id),
   index('tenant_configs_waba_id_idx').on(table.waba_id),
   // The admin list pages by bytes, whatever the collation of the database, and passes over what its filters leave out.
   index('tenant_configs_list_idx').on(sql`${table.tenant_id} collate "C"`, table.is_active, table.onboarding_completed),
@@ -49,6 +71,26 @@ export type SecretColumn = typeof secretColumns[number]
 /** A row as it is stored: its secret columns are sealed. */
 export type TenantConfigRow = typeof tenantConfigs.$inferSelect
 
+/**
+ * The account and number that Meta confirmed for a tenant, with the tenant's own token; `phone_number_id` is null for an account without
+ * a number. Triggers remove the row when the tenant changes these ids or is deleted. A new token keeps it.
+ */
+export const verifiedIdentities = pgTable('verified_identities', {
+  tenant_id: varchar({ length: 100 }).primaryKey(),
+  waba_id: varchar({ length: 255 }).notNull(),
+  phone_number_id: varchar({ length: 255 }),
+  verified_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [
+  uniqueIndex('verified_identities_phone_number_id_key').on(table.phone_number_id),
+  index('verified_identities_waba_id_idx').on(table.waba_id)
+])
+
+/** The phone numbers that have a callback of their own at Meta, whichever tenant set it. */
+export const phoneCallbacks = pgTable('phone_callbacks', {
+  phone_number_id: varchar({ length: 255 }).primaryKey(),
+  set_at: timestamptz().notNull().default(sql`now()`)
+})
+
 /** One row a key id that ever sealed something: a value sealed with that key, to prove at boot that the ring holds the same one. */
 export const vaultKeys = pgTable('vault_keys', {
   key_id: varchar({ length: 32 }).primaryKey(),
@@ -62,10 +104,10 @@ export const oauthStates = pgTable('oauth_states', {
   tenant_id: varchar({ length: 100 }).notNull(),
   user_id: varchar({ length: 255 }),
   expires_at: timestamptz().notNull()
-}, (table) => [index('oauth_states_expires_at_idx').on(table.expires_at)])
-
-/** The steps of an onboarding, in their order. */
-export const stepNames = ['exchange', 'inspect', 'assets', 'store', 'subscribe', 'register', 'done'] as const
+}, (table) => [
+  index('oauth_states_expires_at_idx').on(table.expires_at),
+  index('oauth_states_tenant_idx').on(table.tenant_id, table.expires_at)
+])
 
 export type StepName = typeof stepNames[number]
 
@@ -81,7 +123,7 @@ export interface StepError {
 /** What was seen of a step: ids and enums, never a secret. */
 export interface Step {
   name: StepName
-  status: 'pending' | 'done' | 'skipped' | 'failed'
+  status: typeof stepStatuses[number]
   attempts: number
   at: string | null
   evidence: Record<string, unknown> | null
@@ -97,7 +139,7 @@ export const onboardings = pgTable('onboardings', {
   tenant_id: varchar({ length: 100 }).notNull(),
   user_id: varchar({ length: 255 }),
   code_hash: varchar({ length: 43 }).notNull().unique('onboardings_code_hash_key'),
-  status: varchar({ length: 11, enum: ['in_progress', 'completed', 'failed'] }).notNull().default('in_progress'),
+  status: varchar({ length: 11, enum: onboardingStatuses }).notNull().default('in_progress'),
   steps: jsonb().$type<Step[]>().notNull(),
   waba_id: varchar({ length: 255 }),
   phone_number_id: varchar({ length: 255 }),
@@ -108,13 +150,13 @@ export const onboardings = pgTable('onboardings', {
   held_until: timestamptz(),
   created_at: timestamptz().notNull().default(sql`now()`),
   updated_at: timestamptz().notNull().default(sql`now()`)
-}, (table) => [index('onboardings_tenant_idx').on(table.tenant_id, table.created_at)])
+}, (table) => [
+  index('onboardings_tenant_idx').on(table.tenant_id, table.created_at),
+  index('onboardings_created_at_idx').on(table.created_at)
+])
 
 /** An onboarding as it is stored: its token is sealed. */
 export type OnboardingRow = typeof onboardings.$inferSelect
-
-/** What can be said of a tenant's access token. */
-export const tokenStatuses = ['ok', 'expiring', 'expired', 'revoked', 'unverified', 'reauth_required'] as const
 
 export type TokenStatus = typeof tokenStatuses[number]
 

@@ -1,7 +1,8 @@
 import { and, asc, eq, getTableColumns, gt, gte, lte, sql, type SQL } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { tokenStatuses } from '../statuses.js'
 import { prepared, type PooledDb } from './prepared.js'
-import { tenantConfigs as table, tokenStatuses, tokenWatch } from './schema.js'
+import { tenantConfigs as table, tokenWatch } from './schema.js'
 
 const { placeholder } = sql
 
@@ -136,22 +137,3 @@ export const statsQuery = sql`
   ) tokens, (
     select json_build_object(${countsByStatus}) as token_status from token_watch
   ) watch`
-
-const ended = sql`update onboardings set status = 'failed', access_token = null, holder = null where status = 'in_progress'`
-
-/** Deletes the tenant's row and ends its onboardings that may go on; returns a row for each. */
-export const removeQuery = (tenantId: string) => sql`
-  with gone as (delete from tenant_configs where tenant_id = ${tenantId} returning 1),
-  ended as (${ended} and tenant_id = ${tenantId} returning 1)
-  select from gone union all select from ended`
-
-/**
- * Deletes every row if there are exactly `expected`, and none otherwise; answers how many there were.
- * It counts what it has locked: a row that another statement deletes meanwhile is waited for, and not counted.
- */
-export const removeAllQuery = (expected: number) => sql`
-  with locked as (select from tenant_configs order by id for update),
-  counted as (select count(*)::int as total from locked),
-  gone as (delete from tenant_configs where (select total from counted) = ${expected}::bigint),
-  ended as (${ended} and (select total from counted) = ${expected}::bigint)
-  select total from counted`

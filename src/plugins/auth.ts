@@ -2,6 +2,7 @@ import fastifyJwt, { type JWT } from '@fastify/jwt'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Forbidden, TenantClaimInvalid, Unauthenticated, type ErrorClass } from '../errors.js'
+import { printable } from '../logger.js'
 import { CHARACTER } from '../schemas/fields.js'
 import { isTenantId } from '../tenant-id.js'
 import type { Env } from './env.js'
@@ -25,6 +26,8 @@ interface Auth {
 
 type Claims = Record<string, unknown>
 
+const TIME_CLAIMS = ['exp', 'nbf', 'iat']
+
 const SUBJECT = new RegExp(`^${CHARACTER}{1,255}$`, 'u')
 
 /** The guards, and what mints tokens that they let in. */
@@ -36,7 +39,7 @@ export function createAuth ({ jwt, env }: { jwt: JWT, env: Env }): Auth {
     } catch {
       throw new Unauthenticated()
     }
-    if (!isUsableSubject(claims['sub'])) throw new Unauthenticated()
+    if (!isUsableSubject(claims['sub']) || !TIME_CLAIMS.every((name) => isUsableTime(claims[name]))) throw new Unauthenticated()
     return claims
   }
 
@@ -45,9 +48,12 @@ export function createAuth ({ jwt, env }: { jwt: JWT, env: Env }): Auth {
       const { sub, [env.JWT_TENANT_CLAIM]: id } = claimsOf(request)
       if (!isTenantId(id)) throw new TenantClaimInvalid()
       request.tenant = { id, userId: typeof sub === 'string' ? sub : null }
+      return { tenant_id: id, sub }
     }),
     guardAdmin: (scope) => guard(scope, [Unauthenticated, Forbidden], (request) => {
-      if (!isAdmin(claimsOf(request), env)) throw new Forbidden()
+      const claims = claimsOf(request)
+      if (!isAdmin(claims, env)) throw new Forbidden()
+      return { sub: claims['sub'] }
     }),
     mint: ({ tenantId, admin, userId }, expiresIn) => jwt.sign({
       ...(userId === undefined ? {} : { sub: userId }),
@@ -84,9 +90,12 @@ async function auth (fastify: FastifyInstance): Promise<void> {
 
 export default fp(auth, { name: 'auth', dependencies: ['env'] })
 
-function guard (scope: FastifyInstance, errors: ErrorClass[], check: (request: FastifyRequest) => void): void {
-  scope.addHook('onRequest', (request, _reply, done) => {
-    check(request)
+/** Lets in what `check` does not throw for; the log lines of the request then carry what it returns. */
+function guard (scope: FastifyInstance, errors: ErrorClass[], check: (request: FastifyRequest) => Claims): void {
+  scope.addHook('onRequest', (request, reply, done) => {
+    const shown = Object.entries(check(request)).filter(([, value]) => typeof value === 'string').map(([name, value]) => [name, printable(String(value))])
+    // The request and the reply each hold a logger: the line that ends a request is the reply's.
+    reply.log = request.log = request.log.child(Object.fromEntries(shown))
     done()
   })
   scope.addHook('onRoute', (route) => {
@@ -98,6 +107,11 @@ function guard (scope: FastifyInstance, errors: ErrorClass[], check: (request: F
 /** Says whether a `sub` can name a user: absent, or a string of 1 to 255 code points without control characters. */
 export function isUsableSubject (sub: unknown): boolean {
   return sub === undefined || (typeof sub === 'string' && SUBJECT.test(sub))
+}
+
+/** Says whether a time claim is absent or a time: fast-jwt ignores one that is no number, and takes 1e308 for one that never comes. */
+function isUsableTime (time: unknown): boolean {
+  return time === undefined || (typeof time === 'number' && time >= 0 && time < 2 ** 53)
 }
 
 function isAdmin (claims: Claims, env: Env): boolean {

@@ -20,6 +20,9 @@ declare module 'fastify' {
   interface FastifyInstance { configLoader: ConfigLoader }
 }
 
+/** Tenants that one look-up returns. Each may cost a read, and Meta lets an account have far fewer numbers. */
+const MOST_TENANTS = 100
+
 /** What internal code gets its configurations from. */
 export type ConfigLoader = Omit<ReturnType<typeof createLoader>, 'strike' | 'clear'>
 
@@ -68,18 +71,24 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
   }
 
   function lookUp (statement: ConfigRowStatements['activeOnNumber' | 'activeOnWaba'], idOf: (snapshot: ConfigSnapshot) => string | null) {
-    const rowsOn = async (key: string) => await guarded(statement.execute({ key }))
+    const rowsOn = async (key: string) => await guarded(statement.execute({ key, limit: MOST_TENANTS }))
     const holders = createConfigCache<string[]>({
       ...shared,
       read: async (key) => (await rowsOn(key)).map((row) => row.tenant_id),
       outlives: (tenantIds) => tenantIds.length > 0
     })
-    return createLookUp({ holders, tenants, entriesOn: async (key) => (await rowsOn(key)).map((row) => () => entryOf(decision.ofRow(row))), idOf, outage })
+    const entriesOn = async (key: string) => (await shared.inTurn(async () => await rowsOn(key))).map((row) => () => entryOf(decision.ofRow(row)))
+    return createLookUp({ holders, tenants, entriesOn, idOf, outage })
   }
 
   async function asked (tenantId: string): Promise<ConfigSnapshot> {
     const { value, isStale } = await tenants.get(checked(tenantId))
-    return isServing(value) ? snapshotOf(value, isStale) : decision.withoutRow(value)
+    return isServing(value) ? await withLiveToken(snapshotOf(value, isStale)) : decision.withoutRow(value)
+  }
+
+  async function withLiveToken (snapshot: ConfigSnapshot): Promise<ConfigSnapshot> {
+    decision.assertTokenServes(snapshot)
+    return snapshot
   }
 
   async function withoutRow (absence: Absence): Promise<ConfigSnapshot> {
@@ -89,17 +98,19 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
   /**
    * Returns the tenant's configuration of this moment.
    * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, where `CONFIG_FALLBACK` says so `TENANT_INACTIVE` and
-   * `CONFIG_NOT_FOUND`, and a TypeError for what cannot be a tenant id: no fault is ever answered with the `.env` values.
+   * `CONFIG_NOT_FOUND`, where `CONFIG_REFUSE_DEAD_TOKENS` says so `TOKEN_DEAD`, and a TypeError for what cannot be a tenant id: no fault is ever answered with the `.env` values.
    */
   function forTenant (tenantId: string): Promise<ConfigSnapshot> {
     // A known tenant costs one look and no new promise.
     const entry = tenants.fresh(tenantId)
     if (entry === undefined) return asked(tenantId)
-    return isServing(entry) ? entry.answer : withoutRow(entry)
+    if (!isServing(entry)) return withoutRow(entry)
+    return env.CONFIG_REFUSE_DEAD_TOKENS ? withLiveToken(entry.snapshot) : entry.answer
   }
 
   /**
-   * Returns the configuration of the active tenant that has the phone number, null when nobody has.
+   * Returns the configuration of the active tenant that owns the phone number by its verified identity, null when there is none.
+   * A dead token does not matter: messages arrive without it.
    * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for what is no string.
    */
   async function forPhoneNumber (phoneNumberId: string): Promise<ConfigSnapshot | null> {
@@ -112,7 +123,8 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
     forPhoneNumber,
 
     /**
-     * Returns the configurations of all active tenants on the WhatsApp Business Account, by tenant id.
+     * Returns the configurations of the active tenants with a verified identity on the WhatsApp Business Account, by tenant id, at most
+     * 100, also with dead tokens.
      * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for what is no string.
      */
     forWaba: wabas.find,

@@ -1,13 +1,14 @@
 import assert from 'node:assert'
 import fastifyPostgres from '@fastify/postgres'
 import { DrizzleQueryError, sql } from 'drizzle-orm'
-import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import { reached, sessionAt, withConnection } from '../db/connection.js'
+import { isRemoteWithoutTls, reached, sessionAt, withConnection } from '../db/connection.js'
 import { startEmbedded } from '../db/embedded.js'
 import { migrate, pendingMigrations } from '../db/migrate.js'
+import { drizzleOver } from '../db/pool.js'
 import type { PooledDb } from '../db/prepared.js'
 import { DatabaseUnavailable, PhoneNumberTaken, ValidationFailed } from '../errors.js'
 
@@ -39,6 +40,10 @@ async function database (fastify: FastifyInstance): Promise<void> {
   const { DATABASE_URL, DATABASE_DIRECT_URL, DATA_DIR, DATABASE_POOL_MAX, MIGRATE_ON_START } = fastify.env
   const embedded = DATABASE_URL === undefined || DATABASE_URL === 'embedded'
   const url = embedded ? await embed(fastify, DATA_DIR) : DATABASE_URL
+  for (const [name, target] of Object.entries({ DATABASE_URL: url, DATABASE_DIRECT_URL })) {
+    if (target === undefined || !isRemoteWithoutTls(target)) continue
+    fastify.log.warn(`${name} leads to another machine without TLS, so what is sent can be read. Add ?sslmode=verify-full.`)
+  }
 
   await fastify.register(fastifyPostgres, {
     name: 'tenantConfig',
@@ -53,20 +58,24 @@ async function database (fastify: FastifyInstance): Promise<void> {
   assert(pool !== undefined)
   // Without a listener the loss of an idle connection ends the process.
   pool.on('error', (err) => { fastify.log.warn({ err }, 'lost an idle database connection') })
-
-  const { rows } = await reached(pool.query<{ server_encoding: string }>('show server_encoding'))
-  if (!rows.some(({ server_encoding: encoding }) => encoding === 'UTF8')) throw new Error('The database is not encoded in UTF8. Create one with: create database … encoding \'UTF8\' template template0')
-  const orm = Object.assign(drizzle(pool), { transaction: transactionOn(pool) })
+  const orm = drizzleOver(pool)
+  await assertReadable(pool)
+  const directUrl = embedded ? url : DATABASE_DIRECT_URL ?? url
   if (embedded || MIGRATE_ON_START) {
-    for (const name of await migrate(url)) fastify.log.info(`applied migration ${name}`)
-  } else {
-    const pending = await pendingMigrations(orm)
-    if (pending.length > 0) throw new Error(`The database lacks the migrations ${pending.join(', ')}. Apply them with \`npm run db:migrate\`, or set MIGRATE_ON_START=true.`)
+    const applied = await migrate(directUrl, { report: (line) => { fastify.log.info(line) } })
+    for (const name of applied) fastify.log.info(`applied migration ${name}`)
+  }
+  const pending = await pendingMigrations(orm)
+  if (pending.length > 0) {
+    const lacking = `The database lacks the migrations ${pending.join(', ')}.`
+    throw new Error(MIGRATE_ON_START
+      ? `${lacking} They were applied through DATABASE_DIRECT_URL: it must lead to the same database as DATABASE_URL.`
+      : `${lacking} Apply them with \`npm run db:migrate\`, or set MIGRATE_ON_START=true.`)
   }
   fastify.decorate('database', {
     orm,
     unhurried: async (work) => await withConnection(url, work),
-    direct: (config) => new pg.Client({ ...sessionAt(DATABASE_DIRECT_URL ?? url), ...config }),
+    direct: (config) => new pg.Client({ ...sessionAt(directUrl), ...config }),
     ping: async () => { await guarded(orm.execute(sql`select 1`)) },
     knock: async () => { await knock(new pg.Client({ ...sessionAt(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS })) }
   })
@@ -81,24 +90,14 @@ async function embed (fastify: FastifyInstance, dataDir: string): Promise<string
   return embedded.url
 }
 
-/**
- * drizzle's own `transaction` keeps a connection for ever on which `begin` failed, gives one back to the pool that still waits for
- * an answer, and lets the loss of one end the process. This one parts with them, and throws `DATABASE_UNAVAILABLE` when there is none.
- */
-function transactionOn (pool: pg.Pool): NodePgDatabase['transaction'] {
-  return async (work, config) => {
-    const client = await pool.connect().catch((cause: unknown) => { throw translated(cause) })
-    const lost = () => { isBroken = true }
-    let isBroken = false
-    // The pool listens only while nobody uses it.
-    client.on('error', lost)
-    return await drizzle(client).transaction(work, config).catch((err: unknown) => {
-      if (err instanceof DrizzleQueryError) isBroken = true
-      throw err
-    }).finally(() => {
-      client.off('error', lost)
-      client.release(isBroken)
-    })
+/** Throws where the service would misread what the database sends. */
+async function assertReadable (pool: pg.Pool): Promise<void> {
+  const settings = "select current_setting('server_encoding') as encoding, current_setting('datestyle') as datestyle"
+  const { rows: [session] } = await reached(pool.query<{ encoding: string, datestyle: string }>(settings))
+  if (session?.encoding !== 'UTF8') throw new Error('The database is not encoded in UTF8. Create one with: create database … encoding \'UTF8\' template template0')
+  // A pooler may drop the `options` that ask for ISO.
+  if (!session.datestyle.startsWith('ISO')) {
+    throw new Error(`The database writes dates in the style ${session.datestyle}, not ISO. Run: alter role … set datestyle = 'ISO'`)
   }
 }
 
@@ -132,7 +131,7 @@ const AWAY = /^(08|53|57|28|3D|40|25006|55000|55P03)/
 function translated (cause: unknown): unknown {
   if (!(cause instanceof pg.DatabaseError)) return new DatabaseUnavailable({ cause })
   const { code: sqlstate = '', constraint } = cause
-  if (sqlstate === '23505' && constraint === 'tenant_configs_phone_number_id_key') return new PhoneNumberTaken()
+  if (sqlstate === '23505' && constraint === 'verified_identities_phone_number_id_key') return new PhoneNumberTaken()
   if (sqlstate.startsWith('22')) return new ValidationFailed()
   return AWAY.test(sqlstate) ? new DatabaseUnavailable({ cause }) : cause
 }

@@ -1,56 +1,70 @@
-import { randomBytes } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
-import { isIP } from 'node:net'
-import { unescape } from 'node:querystring'
-import { parseEnv } from 'node:util'
 import fastifyEnv from '@fastify/env'
-import { Type, type Static, type TProperties } from '@sinclair/typebox'
+import { Type, type Static, type StringOptions, type TProperties, type TSchema } from '@sinclair/typebox'
 import type { Ajv, ErrorObject } from 'ajv'
 import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { ensureDataDir, keptSecret } from '../data-dir.js'
-import { parseKeyRing } from '../key-ring.js'
-import { isLoopback } from '../loopback.js'
+import { readDotEnv } from '../dot-env.js'
+import { generators, isLocalMode } from '../local-mode.js'
+import { formatFaults, formats, LEAST_SECRET_LENGTH } from '../setting-formats.js'
+import { fileSetting, filled, misspelledNames, withSecretFiles, type EnvSource } from '../setting-values.js'
 
-/** Where the values come from: the process environment, or an object in its place. */
-export type EnvSource = Record<string, string | number | boolean | undefined>
+export type { EnvSource } from '../setting-values.js'
 
-/** Every setting there is; the description says what a usable value is. */
+/** A setting that holds a secret: it may come from a file, and no control character is in it. */
+const secret = (options: StringOptions = {}) => Type.String({ writeOnly: true, ...options })
+
+/** Every setting there is; the description says what a usable value is, where not every text is one. */
 const settings = {
-  NODE_ENV: Type.String({ default: 'development', description: 'production turns local mode off' }),
-  HOST: Type.Optional(Type.String({ description: 'address to listen on' })),
+  NODE_ENV: Type.Union([Type.Literal('production'), Type.Literal('development'), Type.Literal('test')], {
+    default: 'development',
+    description: 'production, development or test'
+  }),
+  HOST: Type.Optional(Type.String()),
   PORT: Type.Integer({ default: 8002, minimum: 0, maximum: 65535, description: 'port to listen on, 0 to 65535' }),
   LOG_LEVEL: Type.Union(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => Type.Literal(level)), { default: 'info', description: 'one of fatal, error, warn, info, debug, trace, silent' }),
   TRUST_PROXY: Type.String({ default: 'false', format: 'trust-proxy', description: 'true, false, a number of hops, or addresses and CIDR ranges separated by commas' }),
+  API_DOCS: Type.Boolean({ default: true, description: 'true or false' }),
 
-  DATABASE_URL: Type.Optional(Type.String({ format: 'database-url', description: 'postgres://user:password@host:5432/database (in production a remote one needs a password that cannot be guessed), or the word embedded' })),
-  DATABASE_DIRECT_URL: Type.Optional(Type.String({ format: 'direct-url', description: 'postgres://… of the same database without a pooler in between; as DATABASE_URL otherwise' })),
+  DATABASE_URL: Type.Optional(secret({
+    format: 'database-url',
+    description: 'postgres://user:password@host:5432/database (a remote one in production: a password that is hard to guess), or embedded'
+  })),
+  DATABASE_DIRECT_URL: Type.Optional(secret({
+    format: 'direct-url',
+    description: 'postgres://… of the same database without a pooler in between; as DATABASE_URL otherwise'
+  })),
   MIGRATE_ON_START: Type.Boolean({ default: false, description: 'true or false' }),
   DATABASE_POOL_MAX: Type.Integer({ default: 10, minimum: 1, description: 'connections, at least 1' }),
-  DATA_DIR: Type.String({ default: '.data', description: 'a directory for the embedded database and the generated secrets' }),
+  DATA_DIR: Type.String({ default: '.data' }),
 
-  JWT_SECRET: Type.Optional(Type.String({ format: 'bytes-32', description: 'at least 32 bytes: openssl rand -base64 48' })),
-  JWT_TENANT_CLAIM: Type.String({ default: 'tenant_id', description: 'name of the claim that holds the tenant id' }),
-  JWT_ROLE_CLAIM: Type.String({ default: 'role', description: 'name of the claim that holds the role or roles' }),
-  JWT_ADMIN_ROLE: Type.String({ default: 'admin', description: 'the role that opens the admin routes' }),
-  JWT_ISSUER: Type.Optional(Type.String({ description: 'the only accepted iss' })),
-  JWT_AUDIENCE: Type.Optional(Type.String({ description: 'the only accepted aud' })),
+  JWT_SECRET: secret({
+    format: 'bytes-32',
+    description: 'at least 32 bytes: openssl rand -base64 48; generated in local mode'
+  }),
+  JWT_TENANT_CLAIM: Type.String({ default: 'tenant_id' }),
+  JWT_ROLE_CLAIM: Type.String({ default: 'role' }),
+  JWT_ADMIN_ROLE: Type.String({ default: 'admin' }),
+  JWT_ISSUER: Type.Optional(Type.String()),
+  JWT_AUDIENCE: Type.Optional(Type.String()),
 
-  ENCRYPTION_KEYS: Type.Optional(Type.String({ format: 'key-ring', description: 'k2:<base64 of 32 bytes>,k1:<…>, each id and key once: openssl rand -base64 32' })),
+  ENCRYPTION_KEYS: secret({
+    format: 'key-ring',
+    description: 'k2:<base64 of 32 bytes>,k1:<…>, each id and key once: openssl rand -base64 32; generated in local mode'
+  }),
 
-  WHATSAPP_PHONE_ID: Type.Optional(Type.String({ description: 'fallback phone number id' })),
-  WHATSAPP_TOKEN: Type.Optional(Type.String({ description: 'fallback access token' })),
-  WHATSAPP_WABA_ID: Type.Optional(Type.String({ description: 'fallback WhatsApp Business Account id' })),
-  VERIFY_TOKEN: Type.Optional(Type.String({ description: 'fallback webhook verify token' })),
-  CALLBACK_URL: Type.Optional(Type.String({ description: 'fallback webhook URL' })),
-  REDIRECT_URL: Type.Optional(Type.String({ description: 'fallback OAuth redirect URL' })),
+  WHATSAPP_PHONE_ID: Type.Optional(Type.String()),
+  WHATSAPP_TOKEN: Type.Optional(secret()),
+  WHATSAPP_WABA_ID: Type.Optional(Type.String()),
+  VERIFY_TOKEN: Type.Optional(secret()),
+  CALLBACK_URL: Type.Optional(Type.String()),
+  REDIRECT_URL: Type.Optional(Type.String()),
   FB_APP_ID: Type.Optional(Type.String({ description: 'the Meta app; set FB_APP_SECRET too' })),
-  FB_APP_SECRET: Type.Optional(Type.String({ description: 'the secret of the Meta app; set FB_APP_ID too' })),
+  FB_APP_SECRET: Type.Optional(secret({ description: 'the secret of the Meta app; set FB_APP_ID too' })),
   CONFIG_FALLBACK: Type.Union([Type.Literal('missing-or-inactive'), Type.Literal('missing'), Type.Literal('none')], { default: 'missing-or-inactive', description: 'missing-or-inactive, missing or none' }),
 
   OAUTH_STATE: Type.Union([Type.Literal('optional'), Type.Literal('required')], { default: 'optional', description: 'optional or required' }),
   OAUTH_REDIRECT_URIS: Type.Optional(Type.String({ format: 'web-urls', description: 'absolute https URLs separated by commas (http only for this machine)' })),
-  FB_LOGIN_CONFIG_ID: Type.Optional(Type.String({ description: 'configuration of Facebook Login for Business' })),
+  FB_LOGIN_CONFIG_ID: Type.Optional(Type.String()),
 
   GRAPH_API_BASE_URL: Type.String({ default: 'https://graph.facebook.com', format: 'graph-url', description: 'https://host without path or query; http only on loopback' }),
   GRAPH_API_VERSION: Type.String({ default: 'v26.0', pattern: '^v\\d+\\.\\d+$', description: 'v<major>.<minor>, such as v26.0' }),
@@ -58,61 +72,76 @@ const settings = {
 
   TOKEN_CHECK_INTERVAL_MS: Type.Integer({ default: 86400000, minimum: 1, maximum: 31536000000, description: 'milliseconds, 1 to 31536000000 (a year)' }),
   EVENTS_WEBHOOK_URL: Type.Optional(Type.String({ format: 'web-url', description: 'an absolute https URL (http only for this machine); set EVENTS_WEBHOOK_SECRET too' })),
-  EVENTS_WEBHOOK_SECRET: Type.Optional(Type.String({ description: 'what signs the events sent to EVENTS_WEBHOOK_URL' })),
-  WEBHOOK_VERIFY_TOKEN: Type.Optional(Type.String({ description: 'what Meta shows to have the webhook for account updates verified' })),
-  FB_APP_SECRETS_PREVIOUS: Type.Optional(Type.String({ description: 'former secrets of the Meta app, separated by commas, which its webhooks may still be signed with' })),
+  EVENTS_WEBHOOK_SECRET: Type.Optional(secret({
+    minLength: LEAST_SECRET_LENGTH,
+    description: 'what signs the events sent to EVENTS_WEBHOOK_URL, at least 16 characters: openssl rand -base64 32'
+  })),
+  WEBHOOK_VERIFY_TOKEN: Type.Optional(secret({
+    minLength: LEAST_SECRET_LENGTH,
+    description: 'what Meta shows to verify the webhook for account updates, at least 16 characters: openssl rand -hex 24'
+  })),
+  FB_APP_SECRETS_PREVIOUS: Type.Optional(secret({
+    format: 'former-secrets',
+    description: 'former secrets of the Meta app, separated by commas, each at least 16 characters'
+  })),
 
   CONFIG_CACHE_MAX: Type.Integer({ default: 100000, minimum: 1, maximum: 10000000, description: 'entries, 1 to 10000000' }),
   CONFIG_CACHE_TTL_MS: Type.Integer({ default: 300000, minimum: 1, description: 'milliseconds, at least 1' }),
   CONFIG_CACHE_BLIND_TTL_MS: Type.Integer({ default: 1000, minimum: 0, maximum: 60000, description: 'milliseconds, 0 to 60000' }),
-  CONFIG_STALE_IF_ERROR_MS: Type.Integer({ default: 300000, minimum: 0, description: 'milliseconds, 0 turns it off' })
+  CONFIG_STALE_IF_ERROR_MS: Type.Integer({ default: 300000, minimum: 0, description: 'milliseconds, 0 turns it off' }),
+  CONFIG_REFUSE_DEAD_TOKENS: Type.Boolean({ default: false, description: 'true or false' })
 } satisfies TProperties
 
 /** The names of all settings, in the order of `.env.example`. */
 export const settingNames = Object.keys(settings)
 
+/** The names of the settings that hold a secret. For each of them `NAME_FILE` may name a file that has the value. */
+export const secretNames = namesWhere(({ writeOnly }) => writeOnly === true)
+
 const schema = Type.Object(settings, {
   dependencies: { FB_APP_ID: ['FB_APP_SECRET'], FB_APP_SECRET: ['FB_APP_ID'], EVENTS_WEBHOOK_URL: ['EVENTS_WEBHOOK_SECRET'] },
+  allOf: [
+    withFormat('unquoted', namesWhere(({ type }) => type === 'string')),
+    withFormat('no-pem', ['JWT_SECRET']),
+    withFormat('secret-text', secretNames)
+  ],
   if: { properties: { NODE_ENV: { const: 'production' } }, required: ['NODE_ENV'] },
   then: {
-    required: ['DATABASE_URL', 'JWT_SECRET', 'ENCRYPTION_KEYS'],
-    properties: Object.fromEntries(['DATABASE_URL', 'DATABASE_DIRECT_URL'].map((name) => [name, { type: 'string', format: 'unguessable-database-url' }]))
+    required: ['DATABASE_URL'],
+    ...withFormat('unguessable-database-url', ['DATABASE_URL', 'DATABASE_DIRECT_URL'])
   }
 })
 
-/** The settings after validation. `JWT_SECRET` and `ENCRYPTION_KEYS` are always there: given, or generated in local mode. */
-export type Env = Static<typeof schema> & { JWT_SECRET: string, ENCRYPTION_KEYS: string }
+/** The settings after validation. */
+export type Env = Static<typeof schema>
 
 declare module 'fastify' {
   interface FastifyInstance { env: Env }
 }
 
-const formats: Record<string, (value: string) => boolean> = {
-  'bytes-32': (value) => Buffer.byteLength(value) >= 32,
-  'key-ring': (value) => succeeds(() => parseKeyRing(value)),
-  'trust-proxy': (value) => /^(true|false|\d{1,3})$/.test(value) || value.split(',').every(isAddressRange),
-  'database-url': (value) => value === 'embedded' || isPostgresUrl(value),
-  'direct-url': isPostgresUrl,
-  'unguessable-database-url': (value) => value === 'embedded' || !URL.canParse(value) || !isGuessable(new URL(value)),
-  'graph-url': isGraphUrl,
-  'web-url': isWebUrl,
-  'web-urls': (value) => value.split(',').every((url) => isWebUrl(url.trim()))
-}
-
-/** Reads and checks all settings and decorates `fastify.env`. Throws one error that names every fault and prints no value. */
+/**
+ * Reads and checks all settings, decorates `fastify.env` and logs warnings.
+ * Throws one error that names every fault and shows no value, or tells which line of `.env` cannot be read.
+ */
 async function env (fastify: FastifyInstance, options: { env?: EnvSource | undefined }): Promise<void> {
-  const data = filled(options.env ?? await environment())
-  if (data['NODE_ENV'] !== 'production') {
-    const dataDir = String(data['DATA_DIR'] ?? settings.DATA_DIR.default)
-    data['JWT_SECRET'] ??= await generated(dataDir, 'jwt-secret', () => randomBytes(48).toString('base64'))
-    data['ENCRYPTION_KEYS'] ??= await generated(dataDir, 'encryption-keys', () => `local:${randomBytes(32).toString('base64')}`)
+  const { given, warnings } = await environment(options.env)
+  const { values, faults } = await withSecretFiles(given, secretNames)
+  if (isLocalMode(values)) {
+    for (const [name, generate] of generators) {
+      if (!faults.has(name)) values[name] ??= await generate(String(values['DATA_DIR'] ?? settings.DATA_DIR.default))
+    }
   }
+  if (values['NODE_ENV'] === 'production') values['OAUTH_STATE'] ??= 'required'
   try {
-    await fastify.register(fastifyEnv, { confKey: 'env', schema, data, env: false, ajv: { customOptions: withFormats } })
+    const ajv = { customOptions: withFormats }
+    await fastify.register(fastifyEnv, { confKey: 'env', schema, data: values, env: false, ajv })
   } catch (err) {
-    // Anything else, such as a server that has an `env` of its own, speaks for itself.
-    throw err instanceof Error && 'errors' in err && Array.isArray(err.errors) ? new Error(faults(err.errors)) : err
+    // Other errors, such as that of a server with an `env` of its own, are passed on.
+    if (!(err instanceof Error && 'errors' in err && Array.isArray(err.errors))) throw err
+    addFaults(faults, err.errors)
   }
+  if (faults.size > 0) throw new Error(['Some settings cannot be used:', ...faults.values()].join('\n  '))
+  for (const warning of warnings) fastify.log.warn(warning)
 }
 
 const envPlugin = fp(env, { name: 'env' })
@@ -123,95 +152,58 @@ export default envPlugin
  * Takes values in place of the process environment and `.env`; throws like the plugin.
  */
 export async function readEnv (source?: EnvSource): Promise<Env> {
-  // As in `buildApp`: whoever waits here has a limit of their own.
+  // As in `buildApp`: each wait has its own limit.
   const bare = Fastify({ pluginTimeout: 0 })
   await bare.register(envPlugin, { env: source })
   await bare.close()
   return bare.env
 }
 
-/** What is set: in `.env` in the working directory, if there is one, and over it in the process environment. */
-export async function environment (): Promise<EnvSource> {
-  return { ...await dotEnv(), ...filled(process.env) }
-}
-
-async function dotEnv (): Promise<EnvSource> {
-  try {
-    return { ...parseEnv(await readFile('.env', 'utf8')) }
-  } catch (err) {
-    if (err instanceof Error && 'code' in err && err.code === 'ENOENT') return {}
-    throw err
+/**
+ * Reads what is set, not yet checked: in the process environment, else in `.env` in the working directory.
+ *
+ * @param source settings in place of both
+ * @returns the settings, trimmed, and what to warn of at start
+ * @throws when `.env` cannot be read; the error names the file and the line, and shows no value
+ */
+export async function environment (source?: EnvSource): Promise<{ given: EnvSource, warnings: string[] }> {
+  if (source !== undefined) return { given: filled(source), warnings: [] }
+  const assignments = await readDotEnv('.env')
+  const inFile = Object.fromEntries(assignments.map(({ name, value }) => [name, value]))
+  return {
+    given: { ...filled(inFile), ...filled(process.env) },
+    warnings: misspelledNames(assignments, [...settingNames, ...secretNames.map(fileSetting)])
   }
 }
 
-/** Leaves out what is unset or empty: `NAME=` in a `.env` means "not set". */
-function filled (source: EnvSource): EnvSource {
-  return Object.fromEntries(Object.entries(source).filter(([, value]) => value !== undefined && value !== ''))
+function namesWhere (holds: (schema: TSchema) => boolean): string[] {
+  return Object.entries<TSchema>(settings).filter(([, schema]) => holds(schema)).map(([name]) => name)
 }
 
-async function generated (dataDir: string, name: string, make: () => string): Promise<string> {
-  return await keptSecret(await ensureDataDir(dataDir), name, make)
+function withFormat (format: string, names: string[]) {
+  return { properties: Object.fromEntries(names.map((name) => [name, { type: 'string', format }])) }
 }
 
+let validator: Ajv | undefined
+
+/** Adds the formats. Returns the same validator each time: it compiles the schema once, and a start reads the settings several times. */
 function withFormats (ajv: Ajv): Ajv {
-  for (const [name, check] of Object.entries(formats)) ajv.addFormat(name, check)
-  return ajv
+  if (validator === undefined) {
+    validator = ajv
+    for (const [name, check] of Object.entries(formats)) ajv.addFormat(name, check)
+  }
+  return validator
 }
 
-/** One message for all faults, a line each, made of names and descriptions only. */
-function faults (errors: ErrorObject[]): string {
+/** Adds a line for each setting that has none yet, made of names and descriptions only. */
+function addFaults (faults: Map<string, string>, errors: ErrorObject[]): void {
   const described: Record<string, { description?: string }> = settings
-  const lines = errors.filter(({ keyword }) => keyword !== 'if').map((fault) => {
+  const specific = (fault: ErrorObject) => formatFaults[String(fault.params['format'])]
+  // A quoted value, for instance, fails the format of its setting too.
+  for (const fault of [...errors.filter(specific), ...errors].filter(({ keyword }) => keyword !== 'if')) {
     const missing: unknown = fault.params['missingProperty']
     const name = typeof missing === 'string' ? missing : fault.instancePath.slice(1)
-    return `  ${name} ${missing === undefined ? 'is not usable' : 'is missing'}: ${described[name]?.description}`
-  })
-  return ['Some settings cannot be used:', ...new Set(lines)].join('\n')
-}
-
-function succeeds (attempt: () => unknown): boolean {
-  try {
-    attempt()
-    return true
-  } catch {
-    return false
+    const why = specific(fault) ?? described[name]?.description
+    if (!faults.has(name)) faults.set(name, `${name} ${missing === undefined ? 'is not usable' : 'is missing'}: ${why}`)
   }
-}
-
-function isAddressRange (value: string): boolean {
-  const [address = '', prefix] = value.trim().split('/')
-  const version = isIP(address)
-  return version !== 0 && (prefix === undefined || (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128)))
-}
-
-function isPostgresUrl (value: string): boolean {
-  return /^postgres(ql)?:\/\//.test(value) && URL.canParse(value) && isUtf8(new URL(value))
-}
-
-/** Says whether pg can decode a URL. */
-function isUtf8 (url: URL): boolean {
-  // What is no UTF-8 becomes U+FFFD; a % that stands for itself stays.
-  return !unescape(url.href).includes('\uFFFD')
-}
-
-function isGuessable (url: URL): boolean {
-  // As pg reads it: what stands among the parameters wins; no host, or a path, is a socket of this machine. Unlike
-  // decodeURIComponent, unescape does not throw at a % that stands for itself, which pg accepts too.
-  const part = (name: string, inUrl: string) => (url.searchParams.get(name) ?? unescape(inUrl)).toLowerCase()
-  const host = part('host', url.hostname)
-  if (/^(\/|$)/.test(host) || isLoopback(host) || url.searchParams.has('sslcert')) return false
-  return ['', part('user', url.username), 'postgres', 'password', 'changeme', 'secret', 'admin'].includes(part('password', url.password))
-}
-
-function isGraphUrl (value: string): boolean {
-  if (!URL.canParse(value)) return false
-  const url = new URL(value)
-  const secure = url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url.hostname))
-  return secure && url.href === `${url.origin}/`
-}
-
-function isWebUrl (value: string): boolean {
-  if (!URL.canParse(value)) return false
-  const { protocol, hostname, username, password } = new URL(value)
-  return (protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname))) && username === '' && password === ''
 }

@@ -5,12 +5,12 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import fp from 'fastify-plugin'
 import { errorNamed } from '../error-named.js'
 import * as errors from '../errors.js'
-import { adviceIn } from '../meta-advice.js'
-import { demands } from '../schemas/fields.js'
+import { adviceIn, retryAfterIn } from '../meta-advice.js'
+import { patterns } from '../schemas/fields.js'
 import { PhoneChoice, type Problem } from '../schemas/problem.js'
 
 const RETRY_AFTER_S = 5
-// Meta counts the calls of an hour, and each one that it refuses too.
+// Where nobody knows until when Meta limits calls: it counts those of an hour, and each one that it refuses too.
 const RETRY_AFTER_LIMIT_S = 300
 
 const PhoneChoices = Type.Array(PhoneChoice)
@@ -41,7 +41,9 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
   if (status >= 500) request.log.error({ err: thrown }, `answered ${error.code}`)
   // Also for what the guards of the scopes refuse, and for URLs that lead into no scope.
   reply.header('cache-control', 'no-store')
-  if (status === 503) reply.header('retry-after', error.code === 'META_RATE_LIMITED' ? RETRY_AFTER_LIMIT_S : RETRY_AFTER_S)
+  if (status === 503 || status === 429) {
+    reply.header('retry-after', error.code === 'META_RATE_LIMITED' ? retryAfterIn(thrown) ?? RETRY_AFTER_LIMIT_S : RETRY_AFTER_S)
+  }
   if (status === 401) reply.header('www-authenticate', challengeFor(error.code))
   const advice = adviceIn(thrown)
   const problem: Problem = {
@@ -91,7 +93,7 @@ function described ({ instancePath, keyword, params, message = 'is not usable' }
   const field = instancePath.slice(1).replaceAll('/', '.') || context
   if (keyword === 'additionalProperties') return { field: safeName(params['additionalProperty']), message: 'is not a field of this request' }
   if (keyword === 'required') return { field: String(params['missingProperty']), message: 'is required' }
-  return { field, message: demands[String(params['pattern'])] ?? formats[String(params['format'])] ?? message }
+  return { field, message: patterns[String(params['pattern'])]?.demand ?? formats[String(params['format'])] ?? message }
 }
 
 /** The members that are meant for clients, and no more. */

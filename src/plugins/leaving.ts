@@ -1,11 +1,12 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { ConfigNotFound, MetaUnsubscribeRefused } from '../errors.js'
+import { ConfigChanging, ConfigNotFound, MetaUnsubscribeRefused, ServiceClosing } from '../errors.js'
 import { adviceIn } from '../meta-advice.js'
 import type { MetaApps } from './meta-apps.js'
 import type { MetaGraph } from './meta-graph.js'
 import { isRefusal } from './meta-refusals.js'
 import type { TenantConfigRow, TenantConfigs } from './tenant-configs.js'
+import type { TenantQueues } from './tenant-queues.js'
 import type { Vault } from './vault.js'
 
 declare module 'fastify' {
@@ -14,8 +15,12 @@ declare module 'fastify' {
 
 export type Leaving = ReturnType<typeof createLeaving>
 
+/** How often a leave follows a configuration, or an account, that changes meanwhile. */
+const MAX_ROUNDS = 5
+
 interface LeavingDependencies {
-  tenantConfigs: Pick<TenantConfigs, 'find' | 'removeLeaving'>
+  tenantConfigs: Pick<TenantConfigs, 'endOnboardings' | 'find' | 'removeLeaving'>
+  tenantQueues: Pick<TenantQueues, 'run'>
   metaApps: MetaApps
   metaGraph: Pick<MetaGraph, 'unsubscribeApp' | 'subscriptionOf' | 'subscribeApp'>
   vault: Pick<Vault, 'open'>
@@ -23,31 +28,46 @@ interface LeavingDependencies {
 }
 
 /** Lets tenants leave, and takes our app off their accounts. */
-export function createLeaving ({ tenantConfigs, metaApps, metaGraph, vault, log }: LeavingDependencies) {
-  return { leave }
+export function createLeaving ({ tenantConfigs, tenantQueues, metaApps, metaGraph, vault, log }: LeavingDependencies) {
+  return {
+    /**
+     * Ends the tenant's onboardings and takes our app off its account, unless a number of another tenant lives there, then deletes the
+     * configuration; all in the tenant's turn. If one moves there meanwhile, our app is subscribed again first. With `force` it is deleted
+     * even if the app stays, and the log says why that did.
+     * Throws, having deleted nothing, `CONFIG_NOT_FOUND`, `META_UNSUBSCRIBE_REFUSED` with Meta's case as its `advice`,
+     * `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, `CONFIG_CHANGING`, what `TenantQueues.run` throws, and what
+     * keeps Meta from answering.
+     */
+    leave: async (tenantId: string, force: boolean, client: AbortSignal): Promise<void> => {
+      await tenantQueues.run(tenantId, client, async () => { await leave(tenantId, force) })
+    }
+  }
 
-  /**
-   * Takes our app off the tenant's account, unless a number of another tenant lives there, then deletes the configuration. If one
-   * moves there meanwhile, our app is subscribed again first. With `force` it is deleted even if the app stays, and the log says why that did.
-   * Throws, having deleted nothing, `CONFIG_NOT_FOUND`, `META_UNSUBSCRIBE_REFUSED` with Meta's case as its `advice`,
-   * `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, and what keeps Meta from answering.
-   */
   async function leave (tenantId: string, force: boolean): Promise<void> {
-    const row = await tenantConfigs.find(tenantId)
-    if (row === null) throw new ConfigNotFound()
-    let isOff = false
-    let outcome = await tenantConfigs.removeLeaving(row, isOff)
-    while (outcome === 'kept') {
-      await (isOff ? putBack(row) : takeOff(row, force))
-      isOff = !isOff
-      outcome = await tenantConfigs.removeLeaving(row, isOff)
+    const hadOnboardings = await tenantConfigs.endOnboardings(tenantId)
+    for (let round = 1; round <= MAX_ROUNDS; round++) {
+      const row = await tenantConfigs.find(tenantId)
+      if (row === null && hadOnboardings) return
+      if (row === null) throw new ConfigNotFound()
+      if (await remove(row, force)) return
     }
-    if (outcome === 'changed') {
-      await leave(tenantId, force)
-      return
+    throw new ConfigChanging()
+  }
+
+  /** Returns false when the row has changed meanwhile, or another tenant has moved onto the account, which our app is on again then. */
+  async function remove (row: TenantConfigRow, force: boolean): Promise<boolean> {
+    let outcome = await tenantConfigs.removeLeaving(row, false)
+    if (outcome === 'removed') {
+      const { tenant_id: tenantId, waba_id: wabaId, access_token: token } = row
+      if (wabaId !== null && token !== null) log.info({ tenant_id: tenantId, waba_id: wabaId }, 'our app stays on the account of a tenant who left: a verified number of another tenant lives there')
+      return true
     }
-    const { waba_id: wabaId, access_token: token } = row
-    if (!isOff && wabaId !== null && token !== null) log.info({ tenant_id: tenantId, waba_id: wabaId }, 'our app stays on the account of a tenant who left: a number of another tenant lives there')
+    if (outcome === 'kept') {
+      await takeOff(row, force)
+      outcome = await tenantConfigs.removeLeaving(row, true)
+      if (outcome === 'kept') await putBack(row)
+    }
+    return outcome === 'removed'
   }
 
   async function takeOff (row: TenantConfigRow, force: boolean): Promise<void> {
@@ -55,6 +75,8 @@ export function createLeaving ({ tenantConfigs, metaApps, metaGraph, vault, log 
     try {
       await unsubscribe(row)
     } catch (err) {
+      // A service that closes has not asked Meta.
+      if (err instanceof ServiceClosing) throw err
       // Somebody else may have taken it off, and deleted the row.
       if (!force) throw await tenantConfigs.find(tenantId) === null ? new ConfigNotFound() : err
       log.warn({ err, tenant_id: tenantId }, 'deletes a configuration whose app stays on the account')
@@ -97,4 +119,4 @@ async function leaving (fastify: FastifyInstance): Promise<void> {
   fastify.decorate('leaving', createLeaving(fastify))
 }
 
-export default fp(leaving, { name: 'leaving', dependencies: ['tenant-configs', 'meta-apps', 'meta-graph', 'vault'] })
+export default fp(leaving, { name: 'leaving', dependencies: ['tenant-configs', 'tenant-queues', 'meta-apps', 'meta-graph', 'vault'] })

@@ -39,7 +39,8 @@ const Done = Type.Object({ success: Type.Literal(true) })
 /**
  * The calls that a customer's token opens: what hangs on a WABA and on a phone number. Besides what each one says, all of
  * them throw MetaTokenInvalid, MetaPermissionMissing, MetaAppRejected, MetaRateLimited, MetaUnavailable, MetaTimeout and
- * MetaUnexpectedReply; those of a WABA MetaWabaNotAccessible, and those of a phone number MetaPhoneNotInWaba.
+ * MetaUnexpectedReply; those of a WABA MetaWabaNotAccessible, and those of a phone number MetaPhoneNotInWaba. The
+ * `account` of a phone number is its WABA, whose limits the call counts against.
  */
 export function createAccountCalls ({ send, failure, limit }: Transport) {
   return { listPhoneNumbers, subscribeApp, overrideCallback, overridePhoneCallback, subscriptionOf, unsubscribeApp, effectiveCallback, registerNumber }
@@ -48,13 +49,16 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
    * Lists the phone numbers of a WABA, and so proves that the token sees it. All pages together have the time of one call.
    * Source: developers.facebook.com/docs/graph-api/reference/whats-app-business-account/phone_numbers
    *
+   * @param app undefined to ask with the token alone
    * @param signal the limit of several calls together
    */
-  async function listPhoneNumbers (app: MetaApp, token: string, wabaId: string, signal?: AbortSignal): Promise<PhoneNumber[]> {
+  async function listPhoneNumbers (
+    app: MetaApp | undefined, token: string, wabaId: string, signal?: AbortSignal
+  ): Promise<PhoneNumber[]> {
     const call: Call = { name: 'phone_numbers', on: 'customer' }
     const path = `${step(call, wabaId, MetaWabaNotAccessible)}/phone_numbers`
     const query = { fields: 'id,display_phone_number,verified_name', limit: '100' }
-    const phones = await all({ ...call, app, token, method: 'GET', path, query, signal }, Phones)
+    const phones = await all({ ...call, app, account: wabaId, token, method: 'GET', path, query, signal }, Phones)
     return phones.map(({ id, display_phone_number = null, verified_name = null }) => ({ id, display_phone_number, verified_name }))
   }
 
@@ -64,7 +68,7 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
    */
   async function subscribeApp (app: MetaApp, token: string, wabaId: string): Promise<void> {
     const call: Call = { name: 'subscribe_app', on: 'customer' }
-    await send({ ...call, app, token, method: 'POST', path: subscribedApps(call, wabaId) }, Done)
+    await send({ ...call, app, account: wabaId, token, method: 'POST', path: subscribedApps(call, wabaId) }, Done)
   }
 
   /**
@@ -77,7 +81,7 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
   async function overrideCallback (app: MetaApp, token: string, wabaId: string, callback: Callback): Promise<void> {
     const call: Call = { name: 'override_callback', on: 'override' }
     const form = { override_callback_uri: callback.callback_url, verify_token: callback.verify_token }
-    await send({ ...call, app, token, method: 'POST', path: subscribedApps(call, wabaId), form }, Done)
+    await send({ ...call, app, account: wabaId, token, method: 'POST', path: subscribedApps(call, wabaId), form }, Done)
   }
 
   /**
@@ -85,32 +89,41 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
    *
    * @throws MetaCallbackRefused, and MetaWabaNotAccessible where the token does not see the number
    */
-  async function overridePhoneCallback (app: MetaApp, token: string, phoneNumberId: string, callback: Callback | null): Promise<void> {
+  async function overridePhoneCallback (
+    app: MetaApp, token: string, phoneNumberId: string, callback: Callback | null, account?: string
+  ): Promise<void> {
     const call: Call = { name: 'override_phone_callback', on: 'override' }
     const path = step(call, phoneNumberId, MetaPhoneNotInWaba)
-    const override = callback === null ? { override_callback_uri: '' } : { override_callback_uri: callback.callback_url, verify_token: callback.verify_token }
-    await send({ ...call, app, token, method: 'POST', path, json: { webhook_configuration: override } }, Done)
+    const override = callback === null
+      ? { override_callback_uri: '' }
+      : { override_callback_uri: callback.callback_url, verify_token: callback.verify_token }
+    await send({ ...call, app, account, token, method: 'POST', path, json: { webhook_configuration: override } }, Done)
   }
 
   /** The subscription of the app to a WABA, with its override; null when there is none. */
   async function subscriptionOf (app: MetaApp, token: string, wabaId: string): Promise<{ override_callback_uri: string | null } | null> {
     const call: Call = { name: 'subscribed_apps', on: 'customer' }
-    const subscriptions = await all({ ...call, app, token, method: 'GET', path: subscribedApps(call, wabaId) }, Subscriptions)
+    const path = subscribedApps(call, wabaId)
+    const subscriptions = await all({ ...call, app, account: wabaId, token, method: 'GET', path }, Subscriptions)
     const ours = subscriptions.find((subscription) => subscription.whatsapp_business_api_data?.id === app.id)
     return ours ? { override_callback_uri: ours.override_callback_uri || null } : null
   }
 
-  /** Ends the webhooks of a WABA for the app. */
+  /** Ends the webhooks of a WABA for the app. Unlike the other calls it needs no check before that the token is the app's. */
   async function unsubscribeApp (app: MetaApp, token: string, wabaId: string): Promise<void> {
     const call: Call = { name: 'unsubscribe_app', on: 'customer' }
-    await send({ ...call, app, token, method: 'DELETE', path: subscribedApps(call, wabaId) }, Done)
+    const path = subscribedApps(call, wabaId)
+    await send({ ...call, app, account: wabaId, token, isTokenUnchecked: true, method: 'DELETE', path }, Done)
   }
 
   /** Where Meta sends the messages of a phone number: the callback of the number, else the WABA's, else the app's; null: nowhere. */
-  async function effectiveCallback (app: MetaApp, token: string, phoneNumberId: string): Promise<string | null> {
+  async function effectiveCallback (
+    app: MetaApp, token: string, phoneNumberId: string, account?: string
+  ): Promise<string | null> {
     const call: Call = { name: 'webhook_configuration', on: 'phone' }
     const path = step(call, phoneNumberId, MetaPhoneNotInWaba)
-    const { webhook_configuration: of } = await send({ ...call, app, token, method: 'GET', path, query: { fields: 'webhook_configuration' } }, Callbacks)
+    const query = { fields: 'webhook_configuration' }
+    const { webhook_configuration: of } = await send({ ...call, app, account, token, method: 'GET', path, query }, Callbacks)
     return of?.phone_number || of?.whatsapp_business_account || of?.application || null
   }
 
@@ -121,10 +134,12 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
    * @param pin six digits: the two-step verification PIN of the number, or a new one if it has none
    * @throws MetaRegisterRefused, with the advice of its case
    */
-  async function registerNumber (app: MetaApp, token: string, phoneNumberId: string, pin: string): Promise<void> {
+  async function registerNumber (
+    app: MetaApp, token: string, phoneNumberId: string, pin: string, account?: string
+  ): Promise<void> {
     const call: Call = { name: 'register', on: 'register' }
     const path = `${step(call, phoneNumberId, MetaPhoneNotInWaba)}/register`
-    await send({ ...call, app, token, method: 'POST', path, form: { messaging_product: 'whatsapp', pin } }, Done)
+    await send({ ...call, app, account, token, method: 'POST', path, json: { messaging_product: 'whatsapp', pin } }, Done)
   }
 
   function subscribedApps (call: Call, wabaId: string): string {

@@ -14,6 +14,9 @@ export type MetaApps = ReturnType<typeof createMetaApps>
 /** Which app of Meta's a tenant goes through. `platformApp` serves tenants who store none of their own. */
 export function createMetaApps ({ vault, platformApp }: { vault: Pick<Vault, 'open'>, platformApp?: MetaApp | undefined }) {
   return {
+    /** The id of the platform's app; undefined without one. */
+    platformId: platformApp?.id,
+
     /** The app of a row, or of a tenant without one. Throws `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`. */
     of (row: Pick<TenantConfigRow, 'tenant_id' | 'fb_app_id' | 'fb_app_secret'> | null): MetaApp {
       if (row?.fb_app_id && row.fb_app_secret) {

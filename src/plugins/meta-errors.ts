@@ -37,8 +37,16 @@ interface Rule extends Verdict {
   transient?: true
 }
 
-const ACCOUNT_LIMITS = [80007, 80008]
-const LIMITS = [4, 17, 32, 341, 613, ...ACCOUNT_LIMITS]
+/** What a limit of Meta's counts the calls of. */
+export type LimitScope = 'app' | 'account' | 'token'
+
+// Sources: developers.facebook.com/docs/graph-api/overview/rate-limiting and the error page of WhatsApp.
+// 17 counts per user and 32 per page: both are known by the token alone. 613 does not tell whose limit it is, and a tenant
+// may ask about an account that is not its own: nobody but the token's owner waits for it.
+const LIMIT_SCOPES: Record<number, LimitScope> = {
+  4: 'app', 341: 'app', 80007: 'account', 80008: 'account', 17: 'token', 32: 'token', 613: 'token'
+}
+const LIMITS = Object.keys(LIMIT_SCOPES).map(Number)
 const PERMISSIONS = [10, ...Array.from({ length: 100 }, (_, i) => 200 + i)]
 const PHONE: Standing[] = ['phone', 'register']
 const WABA: Standing[] = ['customer', 'override']
@@ -99,10 +107,9 @@ const RULES: Rule[] = [
   { codes: [1, 2], throws: MetaUnavailable }
 ]
 
-/** Whose limit an answer says is reached: that of one account, or else of the app; null when it says nothing of the kind. */
-export function limitOf (status: number, error: GraphError | undefined): 'account' | 'app' | null {
-  if (error !== undefined && ACCOUNT_LIMITS.includes(error.code)) return 'account'
-  return status === 429 || (error !== undefined && LIMITS.includes(error.code)) ? 'app' : null
+/** What the limit counts that an answer says is reached; null when it says nothing of a limit. A bare 429 names no account. */
+export function limitOf (status: number, error: GraphError | undefined): LimitScope | null {
+  return LIMIT_SCOPES[error?.code ?? NaN] ?? (status === 429 ? 'app' : null)
 }
 
 /**

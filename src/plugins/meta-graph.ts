@@ -2,6 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { isoTimeAt } from '../db/schema.js'
 import { MetaTokenInvalid, MetaUnexpectedReply } from '../errors.js'
 import { tokenAdvice } from '../meta-advice.js'
 import { createAccountCalls, Maybe } from './meta-accounts.js'
@@ -43,10 +44,15 @@ export type MetaGraph = ReturnType<typeof createMetaGraph>
 /** The calls of Meta's Graph API that onboarding and the watch need. No code is ever sent twice. */
 export function createMetaGraph (options: TransportOptions) {
   const transport = createTransport(options)
-  const { send, failure, usage } = transport
+  const { send, assertUnblocked, failure, usage, blockedApps } = transport
   const accounts = createAccountCalls(transport)
 
-  return { exchangeCode, extendToken, inspectToken, ...accounts, usage }
+  return { assertExchangeUnblocked, exchangeCode, extendToken, inspectToken, ...accounts, usage, blockedApps }
+
+  /** Throws MetaRateLimited while Meta takes no code for the app. */
+  function assertExchangeUnblocked (app: MetaApp): void {
+    assertUnblocked({ name: 'exchange_code', on: 'code', app })
+  }
 
   /**
    * Exchanges the code of a Meta login for an access token. A code works once, so what fails here needs a new login,
@@ -62,7 +68,7 @@ export function createMetaGraph (options: TransportOptions) {
   async function exchangeCode (app: MetaApp, login: { code: string, redirect_uri?: string | undefined }) {
     const redirect: Record<string, string> = login.redirect_uri === undefined ? {} : { redirect_uri: login.redirect_uri }
     // Meta documents a GET. The form keeps the secret and the code out of the URL, which proxies log.
-    return await obtainToken({ name: 'exchange_code', on: 'code' }, app, { code: login.code, ...redirect })
+    return await obtainToken({ name: 'exchange_code', on: 'code' }, app, login.code, { code: login.code, ...redirect })
   }
 
   /**
@@ -77,13 +83,16 @@ export function createMetaGraph (options: TransportOptions) {
    */
   async function extendToken (app: MetaApp, token: string, { sixtyDays }: { sixtyDays: boolean }) {
     const kind: Record<string, string> = sixtyDays ? { set_token_expires_in_60_days: 'true' } : {}
-    return await obtainToken({ name: 'extend_token', on: 'extend' }, app, { grant_type: 'fb_exchange_token', fb_exchange_token: token, ...kind })
+    return await obtainToken({ name: 'extend_token', on: 'extend' }, app, token, { grant_type: 'fb_exchange_token', fb_exchange_token: token, ...kind })
   }
 
-  async function obtainToken (call: Call, app: MetaApp, grant: Record<string, string>): Promise<{ access_token: string, expires_at: string | null }> {
+  async function obtainToken (
+    call: Call, app: MetaApp, credential: string, grant: Record<string, string>
+  ): Promise<{ access_token: string, expires_at: string | null }> {
     const form = { client_id: app.id, client_secret: app.secret, ...grant }
-    const { access_token, expires_in: seconds } = await send({ ...call, app, method: 'POST', path: 'oauth/access_token', form }, TokenReply)
-    return { access_token, expires_at: seconds ? isoTime(Date.now() / 1000 + seconds) : null }
+    const request = { ...call, app, credential, method: 'POST' as const, path: 'oauth/access_token', form }
+    const { access_token, expires_in: seconds } = await send(request, TokenReply)
+    return { access_token, expires_at: seconds ? expiryAt(Date.now() / 1000 + seconds) : null }
   }
 
   /**
@@ -96,7 +105,10 @@ export function createMetaGraph (options: TransportOptions) {
    */
   async function inspectToken (app: MetaApp, token: string) {
     const call: Call = { name: 'debug_token', on: 'app' }
-    const { data } = await send({ ...call, app, token: `${app.id}|${app.secret}`, method: 'GET', path: 'debug_token', query: { input_token: token } }, InspectReply)
+    const appToken = `${app.id}|${app.secret}`
+    const query = { input_token: token }
+    const request = { ...call, app, token: appToken, credential: token, method: 'GET' as const, path: 'debug_token', query }
+    const { data } = await send(request, InspectReply)
     if (data.is_valid && data.app_id == null) throw failure(call, { throws: MetaUnexpectedReply }, { sent: true, status: 200 })
     if (!data.is_valid || data.app_id !== app.id) {
       const { code, subcode } = data.error ?? {}
@@ -104,7 +116,7 @@ export function createMetaGraph (options: TransportOptions) {
     }
     const granted = list(data.granular_scopes).filter((scope) => Value.Check(GranularScope, scope))
     return {
-      expires_at: data.expires_at == null ? undefined : isoTime(data.expires_at),
+      expires_at: data.expires_at == null ? undefined : expiryAt(data.expires_at),
       type: typeof data.type === 'string' ? data.type : null,
       scopes: strings(data.scopes),
       waba_ids: [...new Set(granted.flatMap(({ scope, target_ids }) => WABA_SCOPES.includes(scope) ? strings(target_ids) : []))]
@@ -121,8 +133,8 @@ function strings (value: unknown): string[] {
 }
 
 /** Unix seconds as ISO 8601 UTC; null for 0, which is Meta's never, and for what lies beyond any calendar. */
-function isoTime (seconds: number): string | null {
-  return seconds === 0 || seconds > LAST_SECOND_OF_9999 ? null : new Date(seconds * 1000).toISOString()
+function expiryAt (seconds: number): string | null {
+  return seconds === 0 || seconds > LAST_SECOND_OF_9999 ? null : isoTimeAt(seconds * 1000)
 }
 
 /** Decorates `fastify.metaGraph`. */
@@ -133,8 +145,9 @@ async function metaGraph (fastify: FastifyInstance): Promise<void> {
     version: GRAPH_API_VERSION,
     timeoutMs: GRAPH_TIMEOUT_MS,
     fetch,
+    closing: fastify.closing,
     log: fastify.log
   }))
 }
 
-export default fp(metaGraph, { name: 'meta-graph', dependencies: ['env'] })
+export default fp(metaGraph, { name: 'meta-graph', dependencies: ['env', 'closing'] })

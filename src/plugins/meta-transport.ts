@@ -1,19 +1,26 @@
 import { createHmac } from 'node:crypto'
 import type { FastifyError } from '@fastify/error'
-import { type Static, type TSchema, Type } from '@sinclair/typebox'
+import { type Static, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { MetaAppRejected, MetaExchangeUnknown, MetaTimeout, MetaTokenInvalid, MetaUnavailable } from '../errors.js'
+import { MetaAppRejected, MetaExchangeUnknown, MetaRateLimited, MetaTimeout, MetaTokenInvalid, MetaUnavailable } from '../errors.js'
+import { headerToken } from '../schemas/fields.js'
 import { ErrorReply, limitOf, type Standing, type Verdict, verdictFor } from './meta-errors.js'
 import type { MetaApp } from './meta-graph.js'
-import { createUsage } from './meta-usage.js'
+import { createUsage, type Counted } from './meta-usage.js'
 
 /** A call of the Graph API: its name in the log, and what it stands on. */
 export interface Call { name: string, on: Standing }
 
 /** A call, and what it sends. */
 export interface GraphRequest extends Call {
-  /** The app it is made for. */
-  app: MetaApp
+  /** The app it is made for; undefined when only the token is known, which then goes without a proof. */
+  app: MetaApp | undefined
+  /** The WABA it is about, whose limits it counts against. */
+  account?: string | undefined
+  /** The customer's token or code that it is about, where that is not `token`. */
+  credential?: string
+  /** Nobody has checked yet that the token is the app's: a refusal for a limit may be about another app's. */
+  isTokenUnchecked?: true
   method: 'GET' | 'POST' | 'DELETE'
   /** What follows the version in the URL, percent-encoded. */
   path: string
@@ -21,7 +28,7 @@ export interface GraphRequest extends Call {
   form?: Record<string, string>
   /** Sent in place of a form. */
   json?: object
-  /** A token of the app's to be sent, which its secret signs. */
+  /** A token to be sent, which the secret of the app signs. */
   token?: string
   /** The limit of several calls together; without one, each has its own. */
   signal?: AbortSignal | undefined
@@ -47,6 +54,8 @@ interface Seen {
   graph_version?: unknown
   /** What kept the answer from coming. */
   reason?: unknown
+  /** Until when calls like it are blocked, as Unix ms. */
+  blocked_until?: number
 }
 
 const facts = new WeakMap<object, MetaFacts>()
@@ -65,6 +74,8 @@ export interface TransportOptions {
   /** Milliseconds each call may take, reading its body included. */
   timeoutMs: number
   fetch: typeof globalThis.fetch
+  /** No call begins once this is aborted: its reason is thrown instead. */
+  closing?: AbortSignal
   /** Pino-like; gets one line per call. */
   log?: { info (fields: object, message: string): void, warn (fields: object, message: string): void }
 }
@@ -72,7 +83,7 @@ export interface TransportOptions {
 const MAX_BODY_BYTES = 1024 * 1024
 
 /** An access token. A bearer header carries no more than this, and fetch would call the rest a network failure. */
-export const Token = Type.String({ pattern: '^[!-~]{1,4096}$' })
+export const Token = headerToken(4096)
 
 /** What sends the calls, and notes their failures. */
 export type Transport = ReturnType<typeof createTransport>
@@ -81,29 +92,37 @@ export type Transport = ReturnType<typeof createTransport>
  * Sends calls to the Graph API, each once, and reads the answers. No redirect is followed, and no error or log line
  * carries a secret, Meta's words or a query string.
  */
-export function createTransport ({ baseUrl, version, timeoutMs, fetch, log }: TransportOptions) {
+export function createTransport ({ baseUrl, version, timeoutMs, fetch, closing, log }: TransportOptions) {
   const base = `${baseUrl.replace(/\/$/, '')}/${version}`
   const usage = createUsage()
 
-  return { send, failure, limit, usage: usage.of }
+  return { send, assertUnblocked, failure, limit, usage: usage.of, blockedApps: usage.blockedApps }
 
   /** The time of one call, for several together. */
   function limit (): AbortSignal {
     return AbortSignal.timeout(timeoutMs)
   }
 
+  /** Throws MetaRateLimited when Meta takes no such call yet: one that is made all the same lengthens the block. */
+  function assertUnblocked (call: Call & Pick<GraphRequest, 'app' | 'account' | 'credential' | 'token'>): void {
+    const until = usage.blockedUntil(counted(call))
+    if (until > 0) throw failure(call, { throws: MetaRateLimited }, { sent: false, reason: 'blocked', blocked_until: until })
+  }
+
   /**
-   * Makes one call.
+   * Makes one call, unless Meta takes none.
    *
    * @param schema what a good answer looks like
    * @returns the answer's JSON
-   * @throws MetaTimeout, MetaUnavailable, MetaExchangeUnknown for a code, MetaAppRejected or MetaTokenInvalid for a token
-   * no header can carry, and what `verdictFor` names
+   * @throws MetaRateLimited and ServiceClosing with nothing sent, MetaTimeout, MetaUnavailable, MetaExchangeUnknown for a code,
+   * MetaAppRejected or MetaTokenInvalid for a token no header can carry, and what `verdictFor` names
    */
   async function send<T extends TSchema> (request: GraphRequest, schema: T): Promise<Static<T>> {
     if (request.token !== undefined && !Value.Check(Token, request.token)) {
       throw failure(request, { throws: request.on === 'app' ? MetaAppRejected : MetaTokenInvalid }, { sent: false })
     }
+    closing?.throwIfAborted()
+    assertUnblocked(request)
     const url = `${base}/${target(request)}`
     const init = content(request)
     const { signal = limit() } = request
@@ -119,7 +138,9 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, log }: Tr
       throw failure(request, { throws }, { sent, reason: codeOf(cause) })
     }
     const error = Value.Check(ErrorReply, body) ? body.error : undefined
-    usage.note(request.app.id, reply.headers, limitOf(reply.status, error))
+    const seen = counted(request)
+    if (request.isTokenUnchecked && !reply.ok) delete seen.app
+    usage.note(seen, reply.headers, limitOf(reply.status, error))
     // Meta answers for an expired version with the oldest one it still serves, and says so nowhere else.
     const served = reply.headers.get('facebook-api-version')
     if (reply.ok && Value.Check(schema, body)) {
@@ -133,13 +154,18 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, log }: Tr
       meta_code: error?.code,
       meta_subcode: error?.error_subcode,
       fbtrace_id: error?.fbtrace_id ?? reply.headers.get('x-fb-trace-id'),
-      graph_version: served
+      graph_version: served,
+      blocked_until: usage.blockedUntil(counted(request))
     })
   }
 
-  /** Logs that a call failed; returns the error to throw, with the advice as its member where there is one. */
+  /**
+   * Logs that a call failed. Returns the error to throw, with the advice as its member where there is one, and with
+   * `retry_after` in seconds where it is MetaRateLimited.
+   */
   function failure (call: Call, { throws: Failure, advice }: Verdict, seen: Seen): FastifyError {
     const error = Object.assign(new Failure(), advice === undefined ? {} : { advice })
+    if (error instanceof MetaRateLimited) Object.assign(error, { retry_after: secondsUntil(seen.blocked_until) })
     const known = { meta_code: number(seen.meta_code), meta_subcode: number(seen.meta_subcode), fbtrace_id: word(seen.fbtrace_id) }
     facts.set(error, { sent: seen.sent, meta_code: known.meta_code ?? null, meta_subcode: known.meta_subcode ?? null, fbtrace_id: known.fbtrace_id ?? null })
     log?.warn({
@@ -154,9 +180,19 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, log }: Tr
   }
 }
 
+/** What Meta counts a call against. */
+function counted ({ app, account, token, credential = token }: Pick<GraphRequest, 'app' | 'account' | 'credential' | 'token'>): Counted {
+  return { app: app?.id, account, credential }
+}
+
+/** At least one second; a client that came earlier would only hear the same. */
+function secondsUntil (time = 0): number {
+  return Math.max(1, Math.ceil((time - Date.now()) / 1000))
+}
+
 function target ({ app, path, query, token }: GraphRequest): string {
   // developers.facebook.com/docs/graph-api/guides/secure-requests
-  const proof = token !== undefined && { appsecret_proof: createHmac('sha256', app.secret).update(token).digest('hex') }
+  const proof = app !== undefined && token !== undefined && { appsecret_proof: createHmac('sha256', app.secret).update(token).digest('hex') }
   const search = String(new URLSearchParams({ ...query, ...proof }))
   return search === '' ? path : `${path}?${search}`
 }

@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { consumeState, keepState, type StateOwner } from '../db/oauth-states.js'
 import type { Db } from '../db/onboardings.js'
+import { deleteSurplusStates } from '../db/retention.js'
 import { OauthStateInvalid, RedirectUriNotAllowed, ValidationFailed } from '../errors.js'
 import { guarded } from './database.js'
 import type { Env } from './env.js'
@@ -23,11 +24,12 @@ const DIALOG = 'https://www.facebook.com'
 const SCOPE = 'whatsapp_business_management,whatsapp_business_messaging'
 
 /** Begins logins at Meta, and recognises what comes back from them (RFC 9700, section 2.1 and 4.7). */
-export function createOauthLogin ({ orm, env, tenantConfigs, metaApps }: {
+export function createOauthLogin ({ orm, env, tenantConfigs, metaApps, log }: {
   orm: NodePgDatabase
   env: Env
   tenantConfigs: Pick<TenantConfigs, 'find'>
   metaApps: MetaApps
+  log: Pick<FastifyInstance['log'], 'warn'>
 }) {
   const allowed = env.OAUTH_REDIRECT_URIS?.split(',').map((uri) => uri.trim())
 
@@ -41,7 +43,7 @@ export function createOauthLogin ({ orm, env, tenantConfigs, metaApps }: {
     assertRedirectUri,
 
     /**
-     * Begins a login: returns the URL of Meta's dialog, the state that has to come back from it within 10 minutes, and until when
+     * Begins a login, and ends the tenant's oldest one when it has more than 20 that are open: returns the URL of Meta's dialog, the state that has to come back from it within 10 minutes, and until when
      * (ISO 8601 UTC). The redirect URI is the one given, else the row's, else `REDIRECT_URL`.
      * Throws `VALIDATION_FAILED` without any, `REDIRECT_URI_NOT_ALLOWED`, `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`.
      * Source: developers.facebook.com/documentation/facebook-login/guides/advanced/manual-flow
@@ -55,6 +57,9 @@ export function createOauthLogin ({ orm, env, tenantConfigs, metaApps }: {
 
       const state = randomBytes(32).toString('base64url')
       const [expiresAt] = await guarded(keepState(orm, hashed(state), owner))
+      await guarded(deleteSurplusStates(orm, owner.tenantId)).catch((err: unknown) => {
+        log.warn({ err, tenant_id: owner.tenantId }, 'surplus logins could not be deleted; the next login of the tenant tries again')
+      })
       const config = input.config_id ?? env.FB_LOGIN_CONFIG_ID
       const url = new URL(`${DIALOG}/${env.GRAPH_API_VERSION}/dialog/oauth`)
       url.search = String(new URLSearchParams({
@@ -86,8 +91,8 @@ const hashed = (state: string) => createHash('sha256').update(state).digest('bas
 
 /** Decorates `fastify.oauthLogin`. */
 async function oauthLogin (fastify: FastifyInstance): Promise<void> {
-  const { database: { orm }, env, tenantConfigs, metaApps } = fastify
-  fastify.decorate('oauthLogin', createOauthLogin({ orm, env, tenantConfigs, metaApps }))
+  const { database: { orm }, env, tenantConfigs, metaApps, log } = fastify
+  fastify.decorate('oauthLogin', createOauthLogin({ orm, env, tenantConfigs, metaApps, log }))
 }
 
 export default fp(oauthLogin, { name: 'oauth-login', dependencies: ['env', 'database', 'tenant-configs', 'meta-apps'] })

@@ -34,8 +34,8 @@ interface StepOutcome {
 /** Thrown when the record is no longer held by the run: somebody else goes on with it, or it has ended. */
 export class Overtaken extends Error {}
 
-// How long a token that nobody else has waits for a database that is away.
-const TOKEN_PATIENCE_MS = 30_000
+/** How long a token that nobody else has waits for a database that is away. */
+export const TOKEN_PATIENCE_MS = 30_000
 const TOKEN_RETRY_MS = 250
 
 export type RunRecords = ReturnType<typeof createRunRecords>

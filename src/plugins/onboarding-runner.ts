@@ -1,41 +1,34 @@
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyBaseLogger } from 'fastify'
 import { changeOnboarding, type OnboardingChange } from '../db/onboardings.js'
-import { stepNames, type StepName, type TenantConfigRow } from '../db/schema.js'
-import { DatabaseUnavailable } from '../errors.js'
+import type { StepName } from '../db/schema.js'
+import { DatabaseUnavailable, ServiceClosing } from '../errors.js'
 import { isFinished, stepOf } from '../onboarding-record.js'
+import { stepNames } from '../statuses.js'
+import type { Outcome } from './onboarding-outcome.js'
 import { asOurs, Overtaken, type Run, type RunRecords } from './onboarding-run.js'
-
-/** The tenant's configuration, and whether this onboarding made it. */
-export interface Outcome { created: boolean, config: TenantConfigRow }
 
 // Several times within the hold of a record, see db/onboardings.ts.
 const RENEW_MS = 1500
 
-/** Takes runs through the steps that are left of them. */
-export function createOnboardingRunner ({ orm, records, steps, log }: {
+interface RunnerDependencies {
   orm: NodePgDatabase
   records: RunRecords
   steps: Record<StepName, (run: Run) => Promise<void>>
+  closing: AbortSignal
   log: Pick<FastifyBaseLogger, 'debug'>
-}) {
-  const underWay = new Set<Promise<unknown>>()
+}
 
-  return {
-    /** Carries out what is left of a run, after a first change to its record. Throws `Overtaken`, and what keeps a step from being done. */
-    async carryOn (run: Run, change: OnboardingChange = {}): Promise<Outcome> {
-      const carrying = carryOn(run, change).finally(() => { underWay.delete(carrying) })
-      underWay.add(carrying)
-      return await carrying
-    },
+/** Takes runs through the steps that are left of them. */
+export function createOnboardingRunner ({ orm, records, steps, closing, log }: RunnerDependencies) {
+  return { carryOn }
 
-    /** Resolves when no run is under way. */
-    async settled (): Promise<void> {
-      await Promise.allSettled(underWay)
-    }
-  }
-
-  async function carryOn (run: Run, change: OnboardingChange): Promise<Outcome> {
+  /**
+   * Carries out what is left of a run, after a first change to its record. When the service closes, it stops before the next step or call
+   * to Meta and releases the record, so that another process can go on at once.
+   * Throws `Overtaken`, `SERVICE_CLOSING`, and what keeps a step from being done.
+   */
+  async function carryOn (run: Run, change: OnboardingChange = {}): Promise<Outcome> {
     const renewing = setInterval(() => {
       changeOnboarding(orm, run.record.id, run.holder, {}).catch((err: unknown) => { log.debug({ err }, 'the hold on an onboarding was not renewed') })
     }, RENEW_MS).unref()
@@ -53,13 +46,21 @@ export function createOnboardingRunner ({ orm, records, steps, log }: {
 
   /** Carries out a step, and writes down what keeps it from being done. */
   async function carryOut (run: Run, name: StepName): Promise<void> {
-    await records.begin(run, name)
+    const before = run.record.steps
     try {
+      closing.throwIfAborted()
+      await records.begin(run, name)
       await steps[name](run)
     } catch (err) {
+      if (err instanceof ServiceClosing) await release(run, before)
       // A database that is away cannot be told; the hold ends by itself.
-      if (!(err instanceof Overtaken || err instanceof DatabaseUnavailable)) await records.fail(run, name, asOurs(err))
+      else if (!(err instanceof Overtaken || err instanceof DatabaseUnavailable)) await records.fail(run, name, asOurs(err))
       throw err
     }
+  }
+
+  /** Gives a record back as it was before a step that did not get to Meta: above all, a code that was not sent may be sent by another process. */
+  async function release (run: Run, before: Run['record']['steps']): Promise<void> {
+    await records.change(run, { steps: before, holder: null }).catch((err: unknown) => { log.debug({ err }, 'an onboarding was not released') })
   }
 }

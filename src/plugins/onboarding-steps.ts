@@ -1,6 +1,8 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { savePhoneCallback, type CallbackGround } from '../db/callback-ground.js'
 import { endOlder } from '../db/onboardings.js'
 import type { StepName, TenantConfigRow } from '../db/schema.js'
+import type { VerifiedIdentity } from '../db/verified-identities.js'
 import {
   CallbackUrlTooLong, MetaPermissionMissing, MetaPhoneChoiceRequired, MetaPhoneNotInWaba, MetaRegisterRefused, MetaWabaNotAccessible, OnboardingSuperseded
 } from '../errors.js'
@@ -21,7 +23,7 @@ const MAX_DISCOVERED = 20
 
 interface StepDependencies {
   metaGraph: MetaGraph
-  tenantConfigs: Pick<TenantConfigs, 'find' | 'storeIdentity' | 'completeOnboarding' | 'callbackGround'>
+  tenantConfigs: Pick<TenantConfigs, 'find' | 'storeIdentity' | 'completeOnboarding' | 'callbackGround' | 'inTransaction'>
   tokenWatch: Pick<TokenWatch, 'note'>
   vault: Pick<Vault, 'seal' | 'open'>
   records: RunRecords
@@ -87,11 +89,10 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
 
   async function store (run: Run): Promise<void> {
     const { tenant_id: tenantId, user_id: userId } = run.record
-    const displaced = await tenantConfigs.storeIdentity(tenantId, userId, identityOf(run), async (tx, isNew) => {
+    await tenantConfigs.storeIdentity(tenantId, userId, identityOf(run), async (tx, isNew) => {
       await records.finish(run, 'store', { evidence: { is_new: isNew } }, tx)
       await endOlder(tx, run.record)
     })
-    for (const holder of displaced) log.warn({ tenant_id: holder, onboarding: run.record.id }, 'this tenant lost its phone_number_id, which it never proved, to one that did')
   }
 
   async function subscribe (run: Run): Promise<void> {
@@ -101,14 +102,28 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
     if (row?.access_token !== access_token) throw new OnboardingSuperseded()
     const override = overrideOf(row)
     const callback = override && { ...override, verify_token: vault.open(override.verify_token, row.tenant_id, 'verify_token') }
-    const level = await direct(run, { tenant_id: row.tenant_id, waba_id, phone_number_id }, callback)
-    await records.finish(run, 'subscribe', { evidence: { waba_id, callback: level } })
+    const of = { tenant_id: row.tenant_id, waba_id, phone_number_id }
+    const ground = await tenantConfigs.callbackGround(of)
+    const level = await direct(run, of, callback, ground)
+    const isOwn = level === 'phone_number'
+    const outcome = { evidence: { waba_id, callback: level } }
+    if (phone_number_id === null || isOwn === ground.has_own) {
+      await records.finish(run, 'subscribe', outcome)
+      return
+    }
+    // Nobody is told: no row of `tenant_configs` changes.
+    await tenantConfigs.inTransaction(new Set(), async (tx) => {
+      await savePhoneCallback(tx, phone_number_id, isOwn)
+      await records.finish(run, 'subscribe', outcome, tx)
+    })
   }
 
   /** Subscribes the account and sets the tenant's callback, without touching where the messages of others go. Returns what it is set for. */
-  async function direct (run: Run, of: { tenant_id: string, waba_id: string, phone_number_id: string | null }, callback: Callback | null): Promise<'none' | 'account' | 'phone_number'> {
+  async function direct (
+    run: Run, of: Omit<VerifiedIdentity, 'access_token'>, callback: Callback | null, ground: CallbackGround
+  ): Promise<'none' | 'account' | 'phone_number'> {
     const { waba_id: wabaId, phone_number_id: phoneNumberId } = of
-    const { is_shared: isShared, has_own: hasOwn } = await tenantConfigs.callbackGround(of)
+    const { is_shared: isShared, has_own: hasOwn } = ground
     const subscription = isShared ? await metaGraph.subscriptionOf(run.app, tokenOf(run), wabaId) : null
     // This clears the account's callback, which may be another tenant's.
     if (subscription === null) await metaGraph.subscribeApp(run.app, tokenOf(run), wabaId)
@@ -118,7 +133,7 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
     }
     // The number's callback goes before the account's, so that an older one has to follow.
     if (phoneNumberId === null) return 'none'
-    if (hasOwn || callback !== null) await metaGraph.overridePhoneCallback(run.app, tokenOf(run), phoneNumberId, callback)
+    if (hasOwn || callback !== null) await metaGraph.overridePhoneCallback(run.app, tokenOf(run), phoneNumberId, callback, wabaId)
     if (callback !== null) return 'phone_number'
     if (subscription?.override_callback_uri != null) log.warn({ tenant_id: of.tenant_id, onboarding: run.record.id }, 'this tenant has no callback for its number, whose messages go to that of an account it shares')
     return 'none'
@@ -132,7 +147,7 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
     }
     if (phoneNumberId === null) throw Object.assign(new MetaRegisterRefused(), { advice: advice.noNumber })
     if (run.pin === undefined) throw Object.assign(new MetaRegisterRefused(), { advice: advice.pinNeeded })
-    await metaGraph.registerNumber(run.app, tokenOf(run), phoneNumberId, run.pin)
+    await metaGraph.registerNumber(run.app, tokenOf(run), phoneNumberId, run.pin, identityOf(run).waba_id)
     await records.finish(run, 'register', { evidence: { phone_number_id: phoneNumberId } })
   }
 

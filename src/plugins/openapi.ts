@@ -1,5 +1,4 @@
 import swagger from '@fastify/swagger'
-import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
 import { Internal, type ErrorClass } from '../errors.js'
@@ -7,8 +6,10 @@ import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
 import { FullConfig, MaskedConfig, NoBody, Verification } from '../schemas/config.js'
 import { EffectiveConfig } from '../schemas/effective.js'
 import { OnboardingRecord, Started } from '../schemas/onboarding.js'
+import { patterns } from '../schemas/fields.js'
 import { Problem } from '../schemas/problem.js'
 import { TokenHealth } from '../schemas/token-health.js'
+import apiDocs from './api-docs.js'
 import { challengeFor, toProblem } from './error-handler.js'
 
 declare module 'fastify' {
@@ -30,9 +31,8 @@ const extras: Record<string, Partial<Problem>> = {
 const NO_STORE = { 'cache-control': { type: 'string', description: 'No cache may keep the answer', examples: ['no-store'] } }
 
 /** The headers that the error handler gives to every answer of a status. */
-const headersOf: Record<string, object> = {
-  503: { 'retry-after': { type: 'integer', description: 'Seconds to wait before another try', examples: [5] } }
-}
+const retryAfter = { 'retry-after': { type: 'integer', description: 'Seconds to wait before another try', examples: [5] } }
+const headersOf: Record<string, object> = { 429: retryAfter, 503: retryAfter }
 
 const tags = [
   { name: 'config', description: 'The configuration of the tenant that the token names' },
@@ -42,10 +42,15 @@ const tags = [
   { name: 'health', description: 'For load balancers and orchestrators' }
 ]
 
-/** Describes every route of this scope (OpenAPI 3.1) and serves the description under /docs. */
-async function openapi (fastify: FastifyInstance): Promise<void> {
+/** Describes every route of this scope (OpenAPI 3.1) and serves the description under /docs, unless `docs` or `API_DOCS` is false. */
+async function openapi (fastify: FastifyInstance, { docs }: { docs: boolean }): Promise<void> {
   for (const schema of [Problem, MaskedConfig, FullConfig, EffectiveConfig, ConfigPage, Stats, Deleted, Started, OnboardingRecord, TokenHealth, Verification]) fastify.addSchema(schema)
+  // A server that we are a part of may describe its own routes: with ours, its document would refer to what it does not have.
+  fastify.addHook('onRoute', (route) => { route.schema = { ...route.schema, hide: true } })
+  if (!docs || !fastify.env.API_DOCS) return
   await fastify.register(swagger, {
+    // Not `swagger`: a server that we are a part of may have its own.
+    decorator: 'openapiDocument',
     openapi: {
       openapi: '3.1.0',
       info: {
@@ -59,22 +64,24 @@ async function openapi (fastify: FastifyInstance): Promise<void> {
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: 'A JWT (HS256) with `exp` and a tenant or admin claim' } } }
     },
     refResolver: { buildLocalReference: (json) => String(json['$id']) },
-    transform: ({ schema, url, route }) => ({ schema: withHeaders(withErrors(withoutNoBody(schema), route.config?.errors)), url }),
-    transformObject: (document) => JSON.parse(JSON.stringify(Object.values(document)[0]), (key, value) => key === 'parameters' ? value.map(withUnsentExample) : key === 'requestBody' ? withRequired(value) : value)
+    transform: ({ schema: { hide, ...schema }, url, route }) => ({ schema: withHeaders(withErrors(withoutNoBody(schema), route.config?.errors)), url }),
+    transformObject: (document) => JSON.parse(JSON.stringify(Object.values(document)[0]), forClients)
   })
-  await fastify.register(swaggerUi, { routePrefix: '/docs' })
+  await fastify.register(apiDocs)
 }
 
-export default fp(openapi, { name: 'openapi' })
+export default fp(openapi, { name: 'openapi', dependencies: ['env'] })
 
 /** Leaves out a body that nobody needs to send: OpenAPI would call it required. */
 function withoutNoBody ({ body, ...schema }: FastifySchema): FastifySchema {
   return body === undefined || body === NoBody ? schema : { ...schema, body }
 }
 
+/** A schema with its answers, by status. */
+interface AnsweredSchema extends FastifySchema { response: Record<string, { headers?: object }> }
+
 /** Adds the answers for the errors of a route, those with the same status together. */
-function withErrors (schema: FastifySchema, listed: ErrorClass[] = []): FastifySchema {
-  if (schema.hide === true) return schema
+function withErrors (schema: FastifySchema, listed: ErrorClass[] = []): AnsweredSchema {
   const errors = [...new Set([...listed, Internal])].map((ErrorClass) => new ErrorClass())
   const statuses = new Set(errors.map(({ statusCode }) => statusCode).sort())
   const answers = [...statuses].map((status) => {
@@ -84,20 +91,33 @@ function withErrors (schema: FastifySchema, listed: ErrorClass[] = []): FastifyS
     return [status, {
       ...headers,
       description: same.map(({ code }) => `\`${code}\``).join(', '),
-      content: { 'application/problem+json': { schema: { $ref: 'Problem#' }, examples } }
+      content: { 'application/problem+json': { schema: problemOf(same.map(({ code }) => code)), examples } }
     }]
   })
   return { ...schema, response: Object.assign({}, schema.response, Object.fromEntries(answers)) }
 }
 
+/** The schema of a problem that has one of these codes. */
+const problemOf = (codes: string[]) => ({ allOf: [{ $ref: 'Problem#' }, { type: 'object', properties: { code: { type: 'string', enum: codes } } }] })
+
 /** Adds the headers that do not depend on the route; nothing that a token opens, and no error, is to be stored. */
-function withHeaders (schema: FastifySchema): FastifySchema {
+function withHeaders (schema: AnsweredSchema): FastifySchema {
   const guarded = schema.security?.length
-  const answers = Object.entries(schema.response ?? {}).map(([status, answer]) => {
+  const answers = Object.entries(schema.response).map(([status, answer]) => {
     const noStore = guarded || Number(status) >= 400 ? NO_STORE : {}
     return [status, { ...answer, headers: { ...noStore, ...headersOf[status], ...answer.headers } }]
   })
   return { ...schema, response: Object.fromEntries(answers) }
+}
+
+/** Changes a part of the document, found by its key, into what clients need. */
+const forClients: NonNullable<Parameters<typeof JSON.parse>[1]> = (key, value) => {
+  switch (key) {
+    case 'parameters': return value.map(withUnsentExample)
+    case 'requestBody': return withRequired(value)
+    case 'pattern': return patterns[value]?.portable ?? value
+    default: return value
+  }
 }
 
 /** A body that may be null need not be sent; @fastify/swagger calls every one required. */

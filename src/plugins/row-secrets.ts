@@ -1,4 +1,4 @@
-import { secretColumns, type SecretColumn, type TenantConfigRow } from '../db/schema.js'
+import { isoTimeAt, secretColumns, type SecretColumn, type TenantConfigRow } from '../db/schema.js'
 import { unset, type WritableColumn } from '../db/tenant-configs.js'
 import { MaskedValue } from '../errors.js'
 import { isMasked, mask, MASK } from '../masking.js'
@@ -41,7 +41,7 @@ export function createRowSecrets ({ vault }: { vault: Pick<Vault, 'seal' | 'open
         values[column] = vault.seal(clear, tenantId, column)
       }
       // PostgreSQL takes no offset of 16 hours or more, and rounds 9999-12-31T23:59:59.9999999Z up to a year it writes with five digits.
-      if (values.token_expires_at !== null) values.token_expires_at = new Date(values.token_expires_at).toISOString()
+      if (values.token_expires_at !== null) values.token_expires_at = isoTimeAt(Date.parse(values.token_expires_at))
       return values
     },
 

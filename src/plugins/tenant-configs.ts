@@ -7,9 +7,11 @@ import type { Change } from '../db/change-channel.js'
 import { removeLeavingQuery, type Removal } from '../db/leaving.js'
 import type { Db } from '../db/onboardings.js'
 import type { PooledDb } from '../db/prepared.js'
-import { completeIdentity, releaseNumber, storeIdentity, type ProvenIdentity } from '../db/proven-identity.js'
+import { completeIdentity, storeIdentity, type ProvenIdentity } from '../db/proven-identity.js'
+import { endTenantOnboardings, removeAllTenants, removeTenant } from '../db/removal.js'
 import { tenantConfigs as table, type TenantConfigRow, type TokenStatus } from '../db/schema.js'
-import { removeAllQuery, removeQuery, statsQuery, tenantConfigStatements } from '../db/tenant-configs.js'
+import { statsQuery, tenantConfigStatements } from '../db/tenant-configs.js'
+import { saveVerifiedIdentity, type VerifiedIdentity, type VerifiedOutcome } from '../db/verified-identities.js'
 import { ConfigExists, ConfigNotFound, ConfirmationMismatch, DatabaseUnavailable, PhoneNumberTaken } from '../errors.js'
 import { guarded } from './database.js'
 import { createRowSecrets, type ConfigInput } from './row-secrets.js'
@@ -62,7 +64,7 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
    * A write that finds out on its way whose rows it changes takes a set, and adds to it. `ids` are those that the row now has.
    */
   async function written<T> (changed: string | null | Set<string>, write: () => Promise<T>, ids: Ids = {}): Promise<T> {
-    return await onceMoreIfMet(async () => await guarded(write())).finally(() => {
+    return await onceMoreIfDeadlocked(async () => await guarded(write())).finally(() => {
       for (const tenantId of changed instanceof Set ? changed : [changed]) tell(tenantId, ids)
     })
   }
@@ -80,7 +82,7 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
   return {
     find,
 
-    /** Makes the tenant's row and returns it. Throws `CONFIG_EXISTS`, `PHONE_NUMBER_TAKEN`, `MASKED_VALUE`. */
+    /** Makes the tenant's row and returns it. Throws `CONFIG_EXISTS`, `MASKED_VALUE`. */
     async create (tenantId: string, userId: string | null, input: ConfigInput): Promise<TenantConfigRow> {
       const values = { ...secrets.sealed(tenantId, input), tenant_id: tenantId, user_id: userId }
       const [row] = await written(tenantId, () => statements.insert.execute(values), input)
@@ -89,8 +91,8 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
     },
 
     /**
-     * Writes what the input has and returns the row. An identity that changes is no longer proven.
-     * Throws `CONFIG_NOT_FOUND`, `PHONE_NUMBER_TAKEN`, `MASKED_VALUE`.
+     * Writes what the input has and returns the row. Other ids end the verified identity; another token keeps it, and is unverified.
+     * Throws `CONFIG_NOT_FOUND`, `MASKED_VALUE`.
      */
     async update (tenantId: string, input: ConfigInput): Promise<TenantConfigRow> {
       const { access_token: token } = input
@@ -112,10 +114,18 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
       return row
     },
 
-    /** Deletes the tenant's row, and ends its onboardings that may go on. Throws `CONFIG_NOT_FOUND` when there is neither. */
+    /**
+     * Ends the tenant's onboardings that may go on, then deletes its row, which one of them may have stored meanwhile.
+     * Throws `CONFIG_NOT_FOUND` when there is neither.
+     */
     async remove (tenantId: string): Promise<void> {
-      const { rows } = await written(tenantId, () => orm.execute(removeQuery(tenantId)))
-      if (rows.length === 0) throw new ConfigNotFound()
+      const removed = await written(tenantId, async () => await orm.transaction(async (tx) => await removeTenant(tx, tenantId)))
+      if (removed === 0) throw new ConfigNotFound()
+    },
+
+    /** Ends the tenant's onboardings that may go on: none stores anything after this. Returns whether there were any. */
+    async endOnboardings (tenantId: string): Promise<boolean> {
+      return await guarded(orm.transaction(async (tx) => await endTenantOnboardings(tx, tenantId))) > 0
     },
 
     /** Deletes the row of a tenant who leaves, if our app is off its account (`isOff`) as it should be, or is on it as it should be; returns what `removeLeavingQuery` says. */
@@ -124,18 +134,17 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
     },
 
     /**
-     * Stores an identity that Meta proved, its token sealed, in one transaction with what `alongside` writes; a number that it holds
-     * is taken from a tenant that never proved it. `alongside` is told whether the tenant had no row before. Returns who lost the number.
+     * Stores an identity that Meta confirmed, its token sealed, as verified, in one transaction with what `alongside` writes.
+     * `alongside` is told whether the tenant had no row before.
      * Throws `PHONE_NUMBER_TAKEN`, and what `alongside` throws: then nothing is stored.
      */
-    async storeIdentity (tenantId: string, userId: string | null, identity: ProvenIdentity, alongside: (tx: Db, isNew: boolean) => Promise<void>): Promise<string[]> {
+    async storeIdentity (tenantId: string, userId: string | null, identity: ProvenIdentity, alongside: (tx: Db, isNew: boolean) => Promise<void>): Promise<void> {
       const changed = new Set([tenantId])
-      return await written(changed, async () => await orm.transaction(async (tx) => {
-        const displaced = identity.phone_number_id === null ? [] : await releaseNumber(tx, identity.phone_number_id, tenantId)
-        for (const holder of displaced) changed.add(holder)
+      await written(changed, async () => await orm.transaction(async (tx) => {
         const { created } = only(await storeIdentity(tx, tenantId, userId, identity))
+        const outcome = await saveVerifiedIdentity(tx, { ...identity, tenant_id: tenantId }, changed)
+        if (outcome !== 'saved') throw new PhoneNumberTaken()
         await alongside(tx, created)
-        return displaced
       }), identity)
     },
 
@@ -150,6 +159,16 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
         await alongside(tx)
         return row
       }), identity)
+    },
+
+    /**
+     * Saves an identity that Meta confirmed to the tenant's own token, which is sealed, in a transaction of its own.
+     * Listeners are told of a former owner of the number too.
+     */
+    async saveVerified (identity: VerifiedIdentity): Promise<VerifiedOutcome> {
+      const changed = new Set([identity.tenant_id])
+      const save = async () => await orm.transaction(async (tx) => await saveVerifiedIdentity(tx, identity, changed))
+      return await written(changed, save, identity)
     },
 
     /** Where the callback of a tenant with this account and number may be set. */
@@ -172,19 +191,25 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
     /** How many rows there are. */
     count: async (): Promise<number> => await guarded(orm.$count(table)),
 
-    /** Deletes all rows if there are exactly `expected`, and ends all onboardings that may go on. Throws `CONFIRMATION_MISMATCH`, having deleted none, if not. */
+    /** Ends all onboardings that may go on, and deletes all rows. Throws `CONFIRMATION_MISMATCH`, having done neither, unless there are exactly `expected` rows. */
     async removeAll (expected: number): Promise<void> {
-      const { rows } = await written(null, () => orm.execute<{ total: number }>(removeAllQuery(expected)))
-      if (only(rows).total !== expected) throw new ConfirmationMismatch()
+      await written(null, async () => {
+        await orm.transaction(async (tx) => {
+          if (await removeAllTenants(tx) !== expected) throw new ConfirmationMismatch()
+        })
+      })
     },
 
     reveal: secrets.reveal,
     masked: secrets.masked,
     maskedAfterWrite: secrets.maskedAfterWrite,
 
-    /** Runs a transaction that may write the rows of these tenants; returns what `work` returns, which may add to a set of them. */
-    inTransaction: async <T>(tenants: string | Set<string>, work: (tx: Transaction) => Promise<T>): Promise<T> =>
-      await written(tenants, async () => await orm.transaction(work)),
+    /**
+     * Runs a transaction that may write the rows of these tenants; returns what `work` returns, which may add to a set of them.
+     * Takes the ids by which look-ups find a tenant after it, and not before.
+     */
+    inTransaction: async <T>(tenants: string | Set<string>, work: (tx: Transaction) => Promise<T>, ids?: Ids): Promise<T> =>
+      await written(tenants, async () => await orm.transaction(work), ids),
 
     /** Calls `listener` after each write. Returns how to stop that. */
     onChange (listener: ChangeListener): () => void {
@@ -203,15 +228,12 @@ function only<T> ([row]: T[]): T {
   return row
 }
 
-/**
- * Runs a statement a second time when it met another one in flight. The slower of two inserts of one row fails on whichever unique
- * index it reaches first, be it that of the phone number; the second time it finds the row. Of a deadlock nothing was done.
- */
-async function onceMoreIfMet<T> (statement: () => Promise<T>): Promise<T> {
+/** Runs a statement a second time when PostgreSQL undid it to end a deadlock. */
+async function onceMoreIfDeadlocked<T> (statement: () => Promise<T>): Promise<T> {
   try {
     return await statement()
   } catch (err) {
-    if (err instanceof PhoneNumberTaken || (err instanceof DatabaseUnavailable && isDeadlock(err.cause))) return await statement()
+    if (err instanceof DatabaseUnavailable && isDeadlock(err.cause)) return await statement()
     throw err
   }
 }

@@ -24,34 +24,35 @@ interface TokenCheckDependencies {
 }
 
 /** Makes a call to Meta and waits for it, or throws when there is no time left. */
-type Waiting = <T>(call: () => Promise<T>) => Promise<T>
+export type Waiting = <T>(call: () => Promise<T>) => Promise<T>
 
 interface Found { expires_at: string | null, type: string | null }
 
 /** A check of one token: asks Meta about it, extends it when its end is near, and notes what was found. */
 export function createTokenCheck ({ vault, metaGraph, tokenWatch, log }: TokenCheckDependencies) {
   /**
-   * Checks a token, with three calls to Meta at most.
+   * Checks a token, with three calls to Meta at most. Returns the token that is stored then, sealed; null when it is not
+   * valid, or when nothing was noted.
    * Throws when nothing was found: `SECRET_UNREADABLE`, what `inspectToken` throws but META_TOKEN_INVALID, `DATABASE_UNAVAILABLE`,
    * and what `waiting` throws.
    */
-  return async function check (task: Task, waiting: Waiting): Promise<void> {
+  return async function check (task: Task, waiting: Waiting): Promise<string | null> {
     const { row, sealed, app, claim } = task
     const token = vault.open(sealed, row.tenant_id, 'access_token')
     const found = await inspected(task, token, waiting)
     if ('reason' in found) {
       await tokenWatch.note(row.tenant_id, sealed, { valid: false, ...found }, claim)
-      return
+      return null
     }
     const left = timeLeft(found.expires_at, Date.now())
     if (left > 0 && isExpiring(left)) {
       const longer = await extended(app, token, found, row.tenant_id, waiting)
       if (longer !== null) {
-        await tokenWatch.extend(row.tenant_id, sealed, vault.seal(longer.access_token, row.tenant_id, 'access_token'), longer.expires_at, claim)
-        return
+        const stored = vault.seal(longer.access_token, row.tenant_id, 'access_token')
+        return await tokenWatch.extend(row.tenant_id, sealed, stored, longer.expires_at, claim) ? stored : null
       }
     }
-    await tokenWatch.note(row.tenant_id, sealed, { valid: true, expires_at: found.expires_at }, claim)
+    return await tokenWatch.note(row.tenant_id, sealed, { valid: true, expires_at: found.expires_at }, claim) ? sealed : null
   }
 
   async function inspected ({ app, row }: Task, token: string, waiting: Waiting): Promise<Found | { reason: string }> {

@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import type { TokenStatus } from '../db/schema.js'
+import { reconcile } from '../db/reconcile.js'
+import { isoTimeAt, type TokenStatus } from '../db/schema.js'
 import { lockWatch, putEvent, replaceToken, saveWatch, setExpiry, tokenWatchStatements, type Transaction } from '../db/token-watch.js'
 import { judge, type TokenFinding } from '../token-status.js'
 import { guarded } from './database.js'
@@ -44,15 +45,20 @@ export function createTokenWatch ({ orm, tenantConfigs, interval, deliversEvents
    * The caller passes a transition on to `announce` after the commit.
    *
    * @param sealed the ciphertext of the token that was looked at: of any other one nothing is noted
-   * @param claim the claim that a scheduled check works under: without it, because anything was noted since, nothing is
+   * @param claim the claim that a scheduled check works under, null for a tenant that is off: without it, because anything was
+   * noted since, nothing is
    */
-  async function noteIn (tx: Transaction, tenantId: string, sealed: string, finding: TokenFinding, claim?: string): Promise<{ noted: boolean, transition: Transition | null }> {
+  async function noteIn (
+    tx: Transaction, tenantId: string, sealed: string, finding: TokenFinding, claim?: string | null
+  ): Promise<{ noted: boolean, transition: Transition | null }> {
     const known = await lockWatch(tx, tenantId, sealed)
     if (known === undefined || (claim !== undefined && claim !== known.next_check_at)) return { noted: false, transition: null }
     const { event, next_check, ...judged } = judge(finding, known, known.now, interval)
-    const at = new Date(known.now).toISOString()
+    const at = isoTimeAt(known.now)
     if (finding.valid && !sameTime(finding.expires_at, known.expires_at)) await setExpiry(tx, tenantId, finding.expires_at)
-    await saveWatch(tx, tenantId, { ...judged, checked_at: at, next_check_at: new Date(next_check).toISOString() })
+    // Turning it on makes the token due.
+    const next = known.is_active ? isoTimeAt(next_check) : null
+    await saveWatch(tx, tenantId, { ...judged, checked_at: at, next_check_at: next })
     if (event === null) return { noted: true, transition: null }
     const transition = { id: randomUUID(), tenant_id: tenantId, ...event, to: judged.status, reason: judged.reason, at }
     if (deliversEvents) await putEvent(tx, transition)
@@ -102,8 +108,10 @@ export function createTokenWatch ({ orm, tenantConfigs, interval, deliversEvents
     async healthOf (tenantId: string): Promise<TokenHealth | null> {
       const [row] = await guarded(statements.health.execute({ tenant_id: tenantId }))
       if (row === undefined) return null
-      const { token_status: status, ...rest } = row
-      return status === null ? { ...rest, token_status: 'unverified', reason: 'no_token' } : { ...rest, token_status: status }
+      const { token_status: status, has_token: hasToken, ...rest } = row
+      if (!hasToken) return { ...rest, token_status: 'unverified', reason: 'no_token', checked_at: null, next_check_at: null }
+      // A token without a watch was loaded while the triggers were off; the next start reconciles it.
+      return { ...rest, token_status: status ?? 'unverified' }
     }
   }
 }
@@ -113,9 +121,15 @@ function sameTime (one: string | null, other: string | null): boolean {
   return one === null || other === null ? one === other : Date.parse(one) === Date.parse(other)
 }
 
-/** Decorates `fastify.tokenWatch`. */
+/** Decorates `fastify.tokenWatch`. Makes up for what a load with the triggers off left out, before anything is served. */
 async function tokenWatch (fastify: FastifyInstance): Promise<void> {
   const { database, tenantConfigs, log, env } = fastify
+  try {
+    const found = await database.unhurried(reconcile)
+    if (Object.keys(found).length > 0) log.warn({ found }, 'reconciled what was loaded while triggers were off')
+  } catch (err) {
+    log.warn({ err }, 'could not reconcile what was loaded while triggers were off; the next start tries again')
+  }
   fastify.decorate('tokenWatch', createTokenWatch({
     orm: database.orm,
     tenantConfigs,

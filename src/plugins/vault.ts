@@ -24,7 +24,7 @@ export type Vault = ReturnType<typeof createVault>
  */
 export function createVault ({ keyRing }: { keyRing: string }) {
   const ring = parseKeyRing(keyRing)
-  const keys = new Map(ring.map(({ id, key }) => [id, key]))
+  const keys = new Map<string | undefined, Buffer>(ring.map(({ id, key }) => [id, key]))
   const [sealing] = ring
   let ivs = Buffer.alloc(0)
 
@@ -39,17 +39,17 @@ export function createVault ({ keyRing }: { keyRing: string }) {
   function sealWith (id: string, key: Buffer, clear: string, context: string): string {
     const iv = newIv()
     const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(context))
-    const box = Buffer.concat([iv, cipher.update(clear, 'utf8'), cipher.final(), cipher.getAuthTag()])
+    const box = Buffer.concat([iv, cipher.update(clear), cipher.final(), cipher.getAuthTag()])
     return `v1.${id}.${box.toString('base64url')}`
   }
 
   function openWith (sealed: string, context: string): string {
-    const [, id = '', box] = SEALED.exec(sealed) ?? []
+    const [, id, box = ''] = SEALED.exec(sealed) ?? []
     const key = keys.get(id)
-    if (key === undefined || box === undefined) throw new SecretUnreadable()
+    if (key === undefined) throw new SecretUnreadable()
     const bytes = Buffer.from(box, 'base64url')
-    if (bytes.length < IV_BYTES + TAG_BYTES) throw new SecretUnreadable()
     try {
+      // Refuses a tag of fewer than 16 bytes, and so a text that is too short.
       const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, IV_BYTES), { authTagLength: TAG_BYTES })
         .setAAD(Buffer.from(context))
         .setAuthTag(bytes.subarray(-TAG_BYTES))

@@ -1,9 +1,15 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { DatabaseUnavailable, MalformedJson, PayloadTooLarge, SignatureInvalid, VerifyTokenMismatch } from '../errors.js'
+import type { FastifyRequest } from 'fastify'
+import {
+  DatabaseUnavailable, MalformedJson, Overloaded, PayloadTooLarge, SignatureInvalid, VerifyTokenMismatch
+} from '../errors.js'
 import { Challenge, Delivery, DeliveryHeaders, DeliveryQuery, Received, VerifyQuery } from '../schemas/account-update.js'
 
 // Meta sends up to 3 MB.
 const BODY_LIMIT_BYTES = 3 * 1024 * 1024
+/** Deliveries in memory at once. Anybody may send one; whether it is signed shows only when it has been read. */
+const MAX_READING = 8
+const SIGNATURE = /^sha256=[0-9a-f]{64}$/
 
 const path = '/onboard/account-update'
 const tags = ['webhooks']
@@ -11,6 +17,8 @@ const tags = ['webhooks']
 /** The webhook of the app, where Meta says that an account is lost to us. It takes no bearer token: Meta signs what it sends. */
 const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
   const { accountUpdates } = fastify
+  const reading = new Set<FastifyRequest>()
+  const release = async (request: FastifyRequest) => { reading.delete(request) }
 
   fastify.removeAllContentTypeParsers()
   fastify.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => { done(null, body) })
@@ -26,7 +34,7 @@ const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
 
   fastify.post(path, {
     bodyLimit: BODY_LIMIT_BYTES,
-    config: { errors: [MalformedJson, PayloadTooLarge, SignatureInvalid, DatabaseUnavailable] },
+    config: { errors: [MalformedJson, PayloadTooLarge, SignatureInvalid, DatabaseUnavailable, Overloaded] },
     schema: {
       operationId: 'receiveAccountUpdate',
       summary: 'Take an account_update of Meta',
@@ -36,10 +44,17 @@ const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
       headers: DeliveryHeaders,
       querystring: DeliveryQuery,
       response: { 200: Received }
-    }
+    },
+    onRequest: async (request) => {
+      if (!SIGNATURE.test(String(request.headers['x-hub-signature-256']))) throw new SignatureInvalid()
+      if (reading.size >= MAX_READING) throw new Overloaded()
+      reading.add(request)
+    },
+    onSend: release,
+    onRequestAbort: release
   }, async ({ headers, body }) => {
     const bytes = Buffer.isBuffer(body) ? body : Buffer.alloc(0)
-    if (!accountUpdates.isSigned(bytes, headers['x-hub-signature-256'] ?? '')) throw new SignatureInvalid()
+    if (!accountUpdates.isSigned(bytes, String(headers['x-hub-signature-256']))) throw new SignatureInvalid()
     await accountUpdates.receive(bytes)
     return { success: true } as const
   })

@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { mask } from '../masking.js'
-import { graphId, nullable, tenantId, text, timestamp, webUrl } from './fields.js'
+import { graphId, headerToken, nullable, tenantId, text, timestamp, webUrl } from './fields.js'
 
 /** What a configuration may be filled with. */
 export const example = {
@@ -12,7 +12,7 @@ export const example = {
   callback_url: 'https://tenant.example/webhooks/whatsapp',
   redirect_url: 'https://tenant.example/oauth/done',
   verify_token: 'a-verify-token-of-yours',
-  token_expires_at: '2027-01-22T12:00:00Z'
+  token_expires_at: '2027-01-22T12:00:00.000000Z'
 }
 
 /** What each field is. */
@@ -32,7 +32,7 @@ export const about = {
 const writable = {
   waba_id: Type.Optional(nullable(graphId({ description: about.waba_id }))),
   phone_number_id: Type.Optional(nullable(graphId({ description: about.phone_number_id }))),
-  access_token: Type.Optional(nullable(text(4096, { description: about.access_token }))),
+  access_token: Type.Optional(nullable(headerToken(4096, { description: about.access_token }))),
   fb_app_id: Type.Optional(nullable(graphId({ description: about.fb_app_id }))),
   fb_app_secret: Type.Optional(nullable(text(255, { description: about.fb_app_secret }))),
   callback_url: Type.Optional(nullable(webUrl(500, { description: about.callback_url }))),
@@ -99,7 +99,7 @@ function config (secret: (description: string) => ReturnType<typeof nullable>) {
     is_active: Type.Boolean({ description: 'Whether it is served' }),
     onboarding_completed: Type.Boolean({ description: 'Whether account, number and token are proven against Meta' }),
     onboarded_at: timeOrNull('When an onboarding last succeeded'),
-    last_verified_at: timeOrNull('When account, number and token were last proven; null when they are not'),
+    last_verified_at: timeOrNull('When account, number and token were last verified; null when they are not'),
     created_at: timestamp({ description: 'When it was created' }),
     updated_at: timestamp({ description: 'When it last changed' })
   }

@@ -1,14 +1,12 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { mask, MASK } from '../masking.js'
 import { about, example } from './config.js'
-import { nullable, tenantId, timestamp } from './fields.js'
+import { nullable, oneOf, tenantId, timestamp } from './fields.js'
 
 const decisions = ['serve', 'fall_back', 'refuse'] as const
 /** Why the loader does what it does. */
-export const reasons = ['ACTIVE_ROW', 'NO_ROW', 'INACTIVE_ROW', 'TENANT_INACTIVE', 'CONFIG_NOT_FOUND', 'SECRET_UNREADABLE'] as const
+export const reasons = ['ACTIVE_ROW', 'NO_ROW', 'INACTIVE_ROW', 'TENANT_INACTIVE', 'CONFIG_NOT_FOUND', 'TOKEN_DEAD', 'SECRET_UNREADABLE'] as const
 const sources = ['database', 'env', null] as const
-
-const oneOf = <const T extends ReadonlyArray<string>>(names: T, description: string) => Type.Unsafe<T[number]>({ type: 'string', enum: names, description })
 
 const value = (description: string) => Type.Object({
   value: nullable(Type.String({ description: 'What serves; null for nothing' })),
@@ -19,8 +17,8 @@ const secret = (description: string) => value(`${description}. From the row ****
 /** What the loader would do for a tenant. */
 export const EffectiveConfig = Type.Object({
   tenant_id: tenantId({ description: 'The tenant that was asked for' }),
-  decision: oneOf(decisions, '`serve`: the row of the tenant; `fall_back`: the platform\'s settings instead; `refuse`: nothing, the loader throws `reason`'),
-  reason: oneOf(reasons, 'Stable; branch on this. With `serve`: `ACTIVE_ROW`. With `fall_back`: `NO_ROW` or `INACTIVE_ROW`. With `refuse`: `TENANT_INACTIVE`, `CONFIG_NOT_FOUND` or `SECRET_UNREADABLE`'),
+  decision: oneOf(decisions, { description: '`serve`: the row of the tenant; `fall_back`: the platform\'s settings instead; `refuse`: nothing, the loader throws `reason`' }),
+  reason: oneOf(reasons, { description: 'Stable; branch on this. With `serve`: `ACTIVE_ROW`. With `fall_back`: `NO_ROW` or `INACTIVE_ROW`. With `refuse`: `TENANT_INACTIVE`, `CONFIG_NOT_FOUND`, `TOKEN_DEAD` or `SECRET_UNREADABLE`' }),
   explanation: Type.String({ description: 'Why, and what to do' }),
   row: Type.Union([Type.Object({
     is_active: Type.Boolean({ description: 'Whether it is turned on' }),

@@ -1,7 +1,8 @@
 import { Type, type Static, type TObject } from '@sinclair/typebox'
-import { graphId, nullable, text, timestamp, webUrl } from './fields.js'
+import { onboardingStatuses, stepNames, stepStatuses } from '../statuses.js'
+import { graphId, nullable, oneOf, text, timestamp, webUrl } from './fields.js'
 
-const pin = Type.Optional(Type.String({ pattern: '^\\d{6}$', description: 'Two-step verification PIN, six digits: registers the phone number for the Cloud API with it. Never stored' }))
+const pin = Type.Optional(Type.String({ pattern: '^[0-9]{6}$', description: 'Two-step verification PIN, six digits: registers the phone number for the Cloud API with it. Never stored' }))
 
 /** The same, or no body. */
 const orNothing = <T extends TObject>(schema: T) => Type.Unsafe<Static<T> | null>({ ...schema, type: ['object', 'null'] })
@@ -66,8 +67,8 @@ const StepError = Type.Object({
 }, { description: 'What kept the step from being done' })
 
 const Step = Type.Object({
-  name: Type.String({ description: 'exchange, inspect, assets, store, subscribe, register or done' }),
-  status: Type.String({ description: 'pending, done, skipped or failed' }),
+  name: oneOf(stepNames, { description: 'Which step it is' }),
+  status: oneOf(stepStatuses, { description: 'What became of it' }),
   attempts: Type.Integer({ minimum: 0, description: 'How often it was begun' }),
   at: nullable(timestamp({ description: 'When something last became of it' })),
   evidence: Type.Unsafe<object | null>({ type: ['object', 'null'], additionalProperties: true, description: 'What was seen: ids and words, never a secret' }),
@@ -77,7 +78,7 @@ const Step = Type.Object({
 /** An onboarding, step by step. */
 export const OnboardingRecord = Type.Object({
   id: Type.String({ format: 'uuid', description: 'Its id' }),
-  status: Type.String({ description: 'in_progress (POST …/resume goes on), completed, or failed (only a new login helps)' }),
+  status: oneOf(onboardingStatuses, { description: '`in_progress`: POST …/resume goes on; `completed`; `failed`: only a new login helps' }),
   steps: Type.Array(Step, { description: 'In their order' }),
   created_at: timestamp({ description: 'When its code was posted' }),
   updated_at: timestamp({ description: 'When it last changed' })
@@ -88,12 +89,12 @@ export const OnboardingRecord = Type.Object({
     id: 'b9a1c9de-7d3c-4be6-93f4-6a5ab1f6a7c2',
     status: 'in_progress',
     steps: [
-      { name: 'exchange', status: 'done', attempts: 1, at: '2026-11-23T12:00:00.000Z', evidence: { app_id: '670843887433847', expires_at: '2027-01-22T12:00:00.000Z' }, error: null },
+      { name: 'exchange', status: 'done', attempts: 1, at: '2026-11-23T12:00:00.000000Z', evidence: { app_id: '670843887433847', expires_at: '2027-01-22T12:00:00.000000Z' }, error: null },
       {
         name: 'inspect',
         status: 'failed',
         attempts: 1,
-        at: '2026-11-23T12:00:01.000Z',
+        at: '2026-11-23T12:00:01.000000Z',
         evidence: null,
         error: { code: 'META_UNAVAILABLE', meta_code: 2, meta_subcode: null, fbtrace_id: 'AbCdEfGhIjKlMnOpQrStUvW', advice: 'Try again later.' }
       },

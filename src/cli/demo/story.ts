@@ -33,7 +33,7 @@ async function ownCredentials (service: FastifyInstance, step: Step): Promise<vo
   const masked = { access_token: '****ught', verify_token: '****obex' }
   await step('Globex has credentials from elsewhere. It tries them before it stores them, and is told what Meta says.', globex.post('/config/verify', brought),
     { status: 200, body: { ok: false, checks: [{ name: 'token', ok: false }, { ok: false }, { ok: false }, { ok: false }], config: null } })
-  await step('It writes them all the same. They are unproven, so it does not count as onboarded.',
+  await step('It writes them all the same. They are unverified, so it does not count as onboarded.',
     globex.post('/config', brought), { status: 201, body: { tenant_id: 'globex', ...open, ...masked, onboarding_completed: false, is_active: true } })
   await step('Read, the secrets are masked ...', globex.get('/config'), { status: 200, body: { ...open, ...masked } })
   await step('... unless one asks for all of it. (Only this print masks them.)', globex.get('/config/full'), { status: 200, body: brought })
@@ -70,12 +70,18 @@ async function load ({ configLoader }: FastifyInstance, tenantId: string) {
   return { hasTenantConfig: config.hasTenantConfig(), config: config.getAllConfig(), sources: config.getSources() }
 }
 
+async function owner ({ configLoader }: FastifyInstance) {
+  const config = await configLoader.forPhoneNumber(account.phone_number_id)
+  return { tenant_id: config?.getTenantId() }
+}
+
 async function isolation (service: FastifyInstance, step: Step): Promise<void> {
   const globex = tenant(service, 'globex')
   await step('Globex cannot see acme: whose configuration it is, the token alone says ...', globex.get('/config'), { status: 200, body: { tenant_id: 'globex' } })
   await step('... and nothing in the request.', globex.get('/config?tenant_id=acme'), { status: 400, body: { code: 'VALIDATION_FAILED' } })
-  await step('Globex cannot take the number of acme either.', globex.put('/config', { phone_number_id: account.phone_number_id }),
-    { status: 409, body: { code: 'PHONE_NUMBER_TAKEN' } })
+  await step('Globex can claim the number of acme ...', globex.put('/config', { phone_number_id: account.phone_number_id }),
+    { status: 200, body: { last_verified_at: null } })
+  await step('... but its messages are those of acme, for whom Meta confirmed it.', owner(service), { tenant_id: 'acme' })
   await step('No tenant opens the admin routes.', globex.get('/admin/configs/all'), { status: 403, body: { code: 'FORBIDDEN' } })
 }
 

@@ -1,18 +1,19 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { clientSignal } from '../../client-signal.js'
 import {
-  ConfigExists, ConfigNotFound, DatabaseUnavailable, MaskedValue, MetaAppNotConfigured, MetaAppRejected, MetaRateLimited, MetaTimeout,
-  MetaUnavailable, MetaUnexpectedReply, MetaUnsubscribeRefused, PhoneNumberTaken, SecretUnreadable
+  ConfigChanging, ConfigExists, ConfigNotFound, DatabaseUnavailable, MaskedValue, MetaAppNotConfigured, MetaAppRejected, MetaRateLimited,
+  MetaTimeout, MetaUnavailable, MetaUnexpectedReply, MetaUnsubscribeRefused, RateLimited, SecretUnreadable, ServiceClosing
 } from '../../errors.js'
 import { ConfigCreate, ConfigUpdate, DeleteQuery, NoBody } from '../../schemas/config.js'
 
 const tags = ['config']
 /** What keeps Meta from being asked, or from answering. */
 const failures = [MetaAppNotConfigured, MetaAppRejected, MetaUnexpectedReply, MetaRateLimited, MetaUnavailable, MetaTimeout]
-const location = Type.String({ description: 'Where the configuration is to be read', examples: ['/api/v1/tenant/config'] })
 
 /** The tenant's configuration: read, create, change, delete. */
 const config: FastifyPluginAsyncTypebox = async (fastify) => {
+  const location = Type.String({ description: 'Where the configuration is to be read', examples: [`${fastify.prefix}/config`] })
   const { tenantConfigs, leaving } = fastify
 
   fastify.get('/config', {
@@ -26,7 +27,7 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   }, async ({ tenant }) => tenantConfigs.reveal(await stored(tenant.id)))
 
   fastify.post('/config', {
-    config: { errors: [MaskedValue, ConfigExists, PhoneNumberTaken, DatabaseUnavailable] },
+    config: { errors: [MaskedValue, ConfigExists, DatabaseUnavailable] },
     schema: { operationId: 'createConfig', summary: 'Create the configuration', tags, body: ConfigCreate, response: { 201: Type.Ref('MaskedConfig', { headers: { location } }) } }
   }, async ({ tenant, body, routeOptions }, reply) => {
     const row = await tenantConfigs.create(tenant.id, tenant.userId, body)
@@ -36,11 +37,11 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   })
 
   fastify.put('/config', {
-    config: { errors: [MaskedValue, ConfigNotFound, PhoneNumberTaken, DatabaseUnavailable] },
+    config: { errors: [MaskedValue, ConfigNotFound, DatabaseUnavailable] },
     schema: {
       operationId: 'updateConfig',
       summary: 'Change some fields: one left out stays, null clears it',
-      description: 'Another `waba_id`, `phone_number_id` or `access_token` is unproven: `onboarding_completed` turns false and `last_verified_at` null. With a new `access_token`, `token_expires_at` turns null unless you send it.',
+      description: 'Another `waba_id`, `phone_number_id` or `access_token` is unverified: `onboarding_completed` turns false and `last_verified_at` null. Other ids end the verified identity; another token keeps it. With a new `access_token`, `token_expires_at` turns null unless you send it.',
       tags,
       body: ConfigUpdate,
       response: { 200: Type.Ref('MaskedConfig') }
@@ -48,18 +49,18 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   }, async ({ tenant, body }) => tenantConfigs.maskedAfterWrite(await tenantConfigs.update(tenant.id, body)))
 
   fastify.delete('/config', {
-    config: { errors: [ConfigNotFound, DatabaseUnavailable, MetaUnsubscribeRefused, ...failures, SecretUnreadable] },
+    config: { errors: [ConfigNotFound, DatabaseUnavailable, MetaUnsubscribeRefused, ...failures, SecretUnreadable, ConfigChanging, RateLimited, ServiceClosing] },
     schema: {
       operationId: 'deleteConfig',
       summary: 'Delete the configuration',
-      description: 'With `unsubscribe=true` our app is first taken off the WhatsApp Business Account, unless a number of another tenant lives there. If that fails nothing is deleted, but with `force=true` all the same.',
+      description: 'With `unsubscribe=true` our app is first taken off the WhatsApp Business Account, unless a verified number of another tenant lives there. If that fails nothing is deleted, but with `force=true` all the same.',
       tags,
       querystring: DeleteQuery,
       body: NoBody,
       response: { 204: Type.Null({ description: 'Deleted' }) }
     }
   }, async ({ tenant, query: { unsubscribe = false, force = false } }, reply) => {
-    await (unsubscribe ? leaving.leave(tenant.id, force) : tenantConfigs.remove(tenant.id))
+    await (unsubscribe ? leaving.leave(tenant.id, force, clientSignal(reply)) : tenantConfigs.remove(tenant.id))
     reply.code(204)
   })
 

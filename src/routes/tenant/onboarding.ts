@@ -1,10 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { clientSignal } from '../../client-signal.js'
 import * as errors from '../../errors.js'
+import { shownSteps } from '../../onboarding-record.js'
 import { Onboard, Resume, Start } from '../../schemas/onboarding.js'
 
 const refusals = [
   ...Object.entries(errors).filter(([name]) => name.startsWith('Meta') && name !== 'MetaUnsubscribeRefused').map(([, ErrorClass]) => ErrorClass),
+  errors.RateLimited, errors.ServiceClosing, errors.OnboardingUnderWay,
   errors.CallbackUrlTooLong, errors.PhoneNumberTaken, errors.OnboardingSuperseded, errors.ConfigNotFound, errors.SecretUnreadable, errors.DatabaseUnavailable
 ]
 const tags = ['onboarding']
@@ -14,9 +17,14 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
   const { onboarding, tenantConfigs } = fastify
 
   fastify.post('/onboard/whatsapp-client/start', {
-    config: { errors: [errors.RedirectUriNotAllowed, errors.MetaAppNotConfigured, errors.SecretUnreadable, errors.DatabaseUnavailable] },
+    config: {
+      errors: [
+        errors.RedirectUriNotAllowed, errors.MetaAppNotConfigured, errors.SecretUnreadable, errors.DatabaseUnavailable, errors.RateLimited, errors.ServiceClosing
+      ]
+    },
     schema: { operationId: 'startOnboarding', summary: 'Begin a login at Meta', tags, body: Start, response: { 200: Type.Ref('Started') } }
-  }, async ({ tenant, body }) => await onboarding.start({ tenantId: tenant.id, userId: tenant.userId }, body ?? {}))
+  }, async ({ tenant, body }, reply) =>
+    await onboarding.start({ tenantId: tenant.id, userId: tenant.userId }, body ?? {}, clientSignal(reply)))
 
   fastify.post('/onboard/whatsapp-client', {
     config: { errors: [...refusals, errors.OauthStateInvalid, errors.RedirectUriNotAllowed] },
@@ -32,7 +40,7 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
       }
     }
   }, async ({ tenant, body }, reply) => {
-    const { created, config } = await onboarding.complete({ tenantId: tenant.id, userId: tenant.userId, ...body })
+    const { created, config } = await onboarding.complete({ tenantId: tenant.id, userId: tenant.userId, ...body }, clientSignal(reply))
     reply.code(created ? 201 : 200)
     return tenantConfigs.maskedAfterWrite(config)
   })
@@ -46,12 +54,16 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
       body: Resume,
       response: { 200: Type.Ref('MaskedConfig', { description: 'The onboarding is completed' }) }
     }
-  }, async ({ tenant, body }) => tenantConfigs.maskedAfterWrite((await onboarding.resume(tenant.id, body ?? {})).config))
+  }, async ({ tenant, body }, reply) =>
+    tenantConfigs.maskedAfterWrite((await onboarding.resume(tenant.id, body ?? {}, clientSignal(reply))).config))
 
   fastify.get('/onboard/whatsapp-client', {
     config: { errors: [errors.OnboardingNotFound, errors.DatabaseUnavailable] },
     schema: { operationId: 'getOnboarding', summary: 'Read the latest onboarding, step by step', tags, response: { 200: Type.Ref('OnboardingRecord') } }
-  }, async ({ tenant }) => await onboarding.latest(tenant.id))
+  }, async ({ tenant }) => {
+    const record = await onboarding.latest(tenant.id)
+    return { ...record, steps: shownSteps(record.steps) }
+  })
 }
 
 export default onboarding

@@ -1,8 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { clientSignal } from '../../client-signal.js'
 import {
   ConfigNotFound, DatabaseUnavailable, MaskedValue, MetaAppNotConfigured, MetaAppRejected, MetaRateLimited, MetaTimeout, MetaUnavailable,
-  MetaUnexpectedReply, SecretUnreadable
+  MetaUnexpectedReply, PhoneNumberTaken, RateLimited, SecretUnreadable, ServiceClosing
 } from '../../errors.js'
 import { VerifyBody } from '../../schemas/config.js'
 
@@ -13,21 +14,23 @@ const verify: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.post('/config/verify', {
     config: {
       errors: [
-        MaskedValue, ConfigNotFound, SecretUnreadable, DatabaseUnavailable,
-        MetaAppNotConfigured, MetaAppRejected, MetaUnexpectedReply, MetaRateLimited, MetaUnavailable, MetaTimeout
+        MaskedValue, ConfigNotFound, PhoneNumberTaken, SecretUnreadable, DatabaseUnavailable,
+        MetaAppNotConfigured, MetaAppRejected, MetaUnexpectedReply, MetaRateLimited, MetaUnavailable, MetaTimeout,
+        RateLimited, ServiceClosing
       ]
     },
     schema: {
       operationId: 'verifyConfig',
       summary: 'Prove the credentials against Meta, now',
-      description: 'Without a body, those that are stored: where token and assets hold, `last_verified_at` and `token_expires_at` are updated. With one, what is stored with the fields of the body laid over it, and nothing is written.',
+      description: 'Without a body, those that are stored: where token and assets hold, account and number are verified, and `last_verified_at` and `token_expires_at` are updated. With one, what is stored with the fields of the body laid over it, and nothing is written.',
       tags: ['config'],
       body: VerifyBody,
       response: { 200: Type.Ref('Verification') }
     }
-  }, async ({ tenant, body }) => {
+  }, async ({ tenant, body }, reply) => {
+    const client = clientSignal(reply)
     const isDryRun = body !== null && body !== undefined && Object.keys(body).length > 0
-    const { checks, row } = await (isDryRun ? verification.tryOut(tenant.id, body) : verification.verify(tenant.id))
+    const { checks, row } = await (isDryRun ? verification.tryOut(tenant.id, body, client) : verification.verify(tenant.id, client))
     return { ok: checks.every(({ ok }) => ok), checks, config: row && tenantConfigs.maskedAfterWrite(row) }
   })
 }

@@ -1,0 +1,119 @@
+import { getTableName, sql, type SQL } from 'drizzle-orm'
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { onboardings, tenantConfigs, tokenWatch, verifiedIdentities } from './schema.js'
+
+const BATCH = 1000
+const LOCK_TIMEOUT_MS = 500
+
+/** The functions of our triggers. Others may have triggers of their own on our tables. */
+const FUNCTIONS = [
+  'tenant_configs_touch', 'tenant_configs_changed', 'tenant_configs_gone', 'tenant_configs_switched',
+  'token_watch_insert', 'token_watch_update', 'token_watch_changed', 'verified_identities_follow', 'phone_callbacks_follow'
+]
+const TABLES = [tenantConfigs, onboardings, tokenWatch, verifiedIdentities].map((table) => getTableName(table))
+
+/** Rows that a trigger would have inserted or deleted: how to find their tenants, and how to make up for it. */
+interface Difference { find: SQL, mend: (ids: SQL) => SQL[] }
+
+const watched = sql`exists (select from token_watch watch where watch.tenant_id = config.tenant_id)`
+const hasToken = sql`exists (select from tenant_configs config where config.tenant_id = row.tenant_id and config.access_token is not null)`
+const isParked = sql`config.is_active and watch.next_check_at = '9999-12-31Z'`
+const verified = sql`exists (select from verified_identities verified where verified.tenant_id = config.tenant_id or verified.phone_number_id = config.phone_number_id)`
+const hasIds = sql`exists (select from tenant_configs config where config.tenant_id = row.tenant_id
+  and config.waba_id = row.waba_id and config.phone_number_id is not distinct from row.phone_number_id)`
+
+const differences: Record<string, Difference> = {
+  'tokens without a watch': missing(sql`token_watch (tenant_id, next_check_at)`,
+    sql`tenant_id, case when is_active then now() else '9999-12-31Z' end`, sql`access_token is not null`, watched),
+  'watches without a token': orphaned(sql`token_watch`, hasToken),
+  'tokens that are never due': {
+    find: sql`select config.tenant_id from token_watch watch join tenant_configs config using (tenant_id) where ${isParked}`,
+    mend: (ids) => [sql`update token_watch watch set next_check_at = now() from tenant_configs config
+      where watch.tenant_id = config.tenant_id and watch.tenant_id = any(${ids}) and ${isParked}`]
+  },
+  'verified identities of other ids': orphaned(sql`verified_identities`, hasIds),
+  'missing verified identities': missing(sql`verified_identities (tenant_id, waba_id, phone_number_id)`,
+    sql`tenant_id, waba_id, phone_number_id`, sql`last_verified_at is not null and waba_id is not null`, verified)
+}
+
+/** The rows are locked until their insert is committed: a trigger that takes it back waits for it. */
+function missing (into: SQL, columns: SQL, isDue: SQL, exists: SQL): Difference {
+  return {
+    find: sql`select tenant_id from tenant_configs config where ${isDue} and not ${exists}`,
+    mend: (ids) => [sql`insert into ${into} select ${columns} from tenant_configs where tenant_id = any(${ids}) and ${isDue}
+      order by id for no key update on conflict do nothing`]
+  }
+}
+
+/** They are locked by a statement of its own, so that the next one sees what a trigger has made of them meanwhile. */
+function orphaned (table: SQL, isDue: SQL): Difference {
+  return {
+    find: sql`select tenant_id from ${table} row where not ${isDue}`,
+    mend: (ids) => [
+      sql`select from ${table} where tenant_id = any(${ids}) order by tenant_id for update`,
+      sql`delete from ${table} row where tenant_id = any(${ids}) and not ${isDue}`
+    ]
+  }
+}
+
+/**
+ * Makes up for what the triggers left out while somebody had them off, as `pg_restore --disable-triggers` does: inserts and deletes in
+ * `token_watch` and `verified_identities`, and sets the triggers to ALWAYS again, which `pg_restore` does not. Moves the sequence of
+ * `tenant_configs.id` past its rows, which `pg_restore --table` does not either. Others may serve meanwhile: transactions are short.
+ * With nothing to do it costs two index-only scans.
+ *
+ * @param db a connection of its own
+ * @returns how many of each there were; empty when nothing was left out
+ * @throws what PostgreSQL refuses; a lock is waited for 500 ms
+ */
+export async function reconcile (db: NodePgDatabase): Promise<Record<string, number>> {
+  await db.execute(sql`select set_config('lock_timeout', ${String(LOCK_TIMEOUT_MS)}, false), set_config('cursor_tuple_fraction', '1', false)`)
+  const found: Record<string, number> = { 'sequences behind': await advanceSequence(db) }
+  const { rows: triggers } = await db.execute<Trigger>(triggersOff)
+  const { rows: [counts] } = await db.execute<{ differ: boolean }>(countsDiffer)
+  if (triggers.length > 0 || counts?.differ === true) {
+    found['triggers not ALWAYS'] = triggers.length
+    await enable(db, triggers.filter(({ state }) => state === 'D'), sql`enable trigger`)
+    for (const [name, difference] of Object.entries(differences)) found[name] = await mendInBatches(db, difference)
+    // Last: until then their state tells the next start to begin again.
+    await enable(db, triggers, sql`enable always trigger`)
+  }
+  return Object.fromEntries(Object.entries(found).filter(([, count]) => count > 0))
+}
+
+/** A trigger of ours; `state` is `D` when it is off, `O` when `session_replication_role` may leave it out. */
+interface Trigger extends Record<string, unknown> { table: string, name: string, state: string }
+
+const triggersOff = sql`
+  select relname as table, tgname as name, tgenabled as state
+  from pg_trigger join pg_proc on pg_proc.oid = tgfoid join pg_class on pg_class.oid = tgrelid
+  where tgrelid = any(${sql.param(TABLES)}::regclass[]) and proname = any(${sql.param(FUNCTIONS)}) and tgenabled <> 'A'`
+
+const countsDiffer = sql`
+  select (select count(*) from tenant_configs where access_token is not null) <> (select count(*) from token_watch) as differ`
+
+async function enable (db: NodePgDatabase, triggers: Trigger[], how: SQL): Promise<void> {
+  for (const { table, name } of triggers) await db.execute(sql`alter table ${sql.identifier(table)} ${how} ${sql.identifier(name)}`)
+}
+
+async function advanceSequence (db: NodePgDatabase): Promise<number> {
+  const { rows } = await db.execute(sql`
+    select setval('tenant_configs_id_seq', newest) from (select max(id) as newest from tenant_configs) as configs
+    where newest >= (select last_value + is_called::int from tenant_configs_id_seq)`)
+  return rows.length
+}
+
+async function mendInBatches (db: NodePgDatabase, { find, mend }: Difference): Promise<number> {
+  // One scan finds them all; PostgreSQL keeps them until they are fetched.
+  await db.execute(sql`declare different cursor with hold for ${find}`)
+  let count = 0
+  for (;;) {
+    const { rows } = await db.execute<{ tenant_id: string }>(sql.raw(`fetch ${BATCH} from different`))
+    if (rows.length === 0) break
+    const ids = sql`${sql.param(rows.map(({ tenant_id: id }) => id))}::text[]`
+    await db.transaction(async (tx) => { for (const statement of mend(ids)) await tx.execute(statement) })
+    count += rows.length
+  }
+  await db.execute(sql`close different`)
+  return count
+}
