@@ -3,7 +3,7 @@ import neostandard, { plugins } from 'neostandard'
 const only = (message, ...group) => ({ 'no-restricted-imports': ['error', { patterns: [{ group, message }] }] })
 
 export default [
-  ...neostandard({ ts: true, ignores: ['dist', '.tap', 'docs', 'drizzle/meta'] }),
+  ...neostandard({ ts: true, ignores: ['dist', '.tap', 'docs', 'drizzle/meta', 'test/client/generated.ts'] }),
   {
     files: ['**/*.ts'],
     plugins: { '@typescript-eslint': plugins['typescript-eslint'].plugin },
@@ -24,7 +24,7 @@ export default [
   },
   {
     files: ['src/schemas/**'],
-    rules: only('Schemas know TypeBox and nothing else.', '../*', '!../masking.js', 'pg', 'fastify', 'drizzle-orm', 'drizzle-orm/*')
+    rules: only('Schemas know TypeBox, the mask and the lists of statuses.', '../*', '!../masking.js', '!../statuses.js', 'pg', 'fastify', 'drizzle-orm', 'drizzle-orm/*')
   },
   {
     files: ['src/db/**'],
