@@ -3,7 +3,7 @@ import t from 'tap'
 import { createConfigCache } from '../src/config-cache.js'
 import { mayAsk } from '../src/patience.js'
 import { DatabaseUnavailable } from '../src/errors.js'
-import { until } from './helper.js'
+import { until } from './without-database.js'
 
 const LONG = 1e9
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
@@ -101,6 +101,25 @@ await t.test('an overtaken read that fails is not done again for who has waited 
   (await begun(2)).answer(2)
   t.equal((await inTime).value, 2)
   t.equal(counts.loads, 2)
+})
+
+await t.test('a read that was overtaken and ends late leaves the newer one to be joined and kept', async (t) => {
+  const { cache, counts, begun } = createRead(10)
+  const old = cache.get('a', ago(1499))
+  await begun(1)
+  cache.strike('a')
+  const newer = cache.get('a')
+  await begun(2);
+  (await begun(1)).answer(1)
+  await turn()
+  const joined = cache.get('a')
+  await turn();
+  (await begun(2)).answer(2)
+  t.equal((await newer).value, 2)
+  t.equal((await joined).value, 2)
+  await old
+  t.equal(counts.loads, 2)
+  t.equal(cache.fresh('a'), 2)
 })
 
 await t.test('a read that was overtaken is not done again in an outage', async (t) => {

@@ -2,7 +2,7 @@ import pLimit from 'p-limit'
 import t from 'tap'
 import { createConfigCache } from '../src/config-cache.js'
 import { DatabaseUnavailable } from '../src/errors.js'
-import { until } from './helper.js'
+import { until } from './without-database.js'
 
 const LONG = 1e9
 

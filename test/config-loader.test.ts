@@ -51,7 +51,7 @@ await t.test('a worker in production needs no JWT_SECRET, hears what others writ
   const url = await createDatabase(t)
   await write(url, 'acme', '1')
   // As in a .env where the line was left empty.
-  const cwd = t.testdir({ '.env': 'JWT_SECRET=\nDATABASE_URL=\n' })
+  const cwd = t.testdir({ '.env': 'JWT_SECRET=\nDATABASE_URL=\nCONFIG_CACHE_MAXX=canary-value\n' })
   const { ask, says, said, stderr, end } = worker(t, [{ databaseUrl: url }], { ...env, LOG_LEVEL: 'info', DATABASE_POOL_MAX: '2' }, cwd)
   await says(1)
   ask('acme')
@@ -66,7 +66,8 @@ await t.test('a worker in production needs no JWT_SECRET, hears what others writ
   t.equal((await end()).code, 0)
   t.equal(said.at(-1), 'does not listen')
   t.same(said.filter((line) => !/^(ready|acme: [12]|does not listen)$/.test(line)), [], 'the log is not on stdout')
-  t.match(stderr(), /^\{.*changes of configurations are heard at once"\}\n$/)
+  t.match(stderr(), /^\{"level":40.*CONFIG_CACHE_MAXX is not a setting.*\}\n\{.*changes of configurations are heard at once"\}\n$/)
+  t.notMatch(stderr(), 'canary-value')
   await until(async () => await connections(url) === 0)
 })
 
@@ -108,7 +109,7 @@ await t.test('a worker ends soon, also when its listening connection is half ope
 await t.test('it is the loader of the service', async (t) => {
   const url = await createDatabase(t)
   const vault = createVault({ keyRing: ENCRYPTION_KEYS })
-  await query(url, "insert into tenant_configs (tenant_id, phone_number_id, waba_id, access_token) values ('acme', '1', '10', $1)", [vault.seal('the token', 'acme', 'access_token')])
+  await query(url, "insert into tenant_configs (tenant_id, phone_number_id, waba_id, access_token, last_verified_at) values ('acme', '1', '10', $1, now())", [vault.seal('the token', 'acme', 'access_token')])
   const loader = await createConfigLoader({ databaseUrl: url, env })
   t.teardown(loader.close)
   t.equal((await loader.forTenant('acme')).getAccessToken(), 'the token')
@@ -175,4 +176,12 @@ await t.test('a worker that cannot begin ends with an error, and not before it i
   t.not((await end()).code, 0)
   t.same(said, [])
   t.match(stderr(), 'The database lacks the migrations')
+})
+
+await t.test('it never migrates, whatever the settings say', async (t) => {
+  const url = await createDatabase(t, { empty: true })
+  for (const settings of [{ MIGRATE_ON_START: true }, { MIGRATE_ON_START: 'true' }, {}]) {
+    await t.rejects(createConfigLoader({ databaseUrl: url, env: { ...env, ...settings } }), { message: /^The database lacks the migrations 0000_tenant_configs, / })
+  }
+  t.same(await query(url, "select to_regclass('tenant_configs') as table, to_regnamespace('drizzle') as schema"), [{ table: null, schema: null }])
 })

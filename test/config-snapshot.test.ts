@@ -21,7 +21,8 @@ const identity = ['phone_id', 'access_token', 'waba_id', 'token_expires_at']
 const appPair = ['fb_app_id', 'fb_app_secret']
 
 /** The snapshot of a tenant with these values in its row, or without a row. */
-const snapshotOf = (values: ConfigValues | null, fallback: ConfigValues) => new ConfigSnapshot(resolve(values && { tenantId: 'acme', values }, fallback), false)
+const snapshotOf = (values: ConfigValues | null, fallback: ConfigValues) =>
+  new ConfigSnapshot(resolve(values && { tenantId: 'acme', isVerified: true, tokenStatus: 'ok', values }, fallback), false)
 
 /** Holds a snapshot to where each of its values should come from. */
 function comesFrom (t: Test, what: string, snapshot: ConfigSnapshot, source: (key: string) => 'database' | 'env' | null): void {
@@ -45,6 +46,13 @@ await t.test('a whole row comes first', async (t) => {
     comesFrom(t, 'whole', snapshot, () => 'database')
     t.equal(snapshot.hasTenantConfig(), true)
   }
+})
+
+await t.test('isVerified() is that of the row, and false for .env values', async (t) => {
+  for (const isVerified of [true, false]) {
+    t.equal(new ConfigSnapshot(resolve({ tenantId: 'acme', isVerified, tokenStatus: 'ok', values: row }, env), false).isVerified(), isVerified)
+  }
+  t.equal(snapshotOf(null, env).isVerified(), false)
 })
 
 await t.test('the identity never mixes: what the row lacks of it is null', async (t) => {
@@ -83,6 +91,24 @@ await t.test('a token expires at its time, and never without one', async (t) => 
   t.equal(soon.isTokenExpired(), false)
   t.intercept(Date, 'now', { value: () => Date.parse('2100-01-01T00:00:00Z') })
   t.equal(soon.isTokenExpired(), true, 'a snapshot kept for long notices')
+})
+
+await t.test('the status of the token is that of the last check, "expired" once its own date has passed, null without a token', async (t) => {
+  const [past, ahead] = ['2020-01-01T00:00:00.000000Z', '2999-01-01T00:00:00.000000Z']
+  for (const [tokenStatus, token_expires_at, expected] of [
+    ['ok', ahead, 'ok'], ['ok', null, 'ok'], ['ok', past, 'expired'], ['unverified', past, 'expired'], ['expiring', past, 'expired'], ['revoked', past, 'revoked'],
+    ['reauth_required', past, 'reauth_required'], ['reauth_required', ahead, 'reauth_required'], [null, past, null]
+  ] as const) {
+    const resolved = resolve({ tenantId: 'acme', isVerified: true, tokenStatus, values: { ...row, token_expires_at } }, none)
+    t.equal(new ConfigSnapshot(resolved, false).getTokenStatus(), expected, `${tokenStatus} ${token_expires_at}`)
+  }
+  t.equal(snapshotOf(null, { ...env, token_expires_at: past }).getTokenStatus(), null, 'of .env nothing is known')
+})
+
+await t.test('it knows its tenant, null for .env values, and whether it is stale', async (t) => {
+  t.equal(snapshotOf(row, none).getTenantId(), 'acme')
+  t.equal(snapshotOf(null, env).getTenantId(), null)
+  for (const isStale of [true, false]) t.equal(new ConfigSnapshot(resolve(null, env), isStale).isStale(), isStale)
 })
 
 await t.test('it cannot be changed', async (t) => {

@@ -44,7 +44,7 @@ async function isUnknown (t: Test, { customer, by, isConfigured }: Unfinished): 
   t.same(calls(customer), ['access_token'])
   t.match(await record(life, customer), { status: 'failed', steps: [{ name: 'exchange', status: 'failed', attempts: 1, error: { code: 'META_EXCHANGE_UNKNOWN', meta_code: null } }] })
   t.same(await leftovers(customer), [])
-  t.match(await full(life, customer), isConfigured ? { access_token: `old token of ${customer.tenant}` } : { code: 'CONFIG_NOT_FOUND' })
+  t.match(await full(life, customer), isConfigured ? { access_token: `old-token-of-${customer.tenant}` } : { code: 'CONFIG_NOT_FOUND' })
   const again = { ...customer, body: { ...customer.body, ...login(customer.waba) } }
   t.equal((await post(life, again))?.is, isConfigured ? '200' : '201')
   t.match(await full(life, again), { access_token: granted(again).at(-1), onboarding_completed: true })

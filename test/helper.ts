@@ -2,19 +2,20 @@ import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
-import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import pg from 'pg'
 import type { Test } from 'tap'
 import { buildApp, type EnvSource } from '../src/app.js'
 import { settingNames } from '../src/plugins/env.js'
 import { CLUSTER_DIR, TEMPLATE, URL_FILE, WATCHED } from './cluster/where.js'
+import { newKey, until } from './without-database.js'
+
+export * from './without-database.js'
 
 // Else a child process that works elsewhere would compile our TypeScript by other rules, and its coverage would not fit ours.
 process.env['TS_NODE_CWD'] = process.cwd()
 
 export const JWT_SECRET = randomBytes(48).toString('base64')
-export const newKey = () => randomBytes(32).toString('base64')
 const ENCRYPTION_KEYS = `t1:${newKey()}`
 
 /** Settings every test app starts from; nothing of the process environment gets in, and nothing gets out to Meta. */
@@ -59,13 +60,6 @@ export async function connect (t: Test, url: string): Promise<pg.Client> {
   await client.connect()
   t.teardown(async () => await client.end())
   return client
-}
-
-/** Waits until a condition holds; throws after 20 seconds. */
-export async function until (condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 20_000; !await condition(); await delay(10)) {
-    if (Date.now() > end) throw new Error(`not within 20 s: ${String(condition)}`)
-  }
 }
 
 /** Waits until exactly so many connections of the database wait for a lock. */

@@ -5,6 +5,7 @@ import { ids } from './fixtures/loader-fire.js'
 import { now, type Observation } from './fixtures/loader-truth.js'
 import { createWriters, type Change } from './fixtures/loader-writers.js'
 import { ownPostgres } from './fixtures/own-postgres.js'
+import { verifyEachRow } from './fixtures/proven.js'
 import { readingInstance } from './fixtures/reading.js'
 import { JWT_SECRET, newKey, query, until } from './helper.js'
 
@@ -34,6 +35,7 @@ const instance = await readingInstance(t, {
   CALLBACK_URL: 'https://env.example/',
   REDIRECT_URL: 'https://env.example/'
 })
+await verifyEachRow(postgres.url)
 const writers = createWriters({ url: postgres.url, origin: instance.origin, jwtSecret: JWT_SECRET, keyRing })
 const hot = ids('hot', 20)
 const strangers = ids('stranger', 50)

@@ -4,6 +4,7 @@ import { line } from './fixtures/line.js'
 import { areFresh, crew, fire, populationOf } from './fixtures/loader-fire.js'
 import { createWriters } from './fixtures/loader-writers.js'
 import { ownPostgres } from './fixtures/own-postgres.js'
+import { verifyEachRow } from './fixtures/proven.js'
 import { readingInstance } from './fixtures/reading.js'
 import { JWT_SECRET, newKey, query, until } from './helper.js'
 
@@ -26,6 +27,7 @@ const keyRing = `k1:${newKey()}`
 const env = { DATABASE_URL: url, DATABASE_DIRECT_URL: direct.url, JWT_SECRET, ENCRYPTION_KEYS: keyRing }
 const instances = await Promise.all([readingInstance(t, env), readingInstance(t, { ...env, DATABASE_URL: slow.url })])
 slow.slowDown(10)
+await verifyEachRow(url)
 const writers = createWriters({ url, origin: instances[0].origin, jwtSecret: JWT_SECRET, keyRing })
 const population = populationOf(24)
 const all = await crew(t, writers, 4, population)

@@ -3,6 +3,7 @@ import t from 'tap'
 import { line } from './fixtures/line.js'
 import { areFresh, crew, fire, populationOf } from './fixtures/loader-fire.js'
 import { createWriters } from './fixtures/loader-writers.js'
+import { verifyEachRow } from './fixtures/proven.js'
 import { readingInstance } from './fixtures/reading.js'
 import { createDatabase, JWT_SECRET, newKey } from './helper.js'
 
@@ -20,6 +21,7 @@ const env = { DATABASE_URL: url, JWT_SECRET, ENCRYPTION_KEYS: keyRing, DATABASE_
 const instances = await Promise.all([readingInstance(t, env), readingInstance(t, { ...env, DATABASE_URL: slow.url })])
 slow.slowDown(3)
 const [written, other] = instances
+await verifyEachRow(url)
 const writers = createWriters({ url, origin: written.origin, jwtSecret: JWT_SECRET, keyRing })
 const population = populationOf(1000)
 const all = await crew(t, writers, 6, population)

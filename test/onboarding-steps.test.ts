@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { insertOnboarding } from '../src/db/onboardings.js'
-import { errorOf, newSteps, stepOf } from '../src/onboarding-record.js'
+import { newSteps } from '../src/onboarding-record.js'
 import { createRunRecords } from '../src/plugins/onboarding-run.js'
 import { createSteps } from '../src/plugins/onboarding-steps.js'
 import { buildTestApp } from './helper.js'
@@ -17,10 +17,4 @@ await t.test('no exchange without a code', async (t) => {
   })
   if (record === null) throw new Error('not inserted')
   await t.rejects(steps.exchange({ record, holder, app: { id: '1', secret: 's' } }), /needs a code/)
-})
-
-await t.test('what there is to say without a step', async (t) => {
-  t.throws(() => stepOf({ steps: [] }, 'exchange'), /no step exchange/)
-  t.match(errorOf(undefined), { code: 'ONBOARDING_SUPERSEDED' })
-  t.match(errorOf(newSteps()[0]), { code: 'META_UNAVAILABLE' })
 })

@@ -1,6 +1,7 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { createOutage } from '../src/outage.js'
-import { until } from './helper.js'
+import { until } from './without-database.js'
 
 /** An outage, and the knocks that wait for an answer. */
 function createKnocked () {
@@ -54,6 +55,8 @@ await t.test('a suspicion of a database that lets us in is nothing', async (t) =
     await turn()
     t.equal(outage.isKnown, false)
   }
+  await delay(600)
+  t.equal(knocks.length, 2, 'nobody asks any more, not even later')
   await outage.close()
   t.equal(knocks.length, 2)
 })

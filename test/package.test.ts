@@ -67,7 +67,7 @@ await t.test('its types, for another package', async (t) => {
     import plugin, { buildApp, createConfigLoader, type ConfigSnapshot, type Explanation, type LoaderStats } from 'whatsapp-tenant-config'
 
     const host = Fastify()
-    await host.register(plugin, { env: { LOG_LEVEL: 'silent' } })
+    await host.register(plugin, { env: { LOG_LEVEL: 'silent' }, prefix: '/whatsapp', docs: false, health: false })
     const app = await buildApp({ PORT: 0 })
     const loader = await createConfigLoader({ databaseUrl: 'postgres://localhost/wtc' })
     for (const { forPhoneNumber, forWaba, explain, stats } of [host.configLoader, app.configLoader, loader]) {
@@ -75,7 +75,7 @@ await t.test('its types, for another package', async (t) => {
       const all: readonly ConfigSnapshot[] = await forWaba('1')
       const { decision }: Explanation = await explain('acme')
       const { channel }: LoaderStats = stats()
-      console.log(found?.getTenantId()?.length, all.length, decision === 'serve', channel === 'up')
+      console.log(found?.isVerified(), found?.getTenantId()?.length, all.length, decision === 'serve', channel === 'up')
     }
     await loader.close()
     // @ts-expect-error

@@ -1,9 +1,11 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { DatabaseUnavailable } from '../src/errors.js'
-import { createTurns, isLate, mayAsk } from '../src/patience.js'
-import { buildTestApp, connect, until } from './helper.js'
+import { createTurns, isLate, isPastDeadline, mayAsk, withinDeadline } from '../src/patience.js'
+import { until } from './without-database.js'
 
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
+const ago = (ms: number) => performance.now() - ms
 
 await t.test('so many at a time, in the order they came', async (t) => {
   const inTurn = createTurns(2)
@@ -47,13 +49,22 @@ await t.test('nothing is begun for whom asked too long ago, nor while the databa
   t.throws(() => mayAsk(since, { isKnown: false }), unavailable)
 })
 
-await t.test('a table that stays locked keeps nobody waiting longer than 5 seconds, however many wait', async (t) => {
-  const { app: { configLoader }, databaseUrl } = await buildTestApp(t)
-  const holder = await connect(t, databaseUrl)
-  await holder.query('begin; lock table tenant_configs in access exclusive mode')
-  const began = performance.now()
-  await Promise.all(Array.from({ length: 100 }, async (_, i) => { await t.rejects(configLoader.forTenant(`tenant ${i}`), unavailable) }))
-  t.ok(performance.now() - began < 5000, `${Math.round(performance.now() - began)} ms`)
-  await holder.query('rollback')
-  t.equal((await configLoader.forTenant('tenant 0')).hasTenantConfig(), false)
+await t.test('work is waited for until 4.5 seconds after the request, and no longer', async (t) => {
+  t.equal(await withinDeadline(Promise.resolve(1), ago(1e9)), 1, 'what is there is returned at any time')
+  await t.rejects(withinDeadline(Promise.reject(new Error('of the work')), ago(0)), { message: 'of the work' })
+  const requestedAt = ago(4200)
+  t.notOk(isPastDeadline(requestedAt))
+  await t.rejects(withinDeadline(new Promise(() => {}), requestedAt), unavailable)
+  t.ok(performance.now() - requestedAt > 4499 && performance.now() - requestedAt < 6000)
+  await until(() => isPastDeadline(requestedAt))
+  const late = delay(50).then(() => { throw new Error('after the deadline') })
+  await t.rejects(withinDeadline(late, ago(1e9)), unavailable, 'a failure that nobody waits for harms nobody')
+  await delay(100)
+})
+
+await t.test('an error of the work is that of the caller', async (t) => {
+  const turns = createTurns(1)
+  await t.rejects(turns(async () => { throw new DatabaseUnavailable() }), unavailable)
+  await t.rejects(turns(async () => 'read', () => false), unavailable)
+  t.equal(await turns(async () => 'read'), 'read', 'one that is not needed is no failure')
 })

@@ -75,7 +75,7 @@ async function firstAnswer (t: Test, server: Server, began: number): Promise<str
 
 /** What the banner shows. */
 function banner (out: string) {
-  const found = /Docs +(?<docs>\S+)\nTenant token +(?<tenant>\S+)\nAdmin token +(?<admin>\S+)\n/.exec(out)?.groups ?? {}
+  const found = /(?:Docs +(?<docs>\S+)\n)?Tenant token +(?<tenant>\S+)\nAdmin token +(?<admin>\S+)\n/.exec(out)?.groups ?? {}
   return { docs: found['docs'] ?? '', tenant: found['tenant'] ?? '', admin: found['admin'] ?? '', lines: out.split('\n').filter((line) => line.startsWith('curl ')) }
 }
 
@@ -136,11 +136,12 @@ await t.test('local mode, from the first start to the last', async (t) => {
   t.equal(squeezed.err(), `The service did not start: listen EADDRINUSE: address already in use 127.0.0.1:${port}. Stop what listens there, or set PORT to another one.\n`)
   t.notOk(existsSync(join(otherDir, '.data/postgres/postmaster.pid')), 'its PostgreSQL is gone')
 
-  const neighbour = start(t, otherDir)
+  const neighbour = start(t, otherDir, { API_DOCS: 'false' })
   const other = await neighbour.origin()
   t.equal((await fetch(`${other}${config}`, bearer(tenant))).status, 401, 'another clone has keys of its own')
   await until(() => neighbour.out().includes('/stats -H'))
   const theirs = banner(neighbour.out())
+  t.strictSame([theirs.docs, (await fetch(`${other}/docs`)).status], ['', 404], 'no documents')
   t.match(await (await fetch(`${other}/api/v1/tenant/admin/configs/stats`, bearer(theirs.admin))).json(), { total: 0 })
   await promisify(execFile)('sh', ['-c', theirs.lines[0] ?? ''])
 

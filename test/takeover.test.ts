@@ -5,7 +5,7 @@ import { takeAway, until } from './helper.js'
 
 t.setTimeout(300_000)
 
-const { url, meta, start, customer, calls, post, resume, leaks, hasHeard, heldAt, isWhole } = await onboardingLives(t)
+const { url, meta, start, customer, calls, post, resume, full, leaks, hasHeard, heldAt, isWhole } = await onboardingLives(t)
 const other = await start()
 let life = await start()
 
@@ -56,16 +56,20 @@ await t.test('the database goes away while Meta exchanges the code, and comes ba
   await isWhole(t, life, { customer: login, next: 'exchange' }, 1)
 })
 
-await t.test('SIGTERM in the middle of a step: what is under way is answered', async (t) => {
+await t.test('SIGTERM in the middle of a step: the call under way is awaited, no other begins, another life goes on', async (t) => {
   const unfinished = []
   for (const route of routes) unfinished.push(await heldAt(life, route, { latency_ms: 3000 }, 'code'))
   t.equal(await life.end('SIGTERM'), 0)
-  for (const { customer, answer } of unfinished) {
-    t.equal((await answer)?.is, '200')
-    t.same(calls(customer), routes)
+  for (const { customer, answer, before } of unfinished) {
+    t.equal((await answer)?.is, '503 SERVICE_CLOSING')
+    t.same(calls(customer), before)
   }
   life = await start()
-  for (const { customer, next } of unfinished) await isWhole(t, life, { customer, next }, 1)
+  for (const { customer } of unfinished) {
+    t.equal((await resume(life, customer)).is, '200')
+    t.equal(calls(customer).filter((route) => route === 'access_token').length, 1)
+    t.match(await full(life, customer), { is_active: true, onboarding_completed: true })
+  }
 })
 
 await t.test('no life wrote a secret out', async (t) => {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { judge, type Known, type TokenFinding } from '../src/token-status.js'
+import { isExpiring, judge, timeLeft, type Known, type TokenFinding } from '../src/token-status.js'
 
 const NOW = Date.parse('2026-11-23T12:00:00Z')
 const MINUTE = 60 * 1000
@@ -100,4 +100,26 @@ await t.test('each transition is told once', async (t) => {
   t.same(told(dead(), dead(), valid(null)).at(-1), 'reauth_required token.recovered null')
   t.same(told(dead(), 'new token', dead()), ['unverified token.revoked meta_190_460'], 'a new token as dead as the old one changes nothing')
   t.same(told(dead(), 'new token', valid(DAY)).at(-1), 'revoked token.expiring expires_within_1_day')
+})
+
+await t.test('a token is to be extended from 14 days before its end', async (t) => {
+  for (const [left, is] of [[14 * DAY, true], [14 * DAY + 1, false], [HOUR, true], [-1, true], [Infinity, false]] as const) t.equal(isExpiring(left), is, `${left} ms left`)
+  t.same([timeLeft(null, NOW), timeLeft(inTime(5), NOW), timeLeft(inTime(-5), NOW)], [Infinity, 5, -5])
+})
+
+await t.test('a dead token of a tenant that is off stays dead, whatever Meta says of it', async (t) => {
+  for (const status of ['expired', 'revoked', 'reauth_required'] as const) {
+    const known = seen({ status, reason: 'PARTNER_REMOVED', reported: status, is_active: false })
+    t.match(judge(valid(null), known, NOW, DAY), { status, reason: 'PARTNER_REMOVED', event: null })
+    t.match(judge(valid(null), { ...known, is_active: true }, NOW, DAY), { status: 'ok', reason: null })
+  }
+  t.match(judge(valid(null), seen({ status: 'unverified', is_active: false }), NOW, DAY), { status: 'ok', reason: null })
+})
+
+await t.test('a state is remembered with the warning that was told', async (t) => {
+  t.equal(judge(valid(DAY), seen(), NOW, DAY).reported, 'expiring:expires_within_1_day')
+  t.equal(judge(valid(null), seen({ reported: 'expiring:expires_within_1_day' }), NOW, DAY).reported, 'ok')
+  t.equal(judge(dead(), seen(), NOW, DAY).reported, 'revoked')
+  t.equal(judge(valid(null), seen(), NOW, DAY).reported, null)
+  t.equal(judge(valid(null), seen({ reported: 'ok' }), NOW, DAY).reported, 'ok')
 })

@@ -23,7 +23,7 @@ export async function startServer (): Promise<Server> {
   const given = process.env['TEST_DATABASE_URL']
   const names: string[] = []
   const drop = async (url: string) => { for (const name of names) await query(url, `drop database if exists ${name} with (force)`) }
-  const { url, close } = given === undefined ? await embedded() : { url: given, close: async () => { await drop(given) } }
+  const { url, close } = given === undefined ? await embeddedServer() : { url: given, close: async () => { await drop(given) } }
   const { version, postmaster } = await identify(url)
   return {
     version,
@@ -42,7 +42,8 @@ export async function startServer (): Promise<Server> {
   }
 }
 
-async function embedded (): Promise<{ url: string, close: () => Promise<void> }> {
+/** An embedded server in a temporary directory. */
+export async function embeddedServer (): Promise<{ url: string, close: () => Promise<void> }> {
   const { dir, remove } = await temporaryDir()
   const database = await startEmbedded(dir)
   return {

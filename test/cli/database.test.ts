@@ -2,14 +2,14 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import t, { type Test } from 'tap'
 import { createDatabase, takeAway } from '../helper.js'
+import { rollback as undo } from '../../src/db/migrate.js'
+import { tags } from '../fixtures/migrations.js'
 import { refused, run, start, tables } from './run.js'
 
 const migrate = 'src/cli/migrate.ts'
 const rollback = 'src/cli/rollback.ts'
-const first = '0000_tenant_configs'
-const second = '0001_onboarding'
-const newest = '0002_changes'
-const all = ['events_outbox', 'oauth_states', 'onboardings', 'tenant_configs', 'token_watch', 'vault_keys', 'webhook_deliveries']
+const newest = String(tags.at(-1))
+const all = ['events_outbox', 'oauth_states', 'onboardings', 'phone_callbacks', 'tenant_configs', 'token_watch', 'vault_keys', 'verified_identities', 'webhook_deliveries']
 
 /** Rolls back with this answer at the prompt. */
 async function answered (t: Test, url: string, answer: string) {
@@ -22,15 +22,16 @@ async function answered (t: Test, url: string, answer: string) {
 await t.test('up on a database of yours, and down when the name of the migration is typed', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const env = { DATABASE_URL: url }
-  t.match(await run(t, [migrate], env), { code: 0, stdout: `Applied ${first}, ${second}, ${newest}.\n`, stderr: '' })
+  t.match(await run(t, [migrate], env), { code: 0, stdout: `Applied ${tags.join(', ')}.\n`, stderr: '' })
   t.match(await run(t, [migrate], env), { code: 0, stdout: 'The schema is up to date.\n', stderr: '' })
   for (const answer of ['', 'yes\n']) {
     t.match(await answered(t, url, answer), { code: 1, stderr: `That is not ${newest}: nothing was undone.\n` })
   }
   t.same(await tables(url), all)
-  for (const [name, left] of [[newest, all], [second, ['tenant_configs', 'vault_keys']], [first, []]] as const) {
+  for (const [name, left] of [[newest, all], ['0000_tenant_configs', []]] as const) {
     t.match(await answered(t, url, `${name}\n`), { code: 0, stdout: new RegExp(`This undoes ${name} and deletes .*Undid ${name}\\.\n$`, 's') })
     t.same(await tables(url), left)
+    for (const tag of tags.slice(1, -1).toReversed()) await undo(url, async (name) => name === tag)
   }
   t.match(await run(t, [rollback, '--yes'], env), { code: 0, stdout: 'There is no migration to undo.\n', stderr: '' })
 })

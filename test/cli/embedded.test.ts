@@ -6,11 +6,12 @@ import { join } from 'node:path'
 import t from 'tap'
 import { startEmbedded } from '../../src/db/embedded.js'
 import { isAlive } from '../../src/db/postmaster.js'
+import { tags } from '../fixtures/migrations.js'
 import { refused, run, start, tables } from './run.js'
 
 const migrate = 'src/cli/migrate.ts'
 const rollback = 'src/cli/rollback.ts'
-const newest = '0002_changes'
+const newest = String(tags.at(-1))
 
 // Directly under the temporary directory, where the user that runs PostgreSQL for root can enter.
 const DATA_DIR = join(tmpdir(), `cli-test-${randomUUID()}`)
@@ -20,7 +21,7 @@ t.teardown(async () => {
 })
 
 await t.test('it is started for the command and stopped after', async (t) => {
-  t.match(await run(t, [migrate], { DATA_DIR }), { code: 0, stdout: `Applied 0000_tenant_configs, 0001_onboarding, ${newest}.\n` })
+  t.match(await run(t, [migrate], { DATA_DIR }), { code: 0, stdout: `Applied ${tags.join(', ')}.\n` })
   t.notOk(existsSync(join(DATA_DIR, 'postgres/postmaster.pid')))
 })
 
@@ -41,7 +42,7 @@ await t.test('while a server runs on it, it is left alone', async (t) => {
   const server = await startEmbedded(DATA_DIR)
   t.teardown(async () => await server.stop())
   refused(t, await run(t, [rollback, '--yes'], { DATA_DIR }), /in use by another running server/)
-  t.match(await tables(server.url), ['events_outbox', 'oauth_states', 'onboardings', 'tenant_configs'])
+  t.match(await tables(server.url), ['events_outbox', 'oauth_states', 'onboardings', 'phone_callbacks', 'tenant_configs'])
 })
 
 await t.test('a script needs to type no name', async (t) => {

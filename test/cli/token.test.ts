@@ -1,5 +1,6 @@
 import { readdir } from 'node:fs/promises'
 import t from 'tap'
+import { readEnv } from '../../src/plugins/env.js'
 import { buildTestApp, JWT_SECRET } from '../helper.js'
 import { refused, run } from './run.js'
 
@@ -33,7 +34,8 @@ await t.test('in local mode it signs with the secret kept in DATA_DIR, and makes
   const local = { JWT_SECRET: '', ENCRYPTION_KEYS: '', DATA_DIR: t.testdir() }
   const { stdout } = await run(t, [token, '--admin', '--tenant', 'acme'], local)
   t.same((await readdir(local.DATA_DIR)).sort(), ['encryption-keys', 'jwt-secret'])
-  const { app } = await buildTestApp(t, local)
+  const { JWT_SECRET, ENCRYPTION_KEYS } = await readEnv({ DATA_DIR: local.DATA_DIR })
+  const { app } = await buildTestApp(t, { JWT_SECRET, ENCRYPTION_KEYS })
   for (const [url, status] of [['/api/v1/tenant/admin/configs/stats', 200], ['/api/v1/tenant/config', 404]] as const) {
     t.equal((await app.inject({ url, headers: { authorization: `Bearer ${stdout.trim()}` } })).statusCode, status)
   }

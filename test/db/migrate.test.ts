@@ -133,6 +133,27 @@ await t.test('a schema that is behind refuses to boot and names the command', as
   t.same(applied.filter(({ length }) => length > 0), [tags], 'of two instances one migrates, both boot')
 })
 
+await t.test('a start migrates through DATABASE_DIRECT_URL, says what it waits for, and refuses when that is another database', async (t) => {
+  const url = await createDatabase(t, { empty: true })
+  const other = await createDatabase(t, { empty: true })
+  const settings = { DATABASE_URL: url, DATABASE_DIRECT_URL: other, MIGRATE_ON_START: true }
+  await t.rejects(buildTestApp(t, settings), /^The database lacks the migrations .* DATABASE_DIRECT_URL: it must lead to the same database/)
+  t.same([await pending(t, url), await pending(t, other)], [tags, []])
+
+  const direct = new URL(url)
+  direct.searchParams.set('options', '-c work_mem=1234kB')
+  await query(url, "create table seen (memory text); create function seen() returns event_trigger language plpgsql as $$ begin insert into public.seen values (current_setting('work_mem')); end $$; create event trigger seen on ddl_command_end execute function seen()")
+  const { log } = await buildTestApp(t, { ...settings, DATABASE_DIRECT_URL: direct.href })
+  t.same(await query(url, 'select distinct memory from seen'), [{ memory: '1234kB' }])
+  t.match(log(), 'applied migration 0005')
+
+  await rollback(url, yes)
+  const holder = await connect(t, url)
+  await holder.query('begin; lock table token_watch in row exclusive mode')
+  setTimeout(() => { holder.query('commit').catch(t.fail) }, 2000)
+  t.match((await buildTestApp(t, { DATABASE_URL: url, MIGRATE_ON_START: true })).log(), /"level":30[^\n]*0005_notify_verified: waiting for a lock/)
+})
+
 await t.test('a database in another encoding than UTF8 is refused', async (t) => {
   const url = new URL(await createDatabase(t, { empty: true }))
   const name = `${url.pathname.slice(1)}_latin1`
@@ -144,7 +165,7 @@ await t.test('a database in another encoding than UTF8 is refused', async (t) =>
 await t.test('a schema newer than the code boots, and is not rolled back', async (t) => {
   const url = await createDatabase(t)
   await query(url, 'alter table tenant_configs add column of_the_future text')
-  await query(url, "insert into drizzle.__drizzle_migrations (hash, created_at) values ('future', 9999999999999)")
+  await query(url, "insert into drizzle.__whatsapp_tenant_config_migrations (hash, created_at) values ('future', 9999999999999)")
   const { app } = await buildTestApp(t, { DATABASE_URL: url })
   t.equal((await app.inject('/health/ready')).statusCode, 200)
   t.same(await migrate(url), [])

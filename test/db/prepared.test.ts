@@ -66,7 +66,7 @@ await t.test('an error tells the statement and no value', async (t) => {
 
 await t.test('times are as drizzle gives them, the rest as pg does', async (t) => {
   const { app, db } = await createDb(t)
-  const at = '2027-01-22T12:00:00.001Z'
+  const at = '2027-01-22T12:00:00.001000Z'
   await app.tenantConfigs.update('a', { token_expires_at: at })
   const query = db.select({ tenant_id, phone_number_id, token_expires_at, is_active }).from(table).where(eq(tenant_id, sql.placeholder('key')))
   const rows = await prepared(db, 'times', query).execute({ key: 'a' })

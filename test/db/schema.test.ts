@@ -1,7 +1,7 @@
-import { sql } from 'drizzle-orm'
-import { getTableConfig } from 'drizzle-orm/pg-core'
+import { is, sql } from 'drizzle-orm'
+import { getTableConfig, PgTable } from 'drizzle-orm/pg-core'
 import t from 'tap'
-import { eventsOutbox, oauthStates, onboardings, tenantConfigs, tokenWatch, vaultKeys, webhookDeliveries } from '../../src/db/schema.js'
+import * as schema from '../../src/db/schema.js'
 import { buildTestApp, createDatabase, query } from '../helper.js'
 
 await t.test('tenant_configs has exactly its 19 columns', async (t) => {
@@ -36,15 +36,18 @@ await t.test('tenant_configs has exactly its 19 columns', async (t) => {
   await insert('a', null)
   await insert('b', null)
   await insert('c', '1')
-  await t.rejects(insert('d', '1'), { code: '23505', constraint: 'tenant_configs_phone_number_id_key' })
+  await insert('d', '1')
   await t.rejects(insert('a', '2'), { code: '23505', constraint: 'tenant_configs_tenant_id_key' })
+  const verify = async (tenant: string, phone: string | null) =>
+    await query(url, "insert into verified_identities (tenant_id, waba_id, phone_number_id) values ($1, 'w', $2)", [tenant, phone])
+  for (const [tenant, phone] of [['a', null], ['b', null], ['c', '1']] as const) await verify(tenant, phone)
+  await t.rejects(verify('d', '1'), { code: '23505', constraint: 'verified_identities_phone_number_id_key' })
 })
 
 await t.test('the indexes are those that schema.ts describes', async (t) => {
   const url = await createDatabase(t)
   const found = await query(url, "select indexname as name, indexdef like 'CREATE UNIQUE%' as unique from pg_indexes where schemaname = 'public' and indexname not in (select conname from pg_constraint) order by 1")
-  const tables = [tenantConfigs, vaultKeys, oauthStates, onboardings, tokenWatch, eventsOutbox, webhookDeliveries]
-  const described = tables.flatMap((table) => getTableConfig(table).indexes).map(({ config }) => ({ name: config.name, unique: config.unique }))
+  const described = Object.values(schema).flatMap((value) => is(value, PgTable) ? getTableConfig(value).indexes : []).map(({ config }) => ({ name: config.name, unique: config.unique }))
   t.strictSame(described.sort((a, b) => String(a.name).localeCompare(String(b.name))), found.map(({ name, unique }) => ({ name, unique })))
 })
 
@@ -64,13 +67,31 @@ await t.test('times are ISO 8601 in UTC to the microsecond, whatever style and z
     const url = new URL(DATABASE_URL)
     url.searchParams.set('options', `${options} -c work_mem=1234kB`)
     const { app } = await buildTestApp(t, { DATABASE_URL: url.href })
-    t.match(await app.tenantConfigs.find('acme'), { onboarded_at: '2026-11-23T00:00:00Z', token_expires_at: '2027-01-22T12:00:00.123456Z' }, options)
+    t.match(await app.tenantConfigs.find('acme'), { onboarded_at: '2026-11-23T00:00:00.000000Z', token_expires_at: '2027-01-22T12:00:00.123456Z' }, options)
     const expected = { rows: [{ zone: 'UTC', style: /^ISO,/, memory: '1234kB' }] }
     t.match(await app.database.orm.execute(session), expected, `the pool, ${options}`)
     t.match(await app.database.unhurried(async (orm) => await orm.execute(session)), expected, `a connection of its own, ${options}`)
   }
   const { app } = await buildTestApp(t, { DATABASE_URL })
   t.match(await app.tenantConfigs.find('acme'), { token_expires_at: '2027-01-22T12:00:00.123456Z' }, 'without options')
+})
+
+await t.test('isoTime answers in UTC with six digits, at any offset, and throws for a time that is not in ISO style', async (t) => {
+  for (const [written, expected] of [
+    ['2026-11-23 05:55:00+00', '2026-11-23T05:55:00.000000Z'],
+    ['2026-11-23 05:55:00.1+00', '2026-11-23T05:55:00.100000Z'],
+    ['2026-11-23 05:55:00.123456+00', '2026-11-23T05:55:00.123456Z'],
+    ['2026-11-23 05:25:00.12345+05:30', '2026-11-22T23:55:00.123450Z'],
+    ['2026-12-31 23:59:59.999999-08', '2027-01-01T07:59:59.999999Z'],
+    ['2026-11-23 05:55:00+00:00', '2026-11-23T05:55:00.000000Z'],
+    ['0001-01-01 05:53:28+05:53:28', '0001-01-01T00:00:00.000000Z'],
+    ['9999-12-31 23:59:59.999999+00', '9999-12-31T23:59:59.999999Z']
+  ] as const) t.equal(schema.isoTime(written), expected, written)
+  for (const written of [
+    '23/11/2026 05:55:00 UTC', '11/23/2026 05:55:00.123 UTC', '23.11.2026 05:55:00 UTC', 'Mon Nov 23 05:55:00 2026 UTC', '2026-11-23 05:55:00', '2026-11-23T05:55:00+00',
+    '2026-11-23 05:55:00 IST', '2026-11-23 05:55:00.1234567+00', 'infinity', '-infinity', '0044-03-15 00:00:00+00 BC', '10000-01-01 00:00:00+00', '9999-12-31 23:59:59-08', ''
+  ]) t.throws(() => schema.isoTime(written), { message: `PostgreSQL sent a time that is not in ISO style: ${written}` })
+  t.equal(schema.isoTimeAt(Date.UTC(2026, 10, 23, 5, 55, 0, 123)), '2026-11-23T05:55:00.123000Z')
 })
 
 await t.test('a configuration that is turned off or goes away ends the onboardings of its tenant that may go on, and those of nobody else', async (t) => {

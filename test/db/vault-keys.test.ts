@@ -1,5 +1,6 @@
 import t, { type Test } from 'tap'
 import type { SecretColumn } from '../../src/db/schema.js'
+import { createVault } from '../../src/plugins/vault.js'
 import { buildTestApp, connect, createDatabase, newKey, query, untilWaiting } from '../helper.js'
 
 const [one, two] = [newKey(), newKey()]
@@ -36,6 +37,25 @@ await t.test('a ring that does not fit the database refuses to boot', async (t) 
     await query(url, 'delete from tenant_configs')
   }
   await boot(t, url, `k4:${four}`)
+})
+
+await t.test('a key is in use while an onboarding holds a token that it sealed', async (t) => {
+  const url = await createDatabase(t)
+  await boot(t, url, `k1:${one}`)
+  const insert = "insert into onboardings (tenant_id, code_hash, status, steps, access_token) values ('acme', 'hash', 'in_progress', '[]', $1)"
+  await query(url, insert, [createVault({ keyRing: `k1:${one}` }).seal('granted', 'acme', 'access_token')])
+  const lacking = 'ENCRYPTION_KEYS lacks the key k1, which stored secrets are sealed with. Add it to the end of the list.'
+  await t.rejects(boot(t, url, `k2:${two}`), { message: lacking })
+  await boot(t, url, `k2:${two},k1:${one}`)
+  await query(url, 'update onboardings set access_token = null')
+  await boot(t, url, `k2:${two}`)
+})
+
+await t.test('a key whose id begins with that of another is not in use for it', async (t) => {
+  const url = await createDatabase(t)
+  await boot(t, url, `k1:${one},k11:${two}`)
+  await boot(t, url, `k11:${two},k1:${one}`, { tenant: 'acme', column: 'access_token' })
+  await boot(t, url, `k11:${two}`)
 })
 
 await t.test('of two instances with different keys under one id, one refuses', async (t) => {

@@ -10,9 +10,9 @@ export interface Page {
   logins: Array<{ answer: (response: object) => void, options: unknown }>
   /** Posts a message to the page, as a window of that origin does. */
   post: (origin: string, data: unknown) => void
-  /** How many requests the page has sent. */
+  /** How many requests the page has sent, besides those for a state. */
   requests: () => number
-  /** What the element with this id says once all requests are answered, or have failed. */
+  /** What the element with this id says once all requests are answered, or have failed, and the page has read the answers. */
   says: (id: string) => Promise<string>
 }
 
@@ -34,7 +34,7 @@ export function openPage (html: string, origin: string, tenantToken: string): Pa
     return found
   }
   const logins: Page['logins'] = []
-  const sent: Array<Promise<Response>> = []
+  const sent: Array<{ path: string, reply: Promise<object> }> = []
   let onMessage = (_event: { origin: string, data: unknown }) => {}
   const window = {
     tenantToken,
@@ -49,8 +49,8 @@ export function openPage (html: string, origin: string, tenantToken: string): Pa
       login: (answer: (response: object) => void, options: unknown) => logins.push({ answer, options })
     },
     fetch (path: string, init: RequestInit) {
-      const reply = fetch(new URL(path, origin), init)
-      sent.push(reply)
+      const reply = answerOf(fetch(new URL(path, origin), init))
+      sent.push({ path, reply })
       return reply
     }
   })
@@ -60,12 +60,22 @@ export function openPage (html: string, origin: string, tenantToken: string): Pa
     choose: (id, text) => element(id).children.find(({ textContent }) => textContent === text)?.clicked(),
     logins,
     post: (from, data) => onMessage({ origin: from, data }),
-    requests: () => sent.length,
+    requests: () => sent.filter(({ path }) => !path.endsWith('/start')).length,
     async says (id) {
-      await Promise.allSettled(sent)
-      // The page reads the body of the answer before it speaks.
-      for (const end = Date.now() + 5000; element(id).textContent === 'Connecting …' && Date.now() < end;) await new Promise(setImmediate)
+      for (let answered = -1; answered < sent.length;) {
+        answered = sent.length
+        await Promise.allSettled(sent.map(({ reply }) => reply))
+        // The bodies are there, so that the page has read them by then, and sent what follows from them.
+        await new Promise(setImmediate)
+      }
       return element(id).textContent
     }
   }
+}
+
+/** What the page uses of an answer, with the body read. */
+async function answerOf (reply: Promise<Response>) {
+  const response = await reply
+  const body = await response.text()
+  return { ok: response.ok, json: async () => JSON.parse(body) }
 }

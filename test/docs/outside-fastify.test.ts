@@ -5,6 +5,7 @@ import { createServer } from 'node:http'
 import { symlinkSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import t, { type Test } from 'tap'
+import { verifyPasted } from '../fixtures/proven.js'
 import { textOf as bodyOf } from '../graph/body.js'
 import { startGraph } from '../graph/server.js'
 import type { App } from '../graph/state.js'
@@ -43,6 +44,7 @@ async function start (t: Test, { own = {}, patience = '10_000' } = {}) {
   const [acme, shop] = [account(platform, '101'), account(theirs, '202')]
   await app.tenantConfigs.create('acme', null, acme)
   await app.tenantConfigs.create('shop', null, { ...shop, fb_app_id: theirs.app_id, fb_app_secret: theirs.app_secret })
+  for (const tenant of ['acme', 'shop']) t.equal(await verifyPasted(app, tenant), 'saved')
 
   const dir = t.testdir({ node_modules: {} })
   symlinkSync(resolve('node_modules/@kapso'), join(dir, 'node_modules/@kapso'))
@@ -105,7 +107,7 @@ async function deliver (t: Test, post: (job: object) => void, app: App, ...phone
 }
 
 await t.test('each message goes with the token and the number of its own tenant', async (t) => {
-  const { databaseUrl, acme, shop, post, send, says, end } = await start(t)
+  const { app, databaseUrl, acme, shop, post, send, says, end } = await start(t)
   for (let i = 0; i < 3; i++) for (const tenant of ['acme', 'shop']) send(tenant, `${tenant} ${i}`)
   const said = await says(6)
   t.strictSame(said, [1, 2, 3].flatMap(() => ['acme: sent from 101', 'shop: sent from 202']))
@@ -122,6 +124,12 @@ await t.test('each message goes with the token and the number of its own tenant'
   t.strictSame(await says(1), [unsigned])
   t.strictSame(sent(), [])
 
+  // Without an app of its own, the squatter falls back to the platform's, whose signature holds.
+  await app.tenantConfigs.create('squatter', null, { ...acme, phone_number_id: '303' })
+  await deliver(t, post, platform, '303')
+  t.strictSame(await says(1), [unsigned], 'a number that a tenant only claims is passed over')
+  t.strictSame(sent(), [])
+
   t.equal(await end(), 0, 'it ends by itself')
   // Only the service still listens.
   const left = "select application_name from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and application_name like '%listen'"
@@ -132,7 +140,8 @@ await t.test('what cannot be sent is not, and said why', async (t) => {
   const { app, databaseUrl, acme, post, send, says, end } = await start(t)
   await app.tenantConfigs.create('bare', null, { waba_id: '1' })
   await app.tenantConfigs.create('old', null, { phone_number_id: '303', access_token: acme.access_token, token_expires_at: '2020-01-01T00:00:00Z' })
-  await app.tenantConfigs.create('off', null, { phone_number_id: '404', access_token: acme.access_token })
+  await app.tenantConfigs.create('off', null, { waba_id: '4', phone_number_id: '404', access_token: acme.access_token })
+  await verifyPasted(app, 'off')
   await app.tenantConfigs.setActive('off', false)
   await app.tenantConfigs.create('moved', null, { phone_number_id: '505', access_token: acme.access_token })
   await query(databaseUrl, "update tenant_configs set access_token = (select access_token from tenant_configs where tenant_id = 'acme') where tenant_id = 'moved'")

@@ -11,10 +11,10 @@ interface Meta {
   codes: () => string
 }
 
-/** Walks through the sign-up page as a customer does, the two messages of Meta's in either order. */
+/** Walks through the sign-up page as a customer does: Meta's two messages come in either order, the state before or after them. */
 export async function signUp (t: Test, { origin, run }: Session, html: string, { waba, codes }: Meta): Promise<void> {
   const finished = (data: object) => JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH', version: 3, data })
-  for (const [tenant, phone, codeFirst] of [['page-1', '201', true], ['page-2', '202', false]] as const) {
+  for (const [tenant, phone, isCodeFirst, isStateFirst] of [['page-1', '201', true, true], ['page-2', '202', false, false]] as const) {
     const token = (await run(`node dist/cli/token.js --tenant ${tenant}`)).stdout.trim()
     const headers = { authorization: `Bearer ${token}` }
     const page = openPage(html, origin, token)
@@ -28,13 +28,15 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
     page.post('https://www.facebook.com', 'not JSON')
     page.post('https://www.facebook.com', '{"type":"something else"}')
     page.post('https://www.facebook.com', 'null')
-    if (codeFirst) code()
+    if (isStateFirst) await page.says('status')
+    if (isCodeFirst) code()
     else account()
     t.equal(page.requests(), 0, 'it waits for both')
-    if (codeFirst) account()
+    if (isCodeFirst) account()
     else code()
-    t.equal(page.requests(), 1, 'it sends both at once')
+    t.equal(page.requests(), isStateFirst ? 1 : 0, 'it sends all at once, and waits for the state')
     t.equal(await page.says('status'), 'Connected.')
+    t.equal(page.requests(), 1)
     const config = await fetch(`${origin}/api/v1/tenant/config`, { headers })
     t.match(await config.json(), { tenant_id: tenant, waba_id: waba, phone_number_id: phone, onboarding_completed: true })
     // A reader without Meta has no such tenants.
@@ -65,8 +67,12 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
   t.match(await (await fetch(`${origin}/api/v1/tenant/config`, { headers })).json(), { phone_number_id: '203' })
   await fetch(`${origin}/api/v1/tenant/config`, { method: 'DELETE', headers })
 
-  for (const body of ['<html>Bad Gateway</html>', 'null', undefined]) {
-    const proxy = createServer((request, reply) => body === undefined ? request.socket.destroy() : reply.writeHead(502).end(body)).listen(0, '127.0.0.1')
+  for (const [body, isStateGiven] of [['<html>Bad Gateway</html>', true], ['null', true], [undefined, true], [undefined, false], ['null', false]] as const) {
+    const proxy = createServer((request, reply) => {
+      if (isStateGiven && request.url?.endsWith('/start')) reply.end('{"state":"a-state"}')
+      else if (body === undefined) request.socket.destroy()
+      else reply.writeHead(502).end(body)
+    }).listen(0, '127.0.0.1')
     await once(proxy, 'listening')
     const address = proxy.address()
     const page = openPage(html, `http://127.0.0.1:${typeof address === 'object' && address?.port}`, 'a-token')
@@ -74,7 +80,7 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
     page.logins[0]?.answer({ status: 'connected', authResponse: { code: 'a-code' } })
     page.post('https://www.facebook.com', finished({ waba_id: waba, phone_number_id: '201' }))
     t.match(await page.says('status'), 'connect again', `the proxy answers ${body}`)
-    t.equal(page.requests(), 2, 'it tries once more')
+    t.equal(page.requests(), isStateGiven ? 2 : 0, 'it tries once more what has a state')
     proxy.close()
   }
 }

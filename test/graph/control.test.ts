@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto'
 import { request } from 'node:http'
 import t from 'tap'
 import { callerOf } from './call.js'
@@ -58,6 +59,25 @@ await t.test('seed, state, codes, tokens, revocations', async t => {
     t.strictSame(await control('POST', 'revocations', { access_token: token, ...more }), done)
     t.match(await (await debug(token)).json(), { data: { is_valid: false, error: { subcode } } })
   }
+})
+
+await t.test('a replaced app holds for the codes and tokens that were handed out before', async t => {
+  const app = { app_id: '44', app_secret: 'old' }
+  await control('POST', 'seed', { apps: [app] })
+  const { body: { access_token: token } } = await control('POST', 'tokens', { app_id: '44' })
+  const { body: { code } } = await control('POST', 'codes', { app_id: '44' })
+  const proof = (secret: string, text = token) => createHmac('sha256', secret).update(text).digest('hex')
+  const me = async (params = {}) => {
+    const { status } = await raw('/v26.0/me', params, { bearer: token })
+    return status
+  }
+  t.same([await me(), await me({ appsecret_proof: proof('old') })], [200, 200])
+
+  await control('POST', 'seed', { apps: [{ ...app, app_secret: 'new', require_proof: true }] })
+  t.same([await me(), await me({ appsecret_proof: proof('old') }), await me({ appsecret_proof: proof('new') })], [400, 400, 200])
+  t.match(await (await raw('/v26.0/debug_token', { input_token: token, access_token: '44|new', appsecret_proof: proof('new', '44|new') })).json(), { data: { is_valid: true, app_id: '44' } })
+  t.equal((await raw('/v26.0/oauth/access_token', { client_id: '44', client_secret: 'old', code })).status, 400)
+  t.equal((await raw('/v26.0/oauth/access_token', { client_id: '44', client_secret: 'new', code })).status, 200)
 })
 
 await t.test('what is wrong is said', async t => {

@@ -99,7 +99,10 @@ export class GraphState {
   readonly codes = new Map<string, Code>()
   readonly tokens = new Map<string, Token>()
 
-  /** Adds an app. What is left out is made up; no `redirect_uris` means: any. */
+  /**
+   * Adds an app, or replaces the one with its id, also for the codes and tokens it handed out. What is left out is made up; no
+   * `redirect_uris` means: any.
+   */
   addApp (seed: Partial<App> = {}): App {
     const appId = seed.app_id ?? digits()
     const app = {
@@ -111,6 +114,8 @@ export class GraphState {
       callback_url: null,
       ...seed
     }
+    const known = this.apps.get(appId)
+    if (known) return Object.assign(known, app)
     this.apps.set(appId, app)
     return app
   }

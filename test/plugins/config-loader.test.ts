@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import type { ConfigLoader } from '../../src/plugins/config-loader.js'
 import type { ConfigInput } from '../../src/plugins/row-secrets.js'
-import { prove } from '../fixtures/proven.js'
+import { prove, verifyEachRow } from '../fixtures/proven.js'
 import { slowReads } from '../fixtures/slow-reads.js'
 import { buildTestApp, connect, createDatabase, query, until, untilWaiting } from '../helper.js'
 
@@ -27,7 +27,7 @@ const row = {
   redirect_url: 'https://row.example/redirect',
   verify_token: canary('verify-of-row'),
   refresh_token: canary('refresh-of-row'),
-  token_expires_at: '2027-01-22T12:00:00.001Z'
+  token_expires_at: '2027-01-22T12:00:00.001000Z'
 }
 const { phone_number_id: phone_id, refresh_token: _, ...rest } = row
 const fromRow = { phone_id, ...rest }
@@ -105,12 +105,12 @@ await t.test('what the database said is cached, until it is too old or too much 
   const DATABASE_URL = await createDatabase(t)
   await query(DATABASE_URL, "insert into tenant_configs (tenant_id, waba_id) values ('acme', 'old'), ('other', 'old')")
   await query(DATABASE_URL, "insert into tenant_configs (tenant_id, is_active) values ('inactive', false)")
-  // Nobody is told of a change then.
-  await query(DATABASE_URL, 'alter table tenant_configs disable trigger all')
   const wabaOf = async (loader: ConfigLoader, tenant = 'acme') => (await loader.forTenant(tenant)).getWabaId()
   const { app: { configLoader } } = await buildTestApp(t, { DATABASE_URL })
   const { app: { configLoader: one } } = await buildTestApp(t, { DATABASE_URL, CONFIG_CACHE_MAX: 1 })
   const { app: { configLoader: brief } } = await buildTestApp(t, { DATABASE_URL, CONFIG_CACHE_TTL_MS: 1 })
+  // Nobody is told of a change then. A start would turn them on again.
+  await query(DATABASE_URL, 'alter table tenant_configs disable trigger all')
   for (const loader of [configLoader, one, brief]) t.equal(await wabaOf(loader), 'old')
   const snapshot = await configLoader.forTenant('acme')
   for (const tenant of ['inactive', 'missing']) t.equal((await configLoader.forTenant(tenant)).hasTenantConfig(), false)
@@ -192,6 +192,7 @@ await t.test('who waits for a load that began before a write gets what was writt
 
 await t.test('a secret that cannot be opened is an error, never answered with .env, and not kept', async (t) => {
   const { app: { tenantConfigs, configLoader }, databaseUrl } = await buildTestApp(t, env)
+  await verifyEachRow(databaseUrl)
   await tenantConfigs.create('spoilt', null, row)
   for (const column of ['access_token', 'fb_app_secret', 'verify_token']) {
     await query(databaseUrl, `update tenant_configs set ${column} = 'v1.' || ${column}`)

@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { prove } from '../fixtures/proven.js'
+import { muteChanges, prove, verifyEachRow, verifyPasted } from '../fixtures/proven.js'
 import { buildTestApp, createDatabase, query, until } from '../helper.js'
 
 const unreadable = { code: 'SECRET_UNREADABLE' }
@@ -21,20 +21,32 @@ await t.test('what this process writes the next look-up sees, also when it hears
     const { app, tenantConfigs, on, among } = await createAsked(t, { isBlind })
     const numbers = ['1', '2', '3']
     const wabas = ['7', '8', '9']
+    const paste = async (tenantId: string, ids: object) => {
+      await tenantConfigs.create(tenantId, null, ids)
+      await verifyPasted(app, tenantId)
+    }
     const all = async () => [await Promise.all(numbers.map(on)), await Promise.all(wabas.map(among))]
     const steps: [what: string, write: () => Promise<unknown>, onNumbers: (string | null)[], onWabas: string[][]][] = [
       ['nobody', async () => {}, [null, null, null], [[], [], []]],
-      ['create', async () => await tenantConfigs.create('a', null, { phone_number_id: '1', waba_id: '7' }), ['a', null, null], [['a'], [], []]],
-      ['a second one', async () => await tenantConfigs.create('b', null, { phone_number_id: '2', waba_id: '7' }), ['a', 'b', null], [['a', 'b'], [], []]],
-      ['update of the number', async () => await tenantConfigs.update('a', { phone_number_id: '3' }), [null, 'b', 'a'], [['a', 'b'], [], []]],
-      ['update of the account', async () => await tenantConfigs.update('a', { waba_id: '8' }), [null, 'b', 'a'], [['b'], ['a'], []]],
+      ['create', async () => await tenantConfigs.create('a', null, { phone_number_id: '1', waba_id: '7', access_token: 'one' }), [null, null, null], [[], [], []]],
+      ['verify', async () => await verifyPasted(app, 'a'), ['a', null, null], [['a'], [], []]],
+      ['a second one', async () => { await paste('b', { phone_number_id: '2', waba_id: '7' }) }, ['a', 'b', null], [['a', 'b'], [], []]],
+      ['the same number, unverified', async () => await tenantConfigs.create('squatter', null, { phone_number_id: '2', waba_id: '7' }), ['a', 'b', null], [['a', 'b'], [], []]],
+      ['its end', async () => { await tenantConfigs.remove('squatter') }, ['a', 'b', null], [['a', 'b'], [], []]],
+      ['update of the number', async () => await tenantConfigs.update('a', { phone_number_id: '3' }), [null, 'b', null], [['b'], [], []]],
+      ['verify the number', async () => await verifyPasted(app, 'a'), [null, 'b', 'a'], [['a', 'b'], [], []]],
+      ['update of the account', async () => await tenantConfigs.update('a', { waba_id: '8' }), [null, 'b', null], [['b'], [], []]],
+      ['verify the account', async () => await verifyPasted(app, 'a'), [null, 'b', 'a'], [['b'], ['a'], []]],
+      ['another token', async () => await tenantConfigs.update('a', { access_token: 'another' }), [null, 'b', 'a'], [['b'], ['a'], []]],
       ['off', async () => await tenantConfigs.setActive('a', false), [null, 'b', null], [['b'], [], []]],
       ['on', async () => await tenantConfigs.setActive('a', true), [null, 'b', 'a'], [['b'], ['a'], []]],
       ['ids that are taken away', async () => await tenantConfigs.update('a', { phone_number_id: null, waba_id: null }), [null, 'b', null], [['b'], [], []]],
       ['onboarding', async () => { await prove(app, 'c', { waba_id: '9', phone_number_id: '1', access_token: 'one', token_expires_at: null }) }, ['c', 'b', null], [['b'], [], ['c']]],
-      ['onboarding with the number of another', async () => { await prove(app, 'a', { waba_id: '9', phone_number_id: '2', access_token: 'two', token_expires_at: null }) }, ['c', 'a', null], [['b'], [], ['a', 'c']]],
-      ['onboarding with another number', async () => { await prove(app, 'a', { waba_id: '8', phone_number_id: '3', access_token: 'two', token_expires_at: null }) }, ['c', null, 'a'], [['b'], ['a'], ['c']]],
-      ['remove', async () => { await tenantConfigs.remove('a') }, ['c', null, null], [['b'], [], ['c']]],
+      ['another token of b', async () => await tenantConfigs.update('b', { access_token: 'another' }), ['c', 'b', null], [['b'], [], ['c']]],
+      ['onboarding with the number of another', async () => { await prove(app, 'a', { waba_id: '9', phone_number_id: '2', access_token: 'two', token_expires_at: null }) }, ['c', 'a', null], [[], [], ['a', 'c']]],
+      ['onboarding with another number', async () => { await prove(app, 'a', { waba_id: '8', phone_number_id: '3', access_token: 'two', token_expires_at: null }) }, ['c', null, 'a'], [[], ['a'], ['c']]],
+      ['verify what another left', async () => await verifyPasted(app, 'b'), ['c', 'b', 'a'], [['b'], ['a'], ['c']]],
+      ['remove', async () => { await tenantConfigs.remove('a') }, ['c', 'b', null], [['b'], [], ['c']]],
       ['all', async () => { await tenantConfigs.removeAll(2) }, [null, null, null], [[], [], []]]
     ]
     for (const [what, write, onNumbers, onWabas] of steps) {
@@ -45,7 +57,8 @@ await t.test('what this process writes the next look-up sees, also when it hears
 })
 
 await t.test('a row whose secrets do not open fails alone', async (t) => {
-  const { tenantConfigs, configLoader, on, among, psql } = await createAsked(t)
+  const { tenantConfigs, configLoader, databaseUrl, on, among, psql } = await createAsked(t)
+  await verifyEachRow(databaseUrl)
   for (const [tenant, phone_number_id] of [['a', '1'], ['b', '2'], ['c', '3']] as const) {
     await tenantConfigs.create(tenant, null, { phone_number_id, waba_id: '7', access_token: `token of ${tenant}` })
   }
@@ -73,7 +86,8 @@ await t.test('a row whose secrets do not open fails alone', async (t) => {
 /** Three on one account whose rows change without anybody being told. */
 async function createUntold (t: Test) {
   const asked = await createAsked(t)
-  const { app, tenantConfigs, on, among, psql, configLoader } = asked
+  const { app, databaseUrl, tenantConfigs, on, among, psql, configLoader } = asked
+  await verifyEachRow(databaseUrl)
   for (const [tenant, phone_number_id] of [['a', '1'], ['b', '2'], ['c', '3']] as const) {
     await tenantConfigs.create(tenant, null, { phone_number_id, waba_id: '7', access_token: `token of ${tenant}` })
   }
@@ -83,7 +97,7 @@ async function createUntold (t: Test) {
   app.pg['tenantConfig']?.pool.on('acquire', () => { sent++ })
   await Promise.all([...['1', '2', '3'].map(on), among('7')])
   t.equal(sent, 7)
-  await psql('alter table tenant_configs disable trigger all')
+  await muteChanges(databaseUrl)
   const tell = async (changes: unknown[][]) => {
     const { invalidations } = configLoader.stats()
     await psql(`select pg_notify('tenant_configs', '${JSON.stringify(changes)}')`)

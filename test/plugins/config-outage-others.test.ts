@@ -74,13 +74,13 @@ await t.test('a role that has no connection left is no outage', async (t) => {
   t.match(configLoader.stats(), { stale_serves: 0, channel: 'up' })
 })
 
-await t.test('twenty thousand unknown ones in one tick wait for their turn, and are all answered', async (t) => {
+await t.test('five hundred unknown ones in one tick wait for their turn, and are all answered', async (t) => {
   const { app } = await buildTestApp(t, { ...ofEnv, CONFIG_CACHE_MAX: 100_000 })
   const { configLoader } = app
-  const ids = Array.from({ length: 20_000 }, (_, number) => `cold ${number}`)
+  const ids = Array.from({ length: 500 }, (_, number) => `cold ${number}`)
   const outcomes = await Promise.allSettled(ids.map(async (id) => (await configLoader.forTenant(id)).getAccessToken()))
   t.strictSame(new Set(outcomes.map((outcome) => outcome.status === 'fulfilled' ? outcome.value : outcome.reason)), new Set(['token of env']))
-  t.match(configLoader.stats(), { loads: 20_000, entries: { tenants: 20_000 }, channel: 'up' })
+  t.match(configLoader.stats(), { loads: 500, entries: { tenants: 500 }, channel: 'up' })
 })
 
 await t.test('after it is closed nothing is served, also what was held', async (t) => {

@@ -1,5 +1,6 @@
 import t, { type Test } from 'tap'
 import type { ConfigSnapshot } from '../../src/config-snapshot.js'
+import { muteChanges, verifyEachRow } from '../fixtures/proven.js'
 import { buildTestApp, query, takeAway, until } from '../helper.js'
 
 const ofEnv = { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env', WHATSAPP_WABA_ID: '99' }
@@ -9,6 +10,7 @@ const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 async function createKnown (t: Test, env: Record<string, string | number> = {}) {
   const { app, databaseUrl } = await buildTestApp(t, { ...ofEnv, ...env })
   const { tenantConfigs, configLoader } = app
+  await verifyEachRow(databaseUrl)
   for (const [number, tenant] of ['known', 'inactive', 'cold'].entries()) {
     await tenantConfigs.create(tenant, null, { phone_number_id: `${number}`, waba_id: `${number}`, access_token: `token of ${tenant}` })
   }
@@ -129,7 +131,7 @@ await t.test('a row whose write has no known outcome is not served as stale', as
 
 await t.test('what does not fit together is not served as stale', async (t) => {
   const { databaseUrl, configLoader, isDown, isStale } = await createKnown(t)
-  await query(databaseUrl, 'alter table tenant_configs disable trigger all')
+  await muteChanges(databaseUrl)
   await query(databaseUrl, "update tenant_configs set phone_number_id = '3', waba_id = '3' where tenant_id = 'known'")
   await query(databaseUrl, "select pg_notify('tenant_configs', '[[\"known\", null, null]]')")
   await until(async () => (await configLoader.forTenant('known')).getPhoneId() === '3')
@@ -153,4 +155,16 @@ await t.test('closing while loads are under way', async (t) => {
     await t.rejects(configLoader.forTenant('later'), unavailable)
     await giveBack()
   }
+})
+
+await t.test('the loss of the connection for changes alone makes an outage known, with nobody asking', async (t) => {
+  const { databaseUrl, configLoader, isDown } = await createKnown(t, { CONFIG_CACHE_BLIND_TTL_MS: 60_000 })
+  t.equal((await configLoader.forTenant('missing')).getAccessToken(), 'token of env')
+  const { loads } = configLoader.stats()
+  const giveBack = await takeAway(databaseUrl)
+  await isDown()
+  await until(async () => await configLoader.forTenant('missing').then(() => false, ({ code }) => code === 'DATABASE_UNAVAILABLE'))
+  t.equal(configLoader.stats().loads, loads, 'no read was needed to learn it')
+  await giveBack()
+  await until(async () => await configLoader.forTenant('missing').then(() => true, () => false))
 })

@@ -179,6 +179,7 @@ await test('a number is registered with the PIN in the body alone', async t => {
   t.match(waba.phones[0], { id: '1', pin, registered: true })
   await t.rejects(graph.registerNumber(app, token, '1', '000000'), { code: 'META_REGISTER_REFUSED' })
   await t.rejects(graph.registerNumber(app, token, '1', '12345'), { code: 'META_REGISTER_REFUSED' })
+  t.strictSame(meta.requests[0]?.headers['content-type'], 'application/json')
   t.strictSame(meta.requests[0]?.form, { messaging_product: 'whatsapp', pin })
   t.strictSame(meta.requests[0]?.query, { appsecret_proof: proof(token) })
   t.notMatch(JSON.stringify([lines, successes]), pin)

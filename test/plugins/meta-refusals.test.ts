@@ -3,6 +3,7 @@ import { test } from 'tap'
 import { adviceFor } from '../../src/meta-advice.js'
 import errorHandler from '../../src/plugins/error-handler.js'
 import { factsOf } from '../../src/plugins/meta-transport.js'
+import { BLOCK_MS, clock } from '../fixtures/clock.js'
 import { GraphError, registerRefused, temporarilyDown, throttled, tokenRefused } from '../graph/errors.js'
 import { callbackRefused } from '../graph/subscribed-apps.js'
 import { calls, pin, standIn, thrownBy } from './meta-wire.js'
@@ -107,6 +108,7 @@ const tables: [string, Call[], Row[]][] = [
 for (const [name, routes, rows] of tables) {
   await test(`${name}: our error, what a client reads of it, and what is known`, async t => {
     const { meta, graph } = await standIn(t)
+    const { goOn } = clock(t)
     const server = Fastify()
     t.teardown(() => server.close())
     await server.register(errorHandler)
@@ -119,6 +121,7 @@ for (const [name, routes, rows] of tables) {
         const { sent, ...facts } = factsOf(await thrownBy(calls[route](graph))) ?? {}
         t.equal(sent, true, of)
         t.match(facts, { meta_code: reply.code, meta_subcode: reply.extra.error_subcode ?? null, fbtrace_id: /^A\w{22}$/ }, of)
+        if (expected.includes('RATE')) goOn(BLOCK_MS)
 
         const answer = await server.inject({ method: 'POST', url: `/${route}` })
         const problem = answer.json()
@@ -127,6 +130,7 @@ for (const [name, routes, rows] of tables) {
         t.match(problem.detail, /\b(Start|Send|Check|Try again|Store|Mend|Name)\b/, `${of} says what to do`)
         t.notMatch(answer.body, reply.message)
         t.notMatch(answer.body, pin)
+        if (expected.includes('RATE')) goOn(BLOCK_MS)
       }
     }
     t.equal(meta.requests.length, routes.length * rows.length * 2, 'each call once')

@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto'
 import t, { type Test } from 'tap'
+import { BLOCK_MS, clock } from '../fixtures/clock.js'
 import { onboardingService, USER, type Body } from '../fixtures/onboarding.js'
 import { GraphError, throttled, tokenRefused } from '../graph/errors.js'
 import { faults, type Fault, type Route } from '../graph/faults.js'
@@ -105,11 +106,13 @@ await t.test('whatever goes wrong in whichever call, the code is not sent again'
     [unknown, '504 META_TIMEOUT', { latency_ms: 60_000 }]
   ]
   const tenant = await existing({ waba_id: 'old', access_token: 'old', fb_app_id: own.app_id, fb_app_secret: own.app_secret })
+  const { goOn } = clock(t)
   const send = async (expected: string) => {
     const body = login(tenant, { code: issue({ app_id: own.app_id }) })
     await refused(t, expected, tenant, body)
     // Of the first two there is something to wait for or to mend; the code is not sent again all the same.
     if (!/UNAVAILABLE|TIMEOUT|UNEXPECTED/.test(expected)) await refused(t, expected, tenant, body)
+    if (expected.includes('RATE')) goOn(BLOCK_MS)
   }
   const routes: Route[] = ['access_token', 'debug_token', 'phone_numbers']
   for (const route of routes) {

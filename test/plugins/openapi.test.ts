@@ -3,40 +3,10 @@ import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import whatsappTenantConfig from '../../src/app.js'
 import * as errors from '../../src/errors.js'
-import { baseEnv, createDatabase } from '../helper.js'
+import { onboardingStatuses, stepNames, stepStatuses, tokenStatuses } from '../../src/statuses.js'
+import { examplesOf as examplesIn, operationsOf, type Described, type Document, type Operation, type Schema } from '../fixtures/openapi-document.js'
+import { baseEnv, buildTestApp, createDatabase } from '../helper.js'
 import { base, client, config, configs, onboard } from '../routes/client.js'
-
-interface Schema {
-  description?: string
-  examples?: Array<Record<string, unknown> & { configs?: Array<Record<string, unknown>> }>
-  required?: string[]
-  properties?: Record<string, Schema>
-  items?: Schema
-}
-
-/** What has a schema, and examples of it in one of three places. */
-interface Described {
-  description?: string
-  schema: Schema & { $ref?: string }
-  example?: unknown
-  examples?: Record<string, { value: Record<string, unknown> }>
-}
-
-interface Operation {
-  operationId: string
-  summary: string
-  tags: string[]
-  security: object[]
-  parameters?: Array<Described & { name: string, in: string, required?: boolean }>
-  requestBody?: { description?: string, required: boolean, content: Record<string, Described> }
-  responses: Record<string, { description: string, headers?: Record<string, Described>, content?: Record<string, Described> }>
-}
-
-interface Document {
-  openapi: string
-  paths: Record<string, Record<string, Operation>>
-  components: { securitySchemes: object, schemas: Record<string, Schema> }
-}
 
 const routes: string[] = []
 const fastify = Fastify()
@@ -44,7 +14,7 @@ t.teardown(() => fastify.close())
 fastify.addHook('onRoute', ({ method, url }) => { routes.push(...[method].flat().map((name) => `${name} ${url}`)) })
 await fastify.register(whatsappTenantConfig, { env: { ...baseEnv, DATABASE_URL: await createDatabase(t) } })
 const document = (await fastify.inject('/docs/json')).json<Document>()
-const operations = Object.entries(document.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ method: method.toUpperCase(), path, operation })))
+const operations = operationsOf(document)
 
 const { components } = document
 const formats = { 'date-time': (text: string) => !Number.isNaN(Date.parse(text)), 'web-url': URL.canParse }
@@ -63,11 +33,7 @@ function partsOf ({ operationId, parameters = [], requestBody, responses }: Oper
   return { bodies, named: [...parameters.map((parameter) => [`${operationId} ${parameter.name}`, parameter] as const), ...headers] }
 }
 
-/** The examples of a parameter, a body or a header: its own, or those of its schema. */
-function examplesOf ({ example, examples = {}, schema }: Described): unknown[] {
-  const { examples: common = [] } = components.schemas[schema.$ref?.replace('#/components/schemas/', '') ?? ''] ?? schema
-  return [...example === undefined ? [] : [example], ...Object.values(examples).map(({ value }) => value), ...common]
-}
+const examplesOf = (part: Described) => examplesIn(part, components)
 
 /** Holds that an answer has the body and the headers that are described for its status, and of those below no others. */
 function isDescribed (t: Test, id: string, { statusCode, headers, body }: { statusCode: number, headers: Record<string, unknown>, body: unknown }) {
@@ -116,7 +82,7 @@ await t.test('nothing is left to guess', async (t) => {
       // The answer of the onboarding has none.
       t.equal('location' in headers, status === '201' && operation.operationId !== 'onboardWhatsappClient', `${where} location`)
       t.equal('www-authenticate' in headers, status === '401', `${where} www-authenticate`)
-      t.equal('retry-after' in headers, status === '503', `${where} retry-after`)
+      t.equal('retry-after' in headers, status === '503' || status === '429', `${where} retry-after`)
     }
     if (operation.requestBody !== undefined) t.ok(operation.requestBody.description, operation.operationId)
     for (const [where, { schema }] of bodies) fieldsAreDescribed(t, schema, where)
@@ -139,6 +105,35 @@ await t.test('every example is what its schema describes', async (t) => {
   }
 })
 
+await t.test('patterns need no flag, no \\p and no look-around, and each refuses what the service does not take', (t) => {
+  const patterns = new Set(JSON.stringify(document).match(/(?<="pattern":)"(\\.|[^"\\])*"/g)?.map((pattern): string => JSON.parse(pattern)))
+  t.equal(patterns.size, 4)
+  const samples = ['a', '\u00e9', '0', '123456', 'a b', ' a', 'a ', '\u00a0a', 'a\n', '\n', '\u0000', '\u0085', 'p{Cc}', '', '.']
+  for (const pattern of patterns) {
+    t.notMatch(pattern, /\\[pPuk]|\(\?/)
+    const [plain, unicode] = [new RegExp(pattern), new RegExp(pattern, 'u')]
+    for (const sample of samples) t.equal(plain.test(sample), unicode.test(sample), JSON.stringify([pattern, sample]))
+  }
+  const { properties = {} } = document.paths[config]?.['post']?.requestBody?.content['application/json']?.schema ?? {}
+  const taken = (field: string) => samples.filter((sample) => new RegExp(properties[field]?.pattern ?? '.').test(sample))
+  t.strictSame(taken('verify_token'), ['a', '\u00e9', '0', '123456', 'a b', 'p{Cc}', '.'])
+  t.strictSame(taken('access_token'), ['a', '0', '123456', 'p{Cc}', '.'])
+  t.end()
+})
+
+await t.test('the codes of a problem, statuses and step names are enums', (t) => {
+  for (const { operation: { operationId, responses } } of operations) {
+    for (const [status, { content = {} }] of Object.entries(responses).filter(([status]) => Number(status) >= 400)) {
+      const { schema: { allOf = [] } = {}, examples = {} } = content['application/problem+json'] ?? {}
+      t.match(allOf, [{ $ref: '#/components/schemas/Problem' }, { properties: { code: { type: 'string', enum: Object.keys(examples) } } }], `${operationId} ${status}`)
+    }
+  }
+  const { OnboardingRecord: { properties: { status, steps } = {} } = {}, TokenHealth } = components.schemas
+  const { name, status: stepStatus } = steps?.items?.properties ?? {}
+  t.strictSame([status, name, stepStatus, TokenHealth?.properties?.['token_status']].map((schema) => schema?.enum), [onboardingStatuses, stepNames, stepStatuses, tokenStatuses])
+  t.end()
+})
+
 await t.test('every error has an example as it is answered', async (t) => {
   const known = new Map<string, object>(Object.values(errors).map((ErrorClass) => new ErrorClass()).map(({ code, message, statusCode }) => [code, { detail: message, status: statusCode }]))
   const seen = new Set<string>()
@@ -154,7 +149,8 @@ await t.test('every error has an example as it is answered', async (t) => {
     t.ok('400' in responses && '500' in responses, operationId)
   }
   // Those that no route answers: an unknown one, what is no HTTP, and what the loader alone throws.
-  t.strictSame([...known.keys()].filter((code) => !seen.has(code)).sort(), ['HEADERS_TOO_LARGE', 'MALFORMED_REQUEST', 'REQUEST_TIMEOUT', 'ROUTE_NOT_FOUND', 'TENANT_INACTIVE'])
+  const unseen = ['EXPECTATION_FAILED', 'HEADERS_TOO_LARGE', 'MALFORMED_REQUEST', 'REQUEST_TIMEOUT', 'ROUTE_NOT_FOUND', 'TENANT_INACTIVE', 'TOKEN_DEAD']
+  t.strictSame([...known.keys()].filter((code) => !seen.has(code)).sort(), unseen)
 })
 
 await t.test('examples are what the service takes and gives', async (t) => {
@@ -200,13 +196,45 @@ await t.test('what need not be sent is not required', async (t) => {
 
 await t.test('the pages to read it', async (t) => {
   const page = await fastify.inject('/docs')
-  const home = page.statusCode === 302 ? await fastify.inject(String(page.headers.location)) : page
-  t.equal(home.statusCode, 200)
-  t.match(home.headers['content-type'], 'text/html')
-  t.match(home.body, 'swagger-ui')
-  for (const asset of ['swagger-ui.css', 'swagger-ui-bundle.js', 'swagger-initializer.js']) {
-    t.match(home.body, asset)
-    t.equal((await fastify.inject(`/docs/static/${asset}`)).statusCode, 200, asset)
+  t.equal(page.statusCode, 200)
+  t.match(page.headers['content-type'], 'text/html')
+  const assets = [...page.body.matchAll(/(?:href|src)="([^"]+)"/g)].map(([, path]) => String(path))
+  t.equal(assets.length, 7)
+  const types = { css: 'text/css', js: 'application/javascript', png: 'image/png' }
+  for (const path of assets) {
+    const { statusCode, headers, rawPayload } = await fastify.inject(path)
+    t.equal(statusCode, 200, path)
+    t.match(headers['content-type'], Object.entries(types).find(([extension]) => path.endsWith(extension))?.[1])
+    t.ok(rawPayload.length > 100, path)
   }
-  t.equal((await fastify.inject('/docs/yaml')).statusCode, 200)
+  // With a slash at its end the page names the same files, from where it is.
+  t.equal((await fastify.inject('/docs/')).body.replaceAll('"./static/', '"/docs/static/'), page.body)
+  t.match((await fastify.inject('/docs/yaml')).body, /^openapi: 3\.1\.0\n/)
+  t.match(await fastify.inject('/docs/static/index.html'), { statusCode: 302, headers: { location: '/docs/' } })
+  t.equal((await fastify.inject({ method: 'HEAD', url: '/docs/json' })).statusCode, 200)
+  for (const path of ['nope.js', '', '../package.json', '%2e%2e/package.json', '/swagger-ui.css']) {
+    t.equal((await fastify.inject(`/docs/static/${path}`)).statusCode, 404, path)
+  }
+})
+
+await t.test('no script from elsewhere runs in the pages, and none is shown in a frame', async (t) => {
+  for (const path of ['/docs', '/docs/', '/docs/json', '/docs/static/swagger-ui-bundle.js', '/docs/static/index.html']) {
+    const { headers } = await fastify.inject(path)
+    const policy = String(headers['content-security-policy']).split(';')
+    for (const directive of ["default-src 'self'", "script-src 'self'", "script-src-attr 'none'", "object-src 'none'", "base-uri 'self'", "frame-ancestors 'none'"]) {
+      t.ok(policy.includes(directive), `${path} ${directive}`)
+    }
+    t.notMatch(headers['content-security-policy'], 'upgrade-insecure-requests', 'there need be no TLS')
+    t.match(headers, { 'x-frame-options': 'DENY', 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer' })
+    t.notOk('strict-transport-security' in headers)
+  }
+  t.notOk('content-security-policy' in (await fastify.inject('/health/live')).headers, 'other routes have no page')
+})
+
+await t.test('without API_DOCS nothing is served under /docs', async (t) => {
+  const { app } = await buildTestApp(t, { API_DOCS: false })
+  for (const path of ['/docs', '/docs/', '/docs/json', '/docs/yaml', '/docs/static/swagger-ui-bundle.js']) {
+    t.match((await app.inject(path)).json(), { status: 404, code: 'ROUTE_NOT_FOUND' }, path)
+  }
+  t.equal((await app.inject('/health/ready')).statusCode, 200)
 })

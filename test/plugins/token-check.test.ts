@@ -18,7 +18,7 @@ await t.test('a token that ends soon is extended', async (t) => {
     const renewed = (await configLoader.forTenant(type)).getAccessToken()
     t.not(renewed, old, 'the loader knows')
     t.ok(meta.state.tokens.has(String(renewed)))
-    t.match(await tenantConfigs.find(type), { onboarding_completed: true, last_verified_at: '2026-01-01T00:00:00Z' })
+    t.match(await tenantConfigs.find(type), { onboarding_completed: true, last_verified_at: '2026-01-01T00:00:00.000000Z' })
     const { wait, token_expires_at: expiry, ...health } = await known(type)
     t.match(health, { token_status: 'ok', reason: null })
     near(t, wait, DAY)
@@ -79,7 +79,7 @@ await t.test('a token that cannot be extended is expiring, and that is told', as
 
 await t.test('each way in which Meta calls a token invalid', async (t) => {
   const { store, look, again, known, told } = await watched(t)
-  const expiry = { token_expires_at: '2100-01-01T00:00:00Z' }
+  const expiry = { token_expires_at: '2100-01-01T00:00:00.000000Z' }
   const reasons: Record<string, string> = { garbage: 'meta_190', foreign: 'other_app', bare: 'meta_invalid' }
   for (const subcode of [458, 459, 460, 463, 464, 467, 492]) {
     const token = issue()
@@ -95,7 +95,7 @@ await t.test('each way in which Meta calls a token invalid', async (t) => {
   await look()
   for (const [tenant, reason] of Object.entries(reasons)) {
     const { wait, ...health } = await known(tenant)
-    t.match(health, { token_status: 'revoked', reason, token_expires_at: '2100-01-01T00:00:00Z' })
+    t.match(health, { token_status: 'revoked', reason, token_expires_at: '2100-01-01T00:00:00.000000Z' })
     near(t, wait, DAY)
   }
   t.same(told.map(({ type, tenant_id: tenant }) => `${type} ${tenant}`).sort(), Object.keys(reasons).map((tenant) => `token.revoked ${tenant}`).sort())

@@ -1,6 +1,7 @@
 import t from 'tap'
+import { BLOCK_MS, clock } from '../fixtures/clock.js'
 import { serverProcess } from '../fixtures/server-process.js'
-import { FIVE_MINUTES, near, S_PER_DAY, watch } from '../fixtures/watch.js'
+import { FIVE_MINUTES, HOUR, near, S_PER_DAY, watch } from '../fixtures/watch.js'
 import { GraphError, throttled } from '../graph/errors.js'
 import type { Fault } from '../graph/faults.js'
 import { usageHeaders } from '../graph/usage.js'
@@ -93,50 +94,110 @@ await t.test('the nearer Meta\'s limits, the slower it is', async (t) => {
   t.ok(await took(79) >= 2 * 1000 - 4)
 })
 
-await t.test('at Meta\'s limits it asks nothing more of the app', async (t) => {
-  const limits: Fault[] = [{ reply: throttled(4) }, { reply: throttled(80007) }, { reply: new GraphError(400, 80008, 'too many') }, withUsage(100)]
+/** The moments at which tokens are due, by tenant: whoever claims one or gives one back moves them. */
+const dueTimes = async (sql: (text: string) => Promise<Array<Record<string, unknown>>>) =>
+  await sql('select tenant_id, next_check_at::text from token_watch order by tenant_id')
+
+await t.test('a token of an app that Meta blocks stays due, unclaimed, and the tokens of other apps are checked', async (t) => {
+  const limits: Fault[] = [
+    { reply: throttled(4) }, { reply: new GraphError(400, 341, 'limit') }, { reply: { status: 429, body: '' } }, withUsage(100),
+    { reply: throttled(4), headers: { 'x-app-usage': '{"call_count":101,"estimated_time_to_regain_access":60}' } }
+  ]
   for (const limit of limits) {
-    const { store, look, known } = await watched(t)
+    const { store, look, known, sql } = await watched(t)
+    const { goOn } = clock(t)
     meta.requests.length = 0
     const first = issue()
     await store('first', first)
     meta.fail('debug_token', { ...limit, times: 1 })
     await look()
-    for (const tenant of ['second', 'third']) await store(tenant, issue())
+    const waiting = [issue(), issue()]
+    await store('second', String(waiting[0]))
+    // Half a pair is none.
+    await store('third', String(waiting[1]), { fb_app_id: own.app_id })
+    const before = await dueTimes(sql)
+    for (let times = 0; times < 3; times++) await look()
+    t.same(await dueTimes(sql), before, 'nothing is claimed')
+
     await store('over', issue(), { token_expires_at: '2020-01-01T00:00:00Z' })
     const other = issue({ app_id: own.app_id })
     await store('another app', other, { fb_app_id: own.app_id, fb_app_secret: own.app_secret })
     await look()
     t.same(asked(), [first, other])
     for (const tenant of ['second', 'third']) {
-      const { wait: found, ...health } = await known(tenant)
-      near(t, found, FIVE_MINUTES)
+      const { wait, ...health } = await known(tenant)
+      t.ok(wait < 0, 'still due')
       t.match(health, { token_status: 'unverified', checked_at: null })
     }
     t.match(await known('another app'), { token_status: 'ok' })
     t.match(await known('over'), { token_status: 'expired' })
+
+    goOn(limit.headers === undefined ? BLOCK_MS : 12 * BLOCK_MS)
+    await look()
+    t.same(asked().slice(2).sort(), waiting.sort())
   }
+})
+
+await t.test('a tenant\'s own app that Meta blocks holds up nobody else', async (t) => {
+  const { store, look, known, sql } = await watched(t)
+  const { goOn } = clock(t)
+  const pair = { fb_app_id: own.app_id, fb_app_secret: own.app_secret }
+  await store('first', issue({ app_id: own.app_id }), pair)
+  meta.fail('debug_token', { reply: throttled(4) })
+  await look()
+  await store('same', issue({ app_id: own.app_id }), pair)
+  const before = await dueTimes(sql)
+  await store('platform', issue())
+  await store('bare', issue(), { fb_app_secret: own.app_secret })
+  await look()
+  t.match([await known('platform'), await known('bare'), await known('same')], [{ token_status: 'ok' }, { token_status: 'ok' }, { checked_at: null }])
+  t.same((await dueTimes(sql)).filter(({ tenant_id: id }) => id === 'first' || id === 'same'), before)
+  goOn(BLOCK_MS)
+  await look()
+  t.match(await known('same'), { token_status: 'ok' })
+
+  const bare = await watched(t, { FB_APP_ID: undefined, FB_APP_SECRET: undefined })
+  await bare.store('first', issue({ app_id: own.app_id }), pair)
+  meta.fail('debug_token', { reply: throttled(4) })
+  await bare.look()
+  await bare.store('no app', issue())
+  await bare.look()
+  t.match(await bare.known('no app'), { reason: 'no_app' })
+})
+
+await t.test('what was claimed before a block began waits for its end', async (t) => {
+  const { store, look, known } = await watched(t)
+  clock(t)
+  for (const tenant of ['one', 'two', 'three']) await store(tenant, issue())
+  meta.fail('debug_token', { reply: throttled(4), headers: { 'x-app-usage': '{"estimated_time_to_regain_access":60}' } })
+  await look()
+  t.equal(asked().length, 1)
+  for (const tenant of ['one', 'two', 'three']) near(t, (await known(tenant)).wait, HOUR)
 })
 
 await t.test('an account at its limits holds up no other', async (t) => {
   const usage = usageHeaders({ business: 100, waba_id: '1', regain_minutes: 20 })
-  for (const limit of [withUsage(1, usage), { reply: throttled(80007), headers: usage }]) {
+  for (const limit of [withUsage(1, usage), { reply: throttled(80007), headers: usage }, { reply: new GraphError(400, 613, 'limit'), headers: usage }]) {
     const { store, look, again, known, tenantConfigs, told } = await watched(t)
     reset()
     const [first, other, none] = [issue(), issue(), issue()]
     const inTime = (ms: number) => new Date(Date.now() + ms).toISOString()
-    await store('first', first, { waba_id: '1' })
+    // Verified, so that nothing else is asked.
+    const storeVerified = async (tenant: string, token: string, more: { waba_id: string, token_expires_at?: string }) => {
+      const { access_token } = await store(tenant, token, more)
+      await tenantConfigs.saveVerified({ tenant_id: tenant, access_token, waba_id: more.waba_id, phone_number_id: null })
+    }
+    await storeVerified('first', first, { waba_id: '1' })
     meta.fail('debug_token', { ...limit, times: 1 })
     await look()
-    await store('same', issue(), { waba_id: '1' })
-    await store('ends', issue(), { waba_id: '1', token_expires_at: inTime(100_000) })
-    await store('other', other, { waba_id: '2' })
+    await storeVerified('same', issue(), { waba_id: '1' })
+    await storeVerified('ends', issue(), { waba_id: '1', token_expires_at: inTime(100_000) })
+    await storeVerified('other', other, { waba_id: '2' })
     await store('none', none)
     await look()
     t.same(asked().sort(), [first, other, none].sort())
     for (const tenant of ['other', 'none']) t.match(await known(tenant), { token_status: 'ok' })
-    // Long before Meta lets calls through again.
-    near(t, (await known('same')).wait, FIVE_MINUTES)
+    near(t, (await known('same')).wait, 4 * FIVE_MINUTES)
     near(t, (await known('ends')).wait, 100_000)
     await tenantConfigs.update('ends', { token_expires_at: inTime(-1) })
     await again()
@@ -145,6 +206,62 @@ await t.test('an account at its limits holds up no other', async (t) => {
     t.match(await known('same'), { token_status: 'unverified' })
     t.match(told.map(({ type, tenant_id: tenant }) => [type, tenant]), [['token.expired', 'ends']])
   }
+})
+
+await t.test('a token whose user is at a limit holds up no other', async (t) => {
+  const { store, look, known } = await watched(t)
+  await store('first', issue())
+  meta.fail('debug_token', { reply: new GraphError(400, 17, '(#17) User request limit reached') })
+  await look()
+  near(t, (await known('first')).wait, FIVE_MINUTES)
+  await store('other', issue())
+  await look()
+  t.match(await known('other'), { token_status: 'ok' })
+})
+
+await t.test('tokens of a tenant that is off are neither checked nor extended, and once when it is turned on', async (t) => {
+  const { store, look, again, known, tenantConfigs, tokenWatch, sql } = await watched(t)
+  const [token, soon] = [issue(), issue({ expires_in: 10 * S_PER_DAY })]
+  const { access_token: sealed } = await store('off', token)
+  await look()
+  await store('ends', soon)
+  for (const tenant of ['off', 'ends']) await tenantConfigs.setActive(tenant, false)
+  reset()
+  await look()
+  // Also where no trigger saw it, and when the row is written.
+  await again()
+  await tenantConfigs.update('off', { token_expires_at: '2040-01-01T00:00:00Z', waba_id: '1' })
+  await sql("insert into tenant_configs (tenant_id, access_token, is_active) values ('born off', $1, false)", [sealed])
+  await look()
+  t.same(asked(), [])
+  t.same(await sql('select tenant_id from token_watch where next_check_at < now()'), [])
+  const health = { token_status: 'ok', token_expires_at: '2040-01-01T00:00:00.000000Z', next_check_at: null }
+  t.match(await tokenWatch.healthOf('off'), health, 'what was found last is known')
+  t.equal(await tokenWatch.note('off', String(sealed), { valid: true, expires_at: null }), true, 'a finding of another kind is noted')
+  await look()
+  t.same(asked(), [])
+
+  for (const tenant of ['off', 'ends']) await tenantConfigs.setActive(tenant, true)
+  await look()
+  const extended = [...meta.state.tokens.keys()].at(-1)
+  t.same(asked().sort(), [token, soon, extended].sort())
+  for (const tenant of ['off', 'ends']) t.match(await known(tenant), { token_status: 'ok' })
+  await look()
+  t.equal(asked().length, 3)
+})
+
+await t.test('a new token of a tenant that is off waits until it is turned on', async (t) => {
+  const { store, look, known, tenantConfigs } = await watched(t)
+  await store('acme', issue())
+  await tenantConfigs.setActive('acme', false)
+  const token = issue()
+  await tenantConfigs.update('acme', { access_token: token })
+  await look()
+  t.same(asked(), [])
+  t.match(await known('acme'), { token_status: 'unverified', checked_at: null })
+  await tenantConfigs.setActive('acme', true)
+  await look()
+  t.same(asked(), [token])
 })
 
 await t.test('it looks again and again, and a database that is away is only an interruption', async (t) => {

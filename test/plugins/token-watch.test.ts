@@ -97,9 +97,9 @@ await t.test('what Meta says of the expiry is stored, and the loader knows', asy
   const { store, tokenWatch, configLoader, sql } = await watching(t)
   const sealed = await store('acme', 'a token', '2030-01-01T00:00:00Z')
   const expiry = async () => (await configLoader.getWhatsappConfig('acme')).token_expires_at
-  t.equal(await expiry(), '2030-01-01T00:00:00Z')
+  t.equal(await expiry(), '2030-01-01T00:00:00.000000Z')
   const soon = inTime(20 * DAY).replace(/\.\d+/, '.000')
-  for (const [expires_at, stored] of [[soon, soon.replace('.000', '')], [null, null]] as const) {
+  for (const [expires_at, stored] of [[soon, soon.replace('.000', '.000000')], [null, null]] as const) {
     t.equal(await tokenWatch.note('acme', sealed, { valid: true, expires_at }), true)
     t.equal(await expiry(), stored)
     t.match(await sql(ofWatch), [{ status: 'ok', due: false }], 'though a new date alone would make it due')
@@ -110,7 +110,7 @@ await t.test('what Meta says of the expiry is stored, and the loader knows', asy
 })
 
 await t.test('a transition is told once: in the log, to who listens, in the outbox', async (t) => {
-  const { store, tokenWatch, told, log, sql } = await watching(t, { EVENTS_WEBHOOK_URL: 'https://events.example/', EVENTS_WEBHOOK_SECRET: 'events' })
+  const { store, tokenWatch, told, log, sql } = await watching(t, { EVENTS_WEBHOOK_URL: 'https://events.example/', EVENTS_WEBHOOK_SECRET: 'the secret of events' })
   const ignored: string[] = []
   tokenWatch.onTransition(() => { throw new Error('a listener that fails') })
   tokenWatch.onTransition(async () => { throw new Error('one that fails later') })
@@ -198,7 +198,7 @@ await t.test('what was noted since a claim was made stays', async (t) => {
 })
 
 await t.test('in a transaction of the caller\'s, what fails leaves nothing behind', async (t) => {
-  const { store, tokenWatch, tenantConfigs, told, sql } = await watching(t, { EVENTS_WEBHOOK_URL: 'https://events.example/', EVENTS_WEBHOOK_SECRET: 'events' })
+  const { store, tokenWatch, tenantConfigs, told, sql } = await watching(t, { EVENTS_WEBHOOK_URL: 'https://events.example/', EVENTS_WEBHOOK_SECRET: 'the secret of events' })
   const sealed = await store('acme')
   await t.rejects(tenantConfigs.inTransaction('acme', async (tx) => {
     t.match(await tokenWatch.noteIn(tx, 'acme', sealed, revoked), { noted: true, transition: { type: 'token.revoked' } })
@@ -214,7 +214,7 @@ await t.test('the health of what there is not', async (t) => {
   t.equal(await tokenWatch.healthOf('nobody'), null)
   await tenantConfigs.create('bare', null, { token_expires_at: '2030-01-01T00:00:00Z' })
   const unverified: TokenStatus = 'unverified'
-  t.strictSame(await tokenWatch.healthOf('bare'), { token_status: unverified, reason: 'no_token', checked_at: null, token_expires_at: '2030-01-01T00:00:00Z', next_check_at: null })
+  t.strictSame(await tokenWatch.healthOf('bare'), { token_status: unverified, reason: 'no_token', checked_at: null, token_expires_at: '2030-01-01T00:00:00.000000Z', next_check_at: null })
 })
 
 await t.test('a database that is away is an error that says so, and keeps no connection', async (t) => {

@@ -1,13 +1,15 @@
 import { createHash, createHmac } from 'node:crypto'
+import pLimit from 'p-limit'
 import t, { type Test } from 'tap'
 import { connect, takeAway, until, untilWaiting } from '../helper.js'
 import { base, client, config } from './client.js'
 
 const SECRET = 'the secret of the app'
-const FORMER = 'a former secret'
-const VERIFY_TOKEN = 'v\u00e9rify & token'
+const FORMER = 'a former app secret'
+const OLDER = 'a much older app secret'
+const VERIFY_TOKEN = 'the v\u00e9rify & token'
 const url = `${base}/onboard/account-update`
-const service = await client(t, { FB_APP_ID: '42', FB_APP_SECRET: SECRET, FB_APP_SECRETS_PREVIOUS: ` ${FORMER} , ,older,`, WEBHOOK_VERIFY_TOKEN: VERIFY_TOKEN })
+const service = await client(t, { FB_APP_ID: '42', FB_APP_SECRET: SECRET, FB_APP_SECRETS_PREVIOUS: ` ${FORMER} , ,${OLDER},`, WEBHOOK_VERIFY_TOKEN: VERIFY_TOKEN })
 const { app, as, call, sql, log, databaseUrl } = service
 
 const sign = (body: string | Buffer, secret = SECRET) => `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`
@@ -30,7 +32,7 @@ let wabas = 0
 /** Makes a tenant on each of so many accounts of their own; returns the ids, which tenant and account share. */
 async function tenants (count: number, fields: object = {}): Promise<string[]> {
   const ids = Array.from({ length: count }, () => `waba-${++wabas}`)
-  for (const id of ids) await call(as(id), 'POST', config, { waba_id: id, access_token: `token of ${id}`, ...fields })
+  for (const id of ids) await call(as(id), 'POST', config, { waba_id: id, access_token: `token-of-${id}`, ...fields })
   return ids
 }
 
@@ -184,7 +186,7 @@ await t.test('a signature is that of the very bytes, by a secret of the app', as
     ['a plain digest', { 'x-hub-signature-256': `sha256=${createHash('sha256').update(body).digest('hex')}` }],
     ['another secret', signed(body, 'another')],
     ['the empty secret', signed(body, '')],
-    ['the list of secrets', signed(body, ` ${FORMER} , ,older,`)],
+    ['the list of secrets', signed(body, ` ${FORMER} , ,${OLDER},`)],
     ['the verify token', signed(body, VERIFY_TOKEN)],
     ['another body', signed(body), body.replace(waba, left)],
     ['a byte more', signed(body), `${body} `],
@@ -203,7 +205,7 @@ await t.test('a signature is that of the very bytes, by a secret of the app', as
     t.equal((await call(as(waba), 'POST', url, body)).is, '401 SIGNATURE_INVALID')
   })
   t.equal(await isActive(waba), true)
-  for (const secret of [FORMER, 'older']) {
+  for (const secret of [FORMER, OLDER]) {
     const [waba = ''] = await tenants(1)
     const text = JSON.stringify(update('PARTNER_REMOVED', { waba }))
     t.equal((await call({}, 'POST', url, text, signed(text, secret))).is, '200', secret)
@@ -239,12 +241,14 @@ await t.test('what is signed, and no JSON in UTF-8', async (t) => {
   })
 })
 
-await t.test('a delivery seen before changes nothing, 50 at once neither', async (t) => {
+await t.test('a delivery seen before changes nothing, 50 posts of it neither', async (t) => {
   const [waba = ''] = await tenants(1)
   const text = JSON.stringify(update('PARTNER_REMOVED', { waba }))
   const told: string[] = []
   t.teardown(app.tokenWatch.onTransition(({ tenant_id }) => { told.push(tenant_id) }))
-  const answers = await Promise.all(Array.from({ length: 50 }, () => call({}, 'POST', url, text, signed(text))))
+  // No more are read at once.
+  const limit = pLimit(8)
+  const answers = await Promise.all(Array.from({ length: 50 }, async () => await limit(async () => await call({}, 'POST', url, text, signed(text)))))
   t.ok(answers.every(({ is }) => is === '200'))
   t.same(told, [waba])
   t.equal(log().split(`"tenant_id":"${waba}","waba_id"`).length, 2, 'one line')
@@ -253,15 +257,6 @@ await t.test('a delivery seen before changes nothing, 50 at once neither', async
   t.equal(await isActive(waba), true)
   t.equal(await deliver(`${text}\n`), '200')
   t.equal(await isActive(waba), false, 'other bytes are another delivery')
-})
-
-await t.test('digests of deliveries are kept for 30 days', async (t) => {
-  const [waba = ''] = await tenants(1)
-  await sql("insert into webhook_deliveries values ('old', now() - interval '30 days 1 minute'), ('young', now() - interval '29 days 23 hours')")
-  const text = JSON.stringify(update('PARTNER_REMOVED', { waba }))
-  t.equal(await deliver(text), '200')
-  t.same(await sql('select digest from webhook_deliveries where digest = any($1) order by digest desc', [['old', 'young', createHash('sha256').update(text).digest('base64url')]]),
-    [{ digest: 'young' }, { digest: createHash('sha256').update(text).digest('base64url') }].sort((a, b) => a.digest < b.digest ? 1 : -1))
 })
 
 await t.test('two deliveries of the same accounts, in another order, do not wait for each other', async (t) => {

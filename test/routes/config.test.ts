@@ -59,17 +59,19 @@ await t.test('masks', async (t) => {
     ['x', '****'],
     ['123456789abcdef', '****'],
     ['123456789abcdefg', '****defg'],
-    ['***not a mask***', '****k***'],
+    ['***not-a-mask***', '****k***'],
     ['😀'.repeat(8), '****'],
     ['😀'.repeat(15), '****'],
     ['😀'.repeat(16), '****😀😀😀😀'],
     ['123456789abcdé😀f', '****dé😀f']
   ] as const) {
-    for (const name of Object.keys(secrets)) {
+    // A token is visible ASCII.
+    const names = Object.keys(secrets).filter((name) => name !== 'access_token' || /^[!-~]*$/.test(secret ?? ''))
+    for (const name of names) {
       const { is, body } = await call(who, 'PUT', config, { [name]: secret })
       t.strictSame([is, body[name]], ['200', mask], `${name} ${secret}`)
     }
-    t.match((await call(who, 'GET', `${config}/full`)).body, Object.fromEntries(Object.keys(secrets).map((name) => [name, secret])))
+    t.match((await call(who, 'GET', `${config}/full`)).body, Object.fromEntries(names.map((name) => [name, secret])))
   }
 })
 

@@ -4,12 +4,14 @@ import { faults, type Fault } from '../graph/faults.js'
 import type { Waba } from '../graph/state.js'
 import { app as platform, standIn } from '../plugins/meta-wire.js'
 import { connect, until, untilWaiting } from '../helper.js'
+import { verifyPasted } from '../fixtures/proven.js'
 import { client, config } from './client.js'
 
 const leave = `${config}?unsubscribe=true`
 const force = `${leave}&force=true`
 const { meta } = await standIn(t)
-const { as, call, sql, log, rows, databaseUrl, app } = await client(t, { GRAPH_API_BASE_URL: meta.url, GRAPH_TIMEOUT_MS: 1500, FB_APP_ID: platform.id, FB_APP_SECRET: platform.secret })
+const env = { GRAPH_API_BASE_URL: meta.url, GRAPH_TIMEOUT_MS: 1500, FB_APP_ID: platform.id, FB_APP_SECRET: platform.secret }
+const { as, call, sql, log, rows, databaseUrl, app } = await client(t, env)
 t.beforeEach(() => {
   meta.clearFaults()
   meta.requests.length = 0
@@ -20,10 +22,11 @@ const unsubscribed = () => meta.requests.filter(({ route }) => route === 'unsubs
 const newWaba = (apps = [platform.id]) => meta.state.addWaba({ app_ids: apps, subscriptions: Object.fromEntries(apps.map((id) => [id, {}])) })
 
 let tenants = 0
-/** A tenant on an account that our app gets the webhooks of. */
+/** A tenant on an account that our app gets the webhooks of, verified if it has an account. */
 async function tenant (fields: object = {}, waba: Waba = newWaba()) {
   const id = `tenant-${++tenants}`
   t.equal((await call(as(id), 'POST', config, { waba_id: waba.id, phone_number_id: `phone of ${id}`, access_token: issue(), ...fields })).is, '201')
+  await verifyPasted(app, id)
   return { id, who: as(id), waba }
 }
 
@@ -279,6 +282,39 @@ await t.test('who onboards again meanwhile leaves from there', async (t) => {
   t.equal(waba.subscriptions.size, 0)
   t.equal(meta.requests.at(-1)?.headers.authorization, `Bearer ${fresh}`)
   t.equal(unsubscribed(), 2)
+})
+
+await t.test('who leaves an account that changes again and again is told to try later', async (t) => {
+  const { id, who, waba } = await tenant()
+  // As if another number came onto the account, and left it, between any two looks.
+  await sql(`create function keep() returns trigger language plpgsql as $$ begin return null; end $$;
+    create trigger keep before delete on tenant_configs for each row when (old.tenant_id = '${id}') execute function keep()`)
+  const { is, body, headers } = await call(who, 'DELETE', leave)
+  t.strictSame([is, headers['retry-after']], ['503 CONFIG_CHANGING', '5'])
+  t.match(body['detail'], /nothing was deleted/)
+  t.equal(unsubscribed(), 5)
+  await isGone(t, who, false)
+  await sql('drop function keep() cascade')
+  waba.subscriptions.set(platform.id, {})
+  t.equal((await call(who, 'DELETE', leave)).is, '204')
+  await isGone(t, who)
+})
+
+await t.test('a service that begins to close has not asked Meta: nothing is deleted, also by force', async (t) => {
+  const { id, who, waba } = await tenant()
+  const closing = await client(t, { ...env, DATABASE_URL: databaseUrl })
+  const holder = await connect(t, databaseUrl)
+  await holder.query('begin')
+  await holder.query('select from tenant_configs where tenant_id = $1 for update', [id])
+  const answer = closing.call(closing.as(id), 'DELETE', force)
+  await untilWaiting(databaseUrl, 1)
+  const closed = closing.app.close()
+  await until(() => closing.app.closing.aborted)
+  await holder.query('commit')
+  t.equal((await answer).is, '503 SERVICE_CLOSING')
+  await closed
+  t.strictSame([waba.subscriptions.size, unsubscribed()], [1, 0])
+  await isGone(t, who, false)
 })
 
 await t.test('the loader is told', async (t) => {

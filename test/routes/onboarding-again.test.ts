@@ -75,7 +75,7 @@ await t.test('an extended token serves an onboarding that waits, for as long as 
   const [{ claim = '' } = {}] = await orm.select({ claim: tokenWatch.next_check_at }).from(tokenWatch).where(eq(tokenWatch.tenant_id, tenant))
   const held = String((await row(tenant))?.['access_token'])
   const extended = meta.state.issueToken({ app_id: app.id })
-  const expiry = '2099-01-01T00:00:00Z'
+  const expiry = '2099-01-01T00:00:00.000000Z'
   t.equal(await at.tokenWatch.extend(tenant, held, vault.seal(extended, tenant, 'access_token'), expiry, claim), true)
   t.equal((await resume(tenant, { pin: PIN })).is, '200')
   t.match((await configure(tenant, 'GET', undefined, '/full')).body, { access_token: extended, token_expires_at: expiry, onboarding_completed: true })

@@ -1,9 +1,10 @@
+import { createHmac } from 'node:crypto'
 import t from 'tap'
 import { onboardingService, stepsOf } from '../fixtures/onboarding.js'
 import { temporarilyDown } from '../graph/errors.js'
 import { until } from '../helper.js'
 import { app } from '../plugins/meta-wire.js'
-import { config, configs } from './client.js'
+import { base, config, configs } from './client.js'
 
 const service = await onboardingService(t)
 const { meta, waba, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, crash, sql, vacate, instance, call, as, admin, lastToken } = service
@@ -58,6 +59,41 @@ await t.test('a tenant that is turned off stays so, at whatever moment of a new 
       for (const again of [await post(tenant, body), await resume(tenant)]) t.equal(again.is, '409 ONBOARDING_SUPERSEDED')
       t.same(await row(tenant), left)
       t.match((await records(tenant)).at(-1), { status: 'failed', access_token: null, holder: null })
+    }
+  }
+})
+
+await t.test('a tenant that was off already and is turned off once more stays so, at whatever moment of a new login', async (t) => {
+  let deliveries = 0
+  const removed = async (tenant: string) => {
+    // The same bytes would be the same delivery.
+    const time = Math.floor(Date.now() / 1000) + 60 + deliveries++
+    const body = JSON.stringify({
+      object: 'whatsapp_business_account',
+      entry: [{ id: '1', time, changes: [{ field: 'account_update', value: { event: 'PARTNER_REMOVED', waba_info: { waba_id: waba.id } } }] }]
+    })
+    const signature = `sha256=${createHmac('sha256', app.secret).update(body).digest('hex')}`
+    const headers = { 'content-type': 'application/json', 'x-hub-signature-256': signature }
+    t.equal((await call({}, 'POST', `${base}/onboard/account-update`, body, headers)).is, '200', tenant)
+  }
+  for (const [who, deed] of [
+    ['the tenant', async (tenant: string) => { t.equal((await configure(tenant, 'POST', undefined, '/deactivate')).is, '200') }],
+    ['PARTNER_REMOVED', removed]
+  ] as const) {
+    for (const hangs of ['access_token', 'debug_token', 'phone_numbers', 'subscribe', 'register'] as const) {
+      await vacate()
+      const tenant = newTenant()
+      t.equal((await post(tenant, login(tenant))).is, '201')
+      t.equal((await configure(tenant, 'POST', undefined, '/deactivate')).is, '200')
+      meta.requests.length = 0
+      meta.fail(hangs, { latency_ms: 300 })
+      const answer = post(tenant, login(tenant, { pin: '123456' }))
+      await until(() => asked(hangs).length === 1)
+      await deed(tenant)
+      t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED', `${who} during ${hangs}`)
+      t.match(await row(tenant), { is_active: false })
+      t.match((await records(tenant)).at(-1), { status: 'failed', access_token: null, holder: null })
+      t.equal((await resume(tenant)).is, '409 ONBOARDING_SUPERSEDED')
     }
   }
 })

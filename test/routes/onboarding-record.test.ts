@@ -220,12 +220,3 @@ await t.test('internal code hears of a token that is replaced', async (t) => {
   t.match(heard, [{ tenant_id: tenant, type: 'token.revoked' }, { tenant_id: tenant, type: 'token.recovered' }])
   stop()
 })
-
-await t.test('what failed a month ago is forgotten with the next login', async (t) => {
-  const tenant = newTenant()
-  await post(tenant, login(tenant, { code: 'x' }))
-  await post(tenant, login(tenant, { code: 'y' }))
-  await sql("update onboardings set created_at = now() - interval '31 days' where tenant_id = $1 and created_at = (select min(created_at) from onboardings where tenant_id = $1)", [tenant])
-  await post(tenant, login(tenant))
-  t.match((await records(tenant)).map(({ status }) => status), ['failed', 'completed'])
-})

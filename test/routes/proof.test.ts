@@ -6,7 +6,7 @@ import { client, config, configs, full, onboard } from './client.js'
 
 const { app, as, admin, call, sql, databaseUrl } = await client(t)
 
-const proven = { waba_id: 'waba-1', access_token: 'proven-access-token', token_expires_at: '2030-01-01T00:00:00Z' }
+const proven = { waba_id: 'waba-1', access_token: 'proven-access-token', token_expires_at: '2030-01-01T00:00:00.000000Z' }
 const proof = { onboarding_completed: true, last_verified_at: String, token_expires_at: proven.token_expires_at }
 const noProof = { onboarding_completed: false, last_verified_at: null, onboarded_at: String }
 
@@ -18,7 +18,7 @@ async function onboarded (tenantId: string) {
 }
 
 await t.test('what keeps the proof, and what takes it', async (t) => {
-  const expiry = '2031-01-01T00:00:00Z'
+  const expiry = '2031-01-01T00:00:00.000000Z'
   for (const [i, [body, expected]] of ([
     [{ waba_id: 'waba-1' }, proof],
     [{ access_token: proven.access_token }, proof],

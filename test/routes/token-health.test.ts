@@ -1,5 +1,5 @@
 import t from 'tap'
-import { tokenStatuses } from '../../src/db/schema.js'
+import { tokenStatuses } from '../../src/statuses.js'
 import { tokenStatus } from '../../src/schemas/token-health.js'
 import { client, config } from './client.js'
 
@@ -13,11 +13,11 @@ await t.test('what is known of the token', async (t) => {
   await call(as('acme'), 'POST', config, { waba_id: '1' })
   t.strictSame((await call(as('acme'), 'GET', health)).body, bare)
 
-  await call(as('acme'), 'PUT', config, { access_token: 'a token' })
+  await call(as('acme'), 'PUT', config, { access_token: 'a-token' })
   t.match((await call(as('acme'), 'GET', health)).body, { ...bare, reason: null, next_check_at: /Z$/ })
   const { access_token: sealed } = await app.tenantConfigs.find('acme') ?? {}
   await app.tokenWatch.note('acme', String(sealed), { valid: true, expires_at: '2100-01-01T00:00:00.000Z' })
-  t.match((await call(as('acme'), 'GET', health)).body, { token_status: 'ok', reason: null, checked_at: /Z$/, token_expires_at: '2100-01-01T00:00:00Z' })
+  t.match((await call(as('acme'), 'GET', health)).body, { token_status: 'ok', reason: null, checked_at: /Z$/, token_expires_at: '2100-01-01T00:00:00.000000Z' })
   t.match(await call(as('other'), 'GET', health), { is: '404 CONFIG_NOT_FOUND' }, "another tenant's is not shown")
 })
 

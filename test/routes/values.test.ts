@@ -50,6 +50,17 @@ await t.test('text that is not clean', async (t) => {
   await refused(t, texts, [...controls.map((bad) => `a${bad}b`), ...blanks.flatMap((blank) => [blank, `${blank}a`, `a${blank}`])])
 })
 
+await t.test('an access token is what an HTTP header carries', async (t) => {
+  const errors = [{ field: 'access_token', message: 'must be visible ASCII without blanks: an HTTP header carries it' }]
+  for (const access_token of ['a b', '\u00e9', 'a\u00ff', '\u0442\u043e\u043a\u0435\u043d', 'a\u200bb', '\u{1f600}', '\uff21', 'a\x7f', 'a\x1f']) {
+    for (const [who, method, url] of [[tenant, 'PUT', config], [fresh, 'POST', config], [tenant, 'POST', `${config}/verify`]] as const) {
+      const { is, body } = await call(who, method, url, { access_token })
+      t.strictSame([is, body['errors']], ['400 VALIDATION_FAILED', errors], `${method} ${url} ${encodeURIComponent(access_token)}`)
+    }
+  }
+  t.same(await rows(), before)
+})
+
 await t.test('too long, by characters', async (t) => {
   for (const [fields, longest] of [[[...ids, 'fb_app_secret', 'verify_token'], 255], [['access_token', 'refresh_token'], 4096], [['code'], 2048], [['state'], 512], [['config_id'], 255]] as const) {
     await refused(t, [...fields], ['x'.repeat(longest + 1), '😀'.repeat(longest + 1)])
@@ -66,7 +77,8 @@ await t.test('ids that would walk up a path', async (t) => {
 await t.test('a refusal says the rule of its field, and not the value', async (t) => {
   const clean = 'hold control characters or lone surrogates, nor begin or end with a blank'
   for (const value of ['..', 'a\nb', 'a\ud800', ' a']) {
-    for (const [field, message] of [...ids.map((field) => [field, `must not be . or .., ${clean}`]), ...value === '..' ? [] : secrets.map((field) => [field, `must not ${clean}`])]) {
+    const ofSecret = (field: string) => [field, field === 'access_token' ? 'must be visible ASCII without blanks: an HTTP header carries it' : `must not ${clean}`]
+    for (const [field, message] of [...ids.map((field) => [field, `must not be . or .., ${clean}`]), ...value === '..' ? [] : secrets.map(ofSecret)]) {
       for (const { body } of await answers(String(field), value)) t.strictSame(body.errors, [{ field, message }])
     }
   }
@@ -78,7 +90,7 @@ await t.test('a refusal says the rule of its field, and not the value', async (t
 })
 
 await t.test('masks', async (t) => {
-  await refused(t, secrets, ['****', '****1234', '*****', '****a longer text with a mask before'], 'MASKED_VALUE')
+  await refused(t, secrets, ['****', '****1234', '*****', '****a-longer-text-with-a-mask-before'], 'MASKED_VALUE')
 })
 
 await t.test('URLs', async (t) => {
@@ -133,7 +145,8 @@ await t.test('what is refused is never repeated', async (t) => {
 
 await t.test('the longest and the oddest that is right', async (t) => {
   const longest = (character: string) => ({
-    ...Object.fromEntries(texts.map((field) => [field, character.repeat(field.endsWith('_token') && field !== 'verify_token' ? 4096 : 255)])),
+    ...Object.fromEntries(texts.map((field) => [field, character.repeat(field === 'refresh_token' ? 4096 : 255)])),
+    access_token: 'x'.repeat(4096),
     callback_url: `https://a.example/${character.repeat(482)}`,
     redirect_url: `https://[::1]:8443/?${character.repeat(480)}`,
     code: undefined,
@@ -144,7 +157,7 @@ await t.test('the longest and the oddest that is right', async (t) => {
     longest('é'),
     // 4-byte characters in every field at once would be more than the body may hold.
     ...Object.entries(longest('😀')).map(([field, value]) => ({ [field]: value })).filter((body) => JSON.stringify(body) !== '{}'),
-    { waba_id: '...', phone_number_id: '../x', fb_app_id: '%2e%2e', verify_token: '***', fb_app_secret: "'; drop table tenant_configs; --", access_token: 'a b\u200b\\"%{x}' },
+    { waba_id: '...', phone_number_id: '../x', fb_app_id: '%2e%2e', verify_token: '***', fb_app_secret: "'; drop table tenant_configs; --", access_token: '!"\\%{x}~', refresh_token: 'a b\u200b\\"%{x}' },
     { callback_url: 'http://LOCALHOST:3000/x#y', redirect_url: 'http://127.0.0.1' },
     { callback_url: 'http://[::1]:1/', redirect_url: 'HTTPS://exämple.de/%zz?@=@' }
   ]) {
@@ -156,13 +169,13 @@ await t.test('the longest and the oddest that is right', async (t) => {
 
 await t.test('dates come back as the same moment in UTC', async (t) => {
   for (const [sent, read] of [
-    ['2026-02-28T23:59:59Z', '2026-02-28T23:59:59Z'],
-    ['2028-02-29T12:00:00.5+02:00', '2028-02-29T10:00:00.5Z'],
-    ['2026-01-01t00:00:00z', '2026-01-01T00:00:00Z'],
-    ['2026-01-01T00:00:00-00:00', '2026-01-01T00:00:00Z'],
-    ['2026-01-01T00:00:00+23:59', '2025-12-31T00:01:00Z'],
-    ['2026-01-01T00:00:00-23:59', '2026-01-01T23:59:00Z'],
-    ['0001-01-01T00:00:00Z', '0001-01-01T00:00:00Z'],
-    ['9999-12-31T23:59:59.999999999Z', '9999-12-31T23:59:59.999Z']
+    ['2026-02-28T23:59:59Z', '2026-02-28T23:59:59.000000Z'],
+    ['2028-02-29T12:00:00.5+02:00', '2028-02-29T10:00:00.500000Z'],
+    ['2026-01-01t00:00:00z', '2026-01-01T00:00:00.000000Z'],
+    ['2026-01-01T00:00:00-00:00', '2026-01-01T00:00:00.000000Z'],
+    ['2026-01-01T00:00:00+23:59', '2025-12-31T00:01:00.000000Z'],
+    ['2026-01-01T00:00:00-23:59', '2026-01-01T23:59:00.000000Z'],
+    ['0001-01-01T00:00:00Z', '0001-01-01T00:00:00.000000Z'],
+    ['9999-12-31T23:59:59.999999999Z', '9999-12-31T23:59:59.999000Z']
   ] as const) t.equal((await call(tenant, 'PUT', config, { token_expires_at: sent })).body.token_expires_at, read, sent)
 })

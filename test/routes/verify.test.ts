@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto'
 import t, { type Test } from 'tap'
+import { BLOCK_MS, clock } from '../fixtures/clock.js'
 import { GraphError, temporarilyDown, throttled, tokenRefused } from '../graph/errors.js'
 import { faults, type Fault, type Route } from '../graph/faults.js'
 import type { Grant } from '../graph/state.js'
@@ -76,8 +77,15 @@ await t.test('credentials that hold', async (t) => {
   for (const body of [{}, '', undefined]) isAnswer(t, await call(who, 'POST', url, body))
 })
 
+await t.test('credentials that hold, of a tenant that is off: verified, and still not due for a check', async (t) => {
+  const { id, who } = await tenant()
+  t.equal((await call(who, 'POST', `${config}/deactivate`)).is, '200')
+  t.match((await verified(t, who, [])).body['config'], { last_verified_at: String, is_active: false })
+  t.match(await app.tokenWatch.healthOf(id), { token_status: 'ok', checked_at: String, next_check_at: null })
+})
+
 await t.test('when the token expires by Meta', async (t) => {
-  const { who } = await tenant({ token_expires_at: '2031-01-01T00:00:00Z' })
+  const { who } = await tenant({ token_expires_at: '2031-01-01T00:00:00.000000Z' })
   for (const [expires_at, expected] of [[undefined, '2031-01-01T00:00:00.000Z'], [4102444800, '2100-01-01T00:00:00.000Z'], [0, null], [undefined, null]] as const) {
     meta.fail('debug_token', { patch: { data: { expires_at } } })
     const { body } = await verified(t, who, [])
@@ -121,9 +129,12 @@ await t.test('the token does not hold, and nothing else is asked', async (t) => 
   t.match(await app.tokenWatch.healthOf(unsaid.id), { token_status: 'unverified', reason: null })
 })
 
-await t.test('a token that none of Meta\'s looks like goes nowhere', async (t) => {
+await t.test('a stored token that no HTTP header carries goes nowhere', async (t) => {
   for (const access_token of ['t\u00f6ken', 'two words', '\u{1f600}'.repeat(4096)]) {
-    const { id, who } = await tenant({ access_token })
+    const { id, who } = await tenant()
+    t.equal((await call(who, 'PUT', config, { access_token })).is, '400 VALIDATION_FAILED')
+    // Earlier versions took it.
+    await app.tenantConfigs.update(id, { access_token })
     meta.requests.length = 0
     const answer = await verified(t, who, ['token', 'assets', 'subscription', 'callback'])
     t.match(detail(answer, 'token'), /visible ASCII/)
@@ -232,7 +243,8 @@ await t.test('no callback is expected', async (t) => {
 })
 
 await t.test('a passing failure is answered as itself, and nothing is stored', async (t) => {
-  const { who } = await tenant()
+  const { id } = await tenant()
+  const { goOn } = clock(t)
   const before = await stored()
   const cases: Array<[Fault, string]> = [
     [faults.dropBefore, '503 META_UNAVAILABLE'],
@@ -246,19 +258,12 @@ await t.test('a passing failure is answered as itself, and nothing is stored', a
   for (const route of ROUTES) {
     for (const [fault, expected] of cases) {
       meta.fail(route, fault)
-      // What the service itself throws has 300 seconds to wait for, which the client holds to be 5.
-      const answer = expected.includes('RATE') ? await rateLimited(who) : (await call(who, 'POST', url)).is
-      t.equal(answer, expected, `${route} ${JSON.stringify(fault).slice(0, 60)}`)
+      t.equal((await call(as(id), 'POST', url)).is, expected, `${route} ${JSON.stringify(fault).slice(0, 60)}`)
+      if (expected.includes('RATE')) goOn(BLOCK_MS)
     }
   }
   t.same(await stored(), before)
 })
-
-/** Verifies where the wait is longer than that of every other 503. */
-async function rateLimited (headers: Record<string, string>): Promise<string> {
-  const reply = await app.inject({ method: 'POST', url, headers })
-  return `${reply.statusCode} ${reply.json().code}`
-}
 
 await t.test('no app, or secrets that do not open', async (t) => {
   const bare = await client(t, { GRAPH_API_BASE_URL: meta.url })
@@ -334,8 +339,8 @@ await t.test('a newer write is never overwritten', async (t) => {
 })
 
 await t.test('a date that is stored meanwhile stays', async (t) => {
-  const { who } = await tenant({ token_expires_at: '2031-01-01T00:00:00Z' })
-  for (const [expires_at, stored] of [[undefined, '2032-01-01T00:00:00Z'], [4102444800, '2033-01-01T00:00:00Z']] as const) {
+  const { who } = await tenant({ token_expires_at: '2031-01-01T00:00:00.000000Z' })
+  for (const [expires_at, stored] of [[undefined, '2032-01-01T00:00:00.000000Z'], [4102444800, '2033-01-01T00:00:00.000000Z']] as const) {
     meta.requests.length = 0
     meta.fail('debug_token', { patch: { data: { expires_at } } })
     meta.fail('phone', { latency_ms: 600 })
@@ -388,7 +393,6 @@ await t.test('a dry run checks the body, and leaves everything as it is', async 
     [{ verify_token: 'does not count', redirect_url: null, refresh_token: 'r', token_expires_at: '2020-01-01T00:00:00Z' }, []],
     [{ access_token: dead }, ['token', 'assets', 'subscription', 'callback']],
     [{ access_token: null }, ['token', 'assets', 'subscription', 'callback']],
-    [{ access_token: 't\u00f6ken' }, ['token', 'assets', 'subscription', 'callback']],
     [{ access_token: 'x'.repeat(4096) }, ['token', 'assets', 'subscription', 'callback']],
     [{ waba_id: null }, ['assets', 'subscription', 'callback']],
     [{ waba_id: '...' }, ['assets', 'subscription', 'callback']],

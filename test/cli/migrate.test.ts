@@ -1,0 +1,110 @@
+import t, { type Test } from 'tap'
+import { migrate } from '../../src/db/migrate.js'
+import { formerSchema, tags } from '../fixtures/migrations.js'
+import { connect, createDatabase, query, until, untilWaiting } from '../helper.js'
+import { run, start } from './run.js'
+
+// A dozen processes: on a busy machine that takes its time.
+t.setTimeout(300_000)
+
+const TENANTS = 20_000
+const command = ['src/cli/migrate.ts']
+const undo = ['src/cli/rollback.ts', '--yes']
+const invalid = "select relname from pg_index join pg_class on pg_class.oid = indexrelid where not indisvalid and relname not like 'pg_%'"
+const verified = 'select count(*)::int as count from verified_identities'
+
+/** A database as the version before left it, with tenants of whom all are verified. */
+async function formerDatabase (t: Test): Promise<string> {
+  const url = await createDatabase(t, { empty: true })
+  await formerSchema(t, url)
+  await query(url, `insert into tenant_configs (tenant_id, waba_id, phone_number_id, access_token, last_verified_at)
+    select 't' || i, 'w' || i, 'p' || i, 'x', now() from generate_series(1, ${TENANTS}) as i`)
+  return url
+}
+
+/** Runs the command to its end and checks that everything is there. */
+async function isFinished (t: Test, url: string): Promise<void> {
+  t.match(await run(t, command, { DATABASE_URL: url }), { code: 0, stdout: /^Applied .*0005_notify_verified\.\n$/ })
+  await isUpToDate(t, url)
+}
+
+async function isUpToDate (t: Test, url: string): Promise<void> {
+  t.same(await migrate(url), [], 'nothing is left to do')
+  t.same(await query(url, verified), [{ count: TENANTS }])
+  t.same(await query(url, invalid), [])
+  const indexes = await query(url, "select indexname as name from pg_indexes where indexname ~ '^(oauth_states_tenant|onboardings_created_at|tenant_configs_phone_number_id)' order by 1")
+  t.same(indexes.map(({ name }) => name), ['oauth_states_tenant_idx', 'onboardings_created_at_idx', 'tenant_configs_phone_number_id_idx'])
+  t.same((await query(url, 'select created_at from drizzle.__whatsapp_tenant_config_migrations')).length, tags.length)
+}
+
+await t.test('kill -9 while rows are filled in: the next run finishes it', async (t) => {
+  const url = await formerDatabase(t)
+  const holder = await connect(t, url)
+  await holder.query("begin; select from tenant_configs where tenant_id = 't5001' for update")
+  const { child, ended } = start(t, command, { DATABASE_URL: url })
+  await until(async () => (await query(url, "select where to_regclass('verified_identities') is not null")).length > 0 && (await query(url, `${verified} having count(*) >= 5000`)).length > 0)
+  child.kill('SIGKILL')
+  await ended
+  await holder.query('commit')
+  t.not((await query(url, verified))[0]?.['count'], TENANTS)
+  await isFinished(t, url)
+})
+
+await t.test('kill -9 while an index waits for an open transaction: the next run waits for what PostgreSQL still does, and finishes it', async (t) => {
+  const url = await formerDatabase(t)
+  const holder = await connect(t, url)
+  await holder.query('begin isolation level repeatable read; select from oauth_states')
+  const { child, ended } = start(t, command, { DATABASE_URL: url })
+  await until(async () => (await query(url, invalid)).length > 0)
+  await untilWaiting(url, 1)
+  child.kill('SIGKILL')
+  await ended
+  const next = start(t, command, { DATABASE_URL: url })
+  next.child.stderr.once('data', () => { holder.query('commit').catch(t.fail) })
+  t.match(await next.ended, { code: 0, stderr: /^Another process migrates: waiting for a lock for \d s, try 1 failed\.$/m })
+  await isUpToDate(t, url)
+})
+
+await t.test('a connection that is ended while an index is made: the next run makes it anew', async (t) => {
+  const url = await formerDatabase(t)
+  const holder = await connect(t, url)
+  await holder.query('begin isolation level repeatable read; select from oauth_states')
+  const { ended } = start(t, command, { DATABASE_URL: url })
+  await until(async () => (await query(url, invalid)).length > 0)
+  await untilWaiting(url, 1)
+  await query(url, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+  t.match(await ended, { code: 1 })
+  await holder.query('commit')
+  t.same(await query(url, invalid), [{ relname: 'oauth_states_tenant_idx' }])
+  await isFinished(t, url)
+})
+
+await t.test('kill -9 while the journal is taken over: the next run takes it over', async (t) => {
+  const url = await formerDatabase(t)
+  const holder = await connect(t, url)
+  await holder.query('begin; lock table drizzle.__drizzle_migrations')
+  const { child, ended } = start(t, command, { DATABASE_URL: url })
+  await untilWaiting(url, 1)
+  child.kill('SIGKILL')
+  await ended
+  await holder.query('commit')
+  t.same(await query(url, "select to_regclass('drizzle.__whatsapp_tenant_config_migrations') as journal"), [{ journal: null }])
+  await isFinished(t, url)
+})
+
+await t.test('DATABASE_DIRECT_URL is where migrations go, past the pooler of DATABASE_URL', async (t) => {
+  const url = await createDatabase(t, { empty: true })
+  // A pooler that drops `options` and does not keep a session: nothing may go through it.
+  const env = { DATABASE_URL: 'postgres://user:canary@127.0.0.1:9/pooler', DATABASE_DIRECT_URL: url }
+  t.match(await run(t, command, env), { code: 0, stdout: `Applied ${tags.join(', ')}.\n` })
+  t.match(await run(t, undo, env), { code: 0, stdout: `Undid ${tags.at(-1)}.\n` })
+})
+
+await t.test('a migration that waits for a lock says so on stderr', async (t) => {
+  const url = await createDatabase(t)
+  const holder = await connect(t, url)
+  await holder.query('begin; lock table token_watch')
+  const { child, ended } = start(t, undo, { DATABASE_URL: url })
+  child.stderr.once('data', () => { holder.query('commit').catch(t.fail) })
+  t.match(await ended, { code: 0, stdout: `Undid ${tags.at(-1)}.\n`, stderr: new RegExp(`^${tags.at(-1)}: waiting for a lock for \\d s, try 1 failed\\.$`, 'm') })
+})

@@ -1,0 +1,54 @@
+import t, { type Test } from 'tap'
+import { onboardingService, PIN } from '../fixtures/onboarding.js'
+import { until } from '../helper.js'
+import { receiver } from '../plugins/event-receiver.js'
+
+const { env, received } = await receiver(t)
+const { app, admin, call, configure, login, newTenant, post, record, row, sql, start } = await onboardingService(t, env)
+
+/** Asserts that every time in the answer has six digits and `Z`, and that it has so many of them. */
+function sixDigits (t: Test, what: string, body: unknown, count: number): void {
+  const times = (JSON.stringify(body).match(/"\d{4}-\d\d-\d\d[^"]*"/g) ?? []).map((time) => time.slice(1, -1))
+  t.equal(times.length, count, `${what}: ${times.join(', ')}`)
+  for (const time of times) t.match(time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/, what)
+}
+
+await t.test('times have six digits and Z in every answer, whatever digits they were stored with', async (t) => {
+  const tenant = newTenant()
+  sixDigits(t, 'start', (await start(tenant, { redirect_uri: 'https://tenant.example/done' })).body, 1)
+  sixDigits(t, 'onboarding', (await post(tenant, login(tenant, { pin: PIN }))).body, 5)
+  sixDigits(t, 'record', (await record(tenant)).body, 11)
+  sixDigits(t, 'verification', (await configure(tenant, 'POST', undefined, '/verify')).body, 5)
+
+  for (const digits of ['', '.5', '.123', '.123456']) {
+    const time = `2100-01-02T03:04:05${digits}Z`
+    sixDigits(t, 'change', (await configure(tenant, 'PUT', { token_expires_at: time })).body, 5)
+    await sql('update tenant_configs set created_at = $1, onboarded_at = $1, last_verified_at = $1, token_expires_at = $1', [time])
+    await sql('update token_watch set checked_at = $1, next_check_at = $1', [time])
+    await sql('update onboardings set created_at = $1, updated_at = $1', [time])
+    sixDigits(t, 'masked', (await configure(tenant, 'GET')).body, 5)
+    sixDigits(t, 'full', (await configure(tenant, 'GET', undefined, '/full')).body, 5)
+    sixDigits(t, 'effective', (await configure(tenant, 'GET', undefined, '/effective')).body, 2)
+    sixDigits(t, 'health', (await configure(tenant, 'GET', undefined, '/health')).body, 3)
+    sixDigits(t, 'list', (await call(admin, 'GET', '/api/v1/tenant/admin/configs/all')).body, 5)
+    sixDigits(t, 'record', (await record(tenant)).body, 11)
+  }
+  t.equal((await app.configLoader.getWhatsappConfig(tenant)).token_expires_at, '2100-01-02T03:04:05.123456Z', 'for internal code too')
+})
+
+await t.test('the record of an earlier version shows its times with six digits', async (t) => {
+  const tenant = newTenant()
+  await post(tenant, login(tenant))
+  await sql('update onboardings set steps = regexp_replace(steps::text, \'(\\.\\d{3})\\d{3}Z"\', \'\\1Z"\', \'g\')::jsonb where tenant_id = $1', [tenant])
+  const { body } = await record(tenant)
+  sixDigits(t, 'record', body, 11)
+  t.match(JSON.stringify(body), /\.\d{3}000Z","evidence":\{"app_id":"[^"]+","expires_at":"[^"]+\.\d{3}000Z"/)
+})
+
+await t.test('an event tells its time with six digits', async (t) => {
+  const tenant = newTenant()
+  await post(tenant, login(tenant))
+  await app.tokenWatch.note(tenant, String((await row(tenant))?.['access_token']), { valid: false, reason: 'meta_190_460' })
+  await until(() => received.length > 0)
+  sixDigits(t, 'event', received.map(({ event }) => event), 1)
+})

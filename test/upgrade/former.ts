@@ -1,0 +1,28 @@
+import { execFile } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+
+/** A build of another commit. */
+export interface Former { dir: string, remove: () => Promise<void> }
+
+/** Checks a commit out into a directory of its own, and installs and builds it there. */
+export async function buildFormer (commit: string): Promise<Former> {
+  const parent = await mkdtemp(join(tmpdir(), 'wtc-former-'))
+  const dir = join(parent, 'former')
+  const remove = async () => {
+    await run('git', ['worktree', 'remove', '--force', dir]).catch(() => {})
+    await rm(parent, { recursive: true, force: true })
+  }
+  try {
+    await run('git', ['worktree', 'add', '--detach', dir, commit])
+    await run('npm', ['ci', '--prefer-offline', '--no-audit', '--no-fund'], { cwd: dir })
+  } catch (err) {
+    await remove()
+    throw err
+  }
+  return { dir, remove }
+}

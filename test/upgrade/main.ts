@@ -1,0 +1,83 @@
+import { fileURLToPath } from 'node:url'
+import { setTimeout as delay } from 'node:timers/promises'
+import { command, readOptions, type Hold } from '../../src/cli/command.js'
+import { startGraph } from '../graph/server.js'
+import { faultsOf, fill, openDatabase, openReader } from './database.js'
+import { buildFormer } from './former.js'
+import { runCommand, startService, type Service } from './service.js'
+import { ask, startTraffic, type Phase } from './traffic.js'
+import { world } from './world.js'
+
+const USAGE = `Upgrades a database that another commit made and serves, under load. Fails when a request fails.
+  npm run upgrade -- [--from <commit>] [--rows 1000000] [--hold 30] [--seconds 60]`
+/** The last commit without migration 0003. */
+const FORMER = '4cbde5b'
+const present = fileURLToPath(new URL('../..', import.meta.url))
+
+await command(async (hold) => {
+  const options = readOptions({ from: { type: 'string' }, rows: { type: 'string' }, hold: { type: 'string' }, seconds: { type: 'string' } }, USAGE)
+  const { from = FORMER, rows = '1000000', hold: held = '30', seconds = '60' } = options
+  say(`Building ${from}`)
+  const { dir: former } = await hold(buildFormer(from), async ({ remove }) => { await remove() })
+  const { url } = await hold(openDatabase(), async ({ remove }) => { await remove() })
+  const meta = await hold(startGraph(), async (meta) => { await meta.close() })
+  const { settings, call, login, creations, next, addWaba } = world(url, meta)
+  const serve = async (dir: string) => await startHeld(hold, dir, settings)
+
+  say(`Filling its database with ${rows} tenants`)
+  await runCommand(former, 'migrate.js', settings)
+  await fill(url, Number(rows))
+  const old = await serve(former)
+  for (const creation of creations()) await ask(old, creation)
+  // The owner has one of the two numbers onboarded; the squatter writes down the other one.
+  const waba = addWaba([{ id: 'number-1' }, { id: 'number-2' }])
+  await ask(old, login('owner', waba))
+  await ask(old, call('POST', '/config', 'squatter', { waba_id: waba.id, phone_number_id: 'number-2', access_token: 'x' }))
+  meta.fail('subscribe', { latency_ms: 0, drop: true })
+  await ask(old, login('waiting'))
+  meta.fail('subscribe', { latency_ms: 8000 })
+  const underWay = ask(old, login('under-way'))
+
+  const origins = [old]
+  const traffic = startTraffic(origins, next, 'the former version alone')
+  await delay(5000)
+  const reader = await hold(openReader(url), async (reader) => { await reader.end() })
+  const closing = delay(Number(held) * 1000).then(async () => { await reader.query('commit') })
+  traffic.begin(`while the new version migrates, a reader open for ${held} s`)
+  const took = await runCommand(present, 'migrate.js', settings, ({ ms, text }) => { say(`  after ${inSeconds(ms)} s: ${text}`) })
+  await closing
+  traffic.begin('while the new version and another former one start')
+  for (const dir of [present, former]) origins.push(await serve(dir))
+  traffic.begin(`all side by side for ${seconds} s`)
+  await delay(Number(seconds) * 1000)
+  const phases = await traffic.stop()
+
+  const resumed = await ask(String(origins[1]), call('POST', '/onboard/whatsapp-client/resume', 'waiting'))
+  const verified = await ask(String(origins[1]), login('owner', waba))
+  const faults = [
+    ...phases.flatMap(({ failures }) => failures),
+    ...Object.entries({ 'under way': await underWay, resumed, verified }).flatMap(([name, { status, text }]) => status < 300 ? [] : [`onboarding ${name}: ${status} ${text}`]),
+    ...await faultsOf(url)
+  ]
+  say(`\nMigrating ${rows} tenants took ${inSeconds(took)} s.\n\n${table(phases)}\n`)
+  if (faults.length > 0) throw new Error(`${faults.slice(0, 50).join('\n')}\n${faults.length} faults`)
+})
+
+async function startHeld (hold: Hold, dir: string, settings: Record<string, string>): Promise<string> {
+  const { origin } = await hold<Service>(startService(dir, settings), async (service) => { await service.stop() })
+  return origin
+}
+
+function table (phases: Phase[]): string {
+  const rows = phases.map(({ name, requests, failures, p50, p99, longest }) =>
+    [name, String(requests), String(failures.length), ...[p50, p99, longest].map((ms) => `${Math.round(ms)} ms`)])
+  return [['phase', 'requests', 'failed', 'p50', 'p99', 'longest'], Array<string>(6).fill('---'), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n')
+}
+
+function say (text: string): void {
+  console.log(text)
+}
+
+function inSeconds (ms: number): string {
+  return (ms / 1000).toFixed(1)
+}

@@ -1,0 +1,63 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { quantile } from '../bench/rounds.js'
+
+/** A request, without the origin. */
+export interface Call { method: string, path: string, headers: Record<string, string>, body?: object | undefined }
+
+/** What the requests of a phase were answered; times in milliseconds. A failure is a 5xx or a lost connection. */
+export interface Phase { name: string, requests: number, p50: number, p99: number, longest: number, failures: string[] }
+
+/** Each worker sends one request at a time. */
+const WORKERS = 4
+/** Between two requests of a worker: the machine must not be what is measured. */
+const PAUSE_MS = 10
+
+/** Sends a request; returns its status, 0 without an answer, and what was answered. */
+export async function ask (origin: string, { method, path, headers, body }: Call): Promise<{ status: number, text: string }> {
+  try {
+    const reply = await fetch(origin + path, {
+      method,
+      headers: { ...headers, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) })
+    })
+    return { status: reply.status, text: await reply.text() }
+  } catch (err) {
+    return { status: 0, text: String(err) }
+  }
+}
+
+/** Sends requests to the services in `origins`, which may become more, until `stop`. */
+export function startTraffic (origins: string[], next: () => Call, first: string) {
+  const phases: Phase[] = []
+  const over = new AbortController()
+  let [name, times, failures] = [first, Array<number>(), Array<string>()]
+  let sent = 0
+
+  async function work (): Promise<void> {
+    while (!over.signal.aborted) {
+      const call = next()
+      const began = performance.now()
+      const { status, text } = await ask(origins[sent++ % origins.length] ?? '', call)
+      times.push(performance.now() - began)
+      if (status >= 500 || status === 0) failures.push(`${name}: ${call.method} ${call.path}: ${status} ${text.slice(0, 200)}`)
+      await delay(PAUSE_MS)
+    }
+  }
+
+  /** Ends a phase and begins another one. */
+  function begin (following: string): void {
+    phases.push({ name, requests: times.length, p50: quantile(times, 0.5), p99: quantile(times, 0.99), longest: Math.max(...times), failures });
+    [name, times, failures] = [following, [], []]
+  }
+
+  const working = Array.from({ length: WORKERS }, work)
+  return {
+    begin,
+    async stop (): Promise<Phase[]> {
+      over.abort()
+      await Promise.all(working)
+      begin('')
+      return phases
+    }
+  }
+}
