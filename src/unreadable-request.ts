@@ -10,13 +10,21 @@ const meanings: Record<string, ErrorClass> = {
 }
 
 /**
+ * How long a connection is read after its last answer: closed over unread bytes it is reset, and a client that is still sending
+ * might not see the answer (RFC 9112, section 9.6).
+ */
+const READ_ON_MS = 1000
+
+/**
  * Answers what Node cannot read as a request, and so no route ever sees, with a problem, and ends the connection.
  * Takes what Node's `clientError` event gives, and a log.
  */
 export function answerUnreadable (log: FastifyBaseLogger, err: ConnectionError, socket: Duplex): void {
-  // A client that is gone needs no answer.
-  if (socket.writable) write(log, meanings[err.code] ?? MalformedRequest, socket, err)
-  socket.destroy(err)
+  // A client that is gone needs no answer. Node tells each further piece of what it cannot read, too.
+  if (!socket.writable) return
+  write(log, meanings[err.code] ?? MalformedRequest, socket, err)
+  socket.end()
+  setTimeout(() => { socket.destroy() }, READ_ON_MS).unref()
 }
 
 /** Answers a CONNECT request with a problem and ends the connection; Node gives its socket to no route. */

@@ -44,6 +44,8 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
   if (status === 503 || status === 429) {
     reply.header('retry-after', error.code === 'META_RATE_LIMITED' ? retryAfterIn(thrown) ?? RETRY_AFTER_LIMIT_S : RETRY_AFTER_S)
   }
+  // Fastify would end the connection, and a client that is still sending might not see the answer. Node reads the rest and drops it.
+  if (status === 413) reply.removeHeader('connection')
   if (status === 401) reply.header('www-authenticate', challengeFor(error.code))
   const advice = adviceIn(thrown)
   const problem: Problem = {

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import Fastify, { type FastifyReply } from 'fastify'
@@ -158,4 +159,38 @@ await t.test('what Node would answer itself is answered with a problem', async (
   }
   t.match(await exchange(origin, `GET /health/live HTTP/1.1\r\n${close}upgrade: websocket\r\n\r\n`), 'HTTP/1.1 200 OK', 'an upgrade is left out')
   t.match(await exchange(origin, `GET /health/live HTTP/1.1\r\n${close}expect: 100-Continue\r\n\r\n`), /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK/)
+})
+
+await t.test('a client that is still sending sees the answer, and goes on unhindered', async (t) => {
+  const { app } = await buildTestApp(t)
+  const origin = await app.listen({ port: 0, host: '127.0.0.1' })
+  const broken: unknown[] = []
+  /** Sends the beginning of a request, and more once it is answered. */
+  async function answered (head: string): Promise<{ socket: Socket, answer: string }> {
+    const socket = connect({ port: Number(new URL(origin).port), host: '127.0.0.1', allowHalfOpen: true })
+    t.teardown(() => { socket.destroy() })
+    socket.on('error', (err) => { broken.push(err) })
+    const answer = once(socket, 'data')
+    socket.write(`${head}${'x'.repeat(20_000)}`)
+    const [first] = await answer
+    // A write after the connection was reset fails, the first one perhaps not yet.
+    for (let more = 0; more < 10; more++) {
+      await new Promise((resolve) => socket.write('x'.repeat(8000), resolve))
+      await delay(10)
+    }
+    return { socket, answer: String(first) }
+  }
+
+  const unreadable = await answered('GET /health/live HTTP/1.1\r\nhost: x\r\nx: ')
+  t.match(unreadable.answer, 'HTTP/1.1 431 ')
+  t.same(broken, [])
+  await until(async () => await countConnections(app) === 0)
+
+  const token = app.auth.mint({ tenantId: 'acme' }, 60)
+  const { socket, answer } = await answered(`PUT /api/v1/tenant/config HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\ncontent-length: 100000\r\n\r\n`)
+  t.match(answer, 'HTTP/1.1 413 ')
+  const next = once(socket, 'data')
+  socket.write(get('/health/live', CLOSE))
+  t.match(String(await next), 'HTTP/1.1 200 OK', 'on the same connection')
+  t.same(broken, [])
 })
