@@ -4,6 +4,7 @@ import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { RouteNotFound } from '../errors.js'
+import { createSharedWork } from '../shared-work.js'
 
 const ASSETS = [
   'index.css',
@@ -25,10 +26,13 @@ declare module 'fastify' {
 
 interface Page { status: number, headers: Record<string, string>, body: Buffer }
 
+type Pages = Map<string, Page>
+
 /** Serves Swagger UI and the OpenAPI document of this scope under /docs, from memory. */
 async function apiDocs (fastify: FastifyInstance): Promise<void> {
-  const pages = new Map<string, Page>()
-  fastify.addHook('onReady', async () => { await render(fastify, pages) })
+  const rendering = createSharedWork<Pages>()
+  // Rendered at the first request: each start would wait for it, and most processes are never asked.
+  let pages: Pages | undefined
 
   await fastify.register(async (scope) => {
     await scope.register(helmet, {
@@ -48,6 +52,7 @@ async function apiDocs (fastify: FastifyInstance): Promise<void> {
     })
     for (const url of ['/docs', '/docs/*']) {
       scope.get<{ Params: { '*'?: string } }>(url, { config: { swaggerTransform: false } }, async ({ params: { '*': rest } }, reply) => {
+        pages ??= (await rendering('docs', async () => await render(fastify), [])).result
         const page = pages.get(rest === undefined ? '' : `/${rest}`)
         if (page === undefined) throw new RouteNotFound()
         return reply.code(page.status).headers(page.headers).send(page.body)
@@ -62,8 +67,9 @@ export default fp(apiDocs, { name: 'api-docs' })
  * Renders each page once, so that all answers share one buffer. An answer made for one request, or streamed from a file,
  * holds memory or a file descriptor for as long as its client does not read.
  */
-async function render (fastify: FastifyInstance, pages: Map<string, Page>): Promise<void> {
+async function render (fastify: FastifyInstance): Promise<Pages> {
   const base = `${fastify.prefix}/docs`
+  const pages: Pages = new Map()
   const renderer = Fastify()
   await renderer.register(swagger)
   await renderer.register(swaggerUi, { routePrefix: base, transformSpecification: () => fastify.openapiDocument() })
@@ -73,4 +79,5 @@ async function render (fastify: FastifyInstance, pages: Map<string, Page>): Prom
     pages.set(path, { status, headers: Object.fromEntries(kept), body })
   }
   await renderer.close()
+  return pages
 }
