@@ -20,18 +20,10 @@ export default [
   },
   {
     files: ['src/routes/**'],
-    rules: only('Routes reach behaviour through decorators only.', '**/db/*', '**/plugins/*', 'pg', 'drizzle-orm', 'drizzle-orm/*')
+    rules: only('Routes reach behaviour through decorators only.', 'pg', 'drizzle-orm', 'drizzle-orm/*')
   },
   {
     files: ['src/schemas/**'],
-    rules: only('Schemas know TypeBox, the mask and the lists of statuses.', '../*', '!../masking.js', '!../statuses.js', 'pg', 'fastify', 'drizzle-orm', 'drizzle-orm/*')
-  },
-  {
-    files: ['src/db/**'],
-    rules: only('db/ is SQL: it knows no plugin, route or schema.', '**/plugins/*', '**/routes/*', '**/schemas/*', 'fastify')
-  },
-  {
-    files: ['src/plugins/**'],
-    rules: only('Plugins do not know URLs.', '**/routes/*')
+    rules: only('Schemas know TypeBox, the mask and the lists of statuses.', '../*', '!../vault', '../vault/*', '!../vault/masking.js', 'pg', 'fastify', 'drizzle-orm', 'drizzle-orm/*')
   }
 ]

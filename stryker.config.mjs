@@ -1,15 +1,17 @@
 const tests = [
-  'key-ring', 'masking', 'token-status', 'onboarding-record', 'config-snapshot', 'dot-env', 'plugins/vault', 'plugins/meta-verdicts', 'plugins/meta-usage',
-  'config-decision', 'explanation', 'plugins/env', 'local-mode', 'secret-settings',
-  'config-cache', 'config-cache-turns', 'config-cache-deadline', 'patience', 'outage'
+  'settings/key-ring', 'settings/dot-env', 'settings/env', 'settings/local-mode', 'settings/secret-settings',
+  'vault/masking', 'vault/vault', 'meta/verdicts', 'meta/rate-limits', 'token-watch/state', 'onboarding/record-states',
+  'config-loader/resolve', 'config-loader/snapshot', 'config-loader/explain', 'config-loader/outage/outage-detector',
+  'config-loader/cache/cache', 'config-loader/cache/read-limiter', 'config-loader/cache/deadline', 'waiting/deadline'
 ]
 
 /** `npm run mutate`: changes the parts that need no database, one place at a time, and expects a test to fail. */
 export default {
   mutate: [
-    'key-ring', 'masking', 'plugins/vault', 'token-status', 'onboarding-record', 'plugins/meta-errors', 'plugins/meta-usage',
-    'config-cache', 'patience', 'outage', 'config-snapshot', 'config-decision', 'config-entry', 'explanation',
-    'dot-env', 'setting-formats', 'setting-values', 'local-mode', 'plugins/env'
+    'settings/key-ring', 'settings/dot-env', 'settings/formats', 'settings/values', 'settings/local-mode', 'settings/env',
+    'vault/masking', 'vault/vault', 'meta/error-map', 'meta/rate-limits', 'token-watch/state', 'onboarding/record',
+    'config-loader/cache', 'config-loader/outage-detector', 'config-loader/snapshot', 'config-loader/resolve',
+    'config-loader/entry', 'config-loader/explain', 'waiting/deadline'
   ].map((name) => `src/${name}.ts`),
   // Compiled once with all changes in it: compiling in each of thousands of runs would take most of the time.
   buildCommand: 'tsc -p test --noEmit false --noCheck',

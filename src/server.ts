@@ -1,8 +1,8 @@
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from './app.js'
-import { hasGeneratedJwtSecret } from './local-mode.js'
-import { TOKEN_PATIENCE_MS } from './plugins/onboarding-run.js'
+import { hasGeneratedJwtSecret } from './settings/local-mode.js'
+import { TOKEN_PATIENCE_MS } from './onboarding/execution.js'
 import { reason } from './reason.js'
 
 /** How long a close may take in which nothing waits for Meta. */

@@ -6,7 +6,7 @@ import type { FastifyInstance } from 'fastify'
 import pg from 'pg'
 import type { Test } from 'tap'
 import { buildApp, type EnvSource } from '../src/app.js'
-import { settingNames } from '../src/plugins/env.js'
+import { settingNames } from '../src/settings/env.js'
 import { CLUSTER_DIR, TEMPLATE, URL_FILE, WATCHED } from './cluster/where.js'
 import { newKey, until } from './without-database.js'
 

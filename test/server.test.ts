@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
-import { startEmbedded } from '../src/db/embedded.js'
-import { isAlive } from '../src/db/postmaster.js'
+import { startEmbedded } from '../src/database/embedded/embedded.js'
+import { isAlive } from '../src/database/embedded/postmaster.js'
 import { childEnv, connect, createDatabase, newKey, until, untilWaiting } from './helper.js'
 
 // A dozen processes, each of which compiles our sources anew.

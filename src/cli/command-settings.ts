@@ -1,4 +1,4 @@
-import { environment, type EnvSource } from '../plugins/env.js'
+import { environment, type EnvSource } from '../settings/env.js'
 
 /** Reads what is set, not yet checked, and prints the warnings on stderr. Throws when `.env` cannot be read. */
 export async function commandSettings (): Promise<EnvSource> {

@@ -1,5 +1,5 @@
-import { startEmbedded } from '../db/embedded.js'
-import { readEnv } from '../plugins/env.js'
+import { startEmbedded } from '../database/embedded/embedded.js'
+import { readEnv } from '../settings/env.js'
 import type { Hold } from './command.js'
 import { commandSettings } from './command-settings.js'
 

@@ -1,4 +1,4 @@
-import { migrate } from '../db/migrate.js'
+import { migrate } from '../database/migrations/migrations.js'
 import { command, readOptions } from './command.js'
 import { databaseUrl } from './database-url.js'
 

@@ -3,8 +3,8 @@ import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Fastify from 'fastify'
 import { httpApi } from '../app.js'
-import auth from '../plugins/auth.js'
-import env from '../plugins/env.js'
+import auth from '../http/auth.js'
+import env from '../settings/env.js'
 import { command, readOptions } from './command.js'
 
 const target = fileURLToPath(new URL('../../docs/openapi.json', import.meta.url))

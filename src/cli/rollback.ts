@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline/promises'
-import { rollback } from '../db/migrate.js'
+import { rollback } from '../database/migrations/migrations.js'
 import { command, readOptions } from './command.js'
 import { databaseUrl } from './database-url.js'
 

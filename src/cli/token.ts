@@ -1,7 +1,7 @@
 import Fastify from 'fastify'
-import auth, { isUsableSubject } from '../plugins/auth.js'
-import env from '../plugins/env.js'
-import { isTenantId } from '../tenant-id.js'
+import auth, { isUsableSubject } from '../http/auth.js'
+import env from '../settings/env.js'
+import { isTenantId } from '../tenant-configs/tenant-id.js'
 import { commandSettings } from './command-settings.js'
 import { command, readOptions } from './command.js'
 

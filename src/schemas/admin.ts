@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import { MASK } from '../masking.js'
+import { MASK } from '../vault/masking.js'
 import { configExample } from './config.js'
 import { nullable, tenantId } from './fields.js'
 import { tokenStatus } from './token-health.js'

@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { mask } from '../masking.js'
+import { mask } from '../vault/masking.js'
 import { graphId, headerToken, nullable, tenantId, text, timestamp, webUrl } from './fields.js'
 
 /** What a configuration may be filled with. */

@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { mask, MASK } from '../masking.js'
+import { mask, MASK } from '../vault/masking.js'
 import { about, example } from './config.js'
 import { nullable, oneOf, tenantId, timestamp } from './fields.js'
 

@@ -1,5 +1,5 @@
 import { Type, type Static, type TObject } from '@sinclair/typebox'
-import { onboardingStatuses, stepNames, stepStatuses } from '../statuses.js'
+import { onboardingStatuses, stepNames, stepStatuses } from './statuses.js'
 import { graphId, nullable, oneOf, text, timestamp, webUrl } from './fields.js'
 
 const pin = Type.Optional(Type.String({ pattern: '^[0-9]{6}$', description: 'Two-step verification PIN, six digits: registers the phone number for the Cloud API with it. Never stored' }))

@@ -1,5 +1,5 @@
 import { Type, type StringOptions } from '@sinclair/typebox'
-import { tokenStatuses } from '../statuses.js'
+import { tokenStatuses } from './statuses.js'
 import { nullable, oneOf, timestamp } from './fields.js'
 
 const timeOrNull = (description: string) => nullable(timestamp({ description }))

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import pg from 'pg'
-import { createVault } from '../../src/plugins/vault.js'
+import { createVault } from '../../src/vault/vault.js'
 import { query } from '../helper.js'
 
 const BATCH = 5000

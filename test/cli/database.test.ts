@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import t, { type Test } from 'tap'
 import { createDatabase, takeAway } from '../helper.js'
-import { rollback as undo } from '../../src/db/migrate.js'
+import { rollback as undo } from '../../src/database/migrations/migrations.js'
 import { tags } from '../fixtures/migrations.js'
 import { refused, run, start, tables } from './run.js'
 

@@ -8,7 +8,7 @@ import { refused, run, start } from './run.js'
 // Six starts of PostgreSQL and of the stand-in, which compiles itself: on a busy machine that takes its time.
 t.setTimeout(300_000)
 
-const failing = 'test/fixtures/failing-command.ts'
+const failing = 'test/cli/failing-command.ts'
 
 /** A temporary directory of the test's own, and what a demo left in it. */
 async function temporary (t: Test) {

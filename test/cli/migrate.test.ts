@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { migrate } from '../../src/db/migrate.js'
+import { migrate } from '../../src/database/migrations/migrations.js'
 import { formerSchema, tags } from '../fixtures/migrations.js'
 import { connect, createDatabase, query, until, untilWaiting } from '../helper.js'
 import { run, start } from './run.js'

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { resolve } from 'node:path'
 import type { Test } from 'tap'
-import { settingNames } from '../../src/plugins/env.js'
+import { settingNames } from '../../src/settings/env.js'
 import { baseEnv, query } from '../helper.js'
 
 // Nothing of the settings this process happens to have gets in.

@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises'
 import t from 'tap'
-import { readEnv } from '../../src/plugins/env.js'
+import { readEnv } from '../../src/settings/env.js'
 import { buildTestApp, JWT_SECRET } from '../helper.js'
 import { refused, run } from './run.js'
 

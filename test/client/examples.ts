@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import type { ZodType } from 'zod'
-import { examplesOf, operationsOf, type Described, type Document } from '../fixtures/openapi-document.js'
+import { examplesOf, operationsOf, type Described, type Document } from '../http/openapi-document.js'
 
 // Fails unless the client that orval generated beside this file accepts every example of the OpenAPI document.
 const document: Document = JSON.parse(await readFile('docs/openapi.json', 'utf8'))

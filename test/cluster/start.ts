@@ -1,9 +1,9 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
-import { ensureDataDir } from '../../src/data-dir.js'
-import { startEmbedded } from '../../src/db/embedded.js'
-import { migrate } from '../../src/db/migrate.js'
+import { ensureDataDir } from '../../src/settings/data-dir.js'
+import { startEmbedded } from '../../src/database/embedded/embedded.js'
+import { migrate } from '../../src/database/migrations/migrations.js'
 import { CLUSTER_DIR, QUIET, TEMPLATE, URL_FILE } from './where.js'
 
 // One PostgreSQL for all tests: the one TEST_DATABASE_URL names, or an embedded one that outlives this process until stop.ts ends it.

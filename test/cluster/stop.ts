@@ -1,4 +1,4 @@
-import { startEmbedded } from '../../src/db/embedded.js'
+import { startEmbedded } from '../../src/database/embedded/embedded.js'
 import { CLUSTER_DIR } from './where.js'
 
 // Starting adopts the PostgreSQL that start.ts left running.

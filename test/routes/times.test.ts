@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import { onboardingService, PIN } from '../fixtures/onboarding.js'
 import { until } from '../helper.js'
-import { receiver } from '../plugins/event-receiver.js'
+import { receiver } from '../events/event-receiver.js'
 
 const { env, received } = await receiver(t)
 const { app, admin, call, configure, login, newTenant, post, record, row, sql, start } = await onboardingService(t, env)

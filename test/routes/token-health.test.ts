@@ -1,5 +1,5 @@
 import t from 'tap'
-import { tokenStatuses } from '../../src/statuses.js'
+import { tokenStatuses } from '../../src/schemas/statuses.js'
 import { tokenStatus } from '../../src/schemas/token-health.js'
 import { client, config } from './client.js'
 

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { freePort } from '../../src/db/free-port.js'
+import { freePort } from '../../src/database/embedded/free-port.js'
 import { childEnv } from '../helper.js'
 
 /** A line that a command printed, and after how many milliseconds. */

@@ -1,6 +1,6 @@
 import { client, tenant } from './client.js'
 import { account, fallback, type Stage } from './stage.js'
-import type { Step as Recorded } from '../../db/schema.js'
+import type { Step as Recorded } from '../../database/schema.js'
 import type { Step } from './steps.js'
 
 const PATH = '/onboard/whatsapp-client'

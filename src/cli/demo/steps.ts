@@ -1,6 +1,6 @@
 import { inspect, isDeepStrictEqual } from 'node:util'
-import { secretColumns } from '../../db/schema.js'
-import { isMasked, mask } from '../../masking.js'
+import { secretColumns } from '../../database/schema.js'
+import { isMasked, mask } from '../../vault/masking.js'
 
 /** Tells what is done, waits for what comes back, shows it, and checks it: throws when it is not as expected. */
 export type Step = <T extends object>(does: string, outcome: Promise<T>, expected: object) => Promise<T>

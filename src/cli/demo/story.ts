@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { rollback } from '../../db/migrate.js'
+import { rollback } from '../../database/migrations/migrations.js'
 import { admin, tenant } from './client.js'
 import { onboarding } from './onboarding.js'
 import { account, fallback, type Stage } from './stage.js'

@@ -3,7 +3,7 @@ import { Type } from '@sinclair/typebox'
 import { ConfigNotFound, ConfirmationMismatch, ConfirmationRequired, DatabaseUnavailable, InvalidCursor } from '../../errors.js'
 import { DeleteAllQuery, ListQuery, PAGE_SIZE, TenantParams } from '../../schemas/admin.js'
 import { NoBody } from '../../schemas/config.js'
-import { isTenantId } from '../../tenant-id.js'
+import { isTenantId } from '../../tenant-configs/tenant-id.js'
 
 const tags = ['admin']
 

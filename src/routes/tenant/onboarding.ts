@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { clientSignal } from '../../client-signal.js'
+import { clientSignal } from '../../http/client-signal.js'
 import * as errors from '../../errors.js'
-import { shownSteps } from '../../onboarding-record.js'
+import { shownSteps } from '../../onboarding/record.js'
 import { Onboard, Resume, Start } from '../../schemas/onboarding.js'
 
 const refusals = [

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { clientSignal } from '../../client-signal.js'
+import { clientSignal } from '../../http/client-signal.js'
 import {
   ConfigNotFound, DatabaseUnavailable, MaskedValue, MetaAppNotConfigured, MetaAppRejected, MetaRateLimited, MetaTimeout, MetaUnavailable,
   MetaUnexpectedReply, PhoneNumberTaken, RateLimited, SecretUnreadable, ServiceClosing

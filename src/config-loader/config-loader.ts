@@ -1,0 +1,200 @@
+import { sql } from 'drizzle-orm'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { createConfigCache, type CacheCounts, type Trust } from './cache.js'
+import { createConfigDecision, type Absence } from './resolve.js'
+import { entryOf, isServing, snapshotOf, type Entry } from './entry.js'
+import { createLookUp } from './id-lookup.js'
+import type { ConfigSnapshot, ConfigValues } from './snapshot.js'
+import { createChangeChannel, type Change } from './invalidation-listener.js'
+import { configRowStatements, type ConfigRow, type ConfigRowStatements } from './config-rows.sql.js'
+import { createExplanation, type Explanation } from './explain.js'
+import { createOutage, type Outage } from './outage-detector.js'
+import { createTurns } from '../waiting/deadline.js'
+import { isTenantId } from '../tenant-configs/tenant-id.js'
+import { guarded } from '../database/database.js'
+import type { Env } from '../settings/env.js'
+import type { Vault } from '../vault/vault.js'
+
+declare module 'fastify' {
+  interface FastifyInstance { configLoader: ConfigLoader }
+}
+
+/** Tenants that one look-up returns. Each may cost a read, and Meta lets an account have far fewer numbers. */
+const MOST_TENANTS = 100
+
+/** What internal code gets its configurations from. */
+export type ConfigLoader = Omit<ReturnType<typeof createLoader>, 'strike' | 'clear'>
+
+/** What the loader has done since it was made, and what it holds. */
+export interface LoaderStats extends CacheCounts {
+  entries: { tenants: number, phone_numbers: number, wabas: number }
+  /** Whether changes are heard at once. */
+  channel: 'up' | 'down'
+}
+
+interface LoaderDependencies {
+  rows: ConfigRowStatements
+  vault: Pick<Vault, 'open' | 'keyIdOf'>
+  env: Env
+  /** Since when, and until when, whoever calls `strike` and `clear` has missed no change. */
+  trust: Trust
+  outage: Pick<Outage, 'isKnown' | 'suspect'>
+}
+
+/**
+ * Serves the configurations that internal code works with: the database first, `.env` second.
+ * What the database said is kept until `strike` or `clear` is called, at most `CONFIG_CACHE_TTL_MS` milliseconds, and `CONFIG_CACHE_BLIND_TTL_MS`
+ * while changes are missed. While the database is away, active rows serve for `CONFIG_STALE_IF_ERROR_MS` milliseconds more.
+ */
+export function createLoader ({ rows, vault, env, trust, outage }: LoaderDependencies) {
+  const decision = createConfigDecision({ vault, env })
+  const explained = createExplanation({ vault, decision })
+  const counts: CacheCounts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
+  const bounds = {
+    max: env.CONFIG_CACHE_MAX,
+    ttl: env.CONFIG_CACHE_TTL_MS,
+    blindTtl: env.CONFIG_CACHE_BLIND_TTL_MS,
+    staleIfError: env.CONFIG_STALE_IF_ERROR_MS
+  }
+  const shared = { ...bounds, trust, outage, counts, inTurn: createTurns(env.DATABASE_POOL_MAX) }
+  const tenants = createConfigCache<Entry>({ ...shared, read: readTenant, outlives: isServing })
+  const numbers = lookUp(rows.activeOnNumber, (snapshot) => snapshot.getPhoneId())
+  const wabas = lookUp(rows.activeOnWaba, (snapshot) => snapshot.getWabaId())
+
+  async function readRow (key: string): Promise<ConfigRow | undefined> {
+    return (await guarded(rows.ofTenant.execute({ key })))[0]
+  }
+
+  async function readTenant (key: string): Promise<Entry> {
+    return entryOf(decision.ofRow(await readRow(key)))
+  }
+
+  function lookUp (statement: ConfigRowStatements['activeOnNumber' | 'activeOnWaba'], idOf: (snapshot: ConfigSnapshot) => string | null) {
+    const rowsOn = async (key: string) => await guarded(statement.execute({ key, limit: MOST_TENANTS }))
+    const holders = createConfigCache<string[]>({
+      ...shared,
+      read: async (key) => (await rowsOn(key)).map((row) => row.tenant_id),
+      outlives: (tenantIds) => tenantIds.length > 0
+    })
+    const entriesOn = async (key: string) => (await shared.inTurn(async () => await rowsOn(key))).map((row) => () => entryOf(decision.ofRow(row)))
+    return createLookUp({ holders, tenants, entriesOn, idOf, outage })
+  }
+
+  async function asked (tenantId: string): Promise<ConfigSnapshot> {
+    const { value, isStale } = await tenants.get(checked(tenantId))
+    return isServing(value) ? await withLiveToken(snapshotOf(value, isStale)) : decision.withoutRow(value)
+  }
+
+  async function withLiveToken (snapshot: ConfigSnapshot): Promise<ConfigSnapshot> {
+    decision.assertTokenServes(snapshot)
+    return snapshot
+  }
+
+  async function withoutRow (absence: Absence): Promise<ConfigSnapshot> {
+    return decision.withoutRow(absence)
+  }
+
+  /**
+   * Returns the tenant's configuration of this moment.
+   * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, where `CONFIG_FALLBACK` says so `TENANT_INACTIVE` and
+   * `CONFIG_NOT_FOUND`, where `CONFIG_REFUSE_DEAD_TOKENS` says so `TOKEN_DEAD`, and a TypeError for what cannot be a tenant id: no fault is ever answered with the `.env` values.
+   */
+  function forTenant (tenantId: string): Promise<ConfigSnapshot> {
+    // A known tenant costs one look and no new promise.
+    const entry = tenants.fresh(tenantId)
+    if (entry === undefined) return asked(tenantId)
+    if (!isServing(entry)) return withoutRow(entry)
+    return env.CONFIG_REFUSE_DEAD_TOKENS ? withLiveToken(entry.snapshot) : entry.answer
+  }
+
+  /**
+   * Returns the configuration of the active tenant that owns the phone number by its verified identity, null when there is none.
+   * A dead token does not matter: messages arrive without it.
+   * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for what is no string.
+   */
+  async function forPhoneNumber (phoneNumberId: string): Promise<ConfigSnapshot | null> {
+    const [snapshot = null] = await numbers.find(phoneNumberId)
+    return snapshot
+  }
+
+  return {
+    forTenant,
+    forPhoneNumber,
+
+    /**
+     * Returns the configurations of the active tenants with a verified identity on the WhatsApp Business Account, by tenant id, at most
+     * 100, also with dead tokens.
+     * Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for what is no string.
+     */
+    forWaba: wabas.find,
+
+    /** `getAllConfig()` of the tenant's configuration in one call; throws what `forTenant` does. */
+    getWhatsappConfig: async (tenantId: string): Promise<ConfigValues> => (await forTenant(tenantId)).getAllConfig(),
+
+    /**
+     * Returns what `forTenant` would do by what the database says now, whatever is cached, and why; it holds no secret.
+     * Throws `DATABASE_UNAVAILABLE`, and a TypeError for what cannot be a tenant id.
+     */
+    explain: async (tenantId: string): Promise<Explanation> => explained(checked(tenantId), await readRow(tenantId)),
+
+    /** What it has done and holds. */
+    stats: (): LoaderStats => ({
+      ...counts,
+      entries: { tenants: tenants.size, phone_numbers: numbers.holders.size, wabas: wabas.holders.size },
+      channel: performance.now() < trust.trustedUntil ? 'up' : 'down'
+    }),
+
+    /** Strikes out what is held of rows that have changed. */
+    strike (changes: Change[]): void {
+      counts.invalidations += changes.length
+      for (const [tenantId, phoneNumberId, wabaId] of changes) {
+        tenants.strike(tenantId)
+        if (phoneNumberId !== null) numbers.holders.strike(phoneNumberId)
+        if (wabaId !== null) wabas.holders.strike(wabaId)
+      }
+    },
+
+    /** Strikes out everything. */
+    clear (): void {
+      counts.invalidations++
+      for (const cache of [tenants, numbers.holders, wabas.holders]) cache.clear()
+    }
+  }
+}
+
+function checked (tenantId: string): string {
+  if (!isTenantId(tenantId)) throw new TypeError('a tenant id is a string of 1 to 100 characters without control characters')
+  return tenantId
+}
+
+/** Decorates `fastify.configLoader`. */
+async function configLoader (fastify: FastifyInstance): Promise<void> {
+  const { env, vault, tenantConfigs, database } = fastify
+  const outage = createOutage({ knock: database.knock })
+  const channel = createChangeChannel({
+    connection: database.direct,
+    notify: async (name) => { await guarded(database.orm.execute(sql`select pg_notify(${name}, '')`)) },
+    log: fastify.log
+  })
+  const { strike, clear, ...loader } = createLoader({ rows: configRowStatements(database.orm), vault, env, trust: channel.state, outage })
+  // What this process writes it sees at once.
+  tenantConfigs.onChange((change) => { if (change === null) clear(); else strike([change]) })
+  fastify.decorate('configLoader', loader)
+  fastify.addHook('onClose', async () => {
+    await outage.close()
+    await channel.close()
+    clear()
+  })
+  await channel.open({
+    onChanges: (changes) => { if (changes === null) clear(); else strike(changes) },
+    onConnect: () => {
+      // It was heard through the pool. What is dropped now must be loaded, not refused.
+      outage.over()
+      clear()
+    },
+    onLoss: outage.suspect
+  })
+}
+
+export default fp(configLoader, { name: 'config-loader', dependencies: ['env', 'vault', 'database', 'tenant-configs'] })

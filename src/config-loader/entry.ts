@@ -1,0 +1,26 @@
+import type { Absence } from './resolve.js'
+import { ConfigSnapshot, type Resolved } from './snapshot.js'
+
+/** What serves a tenant that has an active row. */
+export interface Serving {
+  readonly resolved: Resolved
+  readonly snapshot: ConfigSnapshot
+  /** The same as a promise, made once. */
+  readonly answer: Promise<ConfigSnapshot>
+}
+
+/** What there is of a tenant. */
+export type Entry = Serving | Absence
+
+/** What is kept of a tenant for what was decided of its row. */
+export function entryOf (resolved: Resolved | Absence): Entry {
+  if (typeof resolved === 'string') return resolved
+  const snapshot = new ConfigSnapshot(resolved, false)
+  return { resolved, snapshot, answer: Object.freeze(Promise.resolve(snapshot)) }
+}
+
+/** Whether an active row serves. */
+export const isServing = (entry: Entry): entry is Serving => typeof entry === 'object'
+
+/** The snapshot, marked if it could not be confirmed. */
+export const snapshotOf = ({ resolved, snapshot }: Serving, isStale: boolean) => isStale ? new ConfigSnapshot(resolved, true) : snapshot

@@ -1,0 +1,131 @@
+import { deadStatuses, type TokenStatus } from '../database/schema.js'
+
+/** The values of a configuration, by the names internal code knows them by. */
+export interface ConfigValues {
+  readonly phone_id: string | null
+  readonly access_token: string | null
+  readonly waba_id: string | null
+  readonly fb_app_id: string | null
+  readonly fb_app_secret: string | null
+  readonly callback_url: string | null
+  readonly redirect_url: string | null
+  readonly verify_token: string | null
+  /** ISO 8601, UTC. */
+  readonly token_expires_at: string | null
+}
+
+/** Where a value comes from; null where there is none. */
+export type ConfigSources = { readonly [key in keyof ConfigValues]: 'database' | 'env' | null }
+
+/** The values that serve a tenant, with where they come from. */
+export interface Resolved {
+  /** Whose active row serves; null when `.env` does. */
+  readonly tenantId: string | null
+  /** Whether Meta confirmed its account and number. */
+  readonly isVerified: boolean
+  /** What the last check found of the row's token; null when the row has no token, or `.env` serves. */
+  readonly tokenStatus: TokenStatus | null
+  readonly values: ConfigValues
+  readonly sources: ConfigSources
+}
+
+/** One tenant's configuration at one moment. It never changes, and does not show its secrets when printed or serialised. */
+export class ConfigSnapshot {
+  readonly #resolved: Resolved
+  readonly #isStale: boolean
+
+  constructor (resolved: Resolved, isStale: boolean) {
+    this.#resolved = resolved
+    this.#isStale = isStale
+    Object.freeze(this)
+  }
+
+  /** The tenant whose active row serves; null when `.env` alone does. */
+  getTenantId (): string | null { return this.#resolved.tenantId }
+
+  /** Meta's id of the phone number that messages are sent from; null when there is none. */
+  getPhoneId (): string | null { return this.#resolved.values.phone_id }
+
+  /** The access token in clear, expired or not; null when there is none. */
+  getAccessToken (): string | null { return this.#resolved.values.access_token }
+
+  /** The id of the WhatsApp Business Account; null when there is none. */
+  getWabaId (): string | null { return this.#resolved.values.waba_id }
+
+  /** Whether an active row of the tenant serves, rather than the `.env` values alone. */
+  hasTenantConfig (): boolean { return this.#resolved.tenantId !== null }
+
+  /** Whether Meta confirmed that the account and the number are the tenant's; false for `.env` values. A new token keeps it. */
+  isVerified (): boolean { return this.#resolved.isVerified }
+
+  /** Whether the expiry of the access token has passed; a token without one does not expire. */
+  isTokenExpired (): boolean {
+    const { token_expires_at: expiry } = this.#resolved.values
+    return expiry !== null && Date.parse(expiry) <= Date.now()
+  }
+
+  /**
+   * What is known of the access token: `expired` once its own date has passed, else what the last check found, `unverified` before the first.
+   * Null without a token of the tenant's own.
+   */
+  getTokenStatus (): TokenStatus | null {
+    const { tokenStatus } = this.#resolved
+    return tokenStatus === null || deadStatuses.includes(tokenStatus) || !this.isTokenExpired() ? tokenStatus : 'expired'
+  }
+
+  /** Whether this was served while the database could not be asked whether it still holds. */
+  isStale (): boolean { return this.#isStale }
+
+  /** All values, frozen. */
+  getAllConfig (): ConfigValues { return this.#resolved.values }
+
+  /** Where each of the values comes from, frozen. */
+  getSources (): ConfigSources { return this.#resolved.sources }
+}
+
+/**
+ * Takes a tenant with the values of its active row in clear (null when it has none) and the values of `.env`; returns what serves it.
+ * The identity (phone id, WABA id, token and its expiry) comes whole from one of them: else a tenant's number
+ * could be paired with the platform's token. The app pair falls back as a pair, the other values one by one.
+ */
+export function resolve (row: Pick<Resolved, 'isVerified' | 'tokenStatus' | 'values'> & { tenantId: string } | null, fallback: ConfigValues): Resolved {
+  const own = row?.values
+  const identity = own ?? fallback
+  const app = own?.fb_app_id != null && own.fb_app_secret !== null ? own : fallback
+  const source = (key: keyof ConfigValues) => own?.[key] == null ? fallback : own
+  const from: Record<keyof ConfigValues, ConfigValues> = {
+    phone_id: identity,
+    access_token: identity,
+    waba_id: identity,
+    fb_app_id: app,
+    fb_app_secret: app,
+    callback_url: source('callback_url'),
+    redirect_url: source('redirect_url'),
+    verify_token: source('verify_token'),
+    token_expires_at: identity
+  }
+  const value = (key: keyof ConfigValues) => from[key][key]
+  const origin = (key: keyof ConfigValues) => value(key) === null ? null : from[key] === own ? 'database' : 'env'
+  return Object.freeze({
+    tenantId: row?.tenantId ?? null,
+    isVerified: row?.isVerified ?? false,
+    tokenStatus: row?.tokenStatus ?? null,
+    values: eachValue(value),
+    sources: eachValue(origin)
+  })
+}
+
+/** Makes something of each value of a configuration, by its name; frozen. */
+export function eachValue<T> (make: (key: keyof ConfigValues) => T): { readonly [key in keyof ConfigValues]: T } {
+  return Object.freeze({
+    phone_id: make('phone_id'),
+    access_token: make('access_token'),
+    waba_id: make('waba_id'),
+    fb_app_id: make('fb_app_id'),
+    fb_app_secret: make('fb_app_secret'),
+    callback_url: make('callback_url'),
+    redirect_url: make('redirect_url'),
+    verify_token: make('verify_token'),
+    token_expires_at: make('token_expires_at')
+  })
+}

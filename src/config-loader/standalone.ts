@@ -1,0 +1,43 @@
+import { randomBytes } from 'node:crypto'
+import Fastify from 'fastify'
+import { loggerOptions } from '../logger.js'
+import configLoader, { type ConfigLoader } from './config-loader.js'
+import database from '../database/database.js'
+import env, { environment, readEnv, type EnvSource } from '../settings/env.js'
+import tenantConfigs from '../tenant-configs/tenant-configs.js'
+import vault from '../vault/vault.js'
+
+/**
+ * Makes the loader for a worker or a script: as `fastify.configLoader`, without a server. It logs to stderr.
+ * Takes a postgres:// URL in place of `DATABASE_URL` (`DATABASE_DIRECT_URL`, if set, must lead to the same database), and settings in
+ * place of the process environment and `.env`. Returns the loader with `close`,
+ * without which its connections keep the process running. It never migrates. Throws one error that names every unusable setting, and whatever keeps
+ * the database or the key ring from being used.
+ */
+export async function createConfigLoader ({ databaseUrl, env: source }: { databaseUrl?: string | undefined, env?: EnvSource | undefined } = {}): Promise<ConfigLoader & { close: () => Promise<void> }> {
+  const { given, warnings } = await environment(source)
+  // A worker signs nobody in, so it needs no JWT_SECRET; migrations are the service's.
+  const settings = await readEnv({
+    ...given,
+    ...(databaseUrl === undefined ? {} : { DATABASE_URL: databaseUrl, DATABASE_URL_FILE: undefined }),
+    JWT_SECRET: randomBytes(32).toString('base64'),
+    JWT_SECRET_FILE: undefined,
+    MIGRATE_ON_START: false
+  })
+  if (settings.DATABASE_URL === undefined || settings.DATABASE_URL === 'embedded') throw new Error('There is no database to load from: pass databaseUrl, or set DATABASE_URL, as postgres://…')
+  const bare = Fastify({ logger: { ...loggerOptions(settings.LOG_LEVEL), stream: process.stderr }, pluginTimeout: 0 })
+  for (const warning of warnings) bare.log.warn(warning)
+  const close = async () => { await bare.close() }
+  try {
+    await bare.register(env, { env: settings })
+    await bare.register(database)
+    await bare.register(vault)
+    await bare.register(tenantConfigs)
+    await bare.register(configLoader)
+    await bare.ready()
+  } catch (err) {
+    await close()
+    throw err
+  }
+  return { ...bare.configLoader, close }
+}

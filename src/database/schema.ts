@@ -1,0 +1,199 @@
+import { sql } from 'drizzle-orm'
+import { boolean, customType, index, integer, jsonb, pgTable, serial, text, uniqueIndex, uuid, varchar } from 'drizzle-orm/pg-core'
+import { onboardingStatuses, tokenStatuses, type stepNames, type stepStatuses } from '../schemas/statuses.js'
+
+const UTC_TIME = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?\+00$/
+const ZONED_TIME = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?([+-])(\d\d)(?::(\d\d))?(?::(\d\d))?$/
+
+/**
+ * Converts a `timestamptz` as PostgreSQL writes it with DateStyle ISO (`2026-11-23 05:55:00.123+00`) to ISO 8601:
+ * UTC, six digits, `Z`. An offset other than +00 is applied.
+ *
+ * @throws Error for any other text: another DateStyle, `infinity`, a UTC year that has not four digits
+ */
+export function isoTime (written: string): string {
+  // Without a Date: each row that is read has up to five times.
+  if (UTC_TIME.test(written)) return `${written.slice(0, 10)}T${written.slice(11, 19)}.${written.slice(20, -3).padEnd(6, '0')}Z`
+  const [, date, time, fraction = '', sign, hours, minutes = 0, seconds = 0] = ZONED_TIME.exec(written) ?? []
+  const offset = Number(`${sign}1`) * (Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds))
+  const utc = new Date(Date.parse(`${date}T${time}Z`) - offset * 1000)
+  const year = utc.getUTCFullYear()
+  if (!(year >= 0 && year <= 9999)) throw new Error(`PostgreSQL sent a time that is not in ISO style: ${written}`)
+  return `${utc.toISOString().slice(0, 19)}.${fraction.padEnd(6, '0')}Z`
+}
+
+/** Formats a moment, in Unix milliseconds, as `isoTime` does. */
+export const isoTimeAt = (ms: number) => new Date(ms).toISOString().replace('Z', '000Z')
+
+/** A `timestamptz` that stays text on its way from the database to JSON. */
+const timestamptz = customType<{ data: string, driverData: string }>({
+  dataType: () => 'timestamp with time zone',
+  fromDriver: isoTime
+})
+
+/** One row a tenant. The secret columns hold ciphertext only. */
+export const tenantConfigs = pgTable('tenant_configs', {
+  id: serial().primaryKey(),
+  tenant_id: varchar({ length: 100 }).notNull().unique('tenant_configs_tenant_id_key'),
+  user_id: varchar({ length: 255 }),
+  waba_id: varchar({ length: 255 }),
+  phone_number_id: varchar({ length: 255 }),
+  access_token: text(),
+  fb_app_id: varchar({ length: 255 }),
+  fb_app_secret: text(),
+  callback_url: varchar({ length: 500 }),
+  redirect_url: varchar({ length: 500 }),
+  verify_token: text(),
+  token_expires_at: timestamptz(),
+  refresh_token: text(),
+  is_active: boolean().notNull().default(true),
+  onboarding_completed: boolean().notNull().default(false),
+  onboarded_at: timestamptz(),
+  last_verified_at: timestamptz(),
+  created_at: timestamptz().notNull().default(sql`now()`),
+  updated_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [
+  // Used by the version before 0003, which may still serve during an upgrade; ours looks in `verified_identities`.
+  index('tenant_configs_phone_number_id_idx').on(table.phone_number_id),
+  index('tenant_configs_waba_id_idx').on(table.waba_id),
+  // The admin list pages by bytes, whatever the collation of the database, and passes over what its filters leave out.
+  index('tenant_configs_list_idx').on(sql`${table.tenant_id} collate "C"`, table.is_active, table.onboarding_completed),
+  // Two index-only scans answer the statistics.
+  index('tenant_configs_state_idx').on(table.is_active, table.onboarding_completed),
+  index('tenant_configs_token_idx').on(table.token_expires_at).where(sql`${table.access_token} is not null`)
+])
+
+/** The columns that are sealed by the vault. */
+export const secretColumns = ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token'] as const
+
+export type SecretColumn = typeof secretColumns[number]
+
+/** A row as it is stored: its secret columns are sealed. */
+export type TenantConfigRow = typeof tenantConfigs.$inferSelect
+
+/**
+ * The account and number that Meta confirmed for a tenant, with the tenant's own token; `phone_number_id` is null for an account without
+ * a number. Triggers remove the row when the tenant changes these ids or is deleted. A new token keeps it.
+ */
+export const verifiedIdentities = pgTable('verified_identities', {
+  tenant_id: varchar({ length: 100 }).primaryKey(),
+  waba_id: varchar({ length: 255 }).notNull(),
+  phone_number_id: varchar({ length: 255 }),
+  verified_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [
+  uniqueIndex('verified_identities_phone_number_id_key').on(table.phone_number_id),
+  index('verified_identities_waba_id_idx').on(table.waba_id)
+])
+
+/** The phone numbers that have a callback of their own at Meta, whichever tenant set it. */
+export const phoneCallbacks = pgTable('phone_callbacks', {
+  phone_number_id: varchar({ length: 255 }).primaryKey(),
+  set_at: timestamptz().notNull().default(sql`now()`)
+})
+
+/** One row a key id that ever sealed something: a value sealed with that key, to prove at boot that the ring holds the same one. */
+export const vaultKeys = pgTable('vault_keys', {
+  key_id: varchar({ length: 32 }).primaryKey(),
+  check_value: text().notNull(),
+  created_at: timestamptz().notNull().default(sql`now()`)
+})
+
+/** The login dialogs that were begun and not yet come back from; only the hash of a `state` is kept. */
+export const oauthStates = pgTable('oauth_states', {
+  state_hash: varchar({ length: 43 }).primaryKey(),
+  tenant_id: varchar({ length: 100 }).notNull(),
+  user_id: varchar({ length: 255 }),
+  expires_at: timestamptz().notNull()
+}, (table) => [
+  index('oauth_states_expires_at_idx').on(table.expires_at),
+  index('oauth_states_tenant_idx').on(table.tenant_id, table.expires_at)
+])
+
+export type StepName = typeof stepNames[number]
+
+/** What kept a step from being done: our code, what Meta said, and what to do now. */
+export interface StepError {
+  code: string
+  meta_code: number | null
+  meta_subcode: number | null
+  fbtrace_id: string | null
+  advice: string
+}
+
+/** What was seen of a step: ids and enums, never a secret. */
+export interface Step {
+  name: StepName
+  status: typeof stepStatuses[number]
+  attempts: number
+  at: string | null
+  evidence: Record<string, unknown> | null
+  error: StepError | null
+}
+
+/**
+ * One row a code of a Meta login, of which only the hash is kept. While it is under way it holds the granted token, sealed as
+ * `tenant_configs.access_token` is. Whoever carries it on is its `holder` for a few seconds at a time.
+ */
+export const onboardings = pgTable('onboardings', {
+  id: uuid().primaryKey().defaultRandom(),
+  tenant_id: varchar({ length: 100 }).notNull(),
+  user_id: varchar({ length: 255 }),
+  code_hash: varchar({ length: 43 }).notNull().unique('onboardings_code_hash_key'),
+  status: varchar({ length: 11, enum: onboardingStatuses }).notNull().default('in_progress'),
+  steps: jsonb().$type<Step[]>().notNull(),
+  waba_id: varchar({ length: 255 }),
+  phone_number_id: varchar({ length: 255 }),
+  pin_given: boolean().notNull().default(false),
+  access_token: text(),
+  token_expires_at: timestamptz(),
+  holder: uuid(),
+  held_until: timestamptz(),
+  created_at: timestamptz().notNull().default(sql`now()`),
+  updated_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [
+  index('onboardings_tenant_idx').on(table.tenant_id, table.created_at),
+  index('onboardings_created_at_idx').on(table.created_at)
+])
+
+/** An onboarding as it is stored: its token is sealed. */
+export type OnboardingRow = typeof onboardings.$inferSelect
+
+export type TokenStatus = typeof tokenStatuses[number]
+
+/** What is said of a token that is of no more use. */
+export const deadStatuses: TokenStatus[] = ['expired', 'revoked', 'reauth_required']
+
+/** One row a stored access token, made, renewed and taken away by triggers on `tenant_configs`. `reported` is the state that was last told of. */
+export const tokenWatch = pgTable('token_watch', {
+  tenant_id: varchar({ length: 100 }).primaryKey(),
+  status: varchar({ length: 15, enum: tokenStatuses }).notNull().default('unverified'),
+  reason: varchar({ length: 64 }),
+  reported: varchar({ length: 80 }),
+  checked_at: timestamptz(),
+  next_check_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [
+  index('token_watch_due_idx').on(table.next_check_at),
+  index('token_watch_status_idx').on(table.status, sql`${table.tenant_id} collate "C"`)
+])
+
+/** Events that wait to be delivered; the row goes once they are. */
+export const eventsOutbox = pgTable('events_outbox', {
+  id: uuid().primaryKey().defaultRandom(),
+  type: varchar({ length: 64 }).notNull(),
+  tenant_id: varchar({ length: 100 }).notNull(),
+  from: varchar({ length: 15, enum: tokenStatuses }).notNull(),
+  to: varchar({ length: 15, enum: tokenStatuses }).notNull(),
+  reason: varchar({ length: 64 }),
+  at: timestamptz().notNull().default(sql`now()`),
+  attempts: integer().notNull().default(0),
+  next_attempt_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [
+  index('events_outbox_due_idx').on(table.next_attempt_at),
+  index('events_outbox_tenant_idx').on(table.tenant_id, table.at, table.id)
+])
+
+/** The deliveries of Meta's webhook that were acted on, by the hash of their bytes. */
+export const webhookDeliveries = pgTable('webhook_deliveries', {
+  digest: varchar({ length: 43 }).primaryKey(),
+  received_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [index('webhook_deliveries_received_at_idx').on(table.received_at)])

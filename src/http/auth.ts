@@ -1,0 +1,120 @@
+import fastifyJwt, { type JWT } from '@fastify/jwt'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { Forbidden, TenantClaimInvalid, Unauthenticated, type ErrorClass } from '../errors.js'
+import { printable } from '../logger.js'
+import { CHARACTER } from '../schemas/fields.js'
+import { isTenantId } from '../tenant-configs/tenant-id.js'
+import type { Env } from '../settings/env.js'
+
+declare module 'fastify' {
+  interface FastifyInstance { auth: Auth }
+  interface FastifyRequest {
+    /** Who asks, and for which tenant; set by the guard of the tenant routes. */
+    tenant: { id: string, userId: string | null }
+  }
+}
+
+interface Auth {
+  /** Lets only tokens that name a tenant into the routes of this scope, and says so in their OpenAPI. */
+  guardTenant: (scope: FastifyInstance) => void
+  /** Lets only admins into the routes of this scope, and says so in their OpenAPI. */
+  guardAdmin: (scope: FastifyInstance) => void
+  /** Signs a token for a tenant, an admin or both; `expiresIn` is in seconds. */
+  mint: (who: { tenantId?: string | undefined, admin?: boolean | undefined, userId?: string | undefined }, expiresIn: number) => string
+}
+
+type Claims = Record<string, unknown>
+
+const TIME_CLAIMS = ['exp', 'nbf', 'iat']
+
+const SUBJECT = new RegExp(`^${CHARACTER}{1,255}$`, 'u')
+
+/** The guards, and what mints tokens that they let in. */
+export function createAuth ({ jwt, env }: { jwt: JWT, env: Env }): Auth {
+  function claimsOf (request: FastifyRequest): Claims {
+    let claims: Claims
+    try {
+      claims = jwt.verify<Claims>(jwt.lookupToken(request))
+    } catch {
+      throw new Unauthenticated()
+    }
+    if (!isUsableSubject(claims['sub']) || !TIME_CLAIMS.every((name) => isUsableTime(claims[name]))) throw new Unauthenticated()
+    return claims
+  }
+
+  return {
+    guardTenant: (scope) => guard(scope, [Unauthenticated, TenantClaimInvalid], (request) => {
+      const { sub, [env.JWT_TENANT_CLAIM]: id } = claimsOf(request)
+      if (!isTenantId(id)) throw new TenantClaimInvalid()
+      request.tenant = { id, userId: typeof sub === 'string' ? sub : null }
+      return { tenant_id: id, sub }
+    }),
+    guardAdmin: (scope) => guard(scope, [Unauthenticated, Forbidden], (request) => {
+      const claims = claimsOf(request)
+      if (!isAdmin(claims, env)) throw new Forbidden()
+      return { sub: claims['sub'] }
+    }),
+    mint: ({ tenantId, admin, userId }, expiresIn) => jwt.sign({
+      ...(userId === undefined ? {} : { sub: userId }),
+      ...(tenantId === undefined ? {} : { [env.JWT_TENANT_CLAIM]: tenantId }),
+      ...(admin === true ? { [env.JWT_ROLE_CLAIM]: env.JWT_ADMIN_ROLE } : {}),
+      ...(env.JWT_ISSUER === undefined ? {} : { iss: env.JWT_ISSUER }),
+      ...(env.JWT_AUDIENCE === undefined ? {} : { aud: env.JWT_AUDIENCE })
+    }, { expiresIn })
+  }
+}
+
+/** Decorates `fastify.auth`. The guards throw `UNAUTHENTICATED`, `FORBIDDEN` and `TENANT_CLAIM_INVALID`, before anything else is looked at. */
+async function auth (fastify: FastifyInstance): Promise<void> {
+  const { env, env: { JWT_ISSUER, JWT_AUDIENCE } } = fastify
+  fastify.decorateRequest('tenant')
+  // A scope of its own leaves the server we may be part of free to use @fastify/jwt too, before us or after us.
+  await fastify.register(async (scope) => {
+    await scope.register(fastifyJwt, {
+      // Inherited by the scope, were it called `user` there as well.
+      decoratorName: 'tenantClaims',
+      secret: env.JWT_SECRET,
+      sign: { algorithm: 'HS256' },
+      verify: {
+        algorithms: ['HS256'],
+        // An allowed issuer or audience alone lets in tokens that name none.
+        requiredClaims: ['exp', ...(JWT_ISSUER === undefined ? [] : ['iss']), ...(JWT_AUDIENCE === undefined ? [] : ['aud'])],
+        ...(JWT_ISSUER === undefined ? {} : { allowedIss: JWT_ISSUER }),
+        ...(JWT_AUDIENCE === undefined ? {} : { allowedAud: JWT_AUDIENCE })
+      }
+    })
+    fastify.decorate('auth', createAuth({ jwt: scope.jwt, env }))
+  })
+}
+
+export default fp(auth, { name: 'auth', dependencies: ['env'] })
+
+/** Lets in what `check` does not throw for; the log lines of the request then carry what it returns. */
+function guard (scope: FastifyInstance, errors: ErrorClass[], check: (request: FastifyRequest) => Claims): void {
+  scope.addHook('onRequest', (request, reply, done) => {
+    const shown = Object.entries(check(request)).filter(([, value]) => typeof value === 'string').map(([name, value]) => [name, printable(String(value))])
+    // The request and the reply each hold a logger: the line that ends a request is the reply's.
+    reply.log = request.log = request.log.child(Object.fromEntries(shown))
+    done()
+  })
+  scope.addHook('onRoute', (route) => {
+    route.schema = { ...route.schema, security: [{ bearer: [] }] }
+    route.config = { ...route.config, errors: [...errors, ...route.config?.errors ?? []] }
+  })
+}
+
+/** Says whether a `sub` can name a user: absent, or a string of 1 to 255 code points without control characters. */
+export function isUsableSubject (sub: unknown): boolean {
+  return sub === undefined || (typeof sub === 'string' && SUBJECT.test(sub))
+}
+
+/** Says whether a time claim is absent or a time: fast-jwt ignores one that is no number, and takes 1e308 for one that never comes. */
+function isUsableTime (time: unknown): boolean {
+  return time === undefined || (typeof time === 'number' && time >= 0 && time < 2 ** 53)
+}
+
+function isAdmin (claims: Claims, env: Env): boolean {
+  const roles = [claims[env.JWT_ROLE_CLAIM], env.JWT_ROLE_CLAIM === 'role' ? claims['roles'] : undefined].flat()
+  return roles.includes(env.JWT_ADMIN_ROLE)
+}

@@ -1,0 +1,122 @@
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { ConfigChanging, ConfigNotFound, MetaUnsubscribeRefused, ServiceClosing } from '../errors.js'
+import { adviceIn } from '../meta/advice.js'
+import type { MetaApps } from '../meta/apps.js'
+import type { MetaGraph } from '../meta/meta-graph.js'
+import { isRefusal } from '../meta/refusals.js'
+import type { TenantConfigRow, TenantConfigs } from '../tenant-configs/tenant-configs.js'
+import type { TenantQueues } from '../tenant-queues/tenant-queues.js'
+import type { Vault } from '../vault/vault.js'
+
+declare module 'fastify' {
+  interface FastifyInstance { leaving: Leaving }
+}
+
+export type Leaving = ReturnType<typeof createLeaving>
+
+/** How often a leave follows a configuration, or an account, that changes meanwhile. */
+const MAX_ROUNDS = 5
+
+interface LeavingDependencies {
+  tenantConfigs: Pick<TenantConfigs, 'endOnboardings' | 'find' | 'removeLeaving'>
+  tenantQueues: Pick<TenantQueues, 'run'>
+  metaApps: MetaApps
+  metaGraph: Pick<MetaGraph, 'unsubscribeApp' | 'subscriptionOf' | 'subscribeApp'>
+  vault: Pick<Vault, 'open'>
+  log: Pick<FastifyInstance['log'], 'info' | 'warn'>
+}
+
+/** Lets tenants leave, and takes our app off their accounts. */
+export function createLeaving ({ tenantConfigs, tenantQueues, metaApps, metaGraph, vault, log }: LeavingDependencies) {
+  return {
+    /**
+     * Ends the tenant's onboardings and takes our app off its account, unless a number of another tenant lives there, then deletes the
+     * configuration; all in the tenant's turn. If one moves there meanwhile, our app is subscribed again first. With `force` it is deleted
+     * even if the app stays, and the log says why that did.
+     * Throws, having deleted nothing, `CONFIG_NOT_FOUND`, `META_UNSUBSCRIBE_REFUSED` with Meta's case as its `advice`,
+     * `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, `CONFIG_CHANGING`, what `TenantQueues.run` throws, and what
+     * keeps Meta from answering.
+     */
+    leave: async (tenantId: string, force: boolean, client: AbortSignal): Promise<void> => {
+      await tenantQueues.run(tenantId, client, async () => { await leave(tenantId, force) })
+    }
+  }
+
+  async function leave (tenantId: string, force: boolean): Promise<void> {
+    const hadOnboardings = await tenantConfigs.endOnboardings(tenantId)
+    for (let round = 1; round <= MAX_ROUNDS; round++) {
+      const row = await tenantConfigs.find(tenantId)
+      if (row === null && hadOnboardings) return
+      if (row === null) throw new ConfigNotFound()
+      if (await remove(row, force)) return
+    }
+    throw new ConfigChanging()
+  }
+
+  /** Returns false when the row has changed meanwhile, or another tenant has moved onto the account, which our app is on again then. */
+  async function remove (row: TenantConfigRow, force: boolean): Promise<boolean> {
+    let outcome = await tenantConfigs.removeLeaving(row, false)
+    if (outcome === 'removed') {
+      const { tenant_id: tenantId, waba_id: wabaId, access_token: token } = row
+      if (wabaId !== null && token !== null) log.info({ tenant_id: tenantId, waba_id: wabaId }, 'our app stays on the account of a tenant who left: a verified number of another tenant lives there')
+      return true
+    }
+    if (outcome === 'kept') {
+      await takeOff(row, force)
+      outcome = await tenantConfigs.removeLeaving(row, true)
+      if (outcome === 'kept') await putBack(row)
+    }
+    return outcome === 'removed'
+  }
+
+  async function takeOff (row: TenantConfigRow, force: boolean): Promise<void> {
+    const { tenant_id: tenantId } = row
+    try {
+      await unsubscribe(row)
+    } catch (err) {
+      // A service that closes has not asked Meta.
+      if (err instanceof ServiceClosing) throw err
+      // Somebody else may have taken it off, and deleted the row.
+      if (!force) throw await tenantConfigs.find(tenantId) === null ? new ConfigNotFound() : err
+      log.warn({ err, tenant_id: tenantId }, 'deletes a configuration whose app stays on the account')
+    }
+  }
+
+  async function unsubscribe (row: TenantConfigRow): Promise<void> {
+    const { app, token, wabaId } = accessOf(row)
+    try {
+      await metaGraph.unsubscribeApp(app, token, wabaId)
+    } catch (err) {
+      if (!isRefusal(err)) throw err
+      throw Object.assign(new MetaUnsubscribeRefused({ cause: err }), { advice: adviceIn(err) })
+    }
+  }
+
+  /** Subscribes our app for who moved onto the account while it was taken off. If that fails, only the tenant who lives there can mend it. */
+  async function putBack (row: TenantConfigRow): Promise<void> {
+    const about = { tenant_id: row.tenant_id, waba_id: row.waba_id }
+    try {
+      const { app, token, wabaId } = accessOf(row)
+      // Once more would clear the callback that an onboarding has set.
+      if (await metaGraph.subscriptionOf(app, token, wabaId) !== null) return
+      await metaGraph.subscribeApp(app, token, wabaId)
+      log.warn(about, 'subscribed our app again to an account that another tenant moved onto; a callback of its own is to be set by onboarding again')
+    } catch (err) {
+      log.warn({ err, ...about }, 'could not subscribe our app again to an account that another tenant moved onto: that tenant must onboard again')
+    }
+  }
+
+  function accessOf (row: TenantConfigRow) {
+    const app = metaApps.of(row)
+    // Only a row that has both is kept.
+    return { app, token: vault.open(String(row.access_token), row.tenant_id, 'access_token'), wabaId: String(row.waba_id) }
+  }
+}
+
+/** Decorates `fastify.leaving`. */
+async function leaving (fastify: FastifyInstance): Promise<void> {
+  fastify.decorate('leaving', createLeaving(fastify))
+}
+
+export default fp(leaving, { name: 'leaving', dependencies: ['tenant-configs', 'tenant-queues', 'meta-apps', 'meta-graph', 'vault'] })

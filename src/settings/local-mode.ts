@@ -1,0 +1,33 @@
+import { randomBytes } from 'node:crypto'
+import { ensureDataDir, isKeptSecret, keptSecret } from './data-dir.js'
+import { isLoopbackHost } from './loopback.js'
+import type { EnvSource } from './values.js'
+
+const JWT_SECRET_FILE = 'jwt-secret'
+
+interface Kept { DATA_DIR: string, JWT_SECRET: string }
+
+/**
+ * Says whether missing secrets may be generated and tokens printed. That needs all three: not production, the embedded
+ * database, a loopback host. Takes the settings before or after validation; an unusable one makes it false.
+ */
+export function isLocalMode (settings: EnvSource): boolean {
+  const { NODE_ENV = 'development', DATABASE_URL = 'embedded', HOST = '127.0.0.1' } = settings
+  if (NODE_ENV !== 'development' && NODE_ENV !== 'test') return false
+  return DATABASE_URL === 'embedded' && isLoopbackHost(String(HOST))
+}
+
+/** How local mode generates settings. A generator takes `DATA_DIR` and keeps the secret there: later calls return it. */
+export const generators = new Map([
+  ['JWT_SECRET', keptIn(JWT_SECRET_FILE, () => randomBytes(48).toString('base64'))],
+  ['ENCRYPTION_KEYS', keptIn('encryption-keys', () => `local:${randomBytes(32).toString('base64')}`)]
+])
+
+/** Says whether local mode generated the `JWT_SECRET` of validated settings. */
+export async function hasGeneratedJwtSecret (env: EnvSource & Kept): Promise<boolean> {
+  return isLocalMode(env) && await isKeptSecret(env.DATA_DIR, JWT_SECRET_FILE, env.JWT_SECRET)
+}
+
+function keptIn (file: string, make: () => string): (dataDir: string) => Promise<string> {
+  return async (dataDir) => await keptSecret(await ensureDataDir(dataDir), file, make)
+}

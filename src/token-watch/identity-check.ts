@@ -1,0 +1,49 @@
+import type { FastifyInstance } from 'fastify'
+import type { TenantConfigRow } from '../database/schema.js'
+import type { VerifiedOutcome } from '../tenant-configs/verified-identities.sql.js'
+import { MetaAppRejected } from '../errors.js'
+import type { MetaApp, MetaGraph } from '../meta/meta-graph.js'
+import { isRefusal } from '../meta/refusals.js'
+import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
+import type { Waiting } from './check.js'
+import type { Vault } from '../vault/vault.js'
+
+/** What a tenant claims, and the token that is to prove it, sealed. */
+export type ClaimedIdentity = Pick<TenantConfigRow, 'tenant_id' | 'phone_number_id'> & { waba_id: string, access_token: string }
+
+interface IdentityCheckDependencies {
+  vault: Pick<Vault, 'open'>
+  metaGraph: Pick<MetaGraph, 'listPhoneNumbers'>
+  tenantConfigs: Pick<TenantConfigs, 'saveVerified'>
+  log: Pick<FastifyInstance['log'], 'info' | 'warn'>
+}
+
+/** Verifies claimed identities, which people may write into their configuration by hand. */
+export function createIdentityCheck ({ vault, metaGraph, tenantConfigs, log }: IdentityCheckDependencies) {
+  /**
+   * Saves the identity as verified when Meta shows the number under the account to the token; without a number, when the
+   * token sees the account. Throws what `listPhoneNumbers` throws but refusals, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`,
+   * and what `waiting` throws.
+   *
+   * @param app undefined to ask with the token alone
+   * @returns `unlisted` when Meta does not show it
+   */
+  return async function verifyIdentity (
+    identity: ClaimedIdentity, app: MetaApp | undefined, waiting: Waiting
+  ): Promise<VerifiedOutcome | 'unlisted'> {
+    const { tenant_id: tenantId, waba_id: wabaId, phone_number_id: phoneNumberId } = identity
+    const token = vault.open(identity.access_token, tenantId, 'access_token')
+    try {
+      const phones = await waiting(() => metaGraph.listPhoneNumbers(app, token, wabaId))
+      if (phoneNumberId !== null && !phones.some(({ id }) => id === phoneNumberId)) return 'unlisted'
+    } catch (err) {
+      // An app may demand proofs, which the token alone has none of.
+      if (isRefusal(err) || err instanceof MetaAppRejected) return 'unlisted'
+      throw err
+    }
+    const outcome = await tenantConfigs.saveVerified(identity)
+    if (outcome === 'saved') log.info({ tenant_id: tenantId }, 'verified the account and the number of a tenant')
+    if (outcome === 'taken') log.warn({ tenant_id: tenantId }, 'a number stays unverified: it is verified for another tenant')
+    return outcome
+  }
+}

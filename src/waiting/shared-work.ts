@@ -1,0 +1,38 @@
+import { sharedController, waitFor, type WaitLimit } from './wait-for.js'
+
+interface Work<T> { result: Promise<T>, callers: number, controller: AbortController }
+
+/**
+ * Runs work once for all callers that ask for the same key while it runs.
+ *
+ * The returned function starts the work for a key, or joins it. `signals` and `limit` end the wait of this caller alone. When the last
+ * caller stops waiting, the work's own signal is aborted, and the next caller starts it anew.
+ */
+export function createSharedWork<T> () {
+  const running = new Map<string, Work<T>>()
+
+  return async function share (
+    key: string, start: (signal: AbortSignal) => Promise<T>, signals: AbortSignal[], limit?: WaitLimit
+  ): Promise<{ result: T, isFirst: boolean }> {
+    const joined = running.get(key)
+    const work = joined ?? begin(start)
+    running.set(key, work)
+    work.callers++
+    try {
+      return { result: await waitFor(work.result, signals, limit), isFirst: joined === undefined }
+    } finally {
+      if (--work.callers === 0) {
+        running.delete(key)
+        work.controller.abort(new Error('nobody waits any more'))
+      }
+    }
+  }
+
+  function begin (start: (signal: AbortSignal) => Promise<T>): Work<T> {
+    const controller = sharedController()
+    const result = start(controller.signal)
+    // All callers may have left by then.
+    result.catch(() => {})
+    return { result, callers: 0, controller }
+  }
+}

@@ -1,0 +1,123 @@
+import { createHmac } from 'node:crypto'
+import { once } from 'node:events'
+import type { Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
+import Fastify from 'fastify'
+import t from 'tap'
+import whatsappTenantConfig from '../../src/app.js'
+import { countConnections, send } from '../fixtures/pipeline.js'
+import { baseEnv, connect, until, untilWaiting } from '../helper.js'
+import { base, client, config } from '../routes/client.js'
+
+const SECRET = 'the secret of the app'
+const url = `${base}/onboard/account-update`
+const { app, as, call, databaseUrl } = await client(t, { FB_APP_ID: '42', FB_APP_SECRET: SECRET })
+const origin = await app.listen({ port: 0, host: '127.0.0.1' })
+
+const sign = (body: string) => `sha256=${createHmac('sha256', SECRET).update(body).digest('hex')}`
+// Anybody can make one up.
+const SIGNATURE = `x-hub-signature-256: sha256=${'0'.repeat(64)}\r\n`
+const CHUNKED = `${SIGNATURE}transfer-encoding: chunked\r\n`
+
+/** The head of a delivery on a connection of its own, with what of the body follows. */
+async function begin (headers: string, body = '', at = origin): Promise<Socket> {
+  return await send(t, at, `POST ${url} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n${headers}\r\n${body}`)
+}
+
+/** Goes on with a request; resolves with what comes back, once the connection has ended. */
+async function sendMore (socket: Socket, bytes: string): Promise<string> {
+  socket.write(bytes)
+  return await text(socket)
+}
+
+/** Delivers what is signed, whole. */
+const deliver = async (body = '{}') => (await call({}, 'POST', url, body, { 'x-hub-signature-256': sign(body) })).is
+
+await t.test('a delivery without the shape of a signature is refused before its body', async (t) => {
+  const hex = '0123456789abcdef'.repeat(4)
+  for (const headers of [
+    '', 'x-hub-signature-256:\r\n', `x-hub-signature: sha1=${hex.slice(24)}\r\n`,
+    ...[hex, `sha1=${hex}`, `SHA256=${hex}`, `sha256=${hex.toUpperCase()}`, `sha256=${hex.slice(1)}`, `sha256=${hex}0`, `sha256=${hex.slice(1)}g`, `sha256= ${hex}`, `sha256=${hex},`]
+      .map((value) => `x-hub-signature-256: ${value}\r\n`),
+    `x-hub-signature-256: sha256=${hex}\r\n`.repeat(2)
+  ]) {
+    const socket = await begin(`${headers}content-length: ${3 * 1024 * 1024}\r\n`)
+    t.match(await text(socket), /^HTTP\/1\.1 401 [^]*"code":"SIGNATURE_INVALID"/, headers)
+  }
+})
+
+await t.test('8 deliveries are read at once, and each way to end frees its place', async (t) => {
+  const held: Socket[] = []
+  /** Begins a delivery that is not whole; resolves once it is being read. */
+  async function hold (headers = CHUNKED, body = '1\r\n{\r\n'): Promise<Socket> {
+    const received = once(app.server, 'request')
+    const socket = await begin(headers, body)
+    await received
+    held.push(socket)
+    return socket
+  }
+  for (let count = 0; count < 8; count++) {
+    t.equal(await deliver(), '200', `while ${count} are read`)
+    await hold()
+  }
+  t.match(await text(await begin(`${SIGNATURE}content-length: 9\r\n`)), /^HTTP\/1\.1 503 [^]*retry-after: 5\r\n[^]*"code":"OVERLOADED"/)
+  t.match(await text(await begin('content-length: 9\r\n')), /^HTTP\/1\.1 401 /, 'without a signature')
+  t.equal((await call(as('acme'), 'POST', config, { waba_id: 'waba-1' })).is, '201', 'other routes')
+
+  const ends: Record<string, (socket: Socket) => Promise<string>> = {
+    'the client leaves': async (socket) => { socket.destroy(); return '' },
+    'the client ends its side: 400': async (socket) => await text(socket.end()),
+    'a body that is whole and not signed: 401': async (socket) => await sendMore(socket, '0\r\n\r\n'),
+    'a body that is too long: 413': async (socket) => await sendMore(socket, `400000\r\n${'x'.repeat(0x400000)}`),
+    'a body that is no HTTP: 400': async (socket) => await sendMore(socket, 'ZZ\r\n')
+  }
+  for (const [name, end] of Object.entries(ends)) {
+    t.equal(await deliver(), '503 OVERLOADED')
+    const [socket] = held.splice(0, 1)
+    t.match(socket && await end(socket), /\d{3}$/.exec(name)?.[0] ?? '', name)
+    await until(async () => await deliver() === '200')
+    await hold()
+  }
+
+  const stalled = held.pop()
+  stalled?.destroy()
+  await until(async () => await deliver() === '200')
+  const other = await connect(t, databaseUrl)
+  await other.query('begin; select from tenant_configs for update')
+  const removal = JSON.stringify({ object: 'whatsapp_business_account', entry: [{ changes: [{ field: 'account_update', value: { event: 'ACCOUNT_DELETED', waba_info: { waba_id: 'waba-1' } } }] }] })
+  const waiting = await hold(`x-hub-signature-256: ${sign(removal)}\r\ncontent-length: ${removal.length}\r\n`, removal)
+  await untilWaiting(databaseUrl, 1)
+  waiting.destroy()
+  t.equal(await deliver(), '503 OVERLOADED', 'the client of one that is being stored has left')
+  await other.query('rollback')
+  await until(async () => await deliver() === '200')
+  held.pop()
+
+  await hold()
+  t.equal(await deliver(), '503 OVERLOADED')
+  // Half a minute would be long for a test.
+  Object.assign(app.server, { requestTimeout: 100, headersTimeout: 100 })
+  for (const socket of held) t.match(await text(socket), /^HTTP\/1\.1 408 /)
+  // All were too slow.
+  await until(async () => await deliver() === '200')
+})
+
+await t.test('in a server that is slow before it reads, a client that leaves frees its place', async (t) => {
+  const host = Fastify()
+  t.teardown(async () => await host.close())
+  let arrived = 0
+  let isSlow = true
+  host.addHook('preParsing', async () => {
+    arrived++
+    await until(() => !isSlow)
+  })
+  await host.register(whatsappTenantConfig, { env: { ...baseEnv, DATABASE_URL: databaseUrl, FB_APP_ID: '42', FB_APP_SECRET: SECRET } })
+  const at = await host.listen({ port: 0, host: '127.0.0.1' })
+  const sockets = await Promise.all(Array.from({ length: 8 }, async () => await begin(CHUNKED, '1\r\n{\r\n', at)))
+  await until(() => arrived === 8)
+  for (const socket of sockets) socket.destroy()
+  await until(async () => await countConnections(host) === 0)
+  isSlow = false
+  const { statusCode } = await host.inject({ method: 'POST', url, payload: '{}', headers: { 'x-hub-signature-256': sign('{}') } })
+  t.equal(statusCode, 200)
+})

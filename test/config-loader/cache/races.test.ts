@@ -1,0 +1,112 @@
+import t, { type Test } from 'tap'
+import { createWorld, KEY, LONG, type World } from './cache-world.js'
+
+/** Waits until no promise is left that could go on by itself. */
+const turn = async () => await new Promise<void>((resolve) => { process.nextTick(resolve) })
+
+/** How often each event may happen in one order. */
+type Most = Partial<Record<'ask' | 'write' | 'strike' | 'clear' | 'lose' | 'listen' | 'confirm' | 'recover' | 'look' | 'end' | 'end newest' | 'away' | 'spoilt', number>>
+
+/** What can happen now. */
+function possible (world: World, left: Most): [keyof Most, () => void][] {
+  const { reads, outage, isBlind } = world
+  const blind = reads.find(({ version }) => version === undefined)
+  const looked = reads.filter(({ version }) => version !== undefined)
+  const [oldest] = looked
+  const newest = looked.length > 1 ? looked.at(-1) : undefined
+  const all: [keyof Most, boolean, () => void][] = [
+    ['ask', true, world.ask],
+    ['write', true, world.write],
+    ['strike', true, world.strike],
+    ['clear', true, world.clear],
+    ['lose', !isBlind(), world.lose],
+    ['listen', isBlind(), world.listen],
+    ['confirm', outage.isSuspected && !outage.isKnown, world.confirm],
+    ['recover', outage.isKnown, world.recover],
+    ['look', blind !== undefined, () => { if (blind !== undefined) world.look(blind) }],
+    ['end', oldest !== undefined, () => { if (oldest !== undefined) world.end(oldest) }],
+    ['end newest', newest !== undefined, () => { if (newest !== undefined) world.end(newest) }],
+    ['away', oldest !== undefined, () => { if (oldest !== undefined) world.end(oldest, 'away') }],
+    ['spoilt', oldest !== undefined, () => { if (oldest !== undefined) world.end(oldest, 'spoilt') }]
+  ]
+  return all.filter(([name, can]) => can && (left[name] ?? 0) > 0).map(([name, , happen]) => [name, happen])
+}
+
+/** Lets the world come to rest, and says what is wrong then. */
+async function rest (world: World): Promise<void> {
+  const { reads, now, wrong, cache } = world
+  const settle = async () => {
+    await turn()
+    for (let [read] = reads; read !== undefined; [read] = reads) {
+      world.look(read)
+      world.end(read)
+      await turn()
+    }
+  }
+  world.recover()
+  if (world.isBlind()) world.listen()
+  else if (now.announced < now.version) world.strike()
+  await settle()
+  if (now.waiting > 0) wrong.push(`${now.waiting} wait for ever`)
+  world.ask()
+  await settle()
+  await turn()
+  if (cache.fresh(KEY) !== now.version) wrong.push(`${cache.fresh(KEY)} stays, but ${now.version} is there`)
+}
+
+/** Plays every order in which so many events can happen; returns how many there are, and those in which something went wrong. */
+async function everyOrder (length: number, most: Most, blindTtl = LONG): Promise<{ orders: number, wrong: string[] }> {
+  const wrong: string[] = []
+  let orders = 0
+  // Which of the possible events happens at each step; counted up like the digits of a number.
+  for (const choices: [choice: number, of: number][] = []; ;) {
+    const world = createWorld(blindTtl)
+    const left = { ...most }
+    const story: string[] = []
+    for (let step = 0; step < length; step++) {
+      const events = possible(world, left)
+      if (events.length === 0) break
+      const [choice] = choices[step] ??= [0, events.length]
+      const [name, happen] = events[choice] ?? never()
+      left[name] = (left[name] ?? 0) - 1
+      story.push(name)
+      happen()
+      await turn()
+      const held = world.cache.fresh(KEY)
+      if (held !== undefined && held < world.now.announced) world.wrong.push(`holds ${held}, but ${world.now.announced} was announced`)
+      if (!world.now.wasBlind && world.reads.filter(({ isStruck }) => !isStruck).length > 1) world.wrong.push('reads twice at once')
+    }
+    await rest(world)
+    orders++
+    if (world.wrong.length > 0) wrong.push(`${story.join(', ')}: ${world.wrong.join('; ')}`)
+    while ((choices.at(-1)?.[0] ?? -1) + 1 === choices.at(-1)?.[1]) choices.pop()
+    const last = choices.at(-1)
+    if (last === undefined) return { orders, wrong }
+    last[0]++
+  }
+}
+
+function never (): never { throw new Error('an order cannot be played twice') }
+
+async function holds (t: Test, length: number, most: Most, blindTtl?: number): Promise<void> {
+  const { orders, wrong } = await everyOrder(length, most, blindTtl)
+  t.strictSame(wrong.slice(0, 5), [], `wrong in ${wrong.length} of ${orders} orders`)
+  t.ok(orders > 3000, `${orders} orders`)
+}
+
+await t.test('loads, writes and invalidations in every order', async (t) => {
+  await holds(t, 8, { ask: 3, write: 2, strike: 2, look: 3, end: 3, 'end newest': 1 })
+})
+
+await t.test('one that strikes out everything among them', async (t) => {
+  await holds(t, 7, { ask: 2, write: 2, strike: 1, clear: 1, look: 4, end: 4, 'end newest': 1 })
+})
+
+await t.test('loads that fail, and what is held meanwhile', async (t) => {
+  await holds(t, 8, { ask: 2, write: 2, strike: 2, look: 4, end: 2, away: 1, spoilt: 1, confirm: 1, recover: 1 })
+})
+
+await t.test('the channel lost and found again among them', async (t) => {
+  const most = { ask: 3, write: 2, strike: 1, look: 4, end: 4, 'end newest': 1, lose: 1, listen: 1 }
+  for (const blindTtl of [0, LONG]) await holds(t, 7, most, blindTtl)
+})

@@ -1,0 +1,140 @@
+import pLimit from 'p-limit'
+import t from 'tap'
+import { createConfigCache } from '../../../src/config-loader/cache.js'
+import { mayAsk } from '../../../src/waiting/deadline.js'
+import { DatabaseUnavailable } from '../../../src/errors.js'
+import { until } from '../../without-database.js'
+
+const LONG = 1e9
+const unavailable = { code: 'DATABASE_UNAVAILABLE' }
+
+/** A cache whose reads end when the test says so; `turns` may be under way at once. */
+function createRead (turns: number) {
+  const outage = { isKnown: false, suspected: 0, suspect: () => { outage.suspected++ } }
+  const counts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
+  const reads: { key: string, answer: (value: number) => void, fail: (err: Error) => void }[] = []
+  const read = async (key: string) => await new Promise<number>((resolve, reject) => { reads.push({ key, answer: resolve, fail: reject }) })
+  const trust = { heardAt: -Infinity, trustedUntil: Infinity }
+  const cache = createConfigCache<number>({ max: 10, ttl: LONG, blindTtl: LONG, staleIfError: LONG, trust, outage, counts, inTurn: pLimit(turns), read, outlives: () => true })
+  /** Waits for a read to have begun. */
+  const begun = async (count: number) => {
+    await until(() => reads.length >= count)
+    return reads[count - 1] ?? { key: '', answer: () => {}, fail: () => {} }
+  }
+  return { cache, outage, counts, reads, begun }
+}
+
+/** Lets go on what can go on by itself. */
+const turn = async () => await new Promise(setImmediate)
+const ago = (ms: number) => performance.now() - ms
+
+await t.test('no more read at once than there are turns, and none once the database is away', async (t) => {
+  const { cache, outage, reads, begun } = createRead(2)
+  const answers = Promise.allSettled(['a', 'b', 'c', 'd', 'e'].map(async (key) => (await cache.get(key)).value))
+  await begun(2)
+  await turn()
+  t.strictSame(reads.map(({ key }) => key), ['a', 'b'])
+  reads[0]?.answer(1);
+  (await begun(3)).answer(3)
+  await begun(4)
+  outage.isKnown = true
+  reads[3]?.answer(4)
+  reads[1]?.answer(2)
+  t.match(await answers, [{ value: 1 }, { value: 2 }, { value: 3 }, { value: 4 }, { status: 'rejected', reason: unavailable }])
+  t.equal(reads.length, 4, 'who waited for his turn does not ask in vain')
+  outage.isKnown = false
+  const later = cache.get('e');
+  (await begun(5)).answer(5)
+  t.equal((await later).value, 5)
+})
+
+await t.test('one read that fails is no outage to the others', async (t) => {
+  const { cache, outage, begun } = createRead(10)
+  const [first, second] = [cache.get('a'), cache.get('b')]
+  await begun(2);
+  (await begun(1)).fail(new DatabaseUnavailable())
+  await t.rejects(first, unavailable)
+  t.equal(outage.suspected, 1, 'it is a suspicion');
+  (await begun(2)).answer(2)
+  t.equal((await second).value, 2)
+  const again = cache.get('a');
+  (await begun(3)).answer(3)
+  t.equal((await again).value, 3, 'the next one asks again')
+})
+
+await t.test('who has waited for long gets what is held, but nothing is read', async (t) => {
+  const { cache, outage, counts, begun } = createRead(10)
+  await t.rejects(cache.get('a', ago(1501)), unavailable)
+  t.equal(counts.loads, 0)
+  t.equal(outage.suspected, 0, 'that is nobody else\'s trouble')
+  const inTime = cache.get('a', ago(1000));
+  (await begun(1)).answer(1)
+  t.strictSame(await inTime, { value: 1, isStale: false })
+  t.strictSame(await cache.get('a', ago(LONG)), { value: 1, isStale: false })
+  t.equal(counts.loads, 1)
+})
+
+await t.test('a read that was overtaken is not done again for who has waited for long', async (t) => {
+  const { cache, counts, begun } = createRead(10)
+  const since = ago(1000)
+  const [late, patient] = [cache.get('a', since), cache.get('a', performance.now() + LONG)]
+  await begun(1)
+  cache.strike('a')
+  await until(() => performance.now() > since + 1500);
+  (await begun(1)).answer(1)
+  t.equal((await late).value, 1, 'it is newer than the question');
+  (await begun(2)).answer(2)
+  t.equal((await patient).value, 2, 'who has time gets what is there now')
+  t.equal(counts.loads, 2)
+  t.equal(cache.fresh('a'), 2)
+})
+
+await t.test('an overtaken read that fails is not done again for who has waited for long', async (t) => {
+  const { cache, counts, begun } = createRead(10)
+  const since = ago(1000)
+  const [late, inTime] = [cache.get('a', since), cache.get('a', performance.now() + LONG)]
+  await begun(1)
+  cache.strike('a')
+  await until(() => performance.now() > since + 1500);
+  (await begun(1)).fail(new Error('spoilt'))
+  await t.rejects(late, { message: 'spoilt' });
+  (await begun(2)).answer(2)
+  t.equal((await inTime).value, 2)
+  t.equal(counts.loads, 2)
+})
+
+await t.test('a read that was overtaken and ends late leaves the newer one to be joined and kept', async (t) => {
+  const { cache, counts, begun } = createRead(10)
+  const old = cache.get('a', ago(1499))
+  await begun(1)
+  cache.strike('a')
+  const newer = cache.get('a')
+  await begun(2);
+  (await begun(1)).answer(1)
+  await turn()
+  const joined = cache.get('a')
+  await turn();
+  (await begun(2)).answer(2)
+  t.equal((await newer).value, 2)
+  t.equal((await joined).value, 2)
+  await old
+  t.equal(counts.loads, 2)
+  t.equal(cache.fresh('a'), 2)
+})
+
+await t.test('a read that was overtaken is not done again in an outage', async (t) => {
+  const { cache, outage, counts, begun } = createRead(10)
+  const answer = cache.get('a')
+  await begun(1)
+  cache.strike('a')
+  outage.isKnown = true;
+  (await begun(1)).answer(1)
+  t.equal((await answer).value, 1)
+  t.equal(counts.loads, 1)
+})
+
+await t.test('whether there is time to ask', async (t) => {
+  t.doesNotThrow(() => { mayAsk(ago(1000), { isKnown: false }) })
+  t.throws(() => { mayAsk(ago(1501), { isKnown: false }) }, unavailable)
+  t.throws(() => { mayAsk(performance.now(), { isKnown: true }) }, unavailable)
+})

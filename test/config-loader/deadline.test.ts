@@ -1,0 +1,75 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { ConfigNotFound, DatabaseUnavailable } from '../../src/errors.js'
+import { buildTestApp, connect, query, until } from '../helper.js'
+
+const unavailable = { code: 'DATABASE_UNAVAILABLE' }
+
+/** Has each SELECT of the configurations take 1.4 seconds; writes are as fast as ever. */
+async function slowDown (url: string): Promise<void> {
+  await query(url, `
+    create function pause() returns boolean language plpgsql as $$ begin
+      if current_query() ilike 'select%' then perform pg_sleep(1.4); end if;
+      return true;
+    end $$;
+    alter table tenant_configs rename to stored;
+    create view tenant_configs as select * from stored where pause()`)
+}
+
+/** How each call ends, and after how long. */
+async function timed<T> (calls: Array<() => Promise<T>>): Promise<Array<{ value?: T, err?: unknown, ms: number }>> {
+  return await Promise.all(calls.map(async (call) => {
+    const asked = performance.now()
+    const end = await call().then((value) => ({ value }), (err: unknown) => ({ err }))
+    return { ...end, ms: performance.now() - asked }
+  }))
+}
+
+function areInTime (t: Test, ends: Array<{ ms: number }>): void {
+  const slowest = Math.max(...ends.map(({ ms }) => ms))
+  t.ok(slowest < 5000, `the slowest had its answer after ${Math.round(slowest)} ms`)
+}
+
+await t.test('of 100 callers that meet slow reads each has an answer within 5 seconds', async (t) => {
+  const { app: { configLoader, tenantConfigs }, databaseUrl } = await buildTestApp(t, { DATABASE_POOL_MAX: 2, CONFIG_CACHE_TTL_MS: 1000, CONFIG_FALLBACK: 'none' })
+  const known = Array.from({ length: 50 }, (_, number) => `known ${number}`)
+  for (const tenant of known) await tenantConfigs.create(tenant, null, { access_token: `token of ${tenant}`, waba_id: '7' })
+  await query(databaseUrl, 'update tenant_configs set last_verified_at = now()')
+  await until(async () => (await configLoader.forWaba('7')).length === 50)
+  for (const tenant of known) await configLoader.forTenant(tenant)
+  await slowDown(databaseUrl)
+  await delay(1000)
+
+  const cold = Array.from({ length: 50 }, (_, number) => `cold ${number}`)
+  const ends = await timed([...known, ...cold].map((tenant) => async () => await configLoader.forTenant(tenant)))
+  areInTime(t, ends)
+  const [ofKnown, ofCold] = [ends.slice(0, 50), ends.slice(50)]
+  t.same(ofKnown.map(({ value }) => value?.getAccessToken()), known.map((tenant) => `token of ${tenant}`))
+  t.ok(ofKnown.some(({ value }) => value?.isStale()), 'most of them from before')
+  t.ok(ofCold.every(({ err }) => err instanceof DatabaseUnavailable || err instanceof ConfigNotFound))
+  t.ok(ofCold.some(({ err }) => err instanceof DatabaseUnavailable))
+
+  await delay(1500)
+  const lookUps = await timed(['7', '8', '9'].map((id) => async () => await configLoader.forWaba(id)))
+  areInTime(t, lookUps)
+  t.equal(lookUps[0]?.value?.length, 50)
+  t.equal(configLoader.stats().channel, 'up', 'nothing of this is an outage')
+})
+
+await t.test('forWaba returns 100 tenants at most, by tenant id', async (t) => {
+  const { app: { configLoader }, databaseUrl } = await buildTestApp(t)
+  await query(databaseUrl, "insert into tenant_configs (tenant_id, waba_id, last_verified_at) select 'tenant ' || to_char(n, 'FM000'), '7', now() from generate_series(1, 150) n")
+  await until(async () => (await configLoader.forWaba('7')).length === 100)
+  t.same((await configLoader.forWaba('7')).map((config) => config.getTenantId()), Array.from({ length: 100 }, (_, n) => `tenant ${String(n + 1).padStart(3, '0')}`))
+})
+
+await t.test('a table that stays locked keeps nobody waiting longer than 5 seconds, however many wait', async (t) => {
+  const { app: { configLoader }, databaseUrl } = await buildTestApp(t)
+  const holder = await connect(t, databaseUrl)
+  await holder.query('begin; lock table tenant_configs in access exclusive mode')
+  const began = performance.now()
+  await Promise.all(Array.from({ length: 100 }, async (_, i) => { await t.rejects(configLoader.forTenant(`tenant ${i}`), unavailable) }))
+  t.ok(performance.now() - began < 5000, `${Math.round(performance.now() - began)} ms`)
+  await holder.query('rollback')
+  t.equal((await configLoader.forTenant('tenant 0')).hasTenantConfig(), false)
+})

@@ -1,0 +1,101 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { line } from '../../fixtures/line.js'
+import { areFresh, crew, fire, populationOf } from './fire.js'
+import { createWriters } from './writers.js'
+import { ownPostgres } from '../../fixtures/own-postgres.js'
+import { verifyEachRow } from '../../fixtures/proven.js'
+import { readingInstance } from './reading.js'
+import { JWT_SECRET, newKey, query, until } from '../../helper.js'
+
+const WRITES = 2000
+const BURST_MS = 500
+/** As `CONFIG_CACHE_BLIND_TTL_MS` has it. */
+const BLIND_MS = 1000
+/** For how long a channel that fell silent is relied on. */
+const SILENT_MS = 6000
+/** What a machine may take that is busy with other tests. */
+const SLACK_MS = 800
+
+t.setTimeout(300_000)
+
+const { url } = await ownPostgres(t)
+const direct = await line(t, url)
+/** Of one instance: what takes its time to be read is often overtaken by the news that it has changed. */
+const slow = await line(t, url)
+const keyRing = `k1:${newKey()}`
+const env = { DATABASE_URL: url, DATABASE_DIRECT_URL: direct.url, JWT_SECRET, ENCRYPTION_KEYS: keyRing }
+const instances = await Promise.all([readingInstance(t, env), readingInstance(t, { ...env, DATABASE_URL: slow.url })])
+slow.slowDown(10)
+await verifyEachRow(url)
+const writers = createWriters({ url, origin: instances[0].origin, jwtSecret: JWT_SECRET, keyRing })
+const population = populationOf(24)
+const all = await crew(t, writers, 4, population)
+
+/** Writes by fits and starts: what is kept that should not be would else be struck out by the next write before it is too old. */
+async function writeInBursts (bursts: number): Promise<void> {
+  for (let times = 0; times < bursts; times++) {
+    await fire(all, async () => { await delay(BURST_MS) })
+    await delay(1.5 * SLACK_MS)
+  }
+}
+
+/** Asks both instances while somebody writes, by HTTP on one of them and by SQL: no answer is older than the bound, in milliseconds. */
+async function isBounded (t: Test, bound: number, meanwhile: () => Promise<void>): Promise<void> {
+  for (const instance of instances) await instance.read(population.questions, 10, 2)
+  await meanwhile()
+  await areFresh(t, writers, instances, bound)
+}
+
+const LISTENING = "from pg_stat_activity where application_name = 'whatsapp-tenant-config listen'"
+const areUp = async () => (await Promise.all(instances.map(async (instance) => await instance.stats()))).every((stats) => stats?.channel === 'up')
+
+await t.test('while changes are heard', async (t) => {
+  await isBounded(t, SLACK_MS, async () => { await writeInBursts(4) })
+})
+
+await t.test('while the listening backends are killed again and again', async (t) => {
+  await isBounded(t, BLIND_MS + SLACK_MS, async () => {
+    await fire(all, async () => {
+      for (let times = 0; times < 20; times++) {
+        await query(url, `select pg_terminate_backend(pid) ${LISTENING}`)
+        await delay(300 * Math.random())
+      }
+    })
+    // What was missed, and is served for ever.
+    await delay(2 * (BLIND_MS + SLACK_MS))
+  })
+  await until(areUp)
+})
+
+await t.test('while no change is heard', async (t) => {
+  await isBounded(t, BLIND_MS + SLACK_MS, async () => {
+    direct.cut()
+    await fire(all, async () => { await delay(BURST_MS) })
+    await delay(2 * (BLIND_MS + SLACK_MS))
+  })
+  direct.mend()
+  await until(areUp)
+})
+
+await t.test('while the listening backends stand still', async (t) => {
+  await isBounded(t, SILENT_MS + SLACK_MS, async () => {
+    const pids = (await query(url, `select pid ${LISTENING}`)).map(({ pid }) => Number(pid))
+    const each = (signal: NodeJS.Signals) => { for (const pid of pids) process.kill(pid, signal) }
+    t.equal(pids.length, instances.length)
+    each('SIGSTOP')
+    await fire(all, async () => { await delay(SILENT_MS + 3 * SLACK_MS) }).finally(() => { each('SIGCONT') })
+  })
+  await until(areUp)
+})
+
+await t.test('when changes are heard again', async (t) => {
+  await isBounded(t, SLACK_MS, async () => {
+    await writeInBursts(1)
+    await fire(all, async () => { while (writers.history.size < WRITES) await delay(10) })
+  })
+})
+
+await t.test('the instances end as they should', async (t) => {
+  for (const instance of instances) t.equal(await instance.close(), 0)
+})

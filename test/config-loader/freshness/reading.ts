@@ -1,0 +1,77 @@
+import { spawn } from 'node:child_process'
+import { EventEmitter, once } from 'node:events'
+import type { Test } from 'tap'
+import type { LoaderStats } from '../../../src/app.js'
+import { childEnv } from '../../helper.js'
+import type { Observation } from './truth.js'
+
+/** What a reading instance is told. */
+export interface Order { order: 'read' | 'ask' | 'latest' | 'stop' | 'stats', questions: string[], times: number, pauseMs: number }
+
+export type ReadingInstance = Awaited<ReturnType<typeof readingInstance>>
+
+/** The service in a process of its own, listening, with readers inside that ask its loader. */
+export async function readingInstance (t: Test, env: Record<string, string>) {
+  const child = spawn(process.execPath, [...process.execArgv, 'test/config-loader/freshness/reading-instance.ts'], {
+    env: childEnv({ NODE_ENV: 'test', LOG_LEVEL: 'fatal', ...env }),
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    serialization: 'advanced'
+  })
+  const exit = once(child, 'exit')
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await exit
+  })
+  let stderr = ''
+  child.stderr?.on('data', (chunk) => { stderr += String(chunk) })
+  const replies = new EventEmitter()
+  const inbox: EventEmitter = child
+  inbox.on('message', ({ id, value }: { id: number, value: unknown }) => { replies.emit(String(id), value) })
+  const reply = async (id: number) => await Promise.race([
+    once(replies, String(id)),
+    exit.then(([code]) => { throw new Error(`the instance is gone (${code}): ${stderr}`) })
+  ])
+
+  let orders = 0
+  async function tell (order: Order['order'], questions: string[] = [], times = 0, pauseMs = 0) {
+    const id = ++orders
+    child.send({ id, order, questions, times, pauseMs })
+    return await reply(id)
+  }
+
+  const [origin]: string[] = await reply(0)
+  return {
+    /** `http://127.0.0.1:<port>` */
+    origin: String(origin),
+
+    /** Lets so many more readers ask these questions at random, each resting for some milliseconds after an answer. */
+    read: async (questions: string[], readers: number, pauseMs: number): Promise<void> => { await tell('read', questions, readers, pauseMs) },
+
+    /** Asks each question so many times at once, and waits for the answers. */
+    ask: async (questions: string[], times = 1): Promise<void> => { await tell('ask', questions, times) },
+
+    /** The latest answer to each question that was asked since the last `stop`. */
+    async latest (): Promise<Observation[]> {
+      const [latest]: Observation[][] = await tell('latest')
+      return latest ?? []
+    },
+
+    /** Ends the reading and returns what was answered: of a row of equal answers the first, the last, and one every 50 ms. */
+    async stop (): Promise<Observation[]> {
+      const [observations]: Observation[][] = await tell('stop')
+      return observations ?? []
+    },
+
+    async stats (): Promise<LoaderStats | undefined> {
+      const [stats]: LoaderStats[] = await tell('stats')
+      return stats
+    },
+
+    /** Closes the service, and resolves with the exit code of the process: 0 if it ended as it should. */
+    async close (): Promise<number | null> {
+      child.disconnect()
+      const [code]: Array<number | null> = await exit
+      return code ?? null
+    }
+  }
+}

@@ -1,0 +1,103 @@
+import { randomBytes } from 'node:crypto'
+import t, { type Test } from 'tap'
+import { slowReads } from '../slow-reads.js'
+import { buildTestApp, connect, createDatabase, query, until, untilWaiting } from '../../helper.js'
+
+const ofEnv = { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env' }
+const unavailable = { code: 'DATABASE_UNAVAILABLE' }
+
+/** A service of whose tenants one is known, one is known to be inactive, and the rest are cold; from now on each load waits for `holder` to let go of lock 7. */
+async function createBusy (t: Test, asOwner: string, env: Record<string, string> = {}) {
+  const { app } = await buildTestApp(t, { ...ofEnv, CONFIG_CACHE_TTL_MS: 60_000, DATABASE_URL: asOwner, ...env })
+  const { tenantConfigs, configLoader } = app
+  for (const tenant of ['known', 'inactive', 'cold', 'other']) await tenantConfigs.create(tenant, null, { access_token: `token of ${tenant}` })
+  await tenantConfigs.setActive('inactive', false)
+  // Each is heard a second time, by its notification.
+  await until(() => configLoader.stats().invalidations >= 12)
+  await slowReads(asOwner)
+  await query(asOwner, 'grant all on all tables in schema public to public; grant all on all sequences in schema public to public')
+  for (const tenant of ['known', 'inactive', 'missing']) await configLoader.forTenant(tenant)
+  const holder = await connect(t, asOwner)
+  await holder.query('select pg_advisory_lock(7)')
+  /** Holds what is said to those who have no part in it. */
+  const undisturbed = async (what: string) => {
+    for (const [tenant, token] of [['known', 'token of known'], ['inactive', 'token of env'], ['missing', 'token of env']] as const) {
+      const snapshot = await configLoader.forTenant(tenant)
+      t.strictSame([snapshot.getAccessToken(), snapshot.isStale()], [token, false], `${tenant}, ${what}`)
+    }
+  }
+  const letGo = async () => { await holder.query('select pg_advisory_unlock(7)') }
+  return { app, configLoader, undisturbed, letGo }
+}
+
+await t.test('one statement that is cancelled disturbs nobody else', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const { app, configLoader, undisturbed, letGo } = await createBusy(t, databaseUrl)
+  const cold = t.rejects(configLoader.forTenant('cold'), unavailable)
+  await untilWaiting(databaseUrl, 1)
+  const pids = "select pid from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+  const [{ pid } = {}] = await query(databaseUrl, pids)
+  const other = configLoader.forTenant('other')
+  await untilWaiting(databaseUrl, 2)
+  await query(databaseUrl, 'select pg_cancel_backend($1)', [pid])
+  await cold
+  await undisturbed('at once')
+  await app.database.knock()
+  await app.database.knock()
+  await undisturbed('after a knock')
+  await letGo()
+  t.equal((await other).getAccessToken(), 'token of other')
+  t.equal((await configLoader.forTenant('cold')).getAccessToken(), 'token of cold', 'the next one asks again')
+  t.match(configLoader.stats(), { stale_serves: 0, channel: 'up' })
+})
+
+await t.test('a role that has no connection left is no outage', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const role = `wtc_test_${randomBytes(8).toString('hex')}`
+  await query(databaseUrl, `create role ${role} login password 'one'; grant all on all tables in schema public to ${role}; grant all on all sequences in schema public to ${role};
+    grant usage on schema drizzle to ${role}; grant select on all tables in schema drizzle to ${role}`)
+  t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
+  const asRole = Object.assign(new URL(databaseUrl), { username: role, password: 'one' }).href
+  const { app, configLoader, undisturbed, letGo } = await createBusy(t, databaseUrl, { DATABASE_URL: asRole })
+  await query(databaseUrl, `alter role ${role} connection limit 2`)
+  const refused: unknown[] = []
+  const asked = Array.from({ length: 10 }, async (_, number) => await configLoader.forTenant(`cold ${number}`).then((snapshot) => snapshot.getAccessToken(), (err: unknown) => { refused.push(err) }))
+  await until(() => refused.length > 0)
+  t.match(refused[0], { ...unavailable, cause: { code: '53300' } })
+  await undisturbed('at once')
+  await app.database.knock()
+  await app.database.knock()
+  await undisturbed('after a knock')
+  await letGo()
+  t.ok((await Promise.all(asked)).includes('token of env'), 'who had a connection is answered')
+  t.equal((await configLoader.forTenant('other')).getAccessToken(), 'token of other')
+  t.match(configLoader.stats(), { stale_serves: 0, channel: 'up' })
+})
+
+await t.test('five hundred unknown ones in one tick wait for their turn, and are all answered', async (t) => {
+  const { app } = await buildTestApp(t, { ...ofEnv, CONFIG_CACHE_MAX: 100_000 })
+  const { configLoader } = app
+  const ids = Array.from({ length: 500 }, (_, number) => `cold ${number}`)
+  const outcomes = await Promise.allSettled(ids.map(async (id) => (await configLoader.forTenant(id)).getAccessToken()))
+  t.strictSame(new Set(outcomes.map((outcome) => outcome.status === 'fulfilled' ? outcome.value : outcome.reason)), new Set(['token of env']))
+  t.match(configLoader.stats(), { loads: 500, entries: { tenants: 500 }, channel: 'up' })
+})
+
+await t.test('after it is closed nothing is served, also what was held', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const { app, configLoader, letGo } = await createBusy(t, databaseUrl, { DATABASE_POOL_MAX: '2' })
+  const { loads } = configLoader.stats()
+  const underWay = ['cold', 'other', 'third', 'fourth'].map(async (tenant) => await configLoader.forTenant(tenant).then((snapshot) => snapshot.getAccessToken(), ({ code }) => code))
+  await until(() => configLoader.stats().loads === loads + 4)
+  await untilWaiting(databaseUrl, 2)
+  const closed = app.close()
+  await until(() => configLoader.stats().channel === 'down')
+  await letGo()
+  t.strictSame(await Promise.all(underWay), ['token of cold', 'token of other', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE'], 'what was asked is answered, what waited is not asked')
+  await closed
+  for (const tenant of ['known', 'inactive', 'missing', 'cold']) await t.rejects(configLoader.forTenant(tenant), unavailable, tenant)
+  await t.rejects(configLoader.forPhoneNumber('1'), unavailable)
+  await t.rejects(configLoader.forWaba('7'), unavailable)
+  await t.rejects(configLoader.explain('known'), unavailable)
+  t.match(configLoader.stats().entries, { tenants: 0, phone_numbers: 0, wabas: 0 })
+})

@@ -1,0 +1,148 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import t from 'tap'
+import { startEmbedded } from '../../../src/database/embedded/embedded.js'
+import { isAlive } from '../../../src/database/embedded/postmaster.js'
+import { systemUser } from '../../../src/database/embedded/system-user.js'
+import { dataDir, pidOf, portOf, logOf, query, until, answers, killAll, starter, started, isRoot, parallel, parallelTests } from '../../fixtures/embedded.js'
+
+parallel('kill -9 of the server: the next one adopts its PostgreSQL', async t => {
+  const dir = dataDir(t)
+  const { child, url } = starter(t, dir)
+  await query(await url, "CREATE TABLE kept AS SELECT 'value' AS text")
+  const pid = pidOf(dir)
+  child.kill('SIGKILL')
+  const began = performance.now()
+  const database = await started(t, dir)
+  t.comment(`adoption: ${Math.round(performance.now() - began)} ms`)
+  t.equal(database.url, await url)
+  t.equal(pidOf(dir), pid, 'the very same postmaster')
+  t.same(await query(database.url, 'TABLE kept'), ['value'])
+  await database.stop()
+  t.notOk(isAlive(pid), 'an adopted one is stopped, too')
+})
+
+parallel('neither PostgreSQL nor the lock keep the process alive', async t => {
+  const { child, url } = starter(t, dataDir(t), 'ends')
+  await url
+  t.same(await once(child, 'exit'), [0, null])
+})
+
+parallel('a data directory in use is refused, and nothing is harmed', async t => {
+  const dir = dataDir(t)
+  const database = await started(t, dir)
+  const pid = pidOf(dir)
+  await t.rejects(startEmbedded(dir), { message: `The data directory ${dir} is in use by another running server; stop it or set another DATA_DIR.` })
+  t.equal(pidOf(dir), pid)
+  t.ok(await answers(database.url))
+})
+
+parallel('of two that race for a fresh directory one wins', async t => {
+  for (const mode of isRoot ? [0o755, 0o700] : [0o755]) {
+    const dir = dataDir(t, { mode })
+    const both = [starter(t, dir), starter(t, dir)]
+    const { loser, url } = await Promise.race(both.map(async ({ child }, i) => {
+      await once(child, 'exit')
+      return { loser: both[i], url: await both[1 - i]?.url }
+    }))
+    t.match(await loser?.error, /is in use by another running server/)
+    t.ok(await answers(String(url)))
+    t.same(readdirSync(dir).sort(), ['postgres', 'postgres-password', 'postgres.log'], 'nothing is left over')
+    for (const { child } of both) child.kill('SIGKILL')
+  }
+})
+
+parallel('kill -9 while the files are being made does no harm', async t => {
+  const dir = dataDir(t)
+  const { child } = starter(t, dir)
+  await until(() => existsSync(dir) && readdirSync(dir).some(name => existsSync(join(dir, name, 'data/global'))))
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+  t.ok(readdirSync(dir).some(name => name.startsWith('postgres.new-')))
+  const database = await started(t, dir)
+  t.ok(await answers(database.url))
+  t.same(readdirSync(dir).filter(name => name.includes('.new-')), [])
+})
+
+parallel('a postmaster.pid that was left behind', async t => {
+  const dir = dataDir(t)
+  const account = isRoot ? systemUser() : {}
+  const run = (script: string) => {
+    const child = spawn('sh', ['-c', script], { ...account, cwd: '/', stdio: ['ignore', 'pipe', 'ignore'] })
+    t.teardown(() => { child.kill('SIGKILL') })
+    return child
+  }
+  const foreign = run('echo; exec sleep 100')
+  await once(foreign.stdout, 'data')
+  const parent = run('sleep 0.3 & echo $!; exec sleep 100')
+  const [zombie] = await once(parent.stdout, 'data')
+  await until(() => /\) Z/.test(readFileSync(`/proc/${Number(zombie)}/stat`, 'utf8')))
+  const dead = run('true')
+  await once(dead, 'exit')
+
+  for (const [what, pid] of [['foreign', foreign.pid], ['zombie', Number(zombie)], ['dead', dead.pid]] as const) {
+    const { child, url } = starter(t, dir)
+    await query(await url, 'CREATE TABLE IF NOT EXISTS kept ()')
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    killAll(pidOf(dir))
+    const file = join(dir, 'postgres/postmaster.pid')
+    writeFileSync(file, readFileSync(file, 'utf8').replace(/^\d+/, String(pid)))
+    const database = await startEmbedded(dir)
+    t.same(await query(database.url, 'TABLE kept'), [], what)
+    t.equal(database.url, await url, 'its port is taken up again')
+    await database.stop()
+  }
+  t.ok(isAlive(Number(foreign.pid)), 'a foreign process is left alone')
+})
+
+parallel('a port that is taken meanwhile is given up', async t => {
+  const dir = dataDir(t)
+  const { child, url } = starter(t, dir)
+  const port = portOf(await url)
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+  const killed = killAll(pidOf(dir))
+  await until(() => !killed.some(pid => isAlive(pid)))
+  const squatter = createServer().listen(port, '127.0.0.1')
+  await once(squatter, 'listening')
+  t.teardown(() => { squatter.close() })
+  const database = await started(t, dir)
+  t.not(portOf(database.url), port)
+  t.ok(await answers(database.url))
+})
+
+await parallelTests()
+
+await t.test('starts, keeps its data over a restart, and gives nothing away', async t => {
+  const dir = dataDir(t)
+  const first = await startEmbedded(dir)
+  t.match(first.url, /^postgres:\/\/postgres:[\w-]{32}@127\.0\.0\.1:\d+\/whatsapp_tenant_config\?/)
+  await query(first.url, "CREATE TABLE kept AS SELECT 'value' AS text")
+  t.same(await query(first.url, 'SHOW server_encoding'), ['UTF8'])
+  t.same(await query(first.url, 'SHOW listen_addresses'), ['127.0.0.1'])
+  t.same(await query(first.url, 'SHOW unix_socket_directories'), [''])
+
+  const { password } = new URL(first.url)
+  await t.rejects(query(first.url.replace(password, 'wrong'), 'SELECT 1'), { code: '28P01' }, 'the password is demanded')
+  await t.rejects(query(first.url, "SELECT 'hunter2'::int"), { code: '22P02' })
+  t.notMatch(logOf(dir), /hunter2/, 'no value lands in the log')
+  t.notOk(logOf(dir).includes(password))
+  t.notOk(execFileSync('ps', ['axo', 'args'], { encoding: 'utf8' }).includes(password), 'the password is in no command line')
+  t.equal(lstatSync(join(dir, 'postgres-password')).mode & 0o777, 0o600)
+
+  const pid = pidOf(dir)
+  t.equal(execFileSync('ps', ['-o', 'pgid=', '-p', String(pid)], { encoding: 'utf8' }).trim(), String(pid), 'out of reach of Ctrl-C')
+  t.equal(first.stop(), first.stop(), 'stopping twice is stopping once')
+  await first.stop()
+  t.notOk(isAlive(pid))
+  t.notOk(existsSync(join(dir, 'postgres/postmaster.pid')), 'it was shut down, not killed')
+
+  const began = performance.now()
+  const second = await started(t, dir)
+  t.comment(`restart: ${Math.round(performance.now() - began)} ms`)
+  t.same(await query(second.url, 'TABLE kept'), ['value'])
+})

@@ -1,0 +1,221 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { faults } from '../graph/faults.js'
+import { dataDir, killAll, pidOf, until } from '../fixtures/embedded.js'
+import { ownPostgres } from '../fixtures/own-postgres.js'
+import { connectionsOf, listeningService, lockRows, META_TIMEOUT_MS, POOL_MAX, rowsOf, stallChanges, type Outcome } from '../fixtures/operations.js'
+import { serverProcess, signed } from '../fixtures/server-process.js'
+import { JWT_SECRET, query } from '../helper.js'
+
+const LIMIT_MS = 5000
+
+const postgres = await ownPostgres(t)
+const { url } = postgres
+const service = await listeningService(t, postgres)
+const { app, meta, ask, operations, all, change, ready } = service
+
+/** Says that each was told in time that the database is away. */
+function areAway (t: Test, outcomes: Outcome[]): void {
+  const slowest = Math.max(...outcomes.map(({ ms }) => ms))
+  t.comment(`${outcomes.length} answers, the slowest after ${Math.round(slowest)} ms`)
+  t.ok(slowest < LIMIT_MS, `within ${LIMIT_MS} ms`)
+  for (const { status, code, retryAfter } of outcomes) {
+    t.same([status, code], [503, 'DATABASE_UNAVAILABLE'])
+    t.ok(retryAfter)
+  }
+}
+
+const every = async (times = 1) => await Promise.all(Object.values(all).flatMap((ask) => Array.from({ length: times }, ask)))
+
+/** Fills the pool. */
+async function fill (): Promise<void> {
+  await Promise.all(Array.from({ length: 5 * POOL_MAX }, operations.getConfig))
+}
+
+/** Says that all works again without a restart, on the rows as they were, or on any when what was sent may have been done. */
+async function isWell (t: Test, before?: unknown[]): Promise<void> {
+  const [{ now } = {}] = await query(url, 'select clock_timestamp()::text as now')
+  await until(ready)
+  // A connection that was given up has its server process until that has done what it was sent.
+  await until(async () => {
+    await fill()
+    return (await connectionsOf(url, `state_change < '${now}'`)).length === 0
+  })
+  if (before === undefined) await service.create()
+  else t.same(await rowsOf(url), before, 'nothing that failed was carried out')
+  t.ok((await connectionsOf(url)).length <= POOL_MAX, 'no connection is lost')
+  const { getConfig, updateConfig, listConfigs, getStats } = operations
+  for (const works of [getConfig, updateConfig, listConfigs, getStats]) t.equal((await works()).status, 200)
+}
+
+await t.test('every operation that may answer DATABASE_UNAVAILABLE is tried here', async (t) => {
+  const { paths }: { paths: Record<string, Record<string, { operationId: string }>> } = (await app.inject('/docs/json')).json()
+  const documented = Object.values(paths).flatMap((path) => Object.values(path))
+    .filter((operation) => JSON.stringify(operation).includes('DATABASE_UNAVAILABLE')).map(({ operationId }) => operationId)
+  t.ok(documented.length > 10)
+  t.same(Object.keys(operations).sort(), documented.sort())
+})
+
+await t.test('one backend is killed while a request waits in it', async (t) => {
+  const before = await rowsOf(url)
+  const stall = await stallChanges(url)
+  const asked = change({ verify_token: 'never' })
+  await stall.waiting()
+  await query(url, "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
+  areAway(t, [await asked])
+  await stall.release()
+  await isWell(t, before)
+})
+
+await t.test('all backends are killed, idle ones and one that works', async (t) => {
+  const before = await rowsOf(url)
+  await fill()
+  const stall = await stallChanges(url)
+  const asked = change({ verify_token: 'never' })
+  await stall.waiting()
+  t.equal((await connectionsOf(url)).length, POOL_MAX)
+  await query(url, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'whatsapp-tenant-config'")
+  areAway(t, [await asked])
+  await until(() => service.log().split('lost an idle database connection').length === POOL_MAX)
+  await stall.release()
+  await isWell(t, before)
+})
+
+for (const how of ['fast', 'immediate', 'killed'] as const) {
+  await t.test(`the database is stopped (${how}) while a request waits in it`, async (t) => {
+    const before = await rowsOf(url)
+    await fill()
+    const stall = await stallChanges(url)
+    const asked = change({ verify_token: 'never' })
+    await stall.waiting()
+    await postgres.stop(how)
+    areAway(t, [await asked])
+    areAway(t, await every(3))
+    t.equal((await ask('GET', '/health/live')).status, 200)
+    t.same(meta.requests, [], 'no code went to Meta')
+    await postgres.start()
+    await stall.release()
+    await isWell(t, before)
+  })
+}
+
+await t.test('the database is frozen while a request waits in it, and before others', async (t) => {
+  await fill()
+  const lock = await lockRows(t, url)
+  const asked = change({ verify_token: 'never' })
+  await lock.waiting()
+  t.teardown(postgres.thaw)
+  await postgres.freeze()
+  const released = lock.release()
+  const [first, rest, live] = await Promise.all([asked, every(), ask('GET', '/health/live')])
+  t.equal(live.status, 200)
+  areAway(t, [first])
+  areAway(t, rest)
+  const flood = await every(4)
+  // The tenant's queue refuses those whose turn does not come.
+  areAway(t, flood.filter(({ code }) => code !== 'RATE_LIMITED'))
+  t.ok(flood.every(({ ms }) => ms < LIMIT_MS))
+  t.same(meta.requests, [], 'no code went to Meta')
+  postgres.thaw()
+  await released
+  // What was already sent to it, it carries out when it wakes.
+  await isWell(t)
+})
+
+await t.test('the database is frozen while Meta answers', async (t) => {
+  meta.fail('phone_numbers', { latency_ms: META_TIMEOUT_MS / 2 })
+  const asked = service.onboard()
+  await until(() => meta.requests.at(-1)?.route === 'phone_numbers')
+  t.teardown(postgres.thaw)
+  await postgres.freeze()
+  areAway(t, [await asked])
+  postgres.thaw()
+  await isWell(t)
+})
+
+await t.test('a lock that stays holds nobody up for longer, however many wait', async (t) => {
+  const before = await rowsOf(url)
+  const lock = await lockRows(t, url)
+  const waves = []
+  // As many keep coming that a request finds the pool full, gets through, and finds it full again.
+  for (let wave = 0; wave < 15; wave++) {
+    waves.push(Array.from({ length: 8 }, () => change({ access_token: 'never' })))
+    await delay(100)
+  }
+  areAway(t, await Promise.all(waves.flat()))
+  await lock.release()
+  await isWell(t, before)
+})
+
+await t.test('Meta is slow, drops connections, fails, or is gone', async (t) => {
+  await change({ callback_url: null })
+  const before = await rowsOf(url)
+  const cases = [
+    [{ latency_ms: 60_000 }, 504, 'META_TIMEOUT'],
+    [faults.dropBefore, 503, 'META_UNAVAILABLE'],
+    [faults.dropAfter, 503, 'META_UNAVAILABLE'],
+    [faults.badGateway, 503, 'META_UNAVAILABLE']
+  ] as const
+  const fails = async (what: string, status: number, code: string) => {
+    const outcome = await service.onboard()
+    t.same([outcome.status, outcome.code], [status, code], what)
+    t.ok(outcome.ms < META_TIMEOUT_MS + 1000, `${Math.round(outcome.ms)} ms`)
+    t.same(await rowsOf(url), before, 'the row is as it was')
+  }
+  for (const route of ['access_token', 'debug_token', 'phone_numbers'] as const) {
+    for (const [fault, status, code] of cases) {
+      meta.fail(route, fault)
+      // Nobody knows what became of the code.
+      const [said, named] = route === 'access_token' ? [502, 'META_EXCHANGE_UNKNOWN'] as const : [status, code] as const
+      await fails(`${route}: ${Object.keys(fault).join()}`, said, named)
+    }
+  }
+  t.equal((await service.onboard()).status, 200)
+  const onboarded = await rowsOf(url)
+  await meta.close()
+  const outcome = await service.onboard()
+  t.same([outcome.status, outcome.code], [503, 'META_UNAVAILABLE'])
+  t.same(await rowsOf(url), onboarded)
+})
+
+await t.test('kill -9 of the server in the middle of writes, then of the server and its PostgreSQL', async (t) => {
+  const dir = dataDir(t)
+  const start = async () => await serverProcess(t, { DATA_DIR: dir, JWT_SECRET })
+  const tenants = ['a', 'b', 'c', 'd'].map((id) => ({ authorization: `Bearer ${signed({ tenant_id: id }, JWT_SECRET)}`, acknowledged: 0 }))
+  const valueOf = (n: number) => ({ waba_id: String(n), phone_number_id: null, verify_token: `value ${n}`, callback_url: `https://a.example/${n}` })
+
+  /** Writes numbers in ascending order, each to several columns, until the server is gone. */
+  async function write (origin: string, tenant: { authorization: string, acknowledged: number }): Promise<void> {
+    for (;;) {
+      const next = tenant.acknowledged + 1
+      const reply = await fetch(`${origin}/api/v1/tenant/config`, {
+        method: next === 1 ? 'POST' : 'PUT',
+        headers: { authorization: tenant.authorization, 'content-type': 'application/json' },
+        body: JSON.stringify(valueOf(next))
+      }).catch(() => undefined)
+      if (reply === undefined) return
+      if (!reply.ok) throw new Error(await reply.text())
+      tenant.acknowledged = next
+    }
+  }
+
+  let server = await start()
+  for (const alsoPostgres of [false, true]) {
+    const from = tenants.map(({ acknowledged }) => acknowledged)
+    const writing = tenants.map(async (tenant) => { await write(server.origin, tenant) })
+    await until(() => tenants.every(({ acknowledged }, i) => acknowledged > (from[i] ?? 0) + 20))
+    const ended = server.end('SIGKILL')
+    if (alsoPostgres) killAll(pidOf(dir))
+    await ended
+    await Promise.all(writing)
+    server = await start()
+    for (const tenant of tenants) {
+      const { authorization, acknowledged } = tenant
+      const stored: unknown = await (await fetch(`${server.origin}/api/v1/tenant/config/full`, { headers: { authorization } })).json()
+      const n = acknowledged + (JSON.stringify(stored).includes(`"value ${acknowledged}"`) ? 0 : 1)
+      t.match(stored, valueOf(n), `${acknowledged} were acknowledged, ${n} are stored, and whole`)
+      tenant.acknowledged = n
+    }
+  }
+  t.equal(await server.end('SIGTERM'), 0)
+})

@@ -1,0 +1,183 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { eq, sql } from 'drizzle-orm'
+import t, { type Test } from 'tap'
+import { prepared } from '../../src/database/prepared.js'
+import { tenantConfigs } from '../../src/database/schema.js'
+import { guarded } from '../../src/database/database.js'
+import { buildTestApp, connect, query, until, untilWaiting } from '../helper.js'
+
+const unavailable = { code: 'DATABASE_UNAVAILABLE' }
+const isOurs = "datname = current_database() and application_name = 'whatsapp-tenant-config'"
+
+/** A service whose pool has one connection, and how to see which one. */
+async function createOne (t: Test) {
+  const { app, databaseUrl } = await buildTestApp(t, { DATABASE_POOL_MAX: 1 })
+  const { orm } = app.database
+  const pid = async () => (await orm.execute(sql`select pg_backend_pid() as pid`)).rows[0]?.['pid']
+  return { app, orm, pid, databaseUrl }
+}
+
+await t.test('a statement that PostgreSQL refuses leaves its connection in the pool', async (t) => {
+  const { app, orm, pid } = await createOne(t)
+  const before = await pid()
+  const duplicate = sql`insert into vault_keys (key_id, check_value) select key_id, check_value from vault_keys`
+  const select = prepared(orm, 'one', orm.select().from(tenantConfigs).where(eq(tenantConfigs.tenant_id, sql.placeholder('key'))))
+  for (let times = 0; times < 30; times++) {
+    await t.rejects(guarded(orm.transaction(async (tx) => await tx.execute(duplicate))), { code: '23505' })
+    await t.rejects(guarded(orm.transaction(async (tx) => await guarded(tx.execute(duplicate)))), { code: '23505' })
+    await t.rejects(guarded(orm.execute(duplicate)), { code: '23505' })
+    await t.rejects(guarded(select.execute({ key: '\0' })), { code: 'VALIDATION_FAILED' })
+    await t.rejects(guarded(orm.transaction(async () => { throw new TypeError('ours') })), { message: 'ours' })
+  }
+  await t.rejects(app.tenantConfigs.create('acme', null, { waba_id: '\0' }), { code: 'VALIDATION_FAILED' })
+  t.equal(await pid(), before)
+})
+
+await t.test('a connection whose statement has not been answered never comes back', async (t) => {
+  const { orm, pid } = await createOne(t)
+  const sleep = sql`select pg_sleep(20)`
+  const hang: Record<string, () => Promise<unknown>> = {
+    'in a transaction': async () => await orm.transaction(async (tx) => {
+      await tx.execute(sql`set local statement_timeout = 0`)
+      await tx.execute(sleep)
+    }),
+    'in one whose work has its error translated': async () => await orm.transaction(async (tx) => {
+      await tx.execute(sql`set local statement_timeout = 0`)
+      await guarded(tx.execute(sleep))
+    }),
+    alone: async () => {
+      await orm.execute(sql`set statement_timeout = 0`)
+      await orm.execute(sleep)
+    }
+  }
+  for (const [what, work] of Object.entries(hang)) {
+    const before = await pid()
+    await t.rejects(guarded(work()), { ...unavailable, cause: { message: 'Query read timeout' } }, what)
+    const asked = performance.now()
+    t.not(await pid(), before, `${what}: the next one has another`)
+    t.ok(performance.now() - asked < 1500, 'and does not wait')
+  }
+})
+
+await t.test('a connection whose statement was cancelled, or whose prepared statements do not fit any more, is not used again', async (t) => {
+  const { orm, pid, databaseUrl } = await createOne(t)
+  const raise = async (code: string) => { await orm.execute(sql.raw(`do $$ begin raise exception 'x' using errcode = '${code}'; end $$`)) }
+  const parts = ['08006', '57014', '57P01', '25P03', '25P04', '0A000', '26000', '42P05']
+  for (const code of [...parts, '23505', '40001', '53100', '55P03', 'P0001']) {
+    const before = await pid()
+    await t.rejects(raise(code), { cause: { code } })
+    t.equal(await pid() !== before, parts.includes(code), code)
+  }
+  for (const isTranslated of [false, true]) {
+    const before = await pid()
+    await t.rejects(guarded(orm.transaction(async (tx) => {
+      const cancelled = tx.execute(sql`select pg_cancel_backend(pg_backend_pid()), pg_sleep(5)`)
+      await (isTranslated ? guarded(cancelled) : cancelled)
+    })), { ...unavailable, cause: { code: '57014' } })
+    t.not(await pid(), before)
+  }
+
+  const all = prepared(orm, 'all', orm.select().from(tenantConfigs).where(eq(tenantConfigs.tenant_id, sql.placeholder('key'))))
+  t.same(await all.execute({ key: 'a' }), [])
+  await query(databaseUrl, 'alter table tenant_configs alter column user_id type varchar(300)')
+  await t.rejects(all.execute({ key: 'a' }), { cause: { code: '0A000' } })
+  t.same(await all.execute({ key: 'a' }), [], 'the next connection prepares it anew')
+})
+
+await t.test('no read fails because backends are terminated', async (t) => {
+  const { app, databaseUrl, as, admin } = await buildTestApp(t, { CONFIG_CACHE_TTL_MS: 1 })
+  const { configLoader, tenantConfigs, tokenWatch } = app
+  await tenantConfigs.create('acme', null, { access_token: 'token', waba_id: '7', phone_number_id: '8' })
+  const get = async (url: string, headers = {}) => {
+    const { statusCode, body } = await app.inject({ url, headers })
+    if (statusCode !== 200) throw new Error(body)
+  }
+  const reads: Array<() => Promise<unknown>> = [
+    async () => await configLoader.forTenant('acme'),
+    async () => await configLoader.forWaba('7'),
+    async () => await configLoader.forPhoneNumber('8'),
+    async () => await configLoader.explain('acme'),
+    async () => await tokenWatch.healthOf('acme'),
+    async () => { await get('/api/v1/tenant/config', as('acme')) },
+    async () => { await get('/api/v1/tenant/admin/configs/all', admin) },
+    async () => { await get('/api/v1/tenant/admin/configs/all?token_status=unverified', admin) },
+    async () => { await get('/api/v1/tenant/admin/configs/stats', admin) },
+    async () => { await get('/health/ready') }
+  ]
+  const ending = new AbortController()
+  const done = reads.map(() => 0)
+  const failures: unknown[] = []
+  const reading = reads.map(async (read, number) => {
+    while (!ending.signal.aborted) {
+      await read().catch((err: unknown) => { failures.push(err) })
+      done[number] = Number(done[number]) + 1
+    }
+  })
+  const killer = await connect(t, databaseUrl)
+  let killed = 0
+  for (let times = 0; times < 40; times++) {
+    const { rowCount } = await killer.query(`select pg_terminate_backend(pid) from pg_stat_activity where ${isOurs}`)
+    killed += Number(rowCount)
+    const before = [...done]
+    await until(() => done.every((count, number) => count > Number(before[number])))
+  }
+  ending.abort()
+  await Promise.all(reading)
+  t.same(failures, [], `${killed} backends were terminated, ${done.reduce((sum, count) => sum + count)} reads done`)
+  t.ok(killed >= 40)
+})
+
+await t.test('a write whose backend is terminated is not done again', async (t) => {
+  const { orm, databaseUrl } = await createOne(t)
+  await query(databaseUrl, 'create table counted (n int); create sequence attempts')
+  const holder = await connect(t, databaseUrl)
+  await holder.query('begin; lock table counted')
+  const write = t.rejects(guarded(orm.execute(sql`insert into counted select nextval('attempts')`)), { ...unavailable, cause: { code: '57P01' } })
+  await untilWaiting(databaseUrl, 1)
+  await query(databaseUrl, `select pg_terminate_backend(pid) from pg_stat_activity where ${isOurs}`)
+  await write
+  await holder.query('rollback')
+  await delay(100)
+  t.same(await query(databaseUrl, 'select * from counted'), [])
+})
+
+await t.test('a read is tried at most five times when it loses its connection, and once when it is cancelled', async (t) => {
+  const { orm, databaseUrl } = await createOne(t)
+  const attempt = async (what: string, code: string) => {
+    await query(databaseUrl, 'create sequence attempts')
+    await t.rejects(guarded(orm.execute(sql.raw(`select nextval('attempts'), ${what}, pg_sleep(1)`))), { ...unavailable, cause: { code } })
+    const [{ attempts } = {}] = await query(databaseUrl, 'select last_value::int as attempts from attempts')
+    await query(databaseUrl, 'drop sequence attempts')
+    return Number(attempts)
+  }
+  const terminated = await attempt('pg_terminate_backend(pg_backend_pid())', '57P01')
+  t.ok(terminated > 1 && terminated <= 5, `${terminated} attempts`)
+  t.equal(await attempt('pg_cancel_backend(pg_backend_pid())', '57014'), 1)
+})
+
+await t.test('a read that lost its connection does not meet another one that was open then', async (t) => {
+  const { app: { database: { orm } }, databaseUrl } = await buildTestApp(t, { DATABASE_POOL_MAX: 5 })
+  await query(databaseUrl, 'create sequence attempts')
+  const pid = async (more: string) => (await orm.execute(sql.raw(`select pg_backend_pid() as pid, ${more}`))).rows[0]?.['pid']
+  const older = await Promise.all(Array.from({ length: 5 }, async () => await pid('pg_sleep(0.2)')))
+  t.equal(new Set(older).size, 5)
+  const own = await pid("case nextval('attempts') when 1 then pg_terminate_backend(pg_backend_pid()) and pg_sleep(1) is null end")
+  t.notOk(older.includes(own))
+  t.match(await query(databaseUrl, 'select last_value::int as attempts from attempts'), [{ attempts: 2 }])
+})
+
+await t.test('a read that loses its connection late is not tried again, so that its caller hears in time', async (t) => {
+  const { orm, databaseUrl } = await createOne(t)
+  await query(databaseUrl, 'create sequence attempts')
+  const late = "select nextval('attempts'), pg_sleep(1.51), pg_terminate_backend(pg_backend_pid()), pg_sleep(1)"
+  await t.rejects(guarded(orm.execute(sql.raw(late))), unavailable)
+  t.match(await query(databaseUrl, 'select last_value::int as attempts from attempts'), [{ attempts: 1 }])
+})
+
+await t.test('a transaction for which there is no connection is told so', async (t) => {
+  const { orm } = await createOne(t)
+  const client = await orm.$client.connect()
+  await t.rejects(guarded(orm.transaction(async () => {})), { ...unavailable, cause: { message: 'timeout exceeded when trying to connect' } })
+  client.release()
+  await t.resolves(guarded(orm.transaction(async () => {})))
+})

@@ -1,0 +1,101 @@
+import { drizzle } from 'drizzle-orm/node-postgres'
+import t, { type Test } from 'tap'
+import { reconcile } from '../../src/database/reconcile.js'
+import { buildTestApp, connect, createDatabase, query, untilWaiting } from '../helper.js'
+
+const off = 'alter table tenant_configs disable trigger all;'
+/** As pg_restore leaves it. */
+const on = 'alter table tenant_configs enable trigger all;'
+const state = async (url: string) => ({
+  watched: (await query(url, 'select tenant_id, status from token_watch order by 1')).map((row) => Object.values(row).join(' ')),
+  verified: (await query(url, 'select tenant_id, waba_id, phone_number_id from verified_identities order by 1')).map((row) => Object.values(row).join(' ')),
+  triggers: (await query(url, "select tgname from pg_trigger where not tgisinternal and tgname <> 'quiet' and tgenabled <> 'A'")).length
+})
+
+/** A database where the triggers were off for some writes. */
+async function loaded (t: Test, writes: string): Promise<string> {
+  const url = await createDatabase(t)
+  await query(url, `insert into tenant_configs (tenant_id, access_token, waba_id, phone_number_id, last_verified_at) values
+    ('acme', 'x', '1', '1', now()), ('changed', 'x', '2', '2', now()), ('gone', 'x', '3', '3', now()), ('cleared', 'x', '4', '4', now())`)
+  await query(url, "update token_watch set status = 'ok'")
+  await query(url, `${off} ${writes}`)
+  return url
+}
+
+const writes = `delete from tenant_configs where tenant_id = 'gone';
+  update tenant_configs set access_token = null where tenant_id = 'cleared';
+  update tenant_configs set phone_number_id = '5' where tenant_id = 'changed';
+  insert into tenant_configs (tenant_id, access_token) select 'new-' || i, 'x' from generate_series(1, 2500) i;
+  insert into tenant_configs (tenant_id, access_token, waba_id, phone_number_id, last_verified_at) values ('verified', 'x', '6', '6', now()), ('taken', 'x', '6', '1', now())`
+
+await t.test('a start makes up for what was loaded while the triggers were off, and says so once', async (t) => {
+  for (const end of [on, '']) {
+    const url = await loaded(t, `${writes}; ${end}`)
+    const { app, as, log } = await buildTestApp(t, { DATABASE_URL: url })
+    const found = await state(url)
+    t.equal(found.triggers, 0)
+    t.same(found.watched.filter((line) => !line.startsWith('new-')), ['acme ok', 'changed ok', 'taken unverified', 'verified unverified'])
+    t.equal(found.watched.filter((line) => line.startsWith('new-')).length, 2500)
+    t.same(found.verified, ['acme 1 1', 'changed 2 5', 'cleared 4 4', 'verified 6 6'])
+    t.match(log(), '"found":{"triggers not ALWAYS":12,"tokens without a watch":2502,"watches without a token":2,"verified identities of other ids":2,"missing verified identities":2},"msg":"reconciled')
+    t.match((await app.inject({ url: '/api/v1/tenant/config/health', headers: as('new-1') })).json(), { token_status: 'unverified', reason: null })
+    t.notMatch((await buildTestApp(t, { DATABASE_URL: url })).log(), 'reconciled')
+  }
+})
+
+await t.test('a tenant that was turned on while the triggers were off has its token checked', async (t) => {
+  const url = await loaded(t, '')
+  await query(url, `${on} update tenant_configs set is_active = false where tenant_id in ('acme', 'gone')`)
+  await query(url, `${off} update tenant_configs set is_active = true where tenant_id = 'acme'`)
+  t.same(await reconcile(drizzle(await connect(t, url))), { 'triggers not ALWAYS': 12, 'tokens that are never due': 1 })
+  t.same((await query(url, "select tenant_id from token_watch where next_check_at > now() + interval '1 day'")), [{ tenant_id: 'gone' }])
+})
+
+await t.test('a watch that is missing while the triggers are on is made', async (t) => {
+  const url = await loaded(t, '')
+  const db = drizzle(await connect(t, url))
+  await reconcile(db)
+  await query(url, "delete from token_watch where tenant_id = 'acme'")
+  t.same(await reconcile(db), { 'tokens without a watch': 1 })
+  t.same((await state(url)).watched, ['acme unverified', 'changed ok', 'cleared ok', 'gone ok'])
+  t.same(await reconcile(db), {})
+})
+
+await t.test('the sequence of the ids is behind, as `pg_restore --table` leaves it: the next insert succeeds', async (t) => {
+  for (const [rows, next] of [["(1, 'first')", 2], ["(7, 'seventh'), (5, 'fifth')", 8]] as const) {
+    const url = await createDatabase(t)
+    await query(url, `insert into tenant_configs (id, tenant_id) values ${rows}`)
+    const { app, as, log } = await buildTestApp(t, { DATABASE_URL: url })
+    t.match(log(), '"found":{"sequences behind":1}')
+    t.equal((await app.inject({ method: 'POST', url: '/api/v1/tenant/config', headers: as('acme'), payload: { waba_id: '1' } })).statusCode, 201)
+    t.same(await query(url, "select id from tenant_configs where tenant_id = 'acme'"), [{ id: next }])
+  }
+})
+
+await t.test('a token that is stored meanwhile keeps its watch', async (t) => {
+  const url = await loaded(t, "delete from tenant_configs; insert into tenant_configs (tenant_id) values ('cleared')")
+  const writer = await connect(t, url)
+  // The triggers are on for the writer: pg_restore is over.
+  await query(url, on)
+  await writer.query("begin; insert into tenant_configs (tenant_id, access_token) values ('acme', 'y'); update tenant_configs set access_token = 'y' where tenant_id = 'cleared'")
+  const reconciling = reconcile(drizzle(await connect(t, url)))
+  await untilWaiting(url, 1)
+  await writer.query('commit')
+  t.match(await reconciling, { 'watches without a token': 4 })
+  t.same((await state(url)).watched, ['acme unverified', 'cleared unverified'])
+})
+
+await t.test('while somebody holds the table a start goes on without it; the next one tries again', async (t) => {
+  const url = await loaded(t, writes)
+  const holder = await connect(t, url)
+  await holder.query('begin; lock table tenant_configs in row exclusive mode')
+  const { app, as, log } = await buildTestApp(t, { DATABASE_URL: url })
+  t.match(log(), 'could not reconcile what was loaded while triggers were off')
+  t.match((await app.inject({ url: '/api/v1/tenant/config/health', headers: as('new-1') })).json(),
+    { token_status: 'unverified', reason: null, checked_at: null, next_check_at: null }, 'a token without a watch')
+  t.match((await app.inject({ url: '/api/v1/tenant/config/health', headers: as('cleared') })).json(),
+    { token_status: 'unverified', reason: 'no_token', checked_at: null, next_check_at: null }, 'a watch without a token')
+  await holder.query('commit')
+  await buildTestApp(t, { DATABASE_URL: url })
+  t.equal((await state(url)).triggers, 0)
+})

@@ -1,0 +1,53 @@
+import t, { type Test } from 'tap'
+import { createConfigLoader } from '../../src/app.js'
+import { dropOptions } from './pooler.js'
+import { baseEnv, buildTestApp, createDatabase, query } from '../helper.js'
+
+const at = '2027-01-22T12:00:00.250000Z'
+
+/** A database whose sessions have these defaults, behind a pooler that drops our options. */
+async function createPooled (t: Test, settings: Record<string, string>): Promise<string> {
+  const databaseUrl = await createDatabase(t)
+  const name = new URL(databaseUrl).pathname.slice(1)
+  for (const [setting, value] of Object.entries(settings)) await query(databaseUrl, `alter database ${name} set ${setting} = '${value}'`)
+  return await dropOptions(t, databaseUrl)
+}
+
+for (const timezone of ['Asia/Kolkata', 'America/St_Johns', 'America/New_York', 'Africa/Monrovia', 'UTC']) {
+  await t.test(`a session in ${timezone}: each time is read with its offset`, async (t) => {
+    const { app, as, databaseUrl } = await buildTestApp(t, { DATABASE_URL: await createPooled(t, { timezone }) })
+    const { tenantConfigs, configLoader } = app
+    t.match(await app.pg['tenantConfig']?.pool.query('show timezone'), { rows: [{ TimeZone: timezone }] })
+    const before = Date.now()
+    await tenantConfigs.create('acme', null, { access_token: 'token', token_expires_at: at, phone_number_id: '8' })
+    const config = (await app.inject({ url: '/api/v1/tenant/config', headers: as('acme') })).json()
+    t.equal(config.token_expires_at, at)
+    t.ok(Math.abs(Date.parse(config.created_at) - before) < 60_000, config.created_at)
+    t.equal((await configLoader.forTenant('acme')).getAllConfig().token_expires_at, at)
+    t.equal((await configLoader.explain('acme')).values.token_expires_at.value, at)
+    t.match(await query(databaseUrl, "select extract(epoch from token_expires_at)::float8 as at from tenant_configs where tenant_id = 'acme'"), [{ at: Date.parse(at) / 1000 }])
+    await query(databaseUrl, "update tenant_configs set token_expires_at = '1890-06-01T00:00:00Z'")
+    t.equal((await app.inject({ url: '/api/v1/tenant/config', headers: as('acme') })).json().token_expires_at, '1890-06-01T00:00:00.000000Z', 'an offset with seconds')
+    const loader = await createConfigLoader({ databaseUrl, env: { ...baseEnv, LOG_LEVEL: 'silent' } })
+    t.equal((await loader.forTenant('acme')).getAllConfig().token_expires_at, '1890-06-01T00:00:00.000000Z')
+    await loader.close()
+  })
+}
+
+await t.test('a session that does not write ISO dates refuses the start', async (t) => {
+  for (const datestyle of ['SQL, DMY', 'German', 'Postgres, MDY']) {
+    const databaseUrl = await createPooled(t, { datestyle })
+    const message = `The database writes dates in the style ${datestyle.includes(',') ? datestyle : `${datestyle}, DMY`}, not ISO. Run: alter role … set datestyle = 'ISO'`
+    await t.rejects(buildTestApp(t, { DATABASE_URL: databaseUrl }), { message })
+    await t.rejects(createConfigLoader({ databaseUrl, env: { ...baseEnv, LOG_LEVEL: 'silent' } }), { message })
+  }
+  await t.resolves(buildTestApp(t, { DATABASE_URL: await createPooled(t, { datestyle: 'ISO, DMY' }) }))
+})
+
+await t.test('without a pooler the session is ours, whatever the defaults', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const name = new URL(databaseUrl).pathname.slice(1)
+  await query(databaseUrl, `alter database ${name} set datestyle = 'SQL, DMY'; alter database ${name} set timezone = 'Asia/Tokyo'`)
+  const { app } = await buildTestApp(t, { DATABASE_URL: databaseUrl })
+  t.match(await app.pg['tenantConfig']?.pool.query("select current_setting('timezone') as zone, current_setting('datestyle') as style"), { rows: [{ zone: 'UTC', style: /^ISO/ }] })
+})

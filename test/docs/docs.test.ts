@@ -1,0 +1,223 @@
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { parseEnv } from 'node:util'
+import t, { type Test } from 'tap'
+import * as errors from '../../src/errors.js'
+import { readEnv, settingNames } from '../../src/settings/env.js'
+import { anchorsOf, blocksOf, documents, tableOf, textOf, type Block } from './markdown.js'
+import { openSession, type Output, type Session } from './session.js'
+import { signUp } from './sign-up.js'
+import { startGraph } from '../graph/server.js'
+import { baseEnv, buildTestApp, createDatabase, query } from '../helper.js'
+
+// Some forty processes, most of them npm and Node: on a busy machine that takes its time.
+t.setTimeout(300_000)
+
+/** Commands that cannot run within a test; `.ci/run` runs them, on a fresh clone. */
+const ELSEWHERE = ['npm ci', 'npm test', 'npm run demo']
+
+const DATABASE = 'postgres://wtc:a-long-password@db.example.com:5432/wtc'
+const WABA = '102290129340398'
+const PHONES = [
+  { id: '106540352242922', display_phone_number: '+1 631-555-5555' },
+  { id: '106540352242923', display_phone_number: '+1 631-555-5556' }
+]
+const APP = { app_id: '670843887433847', app_secret: '0123456789abcdef0123456789abcdef' }
+const REDIRECT = 'https://app.example.com/whatsapp/callback'
+
+interface Setting {
+  /** What a reader replaces by values of their own. */
+  values?: Record<string, () => string>
+  env?: Record<string, string>
+  ownModules?: boolean
+  /** Where statements of SQL are run. */
+  database?: string
+  /** Uses the page of the document. */
+  page?: (t: Test, session: Session, html: string) => Promise<void>
+}
+
+const settings: Record<string, (t: Test) => Promise<Setting>> = {
+  'README.md': async () => ({}),
+  'docs/security.md': async () => ({}),
+
+  async 'docs/operations.md' (t) {
+    const url = await createDatabase(t, { empty: true })
+    return { ownModules: true, database: url, values: { [DATABASE]: () => url } }
+  },
+
+  async 'docs/TENANT_CONFIG_GUIDE.md' (t) {
+    const graph = await startGraph()
+    t.teardown(graph.close)
+    const { app_id } = graph.state.addApp(APP)
+    graph.state.addWaba({ id: WABA, app_ids: [app_id], phones: PHONES })
+    const { id: waba } = graph.state.addWaba({ app_ids: [app_id], phones: [{ id: '201' }, { id: '202' }, { id: '203', display_phone_number: '+1 631-555-0203' }] })
+    graph.state.addWaba({ id: 'waba-1', app_ids: [app_id], phones: [{ id: 'phone-1', registered: true }] })
+    graph.state.issueToken({ app_id, waba_ids: ['waba-1'] }, 'EAAG-not-a-real-token-1234')
+    const codes = () => graph.state.issueCode({ app_id })
+    const url = await createDatabase(t, { empty: true })
+    return {
+      env: { GRAPH_API_BASE_URL: graph.url },
+      values: {
+        [DATABASE]: () => url,
+        'CODE-FROM-THE-SDK': codes,
+        'CODE-FROM-THE-REDIRECT': () => graph.state.issueCode({ app_id, waba_ids: [WABA], redirect_uri: REDIRECT })
+      },
+      page: async (t, session, html) => await signUp(t, session, html, { waba, codes })
+    }
+  }
+}
+
+// The documents' commands run the build.
+await t.test('the build is not older than the sources', async (t) => {
+  const newest = Math.max(...readdirSync('src', { recursive: true }).map((name) => statSync(`src/${String(name)}`).mtimeMs))
+  t.ok(statSync('dist/app.js').mtimeMs >= newest, 'run `npm run build` first')
+})
+
+for (const [path, text] of documents) {
+  await t.test(`${path}: its commands do what it shows`, async (t) => {
+    const { values = {}, env = {}, ownModules = false, database, page } = await settings[path]?.(t) ?? {}
+    const session = await openSession(t, env, { ownModules })
+    const replaced = { ...values, '/opt/whatsapp-tenant-config': () => session.dir, '/usr/bin/node': () => process.execPath, 'http://127.0.0.1:8002': () => session.origin }
+    const own = (text: string) => Object.entries(replaced).reduce((text, [shown, mine]) => text.replaceAll(shown, mine), text)
+    const blocks = blocksOf(text).map((block) => ({ ...block, text: runnable(block) })).filter((block) => !/^[:&\s]*$/.test(block.text))
+    for (const [index, block] of blocks.entries()) {
+      const where = `line ${block.line}`
+      const shown = blocks[index + 1]
+      if (block.language === 'sh') {
+        const output = await session.run(own(block.text))
+        check(t, where, output, shown, own)
+        // What the service prints to be pasted is pasted.
+        for (const line of output.stdout.match(/^curl .*$/gm) ?? []) check(t, line.slice(0, 60), await session.run(line))
+      } else if (block.language === 'js') {
+        writeFileSync(join(session.dir, 'example.js'), own(block.text))
+        check(t, where, await session.run('node example.js'), shown, own)
+      } else if (block.language === 'sql') {
+        await query(String(database), block.text)
+      } else if (block.language === 'html') {
+        await page?.(t, session, block.text)
+      } else if (block.language === 'ini') {
+        await startUnit(t, session, own(block.text))
+      } else {
+        t.match(block.language, /^(json|text)$/, `${where}: a block that is run, or shows what was`)
+      }
+      const dotEnv = join(session.dir, '.env')
+      if (existsSync(dotEnv)) t.equal(modeOf(dotEnv), 0o600, `${where}: nobody else can read .env`)
+    }
+  })
+}
+
+/** The commands of a block as a session runs them: those that run elsewhere do nothing, and what a reader is told to do by hand is done. */
+function runnable ({ language, text }: Block): string {
+  return language === 'sh' ? ELSEWHERE.reduce((text, command) => text.replaceAll(command, ':'), text).replace(/^# Stop the service.*/, 'stop') : text
+}
+
+/** Holds an output to what the document shows after the command: its JSON, or its text. */
+function check (t: Test, where: string, { stdout, statuses }: Output, shown?: Block, own = (text: string) => text): void {
+  const output = plain(stdout.replace(/^\{"level".*\n/gm, ''))
+  const expected = plain(own(shown?.text ?? ''))
+  if (shown?.language === 'text') t.equal(output.trim(), expected.trim(), `${where}: its output`)
+  if (shown?.language === 'json') t.strictSame(JSON.parse(output), JSON.parse(expected), `${where}: its JSON`)
+  const refusal = /"status": (\d{3})/.exec(expected)?.[1]
+  if (refusal === undefined) t.ok(statuses.every((status) => status < 400), `${where}: no request is refused (${statuses})`)
+  else t.strictSame(statuses, [Number(refusal)], `${where}: its status`)
+}
+
+/** The text without what differs each time: times, ids, tokens. */
+function plain (text: string): string {
+  return text
+    .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'TIME')
+    .replace(/[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}/g, 'UUID')
+    .replace(/"id": ?\d+/g, '"id":0')
+    .replace(/eyJ[\w.-]*…?/g, 'TOKEN')
+    .replace(/"\*{4}[^"]{4}"/g, '"MASKED"')
+    .replace(/(state=|"state": ?")[\w-]+…?/g, '$1STATE')
+    // The watch may have asked Meta about the tokens by then, or not.
+    .replace(/"token_status": ?\{.*?\}/s, (counts) => counts.replace(/\d+/g, '0'))
+}
+
+function modeOf (path: string): number {
+  return statSync(path).mode & 0o777
+}
+
+/** Starts the service by a systemd unit, and then where its `.env` is gone. */
+async function startUnit (t: Test, { run }: Session, unit: string): Promise<void> {
+  const { WorkingDirectory, Environment, ExecStart } = parseEnv(unit)
+  const start = `env ${Environment} ${ExecStart}`
+  await run(`stop\n(cd / && cd ${WorkingDirectory} && start='${start}' && npm start && stop)`)
+  const { stdout } = await run(`mv .env away\n! timeout 20 ${start} 2>&1\nmv away .env`)
+  t.match(stdout, 'DATABASE_URL is missing', 'it refuses to start without its settings')
+}
+
+await t.test('the key change keeps the old keys, however they are written', async (t) => {
+  const { dir, run } = await openSession(t, {})
+  const changes = blocksOf(textOf('docs/TENANT_CONFIG_GUIDE.md')).map(({ text }) => text).filter((text) => text.includes('NEW_KEY='))
+  const [own = '', local = ''] = changes
+  const changed = (key: string) => new RegExp(`^k2:[^,]{44},${key}$`)
+
+  const dotEnv = join(dir, '.env')
+  for (const quote of ['', '"', "'"]) {
+    writeFileSync(dotEnv, `PORT=1\nENCRYPTION_KEYS=${quote}k1:abc=${quote}\nHOST=::1\n`, { mode: 0o600 })
+    await run(own)
+    const { ENCRYPTION_KEYS, ...others } = parseEnv(readFileSync(dotEnv, 'utf8'))
+    t.match(ENCRYPTION_KEYS, changed('k1:abc='), `quoted by ${quote}`)
+    t.strictSame(others, { PORT: '1', HOST: '::1' })
+  }
+  rmSync(dotEnv)
+
+  await run('npm start')
+  const kept = join(dir, '.data/encryption-keys')
+  const before = readFileSync(kept, 'utf8')
+  await run(`TOKEN=$(npm run -s token -- --tenant acme); BASE=http://127.0.0.1:$PORT/api/v1/tenant/config
+    curl -sS -X POST $BASE -H "authorization: Bearer $TOKEN" -H 'content-type: application/json' -d '{"access_token":"sealed-with-the-old-key"}'`)
+  await run(local)
+  const after = readFileSync(kept, 'utf8')
+  t.match(after.trim(), changed(before.trim().replaceAll('+', '\\+')))
+  t.equal(modeOf(kept), 0o600)
+  t.match((await run('npm start; curl -sS $BASE/full -H "authorization: Bearer $TOKEN"')).stdout, 'sealed-with-the-old-key')
+})
+
+await t.test('what cannot run here runs in CI', async (t) => {
+  const ci = readFileSync('.ci/run', 'utf8')
+  for (const command of ELSEWHERE) t.ok(ci.includes(command), command)
+})
+
+await t.test('every link leads somewhere', async (t) => {
+  for (const [path, text] of documents) {
+    for (const [, target = ''] of text.matchAll(/\]\(((?!https?:)[^)]+)\)/g)) {
+      const [file = '', anchor] = target.split('#')
+      const to = file === '' ? path : join(dirname(path), file)
+      t.ok(existsSync(to), `${path} → ${target}`)
+      if (anchor !== undefined) t.ok(anchorsOf(textOf(to)).includes(anchor), `${path} → ${target}`)
+    }
+  }
+})
+
+await t.test('the tables are those of the program', async (t) => {
+  const guide = textOf('docs/TENANT_CONFIG_GUIDE.md')
+  const readme = textOf('README.md')
+
+  const { DATABASE_URL, ...given } = { ...baseEnv, DATABASE_URL: '', NODE_ENV: '', LOG_LEVEL: '', PORT: '', GRAPH_API_BASE_URL: '' }
+  const defaults = new Map<string, unknown>(Object.entries(await readEnv({ ...given, DATABASE_URL })))
+  const secrets = ['JWT_SECRET', 'ENCRYPTION_KEYS']
+  const expected = settingNames.map((name) => [`\`${name}\``, secrets.includes(name) || !defaults.has(name) ? '–' : `\`${String(defaults.get(name))}\``])
+  t.strictSame(tableOf(readme, 'setting').map(([name, value]) => [name, value]), expected, 'settings')
+
+  const { app } = await buildTestApp(t)
+  const { paths }: { paths: Record<string, object> } = (await app.inject('/docs/json')).json()
+  const routes = Object.entries(paths).flatMap(([url, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${url}`))
+  const listed = tableOf(readme, 'method').map(([method = '', url = '']) => `${method} ${url.replaceAll('`', '')}`)
+  const documentation = ['GET /docs', 'GET /docs/json']
+  t.strictSame(listed.toSorted(), [...routes, ...documentation].toSorted(), 'endpoints')
+  for (const url of documentation) t.equal((await app.inject(url.slice(4))).statusCode, 200, url)
+
+  const codes = Object.values(errors).map((ErrorClass) => new ErrorClass()).map(({ code, statusCode }) => [`\`${code}\``, String(statusCode)])
+  t.strictSame(tableOf(guide, 'code').map(([code, status]) => [code, status]).toSorted(), codes.toSorted(), 'errors')
+
+  const { scripts }: { scripts: Record<string, string> } = JSON.parse(readFileSync('package.json', 'utf8'))
+  for (const [path, text] of documents) {
+    for (const [command, name = ''] of text.matchAll(/npm run (?:-s )?([\w:]+)/g)) t.ok(name in scripts, `${path}: ${command}`)
+  }
+  const commands = tableOf(readme, 'command').map(([command = '']) => command.replaceAll('`', ''))
+  const short = ['start', 'test']
+  t.strictSame(commands.toSorted(), Object.keys(scripts).filter((name) => name !== 'prepare').map((name) => `npm ${short.includes(name) ? '' : 'run '}${name}`).toSorted(), 'commands')
+})

@@ -1,0 +1,77 @@
+import { createHmac } from 'node:crypto'
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http'
+import type { FastifyInstance } from 'fastify'
+import type { Test } from 'tap'
+import { createEventDelivery } from '../../src/events/events.js'
+import { query, until } from '../helper.js'
+
+export const secret = 'what-signs-the-events'
+
+export type Event = Record<'id' | 'type' | 'tenant_id' | 'from' | 'to' | 'reason' | 'at', unknown>
+interface Delivery { event: Event, body: Buffer, headers: IncomingHttpHeaders }
+type Answer = (res: ServerResponse, event: Event) => unknown
+
+/** Answers with a status and nothing else. */
+export const status = (code: number): Answer => (res) => res.writeHead(code).end()
+
+/** What events are delivered to; closed when the test ends. */
+export async function receiver (t: Test, first: Answer = status(204)) {
+  const received: Delivery[] = []
+  const given = { answer: first }
+  const server = createServer(async (req, res) => {
+    const body = Buffer.concat(await req.toArray())
+    const event: Event = JSON.parse(body.toString())
+    received.push({ event, body, headers: req.headers })
+    given.answer(res, event)
+  })
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  t.teardown(() => { server.closeAllConnections(); server.close() })
+  const address = server.address()
+  const url = `http://127.0.0.1:${typeof address === 'object' ? address?.port : address}/events?for=us`
+  return {
+    url,
+    server,
+    received,
+    /** The reasons of what came so far: each test gives every event one of its own. */
+    reasons: () => received.map(({ event }) => event.reason),
+    /** Answers otherwise from now on. */
+    answer (next: Answer) { given.answer = next },
+    /** The settings with which the service delivers to it. */
+    env: { EVENTS_WEBHOOK_URL: url, EVENTS_WEBHOOK_SECRET: secret }
+  }
+}
+
+/** The signature of a body, as a receiver makes it. */
+export const signatureOf = (body: Buffer) => `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`
+
+/** Puts an event into the outbox, known by its reason, and as old as `age` says; returns its id. */
+export async function put (databaseUrl: string, tenantId: string, reason: string | null, age = '0'): Promise<string> {
+  const [row] = await query(databaseUrl, `insert into events_outbox (type, tenant_id, "from", "to", reason, at)
+    values ('token.revoked', $1, 'ok', 'revoked', $2, clock_timestamp() - $3::interval) returning id`, [tenantId, reason, age])
+  return String(row?.['id'])
+}
+
+/** What waits in the outbox, oldest first; `wait` is in seconds. */
+export async function waiting (databaseUrl: string): Promise<{ id: string, reason: unknown, attempts: number, wait: number }[]> {
+  const rows = await query(databaseUrl, 'select id, reason, attempts, extract(epoch from next_attempt_at - now())::float8 as wait from events_outbox order by at')
+  return rows.map(({ id, reason, attempts, wait }) => ({ id: String(id), reason, attempts: Number(attempts), wait: Number(wait) }))
+}
+
+/** Ends every wait. */
+export const hurry = async (databaseUrl: string) => await query(databaseUrl, 'update events_outbox set next_attempt_at = now()')
+
+/** A process's way of delivering, on a pool; what it logs is kept. `run` has it look at once, and stop when a condition holds. */
+export function deliverer ({ orm }: Pick<FastifyInstance['database'], 'orm'>, url: string) {
+  const lines: Record<string, unknown>[] = []
+  const at = (level: string) => (fields: object, message: string) => { lines.push({ level, message, ...fields }) }
+  const log = { info: at('info'), warn: at('warn'), error: at('error') }
+  return {
+    lines,
+    async run (condition: () => boolean | Promise<boolean>): Promise<void> {
+      const delivery = createEventDelivery({ orm, url, secret, fetch, log })
+      delivery.start()
+      await until(condition)
+      await delivery.stop()
+    }
+  }
+}

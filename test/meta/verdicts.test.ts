@@ -1,0 +1,150 @@
+import t from 'tap'
+import { advice, registerAdvice, tokenAdvice } from '../../src/meta/advice.js'
+import { limitOf, verdictFor, type Standing, type Verdict } from '../../src/meta/error-map.js'
+
+const WABA: Standing[] = ['customer', 'override']
+const PHONE: Standing[] = ['phone', 'register']
+const CUSTOMER: Standing[] = [...WABA, ...PHONE]
+const TOKEN: Standing[] = [...CUSTOMER, 'extend']
+const ALL: Standing[] = [...TOKEN, 'app', 'code']
+const without = (...left: Standing[]) => ALL.filter((on) => !left.includes(on))
+
+interface Reply { code: number, subcode?: unknown, status?: number, message?: unknown, transient?: unknown }
+const reply = ({ code, subcode, status = 400, message, transient }: Reply) =>
+  [status, { code, error_subcode: subcode, message, is_transient: transient }] as const
+
+/** The code of the error that a verdict throws. */
+const codeOf = ({ throws: ErrorOfOurs }: Verdict) => new ErrorOfOurs().code
+
+type Row = [Standing[], Reply, string, string?]
+
+const limits = [4, 17, 32, 341, 613, 80007, 80008]
+const register = [133000, 133005, 133006, 133008, 133009, 133010, 133015, 133016]
+const proof = 'Invalid APPSECRET_PROOF provided in the API argument'
+const noSession = 'An active Access token must be used'
+const unknownPath = 'Unknown Path components: /phone_numbers'
+const noField = '(#100) Tried accessing Nonexisting Field (phone_numbers)'
+const override = '(#100) Before override the current callback uri, your app must be subscribed'
+
+const rows: Row[] = [
+  ...limits.map((code): Row => [ALL, { code, transient: true }, 'META_RATE_LIMITED']),
+  [without('code'), { code: 4, status: 500 }, 'META_RATE_LIMITED'],
+  [ALL, { code: 424242, status: 429 }, 'META_RATE_LIMITED'],
+
+  ...register.flatMap((code): Row[] => [
+    [['register'], { code, transient: true }, 'META_REGISTER_REFUSED', registerAdvice[code]],
+    [without('register'), { code }, 'META_UNEXPECTED_REPLY']
+  ]),
+  [['register'], { code: 133004 }, 'META_UNAVAILABLE'],
+  [without('register'), { code: 133004 }, 'META_UNEXPECTED_REPLY'],
+  [['code'], { code: 424242, transient: true }, 'META_UNAVAILABLE', advice.newCode],
+  [without('code'), { code: 190, transient: true }, 'META_UNAVAILABLE'],
+  [['phone'], { code: 190, transient: 'true' }, 'META_TOKEN_INVALID'],
+
+  [['code'], { code: 100, subcode: 36009 }, 'META_CODE_USED'],
+  [['code'], { code: 100, subcode: 36007 }, 'META_CODE_EXPIRED'],
+  [['code'], { code: 100, subcode: 36008 }, 'META_REDIRECT_MISMATCH'],
+  [['code'], { code: 191 }, 'META_REDIRECT_MISMATCH'],
+  [['code'], { code: 100 }, 'META_CODE_INVALID'],
+  [['code'], { code: 100, subcode: '36009' }, 'META_CODE_INVALID'],
+  [['code'], { code: 1, subcode: 36009 }, 'META_APP_REJECTED'],
+  [['code'], { code: 1, subcode: 36007 }, 'META_APP_REJECTED'],
+  [['code'], { code: 1, subcode: 36008 }, 'META_APP_REJECTED'],
+  [['code'], { code: 368 }, 'META_APP_REJECTED'],
+  [['code'], { code: 2 }, 'META_UNAVAILABLE', advice.newCode],
+  [['customer', 'override', 'phone', 'extend'], { code: 191 }, 'META_UNEXPECTED_REPLY'],
+
+  [['extend'], { code: 1, status: 400 }, 'META_APP_REJECTED'],
+  [['extend'], { code: 1, status: 403 }, 'META_UNAVAILABLE'],
+  [['extend'], { code: 424242 }, 'META_UNEXPECTED_REPLY'],
+  [[...CUSTOMER, 'app'], { code: 1 }, 'META_UNAVAILABLE'],
+  [without('code'), { code: 2 }, 'META_UNAVAILABLE'],
+
+  [ALL, { code: 3 }, 'META_APP_REJECTED'],
+  [ALL, { code: 101 }, 'META_APP_REJECTED'],
+  [without('code'), { code: 100, message: proof }, 'META_APP_REJECTED'],
+  [['customer'], { code: 99, message: proof }, 'META_UNEXPECTED_REPLY'],
+  ...[102, 190, 368, 2500].map((code): Row => [['app'], { code }, 'META_APP_REJECTED']),
+  [['app'], { code: 0, status: 401 }, 'META_APP_REJECTED'],
+  [['app'], { code: 0 }, 'META_UNEXPECTED_REPLY'],
+  [['app'], { code: 100 }, 'META_TOKEN_INVALID'],
+
+  ...Object.entries(tokenAdvice).map(([subcode, advice]): Row => [TOKEN, { code: 190, subcode: Number(subcode), status: 401 }, 'META_TOKEN_INVALID', advice]),
+  [TOKEN, { code: 190, subcode: 1 }, 'META_TOKEN_INVALID'],
+  [TOKEN, { code: 102, subcode: 463 }, 'META_TOKEN_INVALID'],
+  [TOKEN, { code: 0, status: 401 }, 'META_TOKEN_INVALID'],
+  [TOKEN, { code: 0 }, 'META_UNEXPECTED_REPLY'],
+  [TOKEN, { code: 104, status: 401 }, 'META_UNEXPECTED_REPLY'],
+  [TOKEN, { code: 2500, message: noSession }, 'META_TOKEN_INVALID'],
+  [TOKEN, { code: 104, message: noSession }, 'META_UNEXPECTED_REPLY'],
+  [['code'], { code: 190, subcode: 463 }, 'META_UNEXPECTED_REPLY', advice.newCode],
+  [['code'], { code: 0, status: 401 }, 'META_UNEXPECTED_REPLY', advice.newCode],
+  [['code'], { code: 2500, message: noSession }, 'META_UNEXPECTED_REPLY', advice.newCode],
+
+  ...([[WABA, 'META_WABA_NOT_ACCESSIBLE'], [PHONE, 'META_PHONE_NOT_IN_WABA'], [['extend'], 'META_UNEXPECTED_REPLY']] as const).flatMap(([on, code]): Row[] => [
+    [[...on], { code: 2500, message: unknownPath }, code],
+    [[...on], { code: 100, subcode: 33 }, code],
+    [[...on], { code: 100, message: noField }, code],
+    [[...on], { code: 33 }, code],
+    [[...on], { code: 803, status: 404 }, code],
+    [[...on], { code: 104, subcode: 33 }, 'META_UNEXPECTED_REPLY'],
+    [[...on], { code: 104, message: unknownPath }, 'META_UNEXPECTED_REPLY'],
+    [[...on], { code: 104, message: noField }, 'META_UNEXPECTED_REPLY'],
+    [[...on], { code: 2500 }, 'META_UNEXPECTED_REPLY'],
+    [[...on], { code: 2500, message: [noSession] }, 'META_UNEXPECTED_REPLY']
+  ]),
+  [CUSTOMER, { code: 368 }, 'META_WABA_NOT_ACCESSIBLE', advice.policyBlock],
+  [CUSTOMER, { code: 131031 }, 'META_WABA_NOT_ACCESSIBLE', advice.accountLocked],
+  [['extend'], { code: 368 }, 'META_UNEXPECTED_REPLY'],
+  [['extend', 'app'], { code: 131031 }, 'META_UNEXPECTED_REPLY'],
+
+  [['register'], { code: 100 }, 'META_REGISTER_REFUSED', registerAdvice[100]],
+  [['customer', 'phone', 'extend'], { code: 100 }, 'META_UNEXPECTED_REPLY'],
+  [['override'], { code: 2200 }, 'META_CALLBACK_REFUSED'],
+  [without('override', 'code'), { code: 2200 }, 'META_UNEXPECTED_REPLY'],
+  [['override'], { code: 100, message: override }, 'META_APP_REJECTED', advice.appWebhook],
+  [['customer', 'phone'], { code: 100, message: override }, 'META_UNEXPECTED_REPLY'],
+  [['override'], { code: 104, message: override }, 'META_UNEXPECTED_REPLY'],
+  [['override'], { code: 100 }, 'META_CALLBACK_REFUSED', advice.callbackParameter],
+
+  ...[10, 200, 250, 299].map((code): Row => [ALL, { code, status: 403 }, 'META_PERMISSION_MISSING', advice.permission]),
+  ...[9, 11, 199, 300].map((code): Row => [without('code'), { code, status: 403 }, 'META_UNEXPECTED_REPLY'])
+]
+
+await t.test('an error envelope of Meta\'s becomes one error of ours, with Meta\'s own case as advice', async (t) => {
+  for (const [ons, given, code, advised] of rows) {
+    for (const on of ons) {
+      const what = `${on} ${JSON.stringify(given)}`
+      const verdict = verdictFor(on, ...reply(given))
+      t.equal(codeOf(verdict), code, what)
+      if (advised !== undefined || on !== 'code') t.equal(verdict.advice, advised, what)
+    }
+  }
+})
+
+await t.test('a reply without an envelope, or outside 4xx and 5xx, becomes the error of its status', async (t) => {
+  for (const on of without('code')) {
+    for (const [status, error, code] of [
+      [200, undefined, 'META_UNEXPECTED_REPLY'], [399, { code: 190 }, 'META_UNEXPECTED_REPLY'], [400, undefined, 'META_UNEXPECTED_REPLY'], [429, undefined, 'META_RATE_LIMITED'],
+      [499, undefined, 'META_UNEXPECTED_REPLY'], [500, undefined, 'META_UNAVAILABLE'], [500, { code: 424242 }, 'META_UNAVAILABLE'], [503, undefined, 'META_UNAVAILABLE']
+    ] as const) t.equal(codeOf(verdictFor(on, status, error)), code, `${on} ${status}`)
+  }
+})
+
+await t.test('what became of a code stays open unless a 4xx with an envelope tells', async (t) => {
+  for (const [status, error, code] of [
+    [200, undefined, 'META_EXCHANGE_UNKNOWN'], [400, undefined, 'META_EXCHANGE_UNKNOWN'], [429, undefined, 'META_EXCHANGE_UNKNOWN'], [500, undefined, 'META_EXCHANGE_UNKNOWN'],
+    [399, { code: 100 }, 'META_EXCHANGE_UNKNOWN'], [400, { code: 100 }, 'META_CODE_INVALID'], [499, { code: 100 }, 'META_CODE_INVALID'], [500, { code: 100 }, 'META_EXCHANGE_UNKNOWN'],
+    [429, { code: 100 }, 'META_RATE_LIMITED']
+  ] as const) t.equal(codeOf(verdictFor('code', status, error)), code, `${status} ${error?.code}`)
+})
+
+await t.test('each limit counts for the app, the account or the token; a bare 429 for the app', async (t) => {
+  for (const [code, scope] of [[4, 'app'], [341, 'app'], [80007, 'account'], [80008, 'account'], [17, 'token'], [32, 'token'], [613, 'token'], [190, null]] as const) {
+    t.equal(limitOf(400, { code }), scope, String(code))
+  }
+  t.equal(limitOf(429, { code: 190 }), 'app')
+  t.equal(limitOf(429, undefined), 'app')
+  t.equal(limitOf(429, { code: 80007 }), 'account')
+  t.equal(limitOf(500, undefined), null)
+})

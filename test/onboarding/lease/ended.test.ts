@@ -1,0 +1,166 @@
+import { createHmac } from 'node:crypto'
+import t from 'tap'
+import { onboardingService, stepsOf } from '../../fixtures/onboarding.js'
+import { temporarilyDown } from '../../graph/errors.js'
+import { until } from '../../helper.js'
+import { app } from '../../meta/wire.js'
+import { base, config, configs } from '../../routes/client.js'
+
+const service = await onboardingService(t)
+const { meta, waba, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, crash, sql, vacate, instance, call, as, admin, lastToken } = service
+const other = await instance()
+
+await t.test('a token that comes after somebody gave up on it is kept, unless something ended its login meanwhile', async (t) => {
+  const deeds = [
+    ['nothing', async () => {}, { onboarding_completed: true, phone_number_id: '250', is_active: true }],
+    ['deleted', async (tenant: string) => { t.equal((await configure(tenant, 'DELETE')).is, '204') }, undefined],
+    ['deactivated', async (tenant: string) => { t.equal((await configure(tenant, 'POST', undefined, '/deactivate')).is, '200') }, { waba_id: 'old', is_active: false }],
+    ['a newer login', async (tenant: string) => { t.equal((await other.post(tenant, login(tenant, { phone_number_id: '249' }))).is, '200') }, { phone_number_id: '249', onboarding_completed: true }]
+  ] as const
+  for (const [what, deed, expected] of deeds) {
+    const tenant = await existing({ waba_id: 'old', access_token: 'old' })
+    const body = login(tenant, { phone_number_id: '250' })
+    meta.requests.length = 0
+    meta.fail('access_token', { latency_ms: 1400 })
+    const first = post(tenant, body)
+    await until(() => asked('access_token').length === 1)
+    await crash(tenant)
+    t.equal((await other.post(tenant, body)).is, '502 META_EXCHANGE_UNKNOWN')
+    await deed(tenant)
+    const left = await row(tenant)
+    t.equal((await first).is, what === 'nothing' ? '200' : '502 META_EXCHANGE_UNKNOWN', what)
+    if (what !== 'nothing') t.same(await row(tenant), left, 'nothing is lost or revived')
+    if (expected === undefined) t.equal(left, undefined)
+    else t.match(await row(tenant), expected)
+    t.match((await records(tenant))[0], { status: what === 'nothing' ? 'completed' : 'failed', access_token: null })
+    t.equal(asked('access_token').filter(({ form }) => form['code'] === body['code']).length, 1)
+    await sql('delete from tenant_configs')
+  }
+})
+
+await t.test('a tenant that is turned off stays so, at whatever moment of a new login', async (t) => {
+  for (const [who, deed] of [
+    ['the tenant', async (tenant: string) => await configure(tenant, 'POST', undefined, '/deactivate')],
+    ['somebody else', async (tenant: string) => await sql('update tenant_configs set is_active = false where tenant_id = $1', [tenant])]
+  ] as const) {
+    for (const hangs of ['access_token', 'debug_token', 'phone_numbers', 'subscribe', 'register'] as const) {
+      await vacate()
+      const tenant = newTenant()
+      t.equal((await post(tenant, login(tenant))).is, '201')
+      meta.requests.length = 0
+      meta.fail(hangs, { latency_ms: 300 })
+      const body = login(tenant, { pin: '123456' })
+      const answer = post(tenant, body)
+      await until(() => asked(hangs).length === 1)
+      await deed(tenant)
+      const left = await row(tenant)
+      t.equal(left?.['is_active'], false)
+      t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED', `${who} during ${hangs}`)
+      for (const again of [await post(tenant, body), await resume(tenant)]) t.equal(again.is, '409 ONBOARDING_SUPERSEDED')
+      t.same(await row(tenant), left)
+      t.match((await records(tenant)).at(-1), { status: 'failed', access_token: null, holder: null })
+    }
+  }
+})
+
+await t.test('a tenant that was off already and is turned off once more stays so, at whatever moment of a new login', async (t) => {
+  let deliveries = 0
+  const removed = async (tenant: string) => {
+    // The same bytes would be the same delivery.
+    const time = Math.floor(Date.now() / 1000) + 60 + deliveries++
+    const body = JSON.stringify({
+      object: 'whatsapp_business_account',
+      entry: [{ id: '1', time, changes: [{ field: 'account_update', value: { event: 'PARTNER_REMOVED', waba_info: { waba_id: waba.id } } }] }]
+    })
+    const signature = `sha256=${createHmac('sha256', app.secret).update(body).digest('hex')}`
+    const headers = { 'content-type': 'application/json', 'x-hub-signature-256': signature }
+    t.equal((await call({}, 'POST', `${base}/onboard/account-update`, body, headers)).is, '200', tenant)
+  }
+  for (const [who, deed] of [
+    ['the tenant', async (tenant: string) => { t.equal((await configure(tenant, 'POST', undefined, '/deactivate')).is, '200') }],
+    ['PARTNER_REMOVED', removed]
+  ] as const) {
+    for (const hangs of ['access_token', 'debug_token', 'phone_numbers', 'subscribe', 'register'] as const) {
+      await vacate()
+      const tenant = newTenant()
+      t.equal((await post(tenant, login(tenant))).is, '201')
+      t.equal((await configure(tenant, 'POST', undefined, '/deactivate')).is, '200')
+      meta.requests.length = 0
+      meta.fail(hangs, { latency_ms: 300 })
+      const answer = post(tenant, login(tenant, { pin: '123456' }))
+      await until(() => asked(hangs).length === 1)
+      await deed(tenant)
+      t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED', `${who} during ${hangs}`)
+      t.match(await row(tenant), { is_active: false })
+      t.match((await records(tenant)).at(-1), { status: 'failed', access_token: null, holder: null })
+      t.equal((await resume(tenant)).is, '409 ONBOARDING_SUPERSEDED')
+    }
+  }
+})
+
+await t.test('a tenant that was turned on again is not onboarded by what began before', async (t) => {
+  const tenant = newTenant()
+  await post(tenant, login(tenant))
+  meta.fail('debug_token', { latency_ms: 300, reply: temporarilyDown() })
+  t.equal((await post(tenant, login(tenant))).is, '503 META_UNAVAILABLE')
+  await configure(tenant, 'POST', undefined, '/deactivate')
+  await configure(tenant, 'POST', undefined, '/activate')
+  t.equal((await resume(tenant)).is, '409 ONBOARDING_SUPERSEDED')
+})
+
+/** A tenant without a configuration whose login waits with a token. */
+async function waiting (): Promise<string> {
+  const tenant = newTenant()
+  const { is } = await post(tenant, { code: issue(), waba_id: waba.id })
+  t.equal(is, '409 META_PHONE_CHOICE_REQUIRED')
+  t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }])
+  return tenant
+}
+
+await t.test('a login that waits is deleted like a configuration', async (t) => {
+  await sql('delete from tenant_configs')
+  const bystander = await waiting()
+  const ends = async (tenant: string) => {
+    t.match(await records(tenant), [{ status: 'failed', access_token: null, holder: null }])
+    t.equal((await resume(tenant, { phone_number_id: '1' })).is, '409 ONBOARDING_SUPERSEDED')
+    t.equal(await row(tenant), undefined)
+    t.equal((await call(as(tenant), 'DELETE', config)).is, '404 CONFIG_NOT_FOUND', 'there is neither')
+    t.equal((await call(admin, 'DELETE', `${configs}/delete-tenant/${encodeURIComponent(tenant)}`)).is, '404 CONFIG_NOT_FOUND')
+  }
+  const [own, admins, all] = [await waiting(), await waiting(), await waiting()]
+  t.equal((await call(as(own), 'DELETE', config)).is, '204')
+  await ends(own)
+  t.equal((await call(admin, 'DELETE', `${configs}/delete-tenant/${encodeURIComponent(admins)}`)).is, '204')
+  await ends(admins)
+  t.equal((await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:1`)).is, '409 CONFIRMATION_MISMATCH')
+  for (const tenant of [all, bystander]) t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }], 'nothing was deleted')
+  t.match((await call(admin, 'DELETE', `${configs}/delete-all`)).body, { confirm: 'delete-all:0' })
+  t.match(await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:0`), { is: '200', body: { deleted: 0 } })
+  for (const tenant of [all, bystander]) await ends(tenant)
+})
+
+await t.test('an exchange under way ends with a deletion, also without a configuration', async (t) => {
+  const tenant = newTenant()
+  meta.fail('access_token', { latency_ms: 500 })
+  const answer = post(tenant, login(tenant))
+  await until(() => asked('access_token').length === 1)
+  t.equal((await configure(tenant, 'DELETE')).is, '204')
+  t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED')
+  t.equal(await row(tenant), undefined)
+  t.match(await records(tenant), [{ status: 'failed', access_token: null }])
+})
+
+await t.test('the app changed while a login waits: it goes on with the former one only', async (t) => {
+  const own = meta.state.addApp({ app_id: '42' })
+  const account = meta.state.addWaba({ app_ids: [own.app_id], phones: [{ id: 'own 1' }, { id: 'own 2' }] })
+  const tenant = await existing({ fb_app_id: own.app_id, fb_app_secret: own.app_secret })
+  t.equal((await post(tenant, { code: issue({ app_id: own.app_id }), waba_id: account.id })).is, '409 META_PHONE_CHOICE_REQUIRED')
+  t.equal((await configure(tenant, 'PUT', { fb_app_id: app.id, fb_app_secret: app.secret })).is, '200')
+  const before = asked().length
+  t.equal((await resume(tenant, { phone_number_id: 'own 2' })).is, '409 ONBOARDING_SUPERSEDED')
+  t.equal(asked().length, before, 'the other app is not shown the token')
+  t.match(stepsOf(await record(tenant)), ['exchange done 1', 'inspect done 1', 'assets failed 1 META_PHONE_CHOICE_REQUIRED', ...Array(4).fill(/pending 0/)])
+  t.equal((await configure(tenant, 'PUT', { fb_app_id: own.app_id, fb_app_secret: own.app_secret })).is, '200')
+  t.equal((await resume(tenant, { phone_number_id: 'own 2' })).is, '200')
+  t.match((await configure(tenant, 'GET', undefined, '/full')).body, { waba_id: account.id, phone_number_id: 'own 2', access_token: lastToken(), onboarding_completed: true })
+})

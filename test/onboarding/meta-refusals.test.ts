@@ -1,0 +1,148 @@
+import t, { type Test } from 'tap'
+import type { Step, StepName } from '../../src/database/schema.js'
+import { exchangeRefusals, refusals, registerRefusals, type Verdict } from './refusals.js'
+import { BLOCK_MS, clock } from '../fixtures/clock.js'
+import type { GraphError } from '../graph/errors.js'
+import type { Fault, Route } from '../graph/faults.js'
+import { startGraph } from '../graph/server.js'
+import { client, config, onboard, type Answer } from '../routes/client.js'
+
+const APP = { app_id: '670843887433847', app_secret: '0123456789abcdef0123456789abcdef' }
+const PIN = '123456'
+const names: StepName[] = ['exchange', 'inspect', 'assets', 'store', 'subscribe', 'register', 'done']
+
+// Only another login helps against the first, and against the others too until the credentials are stored; against a review of Meta's, its end.
+const FINAL = ['META_TOKEN_INVALID']
+const FINAL_BEFORE_STORE = ['META_PERMISSION_MISSING', 'META_WABA_NOT_ACCESSIBLE']
+const REVIEWED = [368, 131031]
+
+const meta = await startGraph()
+t.teardown(meta.close)
+meta.state.addApp(APP)
+const { goOn } = clock(t)
+const { call, as, sql } = await client(t, { GRAPH_API_BASE_URL: meta.url, FB_APP_ID: APP.app_id, FB_APP_SECRET: APP.app_secret })
+
+/** The tenant's configuration as PostgreSQL writes it. */
+const rowOf = async (tenant: string) => (await sql('select to_jsonb(c)::text as row from tenant_configs c where tenant_id = $1', [tenant]))[0]?.['row']
+
+/** Whether the record of the tenant's onboarding still holds the granted token. */
+const holdsToken = async (tenant: string) => (await sql('select access_token is not null as kept from onboardings where tenant_id = $1', [tenant]))[0]?.['kept']
+
+async function stepsOf (tenant: string): Promise<{ status: unknown, steps: Step[] }> {
+  const { body: { status, steps } } = await call(as(tenant), 'GET', onboard)
+  return { status, steps: JSON.parse(JSON.stringify(steps)) }
+}
+
+let tenants = 0
+
+/** One error of Meta's, at the call of a step: what is answered and stored, and whether the onboarding goes on. */
+async function refused (t: Test, step: StepName, route: Route, fault: Fault, codes: [code: number, subcode: number | null], [is, advice]: Verdict, { isDiscovered = false } = {}): Promise<void> {
+  const tenant = `tenant ${++tenants}`
+  const who = as(tenant)
+  const phone = String(2e14 + tenants)
+  const waba = meta.state.addWaba({ app_ids: [APP.app_id], phones: [{ id: phone }] })
+  const old = { waba_id: 'old', access_token: 'the-old-token', token_expires_at: '2030-01-01T00:00:00.000000Z', redirect_url: 'https://old.example/' }
+  t.equal((await call(who, 'POST', config, old)).is, '201')
+  const before = await rowOf(tenant)
+  const code = meta.state.issueCode({ app_id: APP.app_id, waba_ids: [waba.id] })
+  const login = { code, phone_number_id: phone, pin: PIN, ...(!isDiscovered && { waba_id: waba.id }) }
+  const began = meta.requests.length
+  meta.fail(route, fault)
+  const post = async () => await call(who, 'POST', onboard, login)
+  // With a token of its own: the clock moves on.
+  const resume = async (body: object = { pin: PIN }) => await call(as(tenant), 'POST', `${onboard}/resume`, body)
+
+  const answer = await post()
+  t.equal(answer.is, is)
+  t.match(answer.body['detail'], advice)
+
+  const [, name = ''] = is.split(' ')
+  const at = names.indexOf(step)
+  const isStored = at > names.indexOf('store')
+  const final = isStored ? FINAL : [...FINAL, ...FINAL_BEFORE_STORE]
+  const isFinal = step === 'exchange' || (final.includes(name) && !REVIEWED.includes(codes[0]))
+  const record = await stepsOf(tenant)
+  t.equal(record.status, isFinal ? 'failed' : 'in_progress')
+  t.same(record.steps.map(({ name, status, attempts }) => [name, status, attempts]),
+    names.map((name, i) => [name, i < at ? 'done' : i === at ? 'failed' : 'pending', i <= at ? 1 : 0]))
+  const { error } = record.steps[at] ?? {}
+  t.match(error, { code: name, meta_code: codes[0], meta_subcode: codes[1], fbtrace_id: 'reply' in fault ? /^A\w{22}$/ : null })
+  t.equal(error?.advice, answer.body['detail'])
+  t.equal(await holdsToken(tenant), !isFinal)
+
+  const stored = await call(who, 'GET', `${config}/full`)
+  const token = [...meta.state.tokens.keys()].at(-1)
+  if (isStored) t.match(stored.body, { waba_id: waba.id, phone_number_id: phone, access_token: token, onboarding_completed: false })
+  else t.equal(await rowOf(tenant), before, 'the configuration is as it was')
+
+  const asked = meta.requests.length
+  if (isFinal) await stays(t, answer, [resume, post])
+  else if (step === 'register') await needsPin(t, answer, resume)
+  t.equal(meta.requests.length, asked, 'nothing more is asked')
+  if (name === 'META_RATE_LIMITED') goOn(BLOCK_MS)
+  if (!isFinal) {
+    t.equal((await resume()).is, '200', 'Meta is well again')
+    t.match((await call(as(tenant), 'GET', `${config}/full`)).body, { waba_id: waba.id, access_token: token, onboarding_completed: true })
+    t.match(await stepsOf(tenant), { status: 'completed', steps: names.map(() => ({ status: 'done', error: null })) })
+    t.equal(await holdsToken(tenant), false)
+  }
+  t.equal(meta.requests.slice(began).filter(({ form }) => form['code'] === code).length, 1, 'the code was sent once')
+}
+
+/** Says that an error is answered from the record. */
+async function stays (t: Test, { is, body }: Answer, again: Array<() => Promise<Answer>>): Promise<void> {
+  for (const ask of again) {
+    const answer = await ask()
+    t.same([answer.is, answer.body['detail']], [is, body['detail']])
+  }
+}
+
+/** Says that without a PIN the refusal of one is repeated, and that after anything else it is asked for. */
+async function needsPin (t: Test, answer: Answer, resume: (body: object) => Promise<Answer>): Promise<void> {
+  if (answer.is === '409 META_REGISTER_REFUSED') await stays(t, answer, [async () => await resume({})])
+  else t.match(await resume({}), { is: '409 META_REGISTER_REFUSED', body: { detail: /pin is not stored/ } })
+}
+
+const subcodeOf = ({ extra: { error_subcode: subcode } }: GraphError) => typeof subcode === 'number' ? subcode : null
+
+/** The same for an error that Meta answers with. */
+const replied = async (t: Test, step: StepName, route: Route, error: GraphError, verdict: Verdict) => {
+  await t.test(`${error.status} ${error.code}/${String(subcodeOf(error))} ${error.message.slice(0, 60)}`, async (t) => {
+    await refused(t, step, route, { reply: error }, [error.code, subcodeOf(error)], verdict)
+  })
+}
+
+await t.test('exchange', async (t) => {
+  for (const [error, ...verdict] of exchangeRefusals) await replied(t, 'exchange', 'access_token', error, verdict)
+})
+
+await t.test('debug_token', async (t) => {
+  for (const { error, app } of refusals) await replied(t, 'inspect', 'debug_token', error, app)
+  for (const { error, waba: [is, advice] } of refusals.filter(({ error: { code } }) => code === 190)) {
+    const { code, message } = error
+    const subcode = subcodeOf(error)
+    const patch = { data: { is_valid: false, error: { code, message, ...(subcode !== null && { subcode }) } } }
+    await t.test(`not valid: ${message}`, async (t) => { await refused(t, 'inspect', 'debug_token', { patch }, [code, subcode], [is, advice]) })
+  }
+})
+
+await t.test('phone_numbers', async (t) => {
+  for (const { error, waba } of refusals) await replied(t, 'assets', 'phone_numbers', error, waba)
+})
+
+await t.test('phone_numbers of the one account that the token names', async (t) => {
+  for (const { error, waba } of refusals.filter(({ error: { code } }) => [10, 100, 131031].includes(code))) {
+    await t.test(error.message, async (t) => {
+      await refused(t, 'assets', 'phone_numbers', { reply: error }, [error.code, subcodeOf(error)], waba, { isDiscovered: true })
+    })
+  }
+})
+
+await t.test('subscribed_apps', async (t) => {
+  for (const { error, waba } of refusals) await replied(t, 'subscribe', 'subscribe', error, waba)
+})
+
+await t.test('register', async (t) => {
+  for (const [error, ...verdict] of registerRefusals) await replied(t, 'register', 'register', error, verdict)
+  for (const { error, phone } of refusals) await replied(t, 'register', 'register', error, phone)
+})

@@ -1,0 +1,156 @@
+import t from 'tap'
+import { callback, onboardingService, PIN, stepIn, stepsOf, type Body } from '../fixtures/onboarding.js'
+import { registerRefused } from '../graph/errors.js'
+import { query } from '../helper.js'
+import { app } from '../meta/wire.js'
+
+const service = await onboardingService(t)
+const { meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, vacate, databaseUrl, log, sql } = service
+const platform = meta.state.apps.get(app.id)
+if (platform === undefined) throw new Error('the stand-in lost the app')
+
+/** A tenant that has a callback of its own, which Meta asks for real. */
+async function withCallback (verifyToken = 'verify-me', further: Body = {}) {
+  const hook = await callback(t, 'verify-me')
+  return { tenant: await existing({ callback_url: hook.url, verify_token: verifyToken, ...further }), hook }
+}
+
+await t.test('the WABA is subscribed, and its messages are sent where the tenant wants them', async (t) => {
+  platform.callback_url = 'https://platform.example/hook'
+  const plain = newTenant()
+  t.equal((await post(plain, login(plain))).is, '201')
+  t.same(waba.subscriptions.get(app.id), {})
+  t.match(stepIn(await record(plain), 'subscribe'), { status: 'done', evidence: { waba_id: waba.id, callback: 'none' } })
+
+  await vacate()
+  const { tenant, hook } = await withCallback()
+  t.equal((await post(tenant, login(tenant))).is, '200')
+  t.same(hook.asked, ['verify-me'], 'Meta asked it')
+  t.same(waba.subscriptions.get(app.id), { override: { url: hook.url, verify_token: 'verify-me' } })
+  t.same(asked().slice(-2).map(({ route }) => route), ['subscribe', 'override'])
+  t.match(stepIn(await record(tenant), 'subscribe'), { evidence: { waba_id: waba.id, callback: 'account' } })
+  for (const half of [{ callback_url: hook.url }, { verify_token: 'verify-me' }]) {
+    const tenant = await existing(half)
+    meta.requests.length = 0
+    t.equal((await post(tenant, login(tenant))).is, '200')
+    t.equal(asked('override').length, 0, 'half of it is none')
+  }
+})
+
+await t.test('a callback that does not answer as it should is mended, and the onboarding goes on', async (t) => {
+  const { tenant, hook } = await withCallback('not what it knows')
+  const body = login(tenant)
+  t.equal((await post(tenant, body)).is, '409 META_CALLBACK_REFUSED')
+  t.same(hook.asked, ['not what it knows'])
+  t.match(stepIn(await record(tenant), 'subscribe'), { status: 'failed', evidence: null, error: { code: 'META_CALLBACK_REFUSED', meta_code: 2200, fbtrace_id: /^A/, advice: /hub.challenge/ } })
+  t.match(await row(tenant), { waba_id: waba.id, onboarding_completed: false })
+  t.equal((await post(tenant, body)).is, '409 META_CALLBACK_REFUSED')
+  t.equal(hook.asked.length, 1, 'a replay asks nobody')
+  await configure(tenant, 'PUT', { verify_token: 'verify-me' })
+  t.equal((await resume(tenant)).is, '200')
+  t.match(await row(tenant), { onboarding_completed: true })
+})
+
+await t.test('an app without a webhook of its own cannot have an override', async (t) => {
+  platform.callback_url = null
+  const { tenant } = await withCallback()
+  const answer = await post(tenant, login(tenant))
+  t.match(answer, { is: '502 META_APP_REJECTED', body: { detail: /app's dashboard/ } })
+  platform.callback_url = 'https://platform.example/hook'
+  t.equal((await resume(tenant)).is, '200')
+})
+
+await t.test('a callback_url of 201 characters is refused before the code is spent', async (t) => {
+  const url = (length: number) => 'https://a.example/'.padEnd(length, 'x')
+  const tenant = await existing({ callback_url: url(201), verify_token: 'v' })
+  const body = login(tenant)
+  t.equal((await post(tenant, body)).is, '400 CALLBACK_URL_TOO_LONG')
+  t.same([asked(), await records(tenant)], [[], []])
+  await configure(tenant, 'PUT', { callback_url: url(200) })
+  t.equal((await post(tenant, body)).is, '409 META_CALLBACK_REFUSED', 'Meta takes 200, but nobody answers there')
+  await configure(tenant, 'PUT', { callback_url: url(201) })
+  t.equal((await resume(tenant)).is, '400 CALLBACK_URL_TOO_LONG', 'one that was written since is found too')
+  await configure(tenant, 'PUT', { callback_url: null })
+  t.equal((await resume(tenant)).is, '200')
+})
+
+await t.test('a verify_token that does not open', async (t) => {
+  const { tenant } = await withCallback()
+  await sql("update tenant_configs set verify_token = 'garbage' where tenant_id = $1", [tenant])
+  t.equal((await post(tenant, login(tenant))).is, '500 SECRET_UNREADABLE')
+  await configure(tenant, 'PUT', { verify_token: 'verify-me' })
+  t.equal((await resume(tenant)).is, '200')
+})
+
+await t.test('a number is registered when a pin is given, and only then', async (t) => {
+  const without = newTenant()
+  t.equal((await post(without, login(without))).is, '201')
+  t.match(stepIn(await record(without), 'register'), { status: 'skipped', evidence: { reason: 'no_pin' }, error: null })
+  const tenant = newTenant()
+  t.equal((await post(tenant, login(tenant, { pin: PIN }))).is, '201')
+  const phone = waba.phones.find(({ id }) => tenant.endsWith(` ${id}`))
+  t.match(phone, { pin: PIN, registered: true, attempts: [Number] })
+  t.match(stepIn(await record(tenant), 'register'), { status: 'done', evidence: { phone_number_id: phone?.id } })
+  t.equal(asked('register').length, 1)
+  for (const pin of ['12345', '1234567', '12345a', 123456, null, '', '１２３４５６']) {
+    t.equal((await post('x', login('x', { pin }))).is, '400 VALIDATION_FAILED')
+    t.equal((await resume('x', { pin })).is, '400 VALIDATION_FAILED')
+  }
+})
+
+await t.test('each refusal of a registration: what is said, what is kept, and how it goes on', async (t) => {
+  for (const [number, advice] of [
+    [100, /six digits/], [133000, /made again at Meta/], [133005, /Send the right one .* reset it/], [133006, /verified again/], [133008, /guessed wrong too often/],
+    [133009, /too fast/], [133010, /added and verified/], [133015, /deleted a short while ago/], [133016, /72 hours/]
+  ] as const) {
+    await vacate()
+    const tenant = newTenant()
+    const body = login(tenant, { pin: PIN })
+    meta.requests.length = 0
+    meta.fail('register', { reply: registerRefused(number) })
+    t.match(await post(tenant, body), { is: '409 META_REGISTER_REFUSED', body: { detail: advice } }, String(number))
+    t.match(stepIn(await record(tenant), 'register'), {
+      status: 'failed', attempts: 1, evidence: null, error: { code: 'META_REGISTER_REFUSED', meta_code: number, meta_subcode: number === 100 ? 2388092 : null, fbtrace_id: /^A/, advice }
+    })
+    t.match(await row(tenant), { waba_id: waba.id, onboarding_completed: false })
+    t.match(await post(tenant, body), { is: '409 META_REGISTER_REFUSED', body: { detail: advice } }, 'a replay')
+    t.match(await resume(tenant), { is: '409 META_REGISTER_REFUSED', body: { detail: advice } }, 'without a pin')
+    t.equal(asked('register').length, 1, 'nothing is tried blindly')
+    t.equal((await resume(tenant, { pin: PIN })).is, '200')
+    t.match(stepIn(await record(tenant), 'register'), { status: 'done', attempts: 2, error: null })
+    t.match(await row(tenant), { onboarding_completed: true })
+    t.equal(asked('subscribe').length, 1, 'what was done is not done again')
+  }
+})
+
+await t.test('the wrong pin, then the right one; one more number', async (t) => {
+  const tenant = newTenant()
+  const phone = waba.phones.find(({ id }) => tenant.endsWith(` ${id}`))
+  if (phone === undefined) throw new Error('no phone')
+  phone.pin = '654321'
+  t.equal((await post(tenant, login(tenant, { pin: PIN }))).is, '409 META_REGISTER_REFUSED')
+  t.equal((await resume(tenant, { pin: '111111' })).is, '409 META_REGISTER_REFUSED')
+  t.match(stepIn(await record(tenant), 'register'), { attempts: 2, error: { meta_code: 133005 } })
+  t.match(await resume(tenant, { phone_number_id: phone.id }), { is: '409 META_REGISTER_REFUSED', body: { detail: /pin is not stored/ } })
+  t.equal((await resume(tenant, { phone_number_id: '230', pin: '222222' })).is, '200', 'another number is proven, stored and registered')
+  t.match(await row(tenant), { phone_number_id: '230', onboarding_completed: true })
+  t.match(stepsOf(await record(tenant)), ['exchange done 1', 'inspect done 1', 'assets done 2', 'store done 2', 'subscribe done 2', 'register done 4', 'done done 1'])
+  t.equal(phone.registered, false)
+})
+
+await t.test('Meta that cannot register at the moment', async (t) => {
+  const tenant = newTenant()
+  meta.fail('register', { reply: registerRefused(133004) })
+  t.equal((await post(tenant, login(tenant, { pin: PIN }))).is, '503 META_UNAVAILABLE')
+  t.match(await resume(tenant), { is: '409 META_REGISTER_REFUSED', body: { detail: /pin is not stored/ } })
+  t.equal((await resume(tenant, { pin: PIN })).is, '200')
+})
+
+await t.test('the pin is nowhere', async (t) => {
+  const answers = await Promise.all((await sql('select distinct tenant_id from onboardings')).map(async ({ tenant_id: id }) => await record(String(id))))
+  t.ok(answers.length > 10)
+  const tables = await query(databaseUrl, "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
+  const dump = JSON.stringify(await Promise.all(tables.map(async ({ name }) => await query(databaseUrl, `select t::text as row from ${name} t`))))
+  t.match(dump, waba.id, 'what is there is found')
+  for (const [where, text] of Object.entries({ dump, log: log(), answers: JSON.stringify(answers) })) t.notMatch(text, PIN, where)
+})

@@ -1,0 +1,169 @@
+import t, { type Test } from 'tap'
+import { callback, onboardingService, stepIn, type Body } from '../fixtures/onboarding.js'
+import { verifyPasted } from '../fixtures/proven.js'
+import type { Waba } from '../graph/state.js'
+import { app } from '../meta/wire.js'
+import { config } from '../routes/client.js'
+
+const service = await onboardingService(t)
+const { meta, post, configure, record, existing, issue, asked, as, call, log } = service
+const platform = meta.state.apps.get(app.id)
+if (platform === undefined) throw new Error('the stand-in lost the app')
+platform.callback_url = 'https://platform.example/hook'
+
+/** An account with this many numbers. */
+let accounts = 0
+function account (numbers = 2) {
+  accounts++
+  return meta.state.addWaba({ app_ids: [app.id], phones: Array.from({ length: numbers }, (_, i) => ({ id: `${accounts}000${i}` })) })
+}
+
+/** A tenant with the number of an account, or none, and a callback of its own, unless it has none. */
+async function tenantOn (t: Test, waba: Waba, index: number, hasCallback = true) {
+  const hook = await callback(t, `verify ${index}`)
+  const phone = waba.phones[index]
+  const id = await existing(hasCallback ? { callback_url: hook.url, verify_token: `verify ${index}` } : { redirect_url: 'https://a.example' })
+  return {
+    id,
+    hook,
+    phone,
+    /** Goes through an onboarding, and returns what it says of the callback. */
+    onboard: async (body: Body = {}) => {
+      t.match((await post(id, { code: issue(), waba_id: waba.id, phone_number_id: phone?.id, ...body })).is, '200')
+      return stepIn(await record(id), 'subscribe')['evidence']
+    },
+    /** Where Meta sends the messages of its number. */
+    effective: async () => await service.app.metaGraph.effectiveCallback(app, meta.state.issueToken({ app_id: app.id }), String(phone?.id)),
+    verified: async () => {
+      const { is, body } = await call(as(id), 'POST', `${config}/verify`)
+      t.equal(is, '200')
+      return body['ok']
+    },
+    change: async (body: Body) => { t.equal((await configure(id, 'PUT', body)).is, '200') },
+    leave: async () => { t.equal((await configure(id, 'DELETE', undefined, '?unsubscribe=true')).is, '204') }
+  }
+}
+
+await t.test('the messages of each number go to its own tenant, whoever onboards after whom', async (t) => {
+  const waba = account()
+  const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
+  const own = async (name: string) => {
+    t.same([await a.effective(), await b.effective()], [a.hook.url, b.hook.url], name)
+    t.same([await a.verified(), await b.verified()], [true, true], name)
+  }
+  t.same(await a.onboard(), { waba_id: waba.id, callback: 'account' })
+  const before = structuredClone(waba.subscriptions.get(app.id))
+  t.same(before, { override: { url: a.hook.url, verify_token: 'verify 0' } })
+  meta.requests.length = 0
+  t.same(await b.onboard(), { waba_id: waba.id, callback: 'phone_number' })
+  t.same(asked().slice(-2).map(({ route }) => route), ['subscriptions', 'phone_override'])
+  t.same(b.hook.asked, ['verify 1'], 'Meta asked it')
+  t.same(waba.subscriptions.get(app.id), before, 'what was there stays')
+  await own('after the first')
+  t.match(await a.onboard(), { callback: 'phone_number' })
+  await own('after the one that was there first, again')
+  t.match(await b.onboard(), { callback: 'phone_number' })
+  await own('after the other, again')
+  t.equal(asked('subscribe').length, 0)
+  await b.leave()
+  t.equal(await a.effective(), a.hook.url, 'the other left')
+  t.same(waba.subscriptions.get(app.id), before)
+})
+
+await t.test('a number that has a callback of its own keeps to it when it is alone again', async (t) => {
+  const waba = account()
+  const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
+  await a.onboard()
+  await b.onboard()
+  await a.leave()
+  const next = await callback(t, 'next')
+  await b.change({ callback_url: next.url, verify_token: 'next' })
+  // What was done is remembered beside the records, which do not stay for ever.
+  await service.sql('delete from onboardings')
+  t.match(await b.onboard(), { callback: 'phone_number' })
+  t.equal(await b.effective(), next.url)
+  t.same(waba.subscriptions.get(app.id), {}, 'nothing is left of who left')
+  await b.change({ callback_url: null })
+  t.match(await b.onboard(), { callback: 'none' })
+  t.equal(await b.effective(), platform.callback_url)
+  await b.change({ callback_url: next.url })
+  t.match(await b.onboard(), { callback: 'account' })
+  t.equal(await b.effective(), next.url)
+
+  await b.leave()
+  const heir = await tenantOn(t, waba, 1)
+  t.match(await heir.onboard(), { callback: 'account' })
+  t.equal(await heir.effective(), heir.hook.url)
+})
+
+await t.test('a number of a tenant that is gone takes its callback to the next', async (t) => {
+  const waba = account()
+  const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
+  await a.onboard()
+  await b.onboard()
+  await b.leave()
+  await a.leave()
+  const heir = await tenantOn(t, waba, 1)
+  t.match(await heir.onboard(), { callback: 'phone_number' })
+  t.equal(await heir.effective(), heir.hook.url)
+})
+
+await t.test('an account with the verified number of another tenant, whose app is not subscribed yet', async (t) => {
+  const waba = account()
+  const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
+  await a.change({ waba_id: waba.id, phone_number_id: a.phone?.id })
+  await verifyPasted(service.app, a.id)
+  t.match(await b.onboard(), { callback: 'phone_number' })
+  t.same(asked().slice(-3).map(({ route }) => route), ['subscriptions', 'subscribe', 'phone_override'])
+  t.match(await a.onboard(), { callback: 'phone_number' })
+  t.same([await a.effective(), await b.effective()], [a.hook.url, b.hook.url])
+})
+
+await t.test('a tenant verified on the account without a number does not share it', async (t) => {
+  const waba = account()
+  const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
+  await a.change({ waba_id: waba.id })
+  await verifyPasted(service.app, a.id)
+  t.match(await b.onboard(), { callback: 'account' })
+  t.same(asked().slice(-2).map(({ route }) => route), ['subscribe', 'override'])
+})
+
+await t.test('no callback, or no number to set it for, changes nothing of the account', async (t) => {
+  const waba = account()
+  const a = await tenantOn(t, waba, 0)
+  await a.onboard()
+  const before = structuredClone(waba.subscriptions.get(app.id))
+  const without = await tenantOn(t, waba, 1, false)
+  t.match(await without.onboard(), { callback: 'none' })
+  t.match(log(), new RegExp(`"level":40[^\\n]*"tenant_id":"${without.id}"[^\\n]*an account it shares`), 'where its messages go is said')
+  t.same(waba.subscriptions.get(app.id), before)
+
+  const bare = account(0)
+  const numberless = await tenantOn(t, bare, 0)
+  const neighbour = await tenantOn(t, bare, 1)
+  await neighbour.change({ waba_id: bare.id, phone_number_id: 'any' })
+  await verifyPasted(service.app, neighbour.id)
+  t.match(await numberless.onboard(), { callback: 'none' })
+  t.same(asked().slice(-2).map(({ route }) => route), ['subscriptions', 'subscribe'])
+  t.same(bare.subscriptions.get(app.id), {})
+})
+
+await t.test('an account without a callback', async (t) => {
+  const waba = account()
+  const [a, b] = [await tenantOn(t, waba, 0, false), await tenantOn(t, waba, 1, false)]
+  t.match(await a.onboard(), { callback: 'none' })
+  t.match(await b.onboard(), { callback: 'none' })
+  t.notMatch(log(), new RegExp(`"level":40[^\\n]*"tenant_id":"${b.id}"[^\\n]*an account it shares`))
+})
+
+await t.test('a callback of a number that does not answer is mended, and the onboarding goes on', async (t) => {
+  const waba = account()
+  const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
+  await a.onboard()
+  await b.change({ verify_token: 'not what it knows' })
+  t.equal((await post(b.id, { code: issue(), waba_id: waba.id, phone_number_id: b.phone?.id })).is, '409 META_CALLBACK_REFUSED')
+  t.equal(await a.effective(), a.hook.url)
+  await b.change({ verify_token: 'verify 1' })
+  t.equal((await service.resume(b.id)).is, '200')
+  t.same([await a.effective(), await b.effective()], [a.hook.url, b.hook.url])
+})

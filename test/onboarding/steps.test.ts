@@ -1,0 +1,20 @@
+import { randomUUID } from 'node:crypto'
+import t from 'tap'
+import { insertOnboarding } from '../../src/onboarding/onboardings.sql.js'
+import { newSteps } from '../../src/onboarding/record.js'
+import { createRunRecords } from '../../src/onboarding/execution.js'
+import { createSteps } from '../../src/onboarding/steps.js'
+import { buildTestApp } from '../helper.js'
+
+const { app } = await buildTestApp(t)
+const { metaGraph, tenantConfigs, tokenWatch, vault, log, database: { orm } } = app
+
+await t.test('no exchange without a code', async (t) => {
+  const steps = createSteps({ metaGraph, tenantConfigs, tokenWatch, vault, log, timeoutMs: 1000, records: createRunRecords({ orm }) })
+  const holder = randomUUID()
+  const record = await insertOnboarding(orm, {
+    tenant_id: 'acme', user_id: null, code_hash: 'x', steps: newSteps(), waba_id: null, phone_number_id: null, pin_given: false, holder
+  })
+  if (record === null) throw new Error('not inserted')
+  await t.rejects(steps.exchange({ record, holder, app: { id: '1', secret: 's' } }), /needs a code/)
+})

@@ -1,0 +1,222 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { inspect } from 'node:util'
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import plugin from '../../src/app.js'
+import * as errors from '../../src/errors.js'
+import { canary, canaryKey, scanner } from './canaries.js'
+import { babble, exchange, misplaced, type Answer, type Route } from './misplaced.js'
+import { dataDir, until } from '../fixtures/embedded.js'
+import { ownPostgres } from '../fixtures/own-postgres.js'
+import { secretLife } from './secret-life.js'
+import { serverProcess, signed } from '../fixtures/server-process.js'
+import { startGraph } from '../graph/server.js'
+import { buildTestApp, query } from '../helper.js'
+
+const FULL = '/api/v1/tenant/config/full'
+const EFFECTIVE = '/api/v1/tenant/admin/configs/effective/'
+
+const postgres = await ownPostgres(t)
+const meta = await startGraph()
+t.teardown(meta.close)
+const app = meta.state.addApp({ app_secret: canary('FB_APP_SECRET') })
+const env = {
+  NODE_ENV: 'test',
+  LOG_LEVEL: 'trace',
+  TRUST_PROXY: 'true',
+  DATABASE_URL: postgres.url,
+  JWT_SECRET: canary('JWT_SECRET'),
+  ENCRYPTION_KEYS: `k2:${canaryKey()},k1:${canaryKey()}`,
+  GRAPH_API_BASE_URL: meta.url,
+  GRAPH_TIMEOUT_MS: '300',
+  WHATSAPP_TOKEN: canary('WHATSAPP_TOKEN'),
+  VERIFY_TOKEN: canary('VERIFY_TOKEN'),
+  WEBHOOK_VERIFY_TOKEN: canary('WEBHOOK_VERIFY_TOKEN'),
+  OAUTH_REDIRECT_URIS: 'https://a.example/cb',
+  FB_APP_ID: app.app_id,
+  FB_APP_SECRET: app.app_secret
+}
+
+/** A token that opens all routes. */
+const token = (tenantId: string) => signed({ tenant_id: tenantId, role: 'admin' }, env.JWT_SECRET)
+const tokens = new Map(['first', 'second', 'third', 'tampered', 'misplaced'].map((id) => [id, token(id)]))
+const bearer = (tenantId: string) => `Bearer ${tokens.get(tenantId)}`
+/** Tokens that are refused, and secrets nevertheless. */
+const refused = [{}, { tenant_id: canary('claim').repeat(2) }, { tenant_id: 'x', sub: 7 }, { tenant_id: 'x', exp: 1 }].map((claims) => signed(claims, env.JWT_SECRET))
+const signatures = [...tokens.values(), ...refused].map((token, i) => [`token ${i}`, token.split('.')[2] ?? ''])
+/** A token, whoever signed it; a shorter pattern would now and then be met in Meta's random `fbtrace_id`. */
+const TOKEN = /eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+/g
+const leaks = scanner({ 'database password': postgres.password, ...Object.fromEntries(signatures) })
+
+/** Every route there is, those of the documents and those that Fastify adds included. */
+async function routesOf (t: Test): Promise<Route[]> {
+  const routes: Route[] = []
+  const fastify = Fastify()
+  t.teardown(async () => { await fastify.close() })
+  fastify.addHook('onRoute', ({ method, url }) => { routes.push(...[method].flat().map((method) => ({ method, url }))) })
+  await fastify.register(plugin, { env })
+  await fastify.ready()
+  return routes
+}
+
+const routes = await routesOf(t)
+const codes = new Set<string>()
+const met = (problem: string) => codes.add(/"code":"(\w+)"/.exec(problem)?.[1] ?? '')
+
+/** Sends secrets to where they belong and to where they do not, and returns what the answers gave away. */
+async function everything (origin: string, meanwhile?: () => Promise<void>): Promise<string[]> {
+  const found: string[] = []
+  function heard ({ sent, status, whole, body }: Answer): void {
+    let shown = whole
+    if (sent.path === FULL && status === 200 && sent.method === 'GET') {
+      // The one answer that shows secrets, those of the tenant whose token was sent.
+      const config: Record<string, unknown> = JSON.parse(body)
+      if (sent.headers?.['authorization'] !== bearer(String(config['tenant_id']))) found.push('a configuration of another tenant')
+      for (const name of ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token']) shown = shown.replace(`"${config[name]}"`, '')
+    }
+    // It answers for any id, and says for which: to an admin who sent it.
+    if (sent.path.startsWith(EFFECTIVE) && status === 200) shown = shown.replace(`"tenant_id":"${decodeURIComponent(sent.path.slice(EFFECTIVE.length))}"`, '')
+    found.push(...leaks(`${status} of ${sent.method} ${sent.path}`, shown))
+    if (status >= 400) met(body)
+  }
+  await secretLife({ origin, bearer, postgres, meta, app, heard, meanwhile })
+  for (const route of routes) {
+    const requests = misplaced(route, bearer('misplaced'), refused.map((token) => `Bearer ${token}`))
+    for (const answer of await Promise.all(requests.map(async (sent) => await exchange(origin, sent)))) heard(answer)
+  }
+  for (const words of [canary('babble'), `GET /${canary('babble')} HTTP/9.9`, `GET / HTTP/1.1\r\n${canary('babble')}`, `GET / HTTP/1.1\r\nx: ${canary('babble').repeat(1000)}`, `GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: ${canary('babble')}`]) {
+    const answer = await babble(origin, `${words}\r\n\r\n`)
+    found.push(...leaks('the answer to what is no HTTP', answer))
+    met(answer)
+  }
+  return found
+}
+
+/** All that can be seen of a thrown value. */
+const seenOf = (err: unknown) => inspect(err, { showHidden: true, depth: Infinity, maxStringLength: Infinity, maxArrayLength: Infinity })
+
+await t.test('in this process: answers, log, document, errors of the loader', async (t) => {
+  const { app: fastify, log } = await buildTestApp(t, env)
+  await fastify.listen({ port: 0, host: '127.0.0.1' })
+  const thrown: unknown[] = []
+  const load = async (tenantId: string) => { await fastify.configLoader.forTenant(tenantId).catch((err: unknown) => { thrown.push(err) }) }
+  t.same(await everything(fastify.listeningOrigin, async () => { await load('second') }), [])
+  await query(postgres.url, "update tenant_configs set access_token = verify_token where tenant_id = 'tampered'")
+  for (const id of ['tampered', `${canary('id')}\0`, canary('id').repeat(2)]) await load(id)
+  t.match(thrown.map((err) => err instanceof Error && 'code' in err ? err.code : String(err)).sort(),
+    ['42703', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE', 'SECRET_UNREADABLE', /^TypeError/, /^TypeError/])
+  t.same(thrown.flatMap((err) => leaks('an error of the loader', seenOf(err))), [])
+  const snapshot = await fastify.configLoader.forTenant('second')
+  t.match(snapshot.getAccessToken(), canary('access_token').slice(0, 16))
+  t.same(leaks('a snapshot', seenOf(snapshot) + JSON.stringify(snapshot)), [])
+  t.same(leaks('the document', (await fastify.inject('/docs/json')).body), [])
+  t.same(leaks('the log', log()), [])
+
+  // None of this would count if a leak stayed unseen.
+  fastify.log.info({ planted: canary('planted') })
+  t.not(leaks('the log', log()).length, 0)
+  const full = await exchange(fastify.listeningOrigin, { method: 'GET', path: FULL, headers: { authorization: bearer('second') } })
+  t.not(leaks('an answer', full.whole).length, 0)
+  t.not(leaks('an error', seenOf(Object.defineProperty(new Error('x'), 'hidden', { value: [[[[canary('planted')]]]] }))).length, 0)
+})
+
+// In the real process: prints what it is told to, and fails as nobody expects, with all that an error can carry.
+const puppet = `data:text/javascript,${encodeURIComponent(`process.on('message', ({ print, fail, reject }) => {
+  if (print) for (const stream of [process.stdout, process.stderr]) stream.write(print)
+  if (reject) Promise.reject(reject)
+  if (fail) setImmediate(() => { throw Object.assign(new Error('Failed query ' + fail, { cause: new Error(fail) }), { query: fail, params: [fail], detail: fail }) })
+})`)}`
+
+await t.test('in a process of its own: answers, stdout, stderr', async (t) => {
+  const server = await serverProcess(t, env, ['--import', puppet])
+  t.same(await everything(server.origin), [])
+  server.child.send({ fail: canary('uncaught') })
+  t.equal(await server.end('SIGCONT'), 1, 'an error that nobody caught ends it')
+  t.match(server.stdout(), 'closing on an error that nobody caught')
+
+  t.same((server.stdout() + server.stderr()).match(TOKEN), null, 'no token is printed outside local mode')
+  t.same([...leaks('stdout', server.stdout()), ...leaks('stderr', server.stderr())], [])
+})
+
+await t.test('with an embedded database and keys of its own', async (t) => {
+  const dir = dataDir(t)
+  const { DATABASE_URL, JWT_SECRET, ENCRYPTION_KEYS, ...others } = env
+  const server = await serverProcess(t, { ...others, DATA_DIR: dir }, ['--import', puppet])
+  const kept = (name: string) => readFileSync(join(dir, name), 'utf8').trim()
+  const own = { 'jwt-secret': kept('jwt-secret'), 'encryption-keys': kept('encryption-keys').split(':')[1] ?? '', 'postgres-password': kept('postgres-password') }
+  const ownLeaks = scanner(own)
+  const authorization = `Bearer ${signed({ tenant_id: 'x' }, own['jwt-secret'])}`
+
+  // Local mode prints two tokens on purpose, in the lines that are not its log, and no others.
+  await until(() => server.stdout().includes('/stats -H'))
+  const lines = server.stdout().split('\n')
+  const tokensOf = (isLog: boolean) => new Set(lines.filter((line) => line.startsWith('{"level":') === isLog).join('\n').match(TOKEN))
+  const claims = [...tokensOf(false)].map((token) => JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()))
+  t.match(claims, [{ tenant_id: 'demo-tenant' }, { role: 'admin' }])
+  t.equal(claims.length, 2)
+  t.equal(tokensOf(true).size, 0)
+
+  const body = JSON.stringify({ access_token: canary('access_token'), verify_token: own['encryption-keys'] })
+  const created = await exchange(server.origin, { method: 'POST', path: '/api/v1/tenant/config', headers: { authorization, 'content-type': 'application/json' }, body })
+  t.equal(created.status, 201)
+  t.same(ownLeaks('an answer', created.whole), [])
+
+  const planted = canary('planted')
+  server.child.send({ print: planted })
+  await until(() => leaks('stdout', server.stdout()).length > 0 && leaks('stderr', server.stderr()).length > 0)
+  server.child.send({ reject: own['encryption-keys'] })
+  t.equal(await server.end('SIGCONT'), 1)
+  t.match(server.stdout(), 'closing on an error that nobody caught')
+  t.same(ownLeaks('stdout and stderr', (server.stdout() + server.stderr()).replaceAll(planted, '')), [])
+  t.same(inFiles(ownLeaks, dir), Object.keys(own).sort(), 'only the files that are there to keep them')
+})
+
+await t.test('the database: its tables, its files and its log', async (t) => {
+  t.same(leaks('a table', await tablesOf(postgres.url)), [])
+  await postgres.stop('fast')
+  t.same(inFiles(leaks, postgres.dir), ['postgres-password'])
+
+  await postgres.start()
+  await query(postgres.url, `create table planted as select '${canary('planted')}' as text`)
+  t.not(leaks('a table', await tablesOf(postgres.url)).length, 0)
+  await postgres.stop('fast')
+  t.match(inFiles(leaks, postgres.dir), ['postgres-password', /^postgres\/base\//, /^postgres\/pg_wal\//])
+})
+
+await t.test('the scanner knows a secret in whatever form, whole or cut short', async (t) => {
+  const secret = canary('planted')
+  const forms = [secret, secret.slice(0, 30), secret.slice(-30)].flatMap((part) => Array.from({ length: 6 }, (_, around) => {
+    const bytes = Buffer.from(`${'x'.repeat(around)}${part}${'y'.repeat(around)}`)
+    const hex = bytes.toString('hex')
+    return [bytes.toString(), hex, hex.toUpperCase(), bytes.toString('base64'), bytes.toString('base64url'), hex.replace(/../g, '%$&')]
+  })).flat()
+  t.same(forms.filter((form) => leaks('a form', `before ${form} after`).length === 0), [])
+  t.same(leaks('nothing', secret.replaceAll('Cnry', 'cnry')), [])
+})
+
+await t.test('the errors were met', async (t) => {
+  const everyCode = Object.values(errors).map((ErrorClass) => new ErrorClass().code)
+  const unmet = [
+    // One needs that there is no app at all, one takes half a minute, one nine clients.
+    'META_APP_NOT_CONFIGURED', 'REQUEST_TIMEOUT', 'OVERLOADED',
+    // One needs a service that closes, two need processes that interfere.
+    'SERVICE_CLOSING', 'ONBOARDING_UNDER_WAY', 'CONFIG_CHANGING',
+    // Only the loader throws these.
+    'TENANT_INACTIVE', 'TOKEN_DEAD'
+  ]
+  t.same(everyCode.filter((code) => !codes.has(code)).sort(), unmet.sort())
+})
+
+/** Every row of every table, as text. */
+async function tablesOf (url: string): Promise<string> {
+  const tables = await query(url, "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
+  const rows = await Promise.all(tables.map(async ({ name }) => await query(url, `select t::text as row from ${name} t`)))
+  return JSON.stringify(rows)
+}
+
+/** The files of a directory in which a scanner finds something. */
+function inFiles (scan: typeof leaks, dir: string): string[] {
+  const files = readdirSync(dir, { recursive: true, encoding: 'utf8' }).filter((name) => statSync(join(dir, name)).isFile())
+  return files.filter((name) => scan(name, readFileSync(join(dir, name))).length > 0).sort()
+}

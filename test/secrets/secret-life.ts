@@ -1,0 +1,194 @@
+import pg from 'pg'
+import { connectionsOf, stallChanges } from '../fixtures/operations.js'
+import { canary } from './canaries.js'
+import { exchange, type Answer } from './misplaced.js'
+import { until } from '../fixtures/embedded.js'
+import type { OwnPostgres } from '../fixtures/own-postgres.js'
+import { query } from '../helper.js'
+import { GraphError } from '../graph/errors.js'
+import type { Fault, Route } from '../graph/faults.js'
+import type { Graph } from '../graph/server.js'
+
+const CONFIG = '/api/v1/tenant/config'
+const ONBOARD = '/api/v1/tenant/onboard/whatsapp-client'
+
+interface Life {
+  origin: string
+  /** The authorization header's value for a tenant. */
+  bearer: (tenantId: string) => string
+  postgres: OwnPostgres
+  meta: Graph
+  app: { app_id: string, app_secret: string }
+  heard: (answer: Answer) => void
+  /** Called each time the database has been broken in another way. */
+  meanwhile?: () => Promise<void>
+}
+
+/** Four secrets and a number. */
+const secrets = () => ({
+  phone_number_id: canary('id').slice(-12),
+  access_token: canary('access_token'),
+  fb_app_secret: canary('fb_app_secret'),
+  verify_token: canary('verify_token'),
+  refresh_token: canary('refresh_token')
+})
+
+type Send = (tenantId: string, method: string, path: string, body?: object) => Promise<Answer>
+
+/** Takes secrets through all that may become of them, each error included. */
+export async function secretLife ({ origin, bearer, postgres, meta, app, heard, meanwhile = async () => {} }: Life): Promise<void> {
+  const send: Send = async (tenantId, method, path, body) => {
+    const headers = { authorization: bearer(tenantId), ...(body && { 'content-type': 'application/json' }) }
+    const answer = await exchange(origin, { method, path, headers, body: body && JSON.stringify(body) })
+    heard(answer)
+    return answer
+  }
+
+  await storedAndRead(send)
+  await refusedByMeta(send, meta, app)
+  await overfullQueue(send, postgres.url)
+  await sealedBadly(send, postgres.url)
+  await brokenDatabase(send, postgres, meanwhile)
+}
+
+async function storedAndRead (send: Send): Promise<void> {
+  const first = secrets()
+  await send('first', 'POST', CONFIG, first)
+  await send('first', 'POST', CONFIG, secrets())
+  await send('second', 'POST', CONFIG, { ...secrets(), phone_number_id: first.phone_number_id })
+  await send('second', 'POST', CONFIG, { ...secrets(), access_token: `****${canary('masked')}` })
+  await send('second', 'POST', CONFIG, secrets())
+  await send('second', 'PUT', CONFIG, { ...secrets(), phone_number_id: first.phone_number_id })
+  await send('second', 'PUT', CONFIG, secrets())
+  for (const path of ['', '/full', '/effective', '/activate', '/deactivate', '/effective']) await send('second', path.endsWith('activate') ? 'POST' : 'GET', CONFIG + path)
+  const confirmations = ['', '?confirm=', `?confirm=${canary('confirmation')}`, '?confirm=delete-all:9999']
+  for (const query of confirmations) await send('second', 'DELETE', `/api/v1/tenant/admin/configs/delete-all${query}`)
+  for (const path of ['all', 'all?limit=1', 'stats', 'effective/first', 'effective/second', 'effective/nobody']) await send('second', 'GET', `/api/v1/tenant/admin/configs/${path}`)
+}
+
+async function refusedByMeta (send: Send, meta: Graph, app: Life['app']): Promise<void> {
+  const { code, token, onboard } = login(send, meta, app)
+  // All that Meta was sent or has granted, in its own words.
+  const quoted = `${code} ${token} ${app.app_secret} ${encodeURIComponent(`${app.app_id}|${app.app_secret}`)}`
+  const reply = (status: number, headers: Record<string, string>, body: unknown): Fault => ({ reply: { status, headers, body: JSON.stringify(body) } })
+  const refusals = [36009, 36007, 36008, quoted].map((subcode) => ({ reply: new GraphError(400, 100, quoted, { error_subcode: subcode, error_user_msg: quoted, error_data: { quoted } }) }))
+  const errors = [1, 2, 10, 33, 101, 190, 191, 200, 12345].map((number) => ({ reply: new GraphError(400, number, quoted, { fbtrace_id: quoted }) }))
+  const wire = [
+    reply(502, { 'content-type': 'text/html', 'facebook-api-version': quoted }, quoted),
+    reply(200, {}, { access_token: [quoted], data: quoted }),
+    reply(400, {}, { error: { code: quoted, message: quoted } }),
+    reply(400, {}, { error: { code: 100, message: quoted, fbtrace_id: token } }),
+    reply(302, { location: `${meta.url}/?access_token=${token}` }, quoted),
+    { reply: { status: 200, body: `{"access_token":"${token}` } },
+    { drop: true },
+    { latency_ms: 60_000 }
+  ]
+  for (const route of ['access_token', 'debug_token', 'phone_numbers', 'subscribe', 'override', 'register'] as const) {
+    for (const fault of [...refusals, ...errors, ...wire]) await onboard(route, fault)
+  }
+  await onboard('debug_token', { patch: { data: { is_valid: false, error: { message: quoted, code: quoted, subcode: quoted } } } })
+  await onboard('phone_numbers', reply(200, {}, { data: [] }))
+  await onboard('phone_numbers', reply(200, {}, { data: [{ id: '1' }, { id: '2' }] }), { phone_number_id: undefined })
+  await onboard('override', { reply: new GraphError(400, 2200, quoted) })
+  await onboard('register', { reply: new GraphError(400, 133005, quoted) })
+  await send('first', 'PUT', CONFIG, { access_token: canary('access_token') })
+  await send('first', 'POST', `${ONBOARD}/resume`, { pin: '123456' })
+  await send('first', 'PUT', CONFIG, { callback_url: 'https://a.example/'.padEnd(201, 'x') })
+  await onboard('access_token', {})
+  await send('first', 'PUT', CONFIG, { callback_url: null })
+  await onboard('access_token', { patch: { access_token: token } })
+  await onboard('access_token', { patch: { access_token: token } }, {}, 'second')
+  meta.fail('unsubscribe', { reply: new GraphError(400, 190, quoted) })
+  await send('first', 'DELETE', `${CONFIG}?unsubscribe=true`)
+  await send('first', 'POST', ONBOARD, { code: canary('unknown_code'), waba_id: '1', phone_number_id: canary('phone').slice(-9), state: canary('state') })
+  for (const uri of ['https://a.example/cb', 'https://b.example/cb']) await send('first', 'POST', `${ONBOARD}/start`, { redirect_uri: uri })
+  await send('first', 'POST', `${ONBOARD}/start`, { redirect_uri: `https://a.example/?${canary('redirect_uri')}`, config_id: canary('config_id') })
+  // Meta's limit of the app, last: no call is made for some minutes.
+  await onboard('phone_numbers', { reply: new GraphError(400, 4, quoted, { fbtrace_id: quoted }) })
+  await send('first', 'POST', '/api/v1/tenant/onboard/account-update', { entry: [canary('entry')] })
+  await send('first', 'GET', `/api/v1/tenant/onboard/account-update?hub.mode=subscribe&hub.challenge=1&hub.verify_token=${canary('hub')}`)
+}
+
+/** Logins at Meta whose codes and tokens are canaries. */
+function login (send: Send, meta: Graph, app: Life['app']) {
+  const [code, token] = [canary('code'), canary('granted_token')]
+  const waba = meta.state.addWaba({ app_ids: [app.app_id] })
+  const issued = meta.state.tokens.get(meta.state.issueToken({ app_id: app.app_id }))
+  const entry = meta.state.codes.get(meta.state.issueCode({ app_id: app.app_id }))
+  if (!issued || !entry) throw new Error('the stand-in lost what it issued')
+  meta.state.tokens.set(token, issued)
+  return {
+    code,
+    token,
+    async onboard (route: Route, fault: Fault, claims: object = {}, tenantId = 'first'): Promise<void> {
+      const code = canary('code')
+      meta.state.codes.set(code, { ...entry, used: false })
+      if (route === 'override') await send('first', 'PUT', CONFIG, { callback_url: 'https://a.example/' })
+      if (route !== 'access_token') meta.fail('access_token', { patch: { access_token: token } })
+      meta.fail(route, fault)
+      await send(tenantId, 'POST', ONBOARD, { code, waba_id: waba.id, phone_number_id: String(waba.phones[0]?.id), pin: '123456', ...claims })
+      await send('first', 'GET', ONBOARD)
+      meta.clearFaults()
+      if (route === 'override') await send('first', 'PUT', CONFIG, { callback_url: null })
+    }
+  }
+}
+
+/** Sends one request more than may run and wait at a time, while none of them ends. */
+async function overfullQueue (send: Send, url: string): Promise<void> {
+  const holder = new pg.Client({ connectionString: url })
+  await holder.connect()
+  await holder.query('begin; lock table oauth_states')
+  const start = async () => await send('first', 'POST', `${ONBOARD}/start`, { redirect_uri: 'https://a.example/cb' })
+  const answers = Array.from({ length: 56 }, start)
+  await Promise.race(answers)
+  await holder.end()
+  await Promise.all(answers)
+}
+
+async function sealedBadly (send: Send, url: string): Promise<void> {
+  await send('tampered', 'POST', CONFIG, secrets())
+  await query(url, "update tenant_configs set access_token = verify_token, fb_app_id = '1', fb_app_secret = verify_token where tenant_id = 'tampered'")
+  for (const path of ['', '/full', '/effective']) await send('tampered', 'GET', CONFIG + path)
+  await send('tampered', 'PUT', CONFIG, { refresh_token: canary('refresh_token') })
+  await send('tampered', 'PUT', CONFIG, { access_token: canary('access_token') })
+  await send('tampered', 'POST', ONBOARD, { code: canary('code'), waba_id: '1', phone_number_id: '1' })
+}
+
+async function brokenDatabase (send: Send, postgres: OwnPostgres, meanwhile: () => Promise<void>): Promise<void> {
+  const { url } = postgres
+  const put = async () => await send('second', 'PUT', CONFIG, secrets())
+  const post = async () => await send('third', 'POST', CONFIG, secrets())
+  // PostgreSQL quotes the whole row, and the statement.
+  await query(url, "alter table tenant_configs add constraint never check (tenant_id <> 'third')")
+  await post()
+  await query(url, 'alter table tenant_configs drop constraint never')
+  await query(url, 'alter table tenant_configs rename column verify_token to renamed')
+  await Promise.all([put(), post(), meanwhile()])
+  await query(url, 'alter table tenant_configs rename column renamed to verify_token')
+
+  const stall = await stallChanges(url)
+  await put()
+  const cut = put()
+  await stall.waiting()
+  await Promise.all((await connectionsOf(url, "wait_event = 'PgSleep'")).map(async (pid) => await query(url, 'select pg_terminate_backend($1)', [pid])))
+  await cut
+  await stall.release()
+
+  // Connections cannot be made any more: the password is not the one the service knows.
+  const control = new pg.Client({ connectionString: url })
+  await control.connect()
+  await control.query("alter role postgres password 'another'")
+  await control.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'whatsapp-tenant-config'")
+  await Promise.all([put(), meanwhile()])
+  await control.query(`alter role postgres password '${postgres.password}'`)
+  await control.end()
+
+  await postgres.stop('immediate')
+  await Promise.all([put(), meanwhile()])
+  await postgres.start()
+  await until(async () => (await put()).status === 200)
+  await postgres.freeze()
+  await Promise.all([put(), post(), meanwhile()])
+  postgres.thaw()
+}

@@ -1,0 +1,66 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { isAbsolute, join, relative } from 'node:path'
+import t, { type Test } from 'tap'
+import { ensureDataDir, keptSecret } from '../../src/settings/data-dir.js'
+
+const modeOf = (path: string) => statSync(path).mode & 0o777
+
+function directory (t: Test): string {
+  const dir = mkdtempSync(join(tmpdir(), 'data-dir-'))
+  t.teardown(() => { rmSync(dir, { recursive: true }) })
+  return dir
+}
+
+await t.test('the data directory is private, whatever the umask', async t => {
+  const dir = directory(t)
+  const umask = process.umask(0o077)
+  t.teardown(() => { process.umask(umask) })
+  t.intercept(process, 'getuid', { value: () => 0 })
+  const path = await ensureDataDir(relative(process.cwd(), join(dir, 'deep/as-root')))
+  t.ok(isAbsolute(path))
+  t.equal(modeOf(path), 0o711, 'root lets its PostgreSQL user pass through')
+  t.intercept(process, 'getuid', { value: () => 1000 })
+  t.equal(modeOf(await ensureDataDir(join(dir, 'as-user'))), 0o700)
+  process.umask(0)
+  mkdirSync(join(dir, 'given'), { mode: 0o750 })
+  t.equal(modeOf(await ensureDataDir(join(dir, 'given'))), 0o750, 'one that was there keeps its mode')
+  writeFileSync(join(dir, 'file'), '')
+  await t.rejects(ensureDataDir(join(dir, 'file')), { code: 'EEXIST' })
+})
+
+await t.test('a secret is made once', async t => {
+  const dir = directory(t)
+  let made = 0
+  const make = () => `secret-${++made}`
+  const first = await Promise.all(Array.from({ length: 8 }, () => keptSecret(dir, 'key', make)))
+  t.equal(new Set(first).size, 1, 'all who race read the same')
+  const before = made
+  t.equal(await keptSecret(dir, 'key', make), first[0])
+  t.equal(made, before)
+  t.equal(modeOf(join(dir, 'key')), 0o600)
+  t.same(readdirSync(dir), ['key'], 'no temporary file is left')
+  writeFileSync(join(dir, 'by-hand'), ' kept\r\n')
+  t.equal(await keptSecret(dir, 'by-hand', make), 'kept')
+})
+
+await t.test('a secret that cannot be read is never replaced', async t => {
+  const dir = directory(t)
+  writeFileSync(join(dir, 'empty'), ' \n')
+  await t.rejects(keptSecret(dir, 'empty', () => 'new'), { message: /empty is empty\. Restore/ })
+  t.equal(readFileSync(join(dir, 'empty'), 'utf8'), ' \n')
+  mkdirSync(join(dir, 'directory'))
+  await t.rejects(keptSecret(dir, 'directory', () => 'new'), { message: /cannot be read \(EISDIR\)/ })
+})
+
+await t.test('a secret that cannot be kept is not used', async t => {
+  const dir = directory(t)
+  await t.rejects(keptSecret(join(dir, 'gone'), 'key', () => 'new'), { code: 'ENOENT' })
+  const { keptSecret: withoutLinks } = await t.mockImport<typeof import('../../src/settings/data-dir.js')>('../src/data-dir.js', {
+    'node:fs/promises': t.createMock(await import('node:fs/promises'), {
+      link: async () => { throw Object.assign(new Error('links are not supported'), { code: 'EPERM' }) }
+    })
+  })
+  await t.rejects(withoutLinks(dir, 'key', () => 'new'), { code: 'EPERM' })
+  t.same(readdirSync(dir), [])
+})

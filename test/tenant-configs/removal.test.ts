@@ -1,0 +1,106 @@
+import t from 'tap'
+import { onboardingService, type Body } from '../fixtures/onboarding.js'
+import { connect, until, untilWaiting } from '../helper.js'
+import { config, configs } from '../routes/client.js'
+
+const service = await onboardingService(t)
+const { meta, as, admin, call, post, resume, login, newTenant, row, records, sql, databaseUrl, issue, waba } = service
+
+// Holds a transaction that stores, behind the write of the configuration and before the one of its record.
+await sql(`create function hold() returns trigger language plpgsql as $$ begin
+    perform pg_advisory_xact_lock_shared(1);
+    return null;
+  end $$;
+  create trigger hold after insert or update of access_token on tenant_configs for each row execute function hold()`)
+
+type Hold = (tenant: string) => Promise<{ login: Body, isHeld: (waiting: number) => Promise<void>, release: () => Promise<void> }>
+
+/** Where an onboarding that stores is held, and how many statements wait then. */
+const holds: Record<string, Hold> = {
+  'its configuration is written': async (tenant) => {
+    const lock = await connect(t, databaseUrl)
+    await lock.query('select pg_advisory_lock(1)')
+    return {
+      login: login(tenant),
+      isHeld: async (waiting) => { await untilWaiting(databaseUrl, waiting) },
+      release: async () => { await lock.end() }
+    }
+  },
+  // To store ends the older logins of the tenant, behind its own record.
+  'its record is written too': async (tenant) => {
+    t.equal((await post(tenant, { code: issue(), waba_id: waba.id })).is, '409 META_PHONE_CHOICE_REQUIRED')
+    const lock = await connect(t, databaseUrl)
+    await lock.query('begin')
+    await lock.query('select from onboardings where tenant_id = $1 for update', [tenant])
+    return {
+      login: login(tenant),
+      isHeld: async (waiting) => { await untilWaiting(databaseUrl, waiting) },
+      release: async () => { await lock.query('rollback') }
+    }
+  }
+}
+
+const deletions: Record<string, (tenant: string) => Promise<string>> = {
+  DELETE: async (tenant) => (await call(as(tenant), 'DELETE', config)).is,
+  'DELETE with unsubscribe': async (tenant) => (await call(as(tenant), 'DELETE', `${config}?unsubscribe=true`)).is,
+  'delete-tenant': async (tenant) => (await call(admin, 'DELETE', `${configs}/delete-tenant/${encodeURIComponent(tenant)}`)).is,
+  // Counted when all else is deleted: what is stored meanwhile is one.
+  'delete-all': async () => {
+    const { is } = await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:0`)
+    if (is !== '409 CONFIRMATION_MISMATCH') return is
+    return (await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:1`)).is
+  }
+}
+
+for (const [moment, hold] of Object.entries(holds)) {
+  for (const [name, remove] of Object.entries(deletions)) {
+    for (const isConfigured of [false, true]) {
+      await t.test(`${name} while an onboarding stores and ${moment}, of a tenant ${isConfigured ? 'with' : 'without'} a configuration`, async (t) => {
+        await sql('delete from tenant_configs')
+        const tenant = newTenant()
+        if (isConfigured) t.equal((await call(as(tenant), 'POST', config, { callback_url: 'https://a.example' })).is, '201')
+        const { login, isHeld, release } = await hold(tenant)
+        const onboarding = post(tenant, login)
+        await isHeld(1)
+        const removed = remove(tenant)
+        // A deletion that need not wait for the onboarding ends it first.
+        await until(async () => await Promise.race([removed.then(() => true), isHeld(2).then(() => true)]))
+        await release()
+        t.match(await removed, /^20[04]$/)
+        t.equal((await onboarding).is, '409 ONBOARDING_SUPERSEDED')
+        t.equal(await row(tenant), undefined, 'nothing is left')
+        for (const record of await records(tenant)) t.match(record, { status: 'failed', access_token: null, holder: null })
+        t.equal((await resume(tenant)).is, '409 ONBOARDING_SUPERSEDED')
+      })
+    }
+  }
+}
+
+await t.test('delete-all that does not match what is stored ends no onboarding', async (t) => {
+  await sql('delete from tenant_configs')
+  const tenant = newTenant()
+  t.equal((await post(tenant, { code: issue(), waba_id: waba.id })).is, '409 META_PHONE_CHOICE_REQUIRED')
+  t.equal((await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:1`)).is, '409 CONFIRMATION_MISMATCH')
+  t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }])
+})
+
+await t.test('a token that comes after its exchange was given up, and its tenant deleted, is not stored', async (t) => {
+  const tenant = newTenant()
+  meta.requests.length = 0
+  meta.fail('access_token', { latency_ms: 1000 })
+  const first = post(tenant, login(tenant))
+  await until(() => meta.requests.length === 1)
+  await service.crash(tenant)
+  t.equal((await resume(tenant)).is, '502 META_EXCHANGE_UNKNOWN')
+  t.equal((await call(as(tenant), 'DELETE', config)).is, '204')
+  t.equal((await first).is, '502 META_EXCHANGE_UNKNOWN')
+  t.equal(await row(tenant), undefined)
+})
+
+await t.test('who leaves with nothing but a login that waits ends it', async (t) => {
+  const tenant = newTenant()
+  t.equal((await post(tenant, { code: issue(), waba_id: waba.id })).is, '409 META_PHONE_CHOICE_REQUIRED')
+  t.equal((await call(as(tenant), 'DELETE', `${config}?unsubscribe=true`)).is, '204')
+  t.match(await records(tenant), [{ status: 'failed', access_token: null, holder: null }])
+  t.equal((await call(as(tenant), 'DELETE', `${config}?unsubscribe=true`)).is, '404 CONFIG_NOT_FOUND')
+})

@@ -1,0 +1,95 @@
+import t, { type Test } from 'tap'
+import type { Change } from '../../src/config-loader/invalidation-listener.js'
+import { buildTestApp, connect, query, untilWaiting } from '../helper.js'
+
+/** A service with its verified identities, and how to paste and to verify credentials of a tenant. */
+async function createOwners (t: Test) {
+  const { app, databaseUrl } = await buildTestApp(t)
+  const { tenantConfigs } = app
+  const changes: Array<Change | null> = []
+  const ids = { waba_id: 'waba', phone_number_id: 'phone' }
+  const stored = async (tenantId: string) => {
+    const row = await tenantConfigs.find(tenantId)
+    return { tenant_id: tenantId, access_token: row?.access_token ?? null, ...ids }
+  }
+  return {
+    tenantConfigs,
+    databaseUrl,
+    changes,
+    paste: async (tenantId: string) => await tenantConfigs.create(tenantId, null, { ...ids, access_token: `token of ${tenantId}` }),
+    renewToken: async (tenantId: string) => await tenantConfigs.update(tenantId, { access_token: `new token of ${tenantId}` }),
+    stored,
+    verify: async (tenantId: string) => await tenantConfigs.saveVerified(await stored(tenantId)),
+    watchChanges: () => { tenantConfigs.onChange((change) => { changes.push(change) }) },
+    owner: async () => (await query(databaseUrl, "select tenant_id from verified_identities where phone_number_id = 'phone'")).map((row) => row['tenant_id'])
+  }
+}
+
+await t.test('saveVerified, an identity the row no longer holds, writes nothing', async (t) => {
+  const { tenantConfigs, paste, stored, owner } = await createOwners(t)
+  await paste('a')
+  const identity = await stored('a')
+  for (const other of [{ access_token: 'v1.t1.other' }, { waba_id: 'other' }, { phone_number_id: 'other' }, { phone_number_id: null }, { tenant_id: 'nobody' }]) {
+    t.equal(await tenantConfigs.saveVerified({ ...identity, ...other }), 'changed', JSON.stringify(other))
+  }
+  t.strictSame(await owner(), [])
+  t.equal((await tenantConfigs.find('a'))?.last_verified_at, null)
+})
+
+await t.test('saveVerified, a number of another tenant, asks whether its present token is verified', async (t) => {
+  const { tenantConfigs, paste, renewToken, verify, watchChanges, changes, owner } = await createOwners(t)
+  await paste('a')
+  await paste('b')
+  t.equal(await verify('a'), 'saved')
+  t.equal(await verify('b'), 'taken')
+  t.equal((await tenantConfigs.find('b'))?.last_verified_at, null)
+  await renewToken('a')
+  t.strictSame(await owner(), ['a'], 'a new token keeps the identity')
+  watchChanges()
+  t.equal(await verify('b'), 'saved')
+  t.strictSame(await owner(), ['b'])
+  t.strictSame(changes.sort(), [['a', 'phone', 'waba'], ['b', 'phone', 'waba']], 'listeners are told of both')
+  t.equal(await verify('a'), 'taken')
+  t.equal(await verify('b'), 'saved', 'once more')
+})
+
+await t.test('saveVerified, two tenants at once, gives the number to one of them', async (t) => {
+  const { databaseUrl, paste, renewToken, verify, owner } = await createOwners(t)
+  const both = ['b', 'c']
+  for (const tenantId of ['a', ...both]) await paste(tenantId)
+  const race = async () => {
+    const gate = await connect(t, databaseUrl)
+    await gate.query("begin; select from tenant_configs where tenant_id in ('b', 'c') for update")
+    const racing = Promise.all(both.map(verify))
+    await untilWaiting(databaseUrl, 2)
+    await gate.query('rollback')
+    const outcomes = await racing
+    t.strictSame(outcomes.toSorted(), ['saved', 'taken'])
+    t.strictSame(await owner(), [both[outcomes.indexOf('saved')]])
+  }
+  await race()
+  await query(databaseUrl, 'delete from verified_identities; update tenant_configs set last_verified_at = null')
+  await verify('a')
+  await renewToken('a')
+  await race()
+})
+
+await t.test('saveVerified, the owner verifies its new token while another takes the number, gives it to one of them', async (t) => {
+  for (const first of ['a', 'b']) {
+    const { databaseUrl, paste, renewToken, verify, owner } = await createOwners(t)
+    await paste('a')
+    await paste('b')
+    await verify('a')
+    await renewToken('a')
+    // Stops the first one at its first write, with the rows of the tenants locked.
+    const gate = await connect(t, databaseUrl)
+    await gate.query('begin; lock table verified_identities in share mode')
+    const faster = verify(first)
+    await untilWaiting(databaseUrl, 1)
+    const slower = verify(first === 'a' ? 'b' : 'a')
+    await untilWaiting(databaseUrl, 2)
+    await gate.query('rollback')
+    t.strictSame([await faster, await slower], ['saved', 'taken'], `${first} first`)
+    t.strictSame(await owner(), [first])
+  }
+})

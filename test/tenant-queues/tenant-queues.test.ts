@@ -1,0 +1,134 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { RateLimited, ServiceClosing } from '../../src/errors.js'
+import { createTenantQueues } from '../../src/tenant-queues/tenant-queues.js'
+import { sharedController } from '../../src/waiting/wait-for.js'
+
+/** Queues, and work in them that ends when it is told to. */
+function queues (timeoutMs = 60_000) {
+  const closing = sharedController()
+  const { run, settled } = createTenantQueues({ closing: closing.signal, timeoutMs })
+  const begun: string[] = []
+  const ends = new Map<string, () => void>()
+
+  return {
+    closing,
+    settled,
+    begun,
+    /** Asks for a run. Returns what becomes of it. */
+    ask: (tenant: string, name: string, client = new AbortController().signal) => run(tenant, client, async (hasWaited) => {
+      begun.push(name)
+      await new Promise<void>((resolve) => { ends.set(name, resolve) })
+      return hasWaited
+    }),
+    end: async (...names: string[]) => {
+      for (const name of names) ends.get(name)?.()
+      await delay(0)
+    }
+  }
+}
+
+const names = (count: number, prefix = '') => Array.from({ length: count }, (_, i) => `${prefix}${i}`)
+/** What a promise was rejected with. */
+const failure = async (promise: Promise<unknown>) => await promise.then(() => 'no failure', (err: unknown) => err)
+
+await t.test('5 of a tenant run, 50 wait in their order, and no more', async (t) => {
+  const { ask, end, begun } = queues()
+  const results = names(55).map(async (name) => await ask('a', name))
+  const [refused, other] = [failure(ask('a', '55')), ask('b', 'other')]
+  t.ok(await refused instanceof RateLimited)
+  t.same(begun, [...names(5), 'other'], 'another tenant has a queue of its own')
+  for (const name of names(55)) await end(name)
+  await end('other')
+  t.same(begun, [...names(5), 'other', ...names(55).slice(5)])
+  t.same(await Promise.all(results), names(55).map((_, i) => i >= 5), 'each is told whether it has waited')
+  t.equal(await other, false)
+})
+
+await t.test('no number of other tenants makes a tenant forget what it runs', async (t) => {
+  const { ask, end, begun, settled } = queues()
+  const all = [...names(5, 'a'), ...names(1001, 'b')]
+  const results = all.map(async (name) => await ask(name.startsWith('a') ? 'a' : name, name))
+  results.push(ask('a', 'late'))
+  await delay(0)
+  t.notOk(begun.includes('late'))
+  await end(...all)
+  await end('late')
+  await settled()
+  t.equal((await Promise.all(results)).length, 1007)
+})
+
+await t.test('a client that leaves gives its place to another', async (t) => {
+  const { ask, end, begun } = queues()
+  const client = new AbortController()
+  const running = names(5).map(async (name) => await ask('a', name, client.signal))
+  const waiting = names(50, 'w').map(async (name) => await failure(ask('a', name, client.signal)))
+  client.abort(new Error('gone'))
+  for (const failed of await Promise.all(waiting)) t.match(failed, { message: 'gone' })
+  const next = names(50, 'n').map(async (name) => await ask('a', name))
+  t.same(begun, names(5), 'what runs goes on')
+  await end(...names(5))
+  t.equal((await Promise.all(running)).length, 5)
+  for (const name of names(50, 'n')) await end(name)
+  t.equal((await Promise.all(next)).length, 50)
+})
+
+await t.test('a turn that comes in the moment in which the client leaves goes to the next', async (t) => {
+  const { ask, end, begun } = queues()
+  const client = new AbortController()
+  const running = names(5).map(async (name) => await ask('a', name))
+  const left = failure(ask('a', 'left', client.signal))
+  const next = ask('a', 'next')
+  const ended = end(...names(5))
+  client.abort(new Error('gone'))
+  await ended
+  t.match(await left, { message: 'gone' })
+  await Promise.all(running)
+  t.same(begun, [...names(5), 'next'])
+  await end('next')
+  t.equal(await next, true)
+})
+
+await t.test('a client that is gone already gets no turn, and keeps nobody else from one', async (t) => {
+  const { ask, end, begun } = queues()
+  const running = names(5).map(async (name) => await ask('a', name))
+  t.match(await failure(ask('a', 'gone', AbortSignal.abort(new Error('gone')))), { message: 'gone' })
+  const next = ask('a', 'next')
+  await end(...names(5))
+  await Promise.all(running)
+  t.same(begun, [...names(5), 'next'])
+  await end('next')
+  t.equal(await next, true)
+})
+
+await t.test('a service that closes begins nothing, and waits for what runs', async (t) => {
+  const { ask, end, begun, closing, settled } = queues()
+  const running = names(5).map(async (name) => await ask('a', name))
+  const waiting = failure(ask('a', 'waiting'))
+  closing.abort(new ServiceClosing())
+  t.ok(await waiting instanceof ServiceClosing)
+  t.ok(await failure(ask('b', 'late')) instanceof ServiceClosing)
+  let isSettled = false
+  const settling = settled().then(() => { isSettled = true })
+  await end(...names(4))
+  t.equal(isSettled, false)
+  await end('4')
+  await settling
+  t.equal((await Promise.all(running)).length, 5)
+  t.same(begun, names(5))
+})
+
+await t.test('a turn that does not come in the time of six calls is given up', async (t) => {
+  const { ask, end } = queues(5)
+  const running = names(5).map(async (name) => await ask('a', name))
+  t.ok(await failure(ask('a', 'late')) instanceof RateLimited)
+  await end(...names(5))
+  await Promise.all(running)
+})
+
+await t.test('work that fails gives its place to the next', async (t) => {
+  const { run } = createTenantQueues({ closing: new AbortController().signal, timeoutMs: 60_000 })
+  const client = new AbortController().signal
+  const runs = names(12).map(async (name) => await failure(run('a', client, async () => { throw new Error(name) })))
+  t.match(await Promise.all(runs), names(12).map((message) => ({ message })))
+})

@@ -1,0 +1,125 @@
+import t from 'tap'
+import { isExpiring, judge, timeLeft, type Known, type TokenFinding } from '../../src/token-watch/state.js'
+
+const NOW = Date.parse('2026-11-23T12:00:00Z')
+const MINUTE = 60 * 1000
+const HOUR = 60 * MINUTE
+const DAY = 24 * HOUR
+const inTime = (ms: number) => new Date(NOW + ms).toISOString()
+const valid = (left: number | null): TokenFinding => ({ valid: true, expires_at: left === null ? null : inTime(left) })
+const dead = (reason = 'meta_190_460'): TokenFinding => ({ valid: false, reason })
+const seen = (known: Partial<Known> = {}): Known => ({ expires_at: null, status: 'unverified', reason: null, checked_at: null, reported: null, is_active: true, ...known })
+
+await t.test('status, reason and the next look of a valid token, by the time it has left', async (t) => {
+  const table: Array<[left: number | null, status: string, reason: string | null, wait: number]> = [
+    [null, 'ok', null, DAY],
+    [15 * DAY + 1, 'ok', null, DAY],
+    [14 * DAY + HOUR, 'ok', null, HOUR],
+    [14 * DAY + 1, 'ok', null, 1],
+    [14 * DAY, 'expiring', 'expires_within_14_days', DAY],
+    [7 * DAY + 2 * HOUR, 'expiring', 'expires_within_14_days', 2 * HOUR],
+    [7 * DAY + 1, 'expiring', 'expires_within_14_days', 1],
+    [7 * DAY, 'expiring', 'expires_within_7_days', DAY],
+    [DAY + 1, 'expiring', 'expires_within_7_days', 1],
+    [26 * HOUR, 'expiring', 'expires_within_7_days', 2 * HOUR],
+    // Whatever kept it from being extended may have passed long before the end.
+    [DAY, 'expiring', 'expires_within_1_day', 12 * HOUR],
+    [HOUR, 'expiring', 'expires_within_1_day', HOUR / 2],
+    [2 * MINUTE, 'expiring', 'expires_within_1_day', MINUTE],
+    [MINUTE + 1, 'expiring', 'expires_within_1_day', MINUTE],
+    [MINUTE - 1, 'expiring', 'expires_within_1_day', MINUTE - 1],
+    [1, 'expiring', 'expires_within_1_day', 1],
+    [0, 'expired', 'date_passed', DAY],
+    [-DAY, 'expired', 'date_passed', DAY]
+  ]
+  for (const [left, status, reason, wait] of table) {
+    // What was stored of the expiry is no longer of interest.
+    for (const expires_at of [null, inTime(-DAY), inTime(90 * DAY)]) {
+      t.match(judge(valid(left), seen({ expires_at }), NOW, DAY), { status, reason, next_check: NOW + wait }, `${left} ms left`)
+    }
+    t.equal(judge(valid(left), seen(), NOW, 1).next_check, NOW + 1, 'never later than the interval')
+  }
+})
+
+await t.test('an invalid token is expired by its own date, revoked before it, and to be replaced when it stays so', async (t) => {
+  for (const [expires_at, reason, status] of [
+    [inTime(-1), 'meta_190_463', 'expired'],
+    [inTime(0), 'other_app', 'expired'],
+    [inTime(1), 'meta_190_463', 'revoked'],
+    [null, 'meta_190_463', 'expired'],
+    [null, 'meta_190_460', 'revoked'],
+    [inTime(90 * DAY), 'PARTNER_REMOVED', 'revoked']
+  ] as const) {
+    for (const before of ['unverified', 'ok', 'expiring'] as const) {
+      t.match(judge(dead(reason), seen({ expires_at, status: before }), NOW, DAY), { status, reason, event: { type: `token.${status}`, from: before } })
+    }
+    for (const before of ['expired', 'revoked', 'reauth_required'] as const) {
+      t.match(judge(dead(reason), seen({ expires_at, status: before }), NOW, DAY), { status: 'reauth_required', reason })
+    }
+  }
+  t.match(judge(valid(-1), seen({ status: 'expired' }), NOW, DAY), { status: 'reauth_required', reason: 'date_passed' })
+  // Two looks at once are one; at what interval looks follow one another by themselves, they are two.
+  for (const [ago, interval, status] of [[1, DAY, 'revoked'], [299_999, DAY, 'revoked'], [300_000, DAY, 'reauth_required'], [1000, 1000, 'reauth_required'], [999, 1000, 'revoked']] as const) {
+    t.match(judge(dead('meta_190_458'), seen({ status: 'revoked', checked_at: inTime(-ago), reported: 'revoked' }), NOW, interval), { status, reason: 'meta_190_458' }, `${ago} ms ago`)
+  }
+  t.equal(judge(dead(), seen({ expires_at: inTime(HOUR) }), NOW, DAY).next_check, NOW + HOUR)
+})
+
+/** Takes one tenant through findings; a text stands for a new token. Returns the events. */
+function told (...findings: Array<TokenFinding | 'new token'>): string[] {
+  let known = seen()
+  return findings.flatMap((finding) => {
+    if (finding === 'new token') {
+      known = seen({ reported: known.reported })
+      return []
+    }
+    const { status, reason, reported, event } = judge(finding, known, NOW, DAY)
+    known = { ...known, expires_at: finding.valid ? finding.expires_at : known.expires_at, status, reported }
+    return event === null ? [] : [`${event.from} ${event.type} ${reason}`]
+  })
+}
+
+await t.test('each transition is told once', async (t) => {
+  t.same(told(valid(null), valid(null)), [], 'a token that is well is nothing to tell')
+  t.same(told(valid(90 * DAY), valid(14 * DAY), valid(13 * DAY), valid(7 * DAY), valid(6 * DAY), valid(DAY), valid(HOUR), valid(-1), dead(), dead()), [
+    'ok token.expiring expires_within_14_days',
+    'expiring token.expiring expires_within_7_days',
+    'expiring token.expiring expires_within_1_day',
+    'expiring token.expired date_passed',
+    'expired token.reauth_required meta_190_460'
+  ])
+  t.same(told(valid(HOUR), valid(10 * DAY), valid(9 * DAY), valid(6 * DAY)), [
+    'unverified token.expiring expires_within_1_day',
+    'expiring token.expiring expires_within_7_days'
+  ], 'an end that moves away is nothing to tell, but that it comes near again is')
+  for (const [finding, from] of [[valid(HOUR), 'expiring'], [valid(-1), 'expired'], [dead(), 'revoked']] as const) {
+    t.same(told(finding, valid(null), valid(null)).slice(1), [`${from} token.recovered null`])
+    t.same(told(finding, 'new token', valid(null), valid(null)).slice(1), [`${from} token.recovered null`])
+    t.same(told(finding, valid(null), finding).slice(2).map((event) => event.split(' ')[0]), ['ok'], 'and once more after it was well')
+  }
+  t.same(told(dead(), dead(), valid(null)).at(-1), 'reauth_required token.recovered null')
+  t.same(told(dead(), 'new token', dead()), ['unverified token.revoked meta_190_460'], 'a new token as dead as the old one changes nothing')
+  t.same(told(dead(), 'new token', valid(DAY)).at(-1), 'revoked token.expiring expires_within_1_day')
+})
+
+await t.test('a token is to be extended from 14 days before its end', async (t) => {
+  for (const [left, is] of [[14 * DAY, true], [14 * DAY + 1, false], [HOUR, true], [-1, true], [Infinity, false]] as const) t.equal(isExpiring(left), is, `${left} ms left`)
+  t.same([timeLeft(null, NOW), timeLeft(inTime(5), NOW), timeLeft(inTime(-5), NOW)], [Infinity, 5, -5])
+})
+
+await t.test('a dead token of a tenant that is off stays dead, whatever Meta says of it', async (t) => {
+  for (const status of ['expired', 'revoked', 'reauth_required'] as const) {
+    const known = seen({ status, reason: 'PARTNER_REMOVED', reported: status, is_active: false })
+    t.match(judge(valid(null), known, NOW, DAY), { status, reason: 'PARTNER_REMOVED', event: null })
+    t.match(judge(valid(null), { ...known, is_active: true }, NOW, DAY), { status: 'ok', reason: null })
+  }
+  t.match(judge(valid(null), seen({ status: 'unverified', is_active: false }), NOW, DAY), { status: 'ok', reason: null })
+})
+
+await t.test('a state is remembered with the warning that was told', async (t) => {
+  t.equal(judge(valid(DAY), seen(), NOW, DAY).reported, 'expiring:expires_within_1_day')
+  t.equal(judge(valid(null), seen({ reported: 'expiring:expires_within_1_day' }), NOW, DAY).reported, 'ok')
+  t.equal(judge(dead(), seen(), NOW, DAY).reported, 'revoked')
+  t.equal(judge(valid(null), seen(), NOW, DAY).reported, null)
+  t.equal(judge(valid(null), seen({ reported: 'ok' }), NOW, DAY).reported, 'ok')
+})

@@ -1,0 +1,80 @@
+import type { Test } from 'tap'
+import type { EnvSource } from '../../src/app.js'
+import { createTokenMonitor } from '../../src/token-watch/scheduler.js'
+import type { Transition } from '../../src/token-watch/store.js'
+import type { Grant } from '../graph/state.js'
+import { buildTestApp, createDatabase, query } from '../helper.js'
+import { app as platform, standIn } from '../meta/wire.js'
+
+export const DAY = 24 * 60 * 60 * 1000
+export const HOUR = 60 * 60 * 1000
+export const FIVE_MINUTES = 5 * 60 * 1000
+export const S_PER_DAY = 24 * 60 * 60
+
+/** A stand-in with the platform's app and one of a tenant's own, and services whose monitors ask it. */
+export async function watch (t: Test) {
+  const { meta } = await standIn(t)
+  const own = meta.state.addApp({ app_id: '42' })
+  const env = { GRAPH_API_BASE_URL: meta.url, FB_APP_ID: platform.id, FB_APP_SECRET: platform.secret }
+  return {
+    meta,
+    own,
+    issue: (grant: Partial<Grant> = {}) => meta.state.issueToken({ app_id: platform.id, ...grant }),
+    /** The tokens that Meta was asked about, in that order. */
+    asked: () => meta.requests.flatMap(({ route, query }) => route === 'debug_token' ? [query['input_token']] : []),
+    watched: async (t: Test, more: EnvSource = {}) => await watched(t, { ...env, ...more }),
+    /** Forgets all requests and faults. */
+    reset (): void {
+      meta.requests.length = 0
+      meta.clearFaults()
+    }
+  }
+}
+
+/** A service on a database of its own that looks for due tokens when a test says so: its own monitor found none when it began. */
+async function watched (t: Test, settings: EnvSource) {
+  const DATABASE_URL = await createDatabase(t, { watched: true })
+  const env = { ...settings, DATABASE_URL }
+  const service = await buildTestApp(t, env)
+  const { app, databaseUrl } = service
+  const { database: { orm }, vault, metaApps, metaGraph, tokenWatch, tenantConfigs, configLoader } = app
+  const told: Transition[] = []
+  tokenWatch.onTransition((transition) => { told.push(transition) })
+  const sql = async (text: string, values: unknown[] = []) => await query(databaseUrl, text, values)
+
+  /** Looks once for all that is due. */
+  async function look (): Promise<void> {
+    const { TOKEN_CHECK_INTERVAL_MS: interval, GRAPH_TIMEOUT_MS: timeoutMs } = app.env
+    const monitor = createTokenMonitor({ orm, vault, metaApps, metaGraph, tokenWatch, tenantConfigs, interval, timeoutMs, log: app.log })
+    monitor.start()
+    await monitor.closed()
+    monitor.close()
+  }
+
+  return {
+    ...service,
+    /** The settings, for a further instance. */
+    env,
+    tokenWatch,
+    tenantConfigs,
+    configLoader,
+    told,
+    sql,
+    look,
+    store: async (tenant: string, token: string, more: object = {}) => await tenantConfigs.create(tenant, null, { access_token: token, ...more }),
+    /** Makes every token due, and looks. */
+    async again (): Promise<void> {
+      // Two looks at once would be one.
+      await sql("update token_watch set next_check_at = now(), checked_at = checked_at - interval '1 hour'")
+      await look()
+    },
+    /** What is known of a tenant's token, and in how many milliseconds it is due. */
+    async known (tenant: string) {
+      const { next_check_at: next, ...health } = await tokenWatch.healthOf(tenant) ?? { next_check_at: null }
+      return { ...health, wait: Date.parse(String(next)) - Date.now() }
+    }
+  }
+}
+
+/** That a wait is the expected one, but for the time that went by. */
+export const near = (t: Test, wait: number, expected: number) => { t.ok(Math.abs(wait - expected) < 20_000, `${wait} ms is about ${expected} ms`) }
