@@ -13,7 +13,7 @@ import env, { environment, readEnv, type EnvSource } from './settings/env.js'
 import errorHandler, { handleError, notFound } from './http/error-handler.js'
 import eventDelivery from './events/events.js'
 import input from './http/request-parsing.js'
-import leaving from './offboarding/offboarding.js'
+import offboarding from './offboarding/offboarding.js'
 import metaApps from './meta/apps.js'
 import metaGraph from './meta/meta-graph.js'
 import oauthLogin from './onboarding/oauth-login.js'
@@ -23,7 +23,7 @@ import protocol from './http/protocol.js'
 import sweeper from './retention/retention.js'
 import tenantConfigs from './tenant-configs/tenant-configs.js'
 import tenantQueues from './tenant-queues/tenant-queues.js'
-import tokenMonitor from './token-watch/scheduler.js'
+import tokenScheduler from './token-watch/scheduler.js'
 import tokenWatch from './token-watch/store.js'
 import vault from './vault/vault.js'
 import verification from './verification/verification.js'
@@ -74,11 +74,11 @@ async function whatsappTenantConfig (fastify: FastifyInstance, { env: source, pr
   await fastify.register(oauthLogin)
   await fastify.register(tenantQueues)
   await fastify.register(onboarding)
-  await fastify.register(tokenMonitor)
+  await fastify.register(tokenScheduler)
   await fastify.register(sweeper)
   await fastify.register(eventDelivery)
   await fastify.register(verification)
-  await fastify.register(leaving)
+  await fastify.register(offboarding)
   await fastify.register(accountUpdates)
   // The decorators are for the whole server, so Fastify gives this plugin no scope and no prefix. The API gets both here.
   await fastify.register(httpApi, { prefix: prefix.replace(/\/+$/, ''), ...options })

@@ -7,10 +7,10 @@ import { numbersOnAccount } from '../tenant-configs/verified-identities.sql.js'
 type Transaction = Pick<NodePgDatabase, 'execute'>
 
 /** A tenant on an account that is lost to us, unless it was onboarded there since (`is_lost` false); the token is sealed. */
-export type OnLostWaba = Pick<TenantConfigRow, 'tenant_id' | 'access_token'> & { waba_id: string, is_lost: boolean }
+export type TenantOnLostWaba = Pick<TenantConfigRow, 'tenant_id' | 'access_token'> & { waba_id: string, is_lost: boolean }
 
 // Meta's clock need not be ours.
-const CLOCKS = sql`interval '5 seconds'`
+const CLOCK_SKEW = sql`interval '5 seconds'`
 
 /**
  * What became of a row that leaves: it is `removed`; it is `kept`, since our app is on an account that is its alone, or
@@ -18,7 +18,7 @@ const CLOCKS = sql`interval '5 seconds'`
  */
 export interface Removal extends Record<string, unknown> { outcome: 'removed' | 'kept' | 'changed' }
 
-type LeavingRow = Pick<TenantConfigRow, 'id' | 'tenant_id' | 'waba_id' | 'access_token'>
+type OffboardedRow = Pick<TenantConfigRow, 'id' | 'tenant_id' | 'waba_id' | 'access_token'>
 
 /**
  * Deletes the row that was read, if it still holds the same account and token, and our app is where it is to be: off the
@@ -26,7 +26,7 @@ type LeavingRow = Pick<TenantConfigRow, 'id' | 'tenant_id' | 'waba_id' | 'access
  * to be done. It judges by what it has locked: of the last two tenants who leave at once the second finds itself alone.
  * The row is locked before the verified identities, as a verification does.
  */
-export const removeLeavingQuery = ({ id, tenant_id, waba_id, access_token }: LeavingRow, isOff: boolean) => sql`
+export const removeOffboardedQuery = ({ id, tenant_id, waba_id, access_token }: OffboardedRow, isOff: boolean) => sql`
   with own as (
     select from tenant_configs where id = ${id} and waba_id = ${waba_id} and access_token = ${access_token} for update
   ),
@@ -57,10 +57,10 @@ export async function recordDelivery (tx: Transaction, digest: string): Promise<
  * same order; Infinity where nobody says. Rows are locked in one order, so that two deliveries do not wait for each other.
  * Returns all of them.
  */
-export async function deactivateWabas (tx: Transaction, wabaIds: string[], times: number[]): Promise<OnLostWaba[]> {
-  const { rows } = await tx.execute<OnLostWaba>(sql`
+export async function deactivateWabas (tx: Transaction, wabaIds: string[], times: number[]): Promise<TenantOnLostWaba[]> {
+  const { rows } = await tx.execute<TenantOnLostWaba>(sql`
     with locked as (
-      select config.id, tenant_id, waba_id, access_token, not coalesce(to_timestamp(lost.at) < onboarded_at - ${CLOCKS}, false) as is_lost
+      select config.id, tenant_id, waba_id, access_token, not coalesce(to_timestamp(lost.at) < onboarded_at - ${CLOCK_SKEW}, false) as is_lost
       from tenant_configs config join unnest(${sql.param(wabaIds)}::text[], ${sql.param(times)}::float8[]) lost (waba, at) on waba_id = waba
       order by config.id for update of config
     ),

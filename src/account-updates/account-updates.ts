@@ -17,7 +17,7 @@ export type AccountUpdates = ReturnType<typeof createAccountUpdates>
 
 interface AccountUpdateDependencies {
   tenantConfigs: Pick<TenantConfigs, 'inTransaction'>
-  tokenWatch: Pick<TokenWatch, 'noteIn' | 'announce'>
+  tokenWatch: Pick<TokenWatch, 'recordIn' | 'emit'>
   /** The secret of the app, and former ones. */
   secrets: string[]
   verifyToken: string | undefined
@@ -30,7 +30,7 @@ const ACCOUNT_ID = new RegExp(`^${CHARACTER}{1,255}$`, 'u')
 // Of what Meta may send no more than this is looked at; one odd part must not hide the others.
 const Delivery = Type.Object({ object: Type.Literal('whatsapp_business_account'), entry: Type.Array(Type.Unknown()) })
 const Entry = Type.Object({ id: Type.Optional(Type.Unknown()), time: Type.Optional(Type.Unknown()), changes: Type.Array(Type.Unknown()) })
-const Change = Type.Object({ field: Type.Literal('account_update'), value: Type.Object({ event: Type.String(), waba_info: Type.Optional(Type.Unknown()) }) })
+const ChangeEntry = Type.Object({ field: Type.Literal('account_update'), value: Type.Object({ event: Type.String(), waba_info: Type.Optional(Type.Unknown()) }) })
 const WabaInfo = Type.Object({ waba_id: Type.String() })
 const UnixSeconds = Type.Integer({ minimum: 0, maximum: LAST_SECOND_OF_9999 })
 
@@ -57,7 +57,7 @@ export function createAccountUpdates ({ tenantConfigs, tokenWatch, secrets, veri
      * Throws `MALFORMED_JSON`, and `DATABASE_UNAVAILABLE`: then nothing is kept, and Meta's next try counts.
      */
     async receive (body: Buffer): Promise<void> {
-      const lost = lostAccounts(parsed(body))
+      const lost = lostAccounts(parseBody(body))
       if (lost.size === 0) return
       const written = new Set<string>()
       const times = [...lost.values()].map(({ at }) => at)
@@ -68,7 +68,7 @@ export function createAccountUpdates ({ tenantConfigs, tokenWatch, secrets, veri
           if (!isLost) continue
           written.add(tenantId)
           if (sealed === null) continue
-          const { transition } = await tokenWatch.noteIn(tx, tenantId, sealed, { valid: false, reason: String(lost.get(wabaId)?.event) })
+          const { transition } = await tokenWatch.recordIn(tx, tenantId, sealed, { valid: false, reason: String(lost.get(wabaId)?.event) })
           if (transition !== null) transitions.push(transition)
         }
         return { tenants, transitions }
@@ -78,12 +78,12 @@ export function createAccountUpdates ({ tenantConfigs, tokenWatch, secrets, veri
         if (is_lost) log.warn(about, 'deactivated a tenant: its account is lost to us')
         else log.info(about, 'left a tenant as it is: it was onboarded after its account was lost')
       }
-      for (const transition of transitions) tokenWatch.announce(transition)
+      for (const transition of transitions) tokenWatch.emit(transition)
     }
   }
 }
 
-function parsed (body: Buffer): unknown {
+function parseBody (body: Buffer): unknown {
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
   } catch {
@@ -98,9 +98,9 @@ function lostAccounts (body: unknown): Map<string, Loss> {
     if (!Value.Check(Entry, entry)) continue
     const at = Value.Check(UnixSeconds, entry.time) ? entry.time : Infinity
     for (const change of entry.changes) {
-      if (!Value.Check(Change, change)) continue
+      if (!Value.Check(ChangeEntry, change)) continue
       const { event, waba_info: info } = change.value
-      const wabaId = accountOf(event, Value.Check(WabaInfo, info) ? info.waba_id : undefined, entry.id)
+      const wabaId = lostAccountId(event, Value.Check(WabaInfo, info) ? info.waba_id : undefined, entry.id)
       if (typeof wabaId !== 'string' || !ACCOUNT_ID.test(wabaId)) continue
       const known = lost.get(wabaId)
       if (known === undefined || known.at <= at) lost.set(wabaId, { event, at })
@@ -110,7 +110,7 @@ function lostAccounts (body: unknown): Map<string, Loss> {
 }
 
 /** The account that an event says is lost to us, if it says so. */
-function accountOf (event: string, named: string | undefined, entryId: unknown): unknown {
+function lostAccountId (event: string, named: string | undefined, entryId: unknown): unknown {
   switch (event) {
     // Here the id of the entry is that of a business, which may be the number of somebody's account too.
     case 'PARTNER_REMOVED':

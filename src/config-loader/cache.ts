@@ -1,15 +1,15 @@
 import { LRUCache } from 'lru-cache'
 import { DatabaseUnavailable } from '../errors.js'
-import { isLate, isPastDeadline, mayAsk, withinDeadline } from '../waiting/deadline.js'
+import { isPastReadDeadline, isPastAnswerDeadline, assertWithinDeadline, withAnswerDeadline } from '../waiting/deadline.js'
 
 // A key that is written faster than it is read would keep its readers waiting for ever. What the last read finds is newer than their question all the same.
-const MOST_READS = 3
+const MAX_LOADS = 3
 
 /** What the database said of a key. */
-export interface Held<T> {
+export interface CachedValue<T> {
   readonly value: T
   /** When it was asked; milliseconds of `performance.now()`, as the next. */
-  readonly askedAt: number
+  readonly loadedAt: number
   readonly freshUntil: number
 }
 
@@ -17,15 +17,15 @@ export interface Held<T> {
 export interface Answer<T> { readonly value: T, readonly isStale: boolean }
 
 interface Load<T> {
-  readonly askedAt: number
-  readonly held: Promise<Held<T>>
+  readonly startedAt: number
+  readonly held: Promise<CachedValue<T>>
   /** When the latest caller's request began (ms of `performance.now()`). */
   requestedAt: number
-  isOvertaken: boolean
+  isInvalidated: boolean
 }
 
 /** Since when, and until when, no change was missed; see `ChangeChannel`. */
-export interface Trust { readonly heardAt: number, readonly trustedUntil: number }
+export interface ListenerHealth { readonly lastConfirmedAt: number, readonly validUntil: number }
 
 /** What caches count, since the start. */
 export interface CacheCounts { hits: number, misses: number, loads: number, invalidations: number, stale_serves: number }
@@ -39,15 +39,15 @@ interface CacheOptions<T> {
   blindTtl: number
   /** How long it may serve, in milliseconds since it was last known to be right, while the database is away. */
   staleIfError: number
-  trust: Trust
-  outage: { readonly isKnown: boolean, suspect: () => void }
+  listenerHealth: ListenerHealth
+  detector: { readonly isDown: boolean, reportFailure: () => void }
   counts: CacheCounts
   /** Does something in its turn, so that not all wait for the same few connections; not at all once it is no longer needed. */
-  inTurn: (work: () => Promise<T>, isNeeded: () => boolean) => Promise<T>
+  limitRead: (work: () => Promise<T>, isNeeded: () => boolean) => Promise<T>
   /** Asks the database. */
   read: (key: string) => Promise<T>
   /** Whether a value may serve while the database is away. */
-  outlives: (value: T) => boolean
+  canServeStale: (value: T) => boolean
 }
 
 export type ConfigCache<T> = ReturnType<typeof createConfigCache<T>>
@@ -56,71 +56,71 @@ export type ConfigCache<T> = ReturnType<typeof createConfigCache<T>>
  * Keeps what the database says of a key for as long as that is known to be right. However many ask, the database is asked once; a
  * read that a change overtakes is not kept, and is done again.
  */
-export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust, outage, counts, inTurn, read, outlives }: CacheOptions<T>) {
-  const cache = new LRUCache<string, Held<T>>({ max })
+export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, listenerHealth, detector, counts, limitRead, read, canServeStale }: CacheOptions<T>) {
+  const cache = new LRUCache<string, CachedValue<T>>({ max })
   const loads = new Map<string, Load<T>>()
 
   // What is held from before was confirmed for as long as changes were heard: each would have struck it out.
-  const confirmedAt = ({ askedAt }: Pick<Held<T>, 'askedAt'>) => Math.max(askedAt, trust.heardAt)
+  const confirmedAt = ({ loadedAt }: Pick<CachedValue<T>, 'loadedAt'>) => Math.max(loadedAt, listenerHealth.lastConfirmedAt)
 
-  const serves = (value: T) => !outage.isKnown || outlives(value)
+  const serves = (value: T) => !detector.isDown || canServeStale(value)
 
   /** What is held of the key and known to be right. */
-  function fresh (key: string): T | undefined {
+  function peekFresh (key: string): T | undefined {
     const held = cache.get(key)
     if (held === undefined) return undefined
     const now = performance.now()
-    const isFresh = now < held.freshUntil && (now < trust.trustedUntil || now < confirmedAt(held) + blindTtl) && serves(held.value)
+    const isFresh = now < held.freshUntil && (now < listenerHealth.validUntil || now < confirmedAt(held) + blindTtl) && serves(held.value)
     if (!isFresh) return undefined
     counts.hits++
     return held.value
   }
 
   /** What is held of the key, while the database is away. Throws the error if that is nothing, or too old. */
-  function lastKnown (key: string, err: Error): Answer<T> {
+  function serveStale (key: string, err: Error): Answer<T> {
     const held = cache.peek(key)
-    if (held === undefined || !outlives(held.value) || performance.now() >= confirmedAt(held) + staleIfError) throw err
+    if (held === undefined || !canServeStale(held.value) || performance.now() >= confirmedAt(held) + staleIfError) throw err
     counts.stale_serves++
     return { value: held.value, isStale: true }
   }
 
-  function begin (key: string, requestedAt: number): Load<T> {
-    const askedAt = performance.now()
+  function startLoad (key: string, requestedAt: number): Load<T> {
+    const startedAt = performance.now()
     counts.loads++
     const keep = (value: T) => {
-      const held = { value, askedAt, freshUntil: askedAt + ttl * (0.9 + Math.random() / 10) }
+      const held = { value, loadedAt: startedAt, freshUntil: startedAt + ttl * (0.9 + Math.random() / 10) }
       if (loads.get(key) === load) cache.set(key, held)
       return held
     }
     const failed = (err: unknown) => {
-      if (err instanceof DatabaseUnavailable) outage.suspect()
+      if (err instanceof DatabaseUnavailable) detector.reportFailure()
       throw err
     }
-    const held = inTurn(async () => {
-      if (outage.isKnown) throw new DatabaseUnavailable()
+    const held = limitRead(async () => {
+      if (detector.isDown) throw new DatabaseUnavailable()
       return await read(key).catch(failed)
-    }, () => !isPastDeadline(load.requestedAt)).then(keep).finally(() => {
+    }, () => !isPastAnswerDeadline(load.requestedAt)).then(keep).finally(() => {
       if (loads.get(key) === load) loads.delete(key)
     })
-    const load: Load<T> = { askedAt, held, requestedAt, isOvertaken: false }
+    const load: Load<T> = { startedAt, held, requestedAt, isInvalidated: false }
     loads.set(key, load)
     return load
   }
 
   /** A read that may answer who asks now: not one that began long before, when nobody would say that a change overtook it. */
-  function underWay (key: string): Load<T> | undefined {
+  function joinableLoad (key: string): Load<T> | undefined {
     const load = loads.get(key)
     const now = performance.now()
-    return load !== undefined && (now < trust.trustedUntil || now < load.askedAt + blindTtl) ? load : undefined
+    return load !== undefined && (now < listenerHealth.validUntil || now < load.startedAt + blindTtl) ? load : undefined
   }
 
   /** Asks the database for whom it was `since` then to answer. Throws what `read` does. */
-  async function ask (key: string, since: number): Promise<T> {
-    mayAsk(since, outage)
+  async function load (key: string, since: number): Promise<T> {
+    assertWithinDeadline(since, detector)
     for (let reads = 1; ; reads++) {
-      const load = underWay(key) ?? begin(key, since)
+      const load = joinableLoad(key) ?? startLoad(key, since)
       load.requestedAt = Math.max(load.requestedAt, since)
-      const isFinal = () => !load.isOvertaken || reads === MOST_READS || outage.isKnown || isLate(since)
+      const isFinal = () => !load.isInvalidated || reads === MAX_LOADS || detector.isDown || isPastReadDeadline(since)
       try {
         const { value } = await load.held
         if (isFinal()) return value
@@ -132,35 +132,35 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
   }
 
   return {
-    fresh,
+    peekFresh,
 
     /**
      * What is held of the key, or else what the database says, for whom it was `since` then to answer; past the deadline what was
      * known last. Throws what `read` does, and `DATABASE_UNAVAILABLE` at the deadline when nothing may be served.
      */
     async get (key: string, since = performance.now()): Promise<Answer<T>> {
-      const value = fresh(key)
+      const value = peekFresh(key)
       if (value !== undefined) return { value, isStale: false }
       counts.misses++
       try {
-        return { value: await withinDeadline(ask(key, since), since), isStale: false }
+        return { value: await withAnswerDeadline(load(key, since), since), isStale: false }
       } catch (err) {
         if (!(err instanceof DatabaseUnavailable)) throw err
-        return lastKnown(key, err)
+        return serveStale(key, err)
       }
     },
 
     /** Strikes out what is held of the key, and what is being read. */
-    strike (key: string): void {
+    invalidate (key: string): void {
       cache.delete(key)
-      overtake(loads.get(key))
+      markInvalidated(loads.get(key))
       loads.delete(key)
     },
 
     /** Strikes out everything. */
-    clear (): void {
+    invalidateAll (): void {
       cache.clear()
-      for (const load of loads.values()) overtake(load)
+      for (const load of loads.values()) markInvalidated(load)
       loads.clear()
     },
 
@@ -169,6 +169,6 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, trust,
   }
 }
 
-function overtake (load: { isOvertaken: boolean } | undefined): void {
-  if (load !== undefined) load.isOvertaken = true
+function markInvalidated (load: { isInvalidated: boolean } | undefined): void {
+  if (load !== undefined) load.isInvalidated = true
 }

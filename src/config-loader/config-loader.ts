@@ -1,18 +1,18 @@
 import { sql } from 'drizzle-orm'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { createConfigCache, type CacheCounts, type Trust } from './cache.js'
-import { createConfigDecision, type Absence } from './resolve.js'
-import { entryOf, isServing, snapshotOf, type Entry } from './entry.js'
-import { createLookUp } from './id-lookup.js'
+import { createConfigCache, type CacheCounts, type ListenerHealth } from './cache.js'
+import { createConfigDecision, type NotServedReason } from './resolve.js'
+import { toCachedConfig, isActive, snapshotOf, type CachedConfig } from './entry.js'
+import { createIdLookup } from './id-lookup.js'
 import type { ConfigSnapshot, ConfigValues } from './snapshot.js'
-import { createChangeChannel, type Change } from './invalidation-listener.js'
+import { createInvalidationListener, type RowChange } from './invalidation-listener.js'
 import { configRowStatements, type ConfigRow, type ConfigRowStatements } from './config-rows.sql.js'
 import { createExplanation, type Explanation } from './explain.js'
-import { createOutage, type Outage } from './outage-detector.js'
-import { createTurns } from '../waiting/deadline.js'
+import { createOutageDetector, type OutageDetector } from './outage-detector.js'
+import { createReadLimiter } from '../waiting/deadline.js'
 import { isTenantId } from '../tenant-configs/tenant-id.js'
-import { guarded } from '../database/database.js'
+import { mapDatabaseErrors } from '../database/database.js'
 import type { Env } from '../settings/env.js'
 import type { Vault } from '../vault/vault.js'
 
@@ -21,10 +21,10 @@ declare module 'fastify' {
 }
 
 /** Tenants that one look-up returns. Each may cost a read, and Meta lets an account have far fewer numbers. */
-const MOST_TENANTS = 100
+const MAX_TENANTS = 100
 
 /** What internal code gets its configurations from. */
-export type ConfigLoader = Omit<ReturnType<typeof createLoader>, 'strike' | 'clear'>
+export type ConfigLoader = Omit<ReturnType<typeof createLoader>, 'invalidate' | 'invalidateAll'>
 
 /** What the loader has done since it was made, and what it holds. */
 export interface LoaderStats extends CacheCounts {
@@ -38,8 +38,8 @@ interface LoaderDependencies {
   vault: Pick<Vault, 'open' | 'keyIdOf'>
   env: Env
   /** Since when, and until when, whoever calls `strike` and `clear` has missed no change. */
-  trust: Trust
-  outage: Pick<Outage, 'isKnown' | 'suspect'>
+  listenerHealth: ListenerHealth
+  detector: Pick<OutageDetector, 'isDown' | 'reportFailure'>
 }
 
 /**
@@ -47,9 +47,9 @@ interface LoaderDependencies {
  * What the database said is kept until `strike` or `clear` is called, at most `CONFIG_CACHE_TTL_MS` milliseconds, and `CONFIG_CACHE_BLIND_TTL_MS`
  * while changes are missed. While the database is away, active rows serve for `CONFIG_STALE_IF_ERROR_MS` milliseconds more.
  */
-export function createLoader ({ rows, vault, env, trust, outage }: LoaderDependencies) {
+export function createLoader ({ rows, vault, env, listenerHealth, detector }: LoaderDependencies) {
   const decision = createConfigDecision({ vault, env })
-  const explained = createExplanation({ vault, decision })
+  const explain = createExplanation({ vault, decision })
   const counts: CacheCounts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
   const bounds = {
     max: env.CONFIG_CACHE_MAX,
@@ -57,33 +57,33 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
     blindTtl: env.CONFIG_CACHE_BLIND_TTL_MS,
     staleIfError: env.CONFIG_STALE_IF_ERROR_MS
   }
-  const shared = { ...bounds, trust, outage, counts, inTurn: createTurns(env.DATABASE_POOL_MAX) }
-  const tenants = createConfigCache<Entry>({ ...shared, read: readTenant, outlives: isServing })
-  const numbers = lookUp(rows.activeOnNumber, (snapshot) => snapshot.getPhoneId())
-  const wabas = lookUp(rows.activeOnWaba, (snapshot) => snapshot.getWabaId())
+  const shared = { ...bounds, listenerHealth, detector, counts, limitRead: createReadLimiter(env.DATABASE_POOL_MAX) }
+  const tenants = createConfigCache<CachedConfig>({ ...shared, read: readTenant, canServeStale: isActive })
+  const numbers = idLookup(rows.activeOnNumber, (snapshot) => snapshot.getPhoneId())
+  const wabas = idLookup(rows.activeOnWaba, (snapshot) => snapshot.getWabaId())
 
   async function readRow (key: string): Promise<ConfigRow | undefined> {
-    return (await guarded(rows.ofTenant.execute({ key })))[0]
+    return (await mapDatabaseErrors(rows.ofTenant.execute({ key })))[0]
   }
 
-  async function readTenant (key: string): Promise<Entry> {
-    return entryOf(decision.ofRow(await readRow(key)))
+  async function readTenant (key: string): Promise<CachedConfig> {
+    return toCachedConfig(decision.fromRow(await readRow(key)))
   }
 
-  function lookUp (statement: ConfigRowStatements['activeOnNumber' | 'activeOnWaba'], idOf: (snapshot: ConfigSnapshot) => string | null) {
-    const rowsOn = async (key: string) => await guarded(statement.execute({ key, limit: MOST_TENANTS }))
-    const holders = createConfigCache<string[]>({
+  function idLookup (statement: ConfigRowStatements['activeOnNumber' | 'activeOnWaba'], idOf: (snapshot: ConfigSnapshot) => string | null) {
+    const rowsOn = async (key: string) => await mapDatabaseErrors(statement.execute({ key, limit: MAX_TENANTS }))
+    const tenantIdsById = createConfigCache<string[]>({
       ...shared,
       read: async (key) => (await rowsOn(key)).map((row) => row.tenant_id),
-      outlives: (tenantIds) => tenantIds.length > 0
+      canServeStale: (tenantIds) => tenantIds.length > 0
     })
-    const entriesOn = async (key: string) => (await shared.inTurn(async () => await rowsOn(key))).map((row) => () => entryOf(decision.ofRow(row)))
-    return createLookUp({ holders, tenants, entriesOn, idOf, outage })
+    const configsById = async (key: string) => (await shared.limitRead(async () => await rowsOn(key))).map((row) => () => toCachedConfig(decision.fromRow(row)))
+    return createIdLookup({ tenantIdsById, tenants, configsById, idOf, detector })
   }
 
-  async function asked (tenantId: string): Promise<ConfigSnapshot> {
-    const { value, isStale } = await tenants.get(checked(tenantId))
-    return isServing(value) ? await withLiveToken(snapshotOf(value, isStale)) : decision.withoutRow(value)
+  async function loadTenant (tenantId: string): Promise<ConfigSnapshot> {
+    const { value, isStale } = await tenants.get(assertTenantId(tenantId))
+    return isActive(value) ? await withLiveToken(snapshotOf(value, isStale)) : decision.withoutRow(value)
   }
 
   async function withLiveToken (snapshot: ConfigSnapshot): Promise<ConfigSnapshot> {
@@ -91,7 +91,7 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
     return snapshot
   }
 
-  async function withoutRow (absence: Absence): Promise<ConfigSnapshot> {
+  async function withoutRow (absence: NotServedReason): Promise<ConfigSnapshot> {
     return decision.withoutRow(absence)
   }
 
@@ -102,9 +102,9 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
    */
   function forTenant (tenantId: string): Promise<ConfigSnapshot> {
     // A known tenant costs one look and no new promise.
-    const entry = tenants.fresh(tenantId)
-    if (entry === undefined) return asked(tenantId)
-    if (!isServing(entry)) return withoutRow(entry)
+    const entry = tenants.peekFresh(tenantId)
+    if (entry === undefined) return loadTenant(tenantId)
+    if (!isActive(entry)) return withoutRow(entry)
     return env.CONFIG_REFUSE_DEAD_TOKENS ? withLiveToken(entry.snapshot) : entry.answer
   }
 
@@ -136,34 +136,34 @@ export function createLoader ({ rows, vault, env, trust, outage }: LoaderDepende
      * Returns what `forTenant` would do by what the database says now, whatever is cached, and why; it holds no secret.
      * Throws `DATABASE_UNAVAILABLE`, and a TypeError for what cannot be a tenant id.
      */
-    explain: async (tenantId: string): Promise<Explanation> => explained(checked(tenantId), await readRow(tenantId)),
+    explain: async (tenantId: string): Promise<Explanation> => explain(assertTenantId(tenantId), await readRow(tenantId)),
 
     /** What it has done and holds. */
     stats: (): LoaderStats => ({
       ...counts,
-      entries: { tenants: tenants.size, phone_numbers: numbers.holders.size, wabas: wabas.holders.size },
-      channel: performance.now() < trust.trustedUntil ? 'up' : 'down'
+      entries: { tenants: tenants.size, phone_numbers: numbers.tenantIdsById.size, wabas: wabas.tenantIdsById.size },
+      channel: performance.now() < listenerHealth.validUntil ? 'up' : 'down'
     }),
 
     /** Strikes out what is held of rows that have changed. */
-    strike (changes: Change[]): void {
+    invalidate (changes: RowChange[]): void {
       counts.invalidations += changes.length
       for (const [tenantId, phoneNumberId, wabaId] of changes) {
-        tenants.strike(tenantId)
-        if (phoneNumberId !== null) numbers.holders.strike(phoneNumberId)
-        if (wabaId !== null) wabas.holders.strike(wabaId)
+        tenants.invalidate(tenantId)
+        if (phoneNumberId !== null) numbers.tenantIdsById.invalidate(phoneNumberId)
+        if (wabaId !== null) wabas.tenantIdsById.invalidate(wabaId)
       }
     },
 
     /** Strikes out everything. */
-    clear (): void {
+    invalidateAll (): void {
       counts.invalidations++
-      for (const cache of [tenants, numbers.holders, wabas.holders]) cache.clear()
+      for (const cache of [tenants, numbers.tenantIdsById, wabas.tenantIdsById]) cache.invalidateAll()
     }
   }
 }
 
-function checked (tenantId: string): string {
+function assertTenantId (tenantId: string): string {
   if (!isTenantId(tenantId)) throw new TypeError('a tenant id is a string of 1 to 100 characters without control characters')
   return tenantId
 }
@@ -171,29 +171,29 @@ function checked (tenantId: string): string {
 /** Decorates `fastify.configLoader`. */
 async function configLoader (fastify: FastifyInstance): Promise<void> {
   const { env, vault, tenantConfigs, database } = fastify
-  const outage = createOutage({ knock: database.knock })
-  const channel = createChangeChannel({
-    connection: database.direct,
-    notify: async (name) => { await guarded(database.orm.execute(sql`select pg_notify(${name}, '')`)) },
+  const detector = createOutageDetector({ probe: database.probe })
+  const listener = createInvalidationListener({
+    connection: database.unpooledClient,
+    notify: async (name) => { await mapDatabaseErrors(database.orm.execute(sql`select pg_notify(${name}, '')`)) },
     log: fastify.log
   })
-  const { strike, clear, ...loader } = createLoader({ rows: configRowStatements(database.orm), vault, env, trust: channel.state, outage })
+  const { invalidate, invalidateAll, ...loader } = createLoader({ rows: configRowStatements(database.orm), vault, env, listenerHealth: listener.health, detector })
   // What this process writes it sees at once.
-  tenantConfigs.onChange((change) => { if (change === null) clear(); else strike([change]) })
+  tenantConfigs.onChange((change) => { if (change === null) invalidateAll(); else invalidate([change]) })
   fastify.decorate('configLoader', loader)
   fastify.addHook('onClose', async () => {
-    await outage.close()
-    await channel.close()
-    clear()
+    await detector.close()
+    await listener.close()
+    invalidateAll()
   })
-  await channel.open({
-    onChanges: (changes) => { if (changes === null) clear(); else strike(changes) },
+  await listener.open({
+    onChanges: (changes) => { if (changes === null) invalidateAll(); else invalidate(changes) },
     onConnect: () => {
       // It was heard through the pool. What is dropped now must be loaded, not refused.
-      outage.over()
-      clear()
+      detector.markUp()
+      invalidateAll()
     },
-    onLoss: outage.suspect
+    onLoss: detector.reportFailure
   })
 }
 

@@ -9,7 +9,7 @@ import type { EffectiveConfig } from '../schemas/effective.js'
 export type Explanation = EffectiveConfig
 
 /** Why each reason is given, and what to do. */
-const sentences: Record<Explanation['reason'], string> = {
+const explanations: Record<Explanation['reason'], string> = {
   ACTIVE_ROW: 'The tenant has an active configuration, which serves; to change what it serves, send PUT /config.',
   NO_ROW: 'The tenant has no configuration, so the values of .env serve; to give it one, send POST /config or onboard.',
   INACTIVE_ROW: 'The configuration is turned off, so the values of .env serve; to have it serve, send POST /config/activate.',
@@ -30,7 +30,7 @@ export function createExplanation ({ vault, decision }: { vault: Pick<Vault, 'op
     }
   }
 
-  function described (row: ConfigRow): Explanation['row'] {
+  function describeRow (row: ConfigRow): Explanation['row'] {
     const stored = sealedColumns.flatMap((column) => row[column] === null ? [] : [{ column, sealed: row[column] }])
     const keyIds = stored.map(({ sealed }) => vault.keyIdOf(sealed)).filter((id) => id !== null)
     return {
@@ -41,15 +41,15 @@ export function createExplanation ({ vault, decision }: { vault: Pick<Vault, 'op
     }
   }
 
-  function decided (row: ConfigRow | undefined): Pick<Explanation, 'decision' | 'reason' | 'values'> {
+  function decide (row: ConfigRow | undefined): Pick<Explanation, 'decision' | 'reason' | 'values'> {
     try {
-      const found = decision.ofRow(row)
+      const found = decision.fromRow(row)
       if (typeof found === 'object') {
         const snapshot = new ConfigSnapshot(found, false)
         decision.assertTokenServes(snapshot)
-        return { decision: 'serve', reason: 'ACTIVE_ROW', values: shown(snapshot) }
+        return { decision: 'serve', reason: 'ACTIVE_ROW', values: maskedValues(snapshot) }
       }
-      return { decision: 'fall_back', reason: found === 'missing' ? 'NO_ROW' : 'INACTIVE_ROW', values: shown(decision.withoutRow(found)) }
+      return { decision: 'fall_back', reason: found === 'missing' ? 'NO_ROW' : 'INACTIVE_ROW', values: maskedValues(decision.withoutRow(found)) }
     } catch (err) {
       if (err instanceof Error && 'code' in err && isReason(err.code)) return { decision: 'refuse', reason: err.code, values: eachValue(() => ({ value: null, source: null })) }
       throw err
@@ -57,16 +57,16 @@ export function createExplanation ({ vault, decision }: { vault: Pick<Vault, 'op
   }
 
   /** Takes a tenant's id and its row, if it has one. */
-  return function explained (tenantId: string, row: ConfigRow | undefined): Explanation {
-    const { decision, reason, values } = decided(row)
-    return { tenant_id: tenantId, decision, reason, explanation: sentences[reason], row: row === undefined ? null : described(row), values }
+  return function explain (tenantId: string, row: ConfigRow | undefined): Explanation {
+    const { decision, reason, values } = decide(row)
+    return { tenant_id: tenantId, decision, reason, explanation: explanations[reason], row: row === undefined ? null : describeRow(row), values }
   }
 }
 
-const isReason = (code: unknown): code is Explanation['reason'] => typeof code === 'string' && code in sentences
+const isReason = (code: unknown): code is Explanation['reason'] => typeof code === 'string' && code in explanations
 
 /** The values with where they come from; of the platform's own secrets not even the last characters. */
-function shown (config: ConfigSnapshot): Explanation['values'] {
+function maskedValues (config: ConfigSnapshot): Explanation['values'] {
   const [values, sources] = [config.getAllConfig(), config.getSources()]
   const masked = (key: keyof ConfigValues, secret: string) => sources[key] === 'database' ? mask(secret) : MASK
   return eachValue((key) => {

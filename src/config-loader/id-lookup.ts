@@ -1,62 +1,62 @@
 import type { ConfigCache } from './cache.js'
-import { isServing, snapshotOf, type Entry } from './entry.js'
+import { isActive, snapshotOf, type CachedConfig } from './entry.js'
 import type { ConfigSnapshot } from './snapshot.js'
 import { SecretUnreadable } from '../errors.js'
-import { mayAsk, withinDeadline } from '../waiting/deadline.js'
+import { assertWithinDeadline, withAnswerDeadline } from '../waiting/deadline.js'
 import { isMetaId } from '../tenant-configs/tenant-id.js'
 
-interface LookUpDependencies {
+interface IdLookupDependencies {
   /** The tenants that have an id; their rows are those of `tenants`. */
-  holders: ConfigCache<string[]>
-  tenants: ConfigCache<Entry>
+  tenantIdsById: ConfigCache<string[]>
+  tenants: ConfigCache<CachedConfig>
   /** Reads what all of them have at one moment; each entry throws when its secrets do not open. */
-  entriesOn: (key: string) => Promise<Array<() => Entry>>
+  configsById: (key: string) => Promise<Array<() => CachedConfig>>
   idOf: (snapshot: ConfigSnapshot) => string | null
-  outage: { readonly isKnown: boolean }
+  detector: { readonly isDown: boolean }
 }
 
 /** Finds the active tenants whose verified identity has an id of Meta's, and no others. */
-export function createLookUp ({ holders, tenants, entriesOn, idOf, outage }: LookUpDependencies) {
+export function createIdLookup ({ tenantIdsById, tenants, configsById, idOf, detector }: IdLookupDependencies) {
   /** Those whose configuration fits the id, and those who should have it and do not. */
-  async function held (key: string, since: number) {
-    const { value: tenantIds, isStale } = await holders.get(key, since)
+  async function matches (key: string, requestedAt: number) {
+    const { value: tenantIds, isStale } = await tenantIdsById.get(key, requestedAt)
     const fits: ConfigSnapshot[] = []
     const misfits: string[] = []
-    for (const { tenantId, answer } of await readable(tenantIds.map(async (tenantId) => ({ tenantId, answer: await tenants.get(tenantId, since) })))) {
-      const snapshot = isServing(answer.value) ? snapshotOf(answer.value, answer.isStale || isStale) : undefined
+    for (const { tenantId, answer } of await withoutUnreadable(tenantIds.map(async (tenantId) => ({ tenantId, answer: await tenants.get(tenantId, requestedAt) })))) {
+      const snapshot = isActive(answer.value) ? snapshotOf(answer.value, answer.isStale || isStale) : undefined
       if (snapshot?.isVerified() === true && idOf(snapshot) === key) fits.push(snapshot)
       else misfits.push(tenantId)
     }
     return { fits, misfits }
   }
 
-  async function atOneMoment (key: string): Promise<ConfigSnapshot[]> {
-    const entries = await readable((await entriesOn(key)).map(async (open) => open()))
-    return entries.filter(isServing).map(({ snapshot }) => snapshot)
+  async function readAtOnce (key: string): Promise<ConfigSnapshot[]> {
+    const entries = await withoutUnreadable((await configsById(key)).map(async (open) => open()))
+    return entries.filter(isActive).map(({ snapshot }) => snapshot)
   }
 
   return {
-    holders,
+    tenantIdsById,
 
     /** The snapshots of all who have the id. Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE` when none opens, and a TypeError for what is no string. */
     async find (key: string): Promise<readonly ConfigSnapshot[]> {
       if (typeof key !== 'string') throw new TypeError('an id of a phone number or an account is a string')
       if (!isMetaId(key)) return []
-      const since = performance.now()
+      const requestedAt = performance.now()
       // Something may have moved between the moments at which the two were read: either is read again, and then both at once.
-      for (const strike of [() => { holders.strike(key) }, tenants.strike]) {
-        const { fits, misfits } = await held(key, since)
+      for (const strike of [() => { tenantIdsById.invalidate(key) }, tenants.invalidate]) {
+        const { fits, misfits } = await matches(key, requestedAt)
         if (misfits.length === 0) return fits
-        mayAsk(since, outage)
+        assertWithinDeadline(requestedAt, detector)
         misfits.forEach((tenantId) => { strike(tenantId) })
       }
-      return await withinDeadline(atOneMoment(key), since)
+      return await withAnswerDeadline(readAtOnce(key), requestedAt)
     }
   }
 }
 
 /** What can be had of them: a row whose secrets do not open fails alone. Throws that only when there is no other. */
-async function readable<T> (all: Array<Promise<T>>): Promise<T[]> {
+async function withoutUnreadable<T> (all: Array<Promise<T>>): Promise<T[]> {
   const outcomes = await Promise.allSettled(all)
   const found = outcomes.flatMap((outcome) => outcome.status === 'fulfilled' ? [outcome.value] : [])
   for (const outcome of outcomes) {

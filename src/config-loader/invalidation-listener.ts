@@ -3,18 +3,18 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 
-const HELLO_WITHIN_MS = 3000
-const BEAT_EVERY_MS = 2000
-const BEAT_WITHIN_MS = 4000
+const HANDSHAKE_TIMEOUT_MS = 3000
+const HEARTBEAT_INTERVAL_MS = 2000
+const HEARTBEAT_TIMEOUT_MS = 4000
 const FIRST_BACKOFF_MS = 100
-const LONGEST_BACKOFF_MS = 2000
+const MAX_BACKOFF_MS = 2000
 
 /** What a row was, or now is, found by. */
-export type Change = [tenantId: string, phoneNumberId: string | null, wabaId: string | null]
+export type RowChange = [tenantId: string, phoneNumberId: string | null, wabaId: string | null]
 
-interface Listeners {
+interface Handlers {
   /** Told what rows have changed; null means that any may have. */
-  onChanges: (changes: Change[] | null) => void
+  onChanges: (changes: RowChange[] | null) => void
   /** Told that changes may have been missed until now. */
   onConnect: () => void
   /** Told that changes are missed from now on. */
@@ -23,31 +23,31 @@ interface Listeners {
 
 interface Log { info: (text: string) => void, warn: (detail: { err: unknown }, text: string) => void }
 
-export type ChangeChannel = ReturnType<typeof createChangeChannel>
+export type InvalidationListener = ReturnType<typeof createInvalidationListener>
 
 /**
  * Hears of every change of `tenant_configs` on a connection of its own. Takes `connection`, which makes a client that is not yet
  * connected, and `notify`, which sends an empty notification on a channel by another connection: only if that one arrives the channel
  * is up. Behind a pooler that changes connections between transactions, or on another database, none ever would.
  */
-export function createChangeChannel ({ connection, notify, log }: { connection: (config: pg.ClientConfig) => pg.Client, notify: (channel: string) => Promise<unknown>, log: Log }) {
+export function createInvalidationListener ({ connection, notify, log }: { connection: (config: pg.ClientConfig) => pg.Client, notify: (channel: string) => Promise<unknown>, log: Log }) {
   const closing = new AbortController()
-  const state = {
+  const health = {
     /** When the database last showed that no change was missed; milliseconds of `performance.now()`. */
-    heardAt: -Infinity,
+    lastConfirmedAt: -Infinity,
     /** Until when that may be relied on without hearing again: the past while the channel is down. */
-    trustedUntil: -Infinity
+    validUntil: -Infinity
   }
 
-  function heard (at: number): void {
-    state.heardAt = at
+  function confirm (at: number): void {
+    health.lastConfirmedAt = at
     // A process that was frozen must not rely on what it did not hear meanwhile.
-    state.trustedUntil = at + BEAT_EVERY_MS + BEAT_WITHIN_MS
+    health.validUntil = at + HEARTBEAT_INTERVAL_MS + HEARTBEAT_TIMEOUT_MS
   }
 
   /** One connection from its beginning to its end: throws why it ended. */
-  async function listen ({ onChanges, onConnect, onLoss }: Listeners): Promise<void> {
-    const client = connection({ application_name: 'whatsapp-tenant-config listen', connectionTimeoutMillis: HELLO_WITHIN_MS, query_timeout: BEAT_WITHIN_MS })
+  async function listen ({ onChanges, onConnect, onLoss }: Handlers): Promise<void> {
+    const client = connection({ application_name: 'whatsapp-tenant-config listen', connectionTimeoutMillis: HANDSHAKE_TIMEOUT_MS, query_timeout: HEARTBEAT_TIMEOUT_MS })
     const ended = new AbortController()
     const { signal } = ended
     const end = (err?: Error) => {
@@ -60,36 +60,36 @@ export function createChangeChannel ({ connection, notify, log }: { connection: 
     client.on('end', end)
     // AbortSignal.any would keep each connection in memory for ever.
     closing.signal.addEventListener('abort', close)
-    const hellos = new EventEmitter()
+    const handshakes = new EventEmitter()
     const own = `tenant_configs_${randomUUID().replaceAll('-', '')}`
     client.on('notification', ({ channel, payload = '' }) => {
-      if (channel === own) hellos.emit('hello')
-      else onChanges(parsed(payload))
+      if (channel === own) handshakes.emit('hello')
+      else onChanges(parseChanges(payload))
     })
     try {
       await client.connect()
       await client.query(`listen tenant_configs; listen ${own}`)
-      const asked = performance.now()
-      const deadline = setTimeout(() => { end(new Error('no notification arrives')) }, HELLO_WITHIN_MS)
-      await Promise.all([once(hellos, 'hello', { signal }), notify(own)]).finally(() => { clearTimeout(deadline) })
+      const sentAt = performance.now()
+      const deadline = setTimeout(() => { end(new Error('no notification arrives')) }, HANDSHAKE_TIMEOUT_MS)
+      await Promise.all([once(handshakes, 'hello', { signal }), notify(own)]).finally(() => { clearTimeout(deadline) })
       onConnect()
-      heard(asked)
+      confirm(sentAt)
       for (;;) {
-        await delay(BEAT_EVERY_MS, undefined, { signal })
-        const asked = performance.now()
+        await delay(HEARTBEAT_INTERVAL_MS, undefined, { signal })
+        const sentAt = performance.now()
         await client.query('select 1')
-        heard(asked)
+        confirm(sentAt)
       }
     } finally {
-      const wasUp = state.trustedUntil > -Infinity
-      state.trustedUntil = -Infinity
+      const wasUp = health.validUntil > -Infinity
+      health.validUntil = -Infinity
       closing.signal.removeEventListener('abort', close)
       end()
       if (wasUp && !closing.signal.aborted) onLoss()
     }
   }
 
-  async function keepListening (listeners: Listeners, attempted: () => void): Promise<void> {
+  async function keepListening (listeners: Handlers, attempted: () => void): Promise<void> {
     let backoff = FIRST_BACKOFF_MS
     const onConnect = () => {
       backoff = FIRST_BACKOFF_MS
@@ -101,37 +101,37 @@ export function createChangeChannel ({ connection, notify, log }: { connection: 
       await listen({ ...listeners, onConnect }).catch((err: unknown) => {
         // Of what was waited for, only why the waiting ended tells something.
         const why = err instanceof Error && err.name === 'AbortError' ? err.cause : err
-        if (!closing.signal.aborted && backoff === FIRST_BACKOFF_MS) log.warn({ err: why }, SILENCE)
+        if (!closing.signal.aborted && backoff === FIRST_BACKOFF_MS) log.warn({ err: why }, DOWN_MESSAGE)
       })
       attempted()
       // So that many do not come back at once.
       await delay(backoff * (0.5 + Math.random() / 2), undefined, { signal: closing.signal }).catch(() => {})
-      backoff = Math.min(2 * backoff, LONGEST_BACKOFF_MS)
+      backoff = Math.min(2 * backoff, MAX_BACKOFF_MS)
     }
   }
 
-  let kept = Promise.resolve()
+  let listening = Promise.resolve()
   return {
-    state,
+    health,
 
     /** Begins to listen, and goes on until `close`, whatever comes. Returns once the first attempt has succeeded or failed. */
-    open: async (listeners: Listeners): Promise<void> => {
-      await new Promise<void>((resolve) => { kept = keepListening(listeners, resolve) })
+    open: async (listeners: Handlers): Promise<void> => {
+      await new Promise<void>((resolve) => { listening = keepListening(listeners, resolve) })
     },
 
     /** Ends the listening. */
     close: async (): Promise<void> => {
       closing.abort()
-      await kept
+      await listening
     }
   }
 }
 
-const SILENCE = 'changes of configurations are not heard: until they are, what is cached is kept for CONFIG_CACHE_BLIND_TTL_MS only. ' +
+const DOWN_MESSAGE = 'changes of configurations are not heard: until they are, what is cached is kept for CONFIG_CACHE_BLIND_TTL_MS only. ' +
   'If this stays, DATABASE_DIRECT_URL must lead to the database of DATABASE_URL without a pooler in between'
 
 /** What a notification says; anything but our trigger's own words means that any row may have changed. */
-function parsed (payload: string): Change[] | null {
+function parseChanges (payload: string): RowChange[] | null {
   try {
     const changes: unknown = JSON.parse(payload)
     return Array.isArray(changes) && changes.every(isChange) ? changes : null
@@ -140,6 +140,6 @@ function parsed (payload: string): Change[] | null {
   }
 }
 
-function isChange (change: unknown): change is Change {
+function isChange (change: unknown): change is RowChange {
   return Array.isArray(change) && change.length === 3 && change.every((id) => id === null || typeof id === 'string') && change[0] !== null
 }

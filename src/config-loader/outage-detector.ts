@@ -1,44 +1,44 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
-const KNOCK_EVERY_MS = 250
+const PROBE_INTERVAL_MS = 250
 
-export type Outage = ReturnType<typeof createOutage>
+export type OutageDetector = ReturnType<typeof createOutageDetector>
 
 /**
  * Knows whether the database is away, so that nobody waits for it in vain. Takes `knock`, which throws while the database lets nobody
  * in; once there is a suspicion it is asked, every 250 ms, until the outage is over.
  */
-export function createOutage ({ knock }: { knock: () => Promise<void> }) {
+export function createOutageDetector ({ probe }: { probe: () => Promise<void> }) {
   const closing = new AbortController()
   const { signal } = closing
   let isKnown = false
-  let answeredAt = -Infinity
-  let asking: Promise<void> | undefined
+  let lastUpAt = -Infinity
+  let probing: Promise<void> | undefined
 
-  async function askUntilOver (): Promise<void> {
+  async function probeUntilUp (): Promise<void> {
     while (!signal.aborted) {
-      const askedAt = performance.now()
-      const isAway = await knock().then(() => false, () => answeredAt < askedAt)
+      const probedAt = performance.now()
+      const hasFailed = await probe().then(() => false, () => lastUpAt < probedAt)
       if (signal.aborted) return
-      isKnown = isAway
+      isKnown = hasFailed
       if (!isKnown) return
-      await delay(KNOCK_EVERY_MS, undefined, { signal }).catch(() => {})
+      await delay(PROBE_INTERVAL_MS, undefined, { signal }).catch(() => {})
     }
   }
 
   return {
     /** Whether the database is away, as far as is known. */
-    get isKnown () { return isKnown },
+    get isDown () { return isKnown },
 
     /** Says that it may be away. */
-    suspect (): void {
-      asking ??= askUntilOver().finally(() => { asking = undefined })
+    reportFailure (): void {
+      probing ??= probeUntilUp().finally(() => { probing = undefined })
     },
 
     /** Says that it has answered. */
-    over (): void {
+    markUp (): void {
       if (signal.aborted) return
-      answeredAt = performance.now()
+      lastUpAt = performance.now()
       isKnown = false
     },
 
@@ -46,7 +46,7 @@ export function createOutage ({ knock }: { knock: () => Promise<void> }) {
     async close (): Promise<void> {
       closing.abort()
       isKnown = true
-      await asking
+      await probing
     }
   }
 }

@@ -6,14 +6,14 @@ import type { Env } from '../settings/env.js'
 import type { Vault } from '../vault/vault.js'
 
 /** Why no row serves a tenant. */
-export type Absence = 'inactive' | 'missing'
+export type NotServedReason = 'inactive' | 'missing'
 
 export type ConfigDecision = ReturnType<typeof createConfigDecision>
 
 /** Decides what serves a tenant: the values of its row, those of `.env`, or nothing. */
 export function createConfigDecision ({ vault, env }: { vault: Pick<Vault, 'open'>, env: Env }) {
   const fallback = fallbackValues(env)
-  const fallenBack = new ConfigSnapshot(resolve(null, fallback), false)
+  const fallbackSnapshot = new ConfigSnapshot(resolve(null, fallback), false)
 
   function openedValues (row: ConfigRow): ConfigValues {
     const open = (column: SealedColumn) => row[column] === null ? null : vault.open(row[column], row.tenant_id, column)
@@ -32,7 +32,7 @@ export function createConfigDecision ({ vault, env }: { vault: Pick<Vault, 'open
 
   return {
     /** Takes the row of a tenant; returns what serves by it, or why it does not. Throws `SECRET_UNREADABLE`. */
-    ofRow (row: ConfigRow | undefined): Resolved | Absence {
+    fromRow (row: ConfigRow | undefined): Resolved | NotServedReason {
       if (row === undefined) return 'missing'
       if (!row.is_active) return 'inactive'
       const tokenStatus = row.access_token === null ? null : row.token_status ?? 'unverified'
@@ -47,10 +47,10 @@ export function createConfigDecision ({ vault, env }: { vault: Pick<Vault, 'open
     },
 
     /** Returns what serves a tenant that no row serves. Throws `TENANT_INACTIVE` and `CONFIG_NOT_FOUND` where `CONFIG_FALLBACK` says so. */
-    withoutRow (absence: Absence): ConfigSnapshot {
+    withoutRow (absence: NotServedReason): ConfigSnapshot {
       if (absence === 'missing' && env.CONFIG_FALLBACK === 'none') throw new ConfigNotFound()
       if (absence === 'inactive' && env.CONFIG_FALLBACK !== 'missing-or-inactive') throw new TenantInactive()
-      return fallenBack
+      return fallbackSnapshot
     }
   }
 }

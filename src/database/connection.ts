@@ -9,7 +9,7 @@ const CONNECT_TIMEOUT_MS = 5000
  * Describes to `pg` a session in UTC that writes dates as ISO, whatever else the database and the `options` of the URL say.
  * Takes a postgres:// URL.
  */
-export function sessionAt (url: string) {
+export function sessionOptions (url: string) {
   // At a % that stands for itself, pg would encode what is encoded already.
   const target = new URL(url.replace(/%(?![0-9a-f]{2})/gi, '%25'))
   // What comes later wins. The URL's own would replace these.
@@ -20,7 +20,7 @@ export function sessionAt (url: string) {
 
 /** Says whether `pg` connects to another machine without TLS, by this postgres:// URL and its environment variables. */
 export function isRemoteWithoutTls (url: string): boolean {
-  const { host, ssl } = new pg.Client(sessionAt(url))
+  const { host, ssl } = new pg.Client(sessionOptions(url))
   return !ssl && !host.startsWith('/') && !isLoopbackHost(host)
 }
 
@@ -29,10 +29,10 @@ export function isRemoteWithoutTls (url: string): boolean {
  * Takes a postgres:// URL; returns what `work` returns; throws what it throws, and when there is no connection within 5 seconds.
  */
 export async function withConnection<T> (url: string, work: (db: NodePgDatabase) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ ...sessionAt(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS })
+  const client = new pg.Client({ ...sessionOptions(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS })
   // Without a listener the loss of the connection between two statements ends the process; with it the next one fails.
   client.on('error', () => {})
-  await reached(client.connect())
+  await assertReachable(client.connect())
   try {
     return await work(drizzle(client))
   } finally {
@@ -44,15 +44,15 @@ export async function withConnection<T> (url: string, work: (db: NodePgDatabase)
  * Waits for the first answer of the database and returns it.
  * Throws, when there is none, an error for a person that names neither user nor password nor database.
  */
-export async function reached<T> (answer: Promise<T>): Promise<T> {
+export async function assertReachable<T> (answer: Promise<T>): Promise<T> {
   try {
     return await answer
   } catch (err) {
-    throw new Error(`The database cannot be reached: ${whyNot(err)}. See that it runs and that DATABASE_URL is right.`)
+    throw new Error(`The database cannot be reached: ${connectFault(err)}. See that it runs and that DATABASE_URL is right.`)
   }
 }
 
-function whyNot (err: unknown): string {
+function connectFault (err: unknown): string {
   // PostgreSQL's own words name the user or the database.
   if (err instanceof pg.DatabaseError) return `PostgreSQL refuses with SQLSTATE ${err.code}`
   // Of a timeout the pool speaks; what lies beneath only says that the connection ended.

@@ -5,7 +5,7 @@ import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import { isRemoteWithoutTls, reached, sessionAt, withConnection } from './connection.js'
+import { isRemoteWithoutTls, assertReachable, sessionOptions, withConnection } from './connection.js'
 import { startEmbedded } from './embedded/embedded.js'
 import { migrate, pendingMigrations } from './migrations/migrations.js'
 import { drizzleOver } from './pool.js'
@@ -24,13 +24,13 @@ declare module 'fastify' {
       /** drizzle over the pool. */
       orm: PooledDb
       /** Runs work on a connection of its own, without the time limits of the pool. */
-      unhurried: <T>(work: (orm: NodePgDatabase) => Promise<T>) => Promise<T>
+      withoutTimeout: <T>(work: (orm: NodePgDatabase) => Promise<T>) => Promise<T>
       /** Makes a client of its own, not yet connected, past any pooler. */
-      direct: (config: pg.ClientConfig) => pg.Client
+      unpooledClient: (config: pg.ClientConfig) => pg.Client
       /** Throws `DATABASE_UNAVAILABLE` unless the database answers. */
       ping: () => Promise<void>
       /** Throws unless the database lets a new connection in within 1.5 seconds, or says that it has too many. */
-      knock: () => Promise<void>
+      probe: () => Promise<void>
     }
   }
 }
@@ -47,7 +47,7 @@ async function database (fastify: FastifyInstance): Promise<void> {
 
   await fastify.register(fastifyPostgres, {
     name: 'tenantConfig',
-    ...sessionAt(url),
+    ...sessionOptions(url),
     max: DATABASE_POOL_MAX,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     query_timeout: QUERY_TIMEOUT_MS,
@@ -74,10 +74,10 @@ async function database (fastify: FastifyInstance): Promise<void> {
   }
   fastify.decorate('database', {
     orm,
-    unhurried: async (work) => await withConnection(url, work),
-    direct: (config) => new pg.Client({ ...sessionAt(directUrl), ...config }),
-    ping: async () => { await guarded(orm.execute(sql`select 1`)) },
-    knock: async () => { await knock(new pg.Client({ ...sessionAt(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS })) }
+    withoutTimeout: async (work) => await withConnection(url, work),
+    unpooledClient: (config) => new pg.Client({ ...sessionOptions(directUrl), ...config }),
+    ping: async () => { await mapDatabaseErrors(orm.execute(sql`select 1`)) },
+    probe: async () => { await probe(new pg.Client({ ...sessionOptions(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS })) }
   })
 }
 
@@ -93,7 +93,7 @@ async function embed (fastify: FastifyInstance, dataDir: string): Promise<string
 /** Throws where the service would misread what the database sends. */
 async function assertReadable (pool: pg.Pool): Promise<void> {
   const settings = "select current_setting('server_encoding') as encoding, current_setting('datestyle') as datestyle"
-  const { rows: [session] } = await reached(pool.query<{ encoding: string, datestyle: string }>(settings))
+  const { rows: [session] } = await assertReachable(pool.query<{ encoding: string, datestyle: string }>(settings))
   if (session?.encoding !== 'UTF8') throw new Error('The database is not encoded in UTF8. Create one with: create database … encoding \'UTF8\' template template0')
   // A pooler may drop the `options` that ask for ISO.
   if (!session.datestyle.startsWith('ISO')) {
@@ -101,7 +101,7 @@ async function assertReadable (pool: pg.Pool): Promise<void> {
   }
 }
 
-async function knock (client: pg.Client): Promise<void> {
+async function probe (client: pg.Client): Promise<void> {
   client.on('error', () => {})
   await client.connect().catch((err: unknown) => {
     if (!(err instanceof pg.DatabaseError && err.code === TOO_MANY_CONNECTIONS)) throw err
@@ -116,22 +116,22 @@ async function knock (client: pg.Client): Promise<void> {
  * Waits for a query and turns what PostgreSQL or the connection says into an error that tells no value.
  * Throws `PHONE_NUMBER_TAKEN`, `VALIDATION_FAILED` for data PostgreSQL cannot hold, `DATABASE_UNAVAILABLE`, or the bare cause.
  */
-export async function guarded<T> (query: Promise<T>): Promise<T> {
+export async function mapDatabaseErrors<T> (query: Promise<T>): Promise<T> {
   try {
     return await query
   } catch (err) {
     // drizzle's own error has the statement and every value in its message.
-    throw err instanceof DrizzleQueryError ? translated(err.cause) : err
+    throw err instanceof DrizzleQueryError ? toApiError(err.cause) : err
   }
 }
 
 // Class 08 connection · 53 resources · 57 operator intervention, statement timeout · 28, 3D, 55000 no way in · 25006 read-only standby · 55P03 lock timeout · 40 serialization, deadlock.
-const AWAY = /^(08|53|57|28|3D|40|25006|55000|55P03)/
+const UNAVAILABLE_STATES = /^(08|53|57|28|3D|40|25006|55000|55P03)/
 
-function translated (cause: unknown): unknown {
+function toApiError (cause: unknown): unknown {
   if (!(cause instanceof pg.DatabaseError)) return new DatabaseUnavailable({ cause })
   const { code: sqlstate = '', constraint } = cause
   if (sqlstate === '23505' && constraint === 'verified_identities_phone_number_id_key') return new PhoneNumberTaken()
   if (sqlstate.startsWith('22')) return new ValidationFailed()
-  return AWAY.test(sqlstate) ? new DatabaseUnavailable({ cause }) : cause
+  return UNAVAILABLE_STATES.test(sqlstate) ? new DatabaseUnavailable({ cause }) : cause
 }

@@ -2,11 +2,11 @@ import { DrizzleQueryError } from 'drizzle-orm'
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { DatabaseUnavailable } from '../errors.js'
-import { isLate } from '../waiting/deadline.js'
+import { isPastReadDeadline } from '../waiting/deadline.js'
 import type { PooledDb } from './prepared.js'
 
 // A read whose connection is lost is tried again; more than once, since the newer connection may be ended too.
-const MOST_ATTEMPTS = 5
+const MAX_ATTEMPTS = 5
 const READ = /^\s*select\b/i
 // Class 08 connection · 57P01 terminated · 57P02 crash of another backend · 57P05 idle session timeout.
 const LOST_STATES = /^(08|57P0[125])/
@@ -37,10 +37,10 @@ function queryOn (pool: pg.Pool) {
   pool.on('connect', (client) => { openedAt.set(client, performance.now()) })
 
   /** Closes older connections that are idle: what ended one often ends them all, and the pool may not know yet. */
-  async function openedSince (lostAt: number, startedAt: number): Promise<pg.PoolClient> {
+  async function connectNewerThan (lostAt: number, startedAt: number): Promise<pg.PoolClient> {
     for (;;) {
       const client = await pool.connect()
-      if (Number(openedAt.get(client)) > lostAt || isLate(startedAt)) return client
+      if (Number(openedAt.get(client)) > lostAt || isPastReadDeadline(startedAt)) return client
       client.release(true)
     }
   }
@@ -51,10 +51,10 @@ function queryOn (pool: pg.Pool) {
     let lostAt = -Infinity
     for (let attempt = 1; ; attempt++) {
       try {
-        const client = await openedSince(lostAt, startedAt)
-        return await released(client, async () => await client.query(statement, values), isBreaking)
+        const client = await connectNewerThan(lostAt, startedAt)
+        return await withClient(client, async () => await client.query(statement, values), isBreaking)
       } catch (err) {
-        if (!isRead || !isLost(err) || isLate(startedAt) || attempt === MOST_ATTEMPTS) throw err
+        if (!isRead || !isLost(err) || isPastReadDeadline(startedAt) || attempt === MAX_ATTEMPTS) throw err
         lostAt = performance.now()
       }
     }
@@ -65,13 +65,13 @@ function queryOn (pool: pg.Pool) {
 function transactionOn (pool: pg.Pool): NodePgDatabase['transaction'] {
   return async (work, config) => {
     const client = await pool.connect().catch((err: Error) => { throw new DrizzleQueryError('begin', [], err) })
-    return await released(client, async () => await drizzle(client).transaction(work, config), (err) =>
+    return await withClient(client, async () => await drizzle(client).transaction(work, config), (err) =>
       (err instanceof DrizzleQueryError || err instanceof DatabaseUnavailable) && isBreaking(err.cause))
   }
 }
 
 /** Runs work on a client of the pool and releases it; the pool drops it if it was lost, or if `breaks` says so of what the work throws. */
-async function released<T> (client: pg.PoolClient, work: () => Promise<T>, breaks: (err: unknown) => boolean): Promise<T> {
+async function withClient<T> (client: pg.PoolClient, work: () => Promise<T>, breaks: (err: unknown) => boolean): Promise<T> {
   const result = work()
   await result.then(() => { client.release() }, (err: unknown) => { client.release(breaks(err)) })
   return await result

@@ -1,7 +1,7 @@
 import { DrizzleQueryError, is, Param, Placeholder } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
-import { isoTime } from './schema.js'
+import { isoFromPostgres } from './schema.js'
 
 /** drizzle over a pool. */
 export type PooledDb = NodePgDatabase & { $client: pg.Pool }
@@ -20,7 +20,7 @@ export function prepared<Row extends pg.QueryResultRow> (db: PooledDb, name: str
   const text = sql.replace(/\$(\d+)/g, (_, number) => `$${String(places[number - 1])}`)
   return {
     async execute (values: Record<string, unknown>): Promise<Row[]> {
-      const { rows } = await db.$client.query<Row>({ name, text, values: distinct.map((name) => given(values, name)), types })
+      const { rows } = await db.$client.query<Row>({ name, text, values: distinct.map((name) => valueOf(values, name)), types })
         .catch((err: Error) => { throw new DrizzleQueryError(text, [], err) })
       return rows
     }
@@ -34,12 +34,12 @@ function nameOf (param: unknown): string {
 }
 
 /** The value for a placeholder. Throws when it was forgotten: to pg that would be null. */
-function given (values: Record<string, unknown>, name: string): unknown {
+function valueOf (values: Record<string, unknown>, name: string): unknown {
   const value = values[name]
   if (value === undefined) throw new Error(`no value for ${name}`)
   return value
 }
 
 const types: pg.CustomTypesConfig = {
-  getTypeParser: (oid, format) => oid === pg.types.builtins.TIMESTAMPTZ ? isoTime : pg.types.getTypeParser(oid, format)
+  getTypeParser: (oid, format) => oid === pg.types.builtins.TIMESTAMPTZ ? isoFromPostgres : pg.types.getTypeParser(oid, format)
 }

@@ -13,7 +13,7 @@ const FUNCTIONS = [
 const TABLES = [tenantConfigs, onboardings, tokenWatch, verifiedIdentities].map((table) => getTableName(table))
 
 /** Rows that a trigger would have inserted or deleted: how to find their tenants, and how to make up for it. */
-interface Difference { find: SQL, mend: (ids: SQL) => SQL[] }
+interface Difference { find: SQL, repair: (ids: SQL) => SQL[] }
 
 const watched = sql`exists (select from token_watch watch where watch.tenant_id = config.tenant_id)`
 const hasToken = sql`exists (select from tenant_configs config where config.tenant_id = row.tenant_id and config.access_token is not null)`
@@ -28,7 +28,7 @@ const differences: Record<string, Difference> = {
   'watches without a token': orphaned(sql`token_watch`, hasToken),
   'tokens that are never due': {
     find: sql`select config.tenant_id from token_watch watch join tenant_configs config using (tenant_id) where ${isParked}`,
-    mend: (ids) => [sql`update token_watch watch set next_check_at = now() from tenant_configs config
+    repair: (ids) => [sql`update token_watch watch set next_check_at = now() from tenant_configs config
       where watch.tenant_id = config.tenant_id and watch.tenant_id = any(${ids}) and ${isParked}`]
   },
   'verified identities of other ids': orphaned(sql`verified_identities`, hasIds),
@@ -40,7 +40,7 @@ const differences: Record<string, Difference> = {
 function missing (into: SQL, columns: SQL, isDue: SQL, exists: SQL): Difference {
   return {
     find: sql`select tenant_id from tenant_configs config where ${isDue} and not ${exists}`,
-    mend: (ids) => [sql`insert into ${into} select ${columns} from tenant_configs where tenant_id = any(${ids}) and ${isDue}
+    repair: (ids) => [sql`insert into ${into} select ${columns} from tenant_configs where tenant_id = any(${ids}) and ${isDue}
       order by id for no key update on conflict do nothing`]
   }
 }
@@ -49,7 +49,7 @@ function missing (into: SQL, columns: SQL, isDue: SQL, exists: SQL): Difference 
 function orphaned (table: SQL, isDue: SQL): Difference {
   return {
     find: sql`select tenant_id from ${table} row where not ${isDue}`,
-    mend: (ids) => [
+    repair: (ids) => [
       sql`select from ${table} where tenant_id = any(${ids}) order by tenant_id for update`,
       sql`delete from ${table} row where tenant_id = any(${ids}) and not ${isDue}`
     ]
@@ -74,7 +74,7 @@ export async function reconcile (db: NodePgDatabase): Promise<Record<string, num
   if (triggers.length > 0 || counts?.differ === true) {
     found['triggers not ALWAYS'] = triggers.length
     await enable(db, triggers.filter(({ state }) => state === 'D'), sql`enable trigger`)
-    for (const [name, difference] of Object.entries(differences)) found[name] = await mendInBatches(db, difference)
+    for (const [name, difference] of Object.entries(differences)) found[name] = await repairInBatches(db, difference)
     // Last: until then their state tells the next start to begin again.
     await enable(db, triggers, sql`enable always trigger`)
   }
@@ -103,7 +103,7 @@ async function advanceSequence (db: NodePgDatabase): Promise<number> {
   return rows.length
 }
 
-async function mendInBatches (db: NodePgDatabase, { find, mend }: Difference): Promise<number> {
+async function repairInBatches (db: NodePgDatabase, { find, repair }: Difference): Promise<number> {
   // One scan finds them all; PostgreSQL keeps them until they are fetched.
   await db.execute(sql`declare different cursor with hold for ${find}`)
   let count = 0
@@ -111,7 +111,7 @@ async function mendInBatches (db: NodePgDatabase, { find, mend }: Difference): P
     const { rows } = await db.execute<{ tenant_id: string }>(sql.raw(`fetch ${BATCH} from different`))
     if (rows.length === 0) break
     const ids = sql`${sql.param(rows.map(({ tenant_id: id }) => id))}::text[]`
-    await db.transaction(async (tx) => { for (const statement of mend(ids)) await tx.execute(statement) })
+    await db.transaction(async (tx) => { for (const statement of repair(ids)) await tx.execute(statement) })
     count += rows.length
   }
   await db.execute(sql`close different`)

@@ -11,7 +11,7 @@ const ZONED_TIME = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?([+-])(\d
  *
  * @throws Error for any other text: another DateStyle, `infinity`, a UTC year that has not four digits
  */
-export function isoTime (written: string): string {
+export function isoFromPostgres (written: string): string {
   // Without a Date: each row that is read has up to five times.
   if (UTC_TIME.test(written)) return `${written.slice(0, 10)}T${written.slice(11, 19)}.${written.slice(20, -3).padEnd(6, '0')}Z`
   const [, date, time, fraction = '', sign, hours, minutes = 0, seconds = 0] = ZONED_TIME.exec(written) ?? []
@@ -23,12 +23,12 @@ export function isoTime (written: string): string {
 }
 
 /** Formats a moment, in Unix milliseconds, as `isoTime` does. */
-export const isoTimeAt = (ms: number) => new Date(ms).toISOString().replace('Z', '000Z')
+export const isoFromMs = (ms: number) => new Date(ms).toISOString().replace('Z', '000Z')
 
 /** A `timestamptz` that stays text on its way from the database to JSON. */
 const timestamptz = customType<{ data: string, driverData: string }>({
   dataType: () => 'timestamp with time zone',
-  fromDriver: isoTime
+  fromDriver: isoFromPostgres
 })
 
 /** One row a tenant. The secret columns hold ciphertext only. */

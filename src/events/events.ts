@@ -3,7 +3,7 @@ import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { eventsOutboxStatements } from './outbox.sql.js'
-import { guarded } from '../database/database.js'
+import { mapDatabaseErrors } from '../database/database.js'
 
 const POLL_MS = 5000
 /** One delivery may take this long, well under the lease of an event in outbox.sql.ts. */
@@ -12,7 +12,7 @@ const TIMEOUT_MS = 10_000
 const CLOSE_WITHIN_MS = 3000
 /** An attempt that fails is followed by the next after 5 to 10 seconds, then after twice the time, and so on up to an hour. */
 const FIRST_DELAY_S = 10
-const LONGEST_DELAY_S = 3600
+const MAX_DELAY_S = 3600
 
 interface DeliveryDependencies {
   orm: NodePgDatabase
@@ -29,7 +29,7 @@ type EventsOutbox = ReturnType<typeof eventsOutboxStatements>
 type ClaimedEvent = Awaited<ReturnType<EventsOutbox['claim']['execute']>>[number]
 
 /** What came of a delivery: an HTTP status, or why there is none. */
-type Outcome = { status: number, isDelivered: boolean } | { reason: unknown, isDelivered: false }
+type DeliveryResult = { status: number, isDelivered: boolean } | { reason: unknown, isDelivered: false }
 
 /**
  * Delivers the events of the outbox: each as the JSON `{id, type, tenant_id, from, to, reason, at}` by POST, with the header
@@ -44,7 +44,7 @@ export function createEventDelivery ({ orm, url, secret, fetch, log }: DeliveryD
   const outbox = eventsOutboxStatements(orm)
   const closing = new AbortController()
   let isStopped = false
-  let isAway = false
+  let isDatabaseDown = false
   let timer: NodeJS.Timeout | undefined
   let working = Promise.resolve()
 
@@ -54,7 +54,7 @@ export function createEventDelivery ({ orm, url, secret, fetch, log }: DeliveryD
       // What one batch delivered may have let others become due.
       while (await deliverBatch());
     } catch (err) {
-      lost(err)
+      reportDatabaseError(err)
     }
     if (isStopped) return
     timer = setTimeout(() => { working = work() }, POLL_MS).unref()
@@ -63,31 +63,31 @@ export function createEventDelivery ({ orm, url, secret, fetch, log }: DeliveryD
   /** Delivers a batch. Returns false when nothing is due, or nothing more is to be taken. */
   async function deliverBatch (): Promise<boolean> {
     if (isStopped) return false
-    const events = await guarded(outbox.claim.execute())
-    isAway = false
-    await Promise.all(events.map(async (event) => { await deliver(event).catch(lost) }))
+    const events = await mapDatabaseErrors(outbox.claim.execute())
+    isDatabaseDown = false
+    await Promise.all(events.map(async (event) => { await deliver(event).catch(reportDatabaseError) }))
     return events.length > 0
   }
 
   /** The database is away: what is claimed stays in the outbox, and is due again when its lease ends. */
-  function lost (err: unknown): void {
-    if (!isAway) log.warn({ err }, 'the outbox of events cannot be read or written')
-    isAway = true
+  function reportDatabaseError (err: unknown): void {
+    if (!isDatabaseDown) log.warn({ err }, 'the outbox of events cannot be read or written')
+    isDatabaseDown = true
   }
 
   async function deliver (event: ClaimedEvent): Promise<void> {
     const { id, type, tenant_id, attempts, is_last: isLast } = event
     const { isDelivered, ...outcome } = await post(event)
     const seen = { id, type, attempts, ...outcome }
-    if (isDelivered || isLast) await guarded(outbox.remove.execute({ id }))
-    else await guarded(outbox.postpone.execute({ id, attempts, tenant_id, delay: delayAfter(attempts) }))
+    if (isDelivered || isLast) await mapDatabaseErrors(outbox.remove.execute({ id }))
+    else await mapDatabaseErrors(outbox.postpone.execute({ id, attempts, tenant_id, delay: delayAfter(attempts) }))
 
     if (isDelivered) log.info(seen, 'an event was delivered')
     else if (isLast) log.error(seen, 'an event could not be delivered for 7 days and is given up')
     else log.warn(seen, 'an event could not be delivered yet')
   }
 
-  async function post ({ id, type, tenant_id, from, to, reason, at }: ClaimedEvent): Promise<Outcome> {
+  async function post ({ id, type, tenant_id, from, to, reason, at }: ClaimedEvent): Promise<DeliveryResult> {
     const body = JSON.stringify({ id, type, tenant_id, from, to, reason, at })
     const signature = createHmac('sha256', secret).update(body).digest('hex')
     const headers = { 'content-type': 'application/json', 'x-signature-256': `sha256=${signature}` }
@@ -96,11 +96,11 @@ export function createEventDelivery ({ orm, url, secret, fetch, log }: DeliveryD
     // AbortSignal.any can lose a timeout to the garbage collector (Node 20).
     const deadline = setTimeout(() => { limit.abort(new DOMException('too late', 'TimeoutError')) }, TIMEOUT_MS)
     closing.signal.addEventListener('abort', close)
-    return await fetch(url, { method: 'POST', headers, body, redirect: 'manual', signal: limit.signal }).then(async (reply): Promise<Outcome> => {
+    return await fetch(url, { method: 'POST', headers, body, redirect: 'manual', signal: limit.signal }).then(async (reply): Promise<DeliveryResult> => {
       // Nothing in the body matters, however long it is or wherever it breaks off.
       await Promise.allSettled([reply.body?.cancel()])
       return { status: reply.status, isDelivered: reply.ok }
-    }).catch((err: unknown): Outcome => ({ reason: causeOf(err), isDelivered: false })).finally(() => {
+    }).catch((err: unknown): DeliveryResult => ({ reason: causeOf(err), isDelivered: false })).finally(() => {
       clearTimeout(deadline)
       closing.signal.removeEventListener('abort', close)
     })
@@ -125,7 +125,7 @@ export function createEventDelivery ({ orm, url, secret, fetch, log }: DeliveryD
 
 /** Seconds to wait after so many attempts; a random half of it keeps what failed together from coming back together. */
 function delayAfter (attempts: number): number {
-  return Math.min(FIRST_DELAY_S * 2 ** (attempts - 1), LONGEST_DELAY_S) * (1 + Math.random()) / 2
+  return Math.min(FIRST_DELAY_S * 2 ** (attempts - 1), MAX_DELAY_S) * (1 + Math.random()) / 2
 }
 
 /** What the operating system or TLS calls it, such as ECONNREFUSED, or the kind of error, such as TimeoutError. */

@@ -10,7 +10,7 @@ const BATCH = 20
 /** Whoever claimed an event has it alone for this time, which must be longer than a delivery and the noting of its outcome can take. */
 const LEASE = sql.raw("interval '30 seconds'")
 /** An event that fails when it is older than this is given up. */
-const PATIENCE = sql.raw("interval '7 days'")
+const MAX_AGE = sql.raw("interval '7 days'")
 
 /** Every statement on `events_outbox` that delivers, prepared once. All times are those of the database. */
 export function eventsOutboxStatements (db: NodePgDatabase) {
@@ -38,7 +38,7 @@ function claim (db: NodePgDatabase) {
   return db.update(table).set({ attempts: sql`${table.attempts} + 1`, next_attempt_at: sql`now() + ${LEASE}` })
     // An array is made once; a subquery with a limit might be run again for each row.
     .where(sql`${table.id} = any(array${due})`)
-    .returning({ ...columns, is_last: sql<boolean>`${table.at} < now() - ${PATIENCE}` }).prepare('events_outbox_claim')
+    .returning({ ...columns, is_last: sql<boolean>`${table.at} < now() - ${MAX_AGE}` }).prepare('events_outbox_claim')
 }
 
 /**

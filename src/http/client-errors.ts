@@ -4,7 +4,7 @@ import type { ConnectionError, FastifyBaseLogger } from 'fastify'
 import { HeadersTooLarge, MalformedRequest, RequestTimeout, RouteNotFound, type ErrorClass } from '../errors.js'
 import { toProblem } from './error-handler.js'
 
-const meanings: Record<string, ErrorClass> = {
+const errorByCode: Record<string, ErrorClass> = {
   HPE_HEADER_OVERFLOW: HeadersTooLarge,
   ERR_HTTP_REQUEST_TIMEOUT: RequestTimeout
 }
@@ -13,7 +13,7 @@ const meanings: Record<string, ErrorClass> = {
  * How long a connection is read after its last answer: closed over unread bytes it is reset, and a client that is still sending
  * might not see the answer (RFC 9112, section 9.6).
  */
-const READ_ON_MS = 1000
+const LINGER_MS = 1000
 
 /**
  * Answers what Node cannot read as a request, and so no route ever sees, with a problem, and ends the connection.
@@ -22,9 +22,9 @@ const READ_ON_MS = 1000
 export function answerUnreadable (log: FastifyBaseLogger, err: ConnectionError, socket: Duplex): void {
   // A client that is gone needs no answer. Node tells each further piece of what it cannot read, too.
   if (!socket.writable) return
-  write(log, meanings[err.code] ?? MalformedRequest, socket, err)
+  write(log, errorByCode[err.code] ?? MalformedRequest, socket, err)
   socket.end()
-  setTimeout(() => { socket.destroy() }, READ_ON_MS).unref()
+  setTimeout(() => { socket.destroy() }, LINGER_MS).unref()
 }
 
 /** Answers a CONNECT request with a problem and ends the connection; Node gives its socket to no route. */

@@ -2,9 +2,9 @@ import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 
-const LOOK_MS = 100
+const POLL_MS = 100
 /** How long a request whose body is still on its way keeps a closing server open. */
-const BODY_WITHIN_MS = 5000
+const BODY_TIMEOUT_MS = 5000
 
 /**
  * Has the server of `fastify` close although a client keeps a connection open without a whole request on it. Node closes idle connections
@@ -14,7 +14,7 @@ export function drainOnClose (fastify: FastifyInstance): void {
   const { server } = fastify
   // By connection: Node closes no response that still waits behind another one when its connection ends.
   const requests = new Map<Socket, Set<IncomingMessage>>()
-  let looking: NodeJS.Timeout | undefined
+  let polling: NodeJS.Timeout | undefined
   server.on('connection', (socket: Socket) => {
     requests.set(socket, new Set())
     socket.once('close', () => { requests.delete(socket) })
@@ -24,12 +24,12 @@ export function drainOnClose (fastify: FastifyInstance): void {
     response.once('close', () => { requests.get(request.socket)?.delete(request) })
   })
   fastify.addHook('preClose', async () => {
-    const end = performance.now() + BODY_WITHIN_MS
-    looking = setInterval(() => {
+    const end = performance.now() + BODY_TIMEOUT_MS
+    polling = setInterval(() => {
       const isUnderWay = [...requests.values()].flatMap((ofSocket) => [...ofSocket]).some(({ complete }) => complete || performance.now() < end)
       if (!isUnderWay) server.closeAllConnections()
-    }, LOOK_MS)
+    }, POLL_MS)
   })
   // Runs once the server is closed.
-  fastify.addHook('onClose', async () => { clearInterval(looking) })
+  fastify.addHook('onClose', async () => { clearInterval(polling) })
 }

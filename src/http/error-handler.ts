@@ -36,7 +36,7 @@ export default fp(errorHandler, { name: 'error-handler' })
 
 /** Sends the problem for any error that was thrown. */
 export function handleError (thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const error = known(thrown)
+  const error = toApiError(thrown)
   const status = error.statusCode
   if (status >= 500) request.log.error({ err: thrown }, `answered ${error.code}`)
   // Also for what the guards of the scopes refuse, and for URLs that lead into no scope.
@@ -72,7 +72,7 @@ export async function notFound (): Promise<never> {
   throw new errors.RouteNotFound()
 }
 
-function known ({ code, statusCode = 500 }: FastifyError): InstanceType<errors.ErrorClass> {
+function toApiError ({ code, statusCode = 500 }: FastifyError): InstanceType<errors.ErrorClass> {
   const other = statusCode < 500 ? errors.ValidationFailed : errors.Internal
   const Known = translations[code] ?? other
   return errorNamed(code) ?? new Known()
@@ -80,7 +80,7 @@ function known ({ code, statusCode = 500 }: FastifyError): InstanceType<errors.E
 
 /** What is wrong where: as the schemas found it, or all that can be said of a URL or a value that goes no further. */
 function faults ({ validation, validationContext }: FastifyError): NonNullable<Problem['errors']> {
-  return validation?.map((fault) => described(fault, validationContext)) ?? [{ field: 'request', message: 'holds what cannot be decoded or stored' }]
+  return validation?.map((fault) => describeFault(fault, validationContext)) ?? [{ field: 'request', message: 'holds what cannot be decoded or stored' }]
 }
 
 type Fault = NonNullable<FastifyError['validation']>[number]
@@ -91,7 +91,7 @@ const formats: Record<string, string> = {
   'web-url': 'must be an absolute https URL without user or password (http only for localhost, outside production)'
 }
 
-function described ({ instancePath, keyword, params, message = 'is not usable' }: Fault, context = 'body'): { field: string, message: string } {
+function describeFault ({ instancePath, keyword, params, message = 'is not usable' }: Fault, context = 'body'): { field: string, message: string } {
   const field = instancePath.slice(1).replaceAll('/', '.') || context
   if (keyword === 'additionalProperties') return { field: safeName(params['additionalProperty']), message: 'is not a field of this request' }
   if (keyword === 'required') return { field: String(params['missingProperty']), message: 'is required' }

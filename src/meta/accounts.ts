@@ -1,7 +1,7 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import { type ErrorClass, MetaPhoneNotInWaba, MetaUnexpectedReply, MetaWabaNotAccessible } from '../errors.js'
 import type { MetaApp } from './meta-graph.js'
-import type { Call, GraphRequest, Transport } from './http-client.js'
+import type { Call, GraphRequest, GraphClient } from './http-client.js'
 
 /** A phone number of a WABA. */
 export interface PhoneNumber { id: string, display_phone_number: string | null, verified_name: string | null }
@@ -42,7 +42,7 @@ const Done = Type.Object({ success: Type.Literal(true) })
  * MetaUnexpectedReply; those of a WABA MetaWabaNotAccessible, and those of a phone number MetaPhoneNotInWaba. The
  * `account` of a phone number is its WABA, whose limits the call counts against.
  */
-export function createAccountCalls ({ send, failure, limit }: Transport) {
+export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphClient) {
   return { listPhoneNumbers, subscribeApp, overrideCallback, overridePhoneCallback, subscriptionOf, unsubscribeApp, effectiveCallback, registerNumber }
 
   /**
@@ -55,10 +55,10 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
   async function listPhoneNumbers (
     app: MetaApp | undefined, token: string, wabaId: string, signal?: AbortSignal
   ): Promise<PhoneNumber[]> {
-    const call: Call = { name: 'phone_numbers', on: 'customer' }
-    const path = `${step(call, wabaId, MetaWabaNotAccessible)}/phone_numbers`
+    const call: Call = { name: 'phone_numbers', subject: 'customer' }
+    const path = `${pathSegment(call, wabaId, MetaWabaNotAccessible)}/phone_numbers`
     const query = { fields: 'id,display_phone_number,verified_name', limit: '100' }
-    const phones = await all({ ...call, app, account: wabaId, token, method: 'GET', path, query, signal }, Phones)
+    const phones = await allPages({ ...call, app, account: wabaId, token, method: 'GET', path, query, signal }, Phones)
     return phones.map(({ id, display_phone_number = null, verified_name = null }) => ({ id, display_phone_number, verified_name }))
   }
 
@@ -67,7 +67,7 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
    * Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/override, as for the four below
    */
   async function subscribeApp (app: MetaApp, token: string, wabaId: string): Promise<void> {
-    const call: Call = { name: 'subscribe_app', on: 'customer' }
+    const call: Call = { name: 'subscribe_app', subject: 'customer' }
     await send({ ...call, app, account: wabaId, token, method: 'POST', path: subscribedApps(call, wabaId) }, Done)
   }
 
@@ -79,7 +79,7 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
    * @throws MetaCallbackRefused
    */
   async function overrideCallback (app: MetaApp, token: string, wabaId: string, callback: Callback): Promise<void> {
-    const call: Call = { name: 'override_callback', on: 'override' }
+    const call: Call = { name: 'override_callback', subject: 'override' }
     const form = { override_callback_uri: callback.callback_url, verify_token: callback.verify_token }
     await send({ ...call, app, account: wabaId, token, method: 'POST', path: subscribedApps(call, wabaId), form }, Done)
   }
@@ -92,8 +92,8 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
   async function overridePhoneCallback (
     app: MetaApp, token: string, phoneNumberId: string, callback: Callback | null, account?: string
   ): Promise<void> {
-    const call: Call = { name: 'override_phone_callback', on: 'override' }
-    const path = step(call, phoneNumberId, MetaPhoneNotInWaba)
+    const call: Call = { name: 'override_phone_callback', subject: 'override' }
+    const path = pathSegment(call, phoneNumberId, MetaPhoneNotInWaba)
     const override = callback === null
       ? { override_callback_uri: '' }
       : { override_callback_uri: callback.callback_url, verify_token: callback.verify_token }
@@ -102,16 +102,16 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
 
   /** The subscription of the app to a WABA, with its override; null when there is none. */
   async function subscriptionOf (app: MetaApp, token: string, wabaId: string): Promise<{ override_callback_uri: string | null } | null> {
-    const call: Call = { name: 'subscribed_apps', on: 'customer' }
+    const call: Call = { name: 'subscribed_apps', subject: 'customer' }
     const path = subscribedApps(call, wabaId)
-    const subscriptions = await all({ ...call, app, account: wabaId, token, method: 'GET', path }, Subscriptions)
+    const subscriptions = await allPages({ ...call, app, account: wabaId, token, method: 'GET', path }, Subscriptions)
     const ours = subscriptions.find((subscription) => subscription.whatsapp_business_api_data?.id === app.id)
     return ours ? { override_callback_uri: ours.override_callback_uri || null } : null
   }
 
   /** Ends the webhooks of a WABA for the app. Unlike the other calls it needs no check before that the token is the app's. */
   async function unsubscribeApp (app: MetaApp, token: string, wabaId: string): Promise<void> {
-    const call: Call = { name: 'unsubscribe_app', on: 'customer' }
+    const call: Call = { name: 'unsubscribe_app', subject: 'customer' }
     const path = subscribedApps(call, wabaId)
     await send({ ...call, app, account: wabaId, token, isTokenUnchecked: true, method: 'DELETE', path }, Done)
   }
@@ -120,8 +120,8 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
   async function effectiveCallback (
     app: MetaApp, token: string, phoneNumberId: string, account?: string
   ): Promise<string | null> {
-    const call: Call = { name: 'webhook_configuration', on: 'phone' }
-    const path = step(call, phoneNumberId, MetaPhoneNotInWaba)
+    const call: Call = { name: 'webhook_configuration', subject: 'phone' }
+    const path = pathSegment(call, phoneNumberId, MetaPhoneNotInWaba)
     const query = { fields: 'webhook_configuration' }
     const { webhook_configuration: of } = await send({ ...call, app, account, token, method: 'GET', path, query }, Callbacks)
     return of?.phone_number || of?.whatsapp_business_account || of?.application || null
@@ -137,26 +137,26 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
   async function registerNumber (
     app: MetaApp, token: string, phoneNumberId: string, pin: string, account?: string
   ): Promise<void> {
-    const call: Call = { name: 'register', on: 'register' }
-    const path = `${step(call, phoneNumberId, MetaPhoneNotInWaba)}/register`
+    const call: Call = { name: 'register', subject: 'register' }
+    const path = `${pathSegment(call, phoneNumberId, MetaPhoneNotInWaba)}/register`
     await send({ ...call, app, account, token, method: 'POST', path, json: { messaging_product: 'whatsapp', pin } }, Done)
   }
 
   function subscribedApps (call: Call, wabaId: string): string {
-    return `${step(call, wabaId, MetaWabaNotAccessible)}/subscribed_apps`
+    return `${pathSegment(call, wabaId, MetaWabaNotAccessible)}/subscribed_apps`
   }
 
   /** An id as one step of a path. */
-  function step (call: Call, id: string, throws: ErrorClass): string {
+  function pathSegment (call: Call, id: string, throws: ErrorClass): string {
     // No encoding saves these from being read as a way up the path.
-    if (/^\.{0,2}$/.test(id)) throw failure(call, { throws }, { sent: false })
+    if (/^\.{0,2}$/.test(id)) throw failCall(call, { throws }, { sent: false })
     return encodeURIComponent(id)
   }
 
   /** The items of all pages. */
-  async function all<T extends TSchema> (request: GraphRequest, schema: ReturnType<typeof Page<T>>): Promise<Static<T>[]> {
+  async function allPages<T extends TSchema> (request: GraphRequest, schema: ReturnType<typeof Page<T>>): Promise<Static<T>[]> {
     const items: Static<T>[] = []
-    const { signal = limit() } = request
+    const { signal = timeoutSignal() } = request
     let after: string | undefined
     for (let page = 0; page < MAX_PAGES; page++) {
       const { data, paging } = await send({ ...request, query: { ...request.query, ...(after && { after }) }, signal }, schema)
@@ -167,6 +167,6 @@ export function createAccountCalls ({ send, failure, limit }: Transport) {
       after = paging.cursors?.after ?? undefined
       if (!after || after === last) break
     }
-    throw failure(request, { throws: MetaUnexpectedReply }, { sent: true, status: 200 })
+    throw failCall(request, { throws: MetaUnexpectedReply }, { sent: true, status: 200 })
   }
 }

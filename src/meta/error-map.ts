@@ -11,10 +11,10 @@ import { advice, registerAdvice, tokenAdvice } from './advice.js'
  * or the customer's token, which goes for a WABA (`customer`), its callback (`override`), a phone number (`phone`) or the
  * registration of one (`register`).
  */
-export type Standing = 'code' | 'app' | 'extend' | 'customer' | 'override' | 'phone' | 'register'
+export type Subject = 'code' | 'app' | 'extend' | 'customer' | 'override' | 'phone' | 'register'
 
 /** What a failed call becomes, and what to do about it where Meta's case says more than the class. */
-export interface Verdict { throws: ErrorClass, advice?: string | undefined }
+export interface MappedError { throws: ErrorClass, advice?: string | undefined }
 
 /** Meta's error envelope. It promises no more than `code`, so the rest is looked at with care. */
 export const ErrorReply = Type.Object({
@@ -28,8 +28,8 @@ export const ErrorReply = Type.Object({
 })
 type GraphError = Static<typeof ErrorReply>['error']
 
-interface Rule extends Verdict {
-  on?: Standing[]
+interface Rule extends MappedError {
+  subjects?: Subject[]
   codes?: number[]
   subcode?: number
   status?: number
@@ -48,10 +48,10 @@ const LIMIT_SCOPES: Record<number, LimitScope> = {
 }
 const LIMITS = Object.keys(LIMIT_SCOPES).map(Number)
 const PERMISSIONS = [10, ...Array.from({ length: 100 }, (_, i) => 200 + i)]
-const PHONE: Standing[] = ['phone', 'register']
-const WABA: Standing[] = ['customer', 'override']
-const CUSTOMER: Standing[] = [...WABA, ...PHONE]
-const TOKEN: Standing[] = [...CUSTOMER, 'extend']
+const PHONE: Subject[] = ['phone', 'register']
+const WABA: Subject[] = ['customer', 'override']
+const CUSTOMER: Subject[] = [...WABA, ...PHONE]
+const TOKEN: Subject[] = [...CUSTOMER, 'extend']
 
 /* The first row whose conditions all hold decides. */
 const RULES: Rule[] = [
@@ -59,33 +59,33 @@ const RULES: Rule[] = [
   { codes: LIMITS, throws: MetaRateLimited },
   // So may these, but waiting alone mends none of them.
   ...[133000, 133005, 133006, 133008, 133009, 133010, 133015, 133016].map((code): Rule =>
-    ({ on: ['register'], codes: [code], throws: MetaRegisterRefused, advice: registerAdvice[code] })),
-  { on: ['register'], codes: [133004], throws: MetaUnavailable },
-  { on: ['code'], transient: true, throws: MetaUnavailable, advice: advice.newCode },
+    ({ subjects: ['register'], codes: [code], throws: MetaRegisterRefused, advice: registerAdvice[code] })),
+  { subjects: ['register'], codes: [133004], throws: MetaUnavailable },
+  { subjects: ['code'], transient: true, throws: MetaUnavailable, advice: advice.newCode },
   { transient: true, throws: MetaUnavailable },
 
-  { on: ['code'], codes: [100], subcode: 36009, throws: MetaCodeUsed },
-  { on: ['code'], codes: [100], subcode: 36007, throws: MetaCodeExpired },
-  { on: ['code'], codes: [100], subcode: 36008, throws: MetaRedirectMismatch },
-  { on: ['code'], codes: [191], throws: MetaRedirectMismatch },
-  { on: ['code'], codes: [100], throws: MetaCodeInvalid },
+  { subjects: ['code'], codes: [100], subcode: 36009, throws: MetaCodeUsed },
+  { subjects: ['code'], codes: [100], subcode: 36007, throws: MetaCodeExpired },
+  { subjects: ['code'], codes: [100], subcode: 36008, throws: MetaRedirectMismatch },
+  { subjects: ['code'], codes: [191], throws: MetaRedirectMismatch },
+  { subjects: ['code'], codes: [100], throws: MetaCodeInvalid },
   // Elsewhere 1 is a passing failure; here it is "Error validating client secret."
-  { on: ['code'], codes: [1, 368], throws: MetaAppRejected },
-  { on: ['extend'], codes: [1], status: 400, throws: MetaAppRejected },
-  { on: ['code'], codes: [2], throws: MetaUnavailable, advice: advice.newCode },
+  { subjects: ['code'], codes: [1, 368], throws: MetaAppRejected },
+  { subjects: ['extend'], codes: [1], status: 400, throws: MetaAppRejected },
+  { subjects: ['code'], codes: [2], throws: MetaUnavailable, advice: advice.newCode },
 
   { codes: [3, 101], throws: MetaAppRejected },
   { codes: [100], says: /appsecret_proof/i, throws: MetaAppRejected },
-  { on: ['app'], codes: [102, 190, 368, 2500], throws: MetaAppRejected },
-  { on: ['app'], codes: [0], status: 401, throws: MetaAppRejected },
+  { subjects: ['app'], codes: [102, 190, 368, 2500], throws: MetaAppRejected },
+  { subjects: ['app'], codes: [0], status: 401, throws: MetaAppRejected },
   // The token asked about is the only parameter: it is another app's.
-  { on: ['app'], codes: [100], throws: MetaTokenInvalid },
+  { subjects: ['app'], codes: [100], throws: MetaTokenInvalid },
 
   ...Object.entries(tokenAdvice).map(([subcode, advice]): Rule =>
-    ({ on: TOKEN, codes: [190], subcode: Number(subcode), throws: MetaTokenInvalid, advice })),
-  { on: TOKEN, codes: [102, 190], throws: MetaTokenInvalid },
-  { on: TOKEN, codes: [0], status: 401, throws: MetaTokenInvalid },
-  { on: TOKEN, codes: [2500], says: /access token/i, throws: MetaTokenInvalid },
+    ({ subjects: TOKEN, codes: [190], subcode: Number(subcode), throws: MetaTokenInvalid, advice })),
+  { subjects: TOKEN, codes: [102, 190], throws: MetaTokenInvalid },
+  { subjects: TOKEN, codes: [0], status: 401, throws: MetaTokenInvalid },
+  { subjects: TOKEN, codes: [2500], says: /access token/i, throws: MetaTokenInvalid },
   ...[{ on: WABA, throws: MetaWabaNotAccessible }, { on: PHONE, throws: MetaPhoneNotInWaba }].flatMap((missing): Rule[] => [
     // The version was good enough for the calls before.
     { ...missing, codes: [2500], says: /unknown path/i },
@@ -94,21 +94,21 @@ const RULES: Rule[] = [
     { ...missing, codes: [100], says: /nonexisting field/i },
     { ...missing, codes: [33, 803] }
   ]),
-  { on: CUSTOMER, codes: [368], throws: MetaWabaNotAccessible, advice: advice.policyBlock },
-  { on: CUSTOMER, codes: [131031], throws: MetaWabaNotAccessible, advice: advice.accountLocked },
+  { subjects: CUSTOMER, codes: [368], throws: MetaWabaNotAccessible, advice: advice.policyBlock },
+  { subjects: CUSTOMER, codes: [131031], throws: MetaWabaNotAccessible, advice: advice.accountLocked },
 
-  { on: ['register'], codes: [100], throws: MetaRegisterRefused, advice: registerAdvice[100] },
-  { on: ['override'], codes: [2200], throws: MetaCallbackRefused },
-  { on: ['override'], codes: [100], says: /before override/i, throws: MetaAppRejected, advice: advice.appWebhook },
+  { subjects: ['register'], codes: [100], throws: MetaRegisterRefused, advice: registerAdvice[100] },
+  { subjects: ['override'], codes: [2200], throws: MetaCallbackRefused },
+  { subjects: ['override'], codes: [100], says: /before override/i, throws: MetaAppRejected, advice: advice.appWebhook },
   // Only its two parameters are left to be wrong.
-  { on: ['override'], codes: [100], throws: MetaCallbackRefused, advice: advice.callbackParameter },
+  { subjects: ['override'], codes: [100], throws: MetaCallbackRefused, advice: advice.callbackParameter },
 
   { codes: PERMISSIONS, throws: MetaPermissionMissing, advice: advice.permission },
   { codes: [1, 2], throws: MetaUnavailable }
 ]
 
 /** What the limit counts that an answer says is reached; null when it says nothing of a limit. A bare 429 names no account. */
-export function limitOf (status: number, error: GraphError | undefined): LimitScope | null {
+export function limitScopeOf (status: number, error: GraphError | undefined): LimitScope | null {
   return LIMIT_SCOPES[error?.code ?? NaN] ?? (status === 429 ? 'app' : null)
 }
 
@@ -116,23 +116,23 @@ export function limitOf (status: number, error: GraphError | undefined): LimitSc
  * Names the error of ours that a failed call of the Graph API stands for.
  * Source: developers.facebook.com/docs/graph-api/guides/error-handling and the WhatsApp page support/error-codes.
  *
- * @param on what the call stands on
+ * @param subject what the call stands on
  * @param status HTTP status of the reply
  * @param error `error` of the reply, undefined when the reply carries no error envelope
  * @returns the class to throw: MetaUnexpectedReply when the reply says nothing we know, but MetaExchangeUnknown when it
  * leaves open what became of a code
  */
-export function verdictFor (on: Standing, status: number, error: GraphError | undefined): Verdict {
+export function mapGraphError (subject: Subject, status: number, error: GraphError | undefined): MappedError {
   // A 5xx leaves open whether the code was spent, whatever its envelope says.
-  if (on === 'code' && (error === undefined || status < 400 || status >= 500)) return { throws: MetaExchangeUnknown }
+  if (subject === 'code' && (error === undefined || status < 400 || status >= 500)) return { throws: MetaExchangeUnknown }
   if (status === 429) return { throws: MetaRateLimited }
-  const rule = error !== undefined && status >= 400 ? RULES.find((rule) => applies(rule, on, status, error)) : undefined
+  const rule = error !== undefined && status >= 400 ? RULES.find((rule) => applies(rule, subject, status, error)) : undefined
   if (rule) return rule
-  return status >= 500 ? { throws: MetaUnavailable } : { throws: MetaUnexpectedReply, advice: on === 'code' ? advice.newCode : undefined }
+  return status >= 500 ? { throws: MetaUnavailable } : { throws: MetaUnexpectedReply, advice: subject === 'code' ? advice.newCode : undefined }
 }
 
-function applies (rule: Rule, on: Standing, status: number, error: GraphError): boolean {
-  return (rule.on === undefined || rule.on.includes(on)) &&
+function applies (rule: Rule, subject: Subject, status: number, error: GraphError): boolean {
+  return (rule.subjects === undefined || rule.subjects.includes(subject)) &&
     (rule.codes === undefined || rule.codes.includes(error.code)) &&
     (rule.subcode === undefined || rule.subcode === error.error_subcode) &&
     (rule.status === undefined || rule.status === status) &&

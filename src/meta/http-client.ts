@@ -4,12 +4,12 @@ import { type Static, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { MetaAppRejected, MetaExchangeUnknown, MetaRateLimited, MetaTimeout, MetaTokenInvalid, MetaUnavailable } from '../errors.js'
 import { headerToken } from '../schemas/fields.js'
-import { ErrorReply, limitOf, type Standing, type Verdict, verdictFor } from './error-map.js'
+import { ErrorReply, limitScopeOf, type Subject, type MappedError, mapGraphError } from './error-map.js'
 import type { MetaApp } from './meta-graph.js'
-import { createUsage, type Counted } from './rate-limits.js'
+import { createRateLimits, type LimitSubject } from './rate-limits.js'
 
 /** A call of the Graph API: its name in the log, and what it stands on. */
-export interface Call { name: string, on: Standing }
+export interface Call { name: string, subject: Subject }
 
 /** A call, and what it sends. */
 export interface GraphRequest extends Call {
@@ -35,7 +35,7 @@ export interface GraphRequest extends Call {
 }
 
 /** What is known of a call that failed; ids and numbers only. */
-export interface MetaFacts {
+export interface GraphErrorDetails {
   /** False only when nothing can have reached Meta: the connection never came about, or nothing was sent at all. */
   sent: boolean
   meta_code: number | null
@@ -44,7 +44,7 @@ export interface MetaFacts {
 }
 
 /** What was seen of a call that failed; not all of it is fit to be logged as it is. */
-interface Seen {
+interface FailureContext {
   sent: boolean
   /** The HTTP status of the answer. */
   status?: number
@@ -58,15 +58,15 @@ interface Seen {
   blocked_until?: number
 }
 
-const facts = new WeakMap<object, MetaFacts>()
+const detailsByError = new WeakMap<object, GraphErrorDetails>()
 
 /** The facts of an error that a call of the Graph API threw; null for any other error. */
-export function factsOf (err: unknown): MetaFacts | null {
-  return typeof err === 'object' && err !== null ? facts.get(err) ?? null : null
+export function graphErrorDetails (err: unknown): GraphErrorDetails | null {
+  return typeof err === 'object' && err !== null ? detailsByError.get(err) ?? null : null
 }
 
 /** Where calls go, how long they may take, and who is told of failures. */
-export interface TransportOptions {
+export interface GraphClientOptions {
   /** Such as https://graph.facebook.com */
   baseUrl: string
   /** Such as v26.0 */
@@ -86,27 +86,27 @@ const MAX_BODY_BYTES = 1024 * 1024
 export const Token = headerToken(4096)
 
 /** What sends the calls, and notes their failures. */
-export type Transport = ReturnType<typeof createTransport>
+export type GraphClient = ReturnType<typeof createGraphClient>
 
 /**
  * Sends calls to the Graph API, each once, and reads the answers. No redirect is followed, and no error or log line
  * carries a secret, Meta's words or a query string.
  */
-export function createTransport ({ baseUrl, version, timeoutMs, fetch, closing, log }: TransportOptions) {
+export function createGraphClient ({ baseUrl, version, timeoutMs, fetch, closing, log }: GraphClientOptions) {
   const base = `${baseUrl.replace(/\/$/, '')}/${version}`
-  const usage = createUsage()
+  const usage = createRateLimits()
 
-  return { send, assertUnblocked, failure, limit, usage: usage.of, blockedApps: usage.blockedApps }
+  return { send, assertUnblocked, failCall, timeoutSignal, usage: usage.utilizationOf, blockedApps: usage.blockedApps }
 
   /** The time of one call, for several together. */
-  function limit (): AbortSignal {
+  function timeoutSignal (): AbortSignal {
     return AbortSignal.timeout(timeoutMs)
   }
 
   /** Throws MetaRateLimited when Meta takes no such call yet: one that is made all the same lengthens the block. */
   function assertUnblocked (call: Call & Pick<GraphRequest, 'app' | 'account' | 'credential' | 'token'>): void {
-    const until = usage.blockedUntil(counted(call))
-    if (until > 0) throw failure(call, { throws: MetaRateLimited }, { sent: false, reason: 'blocked', blocked_until: until })
+    const until = usage.blockedUntil(limitSubjectOf(call))
+    if (until > 0) throw failCall(call, { throws: MetaRateLimited }, { sent: false, reason: 'blocked', blocked_until: until })
   }
 
   /**
@@ -119,13 +119,13 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, closing, 
    */
   async function send<T extends TSchema> (request: GraphRequest, schema: T): Promise<Static<T>> {
     if (request.token !== undefined && !Value.Check(Token, request.token)) {
-      throw failure(request, { throws: request.on === 'app' ? MetaAppRejected : MetaTokenInvalid }, { sent: false })
+      throw failCall(request, { throws: request.subject === 'app' ? MetaAppRejected : MetaTokenInvalid }, { sent: false })
     }
     closing?.throwIfAborted()
     assertUnblocked(request)
-    const url = `${base}/${target(request)}`
-    const init = content(request)
-    const { signal = limit() } = request
+    const url = `${base}/${pathWithQuery(request)}`
+    const init = requestInit(request)
+    const { signal = timeoutSignal() } = request
     let reply: Response
     let body: unknown
     try {
@@ -134,28 +134,28 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, closing, 
     } catch (err) {
       const cause = err instanceof Error ? err.cause : undefined
       const sent = !neverConnected(cause)
-      const throws = request.on === 'code' && sent ? MetaExchangeUnknown : signal.aborted ? MetaTimeout : MetaUnavailable
-      throw failure(request, { throws }, { sent, reason: codeOf(cause) })
+      const throws = request.subject === 'code' && sent ? MetaExchangeUnknown : signal.aborted ? MetaTimeout : MetaUnavailable
+      throw failCall(request, { throws }, { sent, reason: causeCode(cause) })
     }
     const error = Value.Check(ErrorReply, body) ? body.error : undefined
-    const seen = counted(request)
+    const seen = limitSubjectOf(request)
     if (request.isTokenUnchecked && !reply.ok) delete seen.app
-    usage.note(seen, reply.headers, limitOf(reply.status, error))
+    usage.record(seen, reply.headers, limitScopeOf(reply.status, error))
     // Meta answers for an expired version with the oldest one it still serves, and says so nowhere else.
     const served = reply.headers.get('facebook-api-version')
     if (reply.ok && Value.Check(schema, body)) {
-      log?.info({ call: request.name, graph_version: word(served) }, 'a call of the Graph API succeeded')
+      log?.info({ call: request.name, graph_version: loggableWord(served) }, 'a call of the Graph API succeeded')
       return body
     }
 
-    throw failure(request, verdictFor(request.on, reply.status, error), {
+    throw failCall(request, mapGraphError(request.subject, reply.status, error), {
       sent: true,
       status: reply.status,
       meta_code: error?.code,
       meta_subcode: error?.error_subcode,
       fbtrace_id: error?.fbtrace_id ?? reply.headers.get('x-fb-trace-id'),
       graph_version: served,
-      blocked_until: usage.blockedUntil(counted(request))
+      blocked_until: usage.blockedUntil(limitSubjectOf(request))
     })
   }
 
@@ -163,17 +163,17 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, closing, 
    * Logs that a call failed. Returns the error to throw, with the advice as its member where there is one, and with
    * `retry_after` in seconds where it is MetaRateLimited.
    */
-  function failure (call: Call, { throws: Failure, advice }: Verdict, seen: Seen): FastifyError {
+  function failCall (call: Call, { throws: Failure, advice }: MappedError, seen: FailureContext): FastifyError {
     const error = Object.assign(new Failure(), advice === undefined ? {} : { advice })
     if (error instanceof MetaRateLimited) Object.assign(error, { retry_after: secondsUntil(seen.blocked_until) })
-    const known = { meta_code: number(seen.meta_code), meta_subcode: number(seen.meta_subcode), fbtrace_id: word(seen.fbtrace_id) }
-    facts.set(error, { sent: seen.sent, meta_code: known.meta_code ?? null, meta_subcode: known.meta_subcode ?? null, fbtrace_id: known.fbtrace_id ?? null })
+    const known = { meta_code: loggableNumber(seen.meta_code), meta_subcode: loggableNumber(seen.meta_subcode), fbtrace_id: loggableWord(seen.fbtrace_id) }
+    detailsByError.set(error, { sent: seen.sent, meta_code: known.meta_code ?? null, meta_subcode: known.meta_subcode ?? null, fbtrace_id: known.fbtrace_id ?? null })
     log?.warn({
       call: call.name,
       outcome: error.code,
       status: seen.status,
       ...known,
-      graph_version: word(seen.graph_version),
+      graph_version: loggableWord(seen.graph_version),
       reason: seen.reason
     }, 'a call of the Graph API failed')
     return error
@@ -181,7 +181,7 @@ export function createTransport ({ baseUrl, version, timeoutMs, fetch, closing, 
 }
 
 /** What Meta counts a call against. */
-function counted ({ app, account, token, credential = token }: Pick<GraphRequest, 'app' | 'account' | 'credential' | 'token'>): Counted {
+function limitSubjectOf ({ app, account, token, credential = token }: Pick<GraphRequest, 'app' | 'account' | 'credential' | 'token'>): LimitSubject {
   return { app: app?.id, account, credential }
 }
 
@@ -190,14 +190,14 @@ function secondsUntil (time = 0): number {
   return Math.max(1, Math.ceil((time - Date.now()) / 1000))
 }
 
-function target ({ app, path, query, token }: GraphRequest): string {
+function pathWithQuery ({ app, path, query, token }: GraphRequest): string {
   // developers.facebook.com/docs/graph-api/guides/secure-requests
   const proof = app !== undefined && token !== undefined && { appsecret_proof: createHmac('sha256', app.secret).update(token).digest('hex') }
   const search = String(new URLSearchParams({ ...query, ...proof }))
   return search === '' ? path : `${path}?${search}`
 }
 
-function content ({ method, form, json, token }: GraphRequest): RequestInit {
+function requestInit ({ method, form, json, token }: GraphRequest): RequestInit {
   const headers = new Headers(token === undefined ? {} : { authorization: `Bearer ${token}` })
   if (method === 'GET') return { method, headers }
   const bytes = Buffer.from(json === undefined ? String(new URLSearchParams(form)) : JSON.stringify(json))
@@ -232,19 +232,19 @@ function neverConnected (cause: unknown): boolean {
   if (cause instanceof AggregateError) return cause.errors.every(neverConnected)
   // ECONNREFUSED and its like say the first, ENOTFOUND and EAI_AGAIN the second.
   const syscall = cause instanceof Error && 'syscall' in cause ? cause.syscall : undefined
-  return syscall === 'connect' || syscall === 'getaddrinfo' || codeOf(cause) === 'UND_ERR_CONNECT_TIMEOUT'
+  return syscall === 'connect' || syscall === 'getaddrinfo' || causeCode(cause) === 'UND_ERR_CONNECT_TIMEOUT'
 }
 
 /** What the operating system or TLS calls it, such as ECONNREFUSED; fetch says no more than "fetch failed". */
-function codeOf (cause: unknown): unknown {
+function causeCode (cause: unknown): unknown {
   return cause instanceof Error && 'code' in cause ? cause.code : undefined
 }
 
-function number (value: unknown): number | undefined {
+function loggableNumber (value: unknown): number | undefined {
   return Number.isSafeInteger(value) ? Number(value) : undefined
 }
 
 /* What is logged of a reply is an id or a version by its looks, never a sentence that may quote what we sent. */
-function word (value: unknown): string | undefined {
+function loggableWord (value: unknown): string | undefined {
   return typeof value === 'string' && /^[\w.+/=-]{1,30}$/.test(value) ? value : undefined
 }

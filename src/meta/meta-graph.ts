@@ -2,11 +2,11 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { isoTimeAt } from '../database/schema.js'
+import { isoFromMs } from '../database/schema.js'
 import { MetaTokenInvalid, MetaUnexpectedReply } from '../errors.js'
 import { tokenAdvice } from './advice.js'
 import { createAccountCalls, Maybe } from './accounts.js'
-import { type Call, createTransport, Token, type TransportOptions } from './http-client.js'
+import { type Call, createGraphClient, Token, type GraphClientOptions } from './http-client.js'
 
 declare module 'fastify' {
   interface FastifyInstance { metaGraph: MetaGraph }
@@ -42,16 +42,16 @@ const GranularScope = Type.Object({ scope: Type.String(), target_ids: Type.Array
 export type MetaGraph = ReturnType<typeof createMetaGraph>
 
 /** The calls of Meta's Graph API that onboarding and the watch need. No code is ever sent twice. */
-export function createMetaGraph (options: TransportOptions) {
-  const transport = createTransport(options)
-  const { send, assertUnblocked, failure, usage, blockedApps } = transport
+export function createMetaGraph (options: GraphClientOptions) {
+  const transport = createGraphClient(options)
+  const { send, assertUnblocked, failCall, usage, blockedApps } = transport
   const accounts = createAccountCalls(transport)
 
   return { assertExchangeUnblocked, exchangeCode, extendToken, inspectToken, ...accounts, usage, blockedApps }
 
   /** Throws MetaRateLimited while Meta takes no code for the app. */
   function assertExchangeUnblocked (app: MetaApp): void {
-    assertUnblocked({ name: 'exchange_code', on: 'code', app })
+    assertUnblocked({ name: 'exchange_code', subject: 'code', app })
   }
 
   /**
@@ -68,7 +68,7 @@ export function createMetaGraph (options: TransportOptions) {
   async function exchangeCode (app: MetaApp, login: { code: string, redirect_uri?: string | undefined }) {
     const redirect: Record<string, string> = login.redirect_uri === undefined ? {} : { redirect_uri: login.redirect_uri }
     // Meta documents a GET. The form keeps the secret and the code out of the URL, which proxies log.
-    return await obtainToken({ name: 'exchange_code', on: 'code' }, app, login.code, { code: login.code, ...redirect })
+    return await obtainToken({ name: 'exchange_code', subject: 'code' }, app, login.code, { code: login.code, ...redirect })
   }
 
   /**
@@ -83,7 +83,7 @@ export function createMetaGraph (options: TransportOptions) {
    */
   async function extendToken (app: MetaApp, token: string, { sixtyDays }: { sixtyDays: boolean }) {
     const kind: Record<string, string> = sixtyDays ? { set_token_expires_in_60_days: 'true' } : {}
-    return await obtainToken({ name: 'extend_token', on: 'extend' }, app, token, { grant_type: 'fb_exchange_token', fb_exchange_token: token, ...kind })
+    return await obtainToken({ name: 'extend_token', subject: 'extend' }, app, token, { grant_type: 'fb_exchange_token', fb_exchange_token: token, ...kind })
   }
 
   async function obtainToken (
@@ -104,15 +104,15 @@ export function createMetaGraph (options: TransportOptions) {
    * @throws MetaTokenInvalid, MetaAppRejected, MetaRateLimited, MetaUnavailable, MetaTimeout, MetaUnexpectedReply
    */
   async function inspectToken (app: MetaApp, token: string) {
-    const call: Call = { name: 'debug_token', on: 'app' }
+    const call: Call = { name: 'debug_token', subject: 'app' }
     const appToken = `${app.id}|${app.secret}`
     const query = { input_token: token }
     const request = { ...call, app, token: appToken, credential: token, method: 'GET' as const, path: 'debug_token', query }
     const { data } = await send(request, InspectReply)
-    if (data.is_valid && data.app_id == null) throw failure(call, { throws: MetaUnexpectedReply }, { sent: true, status: 200 })
+    if (data.is_valid && data.app_id == null) throw failCall(call, { throws: MetaUnexpectedReply }, { sent: true, status: 200 })
     if (!data.is_valid || data.app_id !== app.id) {
       const { code, subcode } = data.error ?? {}
-      throw failure(call, { throws: MetaTokenInvalid, advice: tokenAdvice[Number(subcode)] }, { sent: true, status: 200, meta_code: code, meta_subcode: subcode })
+      throw failCall(call, { throws: MetaTokenInvalid, advice: tokenAdvice[Number(subcode)] }, { sent: true, status: 200, meta_code: code, meta_subcode: subcode })
     }
     const granted = list(data.granular_scopes).filter((scope) => Value.Check(GranularScope, scope))
     return {
@@ -134,7 +134,7 @@ function strings (value: unknown): string[] {
 
 /** Unix seconds as ISO 8601 UTC; null for 0, which is Meta's never, and for what lies beyond any calendar. */
 function expiryAt (seconds: number): string | null {
-  return seconds === 0 || seconds > LAST_SECOND_OF_9999 ? null : isoTimeAt(seconds * 1000)
+  return seconds === 0 || seconds > LAST_SECOND_OF_9999 ? null : isoFromMs(seconds * 1000)
 }
 
 /** Decorates `fastify.metaGraph`. */

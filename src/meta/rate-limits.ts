@@ -5,15 +5,15 @@ import { LRUCache } from 'lru-cache'
 import type { LimitScope } from './error-map.js'
 
 /** How near Meta's limits an app is, or an account under it. An account is a WABA or a business. */
-export interface Usage {
+export interface Utilization {
   /** The highest share in use of any limit, 0 to 100; 0 when Meta said nothing within the last hour. */
   percent: number
   /** Unix ms before which no call should be made; 0 when any may be. */
-  regain_at: number
+  blockedUntil: number
 }
 
 /** What Meta counts a call against. */
-export interface Counted {
+export interface LimitSubject {
   /** Id of the app that makes the call; undefined for a token whose app is unknown. */
   app?: string | undefined
   /** The WABA of the call. */
@@ -25,9 +25,9 @@ export interface Counted {
 const MINUTE_MS = 60_000
 // Meta counts over a rolling hour.
 const WINDOW_MS = 60 * MINUTE_MS
-const BACK_OFF_MS = 5 * MINUTE_MS
+const DEFAULT_BLOCK_MS = 5 * MINUTE_MS
 // No wait that Meta names is longer; a larger number is a mistake, and must not block anybody for good.
-const LONGEST_WAIT_MS = 24 * 60 * MINUTE_MS
+const MAX_BLOCK_MS = 24 * 60 * MINUTE_MS
 const MAX_APPS = 10_000
 // Of all apps together.
 const MAX_SUBJECTS = 10_000
@@ -39,8 +39,8 @@ const Accounts = Type.Record(Type.String(), Type.Array(Numbers))
  * Remembers what the answers of the Graph API say of the limits they count against.
  * Source: developers.facebook.com/docs/graph-api/overview/rate-limiting
  */
-export function createUsage () {
-  const shares = new LRUCache<string, number>({ max: MAX_SUBJECTS, ttl: WINDOW_MS, ttlResolution: 0, perf: Date })
+export function createRateLimits () {
+  const utilizations = new LRUCache<string, number>({ max: MAX_SUBJECTS, ttl: WINDOW_MS, ttlResolution: 0, perf: Date })
   // Apart from the rest, so that no flood of tokens or accounts drops the block of an app.
   const blockedApps = new LRUCache<string, number>({ max: MAX_APPS })
   const blockedSubjects = new LRUCache<string, number>({ max: MAX_SUBJECTS })
@@ -50,35 +50,35 @@ export function createUsage () {
      * Notes the headers of an answer, and which limit it was refused for, if for any. Without an app all of it counts
      * for the credential alone. Never throws.
      */
-    note ({ app, account, credential }: Counted, headers: Headers, limit: LimitScope | null): void {
-      const header = json(headers.get('x-business-use-case-usage'))
+    record ({ app, account, credential }: LimitSubject, headers: Headers, limit: LimitScope | null): void {
+      const header = parseHeader(headers.get('x-business-use-case-usage'))
       const ofAccounts = Value.Check(Accounts, header) ? Object.entries(header) : []
       const named = longestWait(ofAccounts.flatMap(([, usages]) => usages))
-      const blockToken = () => { if (credential !== undefined) block(blockedSubjects, tokenKey(credential), named || BACK_OFF_MS) }
+      const blockToken = () => { if (credential !== undefined) blockFor(blockedSubjects, tokenKey(credential), named || DEFAULT_BLOCK_MS) }
       if (app === undefined) {
         if (limit !== null) blockToken()
         return
       }
 
       for (const [id, usages] of ofAccounts) {
-        noteShare(accountKey(app, id), usages)
-        block(blockedSubjects, accountKey(app, id), longestWait(usages))
+        recordUtilization(accountKey(app, id), usages)
+        blockFor(blockedSubjects, accountKey(app, id), longestWait(usages))
       }
-      const ofApp = json(headers.get('x-app-usage'))
+      const ofApp = parseHeader(headers.get('x-app-usage'))
       const appWait = Value.Check(Numbers, ofApp) ? longestWait([ofApp]) : 0
-      if (Value.Check(Numbers, ofApp)) noteShare(appKey(app), [ofApp])
-      block(blockedApps, app, limit === 'app' ? appWait || BACK_OFF_MS : appWait)
+      if (Value.Check(Numbers, ofApp)) recordUtilization(appKey(app), [ofApp])
+      blockFor(blockedApps, app, limit === 'app' ? appWait || DEFAULT_BLOCK_MS : appWait)
       // Meta may name a business in place of the account that was asked about.
-      if (limit === 'account' && account !== undefined) block(blockedSubjects, accountKey(app, account), named || BACK_OFF_MS)
+      if (limit === 'account' && account !== undefined) blockFor(blockedSubjects, accountKey(app, account), named || DEFAULT_BLOCK_MS)
       else if (limit === 'account' || limit === 'token') blockToken()
     },
 
     /** How near its limits an app is, by its latest answers; with an account, the nearer of both. */
-    of (app: string, account?: string | null): Usage {
+    utilizationOf (app: string, account?: string | null): Utilization {
       const keys = [appKey(app), ...account == null ? [] : [accountKey(app, account)]]
       return {
-        percent: Math.max(...keys.map((key) => shares.get(key) ?? 0)),
-        regain_at: blockedUntil({ app, account: account ?? undefined })
+        percent: Math.max(...keys.map((key) => utilizations.get(key) ?? 0)),
+        blockedUntil: blockedUntil({ app, account: account ?? undefined })
       }
     },
 
@@ -89,7 +89,7 @@ export function createUsage () {
   }
 
   /** Unix ms before which Meta takes no such call; 0 when it may be made. */
-  function blockedUntil ({ app, account, credential }: Counted): number {
+  function blockedUntil ({ app, account, credential }: LimitSubject): number {
     const until = Math.max(
       app === undefined ? 0 : blockedApps.get(app) ?? 0,
       app === undefined || account === undefined ? 0 : blockedSubjects.get(accountKey(app, account)) ?? 0,
@@ -98,13 +98,13 @@ export function createUsage () {
     return until > Date.now() ? until : 0
   }
 
-  function noteShare (key: string, usages: Array<Record<string, unknown>>): void {
-    shares.set(key, Math.max(0, ...usages.map(share)))
+  function recordUtilization (key: string, usages: Array<Record<string, unknown>>): void {
+    utilizations.set(key, Math.max(0, ...usages.map(utilization)))
   }
 }
 
 /** Blocks for so many milliseconds; an earlier, longer block stays. */
-function block (cache: LRUCache<string, number>, key: string, ms: number): void {
+function blockFor (cache: LRUCache<string, number>, key: string, ms: number): void {
   if (ms > 0) cache.set(key, Math.max(cache.get(key) ?? 0, Date.now() + ms))
 }
 
@@ -113,25 +113,25 @@ const accountKey = (app: string, account: string) => JSON.stringify([app, accoun
 const tokenKey = (credential: string) => createHash('sha256').update(credential).digest('base64url')
 
 function longestWait (usages: Array<Record<string, unknown>>): number {
-  return Math.max(0, ...usages.map(wait))
+  return Math.max(0, ...usages.map(waitMs))
 }
 
 /** Milliseconds to wait: as Meta says, else the back-off at 100 %. */
-function wait (usage: Record<string, unknown>): number {
-  const minutes = within(usage['estimated_time_to_regain_access'], LONGEST_WAIT_MS / MINUTE_MS)
-  return minutes * MINUTE_MS || (share(usage) >= 100 ? BACK_OFF_MS : 0)
+function waitMs (usage: Record<string, unknown>): number {
+  const minutes = clamp(usage['estimated_time_to_regain_access'], MAX_BLOCK_MS / MINUTE_MS)
+  return minutes * MINUTE_MS || (utilization(usage) >= 100 ? DEFAULT_BLOCK_MS : 0)
 }
 
-function share ({ call_count, total_time, total_cputime }: Record<string, unknown>): number {
-  return Math.max(...[call_count, total_time, total_cputime].map((value) => within(value, 100)))
+function utilization ({ call_count, total_time, total_cputime }: Record<string, unknown>): number {
+  return Math.max(...[call_count, total_time, total_cputime].map((value) => clamp(value, 100)))
 }
 
 /** A number from 0 to `max`, whatever Meta wrote. */
-function within (value: unknown, max: number): number {
+function clamp (value: unknown, max: number): number {
   return typeof value === 'number' && value > 0 ? Math.min(value, max) : 0
 }
 
-function json (header: string | null): unknown {
+function parseHeader (header: string | null): unknown {
   try {
     return header === null ? undefined : JSON.parse(header)
   } catch {

@@ -10,16 +10,16 @@ import type { TenantQueues } from '../tenant-queues/tenant-queues.js'
 import type { Vault } from '../vault/vault.js'
 
 declare module 'fastify' {
-  interface FastifyInstance { leaving: Leaving }
+  interface FastifyInstance { offboarding: Offboarding }
 }
 
-export type Leaving = ReturnType<typeof createLeaving>
+export type Offboarding = ReturnType<typeof createOffboarding>
 
 /** How often a leave follows a configuration, or an account, that changes meanwhile. */
 const MAX_ROUNDS = 5
 
-interface LeavingDependencies {
-  tenantConfigs: Pick<TenantConfigs, 'endOnboardings' | 'find' | 'removeLeaving'>
+interface OffboardingDependencies {
+  tenantConfigs: Pick<TenantConfigs, 'endOnboardings' | 'find' | 'removeOffboarded'>
   tenantQueues: Pick<TenantQueues, 'run'>
   metaApps: MetaApps
   metaGraph: Pick<MetaGraph, 'unsubscribeApp' | 'subscriptionOf' | 'subscribeApp'>
@@ -28,7 +28,7 @@ interface LeavingDependencies {
 }
 
 /** Lets tenants leave, and takes our app off their accounts. */
-export function createLeaving ({ tenantConfigs, tenantQueues, metaApps, metaGraph, vault, log }: LeavingDependencies) {
+export function createOffboarding ({ tenantConfigs, tenantQueues, metaApps, metaGraph, vault, log }: OffboardingDependencies) {
   return {
     /**
      * Ends the tenant's onboardings and takes our app off its account, unless a number of another tenant lives there, then deletes the
@@ -38,12 +38,12 @@ export function createLeaving ({ tenantConfigs, tenantQueues, metaApps, metaGrap
      * `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, `CONFIG_CHANGING`, what `TenantQueues.run` throws, and what
      * keeps Meta from answering.
      */
-    leave: async (tenantId: string, force: boolean, client: AbortSignal): Promise<void> => {
-      await tenantQueues.run(tenantId, client, async () => { await leave(tenantId, force) })
+    offboard: async (tenantId: string, force: boolean, client: AbortSignal): Promise<void> => {
+      await tenantQueues.run(tenantId, client, async () => { await offboard(tenantId, force) })
     }
   }
 
-  async function leave (tenantId: string, force: boolean): Promise<void> {
+  async function offboard (tenantId: string, force: boolean): Promise<void> {
     const hadOnboardings = await tenantConfigs.endOnboardings(tenantId)
     for (let round = 1; round <= MAX_ROUNDS; round++) {
       const row = await tenantConfigs.find(tenantId)
@@ -56,24 +56,24 @@ export function createLeaving ({ tenantConfigs, tenantQueues, metaApps, metaGrap
 
   /** Returns false when the row has changed meanwhile, or another tenant has moved onto the account, which our app is on again then. */
   async function remove (row: TenantConfigRow, force: boolean): Promise<boolean> {
-    let outcome = await tenantConfigs.removeLeaving(row, false)
+    let outcome = await tenantConfigs.removeOffboarded(row, false)
     if (outcome === 'removed') {
       const { tenant_id: tenantId, waba_id: wabaId, access_token: token } = row
       if (wabaId !== null && token !== null) log.info({ tenant_id: tenantId, waba_id: wabaId }, 'our app stays on the account of a tenant who left: a verified number of another tenant lives there')
       return true
     }
     if (outcome === 'kept') {
-      await takeOff(row, force)
-      outcome = await tenantConfigs.removeLeaving(row, true)
-      if (outcome === 'kept') await putBack(row)
+      await unsubscribe(row, force)
+      outcome = await tenantConfigs.removeOffboarded(row, true)
+      if (outcome === 'kept') await resubscribe(row)
     }
     return outcome === 'removed'
   }
 
-  async function takeOff (row: TenantConfigRow, force: boolean): Promise<void> {
+  async function unsubscribe (row: TenantConfigRow, force: boolean): Promise<void> {
     const { tenant_id: tenantId } = row
     try {
-      await unsubscribe(row)
+      await callUnsubscribe(row)
     } catch (err) {
       // A service that closes has not asked Meta.
       if (err instanceof ServiceClosing) throw err
@@ -83,7 +83,7 @@ export function createLeaving ({ tenantConfigs, tenantQueues, metaApps, metaGrap
     }
   }
 
-  async function unsubscribe (row: TenantConfigRow): Promise<void> {
+  async function callUnsubscribe (row: TenantConfigRow): Promise<void> {
     const { app, token, wabaId } = accessOf(row)
     try {
       await metaGraph.unsubscribeApp(app, token, wabaId)
@@ -94,7 +94,7 @@ export function createLeaving ({ tenantConfigs, tenantQueues, metaApps, metaGrap
   }
 
   /** Subscribes our app for who moved onto the account while it was taken off. If that fails, only the tenant who lives there can mend it. */
-  async function putBack (row: TenantConfigRow): Promise<void> {
+  async function resubscribe (row: TenantConfigRow): Promise<void> {
     const about = { tenant_id: row.tenant_id, waba_id: row.waba_id }
     try {
       const { app, token, wabaId } = accessOf(row)
@@ -115,8 +115,8 @@ export function createLeaving ({ tenantConfigs, tenantQueues, metaApps, metaGrap
 }
 
 /** Decorates `fastify.leaving`. */
-async function leaving (fastify: FastifyInstance): Promise<void> {
-  fastify.decorate('leaving', createLeaving(fastify))
+async function offboarding (fastify: FastifyInstance): Promise<void> {
+  fastify.decorate('leaving', createOffboarding(fastify))
 }
 
-export default fp(leaving, { name: 'leaving', dependencies: ['tenant-configs', 'tenant-queues', 'meta-apps', 'meta-graph', 'vault'] })
+export default fp(offboarding, { name: 'leaving', dependencies: ['tenant-configs', 'tenant-queues', 'meta-apps', 'meta-graph', 'vault'] })

@@ -1,16 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { giveUpExchange, onboardingById, type OnboardingState } from './onboardings.sql.js'
+import { failUnknownExchange, onboardingById, type OnboardingState } from './onboardings.sql.js'
 import type { OnboardingRow, Step, TenantConfigRow } from '../database/schema.js'
 import { ConfigNotFound, MetaExchangeUnknown, OnboardingNotFound, OnboardingUnderWay } from '../errors.js'
-import { errorOf, failedStep, isCodeUnderWay, isFinal, withStep } from './record.js'
+import { stepFailure, failedStep, isCodeUnderWay, isFinal, withStep } from './record.js'
 import { createSharedWork } from '../waiting/shared-work.js'
 import { maxWaitMs } from '../waiting/wait-for.js'
-import { guarded } from '../database/database.js'
+import { mapDatabaseErrors } from '../database/database.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
 
 /** The tenant's configuration, and whether this onboarding made it. */
-export interface Outcome { created: boolean, config: TenantConfigRow }
+export interface OnboardingResult { created: boolean, config: TenantConfigRow }
 
 /** A request that wants the outcome of an onboarding. */
 export interface Waiter {
@@ -31,7 +31,7 @@ interface OutcomeDependencies {
 }
 
 /** Returns `awaitOutcome`. */
-export function createOutcomes ({ orm, tenantConfigs, closing, timeoutMs }: OutcomeDependencies) {
+export function createAwaitOutcome ({ orm, tenantConfigs, closing, timeoutMs }: OutcomeDependencies) {
   const poll = createSharedWork<OnboardingState | null>()
 
   /**
@@ -42,40 +42,40 @@ export function createOutcomes ({ orm, tenantConfigs, closing, timeoutMs }: Outc
    * onboarding failed with; ConfigNotFound, OnboardingNotFound when the configuration or the record is gone
    */
   return async function awaitOutcome (
-    found: OnboardingState, waiter: Waiter, proceed: (record: OnboardingRow) => Promise<Outcome | null>
-  ): Promise<Outcome> {
+    found: OnboardingState, waiter: Waiter, proceed: (record: OnboardingRow) => Promise<OnboardingResult | null>
+  ): Promise<OnboardingResult> {
     const end = performance.now() + maxWaitMs(timeoutMs)
     let hasWaited = false
     let record: OnboardingState | null = found
     while (record !== null) {
       if (record.status === 'completed') return await completed(record)
       const failed = failedStep(record)
-      if (record.status === 'failed') throw errorOf(failed !== undefined && isFinal(failed) ? failed : undefined)
-      if (record.held) {
+      if (record.status === 'failed') throw stepFailure(failed !== undefined && isFinal(failed) ? failed : undefined)
+      if (record.isLeased) {
         record = await waitUntilReleased(record.id, waiter.client, end - performance.now())
         hasWaited = true
         continue
       }
       // Only an onboarding that nobody executes is known not to be about to try the failed step again.
-      if (failed !== undefined && (hasWaited || isSince(failed, waiter))) throw errorOf(failed)
+      if (failed !== undefined && (hasWaited || isSince(failed, waiter))) throw stepFailure(failed)
       if (isCodeUnderWay(record)) {
         await endUnknownExchange(record)
       } else {
         const outcome = await proceed(record)
         if (outcome !== null) return outcome
       }
-      record = await guarded(onboardingById(orm, record.id))
+      record = await mapDatabaseErrors(onboardingById(orm, record.id))
     }
     throw new OnboardingNotFound()
   }
 
   /** Waits for a poll of the record that all its waiters share. */
   async function waitUntilReleased (id: string, client: AbortSignal, ms: number): Promise<OnboardingState | null> {
-    const { result } = await poll(id, async (signal) => await pollUntilReleased(id, signal), [client, closing], { ms, Late: OnboardingUnderWay })
+    const { result } = await poll(id, async (signal) => await pollUntilReleased(id, signal), [client, closing], { ms, TimeoutError: OnboardingUnderWay })
     return result
   }
 
-  async function completed ({ tenant_id: tenantId }: OnboardingRow): Promise<Outcome> {
+  async function completed ({ tenant_id: tenantId }: OnboardingRow): Promise<OnboardingResult> {
     const config = await tenantConfigs.find(tenantId)
     if (config === null) throw new ConfigNotFound()
     return { created: false, config }
@@ -85,8 +85,8 @@ export function createOutcomes ({ orm, tenantConfigs, closing, timeoutMs }: Outc
     let record: OnboardingState | null
     do {
       await delay(POLL_MS, undefined, { signal })
-      record = await guarded(onboardingById(orm, id))
-    } while (record?.held === true)
+      record = await mapDatabaseErrors(onboardingById(orm, id))
+    } while (record?.isLeased === true)
     return record
   }
 
@@ -94,7 +94,7 @@ export function createOutcomes ({ orm, tenantConfigs, closing, timeoutMs }: Outc
   async function endUnknownExchange ({ id, steps }: OnboardingRow): Promise<void> {
     const unknown = new MetaExchangeUnknown()
     const error = { code: unknown.code, meta_code: null, meta_subcode: null, fbtrace_id: null, advice: unknown.message }
-    await guarded(giveUpExchange(orm, id, withStep(steps, 'exchange', { status: 'failed', error })))
+    await mapDatabaseErrors(failUnknownExchange(orm, id, withStep(steps, 'exchange', { status: 'failed', error })))
   }
 }
 

@@ -2,11 +2,11 @@ import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { consumeState, keepState, type StateOwner } from './oauth-states.sql.js'
+import { consumeState, insertState, type StateOwner } from './oauth-states.sql.js'
 import type { Db } from './onboardings.sql.js'
 import { deleteSurplusStates } from '../retention/retention.sql.js'
 import { OauthStateInvalid, RedirectUriNotAllowed, ValidationFailed } from '../errors.js'
-import { guarded } from '../database/database.js'
+import { mapDatabaseErrors } from '../database/database.js'
 import type { Env } from '../settings/env.js'
 import type { MetaApps } from '../meta/apps.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
@@ -56,8 +56,8 @@ export function createOauthLogin ({ orm, env, tenantConfigs, metaApps, log }: {
       assertRedirectUri(redirectUri)
 
       const state = randomBytes(32).toString('base64url')
-      const [expiresAt] = await guarded(keepState(orm, hashed(state), owner))
-      await guarded(deleteSurplusStates(orm, owner.tenantId)).catch((err: unknown) => {
+      const [expiresAt] = await mapDatabaseErrors(insertState(orm, hashed(state), owner))
+      await mapDatabaseErrors(deleteSurplusStates(orm, owner.tenantId)).catch((err: unknown) => {
         log.warn({ err, tenant_id: owner.tenantId }, 'surplus logins could not be deleted; the next login of the tenant tries again')
       })
       const config = input.config_id ?? env.FB_LOGIN_CONFIG_ID

@@ -8,7 +8,7 @@ type Db = Pick<NodePgDatabase, 'insert' | 'delete'>
 export interface StateOwner { tenantId: string, userId: string | null }
 
 /** Keeps a state for 10 minutes. Returns when this one expires (ISO 8601 UTC). */
-export async function keepState (db: Db, stateHash: string, { tenantId, userId }: StateOwner): Promise<string[]> {
+export async function insertState (db: Db, stateHash: string, { tenantId, userId }: StateOwner): Promise<string[]> {
   const rows = await db.insert(table)
     .values({ state_hash: stateHash, tenant_id: tenantId, user_id: userId, expires_at: sql`now() + interval '10 minutes'` })
     .returning({ expires_at: table.expires_at })

@@ -4,23 +4,23 @@ import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { StateOwner } from './oauth-states.sql.js'
 import {
-  holdOnboarding, insertOnboarding, latestOnboarding, onboardingById, onboardingOfCode, reopenOnboarding, type OnboardingChange, type OnboardingState
+  acquireLease, insertOnboarding, latestOnboarding, onboardingById, onboardingOfCode, reopenOnboarding, type OnboardingChange, type OnboardingState
 } from './onboardings.sql.js'
 import { deleteSurplusOnboardings } from '../retention/retention.sql.js'
 import type { OnboardingRow } from '../database/schema.js'
 import { MetaCodeUsed, OnboardingNotFound, OnboardingSuperseded } from '../errors.js'
 import {
-  errorOf, failedStep, isFinished, isPassing, lacks, newSteps, reopened, resumed, stepOf, type ResumeInput
+  stepFailure, failedStep, isFinished, isTransient, lacksRequested, newSteps, withStepsReopened, resumeChange, stepOf, type ResumeInput
 } from './record.js'
 import { createSharedWork } from '../waiting/shared-work.js'
-import { guarded } from '../database/database.js'
+import { mapDatabaseErrors } from '../database/database.js'
 import type { MetaApps } from '../meta/apps.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
 import type { LoginInput, OauthLogin } from './oauth-login.js'
-import { createOutcomes, type Outcome, type Waiter } from './lease.js'
-import { createRunRecords, Overtaken, type Run } from './execution.js'
-import { createOnboardingRunner } from './executor.js'
-import { createSteps, overrideOf } from './steps.js'
+import { createAwaitOutcome, type OnboardingResult, type Waiter } from './lease.js'
+import { createExecutionRecords, LeaseLostError, type Execution } from './execution.js'
+import { createExecutor } from './executor.js'
+import { createSteps, callbackOf } from './steps.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import type { TenantQueues } from '../tenant-queues/tenant-queues.js'
 import type { TokenWatch } from '../token-watch/store.js'
@@ -66,11 +66,11 @@ interface OnboardingDependencies {
  */
 export function createOnboarding (dependencies: OnboardingDependencies) {
   const { orm, tenantConfigs, metaApps, metaGraph, oauthLogin, tokenWatch, tenantQueues, closing, log } = dependencies
-  const records = createRunRecords({ orm })
+  const records = createExecutionRecords({ orm })
   const steps = createSteps({ ...dependencies, records })
-  const runner = createOnboardingRunner({ orm, records, steps, closing, log })
-  const awaitOutcome = createOutcomes(dependencies)
-  const shareByCode = createSharedWork<Outcome>()
+  const executor = createExecutor({ orm, records, steps, closing, log })
+  const awaitOutcome = createAwaitOutcome(dependencies)
+  const shareByCode = createSharedWork<OnboardingResult>()
 
   return {
     /** Begins a login at Meta, in the tenant's turn; see `OauthLogin`. */
@@ -88,7 +88,7 @@ export function createOnboarding (dependencies: OnboardingDependencies) {
      * `SECRET_UNREADABLE`, `PHONE_NUMBER_TAKEN`, `CALLBACK_URL_TOO_LONG`, `ONBOARDING_SUPERSEDED`, `CONFIG_NOT_FOUND` for a code whose
      * configuration is deleted, `ONBOARDING_UNDER_WAY`, what `TenantQueues.run` throws, and what the calls to Meta throw.
      */
-    async complete (input: OnboardingInput, client: AbortSignal): Promise<Outcome> {
+    async complete (input: OnboardingInput, client: AbortSignal): Promise<OnboardingResult> {
       const { tenantId } = input
       const codeHash = createHash('sha256').update(input.code).digest('base64url')
       const { result, isFirst } = await shareByCode(`${codeHash} ${tenantId}`, async (clients) =>
@@ -101,7 +101,7 @@ export function createOnboarding (dependencies: OnboardingDependencies) {
      * a number or a registration that it lacks. Returns as `complete` does.
      * Throws `ONBOARDING_NOT_FOUND`, and what `complete` throws.
      */
-    async resume (tenantId: string, input: ResumeInput, client: AbortSignal): Promise<Outcome> {
+    async resume (tenantId: string, input: ResumeInput, client: AbortSignal): Promise<OnboardingResult> {
       const cameAt = new Date().toISOString()
       return await tenantQueues.run(tenantId, client, async (hasWaited) => await resume(tenantId, input, { client, queuedAt: hasWaited ? cameAt : undefined }))
     },
@@ -111,51 +111,51 @@ export function createOnboarding (dependencies: OnboardingDependencies) {
 
   /** The tenant's onboarding that waits to go on, else the one that changed last. Throws `ONBOARDING_NOT_FOUND`. */
   async function latest (tenantId: string): Promise<OnboardingState> {
-    const record = await guarded(latestOnboarding(orm, tenantId))
+    const record = await mapDatabaseErrors(latestOnboarding(orm, tenantId))
     if (record === null) throw new OnboardingNotFound()
     return record
   }
 
-  async function resume (tenantId: string, input: ResumeInput, waiter: Waiter): Promise<Outcome> {
-    const isOver = (record: OnboardingState) => record.status === 'completed' && lacks(record, input)
+  async function resume (tenantId: string, input: ResumeInput, waiter: Waiter): Promise<OnboardingResult> {
+    const isOver = (record: OnboardingState) => record.status === 'completed' && lacksRequested(record, input)
     const last = await latest(tenantId)
     // Of many at once, one opens it, and the others find it open, or completed anew.
-    const record = isOver(last) ? await guarded(reopenOnboarding(orm, last.id, reopened(last.steps, 'register'))) ?? await latest(tenantId) : last
+    const record = isOver(last) ? await mapDatabaseErrors(reopenOnboarding(orm, last.id, withStepsReopened(last.steps, 'register'))) ?? await latest(tenantId) : last
     if (isOver(record)) throw new OnboardingSuperseded()
     return await awaitOutcome(record, waiter, async (record) => {
       const exchange = stepOf(record, 'exchange')
-      if (!isFinished(exchange)) throw errorOf(exchange)
+      if (!isFinished(exchange)) throw stepFailure(exchange)
       const failed = failedStep(record)
       // A refusal stands until there is another PIN or number; after anything else the step itself says that the PIN is needed.
       const isRefused = failed?.name === 'register' && failed.error?.code === 'META_REGISTER_REFUSED'
-      if (isRefused && input.pin === undefined && input.phone_number_id === undefined) throw errorOf(failed)
-      const run = await taken(record)
-      return run && await carryOn({ ...run, pin: input.pin }, waiter, resumed(run.record, input))
+      if (isRefused && input.pin === undefined && input.phone_number_id === undefined) throw stepFailure(failed)
+      const run = await acquire(record)
+      return run && await execute({ ...run, pin: input.pin }, waiter, resumeChange(run.record, input))
     })
   }
 
   /** Makes the record of a code and carries it out, or answers from the one there is. */
-  async function begin (input: OnboardingInput, codeHash: string, client: AbortSignal): Promise<Outcome> {
-    let known = await guarded(onboardingOfCode(orm, codeHash))
+  async function begin (input: OnboardingInput, codeHash: string, client: AbortSignal): Promise<OnboardingResult> {
+    let known = await mapDatabaseErrors(onboardingOfCode(orm, codeHash))
     while (known === null) {
-      const run = await newRun(input, codeHash)
-      if (run !== null) return await carryOn(run, { client })
-      known = await guarded(onboardingOfCode(orm, codeHash))
+      const run = await newExecution(input, codeHash)
+      if (run !== null) return await execute(run, { client })
+      known = await mapDatabaseErrors(onboardingOfCode(orm, codeHash))
     }
     return await replay(known, input, { client })
   }
 
   /** Makes the record of a code; null when the code has one by now. */
-  async function newRun (input: OnboardingInput, codeHash: string): Promise<Run | null> {
+  async function newExecution (input: OnboardingInput, codeHash: string): Promise<Execution | null> {
     const row = await tenantConfigs.find(input.tenantId)
     const app = metaApps.of(row)
-    overrideOf(row)
+    callbackOf(row)
     oauthLogin.assertRedirectUri(input.redirect_uri)
     oauthLogin.assertStateGiven(input.state)
     // Before there is a record: the state stays unused, and the same code may be sent again.
     metaGraph.assertExchangeUnblocked(app)
-    const holder = randomUUID()
-    const record = await guarded(orm.transaction(async (tx) => {
+    const leaseOwner = randomUUID()
+    const record = await mapDatabaseErrors(orm.transaction(async (tx) => {
       const inserted = await insertOnboarding(tx, {
         tenant_id: input.tenantId,
         user_id: input.userId,
@@ -164,51 +164,51 @@ export function createOnboarding (dependencies: OnboardingDependencies) {
         waba_id: input.waba_id ?? null,
         phone_number_id: input.phone_number_id ?? null,
         pin_given: input.pin !== undefined,
-        holder
+        holder: leaseOwner
       })
       // Only behind the record: of posts of one code at once, one uses the state up, and the others find its record.
       if (inserted !== null && input.state !== undefined) await oauthLogin.consume(tx, input.state, input)
       return inserted
     }))
     if (record === null) return null
-    await guarded(deleteSurplusOnboardings(orm, input.tenantId)).catch((err: unknown) => {
+    await mapDatabaseErrors(deleteSurplusOnboardings(orm, input.tenantId)).catch((err: unknown) => {
       log.warn({ err, tenant_id: input.tenantId }, 'surplus onboardings could not be deleted; the next login of the tenant tries again')
     })
-    return { record, holder, app, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin }
+    return { record, leaseOwner, app, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin }
   }
 
   /** Answers a code that has a record. It goes on where nothing was refused, and is never sent again when it may have arrived. */
-  async function replay (record: OnboardingState, input: OnboardingInput, waiter: Waiter): Promise<Outcome> {
+  async function replay (record: OnboardingState, input: OnboardingInput, waiter: Waiter): Promise<OnboardingResult> {
     if (record.tenant_id !== input.tenantId) throw new MetaCodeUsed()
     return await awaitOutcome(record, waiter, async (record) => {
       const failed = failedStep(record)
       // Meta counts registrations, so only who asks for one again gets one.
-      if (failed?.error && (failed.name === 'register' || !isPassing(failed.error))) throw errorOf(failed)
+      if (failed?.error && (failed.name === 'register' || !isTransient(failed.error))) throw stepFailure(failed)
       if (!isFinished(stepOf(record, 'exchange'))) oauthLogin.assertRedirectUri(input.redirect_uri)
-      const run = await taken(record)
+      const run = await acquire(record)
       const change = input.pin === undefined ? {} : { pin_given: true }
-      return run && await carryOn({ ...run, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin }, waiter, change)
+      return run && await execute({ ...run, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin }, waiter, change)
     })
   }
 
   /** A run of a record that nobody carries on; null when somebody else has taken it. */
-  async function taken (record: OnboardingRow): Promise<Run | null> {
+  async function acquire (record: OnboardingRow): Promise<Execution | null> {
     const app = metaApps.of(await tenantConfigs.find(record.tenant_id))
     const grantedTo = stepOf(record, 'exchange').evidence?.['app_id'] ?? app.id
     // The token is good for nothing with this one; with the former one again, it is.
     if (grantedTo !== app.id) throw new OnboardingSuperseded()
-    const holder = randomUUID()
-    const held = await guarded(holdOnboarding(orm, record.id, holder))
-    return held === null ? null : { record: held, holder, app }
+    const leaseOwner = randomUUID()
+    const held = await mapDatabaseErrors(acquireLease(orm, record.id, leaseOwner))
+    return held === null ? null : { record: held, leaseOwner, app }
   }
 
   /** Carries a run on; where somebody else has taken it over, answers from what became of it. */
-  async function carryOn (run: Run, waiter: Waiter, change?: OnboardingChange): Promise<Outcome> {
+  async function execute (run: Execution, waiter: Waiter, change?: OnboardingChange): Promise<OnboardingResult> {
     try {
-      return await runner.carryOn(run, change)
+      return await executor.execute(run, change)
     } catch (err) {
-      if (!(err instanceof Overtaken)) throw err
-      const record = await guarded(onboardingById(orm, run.record.id))
+      if (!(err instanceof LeaseLostError)) throw err
+      const record = await mapDatabaseErrors(onboardingById(orm, run.record.id))
       if (record === null) throw new OnboardingSuperseded()
       return await awaitOutcome(record, waiter, async () => { throw new OnboardingSuperseded() })
     }

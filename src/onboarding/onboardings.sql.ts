@@ -12,16 +12,16 @@ export type NewOnboarding = Pick<OnboardingRow, 'tenant_id' | 'user_id' | 'code_
 export type OnboardingChange = Partial<Pick<OnboardingRow, 'steps' | 'status' | 'waba_id' | 'phone_number_id' | 'pin_given' | 'access_token' | 'token_expires_at' | 'holder'>>
 
 /** A record, and whether somebody carries it on at this moment. */
-export type OnboardingState = OnboardingRow & { held: boolean }
+export type OnboardingState = OnboardingRow & { isLeased: boolean }
 
 // Short, so that after a crash nobody waits long; renewed well before it ends.
-const HOLD = sql`now() + interval '5 seconds'`
-const isHeld = sql<boolean>`coalesce(${table.held_until} > now(), false)`
+const LEASE = sql`now() + interval '5 seconds'`
+const isLeased = sql<boolean>`coalesce(${table.held_until} > now(), false)`
 const firstStep = (member: SQL) => sql`${table.steps} -> 0 ${member}`
 
 /** Makes the record of a code, held by its `holder`; null when the code has one. */
 export async function insertOnboarding (db: Db, values: NewOnboarding): Promise<OnboardingRow | null> {
-  const [row] = await db.insert(table).values({ ...values, held_until: HOLD }).onConflictDoNothing({ target: table.code_hash }).returning()
+  const [row] = await db.insert(table).values({ ...values, held_until: LEASE }).onConflictDoNothing({ target: table.code_hash }).returning()
   return row ?? null
 }
 
@@ -36,16 +36,16 @@ export const latestOnboarding = async (db: Db, tenantId: string) =>
   await first(db, eq(table.tenant_id, tenantId), sql`(${table.status} = 'in_progress' and ${table.access_token} is not null) desc`, desc(table.updated_at))
 
 /** Takes a record up that nobody carries on; null when somebody does, or when it has ended. */
-export async function holdOnboarding (db: Db, id: string, holder: string): Promise<OnboardingRow | null> {
-  const [row] = await db.update(table).set({ holder, held_until: HOLD })
-    .where(and(eq(table.id, id), eq(table.status, 'in_progress'), sql`not ${isHeld}`)).returning()
+export async function acquireLease (db: Db, id: string, leaseOwner: string): Promise<OnboardingRow | null> {
+  const [row] = await db.update(table).set({ holder: leaseOwner, held_until: LEASE })
+    .where(and(eq(table.id, id), eq(table.status, 'in_progress'), sql`not ${isLeased}`)).returning()
   return row ?? null
 }
 
 /** Changes a record on behalf of its holder, who holds it on, and returns it; null when it is no longer the holder's. */
-export async function changeOnboarding (db: Db, id: string, holder: string, change: OnboardingChange): Promise<OnboardingRow | null> {
-  const [row] = await db.update(table).set({ ...change, held_until: change.holder === null ? null : HOLD })
-    .where(and(eq(table.id, id), eq(table.holder, holder), eq(table.status, 'in_progress'))).returning()
+export async function updateOnboarding (db: Db, id: string, leaseOwner: string, change: OnboardingChange): Promise<OnboardingRow | null> {
+  const [row] = await db.update(table).set({ ...change, held_until: change.holder === null ? null : LEASE })
+    .where(and(eq(table.id, id), eq(table.holder, leaseOwner), eq(table.status, 'in_progress'))).returning()
   return row ?? null
 }
 
@@ -53,15 +53,15 @@ export async function changeOnboarding (db: Db, id: string, holder: string, chan
  * Keeps the granted token, also when somebody has given up on the holder meanwhile and called the outcome unknown: now it is
  * known. Returns the record; null when it has ended for another reason.
  */
-export async function keepToken (db: Db, id: string, holder: string, change: OnboardingChange): Promise<OnboardingRow | null> {
-  const givenUp = and(eq(table.status, 'failed'), sql`${firstStep(sql`-> 'error' ->> 'code'`)} = 'META_EXCHANGE_UNKNOWN'`)
-  const [row] = await db.update(table).set({ ...change, status: 'in_progress', held_until: HOLD })
-    .where(and(eq(table.id, id), eq(table.holder, holder), or(givenUp, eq(table.status, 'in_progress')))).returning()
+export async function saveToken (db: Db, id: string, leaseOwner: string, change: OnboardingChange): Promise<OnboardingRow | null> {
+  const isExchangeUnknown = and(eq(table.status, 'failed'), sql`${firstStep(sql`-> 'error' ->> 'code'`)} = 'META_EXCHANGE_UNKNOWN'`)
+  const [row] = await db.update(table).set({ ...change, status: 'in_progress', held_until: LEASE })
+    .where(and(eq(table.id, id), eq(table.holder, leaseOwner), or(isExchangeUnknown, eq(table.status, 'in_progress')))).returning()
   return row ?? null
 }
 
 /** Ends the tenant's records older than this one that may go on, or whose holder may yet come back with a token: their login is no longer the latest. */
-export async function endOlder (db: Db, { id, tenant_id: tenantId, created_at: createdAt }: OnboardingRow): Promise<void> {
+export async function supersedeOlder (db: Db, { id, tenant_id: tenantId, created_at: createdAt }: OnboardingRow): Promise<void> {
   await db.update(table).set({ status: 'failed', access_token: null, holder: null }).where(and(
     eq(table.tenant_id, tenantId), ne(table.id, id), lte(table.created_at, createdAt), or(eq(table.status, 'in_progress'), isNotNull(table.holder))
   ))
@@ -85,13 +85,13 @@ export async function reopenOnboarding (db: Db, id: string, steps: Step[]): Prom
 }
 
 /** Ends a record whose code was on its way to Meta when its holder vanished; false when there is none such. */
-export async function giveUpExchange (db: Db, id: string, steps: Step[]): Promise<boolean> {
+export async function failUnknownExchange (db: Db, id: string, steps: Step[]): Promise<boolean> {
   const rows = await db.update(table).set({ status: 'failed', steps })
-    .where(and(eq(table.id, id), eq(table.status, 'in_progress'), sql`not ${isHeld}`, sql`${firstStep(sql`->> 'status'`)} = 'pending'`)).returning({ id: table.id })
+    .where(and(eq(table.id, id), eq(table.status, 'in_progress'), sql`not ${isLeased}`, sql`${firstStep(sql`->> 'status'`)} = 'pending'`)).returning({ id: table.id })
   return rows.length > 0
 }
 
 async function first (db: Db, condition: SQL | undefined, ...order: SQL[]): Promise<OnboardingState | null> {
-  const [found] = await db.select({ row: table, held: isHeld }).from(table).where(condition).orderBy(...order).limit(1)
-  return found === undefined ? null : { ...found.row, held: found.held }
+  const [found] = await db.select({ row: table, held: isLeased }).from(table).where(condition).orderBy(...order).limit(1)
+  return found === undefined ? null : { ...found.row, isLeased: found.held }
 }

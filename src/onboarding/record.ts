@@ -1,6 +1,6 @@
 import { errorNamed } from '../error-named.js'
 import { MetaUnavailable, OnboardingSuperseded } from '../errors.js'
-import { isoTimeAt, type OnboardingRow, type Step, type StepError, type StepName } from '../database/schema.js'
+import { isoFromMs, type OnboardingRow, type Step, type StepError, type StepName } from '../database/schema.js'
 import { stepNames } from '../schemas/statuses.js'
 
 /** The steps of an onboarding that has not begun. */
@@ -15,7 +15,7 @@ export function stepOf ({ steps }: Pick<OnboardingRow, 'steps'>, name: StepName)
 
 /** The steps with one of them changed, now. */
 export const withStep = (steps: Step[], name: StepName, change: Partial<Step>): Step[] =>
-  steps.map((step) => step.name === name ? { ...step, ...change, at: isoTimeAt(Date.now()) } : step)
+  steps.map((step) => step.name === name ? { ...step, ...change, at: isoFromMs(Date.now()) } : step)
 
 /** The steps as clients read them: those of earlier versions hold times with three digits. */
 export const shownSteps = (steps: Step[]): Step[] => steps.map(({ at, evidence, ...step }) => ({
@@ -24,14 +24,14 @@ export const shownSteps = (steps: Step[]): Step[] => steps.map(({ at, evidence, 
   evidence: typeof evidence?.['expires_at'] === 'string' ? { ...evidence, expires_at: sixDigits(evidence['expires_at']) } : evidence
 }))
 
-const sixDigits = (time: string) => isoTimeAt(Date.parse(time))
+const sixDigits = (time: string) => isoFromMs(Date.parse(time))
 
 /** The steps with one of them under way again. */
-export const begun = (steps: Step[], name: StepName): Step[] =>
+export const withStepBegun = (steps: Step[], name: StepName): Step[] =>
   withStep(steps, name, { status: 'pending', attempts: stepOf({ steps }, name).attempts + 1, error: null })
 
 /** The steps with one of them and all after it open again; what was tried before still counts. */
-export const reopened = (steps: Step[], name: StepName): Step[] =>
+export const withStepsReopened = (steps: Step[], name: StepName): Step[] =>
   steps.map((step, index) => index < stepNames.indexOf(name) ? step : { ...step, status: 'pending', evidence: null, error: null })
 
 /** Says whether a step needs nothing more. */
@@ -55,7 +55,7 @@ const NEVER_SENT = new Set(['META_UNAVAILABLE', 'META_TIMEOUT', 'META_RATE_LIMIT
 const PASSING = new Set(['META_UNAVAILABLE', 'META_TIMEOUT', 'META_UNEXPECTED_REPLY', 'DATABASE_UNAVAILABLE', 'INTERNAL'])
 
 /** Whether Meta refused nothing where a step failed: a limit without a code of Meta's kept the call from being made. */
-export function isPassing ({ code, meta_code: metaCode }: StepError): boolean {
+export function isTransient ({ code, meta_code: metaCode }: StepError): boolean {
   return PASSING.has(code) || (code === 'META_RATE_LIMITED' && metaCode === null)
 }
 
@@ -76,26 +76,26 @@ export function isCodeUnderWay (record: Pick<OnboardingRow, 'steps'>): boolean {
 export interface ResumeInput { phone_number_id?: string | undefined, pin?: string | undefined }
 
 /** What a resumption changes of a record: another number has to be proven and stored first. */
-export function resumed (record: OnboardingRow, { phone_number_id: phoneNumberId, pin }: ResumeInput): Partial<OnboardingRow> {
+export function resumeChange (record: OnboardingRow, { phone_number_id: phoneNumberId, pin }: ResumeInput): Partial<OnboardingRow> {
   const isOther = phoneNumberId !== undefined && phoneNumberId !== record.phone_number_id
   // A number that was not there before may be by now.
   const isMissing = record.phone_number_id === null && isFinished(stepOf(record, 'assets'))
   // The other number may be of another account that the token was granted for.
   const found = stepOf(record, 'assets').evidence?.['is_discovered'] === true ? { waba_id: null } : {}
   return {
-    ...(isOther || isMissing ? { ...found, phone_number_id: phoneNumberId ?? null, steps: reopened(record.steps, 'assets') } : {}),
+    ...(isOther || isMissing ? { ...found, phone_number_id: phoneNumberId ?? null, steps: withStepsReopened(record.steps, 'assets') } : {}),
     ...(pin === undefined ? {} : { pin_given: true })
   }
 }
 
 /** Says whether a completed onboarding lacks what a resumption asks for: another number, the first one, or its registration. */
-export function lacks (record: OnboardingRow, { phone_number_id: phoneNumberId, pin }: ResumeInput): boolean {
+export function lacksRequested (record: OnboardingRow, { phone_number_id: phoneNumberId, pin }: ResumeInput): boolean {
   const isOther = phoneNumberId !== undefined && phoneNumberId !== record.phone_number_id
   return isOther || record.phone_number_id === null || (pin !== undefined && stepOf(record, 'register').status === 'skipped')
 }
 
 /** The error that a step failed with; without a step, or one that has none, the one for a record that was ended from outside, or has not begun. */
-export function errorOf (step: Step | undefined): Error {
+export function stepFailure (step: Step | undefined): Error {
   if (step === undefined) return new OnboardingSuperseded()
   const error = errorNamed(step.error?.code ?? '') ?? new MetaUnavailable()
   return Object.assign(error, { advice: step.error?.advice }, step.evidence)

@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { savePhoneCallback, type CallbackGround } from './callback-scope.sql.js'
-import { endOlder } from './onboardings.sql.js'
+import { savePhoneCallback, type CallbackScope } from './callback-scope.sql.js'
+import { supersedeOlder } from './onboardings.sql.js'
 import type { StepName, TenantConfigRow } from '../database/schema.js'
 import type { VerifiedIdentity } from '../tenant-configs/verified-identities.sql.js'
 import {
@@ -10,7 +10,7 @@ import { advice } from '../meta/advice.js'
 import { stepOf } from './record.js'
 import type { Callback, PhoneNumber } from '../meta/accounts.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
-import type { Run, RunRecords } from './execution.js'
+import type { Execution, ExecutionRecords } from './execution.js'
 import type { ProvenIdentity, TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import type { TokenWatch } from '../token-watch/store.js'
 import type { Vault } from '../vault/vault.js'
@@ -23,33 +23,33 @@ const MAX_DISCOVERED = 20
 
 interface StepDependencies {
   metaGraph: MetaGraph
-  tenantConfigs: Pick<TenantConfigs, 'find' | 'storeIdentity' | 'completeOnboarding' | 'callbackGround' | 'inTransaction'>
-  tokenWatch: Pick<TokenWatch, 'note'>
+  tenantConfigs: Pick<TenantConfigs, 'find' | 'saveOnboardedIdentity' | 'completeOnboarding' | 'callbackScope' | 'inTransaction'>
+  tokenWatch: Pick<TokenWatch, 'record'>
   vault: Pick<Vault, 'seal' | 'open'>
-  records: RunRecords
+  records: ExecutionRecords
   log: Pick<FastifyBaseLogger, 'info' | 'warn'>
   /** Milliseconds that all calls of a discovery may take together. */
   timeoutMs: number
 }
 
 /** The callback that Meta is to use for the tenant in place of the app's; null for none. Throws `CALLBACK_URL_TOO_LONG`. */
-export function overrideOf (row: TenantConfigRow | null): Callback | null {
+export function callbackOf (row: TenantConfigRow | null): Callback | null {
   if (row?.callback_url == null || row.verify_token === null) return null
   if (row.callback_url.length > MAX_CALLBACK_URL) throw new CallbackUrlTooLong()
   return { callback_url: row.callback_url, verify_token: row.verify_token }
 }
 
 /** What is done in each step. Each one writes down that it is done, and throws what keeps it from that. */
-export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, records, log, timeoutMs }: StepDependencies): Record<StepName, (run: Run) => Promise<void>> {
+export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, records, log, timeoutMs }: StepDependencies): Record<StepName, (run: Execution) => Promise<void>> {
   return { exchange, inspect, assets, store, subscribe, register, done }
 
-  async function exchange (run: Run): Promise<void> {
+  async function exchange (run: Execution): Promise<void> {
     if (run.code === undefined) throw new Error('an exchange needs a code')
     const granted = await metaGraph.exchangeCode(run.app, { code: run.code, redirect_uri: run.redirect_uri })
-    await records.keepToken(run, vault.seal(granted.access_token, run.record.tenant_id, 'access_token'), granted.expires_at)
+    await records.saveToken(run, vault.seal(granted.access_token, run.record.tenant_id, 'access_token'), granted.expires_at)
   }
 
-  async function inspect (run: Run): Promise<void> {
+  async function inspect (run: Execution): Promise<void> {
     const { type, scopes, waba_ids, expires_at: told } = await metaGraph.inspectToken(run.app, tokenOf(run))
     // debug_token speaks of the token itself, so its "never" counts too; the exchange may leave its life out.
     const expiresAt = told === undefined ? run.record.token_expires_at : told
@@ -60,20 +60,20 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
     await records.finish(run, 'inspect', { evidence, change: { token_expires_at: expiresAt } })
   }
 
-  async function assets (run: Run): Promise<void> {
+  async function assets (run: Execution): Promise<void> {
     const { waba_id: claimed, phone_number_id: wanted } = run.record
     const accounts = claimed === null ? await discover(run) : [{ waba_id: claimed, phones: await metaGraph.listPhoneNumbers(run.app, tokenOf(run), claimed) }]
-    const { waba_id, phone_number_id } = chosen(accounts, wanted)
+    const { waba_id, phone_number_id } = chooseNumber(accounts, wanted)
     const evidence = { waba_id, phone_number_id, is_discovered: claimed === null, has_phone_number: phone_number_id !== null }
     await records.finish(run, 'assets', { evidence, change: { waba_id, phone_number_id } })
   }
 
   /** The accounts that the token names and sees. Source: developers.facebook.com/docs/graph-api/reference/debug_token */
-  async function discover (run: Run): Promise<Account[]> {
+  async function discover (run: Execution): Promise<VisibleAccount[]> {
     const named = stepOf(run.record, 'inspect').evidence?.['waba_ids']
     const ids = Array.isArray(named) ? named.slice(0, MAX_DISCOVERED).map(String) : []
     const signal = AbortSignal.timeout(timeoutMs)
-    const accounts: Account[] = []
+    const accounts: VisibleAccount[] = []
     let refusal: Error = new MetaWabaNotAccessible()
     for (const waba_id of ids) {
       try {
@@ -87,27 +87,27 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
     return accounts
   }
 
-  async function store (run: Run): Promise<void> {
+  async function store (run: Execution): Promise<void> {
     const { tenant_id: tenantId, user_id: userId } = run.record
-    await tenantConfigs.storeIdentity(tenantId, userId, identityOf(run), async (tx, isNew) => {
+    await tenantConfigs.saveOnboardedIdentity(tenantId, userId, identityOf(run), async (tx, isNew) => {
       await records.finish(run, 'store', { evidence: { is_new: isNew } }, tx)
-      await endOlder(tx, run.record)
+      await supersedeOlder(tx, run.record)
     })
   }
 
-  async function subscribe (run: Run): Promise<void> {
+  async function subscribe (run: Execution): Promise<void> {
     const row = await tenantConfigs.find(run.record.tenant_id)
     const { waba_id, phone_number_id, access_token } = identityOf(run)
     // What somebody wrote since is not to be set up with what was proven before.
     if (row?.access_token !== access_token) throw new OnboardingSuperseded()
-    const override = overrideOf(row)
+    const override = callbackOf(row)
     const callback = override && { ...override, verify_token: vault.open(override.verify_token, row.tenant_id, 'verify_token') }
     const of = { tenant_id: row.tenant_id, waba_id, phone_number_id }
-    const ground = await tenantConfigs.callbackGround(of)
-    const level = await direct(run, of, callback, ground)
+    const scope = await tenantConfigs.callbackScope(of)
+    const level = await setCallback(run, of, callback, scope)
     const isOwn = level === 'phone_number'
     const outcome = { evidence: { waba_id, callback: level } }
-    if (phone_number_id === null || isOwn === ground.has_own) {
+    if (phone_number_id === null || isOwn === scope.has_own) {
       await records.finish(run, 'subscribe', outcome)
       return
     }
@@ -119,8 +119,8 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
   }
 
   /** Subscribes the account and sets the tenant's callback, without touching where the messages of others go. Returns what it is set for. */
-  async function direct (
-    run: Run, of: Omit<VerifiedIdentity, 'access_token'>, callback: Callback | null, ground: CallbackGround
+  async function setCallback (
+    run: Execution, of: Omit<VerifiedIdentity, 'access_token'>, callback: Callback | null, ground: CallbackScope
   ): Promise<'none' | 'account' | 'phone_number'> {
     const { waba_id: wabaId, phone_number_id: phoneNumberId } = of
     const { is_shared: isShared, has_own: hasOwn } = ground
@@ -139,7 +139,7 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
     return 'none'
   }
 
-  async function register (run: Run): Promise<void> {
+  async function register (run: Execution): Promise<void> {
     const { pin_given: isWanted, phone_number_id: phoneNumberId } = run.record
     if (!isWanted) {
       await records.finish(run, 'register', { status: 'skipped', evidence: { reason: 'no_pin' } })
@@ -151,7 +151,7 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
     await records.finish(run, 'register', { evidence: { phone_number_id: phoneNumberId } })
   }
 
-  async function done (run: Run): Promise<void> {
+  async function done (run: Execution): Promise<void> {
     // Whoever goes on later does not know what has become of the token since.
     if (run.hasInspected !== true) await metaGraph.inspectToken(run.app, tokenOf(run))
     const identity = identityOf(run)
@@ -160,20 +160,20 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
     })
     if (config === null) throw new OnboardingSuperseded()
     run.config = config
-    await tokenWatch.note(config.tenant_id, identity.access_token, { valid: true, expires_at: config.token_expires_at }).catch((err: unknown) => {
+    await tokenWatch.record(config.tenant_id, identity.access_token, { valid: true, expires_at: config.token_expires_at }).catch((err: unknown) => {
       log.warn({ err, onboarding: run.record.id }, 'the state of a new token could not be noted; the next check will')
     })
   }
 
-  function tokenOf ({ record }: Run): string {
+  function tokenOf ({ record }: Execution): string {
     return vault.open(sealedTokenOf(record), record.tenant_id, 'access_token')
   }
 }
 
-interface Account { waba_id: string, phones: PhoneNumber[] }
+interface VisibleAccount { waba_id: string, phones: PhoneNumber[] }
 
 /** The number that is wanted, or the only one there is; an account without any is enough. */
-function chosen (accounts: Account[], wanted: string | null): { waba_id: string, phone_number_id: string | null } {
+function chooseNumber (accounts: VisibleAccount[], wanted: string | null): { waba_id: string, phone_number_id: string | null } {
   const numbers = accounts.flatMap(({ waba_id, phones }) => phones.map((phone) => ({ waba_id, phone_number_id: phone.id })))
   if (wanted !== null) {
     const found = numbers.find(({ phone_number_id: id }) => id === wanted)
@@ -189,13 +189,13 @@ function chosen (accounts: Account[], wanted: string | null): { waba_id: string,
   return only
 }
 
-function identityOf ({ record }: Run): ProvenIdentity {
+function identityOf ({ record }: Execution): ProvenIdentity {
   const { waba_id, phone_number_id, token_expires_at } = record
   if (waba_id === null) throw new Error('an onboarding has no account yet')
   return { waba_id, phone_number_id, access_token: sealedTokenOf(record), token_expires_at }
 }
 
-function sealedTokenOf ({ access_token: sealed }: Run['record']): string {
+function sealedTokenOf ({ access_token: sealed }: Execution['record']): string {
   if (sealed === null) throw new Error('an onboarding has no token yet')
   return sealed
 }

@@ -11,7 +11,7 @@ const MAX_ONBOARDINGS = 20
 /** How many rows of a tenant one request looks at to delete those beyond the limit. */
 const MAX_SURPLUS = 100
 
-const waitsWithToken = sql`(status = 'in_progress' and access_token is not null)`
+const isWaitingWithToken = sql`(status = 'in_progress' and access_token is not null)`
 
 /** A table, its key, and which rows nobody needs any more; an index leads to these by age. */
 interface Expiry { table: string, key: string, age: string, isExpired: SQL }
@@ -24,7 +24,7 @@ export const expiries: Expiry[] = [
     table: 'onboardings',
     key: 'id',
     age: 'created_at',
-    isExpired: sql`created_at < now() - interval '1 year' and not ${waitsWithToken} and coalesce(held_until < now(), true)`
+    isExpired: sql`created_at < now() - interval '1 year' and not ${isWaitingWithToken} and coalesce(held_until < now(), true)`
   }
 ]
 
@@ -52,5 +52,5 @@ export async function deleteSurplusStates (db: Db, tenantId: string): Promise<vo
 export async function deleteSurplusOnboardings (db: Db, tenantId: string): Promise<void> {
   await db.execute(sql`delete from onboardings where id = any(array(
     select id from onboardings where id = any(array(${surplus('onboardings', 'id', 'created_at', tenantId, MAX_ONBOARDINGS)}))
-    and holder is null and not ${waitsWithToken} for update skip locked))`)
+    and holder is null and not ${isWaitingWithToken} for update skip locked))`)
 }

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { deleteExpired, expiries } from './retention.sql.js'
-import { guarded } from '../database/database.js'
+import { mapDatabaseErrors } from '../database/database.js'
 
 const PERIOD_MS = 60_000
 
@@ -41,7 +41,7 @@ export function createSweeper ({ orm, closing, log }: SweeperDependencies) {
   async function sweep (): Promise<void> {
     for (const expiry of expiries) {
       try {
-        while (!closing.aborted && await guarded(deleteExpired(orm, expiry)));
+        while (!closing.aborted && await mapDatabaseErrors(deleteExpired(orm, expiry)));
       } catch (err) {
         log.warn({ err, table: expiry.table }, 'expired rows could not be deleted; the next sweep tries again')
       }

@@ -1,5 +1,5 @@
-import { isoTimeAt, secretColumns, type SecretColumn, type TenantConfigRow } from '../database/schema.js'
-import { unset, type WritableColumn } from './tenant-configs.sql.js'
+import { isoFromMs, secretColumns, type SecretColumn, type TenantConfigRow } from '../database/schema.js'
+import { emptyWritableColumns, type WritableColumn } from './tenant-configs.sql.js'
 import { MaskedValue } from '../errors.js'
 import { isMasked, mask, MASK } from '../vault/masking.js'
 import type { Vault } from '../vault/vault.js'
@@ -10,7 +10,7 @@ export type ConfigInput = Partial<Record<WritableColumn, string | null>>
 /** Between what clients send and read, and what stands in a row: seals the secrets of the one, opens or masks those of the other. */
 export function createRowSecrets ({ vault }: { vault: Pick<Vault, 'seal' | 'open'> }) {
   /** Opens a secret; undefined when it does not open. */
-  function opened (stored: string, tenantId: string, column: SecretColumn): string | undefined {
+  function tryOpen (stored: string, tenantId: string, column: SecretColumn): string | undefined {
     try {
       return vault.open(stored, tenantId, column)
     } catch {
@@ -29,11 +29,11 @@ export function createRowSecrets ({ vault }: { vault: Pick<Vault, 'seal' | 'open
   }
 
   return {
-    opened,
+    tryOpen,
 
     /** The columns as they are stored; what the input leaves out is null. Throws `MASKED_VALUE`. */
-    sealed (tenantId: string, input: ConfigInput): Record<WritableColumn, string | null> {
-      const values: Record<WritableColumn, string | null> = { ...unset, ...input }
+    seal (tenantId: string, input: ConfigInput): Record<WritableColumn, string | null> {
+      const values: Record<WritableColumn, string | null> = { ...emptyWritableColumns, ...input }
       for (const column of secretColumns) {
         const clear = values[column]
         if (clear === null) continue
@@ -41,7 +41,7 @@ export function createRowSecrets ({ vault }: { vault: Pick<Vault, 'seal' | 'open
         values[column] = vault.seal(clear, tenantId, column)
       }
       // PostgreSQL takes no offset of 16 hours or more, and rounds 9999-12-31T23:59:59.9999999Z up to a year it writes with five digits.
-      if (values.token_expires_at !== null) values.token_expires_at = isoTimeAt(Date.parse(values.token_expires_at))
+      if (values.token_expires_at !== null) values.token_expires_at = isoFromMs(Date.parse(values.token_expires_at))
       return values
     },
 
@@ -52,6 +52,6 @@ export function createRowSecrets ({ vault }: { vault: Pick<Vault, 'seal' | 'open
     masked: (row: TenantConfigRow) => withSecrets(row, (stored, column) => mask(vault.open(stored, row.tenant_id, column))),
 
     /** The row with masked secrets after a write, which one that does not open must not fail: it reads `****`. */
-    maskedAfterWrite: (row: TenantConfigRow) => withSecrets(row, (stored, column) => mask(opened(stored, row.tenant_id, column) ?? MASK))
+    maskedAfterWrite: (row: TenantConfigRow) => withSecrets(row, (stored, column) => mask(tryOpen(stored, row.tenant_id, column) ?? MASK))
   }
 }

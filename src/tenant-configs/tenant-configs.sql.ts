@@ -7,7 +7,7 @@ import { tenantConfigs as table, tokenWatch } from '../database/schema.js'
 const { placeholder } = sql
 
 /** The columns a client may write, in the order of the table, with nothing in them. */
-export const unset = {
+export const emptyWritableColumns = {
   waba_id: null,
   phone_number_id: null,
   access_token: null,
@@ -20,7 +20,7 @@ export const unset = {
   refresh_token: null
 }
 
-export type WritableColumn = keyof typeof unset
+export type WritableColumn = keyof typeof emptyWritableColumns
 
 /** Every statement on `tenant_configs`, prepared once: building one costs several times what running it does. */
 export function tenantConfigStatements (db: PooledDb) {
@@ -37,7 +37,7 @@ export function tenantConfigStatements (db: PooledDb) {
 
 /** Makes a row; returns none when the tenant has one. */
 function insert (db: PooledDb) {
-  const columns = ['tenant_id', 'user_id', ...Object.keys(unset)]
+  const columns = ['tenant_id', 'user_id', ...Object.keys(emptyWritableColumns)]
   const values = Object.fromEntries(columns.map((name) => [name, placeholder(name)]))
   return prepared(db, 'tenant_config_insert', db.insert(table).values({ tenant_id: placeholder('tenant_id'), ...values })
     .onConflictDoNothing({ target: table.tenant_id }).returning())
@@ -49,28 +49,28 @@ function insert (db: PooledDb) {
  * the stored token can say that the new one is the `same_token`, and only of the very ciphertext that was opened, `held_token`.
  */
 function update (db: PooledDb) {
-  const written = (name: WritableColumn) => sql`${sql.raw(`'${name}'`)} = any(${placeholder('fields')}::text[])`
-  const value = (name: WritableColumn) => sql`case when ${written(name)} then ${placeholder(name)} else ${table[name]} end`
-  const changed = (name: 'waba_id' | 'phone_number_id') => sql`(${written(name)} and ${table[name]} is distinct from ${placeholder(name)})`
-  const sameToken = sql`(${placeholder('same_token')}::boolean and ${table.access_token} is not distinct from ${placeholder('held_token')})`
-  const newToken = sql`(${written('access_token')} and not ${sameToken})`
-  const newKey = sql`(${written('access_token')} and split_part(${table.access_token}, '.', 2) <> split_part(${placeholder('access_token')}::text, '.', 2))`
-  const unproven = sql`(${newToken} or ${changed('waba_id')} or ${changed('phone_number_id')})`
+  const isWritten = (name: WritableColumn) => sql`${sql.raw(`'${name}'`)} = any(${placeholder('fields')}::text[])`
+  const value = (name: WritableColumn) => sql`case when ${isWritten(name)} then ${placeholder(name)} else ${table[name]} end`
+  const isChanged = (name: 'waba_id' | 'phone_number_id') => sql`(${isWritten(name)} and ${table[name]} is distinct from ${placeholder(name)})`
+  const isSameToken = sql`(${placeholder('same_token')}::boolean and ${table.access_token} is not distinct from ${placeholder('held_token')})`
+  const isNewToken = sql`(${isWritten('access_token')} and not ${isSameToken})`
+  const isNewKey = sql`(${isWritten('access_token')} and split_part(${table.access_token}, '.', 2) <> split_part(${placeholder('access_token')}::text, '.', 2))`
+  const isUnverified = sql`(${isNewToken} or ${isChanged('waba_id')} or ${isChanged('phone_number_id')})`
   return prepared(db, 'tenant_config_update', db.update(table).set({
     waba_id: value('waba_id'),
     phone_number_id: value('phone_number_id'),
     // The same token again is left as it is sealed, so that what is known of it stays so; unless another key seals by now.
-    access_token: sql`case when ${newToken} or ${newKey} then ${placeholder('access_token')} else ${table.access_token} end`,
+    access_token: sql`case when ${isNewToken} or ${isNewKey} then ${placeholder('access_token')} else ${table.access_token} end`,
     fb_app_id: value('fb_app_id'),
     fb_app_secret: value('fb_app_secret'),
     callback_url: value('callback_url'),
     redirect_url: value('redirect_url'),
     verify_token: value('verify_token'),
     refresh_token: value('refresh_token'),
-    token_expires_at: sql`case when ${written('token_expires_at')} then ${placeholder('token_expires_at')}
-      when ${newToken} then null else ${table.token_expires_at} end`,
-    onboarding_completed: sql`${table.onboarding_completed} and not ${unproven}`,
-    last_verified_at: sql`case when ${unproven} then null else ${table.last_verified_at} end`
+    token_expires_at: sql`case when ${isWritten('token_expires_at')} then ${placeholder('token_expires_at')}
+      when ${isNewToken} then null else ${table.token_expires_at} end`,
+    onboarding_completed: sql`${table.onboarding_completed} and not ${isUnverified}`,
+    last_verified_at: sql`case when ${isUnverified} then null else ${table.last_verified_at} end`
   }).where(eq(table.tenant_id, placeholder('tenant_id'))).returning())
 }
 

@@ -2,22 +2,22 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
-import { callbackGroundQuery, type CallbackGround } from '../onboarding/callback-scope.sql.js'
-import type { Change } from '../config-loader/invalidation-listener.js'
-import { removeLeavingQuery, type Removal } from '../account-updates/account-updates.sql.js'
+import { callbackScopeQuery, type CallbackScope } from '../onboarding/callback-scope.sql.js'
+import type { RowChange } from '../config-loader/invalidation-listener.js'
+import { removeOffboardedQuery, type Removal } from '../account-updates/account-updates.sql.js'
 import type { Db } from '../onboarding/onboardings.sql.js'
 import type { PooledDb } from '../database/prepared.js'
-import { completeIdentity, storeIdentity, type ProvenIdentity } from './identity.sql.js'
+import { completeIdentity, upsertIdentity, type OnboardedIdentity } from './identity.sql.js'
 import { endTenantOnboardings, removeAllTenants, removeTenant } from './removal.sql.js'
 import { tenantConfigs as table, type TenantConfigRow, type TokenStatus } from '../database/schema.js'
 import { statsQuery, tenantConfigStatements } from './tenant-configs.sql.js'
 import { saveVerifiedIdentity, type VerifiedIdentity, type VerifiedOutcome } from './verified-identities.sql.js'
 import { ConfigExists, ConfigNotFound, ConfirmationMismatch, DatabaseUnavailable, PhoneNumberTaken } from '../errors.js'
-import { guarded } from '../database/database.js'
+import { mapDatabaseErrors } from '../database/database.js'
 import { createRowSecrets, type ConfigInput } from './row-secrets.js'
 import type { Vault } from '../vault/vault.js'
 
-export type { ProvenIdentity } from './identity.sql.js'
+export type { OnboardedIdentity as ProvenIdentity } from './identity.sql.js'
 export type { TenantConfigRow } from '../database/schema.js'
 
 export interface ListQuery {
@@ -34,7 +34,7 @@ export type StatsRow = Record<'total' | 'active' | 'inactive' | 'onboarded' | 'p
   & { token_status: Record<TokenStatus, number> }
 
 /** Told of a write to one tenant's row, or to any (null), with the ids it now has where the write said them. */
-type ChangeListener = (change: Change | null) => void
+type ChangeListener = (change: RowChange | null) => void
 
 /** What a row is found by besides its tenant. */
 type Ids = Partial<Pick<TenantConfigRow, 'phone_number_id' | 'waba_id'>>
@@ -48,7 +48,7 @@ declare module 'fastify' {
 }
 
 // No tenant id has more than 100 characters, so none that begins with a prefix sorts after prefix + this.
-const LAST = '\u{10FFFF}'.repeat(101)
+const AFTER_ANY_ID = '\u{10FFFF}'.repeat(101)
 
 /**
  * The one way to the rows of `tenant_configs`: it seals what is written and tells listeners of every write.
@@ -63,19 +63,19 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
    * Writes and tells the listeners, also when it failed: a lost answer does not mean that nothing was written.
    * A write that finds out on its way whose rows it changes takes a set, and adds to it. `ids` are those that the row now has.
    */
-  async function written<T> (changed: string | null | Set<string>, write: () => Promise<T>, ids: Ids = {}): Promise<T> {
-    return await onceMoreIfDeadlocked(async () => await guarded(write())).finally(() => {
-      for (const tenantId of changed instanceof Set ? changed : [changed]) tell(tenantId, ids)
+  async function writeAndNotify<T> (changed: string | null | Set<string>, write: () => Promise<T>, ids: Ids = {}): Promise<T> {
+    return await retryDeadlock(async () => await mapDatabaseErrors(write())).finally(() => {
+      for (const tenantId of changed instanceof Set ? changed : [changed]) notify(tenantId, ids)
     })
   }
 
-  function tell (tenantId: string | null, { phone_number_id = null, waba_id = null }: Ids): void {
+  function notify (tenantId: string | null, { phone_number_id = null, waba_id = null }: Ids): void {
     for (const listener of listeners) listener(tenantId === null ? null : [tenantId, phone_number_id, waba_id])
   }
 
   /** Returns the row with its secrets sealed, or null. */
   async function find (tenantId: string): Promise<TenantConfigRow | null> {
-    const [row] = await guarded(statements.find.execute({ tenant_id: tenantId }))
+    const [row] = await mapDatabaseErrors(statements.find.execute({ tenant_id: tenantId }))
     return row ?? null
   }
 
@@ -84,8 +84,8 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
 
     /** Makes the tenant's row and returns it. Throws `CONFIG_EXISTS`, `MASKED_VALUE`. */
     async create (tenantId: string, userId: string | null, input: ConfigInput): Promise<TenantConfigRow> {
-      const values = { ...secrets.sealed(tenantId, input), tenant_id: tenantId, user_id: userId }
-      const [row] = await written(tenantId, () => statements.insert.execute(values), input)
+      const values = { ...secrets.seal(tenantId, input), tenant_id: tenantId, user_id: userId }
+      const [row] = await writeAndNotify(tenantId, () => statements.insert.execute(values), input)
       if (row === undefined) throw new ConfigExists()
       return row
     },
@@ -96,21 +96,21 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
      */
     async update (tenantId: string, input: ConfigInput): Promise<TenantConfigRow> {
       const { access_token: token } = input
-      const values = secrets.sealed(tenantId, input)
+      const values = secrets.seal(tenantId, input)
       // Ciphertexts differ each time, so only opening the stored one tells whether it is the same token again.
       const held = token === undefined ? null : (await find(tenantId))?.access_token ?? null
-      const same = held === null ? token === null : secrets.opened(held, tenantId, 'access_token') === token
-      const [row] = await written(tenantId, () => statements.update.execute({ ...values, tenant_id: tenantId, fields: Object.keys(input), same_token: same, held_token: held }), input)
+      const same = held === null ? token === null : secrets.tryOpen(held, tenantId, 'access_token') === token
+      const [row] = await writeAndNotify(tenantId, () => statements.update.execute({ ...values, tenant_id: tenantId, fields: Object.keys(input), same_token: same, held_token: held }), input)
       if (row === undefined) throw new ConfigNotFound()
       return row
     },
 
     /** Turns the tenant on or off and returns the row. Throws `CONFIG_NOT_FOUND`. */
     async setActive (tenantId: string, active: boolean): Promise<TenantConfigRow> {
-      const [row] = await written(tenantId, () => statements.setActive.execute({ tenant_id: tenantId, is_active: active }))
+      const [row] = await writeAndNotify(tenantId, () => statements.setActive.execute({ tenant_id: tenantId, is_active: active }))
       if (row === undefined) throw new ConfigNotFound()
       // Of an active one that nobody had.
-      tell(tenantId, row)
+      notify(tenantId, row)
       return row
     },
 
@@ -119,18 +119,18 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
      * Throws `CONFIG_NOT_FOUND` when there is neither.
      */
     async remove (tenantId: string): Promise<void> {
-      const removed = await written(tenantId, async () => await orm.transaction(async (tx) => await removeTenant(tx, tenantId)))
+      const removed = await writeAndNotify(tenantId, async () => await orm.transaction(async (tx) => await removeTenant(tx, tenantId)))
       if (removed === 0) throw new ConfigNotFound()
     },
 
     /** Ends the tenant's onboardings that may go on: none stores anything after this. Returns whether there were any. */
     async endOnboardings (tenantId: string): Promise<boolean> {
-      return await guarded(orm.transaction(async (tx) => await endTenantOnboardings(tx, tenantId))) > 0
+      return await mapDatabaseErrors(orm.transaction(async (tx) => await endTenantOnboardings(tx, tenantId))) > 0
     },
 
     /** Deletes the row of a tenant who leaves, if our app is off its account (`isOff`) as it should be, or is on it as it should be; returns what `removeLeavingQuery` says. */
-    async removeLeaving (row: TenantConfigRow, isOff: boolean): Promise<Removal['outcome']> {
-      return only((await written(row.tenant_id, () => orm.execute<Removal>(removeLeavingQuery(row, isOff)))).rows).outcome
+    async removeOffboarded (row: TenantConfigRow, isOff: boolean): Promise<Removal['outcome']> {
+      return onlyRow((await writeAndNotify(row.tenant_id, () => orm.execute<Removal>(removeOffboardedQuery(row, isOff)))).rows).outcome
     },
 
     /**
@@ -138,13 +138,13 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
      * `alongside` is told whether the tenant had no row before.
      * Throws `PHONE_NUMBER_TAKEN`, and what `alongside` throws: then nothing is stored.
      */
-    async storeIdentity (tenantId: string, userId: string | null, identity: ProvenIdentity, alongside: (tx: Db, isNew: boolean) => Promise<void>): Promise<void> {
+    async saveOnboardedIdentity (tenantId: string, userId: string | null, identity: OnboardedIdentity, inSameTransaction: (tx: Db, isNew: boolean) => Promise<void>): Promise<void> {
       const changed = new Set([tenantId])
-      await written(changed, async () => await orm.transaction(async (tx) => {
-        const { created } = only(await storeIdentity(tx, tenantId, userId, identity))
+      await writeAndNotify(changed, async () => await orm.transaction(async (tx) => {
+        const { created } = onlyRow(await upsertIdentity(tx, tenantId, userId, identity))
         const outcome = await saveVerifiedIdentity(tx, { ...identity, tenant_id: tenantId }, changed)
         if (outcome !== 'saved') throw new PhoneNumberTaken()
-        await alongside(tx, created)
+        await inSameTransaction(tx, created)
       }), identity)
     },
 
@@ -152,11 +152,11 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
      * Marks the tenant as onboarded and activates it, in one transaction with what `alongside` writes, and returns the row; null,
      * having written nothing, when the row no longer holds the identity.
      */
-    async completeOnboarding (tenantId: string, identity: ProvenIdentity, alongside: (tx: Db) => Promise<void>): Promise<TenantConfigRow | null> {
-      return await written(tenantId, async () => await orm.transaction(async (tx) => {
+    async completeOnboarding (tenantId: string, identity: OnboardedIdentity, inSameTransaction: (tx: Db) => Promise<void>): Promise<TenantConfigRow | null> {
+      return await writeAndNotify(tenantId, async () => await orm.transaction(async (tx) => {
         const [row] = await completeIdentity(tx, tenantId, identity)
         if (row === undefined) return null
-        await alongside(tx)
+        await inSameTransaction(tx)
         return row
       }), identity)
     },
@@ -168,32 +168,32 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
     async saveVerified (identity: VerifiedIdentity): Promise<VerifiedOutcome> {
       const changed = new Set([identity.tenant_id])
       const save = async () => await orm.transaction(async (tx) => await saveVerifiedIdentity(tx, identity, changed))
-      return await written(changed, save, identity)
+      return await writeAndNotify(changed, save, identity)
     },
 
     /** Where the callback of a tenant with this account and number may be set. */
-    callbackGround: async (of: Parameters<typeof callbackGroundQuery>[0]): Promise<CallbackGround> =>
-      only((await guarded(orm.execute<CallbackGround>(callbackGroundQuery(of)))).rows),
+    callbackScope: async (of: Parameters<typeof callbackScopeQuery>[0]): Promise<CallbackScope> =>
+      onlyRow((await mapDatabaseErrors(orm.execute<CallbackScope>(callbackScopeQuery(of)))).rows),
 
     /** A page of rows by tenant id, their secrets `****` or null, and where the next page starts (null on the last one). */
     async list ({ limit, cursor = '', is_active, onboarding_completed, tenant_id: prefix = '', token_status }: ListQuery): Promise<{ configs: TenantConfigRow[], next: string | null }> {
-      const flags = { is_active: wanted(is_active), onboarding_completed: wanted(onboarding_completed) }
-      const query = { after: cursor, from: prefix, to: prefix + LAST, ...flags, limit: limit + 1 }
-      const rows = await guarded(token_status === undefined ? statements.list.execute(query) : statements.listByTokenStatus.execute({ ...query, token_status }))
+      const flags = { is_active: allowedValues(is_active), onboarding_completed: allowedValues(onboarding_completed) }
+      const query = { after: cursor, from: prefix, to: prefix + AFTER_ANY_ID, ...flags, limit: limit + 1 }
+      const rows = await mapDatabaseErrors(token_status === undefined ? statements.list.execute(query) : statements.listByTokenStatus.execute({ ...query, token_status }))
       // The last of the page, if there is one more after it.
       const [last] = rows.slice(limit - 1, -1)
       return { configs: rows.slice(0, limit), next: last?.tenant_id ?? null }
     },
 
     /** The counts of the statistics, all of one moment. */
-    stats: async (): Promise<StatsRow> => only((await guarded(orm.execute<StatsRow>(statsQuery))).rows),
+    stats: async (): Promise<StatsRow> => onlyRow((await mapDatabaseErrors(orm.execute<StatsRow>(statsQuery))).rows),
 
     /** How many rows there are. */
-    count: async (): Promise<number> => await guarded(orm.$count(table)),
+    count: async (): Promise<number> => await mapDatabaseErrors(orm.$count(table)),
 
     /** Ends all onboardings that may go on, and deletes all rows. Throws `CONFIRMATION_MISMATCH`, having done neither, unless there are exactly `expected` rows. */
     async removeAll (expected: number): Promise<void> {
-      await written(null, async () => {
+      await writeAndNotify(null, async () => {
         await orm.transaction(async (tx) => {
           if (await removeAllTenants(tx) !== expected) throw new ConfirmationMismatch()
         })
@@ -209,7 +209,7 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
      * Takes the ids by which look-ups find a tenant after it, and not before.
      */
     inTransaction: async <T>(tenants: string | Set<string>, work: (tx: Transaction) => Promise<T>, ids?: Ids): Promise<T> =>
-      await written(tenants, async () => await orm.transaction(work), ids),
+      await writeAndNotify(tenants, async () => await orm.transaction(work), ids),
 
     /** Calls `listener` after each write. Returns how to stop that. */
     onChange (listener: ChangeListener): () => void {
@@ -220,16 +220,16 @@ export function createTenantConfigs ({ orm, vault }: { orm: PooledDb, vault: Vau
 }
 
 /** The values of a flag that a filter lets through. */
-const wanted = (flag?: boolean) => flag === undefined ? [true, false] : [flag]
+const allowedValues = (flag?: boolean) => flag === undefined ? [true, false] : [flag]
 
 /** The row of a statement that answers one, unless somebody's trigger keeps it back. */
-function only<T> ([row]: T[]): T {
+function onlyRow<T> ([row]: T[]): T {
   if (row === undefined) throw new Error('a statement returned no row')
   return row
 }
 
 /** Runs a statement a second time when PostgreSQL undid it to end a deadlock. */
-async function onceMoreIfDeadlocked<T> (statement: () => Promise<T>): Promise<T> {
+async function retryDeadlock<T> (statement: () => Promise<T>): Promise<T> {
   try {
     return await statement()
   } catch (err) {

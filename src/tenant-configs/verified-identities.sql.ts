@@ -17,7 +17,7 @@ export type VerifiedOutcome = 'saved' | 'changed' | 'taken'
  * number to it, and is added to `changed`. Unless the outcome is `saved`, nothing was written.
  */
 export async function saveVerifiedIdentity (
-  tx: Transaction, identity: VerifiedIdentity, changed: Set<string>
+  tx: Transaction, identity: VerifiedIdentity, changedTenants: Set<string>
 ): Promise<VerifiedOutcome> {
   const { tenant_id, waba_id, access_token, phone_number_id } = identity
   const [own] = await tx.select({ id: tenantConfigs.id }).from(tenantConfigs).where(and(
@@ -31,7 +31,7 @@ export async function saveVerifiedIdentity (
   const former = phone_number_id === null ? undefined : await lockOtherOwner(tx, tenant_id, phone_number_id)
   if (former !== undefined && former.last_verified_at !== null) return 'taken'
   if (former !== undefined) {
-    changed.add(former.tenant_id)
+    changedTenants.add(former.tenant_id)
     await tx.delete(verifiedIdentities).where(eq(verifiedIdentities.tenant_id, former.tenant_id))
   }
 

@@ -39,7 +39,7 @@ export function createTenantQueues ({ closing, timeoutMs }: { closing: AbortSign
       closing.throwIfAborted()
       const queue = queues.get(tenantId) ?? { running: 0, waiting: new Set() }
       const hasWaited = queue.running >= MAX_RUNNING
-      if (hasWaited) await waitForTurn(tenantId, queue, client)
+      if (hasWaited) await waitForSlot(tenantId, queue, client)
       else queue.running++
       queues.set(tenantId, queue)
       const result = work(hasWaited).finally(() => {
@@ -54,15 +54,15 @@ export function createTenantQueues ({ closing, timeoutMs }: { closing: AbortSign
     settled: async (): Promise<void> => { await Promise.allSettled(running) }
   }
 
-  async function waitForTurn (tenantId: string, queue: Queue, client: AbortSignal): Promise<void> {
+  async function waitForSlot (tenantId: string, queue: Queue, client: AbortSignal): Promise<void> {
     if (queue.waiting.size >= MAX_WAITING) throw new RateLimited()
-    const turn = new EventEmitter()
-    queue.waiting.add(turn)
+    const slot = new EventEmitter()
+    queue.waiting.add(slot)
     try {
-      await waitFor(once(turn, 'start'), [client, closing], { ms: maxWaitMs(timeoutMs), Late: RateLimited })
+      await waitFor(once(slot, 'start'), [client, closing], { ms: maxWaitMs(timeoutMs), TimeoutError: RateLimited })
     } catch (err) {
       // The turn may have come in the moment in which the wait ended.
-      if (!queue.waiting.delete(turn)) startNext(tenantId, queue)
+      if (!queue.waiting.delete(slot)) startNext(tenantId, queue)
       throw err
     }
   }

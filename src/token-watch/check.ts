@@ -3,12 +3,12 @@ import type { TenantConfigRow } from '../database/schema.js'
 import { MetaTokenInvalid } from '../errors.js'
 import { isExpiring, timeLeft } from './state.js'
 import type { MetaApp, MetaGraph } from '../meta/meta-graph.js'
-import { factsOf } from '../meta/http-client.js'
+import { graphErrorDetails } from '../meta/http-client.js'
 import type { TokenWatch } from './store.js'
 import type { Vault } from '../vault/vault.js'
 
 /** A stored token that is to be checked under a claim of the monitor's, and the app that it is for. */
-export interface Task {
+export interface TokenTask {
   row: Pick<TenantConfigRow, 'tenant_id' | 'token_expires_at'>
   /** The token as it is stored. */
   sealed: string
@@ -19,12 +19,12 @@ export interface Task {
 interface TokenCheckDependencies {
   vault: Pick<Vault, 'open' | 'seal'>
   metaGraph: Pick<MetaGraph, 'inspectToken' | 'extendToken'>
-  tokenWatch: Pick<TokenWatch, 'note' | 'extend'>
+  tokenWatch: Pick<TokenWatch, 'record' | 'extend'>
   log: Pick<FastifyInstance['log'], 'info'>
 }
 
 /** Makes a call to Meta and waits for it, or throws when there is no time left. */
-export type Waiting = <T>(call: () => Promise<T>) => Promise<T>
+export type MetaCaller = <T>(call: () => Promise<T>) => Promise<T>
 
 interface Found { expires_at: string | null, type: string | null }
 
@@ -36,12 +36,12 @@ export function createTokenCheck ({ vault, metaGraph, tokenWatch, log }: TokenCh
    * Throws when nothing was found: `SECRET_UNREADABLE`, what `inspectToken` throws but META_TOKEN_INVALID, `DATABASE_UNAVAILABLE`,
    * and what `waiting` throws.
    */
-  return async function check (task: Task, waiting: Waiting): Promise<string | null> {
+  return async function check (task: TokenTask, waiting: MetaCaller): Promise<string | null> {
     const { row, sealed, app, claim } = task
     const token = vault.open(sealed, row.tenant_id, 'access_token')
     const found = await inspected(task, token, waiting)
     if ('reason' in found) {
-      await tokenWatch.note(row.tenant_id, sealed, { valid: false, ...found }, claim)
+      await tokenWatch.record(row.tenant_id, sealed, { valid: false, ...found }, claim)
       return null
     }
     const left = timeLeft(found.expires_at, Date.now())
@@ -52,10 +52,10 @@ export function createTokenCheck ({ vault, metaGraph, tokenWatch, log }: TokenCh
         return await tokenWatch.extend(row.tenant_id, sealed, stored, longer.expires_at, claim) ? stored : null
       }
     }
-    return await tokenWatch.note(row.tenant_id, sealed, { valid: true, expires_at: found.expires_at }, claim) ? sealed : null
+    return await tokenWatch.record(row.tenant_id, sealed, { valid: true, expires_at: found.expires_at }, claim) ? sealed : null
   }
 
-  async function inspected ({ app, row }: Task, token: string, waiting: Waiting): Promise<Found | { reason: string }> {
+  async function inspected ({ app, row }: TokenTask, token: string, waiting: MetaCaller): Promise<Found | { reason: string }> {
     try {
       const { expires_at = row.token_expires_at, type } = await waiting(() => metaGraph.inspectToken(app, token))
       return { expires_at, type }
@@ -66,14 +66,14 @@ export function createTokenCheck ({ vault, metaGraph, tokenWatch, log }: TokenCh
   }
 
   /** A token in the place of one that ends soon, valid and of the same app; null when Meta grants none that lives longer. */
-  async function extended (app: MetaApp, token: string, found: Found, tenantId: string, waiting: Waiting) {
+  async function extended (app: MetaApp, token: string, found: Found, tenantId: string, waiting: MetaCaller) {
     try {
       const granted = await waiting(() => metaGraph.extendToken(app, token, { sixtyDays: found.type === 'SYSTEM_USER' }))
       const { expires_at = granted.expires_at } = await waiting(() => metaGraph.inspectToken(app, granted.access_token))
       const now = Date.now()
       return timeLeft(expires_at, now) > timeLeft(found.expires_at, now) ? { access_token: granted.access_token, expires_at } : null
     } catch (err) {
-      if (factsOf(err) === null) throw err
+      if (graphErrorDetails(err) === null) throw err
       log.info({ err, tenant_id: tenantId }, 'a token that ends soon was not extended')
       return null
     }
@@ -82,7 +82,7 @@ export function createTokenCheck ({ vault, metaGraph, tokenWatch, log }: TokenCh
 
 /** Why Meta calls a token invalid: its own code, such as `meta_190_460`; `other_app` when it is the token of another app. */
 export function reasonOf (err: unknown): string {
-  const { meta_code: code, meta_subcode: subcode } = { meta_code: null, meta_subcode: null, ...factsOf(err) }
+  const { meta_code: code, meta_subcode: subcode } = { meta_code: null, meta_subcode: null, ...graphErrorDetails(err) }
   if (code === 100) return 'other_app'
   return ['meta', code ?? 'invalid', subcode ?? []].flat().join('_')
 }

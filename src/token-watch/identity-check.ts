@@ -5,7 +5,7 @@ import { MetaAppRejected } from '../errors.js'
 import type { MetaApp, MetaGraph } from '../meta/meta-graph.js'
 import { isRefusal } from '../meta/refusals.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
-import type { Waiting } from './check.js'
+import type { MetaCaller } from './check.js'
 import type { Vault } from '../vault/vault.js'
 
 /** What a tenant claims, and the token that is to prove it, sealed. */
@@ -29,7 +29,7 @@ export function createIdentityCheck ({ vault, metaGraph, tenantConfigs, log }: I
    * @returns `unlisted` when Meta does not show it
    */
   return async function verifyIdentity (
-    identity: ClaimedIdentity, app: MetaApp | undefined, waiting: Waiting
+    identity: ClaimedIdentity, app: MetaApp | undefined, waiting: MetaCaller
   ): Promise<VerifiedOutcome | 'unlisted'> {
     const { tenant_id: tenantId, waba_id: wabaId, phone_number_id: phoneNumberId } = identity
     const token = vault.open(identity.access_token, tenantId, 'access_token')

@@ -5,9 +5,9 @@ import { tokenStatuses } from '../schemas/statuses.js'
 export type TokenFinding = { valid: true, expires_at: string | null } | { valid: false, reason: string }
 
 /** What was known before a finding: when the stored token expires, its status, why and since which look (ISO 8601), what was last told of the tenant, and whether that is active. */
-export interface Known { expires_at: string | null, status: TokenStatus, reason: string | null, checked_at: string | null, reported: string | null, is_active: boolean }
+export interface PreviousState { expires_at: string | null, status: TokenStatus, reason: string | null, checked_at: string | null, reported: string | null, is_active: boolean }
 
-export interface Judgement {
+export interface NextState {
   status: TokenStatus
   reason: string | null
   /** What is told from now on. */
@@ -21,7 +21,7 @@ export interface Judgement {
 const MINUTE_MS = 60 * 1000
 const DAY_MS = 24 * 60 * MINUTE_MS
 /** Two looks that are closer than this say no more than one. */
-const AGAIN_MS = 5 * MINUTE_MS
+const RECHECK_MS = 5 * MINUTE_MS
 
 // The furthest first: nearness is the place in this list.
 const WARNINGS = [
@@ -45,16 +45,16 @@ export function timeLeft (expiresAt: string | null, now: number): number {
  * Judges what was found of a token at `now` (Unix milliseconds), to be looked at every `interval` milliseconds, at each
  * moment at which a warning is due and, while it is expiring, whenever half of what is left has gone by: it may be extended then.
  */
-export function judge (finding: TokenFinding, known: Known, now: number, interval: number): Judgement {
-  const left = timeLeft(finding.valid ? finding.expires_at : known.expires_at, now)
-  const isLater = known.checked_at === null || now - Date.parse(known.checked_at) >= Math.min(interval, AGAIN_MS)
-  const { status, reason } = statusOf(finding, left, known, isLater)
+export function nextState (finding: TokenFinding, previous: PreviousState, now: number, interval: number): NextState {
+  const left = timeLeft(finding.valid ? finding.expires_at : previous.expires_at, now)
+  const isLater = previous.checked_at === null || now - Date.parse(previous.checked_at) >= Math.min(interval, RECHECK_MS)
+  const { status, reason } = statusOf(finding, left, previous, isLater)
   const half = status === 'expiring' ? Math.max(left / 2, MINUTE_MS) : Infinity
   const moments = [...WARNINGS.map(({ before }) => left - before), left, half].filter((wait) => wait > 0)
-  return { status, reason, ...toReport(status, reason, known), next_check: now + Math.min(interval, ...moments) }
+  return { status, reason, ...toReport(status, reason, previous), next_check: now + Math.min(interval, ...moments) }
 }
 
-function statusOf (finding: TokenFinding, left: number, known: Known, isLater: boolean): Pick<Judgement, 'status' | 'reason'> {
+function statusOf (finding: TokenFinding, left: number, known: PreviousState, isLater: boolean): Pick<NextState, 'status' | 'reason'> {
   if (finding.valid && left > 0) {
     // Why a tenant was turned off stands until it is turned on again.
     if (!known.is_active && deadStatuses.includes(known.status)) return { status: known.status, reason: known.reason }
@@ -69,15 +69,15 @@ function statusOf (finding: TokenFinding, left: number, known: Known, isLater: b
   return { status: isOver ? 'expired' : 'revoked', reason }
 }
 
-function toReport (status: TokenStatus, reason: string | null, { status: before, reported }: Known): Pick<Judgement, 'reported' | 'event'> {
+function toReport (status: TokenStatus, reason: string | null, { status: before, reported }: PreviousState): Pick<NextState, 'reported' | 'event'> {
   const [word, warned] = reported?.split(':') ?? []
   const told = tokenStatuses.find((known) => known === word)
   const report = { type: `token.${status === 'ok' ? 'recovered' : status}`, from: told ?? before }
   if (status === 'ok') {
     return told === undefined || told === 'ok' ? { reported, event: null } : { reported: status, event: report }
   }
-  const isNews = told !== status || nearness(reason) > nearness(warned)
+  const isNews = told !== status || warningLevel(reason) > warningLevel(warned)
   return { reported: status === 'expiring' ? `${status}:${reason}` : status, event: isNews ? report : null }
 }
 
-const nearness = (reason: string | null | undefined) => WARNINGS.findIndex((warning) => warning.reason === reason)
+const warningLevel = (reason: string | null | undefined) => WARNINGS.findIndex((warning) => warning.reason === reason)

@@ -3,10 +3,10 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { reconcile } from '../database/reconcile.js'
-import { isoTimeAt, type TokenStatus } from '../database/schema.js'
-import { lockWatch, putEvent, replaceToken, saveWatch, setExpiry, tokenWatchStatements, type Transaction } from './token-watch.sql.js'
-import { judge, type TokenFinding } from './state.js'
-import { guarded } from '../database/database.js'
+import { isoFromMs, type TokenStatus } from '../database/schema.js'
+import { lockWatch, insertEvent, replaceToken, saveWatch, setExpiry, tokenWatchStatements, type Transaction } from './token-watch.sql.js'
+import { nextState, type TokenFinding } from './state.js'
+import { mapDatabaseErrors } from '../database/database.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
 
 export type { TokenFinding } from './state.js'
@@ -48,25 +48,25 @@ export function createTokenWatch ({ orm, tenantConfigs, interval, deliversEvents
    * @param claim the claim that a scheduled check works under, null for a tenant that is off: without it, because anything was
    * noted since, nothing is
    */
-  async function noteIn (
+  async function recordIn (
     tx: Transaction, tenantId: string, sealed: string, finding: TokenFinding, claim?: string | null
   ): Promise<{ noted: boolean, transition: Transition | null }> {
     const known = await lockWatch(tx, tenantId, sealed)
     if (known === undefined || (claim !== undefined && claim !== known.next_check_at)) return { noted: false, transition: null }
-    const { event, next_check, ...judged } = judge(finding, known, known.now, interval)
-    const at = isoTimeAt(known.now)
+    const { event, next_check, ...judged } = nextState(finding, known, known.now, interval)
+    const at = isoFromMs(known.now)
     if (finding.valid && !sameTime(finding.expires_at, known.expires_at)) await setExpiry(tx, tenantId, finding.expires_at)
     // Turning it on makes the token due.
-    const next = known.is_active ? isoTimeAt(next_check) : null
+    const next = known.is_active ? isoFromMs(next_check) : null
     await saveWatch(tx, tenantId, { ...judged, checked_at: at, next_check_at: next })
     if (event === null) return { noted: true, transition: null }
     const transition = { id: randomUUID(), tenant_id: tenantId, ...event, to: judged.status, reason: judged.reason, at }
-    if (deliversEvents) await putEvent(tx, transition)
+    if (deliversEvents) await insertEvent(tx, transition)
     return { noted: true, transition }
   }
 
   /** Tells of a transition that is committed: a log line, and every listener. */
-  function announce (transition: Transition): void {
+  function emit (transition: Transition): void {
     log[transition.to === 'ok' ? 'info' : 'warn']({ event: transition }, transition.type)
     for (const listener of listeners) {
       // One that rejects would end the process.
@@ -75,27 +75,27 @@ export function createTokenWatch ({ orm, tenantConfigs, interval, deliversEvents
   }
 
   /** Runs work that notes something, then tells of what it noted. */
-  async function noting (tenantId: string, work: (tx: Transaction) => ReturnType<typeof noteIn>): Promise<boolean> {
+  async function recordAndEmit (tenantId: string, work: (tx: Transaction) => ReturnType<typeof recordIn>): Promise<boolean> {
     const { noted, transition } = await tenantConfigs.inTransaction(tenantId, work)
-    if (transition !== null) announce(transition)
+    if (transition !== null) emit(transition)
     return noted
   }
 
   return {
-    noteIn,
-    announce,
+    recordIn,
+    emit,
 
     /** Notes what was found of the token whose ciphertext is `sealed`, unless another one is stored by now, and tells of a transition. Returns whether it was noted; `claim` is that of `noteIn`. */
-    note: async (tenantId: string, sealed: string, finding: TokenFinding, claim?: string): Promise<boolean> =>
-      await noting(tenantId, async (tx) => await noteIn(tx, tenantId, sealed, finding, claim)),
+    record: async (tenantId: string, sealed: string, finding: TokenFinding, claim?: string): Promise<boolean> =>
+      await recordAndEmit(tenantId, async (tx) => await recordIn(tx, tenantId, sealed, finding, claim)),
 
     /** Stores an extended token, sealed, in the place of the one sealed as `held`, and notes that it is valid; nothing, where `note` would note nothing. */
     extend: async (tenantId: string, held: string, sealed: string, expiresAt: string | null, claim: string): Promise<boolean> =>
-      await noting(tenantId, async (tx) => {
+      await recordAndEmit(tenantId, async (tx) => {
         const known = await lockWatch(tx, tenantId, held)
         if (known?.next_check_at !== claim) return { noted: false, transition: null }
         await replaceToken(tx, tenantId, held, sealed, expiresAt)
-        return await noteIn(tx, tenantId, sealed, { valid: true, expires_at: expiresAt })
+        return await recordIn(tx, tenantId, sealed, { valid: true, expires_at: expiresAt })
       }),
 
     /** Calls `listener` at each transition; one that throws harms nobody. Returns how to stop that. */
@@ -106,7 +106,7 @@ export function createTokenWatch ({ orm, tenantConfigs, interval, deliversEvents
 
     /** What is known of the tenant's token: `unverified` with the reason `no_token` when it has none, null when it has no configuration. */
     async healthOf (tenantId: string): Promise<TokenHealth | null> {
-      const [row] = await guarded(statements.health.execute({ tenant_id: tenantId }))
+      const [row] = await mapDatabaseErrors(statements.health.execute({ tenant_id: tenantId }))
       if (row === undefined) return null
       const { token_status: status, has_token: hasToken, ...rest } = row
       if (!hasToken) return { ...rest, token_status: 'unverified', reason: 'no_token', checked_at: null, next_check_at: null }
@@ -125,7 +125,7 @@ function sameTime (one: string | null, other: string | null): boolean {
 async function tokenWatch (fastify: FastifyInstance): Promise<void> {
   const { database, tenantConfigs, log, env } = fastify
   try {
-    const found = await database.unhurried(reconcile)
+    const found = await database.withoutTimeout(reconcile)
     if (Object.keys(found).length > 0) log.warn({ found }, 'reconciled what was loaded while triggers were off')
   } catch (err) {
     log.warn({ err }, 'could not reconcile what was loaded while triggers were off; the next start tries again')

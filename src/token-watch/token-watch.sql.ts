@@ -16,7 +16,7 @@ const MAX_SEEN = 5000
 const MAX_CLAIMABLE = 100
 
 /** What is written of a token that was judged; times are ISO 8601. */
-export type Watched = Pick<typeof tokenWatch.$inferSelect, 'status' | 'reason' | 'reported' | 'checked_at'> & { next_check_at: string | null }
+export type WatchUpdate = Pick<typeof tokenWatch.$inferSelect, 'status' | 'reason' | 'reported' | 'checked_at'> & { next_check_at: string | null }
 
 /** The statements on `token_watch` that need no transaction. A `claim` is the `next_check_at` that a claiming statement gave. */
 export function tokenWatchStatements (db: NodePgDatabase) {
@@ -102,9 +102,9 @@ function claim (db: NodePgDatabase, name: string, tokens: ReturnType<typeof dueT
  * Returns what is known of it, and the time of the database in Unix milliseconds; undefined when another token is stored, or none.
  * `next_check_at` is null for a tenant that is off.
  */
-export async function lockWatch (tx: Transaction, tenantId: string, held: string) {
+export async function lockWatch (tx: Transaction, tenantId: string, sealed: string) {
   const [config] = await tx.select({ expires_at: tenantConfigs.token_expires_at, is_active: tenantConfigs.is_active }).from(tenantConfigs)
-    .where(and(eq(tenantConfigs.tenant_id, tenantId), eq(tenantConfigs.access_token, held))).for('no key update')
+    .where(and(eq(tenantConfigs.tenant_id, tenantId), eq(tenantConfigs.access_token, sealed))).for('no key update')
   if (config === undefined) return undefined
   // Behind the lock, so that of two findings the later one has the later time.
   const [watch] = await tx.select({ status: tokenWatch.status, reason: tokenWatch.reason, reported: tokenWatch.reported, checked_at: tokenWatch.checked_at, next_check_at: tokenWatch.next_check_at, now: clock })
@@ -124,11 +124,11 @@ export async function replaceToken (tx: Transaction, tenantId: string, held: str
 }
 
 /** Writes what was judged of a tenant's token; without a `next_check_at` it is not checked again. */
-export async function saveWatch (tx: Transaction, tenantId: string, values: Watched): Promise<void> {
+export async function saveWatch (tx: Transaction, tenantId: string, values: WatchUpdate): Promise<void> {
   await tx.update(tokenWatch).set({ ...values, next_check_at: values.next_check_at ?? NEVER }).where(eq(tokenWatch.tenant_id, tenantId))
 }
 
 /** Puts an event among those that wait to be delivered. */
-export async function putEvent (tx: Transaction, event: typeof eventsOutbox.$inferInsert): Promise<void> {
+export async function insertEvent (tx: Transaction, event: typeof eventsOutbox.$inferInsert): Promise<void> {
   await tx.insert(eventsOutbox).values(event)
 }

@@ -100,7 +100,7 @@ const place = (tenantId: string, column: SecretColumn) => `${tenantId}\0${column
 async function vault (fastify: FastifyInstance): Promise<void> {
   const vault = createVault({ keyRing: fastify.env.ENCRYPTION_KEYS })
   // It reads all rows where a key was taken out of the ring.
-  await fastify.database.unhurried(async (orm) => { await checkKeys(orm, vault) })
+  await fastify.database.withoutTimeout(async (orm) => { await checkKeys(orm, vault) })
   fastify.decorate('vault', vault)
 }
 

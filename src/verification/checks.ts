@@ -6,7 +6,7 @@ import { adviceFor } from '../meta/advice.js'
 export interface Check { name: 'token' | 'assets' | 'subscription' | 'callback', ok: boolean, detail: string }
 
 /** What Meta says to a question: its answer, or why it refuses one. */
-export type Said<T> = { answer: T } | { refusal: FastifyError }
+export type AnswerOrRefusal<T> = { answer: T } | { refusal: FastifyError }
 
 /** What is to be checked. */
 export interface Expected {
@@ -21,10 +21,10 @@ export interface Expected {
 /** What Meta said; what it was not asked is left out. */
 export interface Answers {
   /** A text: why Meta needs not be asked. */
-  token: string | Said<unknown>
-  phones?: Said<Array<{ id: string }>>
-  subscription?: Said<{ override_callback_uri: string | null } | null>
-  callback?: Said<string | null>
+  token: string | AnswerOrRefusal<unknown>
+  phones?: AnswerOrRefusal<Array<{ id: string }>>
+  subscription?: AnswerOrRefusal<{ override_callback_uri: string | null } | null>
+  callback?: AnswerOrRefusal<string | null>
 }
 
 type Name = Check['name']
@@ -53,26 +53,26 @@ export const isListed = ({ phone_number_id: id }: Expected, phones: Array<{ id: 
 function tokenCheck ({ token: said }: Answers): Check {
   if (typeof said === 'string') return failed('token', said)
   if ('refusal' in said) return failed('token', adviceFor(said.refusal))
-  return held('token', 'The access token is valid, and was issued for the app.')
+  return passed('token', 'The access token is valid, and was issued for the app.')
 }
 
 function assetsCheck (expected: Expected, { phones: said }: Answers): Check {
   if (said === undefined) return failed('assets', `There is no waba_id: store one ${MISSING}`)
   if ('refusal' in said) return failed('assets', adviceFor(said.refusal))
-  if (expected.phone_number_id === null) return held('assets', 'The token sees the account; there is no phone number to look for.')
+  if (expected.phone_number_id === null) return passed('assets', 'The token sees the account; there is no phone number to look for.')
   if (!isListed(expected, said.answer)) return failed('assets', new MetaPhoneNotInWaba().message)
-  return held('assets', 'The token sees the account, and the phone number belongs to it.')
+  return passed('assets', 'The token sees the account, and the phone number belongs to it.')
 }
 
 function subscriptionCheck (assets: Check, { subscription: said }: Answers): Check {
   if (said === undefined) return notAsked('subscription', assets)
   if ('refusal' in said) return failed('subscription', adviceFor(said.refusal))
   if (said.answer === null) return failed('subscription', 'The app is not subscribed to the account, so that no webhook comes: onboard again.')
-  return held('subscription', 'The app gets the webhooks of the account.')
+  return passed('subscription', 'The app gets the webhooks of the account.')
 }
 
 function callbackCheck ({ callback_url: url, phone_number_id: phoneId, lacks_verify_token: isUnset }: Expected, { subscription, callback }: Answers, before: Check[]): Check {
-  if (url === null) return held('callback', 'No callback_url is expected.')
+  if (url === null) return passed('callback', 'No callback_url is expected.')
   // A number has a callback of its own, whatever the subscription says.
   const fault = before.find(({ name, ok }) => !ok && (phoneId === null || name !== 'subscription'))
   if (fault !== undefined) return notAsked('callback', fault)
@@ -80,11 +80,11 @@ function callbackCheck ({ callback_url: url, phone_number_id: phoneId, lacks_ver
   if (said !== undefined && 'refusal' in said) return failed('callback', adviceFor(said.refusal))
   const answer = said?.answer
   const found = typeof answer === 'string' ? answer : answer?.override_callback_uri
-  if (isSameUrl(url, found ?? '')) return held('callback', 'Meta sends messages to the expected callback_url.')
+  if (isSameUrl(url, found ?? '')) return passed('callback', 'Meta sends messages to the expected callback_url.')
   return failed('callback', isUnset ? UNVERIFIABLE : ELSEWHERE)
 }
 
-const held = (name: Name, detail: string): Check => ({ name, ok: true, detail })
+const passed = (name: Name, detail: string): Check => ({ name, ok: true, detail })
 const failed = (name: Name, detail: string): Check => ({ name, ok: false, detail })
 const notAsked = (name: Name, fault: Check) => failed(name, `Not asked, because the check of ${fault.name} failed: mend that first.`)
 

@@ -2,7 +2,7 @@ import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { LRUCache } from 'lru-cache'
-import { type Answers, type Check, checksOf, type Expected, isListed, type Said, unusable } from './checks.js'
+import { type Answers, type Check, checksOf, type Expected, isListed, type AnswerOrRefusal, unusable } from './checks.js'
 import type { WritableColumn } from '../tenant-configs/tenant-configs.sql.js'
 import { lockWatch } from '../token-watch/token-watch.sql.js'
 import { saveVerifiedIdentity, type VerifiedOutcome } from '../tenant-configs/verified-identities.sql.js'
@@ -30,7 +30,7 @@ interface VerificationDependencies {
   tenantQueues: Pick<TenantQueues, 'run'>
   metaApps: MetaApps
   metaGraph: Pick<MetaGraph, 'inspectToken' | 'listPhoneNumbers' | 'subscriptionOf' | 'effectiveCallback'>
-  tokenWatch: Pick<TokenWatch, 'healthOf' | 'noteIn' | 'announce'>
+  tokenWatch: Pick<TokenWatch, 'healthOf' | 'recordIn' | 'emit'>
   vault: Pick<Vault, 'seal' | 'open'>
   /** Where webhooks are to go when the tenant does not say. */
   callbackUrl: string | null
@@ -48,7 +48,7 @@ type Credentials = Pick<TenantConfigRow, typeof CREDENTIALS[number]>
 interface Findings { checks: Check[], token: { expires_at: string | null | undefined } | { reason: string } | null }
 
 /** A check of what is stored, and when it ended (ms of `performance.now()`; Infinity while it runs). */
-interface Run { credentials: string, checks: Promise<Check[]>, endedAt: number }
+interface VerificationRun { credentials: string, checks: Promise<Check[]>, endedAt: number }
 
 /** How many tenants' latest runs are kept. One that is dropped costs calls to Meta, no more. */
 const MAX_RUNS = 1000
@@ -61,7 +61,7 @@ const MAX_RUNS = 1000
  */
 export function createVerification ({ tenantConfigs, tenantQueues, metaApps, metaGraph, tokenWatch, vault, callbackUrl }: VerificationDependencies) {
   const secrets = createRowSecrets({ vault })
-  const runs = new LRUCache<string, Run>({ max: MAX_RUNS })
+  const runs = new LRUCache<string, VerificationRun>({ max: MAX_RUNS })
 
   return {
     /**
@@ -73,8 +73,8 @@ export function createVerification ({ tenantConfigs, tenantQueues, metaApps, met
     async verify (tenantId: string, client: AbortSignal): Promise<{ checks: Check[], row: TenantConfigRow }> {
       const cameAt = performance.now()
       return await tenantQueues.run(tenantId, client, async () => {
-        const checks = await checksSince(cameAt, await found(tenantId))
-        return { checks, row: await found(tenantId) }
+        const checks = await checksSince(cameAt, await findConfig(tenantId))
+        return { checks, row: await findConfig(tenantId) }
       })
     },
 
@@ -88,13 +88,13 @@ export function createVerification ({ tenantConfigs, tenantQueues, metaApps, met
     const credentials = JSON.stringify([row.id, ...CREDENTIALS.map((name) => row[name])])
     const latest = runs.get(row.tenant_id)
     if (latest !== undefined && latest.credentials === credentials && latest.endedAt > cameAt) return await latest.checks
-    const run: Run = { credentials, checks: proven(row).finally(() => { run.endedAt = performance.now() }), endedAt: Infinity }
+    const run: VerificationRun = { credentials, checks: checkStored(row).finally(() => { run.endedAt = performance.now() }), endedAt: Infinity }
     runs.set(row.tenant_id, run)
     return await run.checks
   }
 
   async function tryOut (tenantId: string, input: ConfigInput): Promise<{ checks: Check[], row: TenantConfigRow | null }> {
-    const sealed = secrets.sealed(tenantId, input)
+    const sealed = secrets.seal(tenantId, input)
     const row = await tenantConfigs.find(tenantId)
     const value = (name: WritableColumn) => input[name] === undefined ? row?.[name] ?? null : sealed[name]
     const { checks } = await examine({
@@ -110,17 +110,17 @@ export function createVerification ({ tenantConfigs, tenantQueues, metaApps, met
     return { checks, row }
   }
 
-  async function found (tenantId: string): Promise<TenantConfigRow> {
+  async function findConfig (tenantId: string): Promise<TenantConfigRow> {
     const row = await tenantConfigs.find(tenantId)
     if (row === null) throw new ConfigNotFound()
     return row
   }
 
-  async function proven (row: TenantConfigRow): Promise<Check[]> {
+  async function checkStored (row: TenantConfigRow): Promise<Check[]> {
     // Read before Meta is asked, so that whatever changes it is newer than what Meta says.
     const health = await tokenWatch.healthOf(row.tenant_id)
     const findings = await examine(row)
-    await note(row, health, findings)
+    await record(row, health, findings)
     return findings.checks
   }
 
@@ -143,7 +143,7 @@ export function createVerification ({ tenantConfigs, tenantQueues, metaApps, met
   }
 
   async function ask (app: MetaApp, token: string, expected: Expected): Promise<Findings> {
-    const inspected = await said(metaGraph.inspectToken(app, token))
+    const inspected = await answerOrRefusal(metaGraph.inspectToken(app, token))
     const answers = { token: inspected, ...'answer' in inspected ? await askOfAccount(app, token, expected) : {} }
     // A token may end between two questions.
     const refusal = Object.values(answers).map((answer) => 'refusal' in answer ? answer.refusal : null).find((err) => err instanceof MetaTokenInvalid)
@@ -156,15 +156,15 @@ export function createVerification ({ tenantConfigs, tenantQueues, metaApps, met
   async function askOfAccount (app: MetaApp, token: string, expected: Expected): Promise<Omit<Answers, 'token'>> {
     const { waba_id: wabaId, phone_number_id: phoneId, callback_url: url } = expected
     if (wabaId === null) return {}
-    const phones = await said(metaGraph.listPhoneNumbers(app, token, wabaId))
+    const phones = await answerOrRefusal(metaGraph.listPhoneNumbers(app, token, wabaId))
     if ('refusal' in phones) return { phones }
-    const subscription = await said(metaGraph.subscriptionOf(app, token, wabaId))
+    const subscription = await answerOrRefusal(metaGraph.subscriptionOf(app, token, wabaId))
     if (url === null || phoneId === null || !isListed(expected, phones.answer)) return { phones, subscription }
-    return { phones, subscription, callback: await said(metaGraph.effectiveCallback(app, token, phoneId, wabaId)) }
+    return { phones, subscription, callback: await answerOrRefusal(metaGraph.effectiveCallback(app, token, phoneId, wabaId)) }
   }
 
   /** Notes what was found; `before` is what was known of the token when the row was read. */
-  async function note (row: TenantConfigRow, before: TokenHealth | null, { checks, token }: Findings): Promise<void> {
+  async function record (row: TenantConfigRow, before: TokenHealth | null, { checks, token }: Findings): Promise<void> {
     const { tenant_id: tenantId, access_token: sealed, waba_id, phone_number_id } = row
     if (token === null || sealed === null) return
     const isConfirmed = !('reason' in token) && checks.every(({ name, ok }) => ok || !['token', 'assets'].includes(name))
@@ -178,16 +178,16 @@ export function createVerification ({ tenantConfigs, tenantQueues, metaApps, met
         outcome = await saveVerifiedIdentity(tx, { tenant_id: tenantId, access_token: sealed, waba_id, phone_number_id }, changed)
       }
       const finding = 'reason' in token ? { valid: false as const, ...token } : { valid: true as const, expires_at: token.expires_at === undefined ? known.expires_at : token.expires_at }
-      const { transition } = await tokenWatch.noteIn(tx, tenantId, sealed, finding, before?.next_check_at ?? null)
+      const { transition } = await tokenWatch.recordIn(tx, tenantId, sealed, finding, before?.next_check_at ?? null)
       return { transition, outcome }
     }, { waba_id, phone_number_id })
-    if (transition !== null) tokenWatch.announce(transition)
+    if (transition !== null) tokenWatch.emit(transition)
     if (outcome === 'taken') throw new PhoneNumberTaken()
   }
 }
 
 /** Waits for what Meta says; throws what is no refusal. */
-async function said<T> (question: Promise<T>): Promise<Said<T>> {
+async function answerOrRefusal<T> (question: Promise<T>): Promise<AnswerOrRefusal<T>> {
   try {
     return { answer: await question }
   } catch (err) {

@@ -8,7 +8,7 @@ const MAX_CALLS = 6
 export const maxWaitMs = (graphTimeoutMs: number) => MAX_CALLS * graphTimeoutMs
 
 /** How many milliseconds a wait may last, and the error that ends it then. */
-export interface WaitLimit { ms: number, Late: ErrorClass }
+export interface WaitLimit { ms: number, TimeoutError: ErrorClass }
 
 /**
  * Waits for a promise. When the wait ends early, the promise itself goes on.
@@ -27,7 +27,7 @@ export async function waitFor<T> (promise: Promise<T>, signals: AbortSignal[], l
         cleanUps.push(() => { signal.removeEventListener('abort', end) })
       }
       if (limit === undefined) return
-      const timer = setTimeout(() => { reject(new limit.Late()) }, limit.ms)
+      const timer = setTimeout(() => { reject(new limit.TimeoutError()) }, limit.ms)
       cleanUps.push(() => { clearTimeout(timer) })
     })
   } finally {

@@ -4,8 +4,8 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import pg from 'pg'
 import type { Test } from 'tap'
-import { sessionAt } from '../../src/database/connection.js'
-import { createChangeChannel, type Change } from '../../src/config-loader/invalidation-listener.js'
+import { sessionOptions } from '../../src/database/connection.js'
+import { createInvalidationListener, type RowChange } from '../../src/config-loader/invalidation-listener.js'
 import { parallel, parallelTests } from '../fixtures/embedded.js'
 import { ownPostgres } from '../fixtures/own-postgres.js'
 import { tcpProxy } from '../fixtures/tcp-proxy.js'
@@ -15,23 +15,23 @@ const LISTENERS = "select pid from pg_stat_activity where datname = current_data
 
 /** A channel over these URLs with all that it tells, closed when the test ends. */
 function channelOver (t: Test, { url, notifyUrl = url, notify }: { url: string, notifyUrl?: string, notify?: () => Promise<unknown> }) {
-  const told: Array<Change[] | null> = []
+  const told: Array<RowChange[] | null> = []
   const turns: string[] = []
   const lines: string[] = []
   const attempts: number[] = []
   const way = { notifyUrl }
-  const channel = createChangeChannel({
+  const channel = createInvalidationListener({
     connection (config) {
       attempts.push(performance.now())
-      return new pg.Client({ ...sessionAt(url), ...config })
+      return new pg.Client({ ...sessionOptions(url), ...config })
     },
     notify: notify ?? (async (name) => await query(way.notifyUrl, `notify ${name}`)),
     log: { info: (text) => { lines.push(text) }, warn: (_detail, text) => { lines.push(text) } }
   })
   t.teardown(channel.close)
-  const isUp = () => performance.now() < channel.state.trustedUntil
+  const isUp = () => performance.now() < channel.health.validUntil
   const listeners = {
-    onChanges: (changes: Change[] | null) => { told.push(changes) },
+    onChanges: (changes: RowChange[] | null) => { told.push(changes) },
     onConnect: () => { turns.push('connect') },
     onLoss: () => { turns.push(isUp() ? 'loss while up' : 'loss') }
   }
@@ -48,7 +48,7 @@ const insert = async (url: string, id: string) => await query(url, 'insert into 
 
 parallel('it is up once its hello is heard, and hears of every change', async (t) => {
   const url = await createDatabase(t)
-  const { open, close, state, isUp, turns, told, lines } = channelOver(t, { url })
+  const { open, close, health, isUp, turns, told, lines } = channelOver(t, { url })
   t.notOk(isUp())
   await open()
   t.ok(isUp())
@@ -57,9 +57,9 @@ parallel('it is up once its hello is heard, and hears of every change', async (t
   await query(url, 'truncate tenant_configs')
   await until(() => told.length === 2)
   t.same(told, [[['a', null, null]], null])
-  const before = state.heardAt
-  await until(() => state.heardAt > before)
-  t.ok(state.heardAt <= performance.now() && state.trustedUntil === state.heardAt + 6000, 'a heartbeat')
+  const before = health.lastConfirmedAt
+  await until(() => health.lastConfirmedAt > before)
+  t.ok(health.lastConfirmedAt <= performance.now() && health.validUntil === health.lastConfirmedAt + 6000, 'a heartbeat')
   await close()
   t.notOk(isUp())
   t.same(turns, ['connect'], 'who closes it has lost nothing')
@@ -111,14 +111,14 @@ parallel('it comes back by itself, more and more slowly and saying so once', asy
 parallel('a connection that is half open is found', async (t) => {
   const url = await createDatabase(t)
   const proxy = await tcpProxy(t, url)
-  const { open, state, isUp, turns, told } = channelOver(t, { url: proxy.url, notifyUrl: url })
+  const { open, health, isUp, turns, told } = channelOver(t, { url: proxy.url, notifyUrl: url })
   await open()
   await insert(url, 'a')
   await until(() => told.length === 1)
   proxy.freeze()
   await insert(url, 'b')
   const frozen = performance.now()
-  t.ok(state.trustedUntil < frozen + 6000)
+  t.ok(health.validUntil < frozen + 6000)
   await until(() => !isUp())
   t.ok(performance.now() - frozen < 6050, 'it is not trusted for long')
   await until(() => turns.length === 2)
@@ -132,11 +132,11 @@ parallel('a connection that is half open is found', async (t) => {
 parallel('a slow connection is a good one', async (t) => {
   const proxy = await tcpProxy(t, await createDatabase(t))
   proxy.slow(250)
-  const { open, isUp, state, turns } = channelOver(t, { url: proxy.url })
+  const { open, isUp, health, turns } = channelOver(t, { url: proxy.url })
   await open()
   t.ok(isUp())
-  const before = state.heardAt
-  await until(() => state.heardAt > before)
+  const before = health.lastConfirmedAt
+  await until(() => health.lastConfirmedAt > before)
   t.same(turns, ['connect'])
 })
 

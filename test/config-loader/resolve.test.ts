@@ -1,6 +1,6 @@
 import t from 'tap'
 import { createConfigDecision } from '../../src/config-loader/resolve.js'
-import { entryOf, isServing, snapshotOf } from '../../src/config-loader/entry.js'
+import { toCachedConfig, isActive, snapshotOf } from '../../src/config-loader/entry.js'
 import { ConfigSnapshot, type Resolved } from '../../src/config-loader/snapshot.js'
 import type { ConfigRow } from '../../src/config-loader/config-rows.sql.js'
 import { platform, rowWith, settingsWith, vault } from '../fixtures/config-row.js'
@@ -14,8 +14,8 @@ function served (found: Resolved | string): Resolved {
 }
 
 await t.test('an active row serves with its secrets opened', async (t) => {
-  const { ofRow } = await decisionWith(platform)
-  t.strictSame(ofRow(rowWith()), {
+  const { fromRow } = await decisionWith(platform)
+  t.strictSame(fromRow(rowWith()), {
     tenantId: 'acme',
     isVerified: true,
     tokenStatus: 'ok',
@@ -35,20 +35,20 @@ await t.test('an active row serves with its secrets opened', async (t) => {
 })
 
 await t.test('no row is "missing", a row that is off is "inactive", whatever is in it', async (t) => {
-  const { ofRow } = await decisionWith()
-  t.equal(ofRow(undefined), 'missing')
-  t.equal(ofRow(rowWith({ is_active: false, access_token: 'no sealed text' })), 'inactive')
+  const { fromRow } = await decisionWith()
+  t.equal(fromRow(undefined), 'missing')
+  t.equal(fromRow(rowWith({ is_active: false, access_token: 'no sealed text' })), 'inactive')
 })
 
 await t.test('a secret that does not open is thrown', async (t) => {
-  const { ofRow } = await decisionWith()
-  for (const column of ['access_token', 'fb_app_secret', 'verify_token'] as const) t.throws(() => ofRow(rowWith({ [column]: 'no sealed text' })), { code: 'SECRET_UNREADABLE' }, column)
+  const { fromRow } = await decisionWith()
+  for (const column of ['access_token', 'fb_app_secret', 'verify_token'] as const) t.throws(() => fromRow(rowWith({ [column]: 'no sealed text' })), { code: 'SECRET_UNREADABLE' }, column)
 })
 
 await t.test('a token that was never checked is "unverified", and no token has no status', async (t) => {
-  const { ofRow } = await decisionWith()
+  const { fromRow } = await decisionWith()
   for (const [change, status] of [[{ token_status: null }, 'unverified'], [{ token_status: 'expiring' }, 'expiring'], [{ access_token: null }, null]] as const) {
-    t.equal(served(ofRow(rowWith(change))).tokenStatus, status)
+    t.equal(served(fromRow(rowWith(change))).tokenStatus, status)
   }
 })
 
@@ -68,7 +68,7 @@ await t.test('the platform\'s settings serve where a row has nothing, and withou
   t.strictSame(decision.withoutRow('missing').getAllConfig(), expected)
   t.equal(decision.withoutRow('missing').isStale(), false)
   const empty = rowWith({ phone_number_id: null, access_token: null, waba_id: null, fb_app_id: null, fb_app_secret: null, callback_url: null, redirect_url: null, verify_token: null, token_expires_at: null })
-  t.strictSame(served(decision.ofRow(empty)).values, { ...expected, phone_id: null, access_token: null, waba_id: null })
+  t.strictSame(served(decision.fromRow(empty)).values, { ...expected, phone_id: null, access_token: null, waba_id: null })
   const { withoutRow } = await decisionWith()
   t.strictSame(withoutRow('missing').getAllConfig(), Object.fromEntries(Object.keys(expected).map((key) => [key, null])), 'nothing is set')
 })
@@ -88,7 +88,7 @@ await t.test('CONFIG_FALLBACK says for whom the platform\'s settings stand in', 
 })
 
 await t.test('a dead token is refused with CONFIG_REFUSE_DEAD_TOKENS, and only then', async (t) => {
-  const snapshotBy = ({ ofRow }: Awaited<ReturnType<typeof decisionWith>>, change: Partial<ConfigRow>) => new ConfigSnapshot(served(ofRow(rowWith(change))), false)
+  const snapshotBy = ({ fromRow }: Awaited<ReturnType<typeof decisionWith>>, change: Partial<ConfigRow>) => new ConfigSnapshot(served(fromRow(rowWith(change))), false)
   const lax = await decisionWith()
   const strict = await decisionWith({ CONFIG_REFUSE_DEAD_TOKENS: true })
   for (const change of [{ token_status: 'expired' }, { token_status: 'revoked' }, { token_status: 'reauth_required' }, { token_expires_at: '2020-01-01T00:00:00.000000Z' }] as const) {
@@ -102,13 +102,13 @@ await t.test('a dead token is refused with CONFIG_REFUSE_DEAD_TOKENS, and only t
 
 await t.test('an entry of a row has its snapshot and the same as a frozen promise; that of no row is its absence', async (t) => {
   for (const absence of ['missing', 'inactive'] as const) {
-    t.equal(entryOf(absence), absence)
-    t.notOk(isServing(absence))
+    t.equal(toCachedConfig(absence), absence)
+    t.notOk(isActive(absence))
   }
-  const { ofRow } = await decisionWith()
-  const resolved = served(ofRow(rowWith()))
-  const entry = entryOf(resolved)
-  if (!isServing(entry)) throw new Error('it does not serve')
+  const { fromRow } = await decisionWith()
+  const resolved = served(fromRow(rowWith()))
+  const entry = toCachedConfig(resolved)
+  if (!isActive(entry)) throw new Error('it does not serve')
   t.equal(entry.resolved, resolved)
   t.equal(await entry.answer, entry.snapshot)
   t.ok(Object.isFrozen(entry.answer))

@@ -40,7 +40,7 @@ await t.test('a status that this process writes is seen at once', async (t) => {
   const { configLoader, tenantConfigs, tokenWatch } = await createKnown(t, { CONFIG_CACHE_BLIND_TTL_MS: 60_000 })
   const row = await tenantConfigs.find('acme')
   await configLoader.forTenant('acme')
-  await tokenWatch.note('acme', String(row?.access_token), { valid: false, reason: 'meta_190' })
+  await tokenWatch.record('acme', String(row?.access_token), { valid: false, reason: 'meta_190' })
   t.equal((await configLoader.forTenant('acme')).getTokenStatus(), 'revoked')
   await tenantConfigs.update('acme', { access_token: 'another' })
   t.equal((await configLoader.forTenant('acme')).getTokenStatus(), 'unverified', 'a new token')

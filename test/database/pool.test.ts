@@ -3,7 +3,7 @@ import { eq, sql } from 'drizzle-orm'
 import t, { type Test } from 'tap'
 import { prepared } from '../../src/database/prepared.js'
 import { tenantConfigs } from '../../src/database/schema.js'
-import { guarded } from '../../src/database/database.js'
+import { mapDatabaseErrors } from '../../src/database/database.js'
 import { buildTestApp, connect, query, until, untilWaiting } from '../helper.js'
 
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
@@ -23,11 +23,11 @@ await t.test('a statement that PostgreSQL refuses leaves its connection in the p
   const duplicate = sql`insert into vault_keys (key_id, check_value) select key_id, check_value from vault_keys`
   const select = prepared(orm, 'one', orm.select().from(tenantConfigs).where(eq(tenantConfigs.tenant_id, sql.placeholder('key'))))
   for (let times = 0; times < 30; times++) {
-    await t.rejects(guarded(orm.transaction(async (tx) => await tx.execute(duplicate))), { code: '23505' })
-    await t.rejects(guarded(orm.transaction(async (tx) => await guarded(tx.execute(duplicate)))), { code: '23505' })
-    await t.rejects(guarded(orm.execute(duplicate)), { code: '23505' })
-    await t.rejects(guarded(select.execute({ key: '\0' })), { code: 'VALIDATION_FAILED' })
-    await t.rejects(guarded(orm.transaction(async () => { throw new TypeError('ours') })), { message: 'ours' })
+    await t.rejects(mapDatabaseErrors(orm.transaction(async (tx) => await tx.execute(duplicate))), { code: '23505' })
+    await t.rejects(mapDatabaseErrors(orm.transaction(async (tx) => await mapDatabaseErrors(tx.execute(duplicate)))), { code: '23505' })
+    await t.rejects(mapDatabaseErrors(orm.execute(duplicate)), { code: '23505' })
+    await t.rejects(mapDatabaseErrors(select.execute({ key: '\0' })), { code: 'VALIDATION_FAILED' })
+    await t.rejects(mapDatabaseErrors(orm.transaction(async () => { throw new TypeError('ours') })), { message: 'ours' })
   }
   await t.rejects(app.tenantConfigs.create('acme', null, { waba_id: '\0' }), { code: 'VALIDATION_FAILED' })
   t.equal(await pid(), before)
@@ -43,7 +43,7 @@ await t.test('a connection whose statement has not been answered never comes bac
     }),
     'in one whose work has its error translated': async () => await orm.transaction(async (tx) => {
       await tx.execute(sql`set local statement_timeout = 0`)
-      await guarded(tx.execute(sleep))
+      await mapDatabaseErrors(tx.execute(sleep))
     }),
     alone: async () => {
       await orm.execute(sql`set statement_timeout = 0`)
@@ -52,7 +52,7 @@ await t.test('a connection whose statement has not been answered never comes bac
   }
   for (const [what, work] of Object.entries(hang)) {
     const before = await pid()
-    await t.rejects(guarded(work()), { ...unavailable, cause: { message: 'Query read timeout' } }, what)
+    await t.rejects(mapDatabaseErrors(work()), { ...unavailable, cause: { message: 'Query read timeout' } }, what)
     const asked = performance.now()
     t.not(await pid(), before, `${what}: the next one has another`)
     t.ok(performance.now() - asked < 1500, 'and does not wait')
@@ -70,9 +70,9 @@ await t.test('a connection whose statement was cancelled, or whose prepared stat
   }
   for (const isTranslated of [false, true]) {
     const before = await pid()
-    await t.rejects(guarded(orm.transaction(async (tx) => {
+    await t.rejects(mapDatabaseErrors(orm.transaction(async (tx) => {
       const cancelled = tx.execute(sql`select pg_cancel_backend(pg_backend_pid()), pg_sleep(5)`)
-      await (isTranslated ? guarded(cancelled) : cancelled)
+      await (isTranslated ? mapDatabaseErrors(cancelled) : cancelled)
     })), { ...unavailable, cause: { code: '57014' } })
     t.not(await pid(), before)
   }
@@ -132,7 +132,7 @@ await t.test('a write whose backend is terminated is not done again', async (t) 
   await query(databaseUrl, 'create table counted (n int); create sequence attempts')
   const holder = await connect(t, databaseUrl)
   await holder.query('begin; lock table counted')
-  const write = t.rejects(guarded(orm.execute(sql`insert into counted select nextval('attempts')`)), { ...unavailable, cause: { code: '57P01' } })
+  const write = t.rejects(mapDatabaseErrors(orm.execute(sql`insert into counted select nextval('attempts')`)), { ...unavailable, cause: { code: '57P01' } })
   await untilWaiting(databaseUrl, 1)
   await query(databaseUrl, `select pg_terminate_backend(pid) from pg_stat_activity where ${isOurs}`)
   await write
@@ -145,7 +145,7 @@ await t.test('a read is tried at most five times when it loses its connection, a
   const { orm, databaseUrl } = await createOne(t)
   const attempt = async (what: string, code: string) => {
     await query(databaseUrl, 'create sequence attempts')
-    await t.rejects(guarded(orm.execute(sql.raw(`select nextval('attempts'), ${what}, pg_sleep(1)`))), { ...unavailable, cause: { code } })
+    await t.rejects(mapDatabaseErrors(orm.execute(sql.raw(`select nextval('attempts'), ${what}, pg_sleep(1)`))), { ...unavailable, cause: { code } })
     const [{ attempts } = {}] = await query(databaseUrl, 'select last_value::int as attempts from attempts')
     await query(databaseUrl, 'drop sequence attempts')
     return Number(attempts)
@@ -170,14 +170,14 @@ await t.test('a read that loses its connection late is not tried again, so that 
   const { orm, databaseUrl } = await createOne(t)
   await query(databaseUrl, 'create sequence attempts')
   const late = "select nextval('attempts'), pg_sleep(1.51), pg_terminate_backend(pg_backend_pid()), pg_sleep(1)"
-  await t.rejects(guarded(orm.execute(sql.raw(late))), unavailable)
+  await t.rejects(mapDatabaseErrors(orm.execute(sql.raw(late))), unavailable)
   t.match(await query(databaseUrl, 'select last_value::int as attempts from attempts'), [{ attempts: 1 }])
 })
 
 await t.test('a transaction for which there is no connection is told so', async (t) => {
   const { orm } = await createOne(t)
   const client = await orm.$client.connect()
-  await t.rejects(guarded(orm.transaction(async () => {})), { ...unavailable, cause: { message: 'timeout exceeded when trying to connect' } })
+  await t.rejects(mapDatabaseErrors(orm.transaction(async () => {})), { ...unavailable, cause: { message: 'timeout exceeded when trying to connect' } })
   client.release()
-  await t.resolves(guarded(orm.transaction(async () => {})))
+  await t.resolves(mapDatabaseErrors(orm.transaction(async () => {})))
 })

@@ -10,42 +10,42 @@ const connections = async (url: string) => (await query(url, others))[0]?.['coun
 
 await t.test('one who is let in leaves nothing behind', async (t) => {
   const { app, databaseUrl } = await buildTestApp(t, { DATABASE_POOL_MAX: 1 })
-  const { knock } = app.database
+  const { probe } = app.database
   await app.database.ping()
   const before = await connections(databaseUrl)
-  for (let times = 0; times < 5; times++) await t.resolves(knock())
+  for (let times = 0; times < 5; times++) await t.resolves(probe())
   await until(async () => await connections(databaseUrl) === before)
   t.equal(app.pg['tenantConfig']?.pool.totalCount, 1)
 
   const client = await app.pg['tenantConfig']?.pool.connect()
-  await t.resolves(knock(), 'a pool that is busy is no reason')
+  await t.resolves(probe(), 'a pool that is busy is no reason')
   client?.release()
   const holder = await connect(t, databaseUrl)
   await holder.query('begin; lock table tenant_configs in access exclusive mode')
-  await t.resolves(knock(), 'nor is a lock')
+  await t.resolves(probe(), 'nor is a lock')
 })
 
 await t.test('a database that is away lets nobody in', async (t) => {
   const { app, databaseUrl } = await buildTestApp(t)
   const giveBack = await takeAway(databaseUrl)
-  await t.rejects(app.database.knock(), { code: '3D000' })
+  await t.rejects(app.database.probe(), { code: '3D000' })
   await giveBack()
-  await t.resolves(app.database.knock())
+  await t.resolves(app.database.probe())
 })
 
 await t.test('a line that is cut, or dead', async (t) => {
   const way = await line(t, await createDatabase(t))
   const { app } = await buildTestApp(t, { DATABASE_URL: way.url })
   way.cut()
-  await t.rejects(app.database.knock())
+  await t.rejects(app.database.probe())
   way.mend()
-  await t.resolves(app.database.knock())
+  await t.resolves(app.database.probe())
   way.die()
   const begun = performance.now()
-  await t.rejects(app.database.knock(), /timeout/)
+  await t.rejects(app.database.probe(), /timeout/)
   t.ok(performance.now() - begun < 2500, 'given up after 1.5 s')
   way.mend()
-  await t.resolves(app.database.knock())
+  await t.resolves(app.database.probe())
 })
 
 await t.test('too many connections, and a password that is wrong', async (t) => {
@@ -56,9 +56,9 @@ await t.test('too many connections, and a password that is wrong', async (t) => 
   t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
   const { app } = await buildTestApp(t, { DATABASE_URL: Object.assign(new URL(databaseUrl), { username: role, password: 'one' }).href })
   await query(databaseUrl, `alter role ${role} connection limit 1`)
-  await t.resolves(app.database.knock(), 'it is there, and says that it has too many')
+  await t.resolves(app.database.probe(), 'it is there, and says that it has too many')
   await query(databaseUrl, `alter role ${role} connection limit -1 password 'other'`)
-  await t.rejects(app.database.knock(), { code: '28P01' })
+  await t.rejects(app.database.probe(), { code: '28P01' })
 })
 
 /** A way to a PostgreSQL; once `isSilent`, whoever comes is let in, and then hears nothing any more, not even that his goodbye was heard. */
@@ -93,7 +93,7 @@ await t.test('a line that dies right after one was let in keeps nobody waiting',
   const { app } = await buildTestApp(t, { DATABASE_URL: door.url })
   door.isSilent = true
   const begun = performance.now()
-  await t.resolves(app.database.knock())
+  await t.resolves(app.database.probe())
   t.ok(performance.now() - begun < 1000)
   door.isSilent = false
 })

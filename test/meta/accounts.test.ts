@@ -1,6 +1,6 @@
 import { createServer } from 'node:http'
 import { test } from 'tap'
-import { factsOf } from '../../src/meta/http-client.js'
+import { graphErrorDetails } from '../../src/meta/http-client.js'
 import { faults } from '../graph/faults.js'
 import { app, callback, calls, json, meta, pin, proof, raw, standIn, thrownBy, token } from './wire.js'
 
@@ -85,7 +85,7 @@ await test('an id is one step of the path, whatever it holds', async t => {
     for (const id of ['', '.', '..']) {
       const err = await thrownBy(call(id))
       t.match(err, { code })
-      t.match(factsOf(err), { sent: false })
+      t.match(graphErrorDetails(err), { sent: false })
     }
     t.equal(urls.length, ids.length)
   }
@@ -204,7 +204,7 @@ await test('a connection that was good before is reset: each call was sent once'
     meta.fail(route, faults.dropBefore)
     const err = await thrownBy(calls[route](graph))
     t.match(err, { code: 'META_UNAVAILABLE' })
-    t.match(factsOf(err), { sent: true })
+    t.match(graphErrorDetails(err), { sent: true })
     t.equal(meta.requests.length, before + 1, route)
   }
 })

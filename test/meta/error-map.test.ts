@@ -3,7 +3,7 @@ import { inspect } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { type Test, test } from 'tap'
 import type { MetaGraph } from '../../src/meta/meta-graph.js'
-import { factsOf } from '../../src/meta/http-client.js'
+import { graphErrorDetails } from '../../src/meta/http-client.js'
 import { type Answer, app, calls, drop, json, meta, proof, raw, refused, secrets, thrownBy, token } from './wire.js'
 
 type Row = [string, Answer]
@@ -16,11 +16,11 @@ async function failure (t: Test, answer: Answer, call: (graph: MetaGraph) => Pro
   const err = await thrownBy(call(graph))
   t.equal(urls.length, 1, 'called once')
   t.equal(lines.length, 1, 'logged once')
-  const given = inspect([err, lines, factsOf(err)], { depth: Infinity, showHidden: true }) + JSON.stringify([err, lines])
+  const given = inspect([err, lines, graphErrorDetails(err)], { depth: Infinity, showHidden: true }) + JSON.stringify([err, lines])
   for (const secret of [...secrets, proof(token)]) t.notOk(given.includes(secret), `gives nothing away ${secret}`)
   t.equal(err instanceof Error ? err.cause : null, undefined)
   t.match(err, { code: lines[0]?.outcome })
-  t.match(factsOf(err), { sent: true })
+  t.match(graphErrorDetails(err), { sent: true })
   return lines[0]?.outcome
 }
 

@@ -4,7 +4,7 @@ import { test } from 'tap'
 import closing from '../../src/closing.js'
 import env from '../../src/settings/env.js'
 import metaGraph, { type MetaGraph } from '../../src/meta/meta-graph.js'
-import { factsOf } from '../../src/meta/http-client.js'
+import { graphErrorDetails } from '../../src/meta/http-client.js'
 import { faults } from '../graph/faults.js'
 import { app, calls, client, code, drop, json, meta, pin, raw, refused, standIn, thrownBy, token } from './wire.js'
 
@@ -64,7 +64,7 @@ await test('the exchange is one POST whose URL carries nothing', async t => {
   meta.fail('access_token', faults.dropAfter)
   const err = await thrownBy(graph.exchangeCode(app, { code: meta.state.issueCode({ app_id: app.id }) }))
   t.match(err, { code: 'META_EXCHANGE_UNKNOWN' })
-  t.match(factsOf(err), { sent: true })
+  t.match(graphErrorDetails(err), { sent: true })
   t.equal(meta.requests.length, 3)
 })
 
@@ -150,7 +150,7 @@ await test('only what never reached Meta counts as not sent', async t => {
     for (const call of [calls.access_token, calls.subscribe]) {
       const err = await thrownBy(call(graph))
       t.match(err, { code: 'META_UNAVAILABLE' }, label)
-      t.strictSame(factsOf(err), { sent: false, meta_code: null, meta_subcode: null, fbtrace_id: null }, label)
+      t.strictSame(graphErrorDetails(err), { sent: false, meta_code: null, meta_subcode: null, fbtrace_id: null }, label)
     }
   }
   await never(gone.graph, 'refused')
@@ -167,7 +167,7 @@ await test('only what never reached Meta counts as not sent', async t => {
   const perhaps = async (graph: MetaGraph, label: string) => {
     const err = await thrownBy(calls.access_token(graph))
     t.match(err, { code: 'META_EXCHANGE_UNKNOWN' }, label)
-    t.match(factsOf(err), { sent: true }, label)
+    t.match(graphErrorDetails(err), { sent: true }, label)
   }
   const plain = await meta(t, drop)
   await perhaps(client(plain.url.replace('http:', 'https:')).graph, 'TLS')
@@ -182,7 +182,7 @@ await test('only what never reached Meta counts as not sent', async t => {
   ]) await perhaps(failing(cause), String(cause))
   await perhaps(client(gone.url, { fetch: () => Promise.reject(new Error('x')) }).graph, 'any error')
 
-  for (const odd of [undefined, null, 'x', new Error('x'), {}]) t.equal(factsOf(odd), null)
+  for (const odd of [undefined, null, 'x', new Error('x'), {}]) t.equal(graphErrorDetails(odd), null)
 })
 
 await test('a token that no header can carry is not sent', async t => {
@@ -191,7 +191,7 @@ await test('a token that no header can carry is not sent', async t => {
     await t.rejects(graph.inspectToken({ id: 'é', secret: bad }, token), { code: 'META_APP_REJECTED' })
     const err = await thrownBy(graph.listPhoneNumbers(app, bad, '1'))
     t.match(err, { code: 'META_TOKEN_INVALID' })
-    t.match(factsOf(err), { sent: false })
+    t.match(graphErrorDetails(err), { sent: false })
   }
   t.equal(urls.length, 0)
 })

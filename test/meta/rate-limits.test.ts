@@ -1,7 +1,7 @@
 import { mock } from 'node:test'
 import { type Test, test } from 'tap'
 import type { MetaGraph } from '../../src/meta/meta-graph.js'
-import { factsOf } from '../../src/meta/http-client.js'
+import { graphErrorDetails } from '../../src/meta/http-client.js'
 import { BLOCK_MS } from '../fixtures/clock.js'
 import { type Answer, app, calls, json, meta, raw, refused, thrownBy, token } from './wire.js'
 
@@ -70,21 +70,21 @@ await test('no call for a subject before Meta says so', async t => {
   const { goOn } = stopClock(t)
   const { call, usage, usageOf } = await client(t)
   await call(fine({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 7 })], 2: [account({ estimated_time_to_regain_access: 3 })] } }))
-  const regains = () => [usage(), usage('1'), usage('2'), usage('3')].map(({ regain_at }) => regain_at)
+  const regains = () => [usage(), usage('1'), usage('2'), usage('3')].map(({ blockedUntil }) => blockedUntil)
   t.strictSame(regains(), [0, NOW + 7 * MINUTE, NOW + 3 * MINUTE, 0])
   await call(fine({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 2 })] } }))
   await call(fine({}))
-  t.equal(usage('1').regain_at, NOW + 7 * MINUTE, 'an earlier time does not shorten it')
+  t.equal(usage('1').blockedUntil, NOW + 7 * MINUTE, 'an earlier time does not shorten it')
   goOn(3 * MINUTE)
   t.strictSame(regains(), [0, NOW + 7 * MINUTE, 0, 0])
   goOn(4 * MINUTE)
   t.strictSame(regains(), [0, 0, 0, 0])
   await call(json(429, { error: { code: 80007 } }, headers({ ofAccounts: { 1: [account({ call_count: 101, estimated_time_to_regain_access: 119 })] } })))
   t.strictSame(usage('1'), { percent: 100, regain_at: NOW + 126 * MINUTE })
-  t.strictSame([usage(), usage('2'), usageOf('1')].map(({ regain_at }) => regain_at), [0, 0, 0])
+  t.strictSame([usage(), usage('2'), usageOf('1')].map(({ blockedUntil }) => blockedUntil), [0, 0, 0])
   goOn(61 * MINUTE)
   t.strictSame(usage('1'), { percent: 0, regain_at: NOW + 126 * MINUTE }, 'a wait is remembered until it is over')
-  t.equal(usage(WABA).regain_at, NOW + 126 * MINUTE, 'and so has the account that was asked about')
+  t.equal(usage(WABA).blockedUntil, NOW + 126 * MINUTE, 'and so has the account that was asked about')
   await call(fine({ ofApp: { estimated_time_to_regain_access: 90 } }), 'debug_token')
   t.strictSame(regains(), Array(4).fill(NOW + 158 * MINUTE), 'that of the app is everybody\'s')
 })
@@ -94,7 +94,7 @@ await test('a refusal for a limit of the app is the app\'s, whatever accounts ha
   for (const [status, code] of [[400, 4], [429, 1]] as const) {
     const { call, usage } = await client(t)
     await call(json(status, { error: { code } }, headers({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 19 })] } })))
-    t.strictSame([usage(), usage('1'), usage('2')].map(({ regain_at }) => regain_at), [5, 19, 5].map(minutes => NOW + minutes * MINUTE))
+    t.strictSame([usage(), usage('1'), usage('2')].map(({ blockedUntil }) => blockedUntil), [5, 19, 5].map(minutes => NOW + minutes * MINUTE))
   }
 })
 
@@ -106,7 +106,7 @@ await test('what is remembered of subjects is bounded', async t => {
   }
   t.strictSame(usage('0'), { percent: 0, regain_at: 0 })
   t.equal(usage(String(last)).percent, 50)
-  t.not(usage(String(last)).regain_at, 0)
+  t.not(usage(String(last)).blockedUntil, 0)
 })
 
 await test('a refusal for a limit stands for five minutes where Meta names no time', async t => {
@@ -149,7 +149,7 @@ await test('all of a limit in use is a block, for five minutes where Meta names 
   stopClock(t)
   const { call, usage } = await client(t)
   await call(fine({ ofAccounts: { 1: [account({ call_count: 100 })], 2: [account({ call_count: 100, estimated_time_to_regain_access: 2 })], 3: [account({ total_time: 99 })] } }))
-  t.strictSame(['1', '2', '3'].map(id => usage(id).regain_at), [NOW + 5 * MINUTE, NOW + 2 * MINUTE, 0])
+  t.strictSame(['1', '2', '3'].map(id => usage(id).blockedUntil), [NOW + 5 * MINUTE, NOW + 2 * MINUTE, 0])
   await call(fine({ ofApp: { total_cputime: 100 } }))
   t.strictSame([usage(), usage('3')], Array(2).fill({ percent: 100, regain_at: NOW + 5 * MINUTE }))
 })
@@ -165,7 +165,7 @@ await test('a call that Meta would refuse is not made', async t => {
     const err = await thrownBy(made)
     t.equal(urls.length, before)
     t.match(err, { code: 'META_RATE_LIMITED', statusCode: 503 })
-    t.strictSame(factsOf(err), { sent: false, meta_code: null, meta_subcode: null, fbtrace_id: null })
+    t.strictSame(graphErrorDetails(err), { sent: false, meta_code: null, meta_subcode: null, fbtrace_id: null })
     t.match(lines.at(-1), { outcome: 'META_RATE_LIMITED', status: undefined, reason: 'blocked' })
     return Object(err).retry_after
   }

@@ -2,7 +2,7 @@ import Fastify, { type FastifyError } from 'fastify'
 import { test } from 'tap'
 import { adviceFor } from '../../src/meta/advice.js'
 import errorHandler from '../../src/http/error-handler.js'
-import { factsOf } from '../../src/meta/http-client.js'
+import { graphErrorDetails } from '../../src/meta/http-client.js'
 import { BLOCK_MS, clock } from '../fixtures/clock.js'
 import { GraphError, registerRefused, temporarilyDown, throttled, tokenRefused } from '../graph/errors.js'
 import { callbackRefused } from '../graph/subscribed-apps.js'
@@ -118,7 +118,7 @@ for (const [name, routes, rows] of tables) {
       for (const [reply, expected, advice = /\S/] of rows) {
         const of = `${route} ${reply.code} ${String(reply.extra.error_subcode)}`
         meta.fail(route, { reply, times: 2 })
-        const { sent, ...facts } = factsOf(await thrownBy(calls[route](graph))) ?? {}
+        const { sent, ...facts } = graphErrorDetails(await thrownBy(calls[route](graph))) ?? {}
         t.equal(sent, true, of)
         t.match(facts, { meta_code: reply.code, meta_subcode: reply.extra.error_subcode ?? null, fbtrace_id: /^A\w{22}$/ }, of)
         if (expected.includes('RATE')) goOn(BLOCK_MS)
@@ -162,7 +162,7 @@ await test('debug_token says why a token is no longer good', async t => {
     meta.fail('debug_token', { patch: { data: { is_valid: false, error: { code: 190, subcode } } } })
     const err = await thrownBy(calls.debug_token(graph))
     t.ok(isOurs(err) && words.test(adviceFor(err)), String(subcode))
-    t.match(factsOf(err), { sent: true, meta_code: 190, meta_subcode: typeof subcode === 'number' ? subcode : null })
+    t.match(graphErrorDetails(err), { sent: true, meta_code: 190, meta_subcode: typeof subcode === 'number' ? subcode : null })
   }
 })
 

@@ -1,22 +1,22 @@
 import t from 'tap'
 import { advice, registerAdvice, tokenAdvice } from '../../src/meta/advice.js'
-import { limitOf, verdictFor, type Standing, type Verdict } from '../../src/meta/error-map.js'
+import { limitScopeOf, mapGraphError, type Subject, type MappedError } from '../../src/meta/error-map.js'
 
-const WABA: Standing[] = ['customer', 'override']
-const PHONE: Standing[] = ['phone', 'register']
-const CUSTOMER: Standing[] = [...WABA, ...PHONE]
-const TOKEN: Standing[] = [...CUSTOMER, 'extend']
-const ALL: Standing[] = [...TOKEN, 'app', 'code']
-const without = (...left: Standing[]) => ALL.filter((on) => !left.includes(on))
+const WABA: Subject[] = ['customer', 'override']
+const PHONE: Subject[] = ['phone', 'register']
+const CUSTOMER: Subject[] = [...WABA, ...PHONE]
+const TOKEN: Subject[] = [...CUSTOMER, 'extend']
+const ALL: Subject[] = [...TOKEN, 'app', 'code']
+const without = (...left: Subject[]) => ALL.filter((on) => !left.includes(on))
 
 interface Reply { code: number, subcode?: unknown, status?: number, message?: unknown, transient?: unknown }
 const reply = ({ code, subcode, status = 400, message, transient }: Reply) =>
   [status, { code, error_subcode: subcode, message, is_transient: transient }] as const
 
 /** The code of the error that a verdict throws. */
-const codeOf = ({ throws: ErrorOfOurs }: Verdict) => new ErrorOfOurs().code
+const codeOf = ({ throws: ErrorOfOurs }: MappedError) => new ErrorOfOurs().code
 
-type Row = [Standing[], Reply, string, string?]
+type Row = [Subject[], Reply, string, string?]
 
 const limits = [4, 17, 32, 341, 613, 80007, 80008]
 const register = [133000, 133005, 133006, 133008, 133009, 133010, 133015, 133016]
@@ -115,7 +115,7 @@ await t.test('an error envelope of Meta\'s becomes one error of ours, with Meta\
   for (const [ons, given, code, advised] of rows) {
     for (const on of ons) {
       const what = `${on} ${JSON.stringify(given)}`
-      const verdict = verdictFor(on, ...reply(given))
+      const verdict = mapGraphError(on, ...reply(given))
       t.equal(codeOf(verdict), code, what)
       if (advised !== undefined || on !== 'code') t.equal(verdict.advice, advised, what)
     }
@@ -127,7 +127,7 @@ await t.test('a reply without an envelope, or outside 4xx and 5xx, becomes the e
     for (const [status, error, code] of [
       [200, undefined, 'META_UNEXPECTED_REPLY'], [399, { code: 190 }, 'META_UNEXPECTED_REPLY'], [400, undefined, 'META_UNEXPECTED_REPLY'], [429, undefined, 'META_RATE_LIMITED'],
       [499, undefined, 'META_UNEXPECTED_REPLY'], [500, undefined, 'META_UNAVAILABLE'], [500, { code: 424242 }, 'META_UNAVAILABLE'], [503, undefined, 'META_UNAVAILABLE']
-    ] as const) t.equal(codeOf(verdictFor(on, status, error)), code, `${on} ${status}`)
+    ] as const) t.equal(codeOf(mapGraphError(on, status, error)), code, `${on} ${status}`)
   }
 })
 
@@ -136,15 +136,15 @@ await t.test('what became of a code stays open unless a 4xx with an envelope tel
     [200, undefined, 'META_EXCHANGE_UNKNOWN'], [400, undefined, 'META_EXCHANGE_UNKNOWN'], [429, undefined, 'META_EXCHANGE_UNKNOWN'], [500, undefined, 'META_EXCHANGE_UNKNOWN'],
     [399, { code: 100 }, 'META_EXCHANGE_UNKNOWN'], [400, { code: 100 }, 'META_CODE_INVALID'], [499, { code: 100 }, 'META_CODE_INVALID'], [500, { code: 100 }, 'META_EXCHANGE_UNKNOWN'],
     [429, { code: 100 }, 'META_RATE_LIMITED']
-  ] as const) t.equal(codeOf(verdictFor('code', status, error)), code, `${status} ${error?.code}`)
+  ] as const) t.equal(codeOf(mapGraphError('code', status, error)), code, `${status} ${error?.code}`)
 })
 
 await t.test('each limit counts for the app, the account or the token; a bare 429 for the app', async (t) => {
   for (const [code, scope] of [[4, 'app'], [341, 'app'], [80007, 'account'], [80008, 'account'], [17, 'token'], [32, 'token'], [613, 'token'], [190, null]] as const) {
-    t.equal(limitOf(400, { code }), scope, String(code))
+    t.equal(limitScopeOf(400, { code }), scope, String(code))
   }
-  t.equal(limitOf(429, { code: 190 }), 'app')
-  t.equal(limitOf(429, undefined), 'app')
-  t.equal(limitOf(429, { code: 80007 }), 'account')
-  t.equal(limitOf(500, undefined), null)
+  t.equal(limitScopeOf(429, { code: 190 }), 'app')
+  t.equal(limitScopeOf(429, undefined), 'app')
+  t.equal(limitScopeOf(429, { code: 80007 }), 'account')
+  t.equal(limitScopeOf(500, undefined), null)
 })

@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto'
 import { createServer, type ServerResponse } from 'node:http'
 import { type Test } from 'tap'
 import { createMetaGraph, type MetaGraph } from '../../src/meta/meta-graph.js'
-import type { TransportOptions } from '../../src/meta/http-client.js'
+import type { GraphClientOptions } from '../../src/meta/http-client.js'
 import type { Route } from '../graph/faults.js'
 import { startGraph } from '../graph/server.js'
 
@@ -67,7 +67,7 @@ export async function meta (t: Test, answer: Answer) {
 }
 
 /** A client of the API at `baseUrl`, and what it logs. */
-export function client (baseUrl: string, options: Partial<TransportOptions> = {}) {
+export function client (baseUrl: string, options: Partial<GraphClientOptions> = {}) {
   const lines: Record<string, unknown>[] = []
   const successes: object[] = []
   const log = { info: (line: object) => { successes.push(line) }, warn: (line: object) => { lines.push({ ...line }) } }

@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { OnboardingRow, Step, StepError, StepName } from '../../src/database/schema.js'
 import {
-  begun, errorOf, failedStep, isCodeUnderWay, isFinal, isFinished, isPassing, lacks, newSteps, reopened, resumed, shownSteps, stepOf, withStep
+  withStepBegun, stepFailure, failedStep, isCodeUnderWay, isFinal, isFinished, isTransient, lacksRequested, newSteps, withStepsReopened, resumeChange, shownSteps, stepOf, withStep
 } from '../../src/onboarding/record.js'
 import { stepNames } from '../../src/schemas/statuses.js'
 
@@ -47,12 +47,12 @@ await t.test('a change of one step leaves the others and writes its time', async
 
 await t.test('a step that begins is pending, counted and without its former error', async (t) => {
   const failed = withStep(withStep(newSteps(), 'store', { attempts: 2 }), 'store', { status: 'failed', error: refused('INTERNAL') })
-  t.match(begun(failed, 'store').find(({ name }) => name === 'store'), { status: 'pending', attempts: 3, error: null })
+  t.match(withStepBegun(failed, 'store').find(({ name }) => name === 'store'), { status: 'pending', attempts: 3, error: null })
 })
 
 await t.test('a step that is opened again opens all after it and none before', async (t) => {
   const steps = withStep(recordWith(['exchange', 'inspect', 'assets', 'store', 'subscribe']).steps, 'register', { status: 'failed', attempts: 4, error: refused('META_REGISTER_REFUSED') })
-  const again = reopened(steps, 'store')
+  const again = withStepsReopened(steps, 'store')
   t.same(again.slice(0, 3), steps.slice(0, 3))
   t.match(again.slice(3).map(({ status, evidence, error }) => [status, evidence, error]), Array(4).fill(['pending', null, null]))
   t.equal(again[5]?.attempts, 4)
@@ -95,11 +95,11 @@ await t.test('which errors end an onboarding depends on the step', async (t) => 
 })
 
 await t.test('what passes by itself is told from what Meta refused', async (t) => {
-  for (const code of ['META_UNAVAILABLE', 'META_TIMEOUT', 'META_UNEXPECTED_REPLY', 'DATABASE_UNAVAILABLE', 'INTERNAL']) t.ok(isPassing(refused(code)), code)
-  t.ok(isPassing(refused('META_UNAVAILABLE', 2)))
-  t.ok(isPassing(refused('META_RATE_LIMITED')), 'a limit that kept the call from being made')
-  t.notOk(isPassing(refused('META_RATE_LIMITED', 80007)), 'a limit that Meta named')
-  for (const code of ['META_TOKEN_INVALID', 'META_CALLBACK_REFUSED']) for (const meta of [null, 190]) t.notOk(isPassing(refused(code, meta)), code)
+  for (const code of ['META_UNAVAILABLE', 'META_TIMEOUT', 'META_UNEXPECTED_REPLY', 'DATABASE_UNAVAILABLE', 'INTERNAL']) t.ok(isTransient(refused(code)), code)
+  t.ok(isTransient(refused('META_UNAVAILABLE', 2)))
+  t.ok(isTransient(refused('META_RATE_LIMITED')), 'a limit that kept the call from being made')
+  t.notOk(isTransient(refused('META_RATE_LIMITED', 80007)), 'a limit that Meta named')
+  for (const code of ['META_TOKEN_INVALID', 'META_CALLBACK_REFUSED']) for (const meta of [null, 190]) t.notOk(isTransient(refused(code, meta)), code)
 })
 
 await t.test('steps are shown with times of six digits, whatever version wrote them', async (t) => {
@@ -120,36 +120,36 @@ await t.test('a code is under way once the exchange was begun and has no outcome
 
 await t.test('a resumption opens the assets again for another number or one that was missing', async (t) => {
   const done: StepName[] = ['exchange', 'inspect', 'assets', 'store']
-  t.same(resumed(recordWith(done), {}), {})
-  t.same(resumed(recordWith(done), { phone_number_id: 'phone' }), {})
-  t.same(resumed(recordWith(done), { pin: '123456' }), { pin_given: true })
-  t.match(resumed(recordWith(done), { phone_number_id: 'other' }), { phone_number_id: 'other', waba_id: undefined, steps: reopened(recordWith(done).steps, 'assets') })
+  t.same(resumeChange(recordWith(done), {}), {})
+  t.same(resumeChange(recordWith(done), { phone_number_id: 'phone' }), {})
+  t.same(resumeChange(recordWith(done), { pin: '123456' }), { pin_given: true })
+  t.match(resumeChange(recordWith(done), { phone_number_id: 'other' }), { phone_number_id: 'other', waba_id: undefined, steps: withStepsReopened(recordWith(done).steps, 'assets') })
   const lacking = recordWith(done, { phone_number_id: null })
-  t.match(resumed(lacking, {}), { phone_number_id: null, steps: reopened(lacking.steps, 'assets') })
-  t.same(resumed(recordWith(['exchange'], { phone_number_id: null }), {}), {})
+  t.match(resumeChange(lacking, {}), { phone_number_id: null, steps: withStepsReopened(lacking.steps, 'assets') })
+  t.same(resumeChange(recordWith(['exchange'], { phone_number_id: null }), {}), {})
   const discovered = recordWith(done)
   const found = { ...discovered, steps: withStep(discovered.steps, 'assets', { evidence: { is_discovered: true } }) }
-  t.equal(resumed(found, { phone_number_id: 'other' }).waba_id, null)
-  t.notOk('waba_id' in resumed(found, {}))
+  t.equal(resumeChange(found, { phone_number_id: 'other' }).waba_id, null)
+  t.notOk('waba_id' in resumeChange(found, {}))
   const bare = { ...discovered, steps: withStep(discovered.steps, 'assets', { evidence: null }) }
-  t.notOk('waba_id' in resumed(bare, { phone_number_id: 'other' }))
+  t.notOk('waba_id' in resumeChange(bare, { phone_number_id: 'other' }))
 })
 
 await t.test('a completed onboarding lacks another number, the first one, or a registration', async (t) => {
   const skipped = { ...recordWith([]), steps: withStep(newSteps(), 'register', { status: 'skipped' }) }
   const registered = { ...recordWith([]), steps: withStep(newSteps(), 'register', { status: 'done' }) }
-  t.notOk(lacks(skipped, {}))
-  t.notOk(lacks(skipped, { phone_number_id: 'phone' }))
-  t.ok(lacks(skipped, { phone_number_id: 'other' }))
-  t.ok(lacks({ ...skipped, phone_number_id: null }, {}))
-  t.ok(lacks(skipped, { pin: '123456' }))
-  t.notOk(lacks(registered, { pin: '123456' }))
+  t.notOk(lacksRequested(skipped, {}))
+  t.notOk(lacksRequested(skipped, { phone_number_id: 'phone' }))
+  t.ok(lacksRequested(skipped, { phone_number_id: 'other' }))
+  t.ok(lacksRequested({ ...skipped, phone_number_id: null }, {}))
+  t.ok(lacksRequested(skipped, { pin: '123456' }))
+  t.notOk(lacksRequested(registered, { pin: '123456' }))
 })
 
 await t.test('the error of a step is told with its advice and evidence', async (t) => {
   const [step] = withStep(newSteps(), 'exchange', { error: refused('META_PHONE_CHOICE_REQUIRED'), evidence: { phone_numbers: ['1'] } })
-  t.match(errorOf(step), { code: 'META_PHONE_CHOICE_REQUIRED', advice: 'Advice of META_PHONE_CHOICE_REQUIRED.', phone_numbers: ['1'] })
-  t.match(errorOf(newSteps()[0]), { code: 'META_UNAVAILABLE' })
-  t.match(errorOf(withStep(newSteps(), 'exchange', { error: refused('NO_CODE_OF_OURS') })[0]), { code: 'META_UNAVAILABLE' })
-  t.match(errorOf(undefined), { code: 'ONBOARDING_SUPERSEDED' })
+  t.match(stepFailure(step), { code: 'META_PHONE_CHOICE_REQUIRED', advice: 'Advice of META_PHONE_CHOICE_REQUIRED.', phone_numbers: ['1'] })
+  t.match(stepFailure(newSteps()[0]), { code: 'META_UNAVAILABLE' })
+  t.match(stepFailure(withStep(newSteps(), 'exchange', { error: refused('NO_CODE_OF_OURS') })[0]), { code: 'META_UNAVAILABLE' })
+  t.match(stepFailure(undefined), { code: 'ONBOARDING_SUPERSEDED' })
 })

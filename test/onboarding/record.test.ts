@@ -215,7 +215,7 @@ await t.test('internal code hears of a token that is replaced', async (t) => {
   const heard: unknown[] = []
   const stop = service.app.onboarding.onTransition((transition) => { heard.push(transition) })
   const [{ access_token: sealed } = {}] = await sql('select access_token from tenant_configs where tenant_id = $1', [tenant])
-  await service.app.tokenWatch.note(tenant, String(sealed), { valid: false, reason: 'meta_190_460' })
+  await service.app.tokenWatch.record(tenant, String(sealed), { valid: false, reason: 'meta_190_460' })
   t.equal((await post(tenant, login(tenant))).is, '200')
   t.match(heard, [{ tenant_id: tenant, type: 'token.revoked' }, { tenant_id: tenant, type: 'token.recovered' }])
   stop()

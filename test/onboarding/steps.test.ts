@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { insertOnboarding } from '../../src/onboarding/onboardings.sql.js'
 import { newSteps } from '../../src/onboarding/record.js'
-import { createRunRecords } from '../../src/onboarding/execution.js'
+import { createExecutionRecords } from '../../src/onboarding/execution.js'
 import { createSteps } from '../../src/onboarding/steps.js'
 import { buildTestApp } from '../helper.js'
 
@@ -10,11 +10,11 @@ const { app } = await buildTestApp(t)
 const { metaGraph, tenantConfigs, tokenWatch, vault, log, database: { orm } } = app
 
 await t.test('no exchange without a code', async (t) => {
-  const steps = createSteps({ metaGraph, tenantConfigs, tokenWatch, vault, log, timeoutMs: 1000, records: createRunRecords({ orm }) })
-  const holder = randomUUID()
+  const steps = createSteps({ metaGraph, tenantConfigs, tokenWatch, vault, log, timeoutMs: 1000, records: createExecutionRecords({ orm }) })
+  const leaseOwner = randomUUID()
   const record = await insertOnboarding(orm, {
-    tenant_id: 'acme', user_id: null, code_hash: 'x', steps: newSteps(), waba_id: null, phone_number_id: null, pin_given: false, holder
+    tenant_id: 'acme', user_id: null, code_hash: 'x', steps: newSteps(), waba_id: null, phone_number_id: null, pin_given: false, holder: leaseOwner
   })
   if (record === null) throw new Error('not inserted')
-  await t.rejects(steps.exchange({ record, holder, app: { id: '1', secret: 's' } }), /needs a code/)
+  await t.rejects(steps.exchange({ record, leaseOwner, app: { id: '1', secret: 's' } }), /needs a code/)
 })

@@ -48,7 +48,7 @@ await t.test('the record of an earlier version shows its times with six digits',
 await t.test('an event tells its time with six digits', async (t) => {
   const tenant = newTenant()
   await post(tenant, login(tenant))
-  await app.tokenWatch.note(tenant, String((await row(tenant))?.['access_token']), { valid: false, reason: 'meta_190_460' })
+  await app.tokenWatch.record(tenant, String((await row(tenant))?.['access_token']), { valid: false, reason: 'meta_190_460' })
   await until(() => received.length > 0)
   sixDigits(t, 'event', received.map(({ event }) => event), 1)
 })

@@ -16,7 +16,7 @@ await t.test('what is known of the token', async (t) => {
   await call(as('acme'), 'PUT', config, { access_token: 'a-token' })
   t.match((await call(as('acme'), 'GET', health)).body, { ...bare, reason: null, next_check_at: /Z$/ })
   const { access_token: sealed } = await app.tenantConfigs.find('acme') ?? {}
-  await app.tokenWatch.note('acme', String(sealed), { valid: true, expires_at: '2100-01-01T00:00:00.000Z' })
+  await app.tokenWatch.record('acme', String(sealed), { valid: true, expires_at: '2100-01-01T00:00:00.000Z' })
   t.match((await call(as('acme'), 'GET', health)).body, { token_status: 'ok', reason: null, checked_at: /Z$/, token_expires_at: '2100-01-01T00:00:00.000000Z' })
   t.match(await call(as('other'), 'GET', health), { is: '404 CONFIG_NOT_FOUND' }, "another tenant's is not shown")
 })

@@ -1,12 +1,12 @@
 import t, { type Test } from 'tap'
-import type { Change } from '../../src/config-loader/invalidation-listener.js'
+import type { RowChange } from '../../src/config-loader/invalidation-listener.js'
 import { buildTestApp, connect, query, untilWaiting } from '../helper.js'
 
 /** A service with its verified identities, and how to paste and to verify credentials of a tenant. */
 async function createOwners (t: Test) {
   const { app, databaseUrl } = await buildTestApp(t)
   const { tenantConfigs } = app
-  const changes: Array<Change | null> = []
+  const changes: Array<RowChange | null> = []
   const ids = { waba_id: 'waba', phone_number_id: 'phone' }
   const stored = async (tenantId: string) => {
     const row = await tenantConfigs.find(tenantId)

@@ -36,7 +36,7 @@ await t.test('a token that has less than a day left is extended before its end',
   // As an onboarding notes it.
   const expires_at = new Date(Date.now() + HOUR).toISOString()
   const { access_token: sealed } = await store('short', issue({ expires_in: 3600, type: 'USER' }))
-  await tokenWatch.note('short', String(sealed), { valid: true, expires_at })
+  await tokenWatch.record('short', String(sealed), { valid: true, expires_at })
   await store('late', issue({ expires_in: 20 * 3600 }))
   meta.fail('extend', { reply: temporarilyDown() })
   await look()

@@ -49,7 +49,7 @@ await t.test('a check that was overtaken changes nothing', async (t) => {
   const { store, look, known, tenantConfigs, tokenWatch, told, sql } = await watched(t)
   const overtakes: Array<[string, (sealed: string) => Promise<unknown>, string]> = [
     ['a new token', async () => await tenantConfigs.update('acme', { access_token: 'newer' }), 'unverified'],
-    ['a newer finding', async (sealed) => await tokenWatch.note('acme', sealed, { valid: false, reason: 'PARTNER_REMOVED' }), 'revoked'],
+    ['a newer finding', async (sealed) => await tokenWatch.record('acme', sealed, { valid: false, reason: 'PARTNER_REMOVED' }), 'revoked'],
     ['no token', async () => await tenantConfigs.update('acme', { access_token: null }), 'unverified']
   ]
   // Of the last two calls the second is the one for a longer token.
@@ -237,7 +237,7 @@ await t.test('tokens of a tenant that is off are neither checked nor extended, a
   t.same(await sql('select tenant_id from token_watch where next_check_at < now()'), [])
   const health = { token_status: 'ok', token_expires_at: '2040-01-01T00:00:00.000000Z', next_check_at: null }
   t.match(await tokenWatch.healthOf('off'), health, 'what was found last is known')
-  t.equal(await tokenWatch.note('off', String(sealed), { valid: true, expires_at: null }), true, 'a finding of another kind is noted')
+  t.equal(await tokenWatch.record('off', String(sealed), { valid: true, expires_at: null }), true, 'a finding of another kind is noted')
   await look()
   t.same(asked(), [])
 

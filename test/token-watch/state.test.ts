@@ -1,5 +1,5 @@
 import t from 'tap'
-import { isExpiring, judge, timeLeft, type Known, type TokenFinding } from '../../src/token-watch/state.js'
+import { isExpiring, nextState, timeLeft, type PreviousState, type TokenFinding } from '../../src/token-watch/state.js'
 
 const NOW = Date.parse('2026-11-23T12:00:00Z')
 const MINUTE = 60 * 1000
@@ -8,7 +8,7 @@ const DAY = 24 * HOUR
 const inTime = (ms: number) => new Date(NOW + ms).toISOString()
 const valid = (left: number | null): TokenFinding => ({ valid: true, expires_at: left === null ? null : inTime(left) })
 const dead = (reason = 'meta_190_460'): TokenFinding => ({ valid: false, reason })
-const seen = (known: Partial<Known> = {}): Known => ({ expires_at: null, status: 'unverified', reason: null, checked_at: null, reported: null, is_active: true, ...known })
+const seen = (known: Partial<PreviousState> = {}): PreviousState => ({ expires_at: null, status: 'unverified', reason: null, checked_at: null, reported: null, is_active: true, ...known })
 
 await t.test('status, reason and the next look of a valid token, by the time it has left', async (t) => {
   const table: Array<[left: number | null, status: string, reason: string | null, wait: number]> = [
@@ -35,9 +35,9 @@ await t.test('status, reason and the next look of a valid token, by the time it 
   for (const [left, status, reason, wait] of table) {
     // What was stored of the expiry is no longer of interest.
     for (const expires_at of [null, inTime(-DAY), inTime(90 * DAY)]) {
-      t.match(judge(valid(left), seen({ expires_at }), NOW, DAY), { status, reason, next_check: NOW + wait }, `${left} ms left`)
+      t.match(nextState(valid(left), seen({ expires_at }), NOW, DAY), { status, reason, next_check: NOW + wait }, `${left} ms left`)
     }
-    t.equal(judge(valid(left), seen(), NOW, 1).next_check, NOW + 1, 'never later than the interval')
+    t.equal(nextState(valid(left), seen(), NOW, 1).next_check, NOW + 1, 'never later than the interval')
   }
 })
 
@@ -51,18 +51,18 @@ await t.test('an invalid token is expired by its own date, revoked before it, an
     [inTime(90 * DAY), 'PARTNER_REMOVED', 'revoked']
   ] as const) {
     for (const before of ['unverified', 'ok', 'expiring'] as const) {
-      t.match(judge(dead(reason), seen({ expires_at, status: before }), NOW, DAY), { status, reason, event: { type: `token.${status}`, from: before } })
+      t.match(nextState(dead(reason), seen({ expires_at, status: before }), NOW, DAY), { status, reason, event: { type: `token.${status}`, from: before } })
     }
     for (const before of ['expired', 'revoked', 'reauth_required'] as const) {
-      t.match(judge(dead(reason), seen({ expires_at, status: before }), NOW, DAY), { status: 'reauth_required', reason })
+      t.match(nextState(dead(reason), seen({ expires_at, status: before }), NOW, DAY), { status: 'reauth_required', reason })
     }
   }
-  t.match(judge(valid(-1), seen({ status: 'expired' }), NOW, DAY), { status: 'reauth_required', reason: 'date_passed' })
+  t.match(nextState(valid(-1), seen({ status: 'expired' }), NOW, DAY), { status: 'reauth_required', reason: 'date_passed' })
   // Two looks at once are one; at what interval looks follow one another by themselves, they are two.
   for (const [ago, interval, status] of [[1, DAY, 'revoked'], [299_999, DAY, 'revoked'], [300_000, DAY, 'reauth_required'], [1000, 1000, 'reauth_required'], [999, 1000, 'revoked']] as const) {
-    t.match(judge(dead('meta_190_458'), seen({ status: 'revoked', checked_at: inTime(-ago), reported: 'revoked' }), NOW, interval), { status, reason: 'meta_190_458' }, `${ago} ms ago`)
+    t.match(nextState(dead('meta_190_458'), seen({ status: 'revoked', checked_at: inTime(-ago), reported: 'revoked' }), NOW, interval), { status, reason: 'meta_190_458' }, `${ago} ms ago`)
   }
-  t.equal(judge(dead(), seen({ expires_at: inTime(HOUR) }), NOW, DAY).next_check, NOW + HOUR)
+  t.equal(nextState(dead(), seen({ expires_at: inTime(HOUR) }), NOW, DAY).next_check, NOW + HOUR)
 })
 
 /** Takes one tenant through findings; a text stands for a new token. Returns the events. */
@@ -73,7 +73,7 @@ function told (...findings: Array<TokenFinding | 'new token'>): string[] {
       known = seen({ reported: known.reported })
       return []
     }
-    const { status, reason, reported, event } = judge(finding, known, NOW, DAY)
+    const { status, reason, reported, event } = nextState(finding, known, NOW, DAY)
     known = { ...known, expires_at: finding.valid ? finding.expires_at : known.expires_at, status, reported }
     return event === null ? [] : [`${event.from} ${event.type} ${reason}`]
   })
@@ -110,16 +110,16 @@ await t.test('a token is to be extended from 14 days before its end', async (t) 
 await t.test('a dead token of a tenant that is off stays dead, whatever Meta says of it', async (t) => {
   for (const status of ['expired', 'revoked', 'reauth_required'] as const) {
     const known = seen({ status, reason: 'PARTNER_REMOVED', reported: status, is_active: false })
-    t.match(judge(valid(null), known, NOW, DAY), { status, reason: 'PARTNER_REMOVED', event: null })
-    t.match(judge(valid(null), { ...known, is_active: true }, NOW, DAY), { status: 'ok', reason: null })
+    t.match(nextState(valid(null), known, NOW, DAY), { status, reason: 'PARTNER_REMOVED', event: null })
+    t.match(nextState(valid(null), { ...known, is_active: true }, NOW, DAY), { status: 'ok', reason: null })
   }
-  t.match(judge(valid(null), seen({ status: 'unverified', is_active: false }), NOW, DAY), { status: 'ok', reason: null })
+  t.match(nextState(valid(null), seen({ status: 'unverified', is_active: false }), NOW, DAY), { status: 'ok', reason: null })
 })
 
 await t.test('a state is remembered with the warning that was told', async (t) => {
-  t.equal(judge(valid(DAY), seen(), NOW, DAY).reported, 'expiring:expires_within_1_day')
-  t.equal(judge(valid(null), seen({ reported: 'expiring:expires_within_1_day' }), NOW, DAY).reported, 'ok')
-  t.equal(judge(dead(), seen(), NOW, DAY).reported, 'revoked')
-  t.equal(judge(valid(null), seen(), NOW, DAY).reported, null)
-  t.equal(judge(valid(null), seen({ reported: 'ok' }), NOW, DAY).reported, 'ok')
+  t.equal(nextState(valid(DAY), seen(), NOW, DAY).reported, 'expiring:expires_within_1_day')
+  t.equal(nextState(valid(null), seen({ reported: 'expiring:expires_within_1_day' }), NOW, DAY).reported, 'ok')
+  t.equal(nextState(dead(), seen(), NOW, DAY).reported, 'revoked')
+  t.equal(nextState(valid(null), seen(), NOW, DAY).reported, null)
+  t.equal(nextState(valid(null), seen({ reported: 'ok' }), NOW, DAY).reported, 'ok')
 })

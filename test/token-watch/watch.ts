@@ -1,6 +1,6 @@
 import type { Test } from 'tap'
 import type { EnvSource } from '../../src/app.js'
-import { createTokenMonitor } from '../../src/token-watch/scheduler.js'
+import { createTokenScheduler } from '../../src/token-watch/scheduler.js'
 import type { Transition } from '../../src/token-watch/store.js'
 import type { Grant } from '../graph/state.js'
 import { buildTestApp, createDatabase, query } from '../helper.js'
@@ -45,7 +45,7 @@ async function watched (t: Test, settings: EnvSource) {
   /** Looks once for all that is due. */
   async function look (): Promise<void> {
     const { TOKEN_CHECK_INTERVAL_MS: interval, GRAPH_TIMEOUT_MS: timeoutMs } = app.env
-    const monitor = createTokenMonitor({ orm, vault, metaApps, metaGraph, tokenWatch, tenantConfigs, interval, timeoutMs, log: app.log })
+    const monitor = createTokenScheduler({ orm, vault, metaApps, metaGraph, tokenWatch, tenantConfigs, interval, timeoutMs, log: app.log })
     monitor.start()
     await monitor.closed()
     monitor.close()

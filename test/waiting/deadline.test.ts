@@ -1,17 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { DatabaseUnavailable } from '../../src/errors.js'
-import { createTurns, isLate, isPastDeadline, mayAsk, withinDeadline } from '../../src/waiting/deadline.js'
+import { createReadLimiter, isPastReadDeadline, isPastAnswerDeadline, assertWithinDeadline, withAnswerDeadline } from '../../src/waiting/deadline.js'
 import { until } from '../without-database.js'
 
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 const ago = (ms: number) => performance.now() - ms
 
 await t.test('so many at a time, in the order they came', async (t) => {
-  const inTurn = createTurns(2)
+  const limitRead = createReadLimiter(2)
   const begun: number[] = []
   const ends: Array<() => void> = []
-  const all = [0, 1, 2, 3].map(async (n) => await inTurn(async () => {
+  const all = [0, 1, 2, 3].map(async (n) => await limitRead(async () => {
     begun.push(n)
     await new Promise<void>((resolve) => ends.push(resolve))
     return n
@@ -27,43 +27,43 @@ await t.test('so many at a time, in the order they came', async (t) => {
 
 await t.test('who has waited long is turned away if the last read failed for want of the database, and only then', async (t) => {
   for (const [err, isTurnedAway] of [[new DatabaseUnavailable(), true], [new Error('another fault'), false], [undefined, false]] as const) {
-    const inTurn = createTurns(1)
+    const limitRead = createReadLimiter(1)
     const since = performance.now()
-    const first = inTurn(async () => {
-      await until(() => isLate(since))
+    const first = limitRead(async () => {
+      await until(() => isPastReadDeadline(since))
       if (err !== undefined) throw err
     })
-    const second = inTurn(async () => 'read')
+    const second = limitRead(async () => 'read')
     await (err === undefined ? first : t.rejects(first, err))
     await (isTurnedAway ? t.rejects(second, unavailable) : second)
-    t.equal(await inTurn(async () => 'read'), 'read', 'who comes now has not waited')
+    t.equal(await limitRead(async () => 'read'), 'read', 'who comes now has not waited')
   }
 })
 
 await t.test('nothing is begun for whom asked too long ago, nor while the database is away', async (t) => {
   const since = performance.now()
-  mayAsk(since, { isKnown: false })
-  t.throws(() => mayAsk(since, { isKnown: true }), unavailable)
-  await until(() => isLate(since))
+  assertWithinDeadline(since, { isDown: false })
+  t.throws(() => assertWithinDeadline(since, { isDown: true }), unavailable)
+  await until(() => isPastReadDeadline(since))
   t.ok(performance.now() - since >= 1500)
-  t.throws(() => mayAsk(since, { isKnown: false }), unavailable)
+  t.throws(() => assertWithinDeadline(since, { isDown: false }), unavailable)
 })
 
 await t.test('work is waited for until 4.5 seconds after the request, and no longer', async (t) => {
-  t.equal(await withinDeadline(Promise.resolve(1), ago(1e9)), 1, 'what is there is returned at any time')
-  await t.rejects(withinDeadline(Promise.reject(new Error('of the work')), ago(0)), { message: 'of the work' })
+  t.equal(await withAnswerDeadline(Promise.resolve(1), ago(1e9)), 1, 'what is there is returned at any time')
+  await t.rejects(withAnswerDeadline(Promise.reject(new Error('of the work')), ago(0)), { message: 'of the work' })
   const requestedAt = ago(4200)
-  t.notOk(isPastDeadline(requestedAt))
-  await t.rejects(withinDeadline(new Promise(() => {}), requestedAt), unavailable)
+  t.notOk(isPastAnswerDeadline(requestedAt))
+  await t.rejects(withAnswerDeadline(new Promise(() => {}), requestedAt), unavailable)
   t.ok(performance.now() - requestedAt > 4499 && performance.now() - requestedAt < 6000)
-  await until(() => isPastDeadline(requestedAt))
+  await until(() => isPastAnswerDeadline(requestedAt))
   const late = delay(50).then(() => { throw new Error('after the deadline') })
-  await t.rejects(withinDeadline(late, ago(1e9)), unavailable, 'a failure that nobody waits for harms nobody')
+  await t.rejects(withAnswerDeadline(late, ago(1e9)), unavailable, 'a failure that nobody waits for harms nobody')
   await delay(100)
 })
 
 await t.test('an error of the work is that of the caller', async (t) => {
-  const turns = createTurns(1)
+  const turns = createReadLimiter(1)
   await t.rejects(turns(async () => { throw new DatabaseUnavailable() }), unavailable)
   await t.rejects(turns(async () => 'read', () => false), unavailable)
   t.equal(await turns(async () => 'read'), 'read', 'one that is not needed is no failure')

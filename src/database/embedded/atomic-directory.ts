@@ -11,7 +11,7 @@ import { basename, dirname, join } from 'node:path'
  * @param make fills the temporary directory it is given, then puts the result in place
  * @throws what `make` throws, unless the place has been taken meanwhile
  */
-export async function makeOnce (path: string, prefix: string, make: (temporary: string) => Promise<void>): Promise<void> {
+export async function makeAtomicDirectory (path: string, prefix: string, make: (temporary: string) => Promise<void>): Promise<void> {
   const temporary = await mkdtemp(prefix)
   try {
     await make(temporary)

@@ -4,8 +4,8 @@ import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
-import { exists, makeOnce } from './atomic-directory.js'
-import { canReach, runAs, type Account } from './system-user.js'
+import { exists, makeAtomicDirectory } from './atomic-directory.js'
+import { canReach, runAs, type SystemUser } from './system-user.js'
 
 /** Paths of PostgreSQL's programs. */
 export interface Binaries { postgres: string, initdb: string }
@@ -50,9 +50,9 @@ export async function packagedBinaries (): Promise<Binaries> {
  * @param account who will run them
  * @returns paths where that user can run them
  */
-export async function runnableBinaries (binaries: Binaries, account: Account): Promise<Binaries> {
+export async function runnableBinaries (binaries: Binaries, account: SystemUser): Promise<Binaries> {
   const root = dirname(dirname(binaries.postgres))
-  await mend(root, binaries)
+  await makeExecutable(root, binaries)
   if (canReach(binaries.postgres, account)) return binaries
   /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
   const bin = join(await sharedCopy(root), 'bin')
@@ -61,7 +61,7 @@ export async function runnableBinaries (binaries: Binaries, account: Account): P
 /* c8 ignore stop */
 
 // npm packages carry no symlinks: an install script makes those of the libraries, and npm may have blocked it.
-async function mend (root: string, { postgres, initdb }: Binaries): Promise<void> {
+async function makeExecutable (root: string, { postgres, initdb }: Binaries): Promise<void> {
   const links: Array<{ source: string, target: string }> = JSON.parse(await readFile(join(root, 'pg-symlinks.json'), 'utf8'))
   for (const { source, target } of links) {
     const path = join(dirname(root), target)
@@ -77,7 +77,7 @@ async function sharedCopy (root: string): Promise<string> {
   const { version }: { version: string } = JSON.parse(await readFile(join(dirname(root), 'package.json'), 'utf8'))
   const copy = join(await sharedDir(), `postgresql-${version}`)
   if (!await exists(copy)) {
-    await makeOnce(copy, `${copy}.new-`, async temporary => {
+    await makeAtomicDirectory(copy, `${copy}.new-`, async temporary => {
       await cp(root, temporary, { recursive: true, verbatimSymlinks: true })
       await promisify(execFile)('chmod', ['-R', 'u=rwX,go=rX', temporary], runAs({}))
       await rename(temporary, copy)

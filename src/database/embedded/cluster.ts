@@ -4,15 +4,15 @@ import { chown, readlink, realpath, rename, rm, stat, symlink, writeFile } from 
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { keptSecret } from '../../settings/data-dir.js'
-import { exists, makeOnce } from './atomic-directory.js'
+import { exists, makeAtomicDirectory } from './atomic-directory.js'
 import { packagedBinaries, runnableBinaries, sharedDir } from './binaries.js'
-import { canReach, runAs, systemUser, type Account } from './system-user.js'
+import { canReach, runAs, systemUser, type SystemUser } from './system-user.js'
 
 /** A PostgreSQL data directory and what it takes to run it. */
 export interface Cluster {
   dir: string
   /** Who owns it, and so runs it. */
-  account: Account
+  user: SystemUser
   /** Path of the program. */
   postgres: string
   password: string
@@ -35,41 +35,41 @@ export async function ensureCluster (dataDir: string, info: (message: string) =>
   const password = await keptSecret(dataDir, 'postgres-password', () => randomBytes(24).toString('base64url'))
   const isNew = !await exists(path)
   /* c8 ignore start -- root or not, the tests run as one user at a time; .ci/run runs them as root */
-  const account = process.getuid?.() !== 0 ? {} : isNew ? systemUser() : await ownerOf(path)
+  const user = process.getuid?.() !== 0 ? {} : isNew ? systemUser() : await ownerOf(path)
   /* c8 ignore stop */
-  const { postgres, initdb } = await runnableBinaries(await packagedBinaries(), account)
-  if (isNew) await create(path, password, account, initdb, info)
+  const { postgres, initdb } = await runnableBinaries(await packagedBinaries(), user)
+  if (isNew) await create(path, password, user, initdb, info)
   const dir = await realpath(path)
-  if (!canReach(dir, account)) {
-    throw new Error(`User ${account.uid} who owns ${dir} cannot enter it: let others pass through the directories above it (chmod o+x).`)
+  if (!canReach(dir, user)) {
+    throw new Error(`User ${user.uid} who owns ${dir} cannot enter it: let others pass through the directories above it (chmod o+x).`)
   }
-  return { dir, account, postgres, password, logFile: join(dataDir, 'postgres.log') }
+  return { dir, user, postgres, password, logFile: join(dataDir, 'postgres.log') }
 }
 
 /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
-async function ownerOf (path: string): Promise<Account> {
+async function ownerOf (path: string): Promise<SystemUser> {
   const { uid, gid } = await stat(path)
   return { uid, gid }
 }
 /* c8 ignore stop */
 
-async function create (path: string, password: string, account: Account, initdb: string, info: (message: string) => void): Promise<void> {
+async function create (path: string, password: string, user: SystemUser, initdb: string, info: (message: string) => void): Promise<void> {
   const goneTo = await readlink(path).catch(() => undefined)
   if (goneTo !== undefined) {
     throw new Error(`${path} leads to ${goneTo}, which is gone. Restore that, or delete the link to start with an empty database.`)
   }
-  if (canReach(dirname(path), account)) {
-    await makeOnce(path, `${path}.new-`, async temporary => {
-      await rename(await initialize(temporary, password, account, initdb), path)
+  if (canReach(dirname(path), user)) {
+    await makeAtomicDirectory(path, `${path}.new-`, async temporary => {
+      await rename(await initialize(temporary, password, user, initdb), path)
     })
     return
   }
   /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
   const shared = await sharedDir()
   const ours = createHash('sha256').update(path).digest('hex').slice(0, 16)
-  await makeOnce(path, join(shared, `${ours}.new-`), async temporary => {
+  await makeAtomicDirectory(path, join(shared, `${ours}.new-`), async temporary => {
     const home = join(shared, randomUUID())
-    await rename(await initialize(temporary, password, account, initdb), home)
+    await rename(await initialize(temporary, password, user, initdb), home)
     try {
       await symlink(home, path)
     } catch (err) {
@@ -81,7 +81,7 @@ async function create (path: string, password: string, account: Account, initdb:
 }
 /* c8 ignore stop */
 
-async function initialize (temporary: string, password: string, { uid, gid }: Account, initdb: string): Promise<string> {
+async function initialize (temporary: string, password: string, { uid, gid }: SystemUser, initdb: string): Promise<string> {
   const passwordFile = join(temporary, 'password')
   await writeFile(passwordFile, password, { mode: 0o600 })
   /* c8 ignore start -- only root runs it as somebody else, and the tests run as any user; .ci/run runs them as root */

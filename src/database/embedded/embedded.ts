@@ -10,10 +10,10 @@ import { Postmaster, POLL_MS } from './postmaster.js'
 const DATABASE = 'whatsapp_tenant_config'
 const LOCK_ID = 818_110_818
 /** Milliseconds: how long the lock of a server that was killed may take to fall. */
-const LOCK_PATIENCE = 2000
+const LOCK_TIMEOUT_MS = 2000
 /** Milliseconds: how long orphaned backends, or another start, may stand in the way. */
-const SPAWN_PATIENCE = 10_000
-const PASSING = /already exists|still in use|Address already in use/
+const SPAWN_TIMEOUT_MS = 10_000
+const TRANSIENT_FAILURE = /already exists|still in use|Address already in use/
 
 /** A PostgreSQL of this process's own, brought back whenever it dies, until it is stopped. */
 export interface EmbeddedDatabase {
@@ -35,14 +35,14 @@ export interface EmbeddedLog {
  *
  * @param dataDir the setting DATA_DIR
  * @param log told of restarts; never of the password
- * @param patience milliseconds in which PostgreSQL must be ready, crash recovery included
+ * @param timeoutMs milliseconds in which PostgreSQL must be ready, crash recovery included
  * @returns the running database
  * @throws when another process uses the data directory (which is left in peace), or PostgreSQL does not get ready
  */
-export async function startEmbedded (dataDir: string, log?: EmbeddedLog, patience = 60_000): Promise<EmbeddedDatabase> {
+export async function startEmbedded (dataDir: string, log?: EmbeddedLog, timeoutMs = 60_000): Promise<EmbeddedDatabase> {
   const dir = await ensureDataDir(dataDir)
   const cluster = await ensureCluster(dir, message => log?.info(message))
-  const server = new EmbeddedServer(dir, cluster, log, patience)
+  const server = new EmbeddedServer(dir, cluster, log, timeoutMs)
   await server.start()
   return server
 }
@@ -51,19 +51,19 @@ class EmbeddedServer implements EmbeddedDatabase {
   readonly #dataDir: string
   readonly #cluster: Cluster
   readonly #log: EmbeddedLog | undefined
-  readonly #patience: number
+  readonly #timeoutMs: number
   readonly #postmaster: Postmaster
   readonly #stopping = new AbortController()
   #port: number | undefined
-  #isElsewhere = false
+  #isInUseElsewhere = false
   #recovering = Promise.resolve()
   #stopped: Promise<void> | undefined
 
-  constructor (dataDir: string, cluster: Cluster, log: EmbeddedLog | undefined, patience: number) {
+  constructor (dataDir: string, cluster: Cluster, log: EmbeddedLog | undefined, timeoutMs: number) {
     this.#dataDir = dataDir
     this.#cluster = cluster
     this.#log = log
-    this.#patience = patience
+    this.#timeoutMs = timeoutMs
     this.#postmaster = new Postmaster(cluster)
   }
 
@@ -80,7 +80,7 @@ class EmbeddedServer implements EmbeddedDatabase {
     try {
       await this.#bringUp({})
     } catch (err) {
-      if (this.#postmaster.isOurs && !this.#isElsewhere) await this.#postmaster.stop()
+      if (this.#postmaster.isOurs && !this.#isInUseElsewhere) await this.#postmaster.stop()
       throw err
     }
   }
@@ -94,13 +94,13 @@ class EmbeddedServer implements EmbeddedDatabase {
   async #shutDown (): Promise<void> {
     this.#stopping.abort()
     await this.#recovering
-    if (!this.#isElsewhere) await this.#postmaster.stop()
+    if (!this.#isInUseElsewhere) await this.#postmaster.stop()
   }
 
   async #bringUp (timer: TimerOptions): Promise<void> {
     const began = Date.now()
     let hasStarted = false
-    let trouble = ''
+    let lastFault = ''
     for (;;) {
       const file = await this.#postmaster.find()
       if (file?.ready === true) {
@@ -109,19 +109,19 @@ class EmbeddedServer implements EmbeddedDatabase {
           this.#port = file.port
           return
         } catch (err) {
-          trouble = this.#judge(err)
+          lastFault = this.#describeConnectError(err)
         }
       } else if (file?.live !== true && !this.#postmaster.isOurs) {
         if (hasStarted) {
-          await this.#judgeFailure(began)
+          await this.#assertTransient(began)
           await delay(100, undefined, timer)
         }
         hasStarted = true
         // The port of a postmaster that died is the one its clients know. PostgreSQL removes a file whose port it cannot have.
         await this.#postmaster.start(this.#port ?? (file?.port || await freePort()), file?.pid)
       }
-      if (Date.now() - began > this.#patience) {
-        throw new Error(`PostgreSQL was not ready within ${this.#patience} ms. ${trouble}\n${await this.#postmaster.failure()}`)
+      if (Date.now() - began > this.#timeoutMs) {
+        throw new Error(`PostgreSQL was not ready within ${this.#timeoutMs} ms. ${lastFault}\n${await this.#postmaster.failure()}`)
       }
       await delay(POLL_MS, undefined, timer)
     }
@@ -133,8 +133,8 @@ class EmbeddedServer implements EmbeddedDatabase {
       connectionString: this.#urlOf(port, 'postgres'),
       stream: () => socket,
       keepAlive: true,
-      connectionTimeoutMillis: Math.min(5000, this.#patience),
-      lock_timeout: LOCK_PATIENCE
+      connectionTimeoutMillis: Math.min(5000, this.#timeoutMs),
+      lock_timeout: LOCK_TIMEOUT_MS
     })
     // What went wrong is told by the promises below, or by 'end'.
     client.on('error', () => {})
@@ -147,16 +147,16 @@ class EmbeddedServer implements EmbeddedDatabase {
       socket.destroy()
       throw err
     }
-    this.#isElsewhere = false
+    this.#isInUseElsewhere = false
     socket.unref()
     client.once('end', () => { if (!this.#stopping.signal.aborted) this.#recovering = this.#recover() })
   }
 
   /** @returns what to tell of an error that may pass */
-  #judge (err: unknown): string {
+  #describeConnectError (err: unknown): string {
     const code = err instanceof DatabaseError ? err.code : undefined
-    this.#isElsewhere = code === '55P03'
-    if (this.#isElsewhere) {
+    this.#isInUseElsewhere = code === '55P03'
+    if (this.#isInUseElsewhere) {
       throw new Error(`The data directory ${this.#dataDir} is in use by another running server; stop it or set another DATA_DIR.`)
     }
     if (code === '28P01') {
@@ -165,9 +165,9 @@ class EmbeddedServer implements EmbeddedDatabase {
     return String(err)
   }
 
-  async #judgeFailure (began: number): Promise<void> {
+  async #assertTransient (began: number): Promise<void> {
     const failure = await this.#postmaster.failure()
-    if (!PASSING.test(failure) || Date.now() - began > SPAWN_PATIENCE) throw new Error(`PostgreSQL does not start.\n${failure}`)
+    if (!TRANSIENT_FAILURE.test(failure) || Date.now() - began > SPAWN_TIMEOUT_MS) throw new Error(`PostgreSQL does not start.\n${failure}`)
   }
 
   async #recover (): Promise<void> {

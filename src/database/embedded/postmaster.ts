@@ -45,13 +45,13 @@ function stateOf (pid: number, platform: NodeJS.Platform): string {
  * @param platform as `process.platform`
  * @returns true when it is
  */
-export function isPostmaster (pid: number, { dir, account }: Cluster, platform: NodeJS.Platform = process.platform): boolean {
+export function isPostmaster (pid: number, { dir, user }: Cluster, platform: NodeJS.Platform = process.platform): boolean {
   if (!isAlive(pid, platform)) return false
   if (platform !== 'linux') {
     return spawnSync('ps', ['-ww', '-o', 'command=', '-p', String(pid)], { ...runAs({}), encoding: 'utf8' }).stdout.includes(`-D ${dir} `)
   }
   // Asked as the cluster's owner, since root in a container may not look into another user's process.
-  return spawnSync('test', [`/proc/${pid}/cwd`, '-ef', dir], runAs(account)).status === 0
+  return spawnSync('test', [`/proc/${pid}/cwd`, '-ef', dir], runAs(user)).status === 0
 }
 
 /** Starts, finds and stops the postmaster of one cluster, be it a child of this process or not. */
@@ -89,8 +89,8 @@ export class Postmaster {
    * @param stalePid what `find` says of a postmaster.pid that was left behind
    */
   async start (port: number, stalePid = 0): Promise<void> {
-    const { dir, account, postgres, logFile } = this.#cluster
-    const options = runAs(account)
+    const { dir, user, postgres, logFile } = this.#cluster
+    const options = runAs(user)
     const settings = [
       'listen_addresses=127.0.0.1', `port=${port}`, 'unix_socket_directories=', 'log_checkpoints=off',
       // No statement, value or ERROR (whose text may quote a value) may land in the log: FATAL, PANIC and LOG do.
@@ -126,10 +126,10 @@ export class Postmaster {
   /**
    * Stops the postmaster, whoever started it; resolves when it is gone.
    *
-   * @param patience milliseconds it may take to end its connections and write everything out before it is pressed
+   * @param timeoutMs milliseconds it may take to end its connections and write everything out before it is pressed
    */
-  async stop (patience = 10_000): Promise<void> {
-    for (const [signal, ms] of [['SIGINT', patience], ['SIGQUIT', 6000], ['SIGKILL', Infinity]] as const) {
+  async stop (timeoutMs = 10_000): Promise<void> {
+    for (const [signal, ms] of [['SIGINT', timeoutMs], ['SIGQUIT', 6000], ['SIGKILL', Infinity]] as const) {
       const file = await this.find()
       const pid = this.isOurs ? this.#child?.pid : file?.live === true ? file.pid : undefined
       if (pid === undefined) return

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 
 /** Who runs PostgreSQL's programs: empty for the user who runs this process. */
-export interface Account { uid?: number, gid?: number }
+export interface SystemUser { uid?: number, gid?: number }
 
 /**
  * What every program started for PostgreSQL gets: its user, a directory that user can enter, and nothing of our own
@@ -10,7 +10,7 @@ export interface Account { uid?: number, gid?: number }
  * @param account who runs it
  * @returns options for `spawn` and its kin
  */
-export function runAs (account: Account): Account & { cwd: string, env: Record<string, string> } {
+export function runAs (account: SystemUser): SystemUser & { cwd: string, env: Record<string, string> } {
   return { ...account, cwd: '/', env: { PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin', LC_ALL: 'C', TZ: 'UTC', HOME: '/' } }
 }
 
@@ -21,7 +21,7 @@ export function runAs (account: Account): Account & { cwd: string, env: Record<s
  * @param account who tries
  * @returns true when it can
  */
-export function canReach (path: string, account: Account): boolean {
+export function canReach (path: string, account: SystemUser): boolean {
   return spawnSync('test', ['-x', path], runAs(account)).status === 0
 }
 
@@ -33,13 +33,13 @@ export function canReach (path: string, account: Account): boolean {
  * @returns its ids
  * @throws when there is no such user and it cannot be made
  */
-export function systemUser (name = 'postgres'): Account {
-  const existing = lookUp(name)
+export function systemUser (name = 'postgres'): SystemUser {
+  const existing = findUser(name)
   if (existing !== undefined) return existing
   const useradd = 'useradd --system --no-create-home --shell /usr/sbin/nologin -- "$0"'
   const { stderr } = spawnSync('sh', ['-c', useradd, name], { ...runAs({}), encoding: 'utf8' })
   // Asked again whatever useradd said: another start may have been faster.
-  const user = lookUp(name)
+  const user = findUser(name)
   if (user === undefined) {
     throw new Error(`PostgreSQL refuses to run as root, and a user "${name}" to run it could not be created ` +
       `(${stderr.trim()}). Create it, start as another user than root, or set DATABASE_URL.`)
@@ -47,7 +47,7 @@ export function systemUser (name = 'postgres'): Account {
   return user
 }
 
-function lookUp (name: string): Account | undefined {
+function findUser (name: string): SystemUser | undefined {
   const [uid, gid] = ['-u', '-g'].map(option => Number.parseInt(spawnSync('id', [option, name], { ...runAs({}), encoding: 'utf8' }).stdout))
   return Number.isInteger(uid) && Number.isInteger(gid) ? { uid, gid } : undefined
 }

@@ -4,12 +4,12 @@ import pg from 'pg'
 import { withConnection } from '../connection.js'
 import { FOLDER, readMigrations, readUndo, type Migration } from './files.js'
 import { appliedMigrations, forgetMigration, recordMigration, takeOverJournal } from './journal.js'
-import { retry, runScript, TurnTaken, type Progress } from './runner.js'
+import { retry, runScript, RunnerLockTaken, type Progress } from './runner.js'
 
 /** `folder` holds the migrations, by default those of this version. */
 interface Options extends Partial<Progress> { folder?: string }
 
-const TURN_TIMEOUT_MS = 10_000
+const RUNNER_LOCK_TIMEOUT_MS = 10_000
 const HOUR_MS = 3_600_000
 const REPORT_EVERY_MS = 10_000
 
@@ -27,7 +27,7 @@ const RUNNER_LOCK = sql`hashtext('whatsapp-tenant-config migration runner')`
  * @throws what PostgreSQL refuses, and when a lock or the turn of this process does not come in time
  */
 export async function migrate (url: string, { folder = FOLDER, ...options }: Options = {}): Promise<string[]> {
-  return await withTurn(url, folder, options, async (db, known, progress) => {
+  return await withRunnerLock(url, folder, options, async (db, known, progress) => {
     const pending = await pendingOf(db, known)
     for (const migration of pending) {
       if (migration.isOutsideTransaction) await unlock(db, FORMER_LOCK)
@@ -60,7 +60,7 @@ export async function rollback (url: string, confirm: (name: string) => Promise<
   const newest = await withConnection(url, async (db) => await newestApplied(db, readMigrations(folder)))
   if (newest === null || !await confirm(newest.tag)) return null
   const { tag } = newest
-  return await withTurn(url, folder, options, async (db, known, progress) => {
+  return await withRunnerLock(url, folder, options, async (db, known, progress) => {
     if ((await newestApplied(db, known))?.tag !== tag) throw new Error(`${tag} is no longer the newest migration of the database: nothing was undone.`)
     const undo = readUndo(folder, tag)
     if (undo.isOutsideTransaction) await unlock(db, FORMER_LOCK)
@@ -79,7 +79,7 @@ async function newestApplied (db: NodePgDatabase, known: Migration[]): Promise<M
 }
 
 /** Runs `work` on a connection of its own, while no other process runs one on this database. */
-async function withTurn<T> (
+async function withRunnerLock<T> (
   url: string, folder: string, { report = () => {}, timeoutMs = HOUR_MS, reportEveryMs = REPORT_EVERY_MS }: Partial<Progress>,
   work: (db: NodePgDatabase, known: Migration[], progress: Progress) => Promise<T>
 ): Promise<T> {
@@ -87,7 +87,7 @@ async function withTurn<T> (
   const progress = { report, timeoutMs, reportEveryMs }
   return await withConnection(url, async (db) => {
     await prepareSession(db)
-    await retry('Another process migrates', progress, async () => { await takeTurn(db) })
+    await retry('Another process migrates', progress, async () => { await acquireRunnerLock(db) })
     await retry('The journal', progress, async () => { await takeOverJournal(db, known) })
     return await work(db, known, progress)
   })
@@ -104,22 +104,22 @@ async function prepareSession (db: NodePgDatabase): Promise<void> {
     ), 'pg_temp'), false)`)
 }
 
-async function takeTurn (db: NodePgDatabase): Promise<void> {
+async function acquireRunnerLock (db: NodePgDatabase): Promise<void> {
   try {
     // The limit goes with the transaction, the lock with the connection.
     await db.transaction(async (tx) => {
-      await tx.execute(sql`select set_config('lock_timeout', ${TURN_TIMEOUT_MS}, true)`)
+      await tx.execute(sql`select set_config('lock_timeout', ${RUNNER_LOCK_TIMEOUT_MS}, true)`)
       // Of several concurrent migrations all but one would fail.
       await tx.execute(sql`select pg_advisory_lock(${FORMER_LOCK})`)
     })
   } catch (err) {
     const isHeld = err instanceof DrizzleQueryError && err.cause instanceof pg.DatabaseError && err.cause.code === '55P03'
-    throw isHeld ? new Error(`Another process migrates this database, or undoes a migration, and has not finished within ${TURN_TIMEOUT_MS / 1000} seconds. Let it finish or end it, then try again.`) : err
+    throw isHeld ? new Error(`Another process migrates this database, or undoes a migration, and has not finished within ${RUNNER_LOCK_TIMEOUT_MS / 1000} seconds. Let it finish or end it, then try again.`) : err
   }
   const { rows } = await db.execute(sql`select where pg_try_advisory_lock(${RUNNER_LOCK})`)
   if (rows.length > 0) return
   await unlock(db, FORMER_LOCK)
-  throw new TurnTaken()
+  throw new RunnerLockTaken()
 }
 
 /** Meanwhile a version before 0003 may start. All that it would apply is applied. */

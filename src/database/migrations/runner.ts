@@ -21,7 +21,7 @@ export interface Progress {
 interface Batch extends Record<string, unknown> { next: string | number | null, rows: number }
 
 /** Another process has its turn. */
-export class TurnTaken extends Error {}
+export class RunnerLockTaken extends Error {}
 
 /**
  * The longest wait for the locks of one try: reads and writes queue behind it. A request lives for 1.6 s. PostgreSQL looks for
@@ -43,7 +43,7 @@ export async function runScript (
   db: NodePgDatabase, tag: string, { statements, isOutsideTransaction }: Script, record: (db: Database) => Promise<void>, progress: Progress
 ): Promise<void> {
   if (isOutsideTransaction) {
-    for (const statement of statements) await runAlone(db, tag, statement, progress)
+    for (const statement of statements) await runOutsideTransaction(db, tag, statement, progress)
     await record(db)
   } else {
     await retry(tag, progress, async () => await db.transaction(async (tx) => {
@@ -80,7 +80,7 @@ export async function retry<T> (name: string, { report, timeoutMs }: Progress, a
 
 // 55P03 lock timeout · 40P01 deadlock.
 function isLockTimeout (err: unknown): boolean {
-  return err instanceof TurnTaken ||
+  return err instanceof RunnerLockTaken ||
     (err instanceof DrizzleQueryError && err.cause instanceof pg.DatabaseError && ['55P03', '40P01'].includes(String(err.cause.code)))
 }
 
@@ -89,7 +89,7 @@ async function setLockTimeout (db: Database, ms: number): Promise<void> {
 }
 
 /** Runs a statement of a script that has no transaction. */
-async function runAlone (db: NodePgDatabase, tag: string, statement: string, progress: Progress): Promise<void> {
+async function runOutsideTransaction (db: NodePgDatabase, tag: string, statement: string, progress: Progress): Promise<void> {
   if (statement.startsWith(BATCHES)) {
     await runBatches(db, tag, statement, progress)
     return

@@ -14,7 +14,7 @@ const failures = [MetaAppNotConfigured, MetaAppRejected, MetaUnexpectedReply, Me
 /** The tenant's configuration: read, create, change, delete. */
 const config: FastifyPluginAsyncTypebox = async (fastify) => {
   const location = Type.String({ description: 'Where the configuration is to be read', examples: [`${fastify.prefix}/config`] })
-  const { tenantConfigs, leaving } = fastify
+  const { tenantConfigs, offboarding } = fastify
 
   fastify.get('/config', {
     config: { errors: [ConfigNotFound, SecretUnreadable, DatabaseUnavailable] },
@@ -60,7 +60,7 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
       response: { 204: Type.Null({ description: 'Deleted' }) }
     }
   }, async ({ tenant, query: { unsubscribe = false, force = false } }, reply) => {
-    await (unsubscribe ? leaving.leave(tenant.id, force, clientSignal(reply)) : tenantConfigs.remove(tenant.id))
+    await (unsubscribe ? offboarding.offboard(tenant.id, force, clientSignal(reply)) : tenantConfigs.remove(tenant.id))
     reply.code(204)
   })
 

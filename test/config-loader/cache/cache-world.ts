@@ -16,7 +16,7 @@ class Spoilt extends Error {
 }
 
 /** A read that the database has not yet answered, and the version it has seen, once it has looked. */
-interface Read { version?: number, isStruck: boolean, resolve: (version: number) => void, reject: (err: Error) => void }
+interface Read { version?: number, isInvalidated: boolean, resolve: (version: number) => void, reject: (err: Error) => void }
 
 export type World = ReturnType<typeof createWorld>
 
@@ -26,27 +26,27 @@ export type World = ReturnType<typeof createWorld>
  * Two reads at most are under way. `wrong` collects each answer that breaks a promise.
  */
 export function createWorld (blindTtl: number) {
-  const trust = { heardAt: -Infinity, trustedUntil: Infinity }
-  const outage = { isKnown: false, isSuspected: false, suspect: () => { outage.isSuspected = true } }
+  const listenerHealth = { lastConfirmedAt: -Infinity, validUntil: Infinity }
+  const detector = { isDown: false, hasFailure: false, reportFailure: () => { detector.hasFailure = true } }
   const counts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
   const reads: Read[] = []
   const wrong: string[] = []
-  const now = { version: 1, announced: 1, strikes: 0, waiting: 0, wasBlind: false }
-  const read = async () => await new Promise<number>((resolve, reject) => { reads.push({ isStruck: false, resolve, reject }) })
-  const cache = createConfigCache<number>({ max: 10, ttl: LONG, blindTtl, staleIfError: LONG, trust, outage, counts, inTurn: pLimit(2), read, outlives: (version) => version > 1 })
-  const isBlind = () => trust.trustedUntil < 0
+  const now = { version: 1, announced: 1, invalidations: 0, waiting: 0, wasBlind: false }
+  const read = async () => await new Promise<number>((resolve, reject) => { reads.push({ isInvalidated: false, resolve, reject }) })
+  const cache = createConfigCache<number>({ max: 10, ttl: LONG, blindTtl, staleIfError: LONG, listenerHealth, detector, counts, limitRead: pLimit(2), read, canServeStale: (version) => version > 1 })
+  const isBlind = () => listenerHealth.validUntil < 0
 
   /** Holds what somebody hears to what was there when he asked, and when he is answered. */
-  function judge (said: string, version: number, atLeast: number, strikes: number): void {
+  function check (said: string, version: number, atLeast: number, invalidations: number): void {
     if (version < atLeast) wrong.push(`${said} ${version}, but ${atLeast} was there before the question`)
     // Only who is overtaken again and again may get one in between, or in an outage, or who began to wait when nobody would have told.
-    if (!now.wasBlind && !outage.isKnown && now.strikes - strikes < 3 && version < now.announced) wrong.push(`${said} ${version}, but ${now.announced} was announced before the answer`)
+    if (!now.wasBlind && !detector.isDown && now.invalidations - invalidations < 3 && version < now.announced) wrong.push(`${said} ${version}, but ${now.announced} was announced before the answer`)
   }
 
-  function strike (how: () => void): void {
+  function invalidate (how: () => void): void {
     now.announced = now.version
-    now.strikes++
-    for (const read of reads) read.isStruck = true
+    now.invalidations++
+    for (const read of reads) read.isInvalidated = true
     how()
   }
 
@@ -55,19 +55,19 @@ export function createWorld (blindTtl: number) {
     reads,
     now,
     wrong,
-    outage,
+    detector,
     isBlind,
 
     /** Somebody asks the cache. */
     ask (): void {
-      const { strikes, announced } = now
+      const { invalidations, announced } = now
       const atLeast = isBlind() && blindTtl === 0 ? now.version : announced
       now.waiting++
       cache.get(KEY).then(({ value, isStale }) => {
         if (isStale && value === 1) wrong.push('served what may not outlive the database')
-        judge(isStale ? 'stale' : 'answered', value, isStale ? announced : atLeast, strikes)
+        check(isStale ? 'stale' : 'answered', value, isStale ? announced : atLeast, invalidations)
       }, (err: unknown) => {
-        if (err instanceof Spoilt) judge('threw', err.version, atLeast, strikes)
+        if (err instanceof Spoilt) check('threw', err.version, atLeast, invalidations)
         else if (!(err instanceof DatabaseUnavailable)) wrong.push(String(err))
       }).finally(() => { now.waiting-- })
     },
@@ -76,24 +76,24 @@ export function createWorld (blindTtl: number) {
     write: () => { now.version++ },
 
     /** The cache is told. */
-    strike: () => { strike(() => { cache.strike(KEY) }) },
-    clear: () => { strike(cache.clear) },
+    invalidate: () => { invalidate(() => { cache.invalidate(KEY) }) },
+    invalidateAll: () => { invalidate(cache.invalidateAll) },
 
     /** From now on nobody is told, until somebody listens anew. */
     lose: () => {
-      trust.trustedUntil = -Infinity
+      listenerHealth.validUntil = -Infinity
       now.wasBlind = true
     },
     listen: () => {
-      trust.trustedUntil = Infinity
-      strike(cache.clear)
+      listenerHealth.validUntil = Infinity
+      invalidate(cache.invalidateAll)
     },
 
     /** The database lets nobody in, as was suspected; it does again. */
-    confirm: () => { outage.isKnown = true },
+    confirm: () => { detector.isDown = true },
     recover: () => {
-      outage.isKnown = false
-      outage.isSuspected = false
+      detector.isDown = false
+      detector.hasFailure = false
     },
 
     /** A read sees the row as it is. */

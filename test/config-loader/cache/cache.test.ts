@@ -8,8 +8,8 @@ const LONG = 1e9
 
 /** A cache over values that the test sets, and reads that the test counts; a read of a key without a value stays open until it gets one. */
 function createHeld ({ max = 10, ttl = LONG, blindTtl = LONG, staleIfError = LONG, turns = 100 } = {}) {
-  const trust = { heardAt: -Infinity, trustedUntil: Infinity }
-  const outage = { isKnown: false, suspected: 0, suspect: () => { outage.suspected++ } }
+  const listenerHealth = { lastConfirmedAt: -Infinity, validUntil: Infinity }
+  const detector = { isDown: false, failures: 0, reportFailure: () => { detector.failures++ } }
   const counts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
   const values = new Map<string, number | null | Error>()
   const open: ((value: number | null) => void)[] = []
@@ -18,9 +18,9 @@ function createHeld ({ max = 10, ttl = LONG, blindTtl = LONG, staleIfError = LON
     if (value instanceof Error) throw value
     return value === undefined ? await new Promise<number | null>((resolve) => { open.push(resolve) }) : value
   }
-  const outlives = (value: number | null) => value !== null
-  const inTurn = pLimit(turns)
-  return { cache: createConfigCache({ max, ttl, blindTtl, staleIfError, trust, outage, counts, inTurn, read, outlives }), trust, outage, counts, values, open }
+  const canServeStale = (value: number | null) => value !== null
+  const limitRead = pLimit(turns)
+  return { cache: createConfigCache({ max, ttl, blindTtl, staleIfError, listenerHealth, detector, counts, limitRead, read, canServeStale }), listenerHealth, detector, counts, values, open }
 }
 
 const away = new DatabaseUnavailable()
@@ -28,20 +28,20 @@ const away = new DatabaseUnavailable()
 await t.test('what is held is not read again, and counted', async (t) => {
   const { cache, counts, values } = createHeld()
   values.set('a', 1).set('b', null)
-  t.equal(cache.fresh('a'), undefined)
+  t.equal(cache.peekFresh('a'), undefined)
   for (const time of ['loaded', 'held']) {
     t.strictSame(await cache.get('a'), { value: 1, isStale: false }, time)
     t.strictSame(await cache.get('b'), { value: null, isStale: false }, `nothing, ${time}`)
   }
-  t.equal(cache.fresh('a'), 1)
-  t.equal(cache.fresh('b'), null, 'that there is nothing is held too')
+  t.equal(cache.peekFresh('a'), 1)
+  t.equal(cache.peekFresh('b'), null, 'that there is nothing is held too')
   t.strictSame(counts, { hits: 4, misses: 2, loads: 2, invalidations: 0, stale_serves: 0 })
   t.equal(cache.size, 2)
 
-  cache.strike('b')
-  t.equal(cache.fresh('b'), undefined)
-  t.equal(cache.fresh('a'), 1)
-  cache.clear()
+  cache.invalidate('b')
+  t.equal(cache.peekFresh('b'), undefined)
+  t.equal(cache.peekFresh('a'), 1)
+  cache.invalidateAll()
   t.equal(cache.size, 0)
 })
 
@@ -63,7 +63,7 @@ await t.test('no more is held than there is room for', async (t) => {
   }
   t.equal(cache.size, 3)
   t.equal(counts.loads, 1000, 'what is asked for often stays')
-  t.strictSame(['0', '1', '997', '998', '999'].map(cache.fresh), [0, undefined, undefined, 998, 999])
+  t.strictSame(['0', '1', '997', '998', '999'].map(cache.peekFresh), [0, undefined, undefined, 998, 999])
 })
 
 await t.test('a value serves for nine to ten tenths of the TTL, not all equally long', async (t) => {
@@ -77,7 +77,7 @@ await t.test('a value serves for nine to ten tenths of the TTL, not all equally 
   let some = false
   while (alive > 0) {
     const before = performance.now()
-    alive = keys.filter((key) => cache.fresh(key) !== undefined).length
+    alive = keys.filter((key) => cache.peekFresh(key) !== undefined).length
     const after = performance.now()
     if (alive > 0 && before >= loaded + ttl) t.fail('one serves for too long')
     if (alive < keys.length && after < asked + 0.9 * ttl) t.fail('one serves for too short a time')
@@ -88,35 +88,35 @@ await t.test('a value serves for nine to ten tenths of the TTL, not all equally 
 })
 
 await t.test('while changes are not heard, what was confirmed long ago does not serve', async (t) => {
-  const { cache, trust, values, counts } = createHeld({ blindTtl: 200 })
+  const { cache, listenerHealth, values, counts } = createHeld({ blindTtl: 200 })
   values.set('a', 1)
   const asked = performance.now()
   await cache.get('a')
   const loaded = performance.now()
-  trust.trustedUntil = performance.now()
+  listenerHealth.validUntil = performance.now()
   values.set('a', 2)
   for (let isHeld = true; isHeld; await new Promise(setImmediate)) {
     const before = performance.now()
-    isHeld = cache.fresh('a') !== undefined
+    isHeld = cache.peekFresh('a') !== undefined
     if (isHeld && before >= loaded + 200) t.fail('it serves for too long')
     if (!isHeld && performance.now() < asked + 200) t.fail('it serves for too short a time')
   }
-  trust.heardAt = performance.now()
-  t.equal(cache.fresh('a'), 1, 'it was right for as long as changes were heard')
-  trust.heardAt = performance.now() - 200
-  t.equal(cache.fresh('a'), undefined)
-  trust.trustedUntil = Infinity
-  t.equal(cache.fresh('a'), 1, 'nor is it given up')
-  trust.trustedUntil = -Infinity
+  listenerHealth.lastConfirmedAt = performance.now()
+  t.equal(cache.peekFresh('a'), 1, 'it was right for as long as changes were heard')
+  listenerHealth.lastConfirmedAt = performance.now() - 200
+  t.equal(cache.peekFresh('a'), undefined)
+  listenerHealth.validUntil = Infinity
+  t.equal(cache.peekFresh('a'), 1, 'nor is it given up')
+  listenerHealth.validUntil = -Infinity
   t.strictSame(await cache.get('a'), { value: 2, isStale: false })
   t.equal(counts.loads, 2)
-  trust.heardAt = performance.now() - LONG
-  t.equal(cache.fresh('a'), 2, 'who heard long ago takes nothing away')
+  listenerHealth.lastConfirmedAt = performance.now() - LONG
+  t.equal(cache.peekFresh('a'), 2, 'who heard long ago takes nothing away')
 })
 
 await t.test('with a blind TTL of 0, each question is a read', async (t) => {
-  const { cache, trust, values, counts } = createHeld({ blindTtl: 0 })
-  trust.trustedUntil = -Infinity
+  const { cache, listenerHealth, values, counts } = createHeld({ blindTtl: 0 })
+  listenerHealth.validUntil = -Infinity
   for (const value of [1, 2, 3]) {
     values.set('a', value)
     t.equal((await cache.get('a')).value, value)
@@ -125,8 +125,8 @@ await t.test('with a blind TTL of 0, each question is a read', async (t) => {
 })
 
 await t.test('while changes are not heard, nobody joins a read that began long before', async (t) => {
-  const { cache, trust, open } = createHeld({ blindTtl: 200 })
-  trust.trustedUntil = -Infinity
+  const { cache, listenerHealth, open } = createHeld({ blindTtl: 200 })
+  listenerHealth.validUntil = -Infinity
   const begun = performance.now()
   const early = [cache.get('a'), cache.get('a')]
   const beganIn = performance.now() - begun
@@ -139,10 +139,10 @@ await t.test('while changes are not heard, nobody joins a read that began long b
   t.equal((await late).value, 2)
   open[0]?.(1)
   t.strictSame((await Promise.all(early)).map(({ value }) => value), [1, 1])
-  trust.trustedUntil = Infinity
-  t.equal(cache.fresh('a'), 2, 'the late one of the two is held, whichever ends last')
+  listenerHealth.validUntil = Infinity
+  t.equal(cache.peekFresh('a'), 2, 'the late one of the two is held, whichever ends last')
 
-  cache.clear()
+  cache.invalidateAll()
   const before = cache.get('a')
   const again = performance.now()
   await until(() => performance.now() >= again + 200)
@@ -158,25 +158,25 @@ await t.test('what is written faster than it is read is answered all the same', 
   const answer = cache.get('a')
   for (const version of [1, 2, 3]) {
     await until(() => open.length === version)
-    cache.strike('a')
+    cache.invalidate('a')
     open[version - 1]?.(version)
   }
   t.equal((await answer).value, 3)
   t.equal(counts.loads, 3)
-  t.equal(cache.fresh('a'), undefined, 'and not held')
+  t.equal(cache.peekFresh('a'), undefined, 'and not held')
 })
 
 await t.test('while the database is away, what may outlive it is served as stale', async (t) => {
-  const { cache, trust, outage, values, counts } = createHeld({ ttl: 1, staleIfError: 60_000 })
+  const { cache, listenerHealth, detector, values, counts } = createHeld({ ttl: 1, staleIfError: 60_000 })
   const unavailable = { code: 'DATABASE_UNAVAILABLE' }
   values.set('a', 1).set('none', null)
   await Promise.all([cache.get('a'), cache.get('none')])
   for (const key of ['a', 'none', 'new']) values.set(key, away)
-  await until(() => cache.fresh('a') === undefined && cache.fresh('none') === undefined)
+  await until(() => cache.peekFresh('a') === undefined && cache.peekFresh('none') === undefined)
 
   t.strictSame(await cache.get('a'), { value: 1, isStale: true })
-  t.equal(outage.suspected, 1, 'the first to notice says so')
-  outage.isKnown = true
+  t.equal(detector.failures, 1, 'the first to notice says so')
+  detector.isDown = true
   const { loads } = counts
   t.strictSame(await cache.get('a'), { value: 1, isStale: true })
   await t.rejects(cache.get('none'), unavailable, 'what may not')
@@ -184,38 +184,38 @@ await t.test('while the database is away, what may outlive it is served as stale
   t.equal(counts.loads, loads, 'nobody asks in vain')
   t.equal(counts.stale_serves, 2)
 
-  trust.heardAt = performance.now() + 1000 - 60_000
+  listenerHealth.lastConfirmedAt = performance.now() + 1000 - 60_000
   t.equal((await cache.get('a')).isStale, true)
-  cache.strike('a')
+  cache.invalidate('a')
   await t.rejects(cache.get('a'), unavailable, 'what was struck out is gone')
 
-  outage.isKnown = false
+  detector.isDown = false
   values.set('a', 2).set('none', 3)
   t.strictSame([await cache.get('a'), await cache.get('none')], [{ value: 2, isStale: false }, { value: 3, isStale: false }])
 })
 
 await t.test('a fresh value that may not outlive the database does not', async (t) => {
-  const { cache, outage, values } = createHeld()
+  const { cache, detector, values } = createHeld()
   values.set('a', 1).set('none', null)
   await Promise.all([cache.get('a'), cache.get('none')])
-  outage.isKnown = true
-  t.equal(cache.fresh('a'), 1)
-  t.equal(cache.fresh('none'), undefined)
+  detector.isDown = true
+  t.equal(cache.peekFresh('a'), 1)
+  t.equal(cache.peekFresh('none'), undefined)
   await t.rejects(cache.get('none'), { code: 'DATABASE_UNAVAILABLE' })
-  outage.isKnown = false
-  t.equal(cache.fresh('none'), null)
+  detector.isDown = false
+  t.equal(cache.peekFresh('none'), null)
 })
 
 await t.test('stale values end, at once when they are turned off', async (t) => {
   for (const staleIfError of [0, 300]) {
-    const { cache, trust, values } = createHeld({ ttl: 1, staleIfError })
+    const { cache, listenerHealth, values } = createHeld({ ttl: 1, staleIfError })
     values.set('a', 1)
     const asked = performance.now()
     await cache.get('a')
     const loaded = performance.now()
     values.set('a', away)
     const serves = async () => await cache.get('a').then(({ isStale }) => isStale, () => false)
-    await until(() => cache.fresh('a') === undefined)
+    await until(() => cache.peekFresh('a') === undefined)
     for (let isServed = staleIfError > 0; isServed; await new Promise(setImmediate)) {
       const before = performance.now()
       isServed = await serves()
@@ -223,20 +223,20 @@ await t.test('stale values end, at once when they are turned off', async (t) => 
       if (!isServed && performance.now() < asked + staleIfError) t.fail('it serves for too short a time')
     }
     t.equal(await serves(), false)
-    trust.heardAt = performance.now()
+    listenerHealth.lastConfirmedAt = performance.now()
     t.equal(await serves(), staleIfError > 0, 'the time counts from when changes were last heard')
   }
 })
 
 await t.test('another error is thrown to all who wait, and forgotten', async (t) => {
-  const { cache, outage, values, counts } = createHeld({ ttl: 1 })
+  const { cache, detector, values, counts } = createHeld({ ttl: 1 })
   values.set('a', 1)
   await cache.get('a')
-  await until(() => cache.fresh('a') === undefined)
+  await until(() => cache.peekFresh('a') === undefined)
   values.set('a', new Error('broken'))
   const outcomes = await Promise.allSettled([cache.get('a'), cache.get('a'), cache.get('a')])
   t.match(outcomes, Array(3).fill({ status: 'rejected', reason: { message: 'broken' } }), 'what is held does not serve instead')
-  t.strictSame([outage.suspected, counts.stale_serves, counts.loads], [0, 0, 2])
+  t.strictSame([detector.failures, counts.stale_serves, counts.loads], [0, 0, 2])
   values.set('a', 2)
   t.equal((await cache.get('a')).value, 2)
 })

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { createConfigCache } from '../../../src/config-loader/cache.js'
-import { createTurns } from '../../../src/waiting/deadline.js'
+import { createReadLimiter } from '../../../src/waiting/deadline.js'
 import { until } from '../../without-database.js'
 
 const LONG = 1e9
@@ -12,40 +12,40 @@ const turn = async () => await new Promise(setImmediate)
 
 /** A cache whose reads end when the test says so. */
 function createRead (connections: number, ttl = LONG) {
-  const outage = { isKnown: false, suspected: 0, suspect: () => { outage.suspected++ } }
+  const detector = { isDown: false, failures: 0, reportFailure: () => { detector.failures++ } }
   const counts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
   const reads: { key: string, answer: (value: number) => void }[] = []
   const read = async (key: string) => await new Promise<number>((resolve) => { reads.push({ key, answer: resolve }) })
-  const trust = { heardAt: -Infinity, trustedUntil: Infinity }
-  const shared = { max: 10_000, ttl, blindTtl: LONG, staleIfError: 10_000, trust, outage, counts, inTurn: createTurns(connections) }
-  const cache = createConfigCache<number>({ ...shared, read, outlives: (value) => value > 0 })
+  const listenerHealth = { lastConfirmedAt: -Infinity, validUntil: Infinity }
+  const shared = { max: 10_000, ttl, blindTtl: LONG, staleIfError: 10_000, listenerHealth, detector, counts, limitRead: createReadLimiter(connections) }
+  const cache = createConfigCache<number>({ ...shared, read, canServeStale: (value) => value > 0 })
   const answered = async (count: number, value: number) => {
     await until(() => reads.length >= count)
     reads[count - 1]?.answer(value)
   }
-  return { cache, outage, counts, reads, answered }
+  return { cache, detector, counts, reads, answered }
 }
 
 await t.test('past its deadline a caller gets what was known last, and the read goes on for others', async (t) => {
-  const { cache, outage, counts, answered } = createRead(1, 1)
+  const { cache, detector, counts, answered } = createRead(1, 1)
   const known = cache.get('known')
   await answered(1, 7)
   await known
   await delay(5)
-  t.equal(cache.fresh('known'), undefined, 'its time is over')
+  t.equal(cache.peekFresh('known'), undefined, 'its time is over')
   const early = cache.get('known', ago(1000))
   const [lateKnown, late] = [cache.get('known', ago(1400)), cache.get('cold', ago(1400))]
   t.strictSame(await lateKnown, { value: 7, isStale: true })
   await t.rejects(late, unavailable)
   t.equal(counts.stale_serves, 1)
-  t.equal(outage.suspected, 0, 'a slow read is no outage')
+  t.equal(detector.failures, 0, 'a slow read is no outage')
   await answered(2, 8)
   t.strictSame(await early, { value: 8, isStale: false })
   t.equal(counts.loads, 3)
 })
 
 await t.test('a read that nobody waits for any more is not begun, unless somebody joined it', async (t) => {
-  const { cache, outage, reads, answered } = createRead(1)
+  const { cache, detector, reads, answered } = createRead(1)
   const first = cache.get('first')
   await until(() => reads.length === 1)
   const left = [cache.get('left', ago(1400)), cache.get('joined', ago(1400))]
@@ -56,7 +56,7 @@ await t.test('a read that nobody waits for any more is not begun, unless somebod
   await answered(2, 2)
   t.strictSame(await joined, { value: 2, isStale: false })
   t.strictSame(reads.map(({ key }) => key), ['first', 'joined'])
-  t.equal(outage.suspected, 0)
+  t.equal(detector.failures, 0)
 })
 
 await t.test('what serves for a moment only is not served past the deadline', async (t) => {
@@ -69,7 +69,7 @@ await t.test('what serves for a moment only is not served past the deadline', as
 })
 
 await t.test('no more than 2,000 reads wait for each connection, and callers that join one take no place', async (t) => {
-  const { cache, outage, counts, reads } = createRead(2)
+  const { cache, detector, counts, reads } = createRead(2)
   const all = Array.from({ length: 4002 }, async (_, key) => await cache.get(String(key)))
   await turn()
   const waiting = Promise.allSettled(all)
@@ -78,7 +78,7 @@ await t.test('no more than 2,000 reads wait for each connection, and callers tha
   const refused = cache.get('one more')
   await t.rejects(refused, unavailable)
   await t.rejects(cache.get('and another'), unavailable)
-  t.equal(outage.suspected, 0)
+  t.equal(detector.failures, 0)
   const answering = new AbortController()
   const done = waiting.finally(() => { answering.abort() })
   for (let next = 0; !answering.signal.aborted; await turn()) {

@@ -9,7 +9,7 @@ type Most = Partial<Record<'ask' | 'write' | 'strike' | 'clear' | 'lose' | 'list
 
 /** What can happen now. */
 function possible (world: World, left: Most): [keyof Most, () => void][] {
-  const { reads, outage, isBlind } = world
+  const { reads, detector, isBlind } = world
   const blind = reads.find(({ version }) => version === undefined)
   const looked = reads.filter(({ version }) => version !== undefined)
   const [oldest] = looked
@@ -17,12 +17,12 @@ function possible (world: World, left: Most): [keyof Most, () => void][] {
   const all: [keyof Most, boolean, () => void][] = [
     ['ask', true, world.ask],
     ['write', true, world.write],
-    ['strike', true, world.strike],
-    ['clear', true, world.clear],
+    ['strike', true, world.invalidate],
+    ['clear', true, world.invalidateAll],
     ['lose', !isBlind(), world.lose],
     ['listen', isBlind(), world.listen],
-    ['confirm', outage.isSuspected && !outage.isKnown, world.confirm],
-    ['recover', outage.isKnown, world.recover],
+    ['confirm', detector.hasFailure && !detector.isDown, world.confirm],
+    ['recover', detector.isDown, world.recover],
     ['look', blind !== undefined, () => { if (blind !== undefined) world.look(blind) }],
     ['end', oldest !== undefined, () => { if (oldest !== undefined) world.end(oldest) }],
     ['end newest', newest !== undefined, () => { if (newest !== undefined) world.end(newest) }],
@@ -45,13 +45,13 @@ async function rest (world: World): Promise<void> {
   }
   world.recover()
   if (world.isBlind()) world.listen()
-  else if (now.announced < now.version) world.strike()
+  else if (now.announced < now.version) world.invalidate()
   await settle()
   if (now.waiting > 0) wrong.push(`${now.waiting} wait for ever`)
   world.ask()
   await settle()
   await turn()
-  if (cache.fresh(KEY) !== now.version) wrong.push(`${cache.fresh(KEY)} stays, but ${now.version} is there`)
+  if (cache.peekFresh(KEY) !== now.version) wrong.push(`${cache.peekFresh(KEY)} stays, but ${now.version} is there`)
 }
 
 /** Plays every order in which so many events can happen; returns how many there are, and those in which something went wrong. */
@@ -72,9 +72,9 @@ async function everyOrder (length: number, most: Most, blindTtl = LONG): Promise
       story.push(name)
       happen()
       await turn()
-      const held = world.cache.fresh(KEY)
+      const held = world.cache.peekFresh(KEY)
       if (held !== undefined && held < world.now.announced) world.wrong.push(`holds ${held}, but ${world.now.announced} was announced`)
-      if (!world.now.wasBlind && world.reads.filter(({ isStruck }) => !isStruck).length > 1) world.wrong.push('reads twice at once')
+      if (!world.now.wasBlind && world.reads.filter(({ isInvalidated }) => !isInvalidated).length > 1) world.wrong.push('reads twice at once')
     }
     await rest(world)
     orders++

@@ -1,7 +1,7 @@
 import pLimit from 'p-limit'
 import t from 'tap'
 import { createConfigCache } from '../../../src/config-loader/cache.js'
-import { mayAsk } from '../../../src/waiting/deadline.js'
+import { assertWithinDeadline } from '../../../src/waiting/deadline.js'
 import { DatabaseUnavailable } from '../../../src/errors.js'
 import { until } from '../../without-database.js'
 
@@ -10,18 +10,18 @@ const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 
 /** A cache whose reads end when the test says so; `turns` may be under way at once. */
 function createRead (turns: number) {
-  const outage = { isKnown: false, suspected: 0, suspect: () => { outage.suspected++ } }
+  const detector = { isDown: false, failures: 0, reportFailure: () => { detector.failures++ } }
   const counts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
   const reads: { key: string, answer: (value: number) => void, fail: (err: Error) => void }[] = []
   const read = async (key: string) => await new Promise<number>((resolve, reject) => { reads.push({ key, answer: resolve, fail: reject }) })
-  const trust = { heardAt: -Infinity, trustedUntil: Infinity }
-  const cache = createConfigCache<number>({ max: 10, ttl: LONG, blindTtl: LONG, staleIfError: LONG, trust, outage, counts, inTurn: pLimit(turns), read, outlives: () => true })
+  const listenerHealth = { lastConfirmedAt: -Infinity, validUntil: Infinity }
+  const cache = createConfigCache<number>({ max: 10, ttl: LONG, blindTtl: LONG, staleIfError: LONG, listenerHealth, detector, counts, limitRead: pLimit(turns), read, canServeStale: () => true })
   /** Waits for a read to have begun. */
   const begun = async (count: number) => {
     await until(() => reads.length >= count)
     return reads[count - 1] ?? { key: '', answer: () => {}, fail: () => {} }
   }
-  return { cache, outage, counts, reads, begun }
+  return { cache, detector, counts, reads, begun }
 }
 
 /** Lets go on what can go on by itself. */
@@ -29,7 +29,7 @@ const turn = async () => await new Promise(setImmediate)
 const ago = (ms: number) => performance.now() - ms
 
 await t.test('no more read at once than there are turns, and none once the database is away', async (t) => {
-  const { cache, outage, reads, begun } = createRead(2)
+  const { cache, detector, reads, begun } = createRead(2)
   const answers = Promise.allSettled(['a', 'b', 'c', 'd', 'e'].map(async (key) => (await cache.get(key)).value))
   await begun(2)
   await turn()
@@ -37,24 +37,24 @@ await t.test('no more read at once than there are turns, and none once the datab
   reads[0]?.answer(1);
   (await begun(3)).answer(3)
   await begun(4)
-  outage.isKnown = true
+  detector.isDown = true
   reads[3]?.answer(4)
   reads[1]?.answer(2)
   t.match(await answers, [{ value: 1 }, { value: 2 }, { value: 3 }, { value: 4 }, { status: 'rejected', reason: unavailable }])
   t.equal(reads.length, 4, 'who waited for his turn does not ask in vain')
-  outage.isKnown = false
+  detector.isDown = false
   const later = cache.get('e');
   (await begun(5)).answer(5)
   t.equal((await later).value, 5)
 })
 
 await t.test('one read that fails is no outage to the others', async (t) => {
-  const { cache, outage, begun } = createRead(10)
+  const { cache, detector, begun } = createRead(10)
   const [first, second] = [cache.get('a'), cache.get('b')]
   await begun(2);
   (await begun(1)).fail(new DatabaseUnavailable())
   await t.rejects(first, unavailable)
-  t.equal(outage.suspected, 1, 'it is a suspicion');
+  t.equal(detector.failures, 1, 'it is a suspicion');
   (await begun(2)).answer(2)
   t.equal((await second).value, 2)
   const again = cache.get('a');
@@ -63,10 +63,10 @@ await t.test('one read that fails is no outage to the others', async (t) => {
 })
 
 await t.test('who has waited for long gets what is held, but nothing is read', async (t) => {
-  const { cache, outage, counts, begun } = createRead(10)
+  const { cache, detector, counts, begun } = createRead(10)
   await t.rejects(cache.get('a', ago(1501)), unavailable)
   t.equal(counts.loads, 0)
-  t.equal(outage.suspected, 0, 'that is nobody else\'s trouble')
+  t.equal(detector.failures, 0, 'that is nobody else\'s trouble')
   const inTime = cache.get('a', ago(1000));
   (await begun(1)).answer(1)
   t.strictSame(await inTime, { value: 1, isStale: false })
@@ -79,14 +79,14 @@ await t.test('a read that was overtaken is not done again for who has waited for
   const since = ago(1000)
   const [late, patient] = [cache.get('a', since), cache.get('a', performance.now() + LONG)]
   await begun(1)
-  cache.strike('a')
+  cache.invalidate('a')
   await until(() => performance.now() > since + 1500);
   (await begun(1)).answer(1)
   t.equal((await late).value, 1, 'it is newer than the question');
   (await begun(2)).answer(2)
   t.equal((await patient).value, 2, 'who has time gets what is there now')
   t.equal(counts.loads, 2)
-  t.equal(cache.fresh('a'), 2)
+  t.equal(cache.peekFresh('a'), 2)
 })
 
 await t.test('an overtaken read that fails is not done again for who has waited for long', async (t) => {
@@ -94,7 +94,7 @@ await t.test('an overtaken read that fails is not done again for who has waited 
   const since = ago(1000)
   const [late, inTime] = [cache.get('a', since), cache.get('a', performance.now() + LONG)]
   await begun(1)
-  cache.strike('a')
+  cache.invalidate('a')
   await until(() => performance.now() > since + 1500);
   (await begun(1)).fail(new Error('spoilt'))
   await t.rejects(late, { message: 'spoilt' });
@@ -107,7 +107,7 @@ await t.test('a read that was overtaken and ends late leaves the newer one to be
   const { cache, counts, begun } = createRead(10)
   const old = cache.get('a', ago(1499))
   await begun(1)
-  cache.strike('a')
+  cache.invalidate('a')
   const newer = cache.get('a')
   await begun(2);
   (await begun(1)).answer(1)
@@ -119,22 +119,22 @@ await t.test('a read that was overtaken and ends late leaves the newer one to be
   t.equal((await joined).value, 2)
   await old
   t.equal(counts.loads, 2)
-  t.equal(cache.fresh('a'), 2)
+  t.equal(cache.peekFresh('a'), 2)
 })
 
 await t.test('a read that was overtaken is not done again in an outage', async (t) => {
-  const { cache, outage, counts, begun } = createRead(10)
+  const { cache, detector, counts, begun } = createRead(10)
   const answer = cache.get('a')
   await begun(1)
-  cache.strike('a')
-  outage.isKnown = true;
+  cache.invalidate('a')
+  detector.isDown = true;
   (await begun(1)).answer(1)
   t.equal((await answer).value, 1)
   t.equal(counts.loads, 1)
 })
 
 await t.test('whether there is time to ask', async (t) => {
-  t.doesNotThrow(() => { mayAsk(ago(1000), { isKnown: false }) })
-  t.throws(() => { mayAsk(ago(1501), { isKnown: false }) }, unavailable)
-  t.throws(() => { mayAsk(performance.now(), { isKnown: true }) }, unavailable)
+  t.doesNotThrow(() => { assertWithinDeadline(ago(1000), { isDown: false }) })
+  t.throws(() => { assertWithinDeadline(ago(1501), { isDown: false }) }, unavailable)
+  t.throws(() => { assertWithinDeadline(performance.now(), { isDown: true }) }, unavailable)
 })

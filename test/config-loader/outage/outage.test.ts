@@ -45,15 +45,15 @@ await t.test('who was known is served as stale, and nobody else', async (t) => {
     const giveBack = await takeAway(databaseUrl)
     await isDown()
     await isStale()
-    const isKnown = (snapshot: ConfigSnapshot | null | undefined) => {
+    const assertKnown = (snapshot: ConfigSnapshot | null | undefined) => {
       t.strictSame([snapshot?.getTenantId(), snapshot?.getAccessToken(), snapshot?.isStale()], ['known', 'token of known', true])
       t.strictSame(snapshot?.getAllConfig(), before.getAllConfig())
     }
-    isKnown(await configLoader.forTenant('known'))
-    isKnown(await configLoader.forPhoneNumber('0'))
+    assertKnown(await configLoader.forTenant('known'))
+    assertKnown(await configLoader.forPhoneNumber('0'))
     const onAccount = await configLoader.forWaba('0')
     t.equal(onAccount.length, 1)
-    isKnown(onAccount[0])
+    assertKnown(onAccount[0])
     t.equal(before.isStale(), false, 'who has an earlier one keeps it as it was')
     t.ok(configLoader.stats().stale_serves >= 4)
 

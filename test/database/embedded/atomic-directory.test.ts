@@ -1,11 +1,11 @@
 import { mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { makeOnce } from '../../../src/database/embedded/atomic-directory.js'
+import { makeAtomicDirectory } from '../../../src/database/embedded/atomic-directory.js'
 
 await t.test('what fails half way leaves nothing behind', async (t) => {
   const dir = t.testdir({})
-  await t.rejects(makeOnce(join(dir, 'place'), join(dir, 'place.new-'), async (temporary) => {
+  await t.rejects(makeAtomicDirectory(join(dir, 'place'), join(dir, 'place.new-'), async (temporary) => {
     writeFileSync(join(temporary, 'half'), '')
     throw new Error('half way')
   }), new Error('half way'))
@@ -15,7 +15,7 @@ await t.test('what fails half way leaves nothing behind', async (t) => {
 await t.test('whoever is second keeps what the first one made, and what a crash left is removed', async (t) => {
   const dir = t.testdir({ 'place.new-crashed': {} })
   const place = join(dir, 'place')
-  await makeOnce(place, join(dir, 'place.new-'), async (temporary) => {
+  await makeAtomicDirectory(place, join(dir, 'place.new-'), async (temporary) => {
     mkdirSync(place)
     writeFileSync(join(place, 'first'), '')
     renameSync(temporary, place)
