@@ -14,17 +14,14 @@ import errorHandler, { handleError, notFound } from './http/error-handler.js'
 import eventDelivery from './events/events.js'
 import input from './http/request-parsing.js'
 import offboarding from './offboarding/offboarding.js'
-import metaApps from './meta/apps.js'
 import metaGraph from './meta/meta-graph.js'
-import oauthLogin from './onboarding/oauth-login.js'
 import onboarding from './onboarding/onboarding.js'
 import openapi from './http/openapi.js'
 import protocol from './http/protocol.js'
 import sweeper from './retention/retention.js'
 import tenantConfigs from './tenant-configs/tenant-configs.js'
 import tenantQueues from './tenant-queues/tenant-queues.js'
-import tokenScheduler from './token-watch/scheduler.js'
-import tokenWatch from './token-watch/store.js'
+import tokenWatch from './token-watch/token-watch.js'
 import vault from './vault/vault.js'
 import verification from './verification/verification.js'
 import accountUpdate from './routes/account-update.js'
@@ -68,13 +65,10 @@ async function whatsappTenantConfig (fastify: FastifyInstance, { env: source, pr
   await fastify.register(vault)
   await fastify.register(tenantConfigs)
   await fastify.register(configLoader)
-  await fastify.register(metaApps)
   await fastify.register(metaGraph)
   await fastify.register(tokenWatch)
-  await fastify.register(oauthLogin)
   await fastify.register(tenantQueues)
   await fastify.register(onboarding)
-  await fastify.register(tokenScheduler)
   await fastify.register(sweeper)
   await fastify.register(eventDelivery)
   await fastify.register(verification)

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { LoggerOptions } from 'pino'
-import { secretColumns } from './database/schema.js'
+import { secretColumns } from './schemas/columns.js'
 
 /**
  * How this service logs: a request by its route, an error by what cannot hold a value that was sent or stored.

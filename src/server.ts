@@ -2,7 +2,6 @@ import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from './app.js'
 import { hasGeneratedJwtSecret } from './settings/local-mode.js'
-import { TOKEN_SAVE_TIMEOUT_MS } from './onboarding/execution.js'
 import { reason } from './reason.js'
 
 /** How long a close may take in which nothing waits for Meta. */
@@ -20,7 +19,7 @@ closeWithGrace({ delay: false, logger: undefined, skip: ['beforeExit'] }, async 
   exitWithin(CLOSE_MARGIN_MS)
   const fastify = await starting
   // One call to Meta may be under way, and the token that it gives may have to wait for the database.
-  exitWithin(fastify.env.GRAPH_TIMEOUT_MS + TOKEN_SAVE_TIMEOUT_MS + CLOSE_MARGIN_MS)
+  exitWithin(fastify.onboarding.closeTimeoutMs + CLOSE_MARGIN_MS)
   if (err === undefined) fastify.log.info(`closing on ${signal}`)
   else fastify.log.fatal({ err }, 'closing on an error that nobody caught')
   await fastify.close()

@@ -1,37 +1,57 @@
 import { and, asc, eq, sql } from 'drizzle-orm'
-import { prepared, type PooledDb } from '../database/prepared.js'
-import { secretColumns, tenantConfigs as table, tokenWatch, verifiedIdentities, type SecretColumn, type TokenStatus } from '../database/schema.js'
-import { isVerified } from '../tenant-configs/verified-identities.sql.js'
+import { tenantConfigs as table, tokenWatch, verifiedIdentities } from '../database/schema.js'
+import { builder, prepare, type Prepared } from '../database/statement.js'
+import { isVerified } from '../database/verified-identity.js'
+import { configKeys, secretColumns, type ConfigKey, type SecretColumn } from '../schemas/columns.js'
+import type { TokenStatus } from '../schemas/statuses.js'
 
-const { tenant_id, phone_number_id, access_token, waba_id, fb_app_id, fb_app_secret, callback_url, redirect_url, verify_token, token_expires_at, is_active, updated_at } = table
+type ServedColumn = typeof configKeys[ConfigKey]
 
-/** What of a row the loader works with. */
-const columns = { tenant_id, phone_number_id, access_token, waba_id, fb_app_id, fb_app_secret, callback_url, redirect_url, verify_token, token_expires_at, is_active, updated_at }
+const servedColumns = new Set<string>(Object.values(configKeys))
 
-/** Those of them that are sealed. */
-export const sealedColumns = secretColumns.filter((column): column is SecretColumn & keyof typeof columns => column in columns)
+const { tenant_id, is_active, updated_at } = table
 
-export type SealedColumn = typeof sealedColumns[number]
+const fields = {
+  tenant_id,
+  is_active,
+  updated_at,
+  phone_number_id: table.phone_number_id,
+  access_token: table.access_token,
+  waba_id: table.waba_id,
+  fb_app_id: table.fb_app_id,
+  fb_app_secret: table.fb_app_secret,
+  callback_url: table.callback_url,
+  redirect_url: table.redirect_url,
+  verify_token: table.verify_token,
+  token_expires_at: table.token_expires_at,
+  is_verified: sql<boolean>`${verifiedIdentities.tenant_id} is not null`.as('is_verified'),
+  token_status: sql<TokenStatus | null>`${tokenWatch.status}`.as('token_status')
+} satisfies Record<ServedColumn, unknown> & Record<string, unknown>
 
-/** What the loader reads, prepared once. The look-ups find a tenant by its verified identity only, the first ones by tenant id, at most `limit`. */
-export function configRowStatements (db: PooledDb) {
-  const [key, limit] = [sql.placeholder('key'), sql.placeholder('limit')]
-  const fields = {
-    ...columns,
-    is_verified: sql<boolean>`${verifiedIdentities.tenant_id} is not null`.as('is_verified'),
-    token_status: sql<TokenStatus | null>`${tokenWatch.status}`.as('token_status')
-  }
-  const rows = () => db.select(fields).from(table).leftJoin(verifiedIdentities, isVerified).leftJoin(tokenWatch, eq(tokenWatch.tenant_id, tenant_id))
-  const active = (id: typeof verifiedIdentities.phone_number_id | typeof verifiedIdentities.waba_id) =>
-    rows().where(and(eq(id, key), is_active)).orderBy(asc(tenant_id)).limit(limit)
-  return {
-    ofTenant: prepared(db, 'config_row_of_tenant', rows().where(eq(tenant_id, key))),
-    activeOnNumber: prepared(db, 'config_row_on_number', active(verifiedIdentities.phone_number_id)),
-    activeOnWaba: prepared(db, 'config_row_on_waba', active(verifiedIdentities.waba_id))
-  }
-}
+export type SealedColumn = Extract<SecretColumn, ServedColumn>
 
-export type ConfigRowStatements = ReturnType<typeof configRowStatements>
+/** The secret columns that the loader serves. */
+export const sealedColumns = secretColumns.filter((column): column is SealedColumn => servedColumns.has(column))
+
+const [key, limit] = [sql.placeholder('key'), sql.placeholder('limit')]
+
+const rows = () => builder.select(fields).from(table)
+  .leftJoin(verifiedIdentities, isVerified).leftJoin(tokenWatch, eq(tokenWatch.tenant_id, tenant_id))
+
+/** Active rows whose verified identity has an id, the first ones by tenant id. */
+const activeWith = (id: typeof verifiedIdentities.phone_number_id | typeof verifiedIdentities.waba_id) =>
+  rows().where(and(eq(id, key), is_active)).orderBy(asc(tenant_id)).limit(limit)
+
+/** Finds the row of a tenant. */
+export const rowOfTenant = prepare('config_row_of_tenant', rows().where(eq(tenant_id, key)))
+
+/** Finds the active tenants that own a phone number by their verified identity, at most `limit`. */
+export const activeOnNumber = prepare('config_row_on_number', activeWith(verifiedIdentities.phone_number_id))
+
+/** Finds the active tenants on an account by their verified identity, at most `limit`. */
+export const activeOnWaba = prepare('config_row_on_waba', activeWith(verifiedIdentities.waba_id))
+
+type RowOf<S> = S extends Prepared<infer Row> ? Row : never
 
 /** A row as the loader reads it: its secrets are sealed. */
-export type ConfigRow = Awaited<ReturnType<ConfigRowStatements['ofTenant']['execute']>>[number]
+export type ConfigRow = RowOf<typeof rowOfTenant>

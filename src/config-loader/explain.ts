@@ -1,5 +1,6 @@
 import type { ConfigDecision } from './resolve.js'
-import { ConfigSnapshot, eachValue, type ConfigValues } from './snapshot.js'
+import { ConfigSnapshot, eachValue } from './snapshot.js'
+import type { ConfigKey } from '../schemas/columns.js'
 import { sealedColumns, type ConfigRow, type SealedColumn } from './config-rows.sql.js'
 import { mask, MASK } from '../vault/masking.js'
 import type { Vault } from '../vault/vault.js'
@@ -68,11 +69,11 @@ const isReason = (code: unknown): code is Explanation['reason'] => typeof code =
 /** The values with where they come from; of the platform's own secrets not even the last characters. */
 function maskedValues (config: ConfigSnapshot): Explanation['values'] {
   const [values, sources] = [config.getAllConfig(), config.getSources()]
-  const masked = (key: keyof ConfigValues, secret: string) => sources[key] === 'database' ? mask(secret) : MASK
+  const masked = (key: ConfigKey, secret: string) => sources[key] === 'database' ? mask(secret) : MASK
   return eachValue((key) => {
     const value = values[key]
     return { value: value !== null && isSecret(key) ? masked(key, value) : value, source: sources[key] }
   })
 }
 
-const isSecret = (key: keyof ConfigValues) => sealedColumns.some((column) => column === key)
+const isSecret = (key: ConfigKey) => sealedColumns.some((column) => column === key)

@@ -1,5 +1,5 @@
 import type { ConfigCache } from './cache.js'
-import { isActive, snapshotOf, type CachedConfig } from './entry.js'
+import { isActive, snapshotOf, type CachedConfig } from './resolve.js'
 import type { ConfigSnapshot } from './snapshot.js'
 import { SecretUnreadable } from '../errors.js'
 import { assertWithinDeadline, withAnswerDeadline } from '../waiting/deadline.js'

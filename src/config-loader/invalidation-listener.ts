@@ -2,15 +2,13 @@ import { EventEmitter, once } from 'node:events'
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
+import type { RowChange } from '../tenant-configs/tenant-configs.js'
 
 const HANDSHAKE_TIMEOUT_MS = 3000
 const HEARTBEAT_INTERVAL_MS = 2000
 const HEARTBEAT_TIMEOUT_MS = 4000
 const FIRST_BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 2000
-
-/** What a row was, or now is, found by. */
-export type RowChange = [tenantId: string, phoneNumberId: string | null, wabaId: string | null]
 
 interface Handlers {
   /** Told what rows have changed; null means that any may have. */
@@ -26,11 +24,11 @@ interface Log { info: (text: string) => void, warn: (detail: { err: unknown }, t
 export type InvalidationListener = ReturnType<typeof createInvalidationListener>
 
 /**
- * Hears of every change of `tenant_configs` on a connection of its own. Takes `connection`, which makes a client that is not yet
+ * Hears of every change of `tenant_configs` on a connection of its own. Takes `connect`, which makes a client that is not yet
  * connected, and `notify`, which sends an empty notification on a channel by another connection: only if that one arrives the channel
  * is up. Behind a pooler that changes connections between transactions, or on another database, none ever would.
  */
-export function createInvalidationListener ({ connection, notify, log }: { connection: (config: pg.ClientConfig) => pg.Client, notify: (channel: string) => Promise<unknown>, log: Log }) {
+export function createInvalidationListener ({ connect, notify, log }: { connect: (config: pg.ClientConfig) => pg.Client, notify: (channel: string) => Promise<unknown>, log: Log }) {
   const closing = new AbortController()
   const health = {
     /** When the database last showed that no change was missed; milliseconds of `performance.now()`. */
@@ -47,7 +45,7 @@ export function createInvalidationListener ({ connection, notify, log }: { conne
 
   /** One connection from its beginning to its end: throws why it ended. */
   async function listen ({ onChanges, onConnect, onLoss }: Handlers): Promise<void> {
-    const client = connection({ application_name: 'whatsapp-tenant-config listen', connectionTimeoutMillis: HANDSHAKE_TIMEOUT_MS, query_timeout: HEARTBEAT_TIMEOUT_MS })
+    const client = connect({ application_name: 'whatsapp-tenant-config listen', connectionTimeoutMillis: HANDSHAKE_TIMEOUT_MS, query_timeout: HEARTBEAT_TIMEOUT_MS })
     const ended = new AbortController()
     const { signal } = ended
     const end = (err?: Error) => {

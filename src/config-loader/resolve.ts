@@ -1,12 +1,38 @@
-import { ConfigSnapshot, resolve, type ConfigValues, type Resolved } from './snapshot.js'
-import type { ConfigRow, SealedColumn } from './config-rows.sql.js'
-import { deadStatuses } from '../database/schema.js'
 import { ConfigNotFound, TenantInactive, TokenDead } from '../errors.js'
+import { deadStatuses } from '../schemas/statuses.js'
 import type { Env } from '../settings/env.js'
 import type { Vault } from '../vault/vault.js'
+import type { ConfigRow, SealedColumn } from './config-rows.sql.js'
+import { ConfigSnapshot, eachValue, type ConfigValues, type Resolved } from './snapshot.js'
+import type { ConfigKey } from '../schemas/columns.js'
 
 /** Why no row serves a tenant. */
 export type NotServedReason = 'inactive' | 'missing'
+
+/** The cached values of a tenant that has an active row. */
+export interface ActiveConfig {
+  readonly resolved: Resolved
+  readonly snapshot: ConfigSnapshot
+  /** The snapshot as a promise, created once. */
+  readonly answer: Promise<ConfigSnapshot>
+}
+
+/** What the cache holds of a tenant. */
+export type CachedConfig = ActiveConfig | NotServedReason
+
+/** The cached form of what serves a tenant. */
+export function toCachedConfig (resolved: Resolved | NotServedReason): CachedConfig {
+  if (typeof resolved === 'string') return resolved
+  const snapshot = new ConfigSnapshot(resolved, false)
+  return { resolved, snapshot, answer: Object.freeze(Promise.resolve(snapshot)) }
+}
+
+/** Whether an active row serves. */
+export const isActive = (config: CachedConfig): config is ActiveConfig => typeof config === 'object'
+
+/** The snapshot, marked as stale if it could not be confirmed. */
+export const snapshotOf = ({ resolved, snapshot }: ActiveConfig, isStale: boolean) =>
+  isStale ? new ConfigSnapshot(resolved, true) : snapshot
 
 export type ConfigDecision = ReturnType<typeof createConfigDecision>
 
@@ -15,8 +41,34 @@ export function createConfigDecision ({ vault, env }: { vault: Pick<Vault, 'open
   const fallback = fallbackValues(env)
   const fallbackSnapshot = new ConfigSnapshot(resolve(null, fallback), false)
 
-  function openedValues (row: ConfigRow): ConfigValues {
-    const open = (column: SealedColumn) => row[column] === null ? null : vault.open(row[column], row.tenant_id, column)
+  return {
+    /** Returns what serves a tenant by its row, or why the row does not. Throws `SECRET_UNREADABLE`. */
+    fromRow (row: ConfigRow | undefined): Resolved | NotServedReason {
+      if (row === undefined) return 'missing'
+      if (!row.is_active) return 'inactive'
+      const tokenStatus = row.access_token === null ? null : row.token_status ?? 'unverified'
+      const { tenant_id: tenantId, is_verified: isVerified } = row
+      return resolve({ tenantId, isVerified, tokenStatus, values: openValues(row) }, fallback)
+    },
+
+    /** Throws `TOKEN_DEAD` for a row whose token Meta no longer accepts, where `CONFIG_REFUSE_DEAD_TOKENS` says so. */
+    assertTokenServes (snapshot: ConfigSnapshot): void {
+      if (!env.CONFIG_REFUSE_DEAD_TOKENS) return
+      const status = snapshot.getTokenStatus()
+      if (status !== null && deadStatuses.includes(status)) throw new TokenDead()
+    },
+
+    /** Returns what serves a tenant without a row. Throws `TENANT_INACTIVE` and `CONFIG_NOT_FOUND` by `CONFIG_FALLBACK`. */
+    withoutRow (reason: NotServedReason): ConfigSnapshot {
+      if (reason === 'missing' && env.CONFIG_FALLBACK === 'none') throw new ConfigNotFound()
+      if (reason === 'inactive' && env.CONFIG_FALLBACK !== 'missing-or-inactive') throw new TenantInactive()
+      return fallbackSnapshot
+    }
+  }
+
+  function openValues (row: ConfigRow): ConfigValues {
+    const open = (column: SealedColumn) =>
+      row[column] === null ? null : vault.open(row[column], row.tenant_id, column)
     return {
       phone_id: row.phone_number_id,
       access_token: open('access_token'),
@@ -27,30 +79,6 @@ export function createConfigDecision ({ vault, env }: { vault: Pick<Vault, 'open
       redirect_url: row.redirect_url,
       verify_token: open('verify_token'),
       token_expires_at: row.token_expires_at
-    }
-  }
-
-  return {
-    /** Takes the row of a tenant; returns what serves by it, or why it does not. Throws `SECRET_UNREADABLE`. */
-    fromRow (row: ConfigRow | undefined): Resolved | NotServedReason {
-      if (row === undefined) return 'missing'
-      if (!row.is_active) return 'inactive'
-      const tokenStatus = row.access_token === null ? null : row.token_status ?? 'unverified'
-      return resolve({ tenantId: row.tenant_id, isVerified: row.is_verified, tokenStatus, values: openedValues(row) }, fallback)
-    },
-
-    /** Throws `TOKEN_DEAD` for the snapshot of a row whose token can send nothing, where `CONFIG_REFUSE_DEAD_TOKENS` says so. */
-    assertTokenServes (snapshot: ConfigSnapshot): void {
-      if (!env.CONFIG_REFUSE_DEAD_TOKENS) return
-      const status = snapshot.getTokenStatus()
-      if (status !== null && deadStatuses.includes(status)) throw new TokenDead()
-    },
-
-    /** Returns what serves a tenant that no row serves. Throws `TENANT_INACTIVE` and `CONFIG_NOT_FOUND` where `CONFIG_FALLBACK` says so. */
-    withoutRow (absence: NotServedReason): ConfigSnapshot {
-      if (absence === 'missing' && env.CONFIG_FALLBACK === 'none') throw new ConfigNotFound()
-      if (absence === 'inactive' && env.CONFIG_FALLBACK !== 'missing-or-inactive') throw new TenantInactive()
-      return fallbackSnapshot
     }
   }
 }
@@ -67,4 +95,40 @@ function fallbackValues (env: Env): ConfigValues {
     verify_token: env.VERIFY_TOKEN ?? null,
     token_expires_at: null
   }
+}
+
+/**
+ * How each value falls back to `.env`: the identity as a whole, else a tenant's number could be paired with the platform's
+ * token; the app as a pair; the others one by one.
+ */
+const fallsBack = {
+  phone_id: 'identity',
+  access_token: 'identity',
+  waba_id: 'identity',
+  fb_app_id: 'app',
+  fb_app_secret: 'app',
+  callback_url: 'alone',
+  redirect_url: 'alone',
+  verify_token: 'alone',
+  token_expires_at: 'identity'
+} satisfies Record<ConfigKey, 'identity' | 'app' | 'alone'>
+
+/** Returns what serves a tenant by the values of its active row in clear (null: no such row) and the values of `.env`. */
+export function resolve (
+  row: Pick<Resolved, 'isVerified' | 'tokenStatus' | 'values'> & { tenantId: string } | null, fallback: ConfigValues
+): Resolved {
+  const own = row?.values
+  const hasApp = own?.fb_app_id != null && own.fb_app_secret !== null
+  const isOwn = (key: ConfigKey) => {
+    if (own === undefined || fallsBack[key] === 'identity') return own !== undefined
+    return fallsBack[key] === 'app' ? hasApp : own[key] !== null
+  }
+  const value = (key: ConfigKey) => (isOwn(key) ? own ?? fallback : fallback)[key]
+  return Object.freeze({
+    tenantId: row?.tenantId ?? null,
+    isVerified: row?.isVerified ?? false,
+    tokenStatus: row?.tokenStatus ?? null,
+    values: eachValue(value),
+    sources: eachValue((key) => value(key) === null ? null : isOwn(key) ? 'database' : 'env')
+  })
 }

@@ -1,21 +1,11 @@
-import { deadStatuses, type TokenStatus } from '../database/schema.js'
+import type { ConfigKey } from '../schemas/columns.js'
+import { deadStatuses, type TokenStatus } from '../schemas/statuses.js'
 
-/** The values of a configuration, by the names internal code knows them by. */
-export interface ConfigValues {
-  readonly phone_id: string | null
-  readonly access_token: string | null
-  readonly waba_id: string | null
-  readonly fb_app_id: string | null
-  readonly fb_app_secret: string | null
-  readonly callback_url: string | null
-  readonly redirect_url: string | null
-  readonly verify_token: string | null
-  /** ISO 8601, UTC. */
-  readonly token_expires_at: string | null
-}
+/** The values of a configuration, by the names that internal code knows. `token_expires_at` is ISO 8601 UTC. */
+export type ConfigValues = { readonly [key in ConfigKey]: string | null }
 
-/** Where a value comes from; null where there is none. */
-export type ConfigSources = { readonly [key in keyof ConfigValues]: 'database' | 'env' | null }
+/** The source of each value; null where there is no value. */
+export type ConfigSources = { readonly [key in ConfigKey]: 'database' | 'env' | null }
 
 /** The values that serve a tenant, with where they come from. */
 export interface Resolved {
@@ -83,40 +73,8 @@ export class ConfigSnapshot {
   getSources (): ConfigSources { return this.#resolved.sources }
 }
 
-/**
- * Takes a tenant with the values of its active row in clear (null when it has none) and the values of `.env`; returns what serves it.
- * The identity (phone id, WABA id, token and its expiry) comes whole from one of them: else a tenant's number
- * could be paired with the platform's token. The app pair falls back as a pair, the other values one by one.
- */
-export function resolve (row: Pick<Resolved, 'isVerified' | 'tokenStatus' | 'values'> & { tenantId: string } | null, fallback: ConfigValues): Resolved {
-  const own = row?.values
-  const identity = own ?? fallback
-  const app = own?.fb_app_id != null && own.fb_app_secret !== null ? own : fallback
-  const source = (key: keyof ConfigValues) => own?.[key] == null ? fallback : own
-  const from: Record<keyof ConfigValues, ConfigValues> = {
-    phone_id: identity,
-    access_token: identity,
-    waba_id: identity,
-    fb_app_id: app,
-    fb_app_secret: app,
-    callback_url: source('callback_url'),
-    redirect_url: source('redirect_url'),
-    verify_token: source('verify_token'),
-    token_expires_at: identity
-  }
-  const value = (key: keyof ConfigValues) => from[key][key]
-  const origin = (key: keyof ConfigValues) => value(key) === null ? null : from[key] === own ? 'database' : 'env'
-  return Object.freeze({
-    tenantId: row?.tenantId ?? null,
-    isVerified: row?.isVerified ?? false,
-    tokenStatus: row?.tokenStatus ?? null,
-    values: eachValue(value),
-    sources: eachValue(origin)
-  })
-}
-
 /** Makes something of each value of a configuration, by its name; frozen. */
-export function eachValue<T> (make: (key: keyof ConfigValues) => T): { readonly [key in keyof ConfigValues]: T } {
+export function eachValue<T> (make: (key: ConfigKey) => T): { readonly [key in ConfigKey]: T } {
   return Object.freeze({
     phone_id: make('phone_id'),
     access_token: make('access_token'),

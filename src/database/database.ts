@@ -1,16 +1,15 @@
 import assert from 'node:assert'
 import fastifyPostgres from '@fastify/postgres'
-import { DrizzleQueryError, sql } from 'drizzle-orm'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { sql } from 'drizzle-orm'
+import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
 import { isRemoteWithoutTls, assertReachable, sessionOptions, withConnection } from './connection.js'
 import { startEmbedded } from './embedded/embedded.js'
 import { migrate, pendingMigrations } from './migrations/migrations.js'
-import { drizzleOver } from './pool.js'
-import type { PooledDb } from './prepared.js'
-import { DatabaseUnavailable, PhoneNumberTaken, ValidationFailed } from '../errors.js'
+import { createPooledDatabase } from './pool.js'
+import { reconcile } from './reconcile.js'
 
 // Waiting for a connection and for one statement stays well under the 5 s within which a caller hears that the database
 // is away. A second statement of a request follows only upon one that the database has just answered.
@@ -19,18 +18,37 @@ const QUERY_TIMEOUT_MS = 1800
 const TOO_MANY_CONNECTIONS = '53300'
 
 declare module 'fastify' {
-  interface FastifyInstance {
-    database: {
-      /** drizzle over the pool. */
-      orm: PooledDb
-      /** Runs work on a connection of its own, without the time limits of the pool. */
-      withoutTimeout: <T>(work: (orm: NodePgDatabase) => Promise<T>) => Promise<T>
-      /** Makes a client of its own, not yet connected, past any pooler. */
-      unpooledClient: (config: pg.ClientConfig) => pg.Client
-      /** Throws `DATABASE_UNAVAILABLE` unless the database answers. */
-      ping: () => Promise<void>
-      /** Throws unless the database lets a new connection in within 1.5 seconds, or says that it has too many. */
-      probe: () => Promise<void>
+  interface FastifyInstance { database: Database }
+}
+
+export type Database = ReturnType<typeof createDatabase>
+
+/**
+ * The database, through a pool and past it.
+ *
+ * @param urls.url the postgres:// URL of the pool
+ * @param urls.directUrl the same database without a pooler in between
+ */
+export function createDatabase ({ pool, url, directUrl }: { pool: pg.Pool, url: string, directUrl: string }) {
+  const pooled = createPooledDatabase(pool)
+  return {
+    ...pooled,
+
+    /** Runs work on a connection of its own, without the time limits of the pool. */
+    withoutTimeout: async <T>(work: (db: NodePgDatabase) => Promise<T>): Promise<T> => await withConnection(url, work),
+
+    /** Makes up for what was loaded while the triggers were off; see `reconcile`. */
+    reconcile: async (): Promise<Record<string, number>> => await withConnection(url, reconcile),
+
+    /** Makes a client of its own, not yet connected, past any pooler. */
+    unpooledClient: (config: pg.ClientConfig): pg.Client => new pg.Client({ ...sessionOptions(directUrl), ...config }),
+
+    /** Throws `DATABASE_UNAVAILABLE` unless the database answers. */
+    ping: async (): Promise<void> => { await pooled.run(sql`select 1`) },
+
+    /** Throws unless the database lets a new connection in within 1.5 seconds, or says that it has too many. */
+    probe: async (): Promise<void> => {
+      await probe(new pg.Client({ ...sessionOptions(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS }))
     }
   }
 }
@@ -58,27 +76,20 @@ async function database (fastify: FastifyInstance): Promise<void> {
   assert(pool !== undefined)
   // Without a listener the loss of an idle connection ends the process.
   pool.on('error', (err) => { fastify.log.warn({ err }, 'lost an idle database connection') })
-  const orm = drizzleOver(pool)
   await assertReadable(pool)
   const directUrl = embedded ? url : DATABASE_DIRECT_URL ?? url
   if (embedded || MIGRATE_ON_START) {
     const applied = await migrate(directUrl, { report: (line) => { fastify.log.info(line) } })
     for (const name of applied) fastify.log.info(`applied migration ${name}`)
   }
-  const pending = await pendingMigrations(orm)
+  const pending = await pendingMigrations(drizzle(pool))
   if (pending.length > 0) {
     const lacking = `The database lacks the migrations ${pending.join(', ')}.`
     throw new Error(MIGRATE_ON_START
       ? `${lacking} They were applied through DATABASE_DIRECT_URL: it must lead to the same database as DATABASE_URL.`
       : `${lacking} Apply them with \`npm run db:migrate\`, or set MIGRATE_ON_START=true.`)
   }
-  fastify.decorate('database', {
-    orm,
-    withoutTimeout: async (work) => await withConnection(url, work),
-    unpooledClient: (config) => new pg.Client({ ...sessionOptions(directUrl), ...config }),
-    ping: async () => { await mapDatabaseErrors(orm.execute(sql`select 1`)) },
-    probe: async () => { await probe(new pg.Client({ ...sessionOptions(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS })) }
-  })
+  fastify.decorate('database', createDatabase({ pool, url, directUrl }))
 }
 
 export default fp(database, { name: 'database', dependencies: ['env'] })
@@ -110,28 +121,4 @@ async function probe (client: pg.Client): Promise<void> {
   // Who waits for a silent one to hear the goodbye waits for ever.
   client.connection.stream.destroy()
   await ended
-}
-
-/**
- * Waits for a query and turns what PostgreSQL or the connection says into an error that tells no value.
- * Throws `PHONE_NUMBER_TAKEN`, `VALIDATION_FAILED` for data PostgreSQL cannot hold, `DATABASE_UNAVAILABLE`, or the bare cause.
- */
-export async function mapDatabaseErrors<T> (query: Promise<T>): Promise<T> {
-  try {
-    return await query
-  } catch (err) {
-    // drizzle's own error has the statement and every value in its message.
-    throw err instanceof DrizzleQueryError ? toApiError(err.cause) : err
-  }
-}
-
-// Class 08 connection · 53 resources · 57 operator intervention, statement timeout · 28, 3D, 55000 no way in · 25006 read-only standby · 55P03 lock timeout · 40 serialization, deadlock.
-const UNAVAILABLE_STATES = /^(08|53|57|28|3D|40|25006|55000|55P03)/
-
-function toApiError (cause: unknown): unknown {
-  if (!(cause instanceof pg.DatabaseError)) return new DatabaseUnavailable({ cause })
-  const { code: sqlstate = '', constraint } = cause
-  if (sqlstate === '23505' && constraint === 'verified_identities_phone_number_id_key') return new PhoneNumberTaken()
-  if (sqlstate.startsWith('22')) return new ValidationFailed()
-  return UNAVAILABLE_STATES.test(sqlstate) ? new DatabaseUnavailable({ cause }) : cause
 }

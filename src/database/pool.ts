@@ -1,9 +1,8 @@
-import { DrizzleQueryError } from 'drizzle-orm'
-import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { sql } from 'drizzle-orm'
 import pg from 'pg'
-import { DatabaseUnavailable } from '../errors.js'
 import { isPastReadDeadline } from '../waiting/deadline.js'
-import type { PooledDb } from './prepared.js'
+import { toApiError } from './database-errors.js'
+import { toQueryConfig, type Queryable, type Statement, type Values } from './statement.js'
 
 // A read whose connection is lost is tried again; more than once, since the newer connection may be ended too.
 const MAX_ATTEMPTS = 5
@@ -18,23 +17,48 @@ const LOST_MESSAGES = [
   'write ECONNRESET',
   'write EPIPE'
 ]
-// Class 08 connection · 57 operator intervention · 25P03, 25P04 the session ends · 0A000, 26000, 42P05 its prepared statements do not fit.
+// Class 08 connection · 57 operator intervention · 25P03, 25P04 the session ends ·
+// 0A000, 26000, 42P05 its prepared statements do not fit.
 const BREAKING_STATES = /^(08|57|25P0[34]|0A000|26000|42P05)/
 
-/**
- * Returns drizzle over the pool. It changes `pool.query` and has a `transaction` of its own: both keep a connection after a statement
- * that PostgreSQL refused, and part with one that is lost or still owes an answer. A read whose connection is lost is tried again on a newer one.
- */
-export function drizzleOver (pool: pg.Pool): PooledDb {
-  // The pool listens only while nobody uses a client; an error that nobody listens to ends the process.
-  pool.on('connect', (client) => { client.on('error', () => {}) })
-  Object.assign(pool, { query: queryOn(pool) })
-  return Object.assign(drizzle(pool), { transaction: transactionOn(pool) })
+type Send = (query: pg.QueryConfig) => Promise<pg.QueryResult>
+
+/** A connection in use; `isBroken` once it is lost or still owes an answer. */
+interface Session { send: Send, isBroken: boolean }
+
+/** A database that is reached through a pool. */
+export interface PooledDatabase extends Queryable {
+  /** Runs work in a transaction, and rolls it back when the work throws. Throws as `run` does, and what the work throws. */
+  transaction: <T>(work: (tx: Queryable) => Promise<T>) => Promise<T>
 }
 
-function queryOn (pool: pg.Pool) {
+/**
+ * Runs statements on a pool. A connection is kept after a statement that PostgreSQL refused, and dropped when it is lost or
+ * still owes an answer. A read whose connection is lost is tried again on a newer one.
+ */
+export function createPooledDatabase (pool: pg.Pool): PooledDatabase {
   const openedAt = new WeakMap<pg.PoolClient, number>()
-  pool.on('connect', (client) => { openedAt.set(client, performance.now()) })
+  pool.on('connect', (client) => {
+    // The pool listens only while nobody uses a client; an error that nobody listens to ends the process.
+    client.on('error', () => {})
+    openedAt.set(client, performance.now())
+  })
+
+  return { ...queryable(sendOnPool), transaction }
+
+  async function sendOnPool (query: pg.QueryConfig): Promise<pg.QueryResult> {
+    const isRead = READ.test(query.text)
+    const startedAt = performance.now()
+    let lostAt = -Infinity
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await withClient(await connectNewerThan(lostAt, startedAt), async ({ send }) => await send(query))
+      } catch (err) {
+        if (!isRead || !isLost(err) || isPastReadDeadline(startedAt) || attempt === MAX_ATTEMPTS) throw err
+        lostAt = performance.now()
+      }
+    }
+  }
 
   /** Closes older connections that are idle: what ended one often ends them all, and the pool may not know yet. */
   async function connectNewerThan (lostAt: number, startedAt: number): Promise<pg.PoolClient> {
@@ -45,36 +69,45 @@ function queryOn (pool: pg.Pool) {
     }
   }
 
-  return async (statement: string | pg.QueryConfig, values?: unknown[]): Promise<pg.QueryResult> => {
-    const isRead = READ.test(typeof statement === 'string' ? statement : statement.text)
-    const startedAt = performance.now()
-    let lostAt = -Infinity
-    for (let attempt = 1; ; attempt++) {
+  async function transaction<T> (work: (tx: Queryable) => Promise<T>): Promise<T> {
+    return await withClient(await pool.connect().catch(rejectMapped), async (session) => {
+      const tx = queryable(session.send)
+      await tx.run(sql`begin`)
       try {
-        const client = await connectNewerThan(lostAt, startedAt)
-        return await withClient(client, async () => await client.query(statement, values), isBreaking)
+        const result = await work(tx)
+        await tx.run(sql`commit`)
+        return result
       } catch (err) {
-        if (!isRead || !isLost(err) || isPastReadDeadline(startedAt) || attempt === MAX_ATTEMPTS) throw err
-        lostAt = performance.now()
+        // The end of a broken connection rolls back too; a statement on it would only wait for its timeout.
+        if (!session.isBroken) await tx.run(sql`rollback`)
+        throw err
       }
-    }
+    })
   }
 }
 
-/** drizzle's own keeps a connection for ever on which `begin` failed, and gives one back to the pool that still waits for an answer. */
-function transactionOn (pool: pg.Pool): NodePgDatabase['transaction'] {
-  return async (work, config) => {
-    const client = await pool.connect().catch((err: Error) => { throw new DrizzleQueryError('begin', [], err) })
-    return await withClient(client, async () => await drizzle(client).transaction(work, config), (err) =>
-      (err instanceof DrizzleQueryError || err instanceof DatabaseUnavailable) && isBreaking(err.cause))
+function queryable (send: Send): Queryable {
+  return {
+    run: async <Row>(statement: Statement<Row>, values?: Values): Promise<Row[]> =>
+      (await send(toQueryConfig(statement, values)).catch(rejectMapped)).rows,
+    count: async (statement) => Number((await send(toQueryConfig(statement)).catch(rejectMapped)).rowCount)
   }
 }
 
-/** Runs work on a client of the pool and releases it; the pool drops it if it was lost, or if `breaks` says so of what the work throws. */
-async function withClient<T> (client: pg.PoolClient, work: () => Promise<T>, breaks: (err: unknown) => boolean): Promise<T> {
-  const result = work()
-  await result.then(() => { client.release() }, (err: unknown) => { client.release(breaks(err)) })
-  return await result
+function rejectMapped (err: unknown): never {
+  throw toApiError(err)
+}
+
+/** Runs work on a client of the pool and releases it; the pool drops a client that is broken. */
+async function withClient<T> (client: pg.PoolClient, work: (session: Session) => Promise<T>): Promise<T> {
+  const session: Session = {
+    isBroken: false,
+    send: async (query) => await client.query(query).catch((err: unknown) => {
+      session.isBroken ||= isBreaking(err)
+      throw err
+    })
+  }
+  return await work(session).finally(() => { client.release(session.isBroken) })
 }
 
 /** Whether the connection is lost, or still owes an answer: only an error that PostgreSQL sent ends a statement. */

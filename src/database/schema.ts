@@ -1,29 +1,10 @@
 import { sql } from 'drizzle-orm'
-import { boolean, customType, index, integer, jsonb, pgTable, serial, text, uniqueIndex, uuid, varchar } from 'drizzle-orm/pg-core'
-import { onboardingStatuses, tokenStatuses, type stepNames, type stepStatuses } from '../schemas/statuses.js'
-
-const UTC_TIME = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?\+00$/
-const ZONED_TIME = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?([+-])(\d\d)(?::(\d\d))?(?::(\d\d))?$/
-
-/**
- * Converts a `timestamptz` as PostgreSQL writes it with DateStyle ISO (`2026-11-23 05:55:00.123+00`) to ISO 8601:
- * UTC, six digits, `Z`. An offset other than +00 is applied.
- *
- * @throws Error for any other text: another DateStyle, `infinity`, a UTC year that has not four digits
- */
-export function isoFromPostgres (written: string): string {
-  // Without a Date: each row that is read has up to five times.
-  if (UTC_TIME.test(written)) return `${written.slice(0, 10)}T${written.slice(11, 19)}.${written.slice(20, -3).padEnd(6, '0')}Z`
-  const [, date, time, fraction = '', sign, hours, minutes = 0, seconds = 0] = ZONED_TIME.exec(written) ?? []
-  const offset = Number(`${sign}1`) * (Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds))
-  const utc = new Date(Date.parse(`${date}T${time}Z`) - offset * 1000)
-  const year = utc.getUTCFullYear()
-  if (!(year >= 0 && year <= 9999)) throw new Error(`PostgreSQL sent a time that is not in ISO style: ${written}`)
-  return `${utc.toISOString().slice(0, 19)}.${fraction.padEnd(6, '0')}Z`
-}
-
-/** Formats a moment, in Unix milliseconds, as `isoTime` does. */
-export const isoFromMs = (ms: number) => new Date(ms).toISOString().replace('Z', '000Z')
+import {
+  boolean, customType, index, integer, jsonb, pgTable, serial, text, uniqueIndex, uuid, varchar, type PgColumnBuilderBase
+} from 'drizzle-orm/pg-core'
+import type { WritableColumn } from '../schemas/columns.js'
+import { isoFromPostgres } from '../schemas/timestamps.js'
+import { onboardingStatuses, tokenStatuses, type StepName, type stepStatuses } from '../schemas/statuses.js'
 
 /** A `timestamptz` that stays text on its way from the database to JSON. */
 const timestamptz = customType<{ data: string, driverData: string }>({
@@ -31,11 +12,7 @@ const timestamptz = customType<{ data: string, driverData: string }>({
   fromDriver: isoFromPostgres
 })
 
-/** One row a tenant. The secret columns hold ciphertext only. */
-export const tenantConfigs = pgTable('tenant_configs', {
-  id: serial().primaryKey(),
-  tenant_id: varchar({ length: 100 }).notNull().unique('tenant_configs_tenant_id_key'),
-  user_id: varchar({ length: 255 }),
+const writable = {
   waba_id: varchar({ length: 255 }),
   phone_number_id: varchar({ length: 255 }),
   access_token: text(),
@@ -45,7 +22,15 @@ export const tenantConfigs = pgTable('tenant_configs', {
   redirect_url: varchar({ length: 500 }),
   verify_token: text(),
   token_expires_at: timestamptz(),
-  refresh_token: text(),
+  refresh_token: text()
+} satisfies Record<WritableColumn, PgColumnBuilderBase>
+
+/** One row a tenant. The secret columns hold ciphertext only. */
+export const tenantConfigs = pgTable('tenant_configs', {
+  id: serial().primaryKey(),
+  tenant_id: varchar({ length: 100 }).notNull().unique('tenant_configs_tenant_id_key'),
+  user_id: varchar({ length: 255 }),
+  ...writable,
   is_active: boolean().notNull().default(true),
   onboarding_completed: boolean().notNull().default(false),
   onboarded_at: timestamptz(),
@@ -62,11 +47,6 @@ export const tenantConfigs = pgTable('tenant_configs', {
   index('tenant_configs_state_idx').on(table.is_active, table.onboarding_completed),
   index('tenant_configs_token_idx').on(table.token_expires_at).where(sql`${table.access_token} is not null`)
 ])
-
-/** The columns that are sealed by the vault. */
-export const secretColumns = ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token'] as const
-
-export type SecretColumn = typeof secretColumns[number]
 
 /** A row as it is stored: its secret columns are sealed. */
 export type TenantConfigRow = typeof tenantConfigs.$inferSelect
@@ -108,8 +88,6 @@ export const oauthStates = pgTable('oauth_states', {
   index('oauth_states_expires_at_idx').on(table.expires_at),
   index('oauth_states_tenant_idx').on(table.tenant_id, table.expires_at)
 ])
-
-export type StepName = typeof stepNames[number]
 
 /** What kept a step from being done: our code, what Meta said, and what to do now. */
 export interface StepError {
@@ -157,11 +135,6 @@ export const onboardings = pgTable('onboardings', {
 
 /** An onboarding as it is stored: its token is sealed. */
 export type OnboardingRow = typeof onboardings.$inferSelect
-
-export type TokenStatus = typeof tokenStatuses[number]
-
-/** What is said of a token that is of no more use. */
-export const deadStatuses: TokenStatus[] = ['expired', 'revoked', 'reauth_required']
 
 /** One row a stored access token, made, renewed and taken away by triggers on `tenant_configs`. `reported` is the state that was last told of. */
 export const tokenWatch = pgTable('token_watch', {

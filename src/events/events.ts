@@ -1,9 +1,8 @@
 import { createHmac } from 'node:crypto'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { eventsOutboxStatements } from './outbox.sql.js'
-import { mapDatabaseErrors } from '../database/database.js'
+import type { Database } from '../database/database.js'
+import { claimQuery, postponeQuery, removeQuery, type ClaimedEvent } from './outbox.sql.js'
 
 const POLL_MS = 5000
 /** One delivery may take this long, well under the lease of an event in outbox.sql.ts. */
@@ -15,7 +14,7 @@ const FIRST_DELAY_S = 10
 const MAX_DELAY_S = 3600
 
 interface DeliveryDependencies {
-  orm: NodePgDatabase
+  database: Pick<Database, 'run'>
   /** Where events go. */
   url: string
   /** What signs them. */
@@ -24,9 +23,6 @@ interface DeliveryDependencies {
   /** Pino-like. */
   log: Record<'info' | 'warn' | 'error', (fields: object, message: string) => void>
 }
-
-type EventsOutbox = ReturnType<typeof eventsOutboxStatements>
-type ClaimedEvent = Awaited<ReturnType<EventsOutbox['claim']['execute']>>[number]
 
 /** What came of a delivery: an HTTP status, or why there is none. */
 type DeliveryResult = { status: number, isDelivered: boolean } | { reason: unknown, isDelivered: false }
@@ -40,8 +36,7 @@ type DeliveryResult = { status: number, isDelivered: boolean } | { reason: unkno
  * What fails is tried again, ever more seldom, and given up when the event is 7 days old. Any number of processes may do
  * this at once; none delivers what another one is delivering.
  */
-export function createEventDelivery ({ orm, url, secret, fetch, log }: DeliveryDependencies) {
-  const outbox = eventsOutboxStatements(orm)
+export function createEventDelivery ({ database, url, secret, fetch, log }: DeliveryDependencies) {
   const closing = new AbortController()
   let isStopped = false
   let isDatabaseDown = false
@@ -63,7 +58,7 @@ export function createEventDelivery ({ orm, url, secret, fetch, log }: DeliveryD
   /** Delivers a batch. Returns false when nothing is due, or nothing more is to be taken. */
   async function deliverBatch (): Promise<boolean> {
     if (isStopped) return false
-    const events = await mapDatabaseErrors(outbox.claim.execute())
+    const events = await database.run(claimQuery())
     isDatabaseDown = false
     await Promise.all(events.map(async (event) => { await deliver(event).catch(reportDatabaseError) }))
     return events.length > 0
@@ -76,11 +71,11 @@ export function createEventDelivery ({ orm, url, secret, fetch, log }: DeliveryD
   }
 
   async function deliver (event: ClaimedEvent): Promise<void> {
-    const { id, type, tenant_id, attempts, is_last: isLast } = event
+    const { id, type, attempts, is_last: isLast } = event
     const { isDelivered, ...outcome } = await post(event)
     const seen = { id, type, attempts, ...outcome }
-    if (isDelivered || isLast) await mapDatabaseErrors(outbox.remove.execute({ id }))
-    else await mapDatabaseErrors(outbox.postpone.execute({ id, attempts, tenant_id, delay: delayAfter(attempts) }))
+    if (isDelivered || isLast) await database.run(removeQuery(id))
+    else await database.run(postponeQuery(event, delayAfter(attempts)))
 
     if (isDelivered) log.info(seen, 'an event was delivered')
     else if (isLast) log.error(seen, 'an event could not be delivered for 7 days and is given up')
@@ -137,7 +132,7 @@ function causeOf (err: unknown): unknown {
 async function eventDelivery (fastify: FastifyInstance): Promise<void> {
   const { EVENTS_WEBHOOK_URL: url, EVENTS_WEBHOOK_SECRET: secret } = fastify.env
   if (url === undefined || secret === undefined) return
-  const delivery = createEventDelivery({ orm: fastify.database.orm, url, secret, fetch, log: fastify.log })
+  const delivery = createEventDelivery({ database: fastify.database, url, secret, fetch, log: fastify.log })
   fastify.addHook('onReady', async () => { delivery.start() })
   fastify.addHook('onClose', async () => { await delivery.stop() })
 }

@@ -3,7 +3,6 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { errorNamed } from '../error-named.js'
 import * as errors from '../errors.js'
 import { adviceIn, retryAfterIn } from '../meta/advice.js'
 import { patterns } from '../schemas/fields.js'
@@ -75,7 +74,7 @@ export async function notFound (): Promise<never> {
 function toApiError ({ code, statusCode = 500 }: FastifyError): InstanceType<errors.ErrorClass> {
   const other = statusCode < 500 ? errors.ValidationFailed : errors.Internal
   const Known = translations[code] ?? other
-  return errorNamed(code) ?? new Known()
+  return errors.errorNamed(code) ?? new Known()
 }
 
 /** What is wrong where: as the schemas found it, or all that can be said of a URL or a value that goes no further. */

@@ -1,7 +1,8 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import { type ErrorClass, MetaPhoneNotInWaba, MetaUnexpectedReply, MetaWabaNotAccessible } from '../errors.js'
-import type { MetaApp } from './meta-graph.js'
-import type { Call, GraphRequest, GraphClient } from './http-client.js'
+import { maybe } from '../schemas/fields.js'
+import type { GraphCalls } from './calls.js'
+import type { Call, GraphRequest, MetaApp } from './types.js'
 
 /** A phone number of a WABA. */
 export interface PhoneNumber { id: string, display_phone_number: string | null, verified_name: string | null }
@@ -11,27 +12,24 @@ export interface Callback { callback_url: string, verify_token: string }
 
 const MAX_PAGES = 50
 
-/** What Meta may leave out, or write as null. */
-export const Maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
-
 const Page = <T extends TSchema>(item: T) => Type.Object({
   data: Type.Array(item),
-  paging: Maybe(Type.Object({
-    cursors: Maybe(Type.Object({ after: Maybe(Type.String()) })),
-    next: Maybe(Type.String())
+  paging: maybe(Type.Object({
+    cursors: maybe(Type.Object({ after: maybe(Type.String()) })),
+    next: maybe(Type.String())
   }))
 })
-const Phones = Page(Type.Object({ id: Type.String(), display_phone_number: Maybe(Type.String()), verified_name: Maybe(Type.String()) }))
+const Phones = Page(Type.Object({ id: Type.String(), display_phone_number: maybe(Type.String()), verified_name: maybe(Type.String()) }))
 const Subscriptions = Page(Type.Object({
-  whatsapp_business_api_data: Maybe(Type.Object({ id: Maybe(Type.String()) })),
-  override_callback_uri: Maybe(Type.String())
+  whatsapp_business_api_data: maybe(Type.Object({ id: maybe(Type.String()) })),
+  override_callback_uri: maybe(Type.String())
 }))
 const Callbacks = Type.Object({
   id: Type.String(),
-  webhook_configuration: Maybe(Type.Object({
-    phone_number: Maybe(Type.String()),
-    whatsapp_business_account: Maybe(Type.String()),
-    application: Maybe(Type.String())
+  webhook_configuration: maybe(Type.Object({
+    phone_number: maybe(Type.String()),
+    whatsapp_business_account: maybe(Type.String()),
+    application: maybe(Type.String())
   }))
 })
 const Done = Type.Object({ success: Type.Literal(true) })
@@ -42,7 +40,7 @@ const Done = Type.Object({ success: Type.Literal(true) })
  * MetaUnexpectedReply; those of a WABA MetaWabaNotAccessible, and those of a phone number MetaPhoneNotInWaba. The
  * `account` of a phone number is its WABA, whose limits the call counts against.
  */
-export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphClient) {
+export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphCalls) {
   return { listPhoneNumbers, subscribeApp, overrideCallback, overridePhoneCallback, subscriptionOf, unsubscribeApp, effectiveCallback, registerNumber }
 
   /**

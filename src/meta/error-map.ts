@@ -5,15 +5,9 @@ import {
   MetaUnavailable, MetaUnexpectedReply, MetaWabaNotAccessible
 } from '../errors.js'
 import { advice, registerAdvice, tokenAdvice } from './advice.js'
+import type { Subject } from './types.js'
 
-/**
- * What a call stands on, and so what a refusal is about: the login's code, the app's own token, the token to be extended,
- * or the customer's token, which goes for a WABA (`customer`), its callback (`override`), a phone number (`phone`) or the
- * registration of one (`register`).
- */
-export type Subject = 'code' | 'app' | 'extend' | 'customer' | 'override' | 'phone' | 'register'
-
-/** What a failed call becomes, and what to do about it where Meta's case says more than the class. */
+/** The error of ours that a failed call becomes, and its advice where Meta's case says more than the class. */
 export interface MappedError { throws: ErrorClass, advice?: string | undefined }
 
 /** Meta's error envelope. It promises no more than `code`, so the rest is looked at with care. */

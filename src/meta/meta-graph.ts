@@ -1,153 +1,55 @@
-import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { isoFromMs } from '../database/schema.js'
-import { MetaTokenInvalid, MetaUnexpectedReply } from '../errors.js'
-import { tokenAdvice } from './advice.js'
-import { createAccountCalls, Maybe } from './accounts.js'
-import { type Call, createGraphClient, Token, type GraphClientOptions } from './http-client.js'
+import type { Vault } from '../vault/vault.js'
+import { createAccountCalls } from './accounts.js'
+import { createApps } from './apps.js'
+import { createGraphCalls, Token, type GraphOptions } from './calls.js'
+import { createOauthCalls } from './oauth.js'
+import type { MetaApp } from './types.js'
 
 declare module 'fastify' {
   interface FastifyInstance { metaGraph: MetaGraph }
 }
 
-/** An app at Meta: its id and its secret, in clear. */
-export interface MetaApp { id: string, secret: string }
-
-const LAST_SECOND_OF_9999 = 253402300799
-
-/** The scopes that are granted for single WABAs; Meta has issued tokens with the last one in place of the first. */
-const WABA_SCOPES = ['whatsapp_business_management', 'whatsapp_business_messaging', 'whatsapp_business_manage_events']
-
-const TokenReply = Type.Object({
-  access_token: Token,
-  expires_in: Maybe(Type.Number({ minimum: 0 }))
-})
-const InspectReply = Type.Object({
-  data: Type.Object({
-    is_valid: Type.Boolean(),
-    app_id: Maybe(Type.String()),
-    type: Type.Optional(Type.Unknown()),
-    expires_at: Maybe(Type.Number({ minimum: 0 })),
-    // Advice, never the verdict: what cannot be read of them is left out.
-    scopes: Type.Optional(Type.Unknown()),
-    granular_scopes: Type.Optional(Type.Unknown()),
-    error: Maybe(Type.Object({ code: Type.Optional(Type.Unknown()), subcode: Type.Optional(Type.Unknown()) }))
-  })
-})
-const GranularScope = Type.Object({ scope: Type.String(), target_ids: Type.Array(Type.Unknown()) })
-
-/** The calls; whatever one throws is an error of ours. */
 export type MetaGraph = ReturnType<typeof createMetaGraph>
 
-/** The calls of Meta's Graph API that onboarding and the watch need. No code is ever sent twice. */
-export function createMetaGraph (options: GraphClientOptions) {
-  const transport = createGraphClient(options)
-  const { send, assertUnblocked, failCall, usage, blockedApps } = transport
-  const accounts = createAccountCalls(transport)
-
-  return { assertExchangeUnblocked, exchangeCode, extendToken, inspectToken, ...accounts, usage, blockedApps }
-
-  /** Throws MetaRateLimited while Meta takes no code for the app. */
-  function assertExchangeUnblocked (app: MetaApp): void {
-    assertUnblocked({ name: 'exchange_code', subject: 'code', app })
-  }
-
-  /**
-   * Exchanges the code of a Meta login for an access token. A code works once, so what fails here needs a new login,
-   * except when nothing was sent (`factsOf`).
-   * Source: developers.facebook.com/documentation/facebook-login/guides/advanced/manual-flow
-   *
-   * @param login.redirect_uri the login dialog's, passed on byte by byte; none for a code of the JavaScript SDK
-   * @returns the token and when it expires by Meta's `expires_in` (ISO 8601 UTC; null: never, or Meta did not say)
-   * @throws MetaCodeUsed, MetaCodeExpired, MetaCodeInvalid, MetaRedirectMismatch, MetaAppRejected, MetaRateLimited,
-   * MetaPermissionMissing, MetaUnavailable and MetaUnexpectedReply for a refusal of Meta's; MetaUnavailable when nothing
-   * was sent; MetaExchangeUnknown when nobody knows what became of the code
-   */
-  async function exchangeCode (app: MetaApp, login: { code: string, redirect_uri?: string | undefined }) {
-    const redirect: Record<string, string> = login.redirect_uri === undefined ? {} : { redirect_uri: login.redirect_uri }
-    // Meta documents a GET. The form keeps the secret and the code out of the URL, which proxies log.
-    return await obtainToken({ name: 'exchange_code', subject: 'code' }, app, login.code, { code: login.code, ...redirect })
-  }
-
-  /**
-   * Exchanges a token that is still valid for one that lives longer; the old one stays valid to its own end.
-   * Sources: developers.facebook.com/documentation/facebook-login/guides/access-tokens/get-long-lived and
-   * developers.facebook.com/docs/business-management-apis/system-users/install-apps-and-generate-tokens
-   *
-   * @param how.sixtyDays for a system user's token that expires
-   * @returns as `exchangeCode`
-   * @throws MetaTokenInvalid, MetaPermissionMissing, MetaAppRejected, MetaRateLimited, MetaUnavailable, MetaTimeout,
-   * MetaUnexpectedReply
-   */
-  async function extendToken (app: MetaApp, token: string, { sixtyDays }: { sixtyDays: boolean }) {
-    const kind: Record<string, string> = sixtyDays ? { set_token_expires_in_60_days: 'true' } : {}
-    return await obtainToken({ name: 'extend_token', subject: 'extend' }, app, token, { grant_type: 'fb_exchange_token', fb_exchange_token: token, ...kind })
-  }
-
-  async function obtainToken (
-    call: Call, app: MetaApp, credential: string, grant: Record<string, string>
-  ): Promise<{ access_token: string, expires_at: string | null }> {
-    const form = { client_id: app.id, client_secret: app.secret, ...grant }
-    const request = { ...call, app, credential, method: 'POST' as const, path: 'oauth/access_token', form }
-    const { access_token, expires_in: seconds } = await send(request, TokenReply)
-    return { access_token, expires_at: seconds ? expiryAt(Date.now() / 1000 + seconds) : null }
-  }
-
-  /**
-   * Proves that a token is valid and was issued for the app.
-   * Source: developers.facebook.com/docs/graph-api/reference/debug_token
-   *
-   * @returns when the token expires (ISO 8601 UTC; null: never; undefined: Meta did not say), its type such as SYSTEM_USER,
-   * its scopes, and the WABAs that these are granted for, in no order that says anything
-   * @throws MetaTokenInvalid, MetaAppRejected, MetaRateLimited, MetaUnavailable, MetaTimeout, MetaUnexpectedReply
-   */
-  async function inspectToken (app: MetaApp, token: string) {
-    const call: Call = { name: 'debug_token', subject: 'app' }
-    const appToken = `${app.id}|${app.secret}`
-    const query = { input_token: token }
-    const request = { ...call, app, token: appToken, credential: token, method: 'GET' as const, path: 'debug_token', query }
-    const { data } = await send(request, InspectReply)
-    if (data.is_valid && data.app_id == null) throw failCall(call, { throws: MetaUnexpectedReply }, { sent: true, status: 200 })
-    if (!data.is_valid || data.app_id !== app.id) {
-      const { code, subcode } = data.error ?? {}
-      throw failCall(call, { throws: MetaTokenInvalid, advice: tokenAdvice[Number(subcode)] }, { sent: true, status: 200, meta_code: code, meta_subcode: subcode })
-    }
-    const granted = list(data.granular_scopes).filter((scope) => Value.Check(GranularScope, scope))
-    return {
-      expires_at: data.expires_at == null ? undefined : expiryAt(data.expires_at),
-      type: typeof data.type === 'string' ? data.type : null,
-      scopes: strings(data.scopes),
-      waba_ids: [...new Set(granted.flatMap(({ scope, target_ids }) => WABA_SCOPES.includes(scope) ? strings(target_ids) : []))]
-    }
-  }
+interface MetaGraphDependencies extends GraphOptions {
+  vault: Pick<Vault, 'open'>
+  /** The app of tenants that store none of their own. */
+  platformApp?: MetaApp | undefined
 }
 
-function list (value: unknown): unknown[] {
-  return Array.isArray(value) ? value : []
-}
+/** The apps at Meta, and the calls of its Graph API. Every error that a call throws is an error of ours. */
+export function createMetaGraph ({ vault, platformApp, ...options }: MetaGraphDependencies) {
+  const calls = createGraphCalls(options)
+  const { utilizationOf, blockedApps } = calls
+  return {
+    ...createApps({ vault, platformApp }),
+    ...createOauthCalls(calls),
+    ...createAccountCalls(calls),
+    utilizationOf,
+    blockedApps,
 
-function strings (value: unknown): string[] {
-  return list(value).filter((item) => typeof item === 'string')
-}
-
-/** Unix seconds as ISO 8601 UTC; null for 0, which is Meta's never, and for what lies beyond any calendar. */
-function expiryAt (seconds: number): string | null {
-  return seconds === 0 || seconds > LAST_SECOND_OF_9999 ? null : isoFromMs(seconds * 1000)
+    /** Whether a text can be an access token of Meta's. */
+    isToken: (text: string): boolean => Value.Check(Token, text)
+  }
 }
 
 /** Decorates `fastify.metaGraph`. */
 async function metaGraph (fastify: FastifyInstance): Promise<void> {
-  const { GRAPH_API_BASE_URL, GRAPH_API_VERSION, GRAPH_TIMEOUT_MS } = fastify.env
+  const { vault, closing, log, env } = fastify
+  const { FB_APP_ID: id, FB_APP_SECRET: secret } = env
   fastify.decorate('metaGraph', createMetaGraph({
-    baseUrl: GRAPH_API_BASE_URL,
-    version: GRAPH_API_VERSION,
-    timeoutMs: GRAPH_TIMEOUT_MS,
+    vault,
+    platformApp: id && secret ? { id, secret } : undefined,
+    baseUrl: env.GRAPH_API_BASE_URL,
+    version: env.GRAPH_API_VERSION,
+    timeoutMs: env.GRAPH_TIMEOUT_MS,
     fetch,
-    closing: fastify.closing,
-    log: fastify.log
+    closing,
+    log
   }))
 }
 
-export default fp(metaGraph, { name: 'meta-graph', dependencies: ['env', 'closing'] })
+export default fp(metaGraph, { name: 'meta-graph', dependencies: ['env', 'vault', 'closing'] })

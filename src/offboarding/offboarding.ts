@@ -1,10 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { ConfigChanging, ConfigNotFound, MetaUnsubscribeRefused, ServiceClosing } from '../errors.js'
+import { ConfigChanging, ConfigNotFound, isRefusal, MetaUnsubscribeRefused, ServiceClosing } from '../errors.js'
 import { adviceIn } from '../meta/advice.js'
-import type { MetaApps } from '../meta/apps.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
-import { isRefusal } from '../meta/refusals.js'
 import type { TenantConfigRow, TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import type { TenantQueues } from '../tenant-queues/tenant-queues.js'
 import type { Vault } from '../vault/vault.js'
@@ -21,14 +19,13 @@ const MAX_ROUNDS = 5
 interface OffboardingDependencies {
   tenantConfigs: Pick<TenantConfigs, 'endOnboardings' | 'find' | 'removeOffboarded'>
   tenantQueues: Pick<TenantQueues, 'run'>
-  metaApps: MetaApps
-  metaGraph: Pick<MetaGraph, 'unsubscribeApp' | 'subscriptionOf' | 'subscribeApp'>
+  metaGraph: Pick<MetaGraph, 'appOf' | 'unsubscribeApp' | 'subscriptionOf' | 'subscribeApp'>
   vault: Pick<Vault, 'open'>
   log: Pick<FastifyInstance['log'], 'info' | 'warn'>
 }
 
 /** Lets tenants leave, and takes our app off their accounts. */
-export function createOffboarding ({ tenantConfigs, tenantQueues, metaApps, metaGraph, vault, log }: OffboardingDependencies) {
+export function createOffboarding ({ tenantConfigs, tenantQueues, metaGraph, vault, log }: OffboardingDependencies) {
   return {
     /**
      * Ends the tenant's onboardings and takes our app off its account, unless a number of another tenant lives there, then deletes the
@@ -108,15 +105,15 @@ export function createOffboarding ({ tenantConfigs, tenantQueues, metaApps, meta
   }
 
   function accessOf (row: TenantConfigRow) {
-    const app = metaApps.of(row)
+    const app = metaGraph.appOf(row)
     // Only a row that has both is kept.
     return { app, token: vault.open(String(row.access_token), row.tenant_id, 'access_token'), wabaId: String(row.waba_id) }
   }
 }
 
-/** Decorates `fastify.leaving`. */
+/** Decorates `fastify.offboarding`. */
 async function offboarding (fastify: FastifyInstance): Promise<void> {
-  fastify.decorate('leaving', createOffboarding(fastify))
+  fastify.decorate('offboarding', createOffboarding(fastify))
 }
 
-export default fp(offboarding, { name: 'leaving', dependencies: ['tenant-configs', 'tenant-queues', 'meta-apps', 'meta-graph', 'vault'] })
+export default fp(offboarding, { name: 'offboarding', dependencies: ['tenant-configs', 'tenant-queues', 'meta-graph', 'vault'] })

@@ -1,24 +1,25 @@
-import { eq, sql } from 'drizzle-orm'
-import type { Db } from './onboardings.sql.js'
-import { phoneCallbacks } from '../database/schema.js'
-import { numbersOnAccount, type VerifiedIdentity } from '../tenant-configs/verified-identities.sql.js'
+import { sql } from 'drizzle-orm'
+import type { Queryable } from '../database/statement.js'
+import { numbersOnAccount } from '../database/verified-identity.js'
+
+/** The account and number of a tenant. */
+export interface TenantNumber { tenant_id: string, waba_id: string, phone_number_id: string | null }
 
 /**
  * Where the callback of a tenant may be set. `is_shared`: a verified number of another tenant lives on its account.
  * `has_own`: its number has a callback of its own at Meta, whichever tenant set it.
  */
-export interface CallbackScope extends Record<string, unknown> { is_shared: boolean, has_own: boolean }
+export interface CallbackScope { is_shared: boolean, has_own: boolean }
 
-type Ids = Omit<VerifiedIdentity, 'access_token'>
-
-/** Answers one row, a `CallbackGround`. */
-export const callbackScopeQuery = ({ tenant_id, waba_id, phone_number_id }: Ids) => sql`
+/** Returns one row. */
+export const callbackScopeQuery = ({ tenant_id, waba_id, phone_number_id }: TenantNumber) => sql<CallbackScope>`
   select
     exists (select from (${numbersOnAccount(waba_id)}) as number where number.tenant_id <> ${tenant_id}) as is_shared,
-    exists (select from ${phoneCallbacks} where ${phoneCallbacks.phone_number_id} = ${phone_number_id}) as has_own`
+    exists (select from phone_callbacks where phone_number_id = ${phone_number_id}) as has_own`
 
 /** Records whether the number has a callback of its own at Meta. */
-export async function savePhoneCallback (db: Db, phoneNumberId: string, hasOwn: boolean): Promise<void> {
-  if (hasOwn) await db.insert(phoneCallbacks).values({ phone_number_id: phoneNumberId }).onConflictDoNothing()
-  else await db.delete(phoneCallbacks).where(eq(phoneCallbacks.phone_number_id, phoneNumberId))
+export async function savePhoneCallback (db: Queryable, phoneNumberId: string, hasOwn: boolean): Promise<void> {
+  await db.run(hasOwn
+    ? sql`insert into phone_callbacks (phone_number_id) values (${phoneNumberId}) on conflict do nothing`
+    : sql`delete from phone_callbacks where phone_number_id = ${phoneNumberId}`)
 }

@@ -1,66 +1,157 @@
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { setTimeout as delay } from 'node:timers/promises'
+import { FastifyError } from '@fastify/error'
 import type { FastifyBaseLogger } from 'fastify'
-import { updateOnboarding, type OnboardingChange } from './onboardings.sql.js'
-import type { StepName } from '../database/schema.js'
-import { DatabaseUnavailable, ServiceClosing } from '../errors.js'
-import { isFinished, stepOf } from './record.js'
-import { stepNames } from '../schemas/statuses.js'
-import type { OnboardingResult } from './lease.js'
-import { toApiError, LeaseLostError, type Execution, type ExecutionRecords } from './execution.js'
+import type { OnboardingRow, Step, TenantConfigRow } from '../database/schema.js'
+import type { Queryable } from '../database/statement.js'
+import { DatabaseUnavailable, graphErrorDetails, Internal, ServiceClosing } from '../errors.js'
+import { adviceFor } from '../meta/advice.js'
+import type { MetaApp } from '../meta/types.js'
+import { stepNames, type StepName } from '../schemas/statuses.js'
+import { keepLease, LeaseLostError, type OnboardingResult } from './lease.js'
+import { saveToken, updateOnboarding, type OnboardingChange } from './onboardings.sql.js'
+import { isFinal, isFinished, stepOf, withStep, withStepBegun } from './record.js'
 
-// Several times within the hold of a record, see onboardings.sql.ts.
-const RENEW_MS = 1500
+/** An onboarding that this process executes, and the values of the request that are not stored. */
+export interface Execution {
+  record: OnboardingRow
+  leaseOwner: string
+  app: MetaApp
+  code?: string | undefined
+  redirect_uri?: string | undefined
+  pin?: string | undefined
+  /** Whether this execution has asked Meta about the token. */
+  hasInspected?: boolean
+  /** The tenant's configuration, once the onboarding is completed. */
+  config?: TenantConfigRow
+}
+
+/** The evidence of a step that is done, and what it changes of the record besides. */
+interface StepResult {
+  status?: 'done' | 'skipped'
+  evidence: Record<string, unknown>
+  change?: OnboardingChange
+}
+
+/** Records that a step is done. Both methods throw `LeaseLostError` and `DATABASE_UNAVAILABLE`. */
+export interface Progress {
+  /** Records the result of the step, in the caller's transaction if there is one. */
+  finish: (result: StepResult, tx?: Queryable) => Promise<void>
+  /** Saves the token that the exchange granted, sealed. It exists nowhere else, so a database that is away is retried. */
+  saveToken: (sealed: string, expiresAt: string | null) => Promise<void>
+}
+
+/** Every step: it throws when it cannot be done, else calls `progress`. */
+export type Steps = Record<StepName, (execution: Execution, progress: Progress) => Promise<void>>
+
+/** How long a granted token waits for a database that is away. */
+export const TOKEN_SAVE_TIMEOUT_MS = 30_000
+const TOKEN_RETRY_MS = 250
 
 interface ExecutorDependencies {
-  orm: NodePgDatabase
-  records: ExecutionRecords
-  steps: Record<StepName, (run: Execution) => Promise<void>>
+  database: Queryable
+  steps: Steps
   closing: AbortSignal
   log: Pick<FastifyBaseLogger, 'debug'>
 }
 
-/** Takes runs through the steps that are left of them. */
-export function createExecutor ({ orm, records, steps, closing, log }: ExecutorDependencies) {
-  return { execute }
-
+/** Returns `execute`, which takes an onboarding through its unfinished steps. */
+export function createExecutor ({ database, steps, closing, log }: ExecutorDependencies) {
   /**
-   * Carries out what is left of a run, after a first change to its record. When the service closes, it stops before the next step or call
-   * to Meta and releases the record, so that another process can go on at once.
-   * Throws `Overtaken`, `SERVICE_CLOSING`, and what keeps a step from being done.
+   * Executes the unfinished steps, after a first change of the record. When the service closes, it stops before the next step
+   * or call to Meta and releases the record, so that another process can go on at once.
+   *
+   * @throws LeaseLostError, `SERVICE_CLOSING`, and the error that a step failed with
    */
-  async function execute (execution: Execution, change: OnboardingChange = {}): Promise<OnboardingResult> {
-    const renewing = setInterval(() => {
-      updateOnboarding(orm, execution.record.id, execution.leaseOwner, {}).catch((err: unknown) => { log.debug({ err }, 'the hold on an onboarding was not renewed') })
-    }, RENEW_MS).unref()
+  return async function execute (execution: Execution, change: OnboardingChange = {}): Promise<OnboardingResult> {
+    const stopRenewing = keepLease(database, execution, log)
     try {
-      await records.change(execution, change)
+      await update(execution, change)
       for (const name of stepNames) {
         if (!isFinished(stepOf(execution.record, name))) await executeStep(execution, name)
       }
     } finally {
-      clearInterval(renewing)
+      stopRenewing()
     }
     if (execution.config === undefined) throw new Error('an onboarding ended without a configuration')
-    return { created: stepOf(execution.record, 'store').evidence?.['is_new'] === true, config: execution.config }
+    const isNew = stepOf(execution.record, 'store').evidence?.['is_new'] === true
+    return { created: isNew, config: execution.config }
   }
 
-  /** Carries out a step, and writes down what keeps it from being done. */
   async function executeStep (execution: Execution, name: StepName): Promise<void> {
     const before = execution.record.steps
     try {
       closing.throwIfAborted()
-      await records.begin(execution, name)
-      await steps[name](execution)
+      await update(execution, { steps: withStepBegun(before, name) })
+      await steps[name](execution, {
+        finish: async (result, tx) => { await finish(execution, name, result, tx) },
+        saveToken: async (sealed, expiresAt) => { await saveGrantedToken(execution, sealed, expiresAt) }
+      })
     } catch (err) {
       if (err instanceof ServiceClosing) await release(execution, before)
-      // A database that is away cannot be told; the hold ends by itself.
-      else if (!(err instanceof LeaseLostError || err instanceof DatabaseUnavailable)) await records.fail(execution, name, toApiError(err))
+      // A database that is away can record nothing; the lease ends by itself.
+      else if (!(err instanceof LeaseLostError || err instanceof DatabaseUnavailable)) await fail(execution, name, toApiError(err))
       throw err
     }
   }
 
-  /** Gives a record back as it was before a step that did not get to Meta: above all, a code that was not sent may be sent by another process. */
-  async function release (execution: Execution, before: Execution['record']['steps']): Promise<void> {
-    await records.change(execution, { steps: before, holder: null }).catch((err: unknown) => { log.debug({ err }, 'an onboarding was not released') })
+  async function update (execution: Execution, change: OnboardingChange, tx: Queryable = database): Promise<void> {
+    const record = await updateOnboarding(tx, execution.record.id, execution.leaseOwner, change)
+    if (record === null) throw new LeaseLostError()
+    execution.record = record
   }
+
+  async function finish (
+    execution: Execution, name: StepName, { status = 'done', evidence, change }: StepResult, tx?: Queryable
+  ): Promise<void> {
+    const steps = withStep(execution.record.steps, name, { status, evidence: storable(evidence), error: null })
+    await update(execution, { ...change, steps }, tx)
+  }
+
+  /** Records why a step failed, ends the onboarding if nothing else can help, and releases the lease. */
+  async function fail (execution: Execution, name: StepName, err: FastifyError): Promise<void> {
+    const { meta_code = null, meta_subcode = null, fbtrace_id = null } = graphErrorDetails(err) ?? {}
+    const error = { code: err.code, meta_code, meta_subcode, fbtrace_id, advice: adviceFor(err) }
+    const steps = withStep(execution.record.steps, name, { status: 'failed', evidence: evidenceOf(err), error })
+    const end = isFinal({ name, error }) ? { status: 'failed', access_token: null } as const : {}
+    await update(execution, { steps, holder: null, ...end })
+  }
+
+  async function saveGrantedToken (execution: Execution, sealed: string, expiresAt: string | null): Promise<void> {
+    const evidence = { app_id: execution.app.id, expires_at: expiresAt }
+    const steps = withStep(execution.record.steps, 'exchange', { status: 'done', evidence, error: null })
+    const change = { access_token: sealed, token_expires_at: expiresAt, steps }
+    const end = Date.now() + TOKEN_SAVE_TIMEOUT_MS
+    let record: OnboardingRow | null | undefined
+    while (record === undefined) {
+      record = await saveToken(database, execution.record.id, execution.leaseOwner, change).catch(async (err: unknown) => {
+        if (!(err instanceof DatabaseUnavailable) || Date.now() > end) throw err
+        await delay(TOKEN_RETRY_MS)
+        return undefined
+      })
+    }
+    if (record === null) throw new LeaseLostError()
+    execution.record = record
+  }
+
+  /** Gives a record back as it was before a step that did not get to Meta: a code that was not sent may be sent again. */
+  async function release (execution: Execution, before: Step[]): Promise<void> {
+    await update(execution, { steps: before, holder: null }).catch((err: unknown) => {
+      log.debug({ err }, 'an onboarding was not released')
+    })
+  }
+}
+
+function evidenceOf (err: object): Step['evidence'] {
+  return 'phone_numbers' in err ? storable({ phone_numbers: err.phone_numbers }) : null
+}
+
+/** The same without NUL and lone surrogates, which PostgreSQL keeps in no JSON, and Meta may send as part of a name. */
+function storable<T extends object> (evidence: T): T {
+  return JSON.parse(JSON.stringify(evidence, (_key, value) =>
+    typeof value === 'string' ? Buffer.from(value.replaceAll('\0', '')).toString() : value))
+}
+
+/** The error, if it is one of ours; else `INTERNAL`. */
+function toApiError (err: unknown): FastifyError {
+  return err instanceof FastifyError ? err : new Internal()
 }

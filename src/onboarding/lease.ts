@@ -1,18 +1,21 @@
+import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { failUnknownExchange, onboardingById, type OnboardingState } from './onboardings.sql.js'
+import type { FastifyBaseLogger } from 'fastify'
 import type { OnboardingRow, Step, TenantConfigRow } from '../database/schema.js'
+import type { Queryable } from '../database/statement.js'
 import { ConfigNotFound, MetaExchangeUnknown, OnboardingNotFound, OnboardingUnderWay } from '../errors.js'
-import { stepFailure, failedStep, isCodeUnderWay, isFinal, withStep } from './record.js'
+import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import { createSharedWork } from '../waiting/shared-work.js'
 import { maxWaitMs } from '../waiting/wait-for.js'
-import { mapDatabaseErrors } from '../database/database.js'
-import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
+import {
+  acquireLease, failUnknownExchange, onboardingById, updateOnboarding, type OnboardingState
+} from './onboardings.sql.js'
+import { failedStep, isCodeUnderWay, isFinal, stepFailure, withStep } from './record.js'
 
-/** The tenant's configuration, and whether this onboarding made it. */
+/** The tenant's configuration, and whether this onboarding created it. */
 export interface OnboardingResult { created: boolean, config: TenantConfigRow }
 
-/** A request that wants the outcome of an onboarding. */
+/** A request that waits for the result of an onboarding. */
 export interface Waiter {
   /** Aborted when nobody waits any more. */
   client: AbortSignal
@@ -20,10 +23,40 @@ export interface Waiter {
   queuedAt?: string | undefined
 }
 
+/** Thrown when the lease of a record is lost: another process executes it, or it has ended. */
+export class LeaseLostError extends Error {}
+
+/** A record whose lease this process owns. */
+export interface Lease { record: OnboardingRow, leaseOwner: string }
+
+// Several times within the lease of onboardings.sql.ts.
+const RENEW_MS = 1500
 const POLL_MS = 100
 
-interface OutcomeDependencies {
-  orm: NodePgDatabase
+/** A new identity of an executor, which owns the lease of one record. */
+export const newLeaseOwner = () => randomUUID()
+
+/** Leases an unfinished record that no process executes; null when one does, or when it has ended. */
+export async function lease (database: Queryable, id: string): Promise<Lease | null> {
+  const leaseOwner = newLeaseOwner()
+  const record = await acquireLease(database, id, leaseOwner)
+  return record === null ? null : { record, leaseOwner }
+}
+
+/** Renews a lease until the returned function is called. */
+export function keepLease (
+  database: Queryable, { record, leaseOwner }: Lease, log: Pick<FastifyBaseLogger, 'debug'>
+): () => void {
+  const renewing = setInterval(() => {
+    updateOnboarding(database, record.id, leaseOwner, {}).catch((err: unknown) => {
+      log.debug({ err }, 'the hold on an onboarding was not renewed')
+    })
+  }, RENEW_MS).unref()
+  return () => { clearInterval(renewing) }
+}
+
+interface AwaitOutcomeDependencies {
+  database: Queryable
   tenantConfigs: Pick<TenantConfigs, 'find'>
   closing: AbortSignal
   /** Milliseconds that a call of the Graph API may take. */
@@ -31,15 +64,15 @@ interface OutcomeDependencies {
 }
 
 /** Returns `awaitOutcome`. */
-export function createAwaitOutcome ({ orm, tenantConfigs, closing, timeoutMs }: OutcomeDependencies) {
+export function createAwaitOutcome ({ database, tenantConfigs, closing, timeoutMs }: AwaitOutcomeDependencies) {
   const poll = createSharedWork<OnboardingState | null>()
 
   /**
-   * Waits until nobody executes the onboarding, and answers from its record. If it has not ended, calls `proceed` (which returns null when
-   * another process was faster). A request that has waited takes the failure of the other one: many at once call Meta once.
+   * Waits until no process executes the onboarding, and answers from its record. If unfinished, calls `proceed` (null: another
+   * process holds the lease). A request that has waited gets the failure of the other one: many at once call Meta once.
    *
-   * @throws OnboardingUnderWay when it is still executed after `maxWaitMs`; ServiceClosing; the reason of `waiter.client`; what the
-   * onboarding failed with; ConfigNotFound, OnboardingNotFound when the configuration or the record is gone
+   * @throws OnboardingUnderWay when it is still executed after `maxWaitMs`; ServiceClosing; the reason of `waiter.client`; the
+   * failure of the onboarding; ConfigNotFound, OnboardingNotFound when the configuration or the record is gone
    */
   return async function awaitOutcome (
     found: OnboardingState, waiter: Waiter, proceed: (record: OnboardingRow) => Promise<OnboardingResult | null>
@@ -56,22 +89,23 @@ export function createAwaitOutcome ({ orm, tenantConfigs, closing, timeoutMs }: 
         hasWaited = true
         continue
       }
-      // Only an onboarding that nobody executes is known not to be about to try the failed step again.
+      // Only for an onboarding that nobody executes is it certain that the failed step is not being tried again.
       if (failed !== undefined && (hasWaited || isSince(failed, waiter))) throw stepFailure(failed)
       if (isCodeUnderWay(record)) {
-        await endUnknownExchange(record)
+        await failExchange(record)
       } else {
-        const outcome = await proceed(record)
-        if (outcome !== null) return outcome
+        const result = await proceed(record)
+        if (result !== null) return result
       }
-      record = await mapDatabaseErrors(onboardingById(orm, record.id))
+      record = await onboardingById(database, record.id)
     }
     throw new OnboardingNotFound()
   }
 
   /** Waits for a poll of the record that all its waiters share. */
   async function waitUntilReleased (id: string, client: AbortSignal, ms: number): Promise<OnboardingState | null> {
-    const { result } = await poll(id, async (signal) => await pollUntilReleased(id, signal), [client, closing], { ms, TimeoutError: OnboardingUnderWay })
+    const limit = { ms, TimeoutError: OnboardingUnderWay }
+    const { result } = await poll(id, async (signal) => await pollUntilReleased(id, signal), [client, closing], limit)
     return result
   }
 
@@ -85,16 +119,16 @@ export function createAwaitOutcome ({ orm, tenantConfigs, closing, timeoutMs }: 
     let record: OnboardingState | null
     do {
       await delay(POLL_MS, undefined, { signal })
-      record = await mapDatabaseErrors(onboardingById(orm, id))
+      record = await onboardingById(database, id)
     } while (record?.isLeased === true)
     return record
   }
 
-  /** Ends an onboarding whose executor vanished while the code was on its way to Meta. */
-  async function endUnknownExchange ({ id, steps }: OnboardingRow): Promise<void> {
+  /** Fails an onboarding whose executor vanished while the code was on its way to Meta. */
+  async function failExchange ({ id, steps }: OnboardingRow): Promise<void> {
     const unknown = new MetaExchangeUnknown()
     const error = { code: unknown.code, meta_code: null, meta_subcode: null, fbtrace_id: null, advice: unknown.message }
-    await mapDatabaseErrors(failUnknownExchange(orm, id, withStep(steps, 'exchange', { status: 'failed', error })))
+    await failUnknownExchange(database, id, withStep(steps, 'exchange', { status: 'failed', error }))
   }
 }
 

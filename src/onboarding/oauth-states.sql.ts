@@ -1,27 +1,41 @@
-import { and, eq, gt, sql } from 'drizzle-orm'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { oauthStates as table } from '../database/schema.js'
+import { sql } from 'drizzle-orm'
+import type { Queryable } from '../database/statement.js'
 
-type Db = Pick<NodePgDatabase, 'insert' | 'delete'>
-
-/** Whose state it is. */
+/** The tenant and the user that a state belongs to. */
 export interface StateOwner { tenantId: string, userId: string | null }
 
-/** Keeps a state for 10 minutes. Returns when this one expires (ISO 8601 UTC). */
-export async function insertState (db: Db, stateHash: string, { tenantId, userId }: StateOwner): Promise<string[]> {
-  const rows = await db.insert(table)
-    .values({ state_hash: stateHash, tenant_id: tenantId, user_id: userId, expires_at: sql`now() + interval '10 minutes'` })
-    .returning({ expires_at: table.expires_at })
-  return rows.map(({ expires_at: at }) => at)
+/** How many open logins a tenant has at most. */
+const MAX_STATES = 20
+/** How many rows of a tenant one request looks at to delete those beyond the limit. */
+const MAX_SURPLUS = 100
+
+/** Keeps a state for 10 minutes. Returns when it expires (ISO 8601 UTC). */
+export async function insertState (
+  db: Queryable, stateHash: string, { tenantId, userId }: StateOwner
+): Promise<string | undefined> {
+  const [state] = await db.run(sql<{ expires_at: string }>`
+    insert into oauth_states (state_hash, tenant_id, user_id, expires_at)
+    values (${stateHash}, ${tenantId}, ${userId}, now() + interval '10 minutes') returning expires_at`)
+  return state?.expires_at
 }
 
 /** Uses a state up. Says whether it was there, not expired and the owner's: that is true once. */
-export async function consumeState (db: Db, stateHash: string, { tenantId, userId }: StateOwner): Promise<boolean> {
-  const rows = await db.delete(table).where(and(
-    eq(table.state_hash, stateHash),
-    eq(table.tenant_id, tenantId),
-    sql`${table.user_id} is not distinct from ${userId}`,
-    gt(table.expires_at, sql`now()`)
-  )).returning({ state_hash: table.state_hash })
-  return rows.length > 0
+export async function consumeState (
+  db: Queryable, stateHash: string, { tenantId, userId }: StateOwner
+): Promise<boolean> {
+  return await db.count(sql`
+    delete from oauth_states where state_hash = ${stateHash} and tenant_id = ${tenantId}
+    and user_id is not distinct from ${userId} and expires_at > now()`) > 0
+}
+
+/**
+ * Deletes the tenant's oldest logins beyond the newest 20. Call it after the newest one is committed: of calls at once, the
+ * last one sees all. The inner query finds them: to lock a row in it would change what `offset` counts.
+ */
+export async function deleteSurplusStates (db: Queryable, tenantId: string): Promise<void> {
+  await db.run(sql`delete from oauth_states where state_hash = any(array(
+    select state_hash from oauth_states where state_hash = any(array(
+      select state_hash from oauth_states where tenant_id = ${tenantId}
+      order by expires_at desc, state_hash offset ${MAX_STATES} limit ${MAX_SURPLUS}))
+    for update skip locked))`)
 }

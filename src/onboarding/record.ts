@@ -1,6 +1,7 @@
-import { errorNamed } from '../error-named.js'
-import { MetaUnavailable, OnboardingSuperseded } from '../errors.js'
-import { isoFromMs, type OnboardingRow, type Step, type StepError, type StepName } from '../database/schema.js'
+import { errorNamed, MetaUnavailable, OnboardingSuperseded } from '../errors.js'
+import { type OnboardingRow, type Step, type StepError } from '../database/schema.js'
+import { isoFromMs } from '../schemas/timestamps.js'
+import type { StepName } from '../schemas/statuses.js'
 import { stepNames } from '../schemas/statuses.js'
 
 /** The steps of an onboarding that has not begun. */

@@ -1,32 +1,34 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { savePhoneCallback, type CallbackScope } from './callback-scope.sql.js'
-import { supersedeOlder } from './onboardings.sql.js'
-import type { StepName, TenantConfigRow } from '../database/schema.js'
-import type { VerifiedIdentity } from '../tenant-configs/verified-identities.sql.js'
+import type { Database } from '../database/database.js'
+import type { OnboardingRow, TenantConfigRow } from '../database/schema.js'
+import { onlyRow } from '../database/statement.js'
 import {
-  CallbackUrlTooLong, MetaPermissionMissing, MetaPhoneChoiceRequired, MetaPhoneNotInWaba, MetaRegisterRefused, MetaWabaNotAccessible, OnboardingSuperseded
+  CallbackUrlTooLong, MetaPermissionMissing, MetaPhoneChoiceRequired, MetaPhoneNotInWaba, MetaRegisterRefused,
+  MetaWabaNotAccessible, OnboardingSuperseded
 } from '../errors.js'
-import { advice } from '../meta/advice.js'
-import { stepOf } from './record.js'
 import type { Callback, PhoneNumber } from '../meta/accounts.js'
+import { advice } from '../meta/advice.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
-import type { Execution, ExecutionRecords } from './execution.js'
-import type { ProvenIdentity, TenantConfigs } from '../tenant-configs/tenant-configs.js'
-import type { TokenWatch } from '../token-watch/store.js'
+import type { OnboardedIdentity, TenantConfigs } from '../tenant-configs/tenant-configs.js'
+import type { TokenWatch } from '../token-watch/token-watch.js'
 import type { Vault } from '../vault/vault.js'
+import { callbackScopeQuery, savePhoneCallback, type CallbackScope, type TenantNumber } from './callback-scope.sql.js'
+import type { Execution, Progress, Steps } from './executor.js'
+import { supersedeOlder } from './onboardings.sql.js'
+import { stepOf } from './record.js'
 
 const NEEDED_SCOPES = ['whatsapp_business_management', 'whatsapp_business_messaging']
 // developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/override
 const MAX_CALLBACK_URL = 200
-// A token may name many; whoever has more of them sends the waba_id.
+// A token may name many accounts; a tenant with more of them sends the waba_id.
 const MAX_DISCOVERED = 20
 
 interface StepDependencies {
+  database: Pick<Database, 'run'>
   metaGraph: MetaGraph
-  tenantConfigs: Pick<TenantConfigs, 'find' | 'saveOnboardedIdentity' | 'completeOnboarding' | 'callbackScope' | 'inTransaction'>
+  tenantConfigs: Pick<TenantConfigs, 'find' | 'inTransaction' | 'saveOnboardedIdentity' | 'completeOnboarding'>
   tokenWatch: Pick<TokenWatch, 'record'>
   vault: Pick<Vault, 'seal' | 'open'>
-  records: ExecutionRecords
   log: Pick<FastifyBaseLogger, 'info' | 'warn'>
   /** Milliseconds that all calls of a discovery may take together. */
   timeoutMs: number
@@ -39,45 +41,53 @@ export function callbackOf (row: TenantConfigRow | null): Callback | null {
   return { callback_url: row.callback_url, verify_token: row.verify_token }
 }
 
-/** What is done in each step. Each one writes down that it is done, and throws what keeps it from that. */
-export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, records, log, timeoutMs }: StepDependencies): Record<StepName, (run: Execution) => Promise<void>> {
+/** The steps of an onboarding. */
+export function createSteps (
+  { database, metaGraph, tenantConfigs, tokenWatch, vault, log, timeoutMs }: StepDependencies
+): Steps {
   return { exchange, inspect, assets, store, subscribe, register, done }
 
-  async function exchange (run: Execution): Promise<void> {
-    if (run.code === undefined) throw new Error('an exchange needs a code')
-    const granted = await metaGraph.exchangeCode(run.app, { code: run.code, redirect_uri: run.redirect_uri })
-    await records.saveToken(run, vault.seal(granted.access_token, run.record.tenant_id, 'access_token'), granted.expires_at)
+  async function exchange ({ app, code, redirect_uri, record }: Execution, { saveToken }: Progress): Promise<void> {
+    if (code === undefined) throw new Error('an exchange needs a code')
+    const granted = await metaGraph.exchangeCode(app, { code, redirect_uri })
+    await saveToken(vault.seal(granted.access_token, record.tenant_id, 'access_token'), granted.expires_at)
   }
 
-  async function inspect (run: Execution): Promise<void> {
-    const { type, scopes, waba_ids, expires_at: told } = await metaGraph.inspectToken(run.app, tokenOf(run))
-    // debug_token speaks of the token itself, so its "never" counts too; the exchange may leave its life out.
-    const expiresAt = told === undefined ? run.record.token_expires_at : told
+  async function inspect (execution: Execution, { finish }: Progress): Promise<void> {
+    const { app, record } = execution
+    const { type, scopes, waba_ids, expires_at } = await metaGraph.inspectToken(app, tokenOf(record))
+    // debug_token is about the token itself, so its "never" counts too; the exchange may leave the expiry out.
+    const expiresAt = expires_at === undefined ? record.token_expires_at : expires_at
     const missing = NEEDED_SCOPES.filter((scope) => !scopes.includes(scope))
-    if (missing.length > 0) log.warn({ onboarding: run.record.id, missing }, 'the granted token lacks scopes; whether it works, the calls decide')
-    const evidence = { app_id: run.app.id, type, expires_at: expiresAt, scopes, missing_scopes: missing, waba_ids }
-    run.hasInspected = true
-    await records.finish(run, 'inspect', { evidence, change: { token_expires_at: expiresAt } })
+    if (missing.length > 0) {
+      log.warn({ onboarding: record.id, missing }, 'the granted token lacks scopes; whether it works, the calls decide')
+    }
+    const evidence = { app_id: app.id, type, expires_at: expiresAt, scopes, missing_scopes: missing, waba_ids }
+    execution.hasInspected = true
+    await finish({ evidence, change: { token_expires_at: expiresAt } })
   }
 
-  async function assets (run: Execution): Promise<void> {
-    const { waba_id: claimed, phone_number_id: wanted } = run.record
-    const accounts = claimed === null ? await discover(run) : [{ waba_id: claimed, phones: await metaGraph.listPhoneNumbers(run.app, tokenOf(run), claimed) }]
+  async function assets ({ app, record }: Execution, { finish }: Progress): Promise<void> {
+    const { waba_id: claimed, phone_number_id: wanted } = record
+    const accounts = claimed === null
+      ? await discover({ app, record })
+      : [{ waba_id: claimed, phones: await metaGraph.listPhoneNumbers(app, tokenOf(record), claimed) }]
     const { waba_id, phone_number_id } = chooseNumber(accounts, wanted)
-    const evidence = { waba_id, phone_number_id, is_discovered: claimed === null, has_phone_number: phone_number_id !== null }
-    await records.finish(run, 'assets', { evidence, change: { waba_id, phone_number_id } })
+    const hasNumber = phone_number_id !== null
+    const evidence = { waba_id, phone_number_id, is_discovered: claimed === null, has_phone_number: hasNumber }
+    await finish({ evidence, change: { waba_id, phone_number_id } })
   }
 
   /** The accounts that the token names and sees. Source: developers.facebook.com/docs/graph-api/reference/debug_token */
-  async function discover (run: Execution): Promise<VisibleAccount[]> {
-    const named = stepOf(run.record, 'inspect').evidence?.['waba_ids']
+  async function discover ({ app, record }: Pick<Execution, 'app' | 'record'>): Promise<VisibleAccount[]> {
+    const named = stepOf(record, 'inspect').evidence?.['waba_ids']
     const ids = Array.isArray(named) ? named.slice(0, MAX_DISCOVERED).map(String) : []
     const signal = AbortSignal.timeout(timeoutMs)
     const accounts: VisibleAccount[] = []
     let refusal: Error = new MetaWabaNotAccessible()
     for (const waba_id of ids) {
       try {
-        accounts.push({ waba_id, phones: await metaGraph.listPhoneNumbers(run.app, tokenOf(run), waba_id, signal) })
+        accounts.push({ waba_id, phones: await metaGraph.listPhoneNumbers(app, tokenOf(record), waba_id, signal) })
       } catch (err) {
         if (!(err instanceof MetaWabaNotAccessible || err instanceof MetaPermissionMissing)) throw err
         refusal = err
@@ -87,85 +97,96 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
     return accounts
   }
 
-  async function store (run: Execution): Promise<void> {
-    const { tenant_id: tenantId, user_id: userId } = run.record
-    await tenantConfigs.saveOnboardedIdentity(tenantId, userId, identityOf(run), async (tx, isNew) => {
-      await records.finish(run, 'store', { evidence: { is_new: isNew } }, tx)
-      await supersedeOlder(tx, run.record)
+  async function store ({ record }: Execution, { finish }: Progress): Promise<void> {
+    const { tenant_id: tenantId, user_id: userId } = record
+    await tenantConfigs.saveOnboardedIdentity(tenantId, userId, identityOf(record), async (tx, isNew) => {
+      await finish({ evidence: { is_new: isNew } }, tx)
+      await supersedeOlder(tx, record)
     })
   }
 
-  async function subscribe (run: Execution): Promise<void> {
-    const row = await tenantConfigs.find(run.record.tenant_id)
-    const { waba_id, phone_number_id, access_token } = identityOf(run)
-    // What somebody wrote since is not to be set up with what was proven before.
-    if (row?.access_token !== access_token) throw new OnboardingSuperseded()
-    const override = callbackOf(row)
-    const callback = override && { ...override, verify_token: vault.open(override.verify_token, row.tenant_id, 'verify_token') }
-    const of = { tenant_id: row.tenant_id, waba_id, phone_number_id }
-    const scope = await tenantConfigs.callbackScope(of)
-    const level = await setCallback(run, of, callback, scope)
-    const isOwn = level === 'phone_number'
-    const outcome = { evidence: { waba_id, callback: level } }
-    if (phone_number_id === null || isOwn === scope.has_own) {
-      await records.finish(run, 'subscribe', outcome)
+  async function subscribe (execution: Execution, { finish }: Progress): Promise<void> {
+    const { record } = execution
+    const row = await tenantConfigs.find(record.tenant_id)
+    const { waba_id, phone_number_id, access_token } = identityOf(record)
+    // Another token was written since: its account is not to be set up with what was verified before.
+    if (row === null || row.access_token !== access_token) throw new OnboardingSuperseded()
+    const sealed = callbackOf(row)
+    const callback = sealed && { ...sealed, verify_token: vault.open(sealed.verify_token, row.tenant_id, 'verify_token') }
+    const number = { tenant_id: row.tenant_id, waba_id, phone_number_id }
+    const scope = onlyRow(await database.run(callbackScopeQuery(number)))
+    const level = await setCallback(execution, number, callback, scope)
+    const hasOwn = level === 'phone_number'
+    const result = { evidence: { waba_id, callback: level } }
+    if (phone_number_id === null || hasOwn === scope.has_own) {
+      await finish(result)
       return
     }
-    // Nobody is told: no row of `tenant_configs` changes.
+    // No row of `tenant_configs` changes, so no listener is notified.
     await tenantConfigs.inTransaction(new Set(), async (tx) => {
-      await savePhoneCallback(tx, phone_number_id, isOwn)
-      await records.finish(run, 'subscribe', outcome, tx)
+      await savePhoneCallback(tx, phone_number_id, hasOwn)
+      await finish(result, tx)
     })
   }
 
-  /** Subscribes the account and sets the tenant's callback, without touching where the messages of others go. Returns what it is set for. */
+  /**
+   * Subscribes the account and sets the tenant's callback, without a change of where the messages of other tenants go. Returns
+   * the object whose callback it set.
+   */
   async function setCallback (
-    run: Execution, of: Omit<VerifiedIdentity, 'access_token'>, callback: Callback | null, ground: CallbackScope
+    { app, record }: Execution, number: TenantNumber, callback: Callback | null, { is_shared, has_own }: CallbackScope
   ): Promise<'none' | 'account' | 'phone_number'> {
-    const { waba_id: wabaId, phone_number_id: phoneNumberId } = of
-    const { is_shared: isShared, has_own: hasOwn } = ground
-    const subscription = isShared ? await metaGraph.subscriptionOf(run.app, tokenOf(run), wabaId) : null
+    const { tenant_id, waba_id: wabaId, phone_number_id: phoneNumberId } = number
+    const token = tokenOf(record)
+    const subscription = is_shared ? await metaGraph.subscriptionOf(app, token, wabaId) : null
     // This clears the account's callback, which may be another tenant's.
-    if (subscription === null) await metaGraph.subscribeApp(run.app, tokenOf(run), wabaId)
-    if (callback !== null && !isShared && !hasOwn) {
-      await metaGraph.overrideCallback(run.app, tokenOf(run), wabaId, callback)
+    if (subscription === null) await metaGraph.subscribeApp(app, token, wabaId)
+    if (callback !== null && !is_shared && !has_own) {
+      await metaGraph.overrideCallback(app, token, wabaId, callback)
       return 'account'
     }
-    // The number's callback goes before the account's, so that an older one has to follow.
+    // The number's callback takes precedence over the account's, so an older one must be replaced.
     if (phoneNumberId === null) return 'none'
-    if (hasOwn || callback !== null) await metaGraph.overridePhoneCallback(run.app, tokenOf(run), phoneNumberId, callback, wabaId)
+    if (has_own || callback !== null) {
+      await metaGraph.overridePhoneCallback(app, token, phoneNumberId, callback, wabaId)
+    }
     if (callback !== null) return 'phone_number'
-    if (subscription?.override_callback_uri != null) log.warn({ tenant_id: of.tenant_id, onboarding: run.record.id }, 'this tenant has no callback for its number, whose messages go to that of an account it shares')
+    if (subscription?.override_callback_uri != null) {
+      log.warn({ tenant_id, onboarding: record.id },
+        'this tenant has no callback for its number, whose messages go to that of an account it shares')
+    }
     return 'none'
   }
 
-  async function register (run: Execution): Promise<void> {
-    const { pin_given: isWanted, phone_number_id: phoneNumberId } = run.record
+  async function register ({ app, record, pin }: Execution, { finish }: Progress): Promise<void> {
+    const { pin_given: isWanted, phone_number_id: phoneNumberId } = record
     if (!isWanted) {
-      await records.finish(run, 'register', { status: 'skipped', evidence: { reason: 'no_pin' } })
+      await finish({ status: 'skipped', evidence: { reason: 'no_pin' } })
       return
     }
     if (phoneNumberId === null) throw Object.assign(new MetaRegisterRefused(), { advice: advice.noNumber })
-    if (run.pin === undefined) throw Object.assign(new MetaRegisterRefused(), { advice: advice.pinNeeded })
-    await metaGraph.registerNumber(run.app, tokenOf(run), phoneNumberId, run.pin, identityOf(run).waba_id)
-    await records.finish(run, 'register', { evidence: { phone_number_id: phoneNumberId } })
+    if (pin === undefined) throw Object.assign(new MetaRegisterRefused(), { advice: advice.pinNeeded })
+    await metaGraph.registerNumber(app, tokenOf(record), phoneNumberId, pin, identityOf(record).waba_id)
+    await finish({ evidence: { phone_number_id: phoneNumberId } })
   }
 
-  async function done (run: Execution): Promise<void> {
-    // Whoever goes on later does not know what has become of the token since.
-    if (run.hasInspected !== true) await metaGraph.inspectToken(run.app, tokenOf(run))
-    const identity = identityOf(run)
-    const config = await tenantConfigs.completeOnboarding(run.record.tenant_id, identity, async (tx) => {
-      await records.finish(run, 'done', { evidence: {}, change: { status: 'completed', access_token: null, holder: null } }, tx)
+  async function done (execution: Execution, { finish }: Progress): Promise<void> {
+    const { app, record } = execution
+    // A later execution does not know whether the token is still valid.
+    if (execution.hasInspected !== true) await metaGraph.inspectToken(app, tokenOf(record))
+    const identity = identityOf(record)
+    const config = await tenantConfigs.completeOnboarding(record.tenant_id, identity, async (tx) => {
+      await finish({ evidence: {}, change: { status: 'completed', access_token: null, holder: null } }, tx)
     })
     if (config === null) throw new OnboardingSuperseded()
-    run.config = config
-    await tokenWatch.record(config.tenant_id, identity.access_token, { valid: true, expires_at: config.token_expires_at }).catch((err: unknown) => {
-      log.warn({ err, onboarding: run.record.id }, 'the state of a new token could not be noted; the next check will')
+    execution.config = config
+    const finding = { valid: true, expires_at: config.token_expires_at } as const
+    await tokenWatch.record(config.tenant_id, identity.access_token, finding).catch((err: unknown) => {
+      log.warn({ err, onboarding: record.id }, 'the state of a new token could not be noted; the next check will')
     })
   }
 
-  function tokenOf ({ record }: Execution): string {
+  function tokenOf (record: OnboardingRow): string {
     return vault.open(sealedTokenOf(record), record.tenant_id, 'access_token')
   }
 }
@@ -173,8 +194,10 @@ export function createSteps ({ metaGraph, tenantConfigs, tokenWatch, vault, reco
 interface VisibleAccount { waba_id: string, phones: PhoneNumber[] }
 
 /** The number that is wanted, or the only one there is; an account without any is enough. */
-function chooseNumber (accounts: VisibleAccount[], wanted: string | null): { waba_id: string, phone_number_id: string | null } {
-  const numbers = accounts.flatMap(({ waba_id, phones }) => phones.map((phone) => ({ waba_id, phone_number_id: phone.id })))
+function chooseNumber (
+  accounts: VisibleAccount[], wanted: string | null
+): { waba_id: string, phone_number_id: string | null } {
+  const numbers = accounts.flatMap(({ waba_id, phones }) => phones.map(({ id }) => ({ waba_id, phone_number_id: id })))
   if (wanted !== null) {
     const found = numbers.find(({ phone_number_id: id }) => id === wanted)
     if (found === undefined) throw new MetaPhoneNotInWaba()
@@ -182,20 +205,22 @@ function chooseNumber (accounts: VisibleAccount[], wanted: string | null): { wab
   }
   const all = numbers.length > 0 ? numbers : accounts.map(({ waba_id }) => ({ waba_id, phone_number_id: null }))
   const [only, ...others] = all
-  if (numbers.length === 0 && others.length > 0) throw Object.assign(new MetaWabaNotAccessible(), { advice: advice.noAccount })
+  if (numbers.length === 0 && others.length > 0) {
+    throw Object.assign(new MetaWabaNotAccessible(), { advice: advice.noAccount })
+  }
   if (only === undefined || others.length > 0) {
     throw Object.assign(new MetaPhoneChoiceRequired(), { phone_numbers: accounts.flatMap(({ phones }) => phones) })
   }
   return only
 }
 
-function identityOf ({ record }: Execution): ProvenIdentity {
+function identityOf (record: OnboardingRow): OnboardedIdentity {
   const { waba_id, phone_number_id, token_expires_at } = record
   if (waba_id === null) throw new Error('an onboarding has no account yet')
   return { waba_id, phone_number_id, access_token: sealedTokenOf(record), token_expires_at }
 }
 
-function sealedTokenOf ({ access_token: sealed }: Execution['record']): string {
+function sealedTokenOf ({ access_token: sealed }: OnboardingRow): string {
   if (sealed === null) throw new Error('an onboarding has no token yet')
   return sealed
 }

@@ -1,20 +1,19 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import type { Database } from '../database/database.js'
 import { deleteExpired, expiries } from './retention.sql.js'
-import { mapDatabaseErrors } from '../database/database.js'
 
 const PERIOD_MS = 60_000
 
 interface SweeperDependencies {
-  orm: NodePgDatabase
+  database: Pick<Database, 'run' | 'count' | 'transaction'>
   /** Ends the sweep. */
   closing: AbortSignal
   log: Pick<FastifyInstance['log'], 'warn'>
 }
 
 /** Deletes expired rows every minute, in batches, so that no request has to. Any number of processes may do so at once. */
-export function createSweeper ({ orm, closing, log }: SweeperDependencies) {
+export function createSweeper ({ database, closing, log }: SweeperDependencies) {
   let timer: NodeJS.Timeout | undefined
   let sweeping = Promise.resolve()
 
@@ -41,7 +40,7 @@ export function createSweeper ({ orm, closing, log }: SweeperDependencies) {
   async function sweep (): Promise<void> {
     for (const expiry of expiries) {
       try {
-        while (!closing.aborted && await mapDatabaseErrors(deleteExpired(orm, expiry)));
+        while (!closing.aborted && await deleteExpired(database, expiry));
       } catch (err) {
         log.warn({ err, table: expiry.table }, 'expired rows could not be deleted; the next sweep tries again')
       }
@@ -51,8 +50,8 @@ export function createSweeper ({ orm, closing, log }: SweeperDependencies) {
 
 /** Sweeps from the moment the server is ready until it closes. */
 async function sweeper (fastify: FastifyInstance): Promise<void> {
-  const { database: { orm }, closing, log } = fastify
-  const sweeper = createSweeper({ orm, closing, log })
+  const { database, closing, log } = fastify
+  const sweeper = createSweeper({ database, closing, log })
   fastify.addHook('onReady', async () => { sweeper.start() })
   // Before the hook of the database, which was registered earlier.
   fastify.addHook('onClose', async () => { await sweeper.stopped() })

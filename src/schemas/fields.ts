@@ -1,4 +1,4 @@
-import { Type, type StringOptions } from '@sinclair/typebox'
+import { Type, type StringOptions, type TSchema } from '@sinclair/typebox'
 
 /** One character of any text, for a regular expression with the flag `u`: no control character, no lone surrogate. */
 export const CHARACTER = '[^\\p{Cc}\\p{Cs}]'
@@ -48,6 +48,9 @@ export const timestamp = (options: StringOptions = {}) => Type.String({ format: 
 
 /** The same, or null. One type keyword instead of a union keeps validation messages to the point. */
 export const nullable = <T extends { type: 'string' }>(schema: T) => Type.Unsafe<string | null>({ ...schema, type: ['string', 'null'] })
+
+/** A member that Meta may leave out, or write as null. */
+export const maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
 
 /** One of a list of names. */
 export const oneOf = <const T extends readonly string[]>(names: T, options: StringOptions) =>

@@ -1,91 +1,63 @@
 import { and, asc, eq, getTableColumns, gt, gte, lte, sql, type SQL } from 'drizzle-orm'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { tokenStatuses } from '../schemas/statuses.js'
-import { prepared, type PooledDb } from '../database/prepared.js'
-import { tenantConfigs as table, tokenWatch } from '../database/schema.js'
+import { tenantConfigs as table, tokenWatch, type TenantConfigRow } from '../database/schema.js'
+import { builder, prepare, type Prepared } from '../database/statement.js'
+import { secretColumns, writableNames, type SecretColumn, type WritableColumn } from '../schemas/columns.js'
+import { tokenStatuses, type TokenStatus } from '../schemas/statuses.js'
+import { MASK } from '../vault/masking.js'
 
 const { placeholder } = sql
 
-/** The columns a client may write, in the order of the table, with nothing in them. */
-export const emptyWritableColumns = {
-  waba_id: null,
-  phone_number_id: null,
-  access_token: null,
-  fb_app_id: null,
-  fb_app_secret: null,
-  callback_url: null,
-  redirect_url: null,
-  verify_token: null,
-  token_expires_at: null,
-  refresh_token: null
-}
+const ofTenant = eq(table.tenant_id, placeholder('tenant_id'))
 
-export type WritableColumn = keyof typeof emptyWritableColumns
+/** Finds the row of a tenant. */
+export const find = prepare('tenant_config_find', builder.select().from(table).where(ofTenant))
 
-/** Every statement on `tenant_configs`, prepared once: building one costs several times what running it does. */
-export function tenantConfigStatements (db: PooledDb) {
-  const ofTenant = eq(table.tenant_id, placeholder('tenant_id'))
-  return {
-    find: prepared(db, 'tenant_config_find', db.select().from(table).where(ofTenant)),
-    insert: insert(db),
-    update: update(db),
-    setActive: prepared(db, 'tenant_config_set_active', db.update(table).set({ is_active: sql`${placeholder('is_active')}` }).where(ofTenant).returning()),
-    list: list(db),
-    listByTokenStatus: listByTokenStatus(db)
-  }
-}
+/** Values for `insert` and `update`, of which the columns that are written replace theirs. */
+export const emptyValues = eachWritable(() => null)
 
-/** Makes a row; returns none when the tenant has one. */
-function insert (db: PooledDb) {
-  const columns = ['tenant_id', 'user_id', ...Object.keys(emptyWritableColumns)]
-  const values = Object.fromEntries(columns.map((name) => [name, placeholder(name)]))
-  return prepared(db, 'tenant_config_insert', db.insert(table).values({ tenant_id: placeholder('tenant_id'), ...values })
-    .onConflictDoNothing({ target: table.tenant_id }).returning())
-}
+/** Inserts a row; returns none when the tenant has one. */
+export const insert = prepare('tenant_config_insert', builder.insert(table)
+  .values({ tenant_id: placeholder('tenant_id'), user_id: placeholder('user_id'), ...eachWritable(placeholder) })
+  .onConflictDoNothing({ target: table.tenant_id }).returning())
+
+/** Turns a tenant on or off. */
+export const setActive = prepare('tenant_config_set_active', builder.update(table)
+  .set({ is_active: sql`${placeholder('is_active')}` }).where(ofTenant).returning())
 
 /**
- * Writes the columns named in `fields` and leaves the others.
- * Another identity is unproven: a changed `waba_id`, `phone_number_id` or `access_token` takes the proof away. Only who opened
- * the stored token can say that the new one is the `same_token`, and only of the very ciphertext that was opened, `held_token`.
+ * Writes the columns named in `fields` and leaves the others. A changed `waba_id`, `phone_number_id` or `access_token` is
+ * unverified. `same_token` says that the new token is the stored one; it holds only while the ciphertext that was opened to
+ * compare them, `held_token`, is still stored.
  */
-function update (db: PooledDb) {
+export const update = prepare('tenant_config_update', updateQuery())
+
+function updateQuery () {
   const isWritten = (name: WritableColumn) => sql`${sql.raw(`'${name}'`)} = any(${placeholder('fields')}::text[])`
   const value = (name: WritableColumn) => sql`case when ${isWritten(name)} then ${placeholder(name)} else ${table[name]} end`
-  const isChanged = (name: 'waba_id' | 'phone_number_id') => sql`(${isWritten(name)} and ${table[name]} is distinct from ${placeholder(name)})`
-  const isSameToken = sql`(${placeholder('same_token')}::boolean and ${table.access_token} is not distinct from ${placeholder('held_token')})`
+  const isChanged = (name: 'waba_id' | 'phone_number_id') =>
+    sql`(${isWritten(name)} and ${table[name]} is distinct from ${placeholder(name)})`
+  const isSameToken =
+    sql`(${placeholder('same_token')}::boolean and ${table.access_token} is not distinct from ${placeholder('held_token')})`
   const isNewToken = sql`(${isWritten('access_token')} and not ${isSameToken})`
-  const isNewKey = sql`(${isWritten('access_token')} and split_part(${table.access_token}, '.', 2) <> split_part(${placeholder('access_token')}::text, '.', 2))`
+  const isNewKey = sql`(${isWritten('access_token')}
+    and split_part(${table.access_token}, '.', 2) <> split_part(${placeholder('access_token')}::text, '.', 2))`
   const isUnverified = sql`(${isNewToken} or ${isChanged('waba_id')} or ${isChanged('phone_number_id')})`
-  return prepared(db, 'tenant_config_update', db.update(table).set({
-    waba_id: value('waba_id'),
-    phone_number_id: value('phone_number_id'),
-    // The same token again is left as it is sealed, so that what is known of it stays so; unless another key seals by now.
+  return builder.update(table).set({
+    ...eachWritable(value),
+    // The same token keeps its ciphertext, and so its state in `token_watch`; unless another key seals by now.
     access_token: sql`case when ${isNewToken} or ${isNewKey} then ${placeholder('access_token')} else ${table.access_token} end`,
-    fb_app_id: value('fb_app_id'),
-    fb_app_secret: value('fb_app_secret'),
-    callback_url: value('callback_url'),
-    redirect_url: value('redirect_url'),
-    verify_token: value('verify_token'),
-    refresh_token: value('refresh_token'),
     token_expires_at: sql`case when ${isWritten('token_expires_at')} then ${placeholder('token_expires_at')}
       when ${isNewToken} then null else ${table.token_expires_at} end`,
     onboarding_completed: sql`${table.onboarding_completed} and not ${isUnverified}`,
     last_verified_at: sql`case when ${isUnverified} then null else ${table.last_verified_at} end`
-  }).where(eq(table.tenant_id, placeholder('tenant_id'))).returning())
+  }).where(ofTenant).returning()
 }
 
-const { access_token, fb_app_secret, verify_token, refresh_token } = table
-const masked = (column: typeof access_token | typeof fb_app_secret | typeof verify_token | typeof refresh_token) =>
-  sql<string | null>`case when ${column} is not null then '****' end`
+const masked = (column: SecretColumn) =>
+  sql<string | null>`case when ${table[column]} is not null then ${sql.raw(`'${MASK}'`)} end`.as(column)
 
-/** What a list shows of a row: all, with what stands for its secrets. */
-const listed = {
-  ...getTableColumns(table),
-  access_token: masked(access_token),
-  fb_app_secret: masked(fb_app_secret),
-  verify_token: masked(verify_token),
-  refresh_token: masked(refresh_token)
-}
+/** The columns of a list: a secret reads `****` or null. */
+const listed = { ...getTableColumns(table), ...Object.fromEntries(secretColumns.map((column) => [column, masked(column)])) }
 
 const bytesOf = ({ tenant_id: id }: Pick<typeof table | typeof tokenWatch, 'tenant_id'>) => sql`${id} collate "C"`
 
@@ -93,33 +65,40 @@ function isBetween (bytes: SQL) {
   return and(gt(bytes, placeholder('after')), gte(bytes, placeholder('from')), lte(bytes, placeholder('to')))
 }
 
-/** Those rows of a page whose flags are among the wanted ones. In this form the index of the list alone tells which they are. */
+/** Those rows of a page whose flags are among the allowed ones. In this form the index of the list alone finds them. */
 function isWanted () {
   const among = (name: 'is_active' | 'onboarding_completed') => sql`${table[name]} = any(${placeholder(name)}::boolean[])`
   return and(isBetween(bytesOf(table)), among('is_active'), among('onboarding_completed'))
 }
 
 /** A page of rows in the byte order of their tenant ids. */
-function list (db: NodePgDatabase) {
-  return db.select(listed).from(table).where(isWanted())
-    .orderBy(asc(bytesOf(table))).limit(placeholder('limit')).prepare('tenant_config_list')
-}
+export const list: Prepared<TenantConfigRow> = prepare('tenant_config_list', builder.select(listed).from(table)
+  .where(isWanted()).orderBy(asc(bytesOf(table))).limit(placeholder('limit')))
 
 /**
  * The same of the rows whose token has a status. It has no name, so that PostgreSQL plans it for the values it is run with:
  * whether tokens or configurations are fewer decides which to walk, and either walk needs the bounds.
  */
-function listByTokenStatus (db: NodePgDatabase) {
-  const bytes = bytesOf(tokenWatch)
-  return db.select(listed).from(tokenWatch).innerJoin(table, eq(bytesOf(table), bytes))
-    .where(and(eq(tokenWatch.status, placeholder('token_status')), isBetween(bytes), isWanted()))
-    .orderBy(asc(bytes)).limit(placeholder('limit')).prepare('')
-}
+export const listByTokenStatus: Prepared<TenantConfigRow> = prepare('', builder.select(listed).from(tokenWatch)
+  .innerJoin(table, eq(bytesOf(table), bytesOf(tokenWatch)))
+  .where(and(eq(tokenWatch.status, placeholder('token_status')), isBetween(bytesOf(tokenWatch)), isWanted()))
+  .orderBy(asc(bytesOf(tokenWatch))).limit(placeholder('limit')))
 
-const countsByStatus = sql.raw(tokenStatuses.map((status) => `'${status}', count(*) filter (where status = '${status}')`).join(', '))
+/** Counts the rows. */
+export const countQuery = sql<{ count: number }>`select count(*)::int as count from ${table}`
 
-/** The numbers of GET /admin/configs/stats, by three scans; what they read stands in indexes. */
-export const statsQuery = sql`
+/** The numbers of the statistics, before they are arranged as JSON. */
+export type StatsRow = Record<
+  'total' | 'active' | 'inactive' | 'onboarded' | 'pending' | 'expired' | 'expiring_7d' | 'expiring_30d' | 'no_expiry' | 'missing',
+  number
+> & { token_status: Record<TokenStatus, number> }
+
+const countsByStatus = sql.raw(
+  tokenStatuses.map((status) => `'${status}', count(*) filter (where status = '${status}')`).join(', ')
+)
+
+/** The numbers of GET /admin/configs/stats, by three scans of indexes. */
+export const statsQuery = sql<StatsRow>`
   select rows.total, rows.active, rows.total - rows.active as inactive, rows.onboarded, rows.total - rows.onboarded as pending,
     tokens.expired, tokens.expiring_7d, tokens.expiring_30d, tokens.no_expiry, rows.total - tokens.total as missing,
     watch.token_status
@@ -137,3 +116,7 @@ export const statsQuery = sql`
   ) tokens, (
     select json_build_object(${countsByStatus}) as token_status from token_watch
   ) watch`
+
+function eachWritable<T> (make: (name: WritableColumn) => T): Record<string, T> {
+  return Object.fromEntries(writableNames.map((name) => [name, make(name)]))
+}

@@ -1,12 +1,18 @@
-import { and, eq, ne, sql, type SQLWrapper } from 'drizzle-orm'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { and, eq, getTableColumns, ne, sql, type SQLWrapper } from 'drizzle-orm'
 import { tenantConfigs, verifiedIdentities, type TenantConfigRow } from '../database/schema.js'
-
-type Transaction = Pick<NodePgDatabase, 'select' | 'insert' | 'update' | 'delete'>
+import { builder, type Queryable } from '../database/statement.js'
 
 /** The account and number that Meta confirmed to a tenant's own token, which is sealed. */
 export interface VerifiedIdentity extends Pick<TenantConfigRow, 'tenant_id' | 'access_token' | 'phone_number_id'> {
   waba_id: string
+}
+
+/** An identity that an onboarding verified, with its sealed token and the time that this expires (ISO 8601). */
+export interface OnboardedIdentity {
+  waba_id: string
+  phone_number_id: string | null
+  access_token: string
+  token_expires_at: string | null
 }
 
 /** `changed`: the row no longer holds the identity. `taken`: another tenant with a verified token owns the number. */
@@ -14,37 +20,38 @@ export type VerifiedOutcome = 'saved' | 'changed' | 'taken'
 
 /**
  * Marks the identity as verified now, in the caller's transaction. A tenant whose present token is unverified loses the
- * number to it, and is added to `changed`. Unless the outcome is `saved`, nothing was written.
+ * number to it, and is added to `changedTenants`. Unless the outcome is `saved`, nothing was written.
  */
 export async function saveVerifiedIdentity (
-  tx: Transaction, identity: VerifiedIdentity, changedTenants: Set<string>
+  tx: Queryable, identity: VerifiedIdentity, changedTenants: Set<string>
 ): Promise<VerifiedOutcome> {
   const { tenant_id, waba_id, access_token, phone_number_id } = identity
-  const [own] = await tx.select({ id: tenantConfigs.id }).from(tenantConfigs).where(and(
+  const [own] = await tx.run(builder.select({ id: tenantConfigs.id }).from(tenantConfigs).where(and(
     eq(tenantConfigs.tenant_id, tenant_id),
     isSame(tenantConfigs.access_token, access_token),
     isSame(tenantConfigs.waba_id, waba_id),
     isSame(tenantConfigs.phone_number_id, phone_number_id)
-  )).for('no key update')
+  )).for('no key update'))
   if (own === undefined) return 'changed'
 
   const former = phone_number_id === null ? undefined : await lockOtherOwner(tx, tenant_id, phone_number_id)
   if (former !== undefined && former.last_verified_at !== null) return 'taken'
   if (former !== undefined) {
     changedTenants.add(former.tenant_id)
-    await tx.delete(verifiedIdentities).where(eq(verifiedIdentities.tenant_id, former.tenant_id))
+    await tx.run(builder.delete(verifiedIdentities).where(eq(verifiedIdentities.tenant_id, former.tenant_id)).returning())
   }
 
   const id = { tenant_id: verifiedIdentities.tenant_id }
   const values = { tenant_id, waba_id, phone_number_id }
   // Waits for a tenant that verifies the number at this moment, and does nothing when that tenant owns it then.
-  const inserted = await tx.insert(verifiedIdentities).values(values).onConflictDoNothing().returning(id)
+  const inserted = await tx.run(builder.insert(verifiedIdentities).values(values).onConflictDoNothing().returning(id))
   if (inserted.length === 0) {
-    const renewed = await tx.update(verifiedIdentities).set({ waba_id, phone_number_id, verified_at: sql`now()` })
-      .where(eq(verifiedIdentities.tenant_id, tenant_id)).returning(id)
+    const renewed = await tx.run(builder.update(verifiedIdentities)
+      .set({ waba_id, phone_number_id, verified_at: sql`now()` })
+      .where(eq(verifiedIdentities.tenant_id, tenant_id)).returning(id))
     if (renewed.length === 0) return 'taken'
   }
-  await tx.update(tenantConfigs).set({ last_verified_at: sql`now()` }).where(eq(tenantConfigs.id, own.id))
+  await tx.run(sql`update tenant_configs set last_verified_at = now() where id = ${own.id}`)
   return 'saved'
 }
 
@@ -52,27 +59,43 @@ export async function saveVerifiedIdentity (
  * Locks the row of another tenant that owns the number, then its verified identity: its own verification takes them in
  * this order. Whether its token is verified must not change meanwhile.
  */
-async function lockOtherOwner (tx: Transaction, tenantId: string, phoneNumberId: string) {
+async function lockOtherOwner (tx: Queryable, tenantId: string, phoneNumberId: string) {
   const { tenant_id, last_verified_at } = tenantConfigs
-  const [owner] = await tx.select({ tenant_id, last_verified_at }).from(tenantConfigs)
+  const [owner] = await tx.run(builder.select({ tenant_id, last_verified_at }).from(tenantConfigs)
     .innerJoin(verifiedIdentities, eq(verifiedIdentities.tenant_id, tenant_id))
-    .where(and(eq(verifiedIdentities.phone_number_id, phoneNumberId), ne(tenant_id, tenantId))).for('update')
+    .where(and(eq(verifiedIdentities.phone_number_id, phoneNumberId), ne(tenant_id, tenantId))).for('update'))
   return owner
 }
 
 /**
- * Joins a row of `tenant_configs` to its verified identity. The one condition behind both look-ups, the shared account
- * and the removal: an unverified claim joins to nothing.
+ * Writes an onboarded identity into a new row or over the one there is; `created` tells which. `saveVerifiedIdentity` must
+ * follow.
  */
-export const isVerified = sql`(
-  ${verifiedIdentities.tenant_id} = ${tenantConfigs.tenant_id}
-  and ${verifiedIdentities.waba_id} = ${tenantConfigs.waba_id}
-  and ${verifiedIdentities.phone_number_id} is not distinct from ${tenantConfigs.phone_number_id}
-)`
+export async function upsertIdentity (
+  tx: Queryable, tenantId: string, userId: string | null, identity: OnboardedIdentity
+): Promise<Array<TenantConfigRow & { created: boolean }>> {
+  const values = { ...identity, onboarding_completed: false, last_verified_at: null }
+  return await tx.run(builder.insert(tenantConfigs).values({ ...values, tenant_id: tenantId, user_id: userId })
+    .onConflictDoUpdate({ target: tenantConfigs.tenant_id, set: values })
+    // A row that an insert made has no older version, and so no xmax.
+    .returning({ ...getTableColumns(tenantConfigs), created: sql<boolean>`xmax = 0`.as('created') }))
+}
 
-/** The verified numbers on an account, with their tenants. */
-export const numbersOnAccount = (wabaId: string | null) => sql`
-  select ${verifiedIdentities.tenant_id} from ${tenantConfigs} join ${verifiedIdentities} on ${isVerified}
-  where ${verifiedIdentities.waba_id} = ${wabaId} and ${verifiedIdentities.phone_number_id} is not null`
+/**
+ * Marks the tenant as onboarded and activates it, if its row still holds this identity; returns the row then, and none
+ * otherwise.
+ */
+export async function completeIdentity (
+  tx: Queryable, tenantId: string, { waba_id, phone_number_id, access_token }: OnboardedIdentity
+): Promise<TenantConfigRow[]> {
+  return await tx.run(builder.update(tenantConfigs)
+    .set({ is_active: true, onboarding_completed: true, onboarded_at: sql`now()`, last_verified_at: sql`now()` })
+    .where(and(
+      eq(tenantConfigs.tenant_id, tenantId),
+      eq(tenantConfigs.access_token, access_token),
+      eq(tenantConfigs.waba_id, waba_id),
+      isSame(tenantConfigs.phone_number_id, phone_number_id)
+    )).returning())
+}
 
 const isSame = (column: SQLWrapper, value: string | null) => sql`${column} is not distinct from ${value}`

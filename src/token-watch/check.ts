@@ -1,13 +1,13 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger } from 'fastify'
 import type { TenantConfigRow } from '../database/schema.js'
-import { MetaTokenInvalid } from '../errors.js'
-import { isExpiring, timeLeft } from './state.js'
-import type { MetaApp, MetaGraph } from '../meta/meta-graph.js'
-import { graphErrorDetails } from '../meta/http-client.js'
-import type { TokenWatch } from './store.js'
+import { graphErrorDetails, MetaTokenInvalid } from '../errors.js'
+import type { MetaGraph } from '../meta/meta-graph.js'
+import type { MetaApp } from '../meta/types.js'
 import type { Vault } from '../vault/vault.js'
+import { isExpiring, timeLeft } from './state.js'
+import type { TokenStore } from './store.js'
 
-/** A stored token that is to be checked under a claim of the monitor's, and the app that it is for. */
+/** A claimed token that is to be checked, and the app that it is for. */
 export interface TokenTask {
   row: Pick<TenantConfigRow, 'tenant_id' | 'token_expires_at'>
   /** The token as it is stored. */
@@ -19,45 +19,47 @@ export interface TokenTask {
 interface TokenCheckDependencies {
   vault: Pick<Vault, 'open' | 'seal'>
   metaGraph: Pick<MetaGraph, 'inspectToken' | 'extendToken'>
-  tokenWatch: Pick<TokenWatch, 'record' | 'extend'>
-  log: Pick<FastifyInstance['log'], 'info'>
+  tokenWatch: Pick<TokenStore, 'record' | 'extend'>
+  log: Pick<FastifyBaseLogger, 'info'>
 }
 
 /** Makes a call to Meta and waits for it, or throws when there is no time left. */
 export type MetaCaller = <T>(call: () => Promise<T>) => Promise<T>
 
-interface Found { expires_at: string | null, type: string | null }
+interface Inspection { expires_at: string | null, type: string | null }
 
-/** A check of one token: asks Meta about it, extends it when its end is near, and notes what was found. */
+/** Checks one token: asks Meta about it, extends it when its end is near, and records the result. */
 export function createTokenCheck ({ vault, metaGraph, tokenWatch, log }: TokenCheckDependencies) {
   /**
    * Checks a token, with three calls to Meta at most. Returns the token that is stored then, sealed; null when it is not
-   * valid, or when nothing was noted.
-   * Throws when nothing was found: `SECRET_UNREADABLE`, what `inspectToken` throws but META_TOKEN_INVALID, `DATABASE_UNAVAILABLE`,
-   * and what `waiting` throws.
+   * valid, or when nothing was recorded.
+   *
+   * @throws when there is no result: `SECRET_UNREADABLE`, what `inspectToken` throws but META_TOKEN_INVALID,
+   * `DATABASE_UNAVAILABLE`, and what `callMeta` throws
    */
-  return async function check (task: TokenTask, waiting: MetaCaller): Promise<string | null> {
-    const { row, sealed, app, claim } = task
-    const token = vault.open(sealed, row.tenant_id, 'access_token')
-    const found = await inspected(task, token, waiting)
-    if ('reason' in found) {
-      await tokenWatch.record(row.tenant_id, sealed, { valid: false, ...found }, claim)
+  return async function checkToken (task: TokenTask, callMeta: MetaCaller): Promise<string | null> {
+    const { row: { tenant_id: tenantId }, sealed, claim } = task
+    const token = vault.open(sealed, tenantId, 'access_token')
+    const inspection = await inspect(task, token, callMeta)
+    if ('reason' in inspection) {
+      await tokenWatch.record(tenantId, sealed, { valid: false, ...inspection }, claim)
       return null
     }
-    const left = timeLeft(found.expires_at, Date.now())
-    if (left > 0 && isExpiring(left)) {
-      const longer = await extended(app, token, found, row.tenant_id, waiting)
-      if (longer !== null) {
-        const stored = vault.seal(longer.access_token, row.tenant_id, 'access_token')
-        return await tokenWatch.extend(row.tenant_id, sealed, stored, longer.expires_at, claim) ? stored : null
-      }
+    const left = timeLeft(inspection.expires_at, Date.now())
+    const longer = left > 0 && isExpiring(left) ? await extend(task, token, inspection, callMeta) : null
+    if (longer === null) {
+      const finding = { valid: true, expires_at: inspection.expires_at } as const
+      return await tokenWatch.record(tenantId, sealed, finding, claim) ? sealed : null
     }
-    return await tokenWatch.record(row.tenant_id, sealed, { valid: true, expires_at: found.expires_at }, claim) ? sealed : null
+    const replacement = vault.seal(longer.access_token, tenantId, 'access_token')
+    return await tokenWatch.extend(tenantId, sealed, replacement, longer.expires_at, claim) ? replacement : null
   }
 
-  async function inspected ({ app, row }: TokenTask, token: string, waiting: MetaCaller): Promise<Found | { reason: string }> {
+  async function inspect (
+    { app, row }: TokenTask, token: string, callMeta: MetaCaller
+  ): Promise<Inspection | { reason: string }> {
     try {
-      const { expires_at = row.token_expires_at, type } = await waiting(() => metaGraph.inspectToken(app, token))
+      const { expires_at = row.token_expires_at, type } = await callMeta(() => metaGraph.inspectToken(app, token))
       return { expires_at, type }
     } catch (err) {
       if (err instanceof MetaTokenInvalid) return { reason: reasonOf(err) }
@@ -65,22 +67,25 @@ export function createTokenCheck ({ vault, metaGraph, tokenWatch, log }: TokenCh
     }
   }
 
-  /** A token in the place of one that ends soon, valid and of the same app; null when Meta grants none that lives longer. */
-  async function extended (app: MetaApp, token: string, found: Found, tenantId: string, waiting: MetaCaller) {
+  /** A valid token of the same app that lives longer; null when Meta grants none. */
+  async function extend ({ app, row }: TokenTask, token: string, inspection: Inspection, callMeta: MetaCaller) {
     try {
-      const granted = await waiting(() => metaGraph.extendToken(app, token, { sixtyDays: found.type === 'SYSTEM_USER' }))
-      const { expires_at = granted.expires_at } = await waiting(() => metaGraph.inspectToken(app, granted.access_token))
+      const sixtyDays = inspection.type === 'SYSTEM_USER'
+      const granted = await callMeta(() => metaGraph.extendToken(app, token, { sixtyDays }))
+      const inspected = await callMeta(() => metaGraph.inspectToken(app, granted.access_token))
+      const { expires_at = granted.expires_at } = inspected
       const now = Date.now()
-      return timeLeft(expires_at, now) > timeLeft(found.expires_at, now) ? { access_token: granted.access_token, expires_at } : null
+      const isLonger = timeLeft(expires_at, now) > timeLeft(inspection.expires_at, now)
+      return isLonger ? { access_token: granted.access_token, expires_at } : null
     } catch (err) {
       if (graphErrorDetails(err) === null) throw err
-      log.info({ err, tenant_id: tenantId }, 'a token that ends soon was not extended')
+      log.info({ err, tenant_id: row.tenant_id }, 'a token that ends soon was not extended')
       return null
     }
   }
 }
 
-/** Why Meta calls a token invalid: its own code, such as `meta_190_460`; `other_app` when it is the token of another app. */
+/** Why Meta calls a token invalid: its code, such as `meta_190_460`; `other_app` when the token is another app's. */
 export function reasonOf (err: unknown): string {
   const { meta_code: code, meta_subcode: subcode } = { meta_code: null, meta_subcode: null, ...graphErrorDetails(err) }
   if (code === 100) return 'other_app'

@@ -1,43 +1,44 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger } from 'fastify'
 import type { TenantConfigRow } from '../database/schema.js'
-import type { VerifiedOutcome } from '../tenant-configs/verified-identities.sql.js'
-import { MetaAppRejected } from '../errors.js'
-import type { MetaApp, MetaGraph } from '../meta/meta-graph.js'
-import { isRefusal } from '../meta/refusals.js'
-import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
-import type { MetaCaller } from './check.js'
+import { isRefusal, MetaAppRejected } from '../errors.js'
+import type { MetaGraph } from '../meta/meta-graph.js'
+import type { MetaApp } from '../meta/types.js'
+import type { TenantConfigs, VerifiedOutcome } from '../tenant-configs/tenant-configs.js'
 import type { Vault } from '../vault/vault.js'
+import type { MetaCaller } from './check.js'
 
-/** What a tenant claims, and the token that is to prove it, sealed. */
-export type ClaimedIdentity = Pick<TenantConfigRow, 'tenant_id' | 'phone_number_id'> & { waba_id: string, access_token: string }
+/** The account and number that a tenant claims, and the token that is to verify them, sealed. */
+export type ClaimedIdentity =
+  Pick<TenantConfigRow, 'tenant_id' | 'phone_number_id'> & { waba_id: string, access_token: string }
 
 interface IdentityCheckDependencies {
   vault: Pick<Vault, 'open'>
   metaGraph: Pick<MetaGraph, 'listPhoneNumbers'>
   tenantConfigs: Pick<TenantConfigs, 'saveVerified'>
-  log: Pick<FastifyInstance['log'], 'info' | 'warn'>
+  log: Pick<FastifyBaseLogger, 'info' | 'warn'>
 }
 
 /** Verifies claimed identities, which people may write into their configuration by hand. */
 export function createIdentityCheck ({ vault, metaGraph, tenantConfigs, log }: IdentityCheckDependencies) {
   /**
    * Saves the identity as verified when Meta shows the number under the account to the token; without a number, when the
-   * token sees the account. Throws what `listPhoneNumbers` throws but refusals, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`,
-   * and what `waiting` throws.
+   * token sees the account.
    *
    * @param app undefined to ask with the token alone
    * @returns `unlisted` when Meta does not show it
+   * @throws what `listPhoneNumbers` throws but refusals, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, and what `callMeta`
+   * throws
    */
   return async function verifyIdentity (
-    identity: ClaimedIdentity, app: MetaApp | undefined, waiting: MetaCaller
+    identity: ClaimedIdentity, app: MetaApp | undefined, callMeta: MetaCaller
   ): Promise<VerifiedOutcome | 'unlisted'> {
     const { tenant_id: tenantId, waba_id: wabaId, phone_number_id: phoneNumberId } = identity
     const token = vault.open(identity.access_token, tenantId, 'access_token')
     try {
-      const phones = await waiting(() => metaGraph.listPhoneNumbers(app, token, wabaId))
+      const phones = await callMeta(() => metaGraph.listPhoneNumbers(app, token, wabaId))
       if (phoneNumberId !== null && !phones.some(({ id }) => id === phoneNumberId)) return 'unlisted'
     } catch (err) {
-      // An app may demand proofs, which the token alone has none of.
+      // An app may demand proofs, which a call with the token alone cannot carry.
       if (isRefusal(err) || err instanceof MetaAppRejected) return 'unlisted'
       throw err
     }

@@ -1,74 +1,78 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import type { FastifyInstance } from 'fastify'
-import fp from 'fastify-plugin'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { tokenWatchStatements } from './token-watch.sql.js'
-import type { TenantConfigRow } from '../database/schema.js'
-import { MetaAppNotConfigured, MetaAppRejected, MetaRateLimited, SecretUnreadable, ServiceClosing } from '../errors.js'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Database } from '../database/database.js'
+import {
+  graphErrorDetails, MetaAppNotConfigured, MetaAppRejected, MetaRateLimited, SecretUnreadable, ServiceClosing
+} from '../errors.js'
 import { retryAfterIn } from '../meta/advice.js'
-import { DATE_PASSED, timeLeft } from './state.js'
-import { mapDatabaseErrors } from '../database/database.js'
-import { createIdentityCheck, type ClaimedIdentity } from './identity-check.js'
-import type { MetaApps } from '../meta/apps.js'
-import type { MetaApp, MetaGraph } from '../meta/meta-graph.js'
-import { graphErrorDetails } from '../meta/http-client.js'
+import type { MetaGraph } from '../meta/meta-graph.js'
+import type { MetaApp } from '../meta/types.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
-import { createTokenCheck, type TokenTask } from './check.js'
-import type { TokenWatch } from './store.js'
 import type { Vault } from '../vault/vault.js'
+import { createTokenCheck } from './check.js'
+import { createIdentityCheck, type ClaimedIdentity } from './identity-check.js'
+import { DATE_PASSED, timeLeft } from './state.js'
+import type { TokenStore } from './store.js'
+import {
+  claimedQuery, claimQuery, claimUnblockedQuery, parkQuery, releaseQuery, soonerQuery, unknownQuery, type Claim,
+  type ClaimedRow
+} from './token-watch.sql.js'
 
 const SECOND_MS = 1000
 const MINUTE_MS = 60 * SECOND_MS
 
 /** How many tokens are claimed at a time. */
 const BATCH = 10
-/** How often the database is asked for tokens that are due, unless the interval of the checks is shorter. */
+/** How often the database is polled for tokens that are due, unless the interval of the checks is shorter. */
 const POLL_INTERVAL_MS = 30 * SECOND_MS
-/** After what is likely to pass, such as an answer of Meta's that does not come. */
+/** The delay after a failure that is likely to pass, such as a timeout of Meta. */
 const RETRY_MS = 5 * MINUTE_MS
-/** After what somebody must mend. */
+/** The delay after a fault that an operator or the tenant must correct. */
 const OPERATOR_FAULT_RETRY_MS = 60 * MINUTE_MS
 /** For a day after a row was written, its unverified identity is checked this often: the number may be added at Meta yet. */
 const UNVERIFIED_RETRY_MS = 60 * MINUTE_MS
 const NEW_ROW_AGE_MS = 24 * 60 * MINUTE_MS
-/** The share of Meta's limits, in percent, from which on checks become slower, and how slow the last ones are. */
+/** From this utilization of Meta's limits on, in percent, checks become slower; at 100 % each is preceded by the pause. */
 const BUSY_PERCENT = 75
-const LONGEST_PAUSE_MS = 5 * SECOND_MS
+const MAX_PAUSE_MS = 5 * SECOND_MS
 const CALLS_PER_CHECK = 3
 
-/** A token whose turn has come, and the time of the database then, in Unix milliseconds. */
-type Due = Omit<TokenTask, 'app'> & { now: number }
+/** A claimed token: its row, its ciphertext and its claim. */
+interface Due { row: ClaimedRow, sealed: string, claim: Claim }
 
-/** An identity that is to be verified, the app to ask with, if Meta takes that, and when the row was written (ISO 8601). */
+/** An identity to verify, the app to ask with (undefined: the token alone), and when the row was written (ISO 8601). */
 interface Unverified { identity: ClaimedIdentity, app: MetaApp | undefined, updated_at: string }
 
-/** Why nothing can be known of a token until somebody mends it. */
-const FAULTS = [[MetaAppNotConfigured, 'no_app'], [SecretUnreadable, 'unreadable'], [MetaAppRejected, 'app_rejected']] as const
+/** Faults that keep a token from being checked until somebody corrects them, with the reason that is recorded. */
+const FAULTS = [
+  [MetaAppNotConfigured, 'no_app'], [SecretUnreadable, 'unreadable'], [MetaAppRejected, 'app_rejected']
+] as const
 
 interface TokenSchedulerDependencies {
-  orm: NodePgDatabase
+  database: Pick<Database, 'run'>
   vault: Pick<Vault, 'open' | 'seal'>
-  metaApps: MetaApps
-  metaGraph: Pick<MetaGraph, 'inspectToken' | 'extendToken' | 'listPhoneNumbers' | 'usage' | 'blockedApps'>
-  tokenWatch: Pick<TokenWatch, 'record' | 'extend'>
+  metaGraph: Pick<
+    MetaGraph,
+    'appOf' | 'platformAppId' | 'inspectToken' | 'extendToken' | 'listPhoneNumbers' | 'utilizationOf' | 'blockedApps'
+  >
+  tokenWatch: Pick<TokenStore, 'record' | 'extend'>
   tenantConfigs: Pick<TenantConfigs, 'saveVerified'>
   /** Milliseconds between two checks of a token. */
   interval: number
   /** Milliseconds that a call to Meta may take. */
   timeoutMs: number
-  log: Pick<FastifyInstance['log'], 'info' | 'warn'>
+  log: Pick<FastifyBaseLogger, 'info' | 'warn'>
 }
 
 /**
- * Checks stored tokens when `token_watch.next_check_at` says so. Whoever claims a token moves that moment to where the claim ends, so
- * that nobody else checks it meanwhile, and somebody does when the claimant died. Checks of one instance follow one another.
- * A check also verifies the account and the number of a row where they are unverified.
+ * Checks stored tokens when `token_watch.next_check_at` says so. A claim moves that moment to where the claim ends: nobody
+ * else checks the token until then, and somebody does when the claimant died. Checks of one instance follow one another. A
+ * check also verifies the account and the number of a row where they are unverified.
  */
 export function createTokenScheduler (dependencies: TokenSchedulerDependencies) {
-  const { orm, vault, metaApps, metaGraph, tokenWatch, tenantConfigs, interval, timeoutMs, log } = dependencies
-  const statements = tokenWatchStatements(orm)
-  const check = createTokenCheck({ vault, metaGraph, tokenWatch, log })
-  const verifyIdentity = createIdentityCheck({ vault, metaGraph, tenantConfigs, log })
+  const { database, metaGraph, tokenWatch, interval, timeoutMs, log } = dependencies
+  const checkToken = createTokenCheck(dependencies)
+  const verifyIdentity = createIdentityCheck(dependencies)
   const closing = new AbortController()
   const { signal } = closing
   const period = Math.min(POLL_INTERVAL_MS, interval)
@@ -76,16 +80,16 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
   let polling = Promise.resolve()
 
   return {
-    /** Looks for due tokens from now on. */
+    /** Polls for due tokens from now on. */
     start,
 
-    /** Begins no check any more, and breaks off the one under way. */
+    /** Starts no check any more, and aborts the running one. */
     close (): void {
       closing.abort()
       clearTimeout(timer)
     },
 
-    /** Resolves when nothing is under way any more, a second or two after `close`. */
+    /** Resolves when nothing runs any more, a second or two after `close`. */
     closed: async (): Promise<void> => await polling
   }
 
@@ -98,62 +102,66 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
     })
   }
 
-  /** Checks all tokens that are due; returns in how many milliseconds to look again. */
+  /** Checks all tokens that are due; returns the milliseconds until the next poll. */
   async function poll (): Promise<number> {
     while (!signal.aborted) {
-      const claims = await mapDatabaseErrors(claimTokens())
+      const claims = await claimTokens()
       const unverified: Unverified[] = []
       for (const claim of claims) {
-        // The claim of one whose turn fails ends by itself.
-        await unlessFailing(claim.tenant_id, async () => { unverified.push(...await processClaim(claim)) })
+        // The claim of a check that fails ends by itself.
+        await logFailure(claim.tenant_id, async () => { unverified.push(...await processClaim(claim)) })
       }
       // After the checks: the claims last for the calls of those alone.
-      for (const found of unverified) await unlessFailing(found.identity.tenant_id, async () => { await verify(found) })
+      for (const found of unverified) await logFailure(found.identity.tenant_id, async () => { await verify(found) })
       if (claims.length < BATCH) break
     }
     return period
   }
 
   /** Claims due tokens. Those of an app that Meta blocks stay as they are until it takes calls again. */
-  async function claimTokens () {
-    const lease = BATCH * (CALLS_PER_CHECK * timeoutMs + LONGEST_PAUSE_MS)
+  async function claimTokens (): Promise<Claim[]> {
+    const lease = BATCH * (CALLS_PER_CHECK * timeoutMs + MAX_PAUSE_MS)
     const blocked = metaGraph.blockedApps()
-    if (blocked.length === 0) return await statements.claim.execute({ limit: BATCH, lease })
-    return await statements.claimUnblocked.execute({ limit: BATCH, lease, blocked, platform: metaApps.platformId ?? '' })
+    return await database.run(blocked.length === 0
+      ? claimQuery(BATCH, lease)
+      : claimUnblockedQuery(BATCH, lease, blocked, metaGraph.platformAppId ?? ''))
   }
 
-  async function unlessFailing (tenantId: string, work: () => Promise<void>): Promise<void> {
-    await work().catch((err: unknown) => { log.warn({ err, tenant_id: tenantId }, 'the check of a token failed; it is tried again') })
+  async function logFailure (tenantId: string, work: () => Promise<void>): Promise<void> {
+    await work().catch((err: unknown) => {
+      log.warn({ err, tenant_id: tenantId }, 'the check of a token failed; it is tried again')
+    })
   }
 
   /** Checks the token of a claim. Returns its identity where that is yet to be verified, and may be now. */
-  async function processClaim (claim: { tenant_id: string, claim: string }): Promise<Unverified[]> {
-    const [row] = await mapDatabaseErrors(statements.claimed.execute(claim))
+  async function processClaim (claim: Claim): Promise<Unverified[]> {
+    const [row] = await database.run(claimedQuery(claim))
     if (row === undefined || row.access_token === null) return []
     if (!row.is_active) {
-      await mapDatabaseErrors(statements.park.execute(claim))
+      await database.run(parkQuery(claim))
       return []
     }
-    const means = await checkToken({ row, sealed: row.access_token, claim: claim.claim, now: row.now })
+    const credentials = await check({ row, sealed: row.access_token, claim })
     const { tenant_id, waba_id, phone_number_id, updated_at } = row
-    if (means === null || row.is_verified || waba_id === null) return []
-    return [{ identity: { tenant_id, waba_id, phone_number_id, access_token: means.token }, app: means.app, updated_at }]
+    if (credentials === null || row.is_verified || waba_id === null) return []
+    const identity = { tenant_id, waba_id, phone_number_id, access_token: credentials.token }
+    return [{ identity, app: credentials.app, updated_at }]
   }
 
-  /** Returns what Meta can be asked with about the identity: the token, sealed, and its app; null when it is of no use, or must wait. */
-  async function checkToken (due: Due & { row: TenantConfigRow }): Promise<{ token: string, app: MetaApp | undefined } | null> {
-    const { row, sealed } = due
+  /** Returns what Meta can be asked with about the identity: the token, sealed, and its app; null when it must wait. */
+  async function check (due: Due): Promise<{ token: string, app: MetaApp | undefined } | null> {
+    const { row, sealed, claim: { claim } } = due
     try {
       signal.throwIfAborted()
-      const app = metaApps.of(row)
-      const { percent, blockedUntil: regainAt } = metaGraph.usage(app.id, row.waba_id)
-      if (regainAt > 0) {
-        await reschedule(due, regainAt - Date.now())
+      const app = metaGraph.appOf(row)
+      const { percent, blockedUntil } = metaGraph.utilizationOf(app.id, row.waba_id)
+      if (blockedUntil > 0) {
+        await reschedule(due, blockedUntil - Date.now())
         return null
       }
       const share = Math.min(1, (percent - BUSY_PERCENT + 1) / (100 - BUSY_PERCENT))
-      if (share > 0) await pause(LONGEST_PAUSE_MS * share, undefined, { signal, ref: false })
-      const stored = await check({ ...due, app }, unlessClosing)
+      if (share > 0) await pause(MAX_PAUSE_MS * share, undefined, { signal, ref: false })
+      const stored = await checkToken({ row, sealed, app, claim }, callMeta)
       return stored === null ? null : { token: stored, app }
     } catch (err) {
       await handleFailure(due, err)
@@ -164,21 +172,21 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
 
   /** Verifies an identity. What Meta does not show yet, or does not answer, is asked again before the next check is due. */
   async function verify ({ identity, app, updated_at: updatedAt }: Unverified): Promise<void> {
-    const sooner = async (longest: number) => {
-      await mapDatabaseErrors(statements.sooner.execute({ tenant_id: identity.tenant_id, wait: Math.min(interval, longest) }))
+    const checkSooner = async (longest: number) => {
+      await database.run(soonerQuery(identity.tenant_id, Math.min(interval, longest)))
     }
     try {
-      const outcome = await verifyIdentity(identity, app, unlessClosing)
+      const outcome = await verifyIdentity(identity, app, callMeta)
       const isNew = Date.now() - Date.parse(updatedAt) < NEW_ROW_AGE_MS
-      if (outcome === 'unlisted' && isNew) await sooner(UNVERIFIED_RETRY_MS)
+      if (outcome === 'unlisted' && isNew) await checkSooner(UNVERIFIED_RETRY_MS)
     } catch (err) {
-      if (isClosing(err)) await sooner(0)
-      else if (graphErrorDetails(err) !== null) await sooner(retryDelay(err))
+      if (isClosing(err)) await checkSooner(0)
+      else if (graphErrorDetails(err) !== null) await checkSooner(retryDelay(err))
       else throw err
     }
   }
 
-  /** Deals with an error that kept a check from finding anything. Throws it when it is neither the tenant's nor Meta's. */
+  /** Reschedules a token whose check has no result. Throws the error when it is neither the tenant's nor Meta's. */
   async function handleFailure (due: Due, err: unknown): Promise<void> {
     const fault = FAULTS.find(([Fault]) => err instanceof Fault)
     if (isClosing(err)) await release(due, 0)
@@ -188,25 +196,25 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
   }
 
   /**
-   * Has a token looked at again in `longest` milliseconds, or when its own date passes. One whose date has passed is over,
-   * whatever else is not known; a `fault` leaves nothing else known but that it is dead.
+   * Has a token checked again in `longest` milliseconds, or when its own date passes. A token whose date has passed is
+   * expired without a check. A `fault` is recorded as its reason.
    */
   async function reschedule (due: Due, longest: number, fault?: string): Promise<void> {
-    const { row: { tenant_id: tenantId, token_expires_at: expiresAt }, sealed, claim, now } = due
+    const { row: { tenant_id: tenantId, token_expires_at: expiresAt, now }, sealed, claim } = due
     const left = timeLeft(expiresAt, now)
     const wait = Math.min(longest, left)
     if (left <= 0) {
-      await tokenWatch.record(tenantId, sealed, { valid: false, reason: DATE_PASSED }, claim)
+      await tokenWatch.record(tenantId, sealed, { valid: false, reason: DATE_PASSED }, claim.claim)
     } else if (fault === undefined) {
       await release(due, wait)
     } else {
       log.warn({ tenant_id: tenantId, reason: fault }, 'a token cannot be checked until somebody mends what is wrong')
-      await mapDatabaseErrors(statements.unknown.execute({ tenant_id: tenantId, claim, wait, reason: fault }))
+      await database.run(unknownQuery(claim, wait, fault))
     }
   }
 
   function isClosing (err: unknown): boolean {
-    // The calls to Meta are refused a moment before the monitor is closed.
+    // The calls to Meta are refused a moment before the scheduler is closed.
     return signal.aborted || err instanceof ServiceClosing
   }
 
@@ -217,12 +225,12 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
   }
 
   /** Gives a claim up: the token is due in `wait` milliseconds. */
-  async function release ({ row, claim }: Due, wait: number): Promise<void> {
-    await mapDatabaseErrors(statements.release.execute({ tenant_id: row.tenant_id, claim, wait }))
+  async function release ({ claim }: Due, wait: number): Promise<void> {
+    await database.run(releaseQuery(claim, wait))
   }
 
   /** Makes a call and waits for it, but not beyond the closing. */
-  async function unlessClosing<T> (call: () => Promise<T>): Promise<T> {
+  async function callMeta<T> (call: () => Promise<T>): Promise<T> {
     signal.throwIfAborted()
     return await new Promise((resolve, reject) => {
       const stop = () => { reject(signal.reason) }
@@ -231,18 +239,3 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
     })
   }
 }
-
-/** Runs the monitor from the moment the server is ready until it closes. */
-async function tokenScheduler (fastify: FastifyInstance): Promise<void> {
-  const { database, vault, metaApps, metaGraph, tokenWatch, tenantConfigs, env, log } = fastify
-  const { TOKEN_CHECK_INTERVAL_MS: interval, GRAPH_TIMEOUT_MS: timeoutMs } = env
-  const monitor = createTokenScheduler({
-    orm: database.orm, vault, metaApps, metaGraph, tokenWatch, tenantConfigs, interval, timeoutMs, log
-  })
-  fastify.addHook('onReady', async () => { monitor.start() })
-  fastify.addHook('preClose', async () => { monitor.close() })
-  // Before the hook of the database, which was registered earlier.
-  fastify.addHook('onClose', async () => { await monitor.closed() })
-}
-
-export default fp(tokenScheduler, { name: 'token-monitor', dependencies: ['env', 'database', 'vault', 'meta-apps', 'meta-graph', 'token-watch', 'onboarding'] })

@@ -1,4 +1,4 @@
-import { deadStatuses, type TokenStatus } from '../database/schema.js'
+import { deadStatuses, type TokenStatus } from '../schemas/statuses.js'
 import { tokenStatuses } from '../schemas/statuses.js'
 
 /** What was found of a token: valid until a moment (ISO 8601, null: for ever), or not, and by which sign. */

@@ -1,102 +1,74 @@
 import { randomUUID } from 'node:crypto'
-import type { FastifyInstance } from 'fastify'
-import fp from 'fastify-plugin'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { reconcile } from '../database/reconcile.js'
-import { isoFromMs, type TokenStatus } from '../database/schema.js'
-import { lockWatch, insertEvent, replaceToken, saveWatch, setExpiry, tokenWatchStatements, type Transaction } from './token-watch.sql.js'
-import { nextState, type TokenFinding } from './state.js'
-import { mapDatabaseErrors } from '../database/database.js'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Database } from '../database/database.js'
+import type { Queryable } from '../database/statement.js'
+import { isoFromMs } from '../schemas/timestamps.js'
+import type { TokenStatus } from '../schemas/statuses.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
-
-export type { TokenFinding } from './state.js'
-
-declare module 'fastify' {
-  interface FastifyInstance { tokenWatch: TokenWatch }
-}
-
-/** A change of a token's status that is told, once; `at` is ISO 8601. */
-export interface Transition { id: string, type: string, tenant_id: string, from: TokenStatus, to: TokenStatus, reason: string | null, at: string }
+import { nextState, type TokenFinding } from './state.js'
+import {
+  healthQuery, insertEvent, lockWatch, replaceToken, saveWatch, setExpiry, type LockedWatch, type Transition
+} from './token-watch.sql.js'
 
 /** What is known of a tenant's token; times are ISO 8601. */
-export interface TokenHealth { token_status: TokenStatus, reason: string | null, checked_at: string | null, token_expires_at: string | null, next_check_at: string | null }
+export interface TokenHealth {
+  token_status: TokenStatus
+  reason: string | null
+  checked_at: string | null
+  token_expires_at: string | null
+  next_check_at: string | null
+}
 
 type Listener = (transition: Transition) => void | Promise<void>
 
-export type TokenWatch = ReturnType<typeof createTokenWatch>
+export type TokenStore = ReturnType<typeof createTokenStore>
 
-interface TokenWatchDependencies {
-  orm: NodePgDatabase
+interface TokenStoreDependencies {
+  database: Pick<Database, 'run'>
   tenantConfigs: Pick<TenantConfigs, 'inTransaction'>
   /** Milliseconds between two checks of a token. */
   interval: number
-  /** Whether somebody outside wants to be told of transitions. */
+  /** Whether `events_outbox` is delivered to anybody. */
   deliversEvents: boolean
-  log: Pick<FastifyInstance['log'], 'info' | 'warn'>
+  log: Pick<FastifyBaseLogger, 'info' | 'warn'>
 }
 
-/** Keeps what is known of each stored token, and tells of transitions. All methods throw `DATABASE_UNAVAILABLE`. */
-export function createTokenWatch ({ orm, tenantConfigs, interval, deliversEvents, log }: TokenWatchDependencies) {
-  const statements = tokenWatchStatements(orm)
+/** Stores what is known of each token, and emits transitions. All methods throw `DATABASE_UNAVAILABLE`. */
+export function createTokenStore ({ database, tenantConfigs, interval, deliversEvents, log }: TokenStoreDependencies) {
   const listeners = new Set<Listener>()
 
-  /**
-   * Notes a finding inside a transaction of the caller's, which must be one of `tenantConfigs`: it may change when the token expires.
-   * The caller passes a transition on to `announce` after the commit.
-   *
-   * @param sealed the ciphertext of the token that was looked at: of any other one nothing is noted
-   * @param claim the claim that a scheduled check works under, null for a tenant that is off: without it, because anything was
-   * noted since, nothing is
-   */
-  async function recordIn (
-    tx: Transaction, tenantId: string, sealed: string, finding: TokenFinding, claim?: string | null
-  ): Promise<{ noted: boolean, transition: Transition | null }> {
-    const known = await lockWatch(tx, tenantId, sealed)
-    if (known === undefined || (claim !== undefined && claim !== known.next_check_at)) return { noted: false, transition: null }
-    const { event, next_check, ...judged } = nextState(finding, known, known.now, interval)
-    const at = isoFromMs(known.now)
-    if (finding.valid && !sameTime(finding.expires_at, known.expires_at)) await setExpiry(tx, tenantId, finding.expires_at)
-    // Turning it on makes the token due.
-    const next = known.is_active ? isoFromMs(next_check) : null
-    await saveWatch(tx, tenantId, { ...judged, checked_at: at, next_check_at: next })
-    if (event === null) return { noted: true, transition: null }
-    const transition = { id: randomUUID(), tenant_id: tenantId, ...event, to: judged.status, reason: judged.reason, at }
-    if (deliversEvents) await insertEvent(tx, transition)
-    return { noted: true, transition }
-  }
-
-  /** Tells of a transition that is committed: a log line, and every listener. */
-  function emit (transition: Transition): void {
-    log[transition.to === 'ok' ? 'info' : 'warn']({ event: transition }, transition.type)
-    for (const listener of listeners) {
-      // One that rejects would end the process.
-      Promise.resolve(transition).then(listener).catch((err: unknown) => { log.warn({ err, event_id: transition.id }, 'a listener of token transitions failed') })
-    }
-  }
-
-  /** Runs work that notes something, then tells of what it noted. */
-  async function recordAndEmit (tenantId: string, work: (tx: Transaction) => ReturnType<typeof recordIn>): Promise<boolean> {
-    const { noted, transition } = await tenantConfigs.inTransaction(tenantId, work)
-    if (transition !== null) emit(transition)
-    return noted
-  }
-
   return {
+    lock: lockWatch,
+    recordLocked,
     recordIn,
     emit,
 
-    /** Notes what was found of the token whose ciphertext is `sealed`, unless another one is stored by now, and tells of a transition. Returns whether it was noted; `claim` is that of `noteIn`. */
+    /**
+     * Records a finding and emits its transition. Returns whether it was recorded: not when another token is stored by now.
+     *
+     * @param sealed the ciphertext of the token that was checked
+     * @param claim without it, because anything was recorded since, nothing is recorded
+     */
     record: async (tenantId: string, sealed: string, finding: TokenFinding, claim?: string): Promise<boolean> =>
-      await recordAndEmit(tenantId, async (tx) => await recordIn(tx, tenantId, sealed, finding, claim)),
-
-    /** Stores an extended token, sealed, in the place of the one sealed as `held`, and notes that it is valid; nothing, where `note` would note nothing. */
-    extend: async (tenantId: string, held: string, sealed: string, expiresAt: string | null, claim: string): Promise<boolean> =>
       await recordAndEmit(tenantId, async (tx) => {
-        const known = await lockWatch(tx, tenantId, held)
-        if (known?.next_check_at !== claim) return { noted: false, transition: null }
-        await replaceToken(tx, tenantId, held, sealed, expiresAt)
-        return await recordIn(tx, tenantId, sealed, { valid: true, expires_at: expiresAt })
+        const locked = await lockWatch(tx, tenantId, sealed)
+        if (locked === undefined || (claim !== undefined && locked.next_check_at !== claim)) return null
+        return { transition: await recordLocked(tx, tenantId, locked, finding) }
       }),
+
+    /**
+     * Stores an extended token in place of the one sealed as `sealed`, and records that it is valid. Returns false, having
+     * written nothing, where `record` would record nothing.
+     */
+    extend: async (
+      tenantId: string, sealed: string, replacement: string, expiresAt: string | null, claim: string
+    ): Promise<boolean> => await recordAndEmit(tenantId, async (tx) => {
+      const locked = await lockWatch(tx, tenantId, sealed)
+      if (locked?.next_check_at !== claim) return null
+      await replaceToken(tx, tenantId, sealed, replacement, expiresAt)
+      const replaced: LockedWatch = { ...locked, status: 'unverified', reason: null, checked_at: null }
+      return { transition: await recordLocked(tx, tenantId, replaced, { valid: true, expires_at: expiresAt }) }
+    }),
 
     /** Calls `listener` at each transition; one that throws harms nobody. Returns how to stop that. */
     onTransition (listener: Listener): () => void {
@@ -104,9 +76,12 @@ export function createTokenWatch ({ orm, tenantConfigs, interval, deliversEvents
       return () => { listeners.delete(listener) }
     },
 
-    /** What is known of the tenant's token: `unverified` with the reason `no_token` when it has none, null when it has no configuration. */
+    /**
+     * Returns what is known of the tenant's token: `unverified` with the reason `no_token` when it has none; null when it
+     * has no configuration.
+     */
     async healthOf (tenantId: string): Promise<TokenHealth | null> {
-      const [row] = await mapDatabaseErrors(statements.health.execute({ tenant_id: tenantId }))
+      const [row] = await database.run(healthQuery(tenantId))
       if (row === undefined) return null
       const { token_status: status, has_token: hasToken, ...rest } = row
       if (!hasToken) return { ...rest, token_status: 'unverified', reason: 'no_token', checked_at: null, next_check_at: null }
@@ -114,29 +89,54 @@ export function createTokenWatch ({ orm, tenantConfigs, interval, deliversEvents
       return { ...rest, token_status: status ?? 'unverified' }
     }
   }
+
+  /**
+   * Records a finding of a locked token in the caller's transaction, which must be one of `tenantConfigs`: it may change when
+   * the token expires. The caller emits the transition after the commit.
+   */
+  async function recordLocked (
+    tx: Queryable, tenantId: string, previous: LockedWatch, finding: TokenFinding
+  ): Promise<Transition | null> {
+    const { event, next_check, ...next } = nextState(finding, previous, previous.now, interval)
+    const at = isoFromMs(previous.now)
+    if (finding.valid && !isSameTime(finding.expires_at, previous.expires_at)) await setExpiry(tx, tenantId, finding.expires_at)
+    // To turn the tenant on makes the token due.
+    const nextCheckAt = previous.is_active ? isoFromMs(next_check) : null
+    await saveWatch(tx, tenantId, { ...next, checked_at: at, next_check_at: nextCheckAt })
+    if (event === null) return null
+    const transition = { id: randomUUID(), tenant_id: tenantId, ...event, to: next.status, reason: next.reason, at }
+    if (deliversEvents) await insertEvent(tx, transition)
+    return transition
+  }
+
+  /** Locks the token that is sealed as `sealed` and records as `recordLocked`; does nothing when another one is stored. */
+  async function recordIn (tx: Queryable, tenantId: string, sealed: string, finding: TokenFinding): Promise<Transition | null> {
+    const locked = await lockWatch(tx, tenantId, sealed)
+    return locked === undefined ? null : await recordLocked(tx, tenantId, locked, finding)
+  }
+
+  /** Logs a committed transition and passes it to every listener. */
+  function emit (transition: Transition): void {
+    log[transition.to === 'ok' ? 'info' : 'warn']({ event: transition }, transition.type)
+    for (const listener of listeners) {
+      // A rejection that nobody catches would end the process.
+      Promise.resolve(transition).then(listener).catch((err: unknown) => {
+        log.warn({ err, event_id: transition.id }, 'a listener of token transitions failed')
+      })
+    }
+  }
+
+  /** Runs work that records a finding, or returns null, and emits its transition. */
+  async function recordAndEmit (
+    tenantId: string, work: (tx: Queryable) => Promise<{ transition: Transition | null } | null>
+  ): Promise<boolean> {
+    const recorded = await tenantConfigs.inTransaction(new Set([tenantId]), work)
+    if (recorded?.transition != null) emit(recorded.transition)
+    return recorded !== null
+  }
 }
 
 /** Whether two times, each ISO 8601 or null, are the same to the millisecond. */
-function sameTime (one: string | null, other: string | null): boolean {
+function isSameTime (one: string | null, other: string | null): boolean {
   return one === null || other === null ? one === other : Date.parse(one) === Date.parse(other)
 }
-
-/** Decorates `fastify.tokenWatch`. Makes up for what a load with the triggers off left out, before anything is served. */
-async function tokenWatch (fastify: FastifyInstance): Promise<void> {
-  const { database, tenantConfigs, log, env } = fastify
-  try {
-    const found = await database.withoutTimeout(reconcile)
-    if (Object.keys(found).length > 0) log.warn({ found }, 'reconciled what was loaded while triggers were off')
-  } catch (err) {
-    log.warn({ err }, 'could not reconcile what was loaded while triggers were off; the next start tries again')
-  }
-  fastify.decorate('tokenWatch', createTokenWatch({
-    orm: database.orm,
-    tenantConfigs,
-    interval: env.TOKEN_CHECK_INTERVAL_MS,
-    deliversEvents: env.EVENTS_WEBHOOK_URL !== undefined,
-    log
-  }))
-}
-
-export default fp(tokenWatch, { name: 'token-watch', dependencies: ['env', 'database', 'tenant-configs'] })

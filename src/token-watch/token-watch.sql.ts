@@ -1,134 +1,167 @@
-import { and, asc, eq, exists, getTableColumns, inArray, lte, not, or, sql } from 'drizzle-orm'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { deadStatuses, eventsOutbox, onboardings, tenantConfigs, tokenWatch, verifiedIdentities } from '../database/schema.js'
-import { isVerified } from '../tenant-configs/verified-identities.sql.js'
+import { sql, type SQL } from 'drizzle-orm'
+import { tenantConfigs, tokenWatch, verifiedIdentities, type eventsOutbox, type TenantConfigRow } from '../database/schema.js'
+import type { Queryable } from '../database/statement.js'
+import { isVerified } from '../database/verified-identity.js'
+import { deadStatuses, type TokenStatus } from '../schemas/statuses.js'
 
-const { placeholder } = sql
-
-/** What the statements of a caller's transaction need of it. */
-export type Transaction = Pick<NodePgDatabase, 'select' | 'update' | 'insert'>
+type WatchRow = typeof tokenWatch.$inferSelect
 
 /** When a token is due whose tenant is off, as the triggers set it too. */
 const NEVER = '9999-12-31T00:00:00Z'
 // While an app is blocked: how many due tokens are looked through for those of other apps, and how many of these are
 // claimable. In the statement, so that PostgreSQL plans for few rows: a million tokens may be due.
-const MAX_SEEN = 5000
-const MAX_CLAIMABLE = 100
+const MAX_SEEN = sql.raw('5000')
+const MAX_CLAIMABLE = sql.raw('100')
 
-/** What is written of a token that was judged; times are ISO 8601. */
-export type WatchUpdate = Pick<typeof tokenWatch.$inferSelect, 'status' | 'reason' | 'reported' | 'checked_at'> & { next_check_at: string | null }
+// The clock of the database is the one that all instances share. In Unix milliseconds.
+const clock = sql`(extract(epoch from clock_timestamp()) * 1000)::float8`
+const later = (ms: number) => sql`now() + ${ms}::float8 * interval '1 millisecond'`
+const isDead = sql`status in (${sql.join(deadStatuses.map((status) => sql`${status}`), sql`, `)})`
 
-/** The statements on `token_watch` that need no transaction. A `claim` is the `next_check_at` that a claiming statement gave. */
-export function tokenWatchStatements (db: NodePgDatabase) {
-  const isDead = inArray(tokenWatch.status, deadStatuses)
-  const ofTenant = eq(tokenWatch.tenant_id, placeholder('tenant_id'))
-  const ofClaim = and(ofTenant, eq(tokenWatch.next_check_at, placeholder('claim')))
-  return {
-    health: db.select({
-      has_token: sql<boolean>`${tenantConfigs.access_token} is not null`,
-      token_status: tokenWatch.status,
-      reason: tokenWatch.reason,
-      checked_at: tokenWatch.checked_at,
-      token_expires_at: tenantConfigs.token_expires_at,
-      // null for one that is off, of which the latest finding stays.
-      next_check_at: sql<string | null>`case when ${tenantConfigs.is_active} then ${tokenWatch.next_check_at} end`
-        .mapWith(tokenWatch.next_check_at)
-    }).from(tenantConfigs).leftJoin(tokenWatch, eq(tokenWatch.tenant_id, tenantConfigs.tenant_id))
-      .where(eq(tenantConfigs.tenant_id, placeholder('tenant_id'))).prepare('token_watch_health'),
-    claim: claim(db, 'token_watch_claim', dueTokens(db)),
-    claimUnblocked: claim(db, 'token_watch_claim_unblocked', unblockedTokens(db)),
-    // Nothing, once another write or another claim has come between.
-    claimed: db.select({ ...getTableColumns(tenantConfigs), is_verified: isVerifiedByToken, now: clock }).from(tokenWatch)
-      .innerJoin(tenantConfigs, eq(tenantConfigs.tenant_id, tokenWatch.tenant_id)).leftJoin(verifiedIdentities, isVerified)
-      .where(ofClaim).prepare('token_watch_claimed'),
-    // For a row that was turned off without the triggers, or before they did this.
-    park: db.update(tokenWatch).set({ next_check_at: NEVER }).where(and(ofClaim, exists(
-      db.select({ id: tenantConfigs.id }).from(tenantConfigs)
-        .where(and(eq(tenantConfigs.tenant_id, tokenWatch.tenant_id), not(tenantConfigs.is_active)))
-    ))).prepare('token_watch_park'),
-    sooner: db.update(tokenWatch).set({ next_check_at: sql`least(${tokenWatch.next_check_at}, ${later('wait')})` })
-      .where(ofTenant).prepare('token_watch_sooner'),
-    release: db.update(tokenWatch).set({ next_check_at: later('wait') }).where(ofClaim).prepare('token_watch_release'),
-    // What is known of a dead token stays: as `unverified` it would pass for a new one, and be told again.
-    unknown: db.update(tokenWatch).set({
-      status: sql`case when ${isDead} then ${tokenWatch.status} else 'unverified' end`,
-      reason: sql`case when ${isDead} then ${tokenWatch.reason} else ${placeholder('reason')} end`,
-      next_check_at: later('wait')
-    }).where(ofClaim).prepare('token_watch_unknown')
-  }
+/** A claimed token: `claim` is the `next_check_at` that the claiming statement set, which nobody else has changed since. */
+export interface Claim { tenant_id: string, claim: string }
+
+const isClaimed = ({ tenant_id, claim }: Claim) =>
+  sql`token_watch.tenant_id = ${tenant_id} and token_watch.next_check_at = ${claim}`
+
+/** The row of a claimed token, and the time of the database (Unix milliseconds). */
+export type ClaimedRow = TenantConfigRow & { is_verified: boolean, now: number }
+
+/** What is known of a tenant's token. `token_status` is null for one that has no row in `token_watch`. */
+export interface HealthRow extends Pick<WatchRow, 'reason' | 'checked_at'> {
+  has_token: boolean
+  token_status: TokenStatus | null
+  token_expires_at: string | null
+  /** Null for a tenant that is off, of which the latest finding stays. */
+  next_check_at: string | null
 }
 
-// The clock of the database is the one that all instances share. In milliseconds.
-const clock = sql<number>`(extract(epoch from clock_timestamp()) * 1000)::float8`
-const later = (name: string) => sql`now() + ${placeholder(name)}::float8 * interval '1 millisecond'`
+/** Reads what is known of a tenant's token. */
+export const healthQuery = (tenantId: string) => sql<HealthRow>`
+  select access_token is not null as has_token, token_watch.status as token_status, reason, checked_at, token_expires_at,
+    case when is_active then next_check_at end as next_check_at
+  from tenant_configs left join token_watch using (tenant_id) where tenant_configs.tenant_id = ${tenantId}`
 
-// Whether the row's ids are verified, and by its present token.
-const isVerifiedByToken = sql<boolean>`${tenantConfigs.last_verified_at} is not null and ${verifiedIdentities.tenant_id} is not null`
-
-const isDue = lte(tokenWatch.next_check_at, sql`now()`)
-const id = sql<string>`${tokenWatch.tenant_id}`.as('id')
-
-/** Up to `limit` due tokens that nobody else claims at this moment. */
-const dueTokens = (db: NodePgDatabase) => db.select({ id }).from(tokenWatch).where(isDue)
-  .orderBy(asc(tokenWatch.next_check_at)).limit(placeholder('limit')).for('update', { skipLocked: true })
+/** Claims up to `limit` due tokens that no other process claims at this moment, for `lease` milliseconds. */
+export const claimQuery = (limit: number, lease: number) => claimFrom(sql`
+  select tenant_id as id from token_watch where next_check_at <= now()
+  order by next_check_at limit ${limit} for update skip locked`, lease)
 
 /**
- * The same without the tokens of `blocked` apps. A row without a pair of its own goes through the `platform` app ('' for none).
- * A token whose date has passed needs no call, and comes too.
+ * The same without the tokens of `blocked` apps. A row without an app of its own goes through the `platform` app ('' for
+ * none). A token whose date has passed needs no call, and is claimed too.
  */
-function unblockedTokens (db: NodePgDatabase) {
-  const { fb_app_id, fb_app_secret, token_expires_at, tenant_id } = tenantConfigs
-  const app = sql`coalesce(case when ${fb_app_secret} is not null then ${fb_app_id} end, ${placeholder('platform')}::text)`
-  const isClaimable = or(sql`${app} <> all(${placeholder('blocked')}::text[])`, lte(token_expires_at, sql`now()`))
-  const claimable = sql`(
-    select seen.tenant_id from (
-      select tenant_id, next_check_at from token_watch where next_check_at <= now()
-      order by next_check_at limit ${sql.raw(String(MAX_SEEN))}
-    ) as seen join ${tenantConfigs} on ${tenant_id} = seen.tenant_id where ${isClaimable}
-    order by seen.next_check_at limit ${sql.raw(String(MAX_CLAIMABLE))})`
-  return db.select({ id }).from(tokenWatch).where(and(isDue, inArray(tokenWatch.tenant_id, claimable)))
-    .orderBy(asc(tokenWatch.next_check_at)).limit(placeholder('limit')).for('update', { skipLocked: true })
+export function claimUnblockedQuery (limit: number, lease: number, blocked: string[], platform: string) {
+  const app = sql`coalesce(case when fb_app_secret is not null then fb_app_id end, ${platform}::text)`
+  return claimFrom(sql`
+    select tenant_id as id from token_watch where next_check_at <= now() and tenant_id in (
+      select seen.tenant_id from (
+        select tenant_id, next_check_at from token_watch where next_check_at <= now()
+        order by next_check_at limit ${MAX_SEEN}
+      ) as seen join tenant_configs using (tenant_id)
+      where ${app} <> all(${sql.param(blocked)}::text[]) or token_expires_at <= now()
+      order by seen.next_check_at limit ${MAX_CLAIMABLE}
+    )
+    order by next_check_at limit ${limit} for update skip locked`, lease)
 }
 
-/** Takes tokens for `lease` milliseconds. */
-function claim (db: NodePgDatabase, name: string, tokens: ReturnType<typeof dueTokens> | ReturnType<typeof unblockedTokens>) {
-  const due = db.$with('due').as(tokens)
-  return db.with(due).update(tokenWatch).set({ next_check_at: later('lease') }).from(due).where(eq(tokenWatch.tenant_id, due.id))
-    .returning({ tenant_id: tokenWatch.tenant_id, claim: tokenWatch.next_check_at }).prepare(name)
+const claimFrom = (due: SQL, lease: number) => sql<Claim>`
+  with due as (${due})
+  update token_watch set next_check_at = ${later(lease)} from due where token_watch.tenant_id = due.id
+  returning token_watch.tenant_id, token_watch.next_check_at as claim`
+
+/**
+ * Reads the row of a claimed token; none once another write or claim came between. `is_verified` says whether its ids are
+ * verified by its present token.
+ */
+export const claimedQuery = (claim: Claim) => sql<ClaimedRow>`
+  select tenant_configs.*, ${clock} as now,
+    last_verified_at is not null and ${verifiedIdentities.tenant_id} is not null as is_verified
+  from token_watch join ${tenantConfigs} using (tenant_id) left join ${verifiedIdentities} on ${isVerified}
+  where ${isClaimed(claim)}`
+
+/** Has a token never checked whose tenant was turned off without the triggers, or before they did this. */
+export const parkQuery = (claim: Claim) => sql`
+  update token_watch set next_check_at = ${NEVER} where ${isClaimed(claim)} and exists (
+    select from tenant_configs config where config.tenant_id = token_watch.tenant_id and not is_active)`
+
+/** Has a tenant's token due in `wait` milliseconds at the latest. */
+export const soonerQuery = (tenantId: string, wait: number) => sql`
+  update token_watch set next_check_at = least(next_check_at, ${later(wait)}) where tenant_id = ${tenantId}`
+
+/** Gives a claim up: the token is due in `wait` milliseconds. */
+export const releaseQuery = (claim: Claim, wait: number) => sql`
+  update token_watch set next_check_at = ${later(wait)} where ${isClaimed(claim)}`
+
+/**
+ * Records that a token cannot be checked, and has it due in `wait` milliseconds. A dead token stays dead: as `unverified` it
+ * would pass for a new one, and be reported again.
+ */
+export const unknownQuery = (claim: Claim, wait: number, reason: string) => sql`
+  update token_watch set next_check_at = ${later(wait)},
+    status = case when ${isDead} then status else 'unverified' end,
+    reason = case when ${isDead} then reason else ${reason} end
+  where ${isClaimed(claim)}`
+
+/** The state of a token that is locked. `next_check_at` is null for a tenant that is off. */
+export interface LockedWatch extends Pick<WatchRow, 'status' | 'reason' | 'reported' | 'checked_at'> {
+  expires_at: string | null
+  is_active: boolean
+  next_check_at: string | null
+  /** The time of the database (Unix milliseconds). */
+  now: number
 }
 
 /**
- * Locks a tenant's configuration, then its watch, as long as the stored token is still the one that is sealed as `held`.
- * Returns what is known of it, and the time of the database in Unix milliseconds; undefined when another token is stored, or none.
- * `next_check_at` is null for a tenant that is off.
+ * Locks a tenant's configuration, then its watch, as long as the stored token is the one that is sealed as `sealed`;
+ * undefined when another token is stored, or none.
  */
-export async function lockWatch (tx: Transaction, tenantId: string, sealed: string) {
-  const [config] = await tx.select({ expires_at: tenantConfigs.token_expires_at, is_active: tenantConfigs.is_active }).from(tenantConfigs)
-    .where(and(eq(tenantConfigs.tenant_id, tenantId), eq(tenantConfigs.access_token, sealed))).for('no key update')
+export async function lockWatch (tx: Queryable, tenantId: string, sealed: string): Promise<LockedWatch | undefined> {
+  const [config] = await tx.run(sql<Pick<LockedWatch, 'expires_at' | 'is_active'>>`
+    select token_expires_at as expires_at, is_active from tenant_configs
+    where tenant_id = ${tenantId} and access_token = ${sealed} for no key update`)
   if (config === undefined) return undefined
-  // Behind the lock, so that of two findings the later one has the later time.
-  const [watch] = await tx.select({ status: tokenWatch.status, reason: tokenWatch.reason, reported: tokenWatch.reported, checked_at: tokenWatch.checked_at, next_check_at: tokenWatch.next_check_at, now: clock })
-    .from(tokenWatch).where(eq(tokenWatch.tenant_id, tenantId)).for('update')
+  // The clock is read behind the lock, so that of two findings the later one has the later time.
+  const [watch] = await tx.run(sql<Omit<LockedWatch, 'expires_at' | 'is_active'>>`
+    select status, reason, reported, checked_at, next_check_at, ${clock} as now
+    from token_watch where tenant_id = ${tenantId} for update`)
   return watch && { ...config, ...watch, next_check_at: config.is_active ? watch.next_check_at : null }
 }
 
 /** Sets when the stored token expires (ISO 8601). A trigger makes the token due at once, so `saveWatch` comes after it. */
-export async function setExpiry (tx: Transaction, tenantId: string, expiresAt: string | null): Promise<void> {
-  await tx.update(tenantConfigs).set({ token_expires_at: expiresAt }).where(eq(tenantConfigs.tenant_id, tenantId))
+export async function setExpiry (tx: Queryable, tenantId: string, expiresAt: string | null): Promise<void> {
+  await tx.run(sql`update tenant_configs set token_expires_at = ${expiresAt} where tenant_id = ${tenantId}`)
 }
 
-/** Puts a sealed token in the place of the one sealed as `held`, also in an onboarding that stored it, which is told when it expires. A trigger makes it unverified. */
-export async function replaceToken (tx: Transaction, tenantId: string, held: string, sealed: string, expiresAt: string | null): Promise<void> {
-  await tx.update(tenantConfigs).set({ access_token: sealed }).where(eq(tenantConfigs.tenant_id, tenantId))
-  await tx.update(onboardings).set({ access_token: sealed, token_expires_at: expiresAt }).where(and(eq(onboardings.tenant_id, tenantId), eq(onboardings.access_token, held)))
+/**
+ * Replaces the token sealed as `sealed`, also in an onboarding that stored it, whose expiry (ISO 8601) is set too. A trigger
+ * turns the status to `unverified`.
+ */
+export async function replaceToken (
+  tx: Queryable, tenantId: string, sealed: string, replacement: string, expiresAt: string | null
+): Promise<void> {
+  await tx.run(sql`update tenant_configs set access_token = ${replacement} where tenant_id = ${tenantId}`)
+  await tx.run(sql`update onboardings set access_token = ${replacement}, token_expires_at = ${expiresAt}
+    where tenant_id = ${tenantId} and access_token = ${sealed}`)
 }
 
-/** Writes what was judged of a tenant's token; without a `next_check_at` it is not checked again. */
-export async function saveWatch (tx: Transaction, tenantId: string, values: WatchUpdate): Promise<void> {
-  await tx.update(tokenWatch).set({ ...values, next_check_at: values.next_check_at ?? NEVER }).where(eq(tokenWatch.tenant_id, tenantId))
+/** The next state of a token; times are ISO 8601. Without a `next_check_at` it is not checked again. */
+export type WatchUpdate = Pick<WatchRow, 'status' | 'reason' | 'reported' | 'checked_at'> & { next_check_at: string | null }
+
+/** Writes the next state of a tenant's token. */
+export async function saveWatch (tx: Queryable, tenantId: string, values: WatchUpdate): Promise<void> {
+  const { status, reason, reported, checked_at: checkedAt, next_check_at: nextCheckAt } = values
+  await tx.run(sql`update token_watch set status = ${status}, reason = ${reason}, reported = ${reported},
+    checked_at = ${checkedAt}, next_check_at = ${nextCheckAt ?? NEVER} where tenant_id = ${tenantId}`)
 }
 
 /** Puts an event among those that wait to be delivered. */
-export async function insertEvent (tx: Transaction, event: typeof eventsOutbox.$inferInsert): Promise<void> {
-  await tx.insert(eventsOutbox).values(event)
+export async function insertEvent (tx: Queryable, event: Transition): Promise<void> {
+  const { id, type, tenant_id, from, to, reason, at } = event
+  await tx.run(sql`insert into events_outbox (id, type, tenant_id, "from", "to", reason, at)
+    values (${id}, ${type}, ${tenant_id}, ${from}, ${to}, ${reason}, ${at})`)
 }
+
+/** A change of a token's status that is reported once; `at` is ISO 8601. */
+export type Transition =
+  Pick<typeof eventsOutbox.$inferSelect, 'id' | 'type' | 'tenant_id' | 'from' | 'to' | 'reason' | 'at'>

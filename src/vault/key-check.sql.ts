@@ -1,6 +1,7 @@
 import { or, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { onboardings, secretColumns, tenantConfigs, vaultKeys } from '../database/schema.js'
+import { onboardings, tenantConfigs, vaultKeys } from '../database/schema.js'
+import { secretColumns } from '../schemas/columns.js'
 
 interface Ring {
   keyIds: string[]

@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { SecretColumn } from '../database/schema.js'
+import type { SecretColumn } from '../schemas/columns.js'
 import { SecretUnreadable } from '../errors.js'
 import { parseKeyRing } from '../settings/key-ring.js'
 import { checkKeys } from './key-check.sql.js'
@@ -100,7 +100,7 @@ const place = (tenantId: string, column: SecretColumn) => `${tenantId}\0${column
 async function vault (fastify: FastifyInstance): Promise<void> {
   const vault = createVault({ keyRing: fastify.env.ENCRYPTION_KEYS })
   // It reads all rows where a key was taken out of the ring.
-  await fastify.database.withoutTimeout(async (orm) => { await checkKeys(orm, vault) })
+  await fastify.database.withoutTimeout(async (database) => { await checkKeys(database, vault) })
   fastify.decorate('vault', vault)
 }
 

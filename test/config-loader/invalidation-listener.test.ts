@@ -5,7 +5,8 @@ import { runInNewContext } from 'node:vm'
 import pg from 'pg'
 import type { Test } from 'tap'
 import { sessionOptions } from '../../src/database/connection.js'
-import { createInvalidationListener, type RowChange } from '../../src/config-loader/invalidation-listener.js'
+import { createInvalidationListener } from '../../src/config-loader/invalidation-listener.js'
+import type { RowChange } from '../../src/tenant-configs/tenant-configs.js'
 import { parallel, parallelTests } from '../fixtures/embedded.js'
 import { ownPostgres } from '../fixtures/own-postgres.js'
 import { tcpProxy } from '../fixtures/tcp-proxy.js'
@@ -21,7 +22,7 @@ function channelOver (t: Test, { url, notifyUrl = url, notify }: { url: string, 
   const attempts: number[] = []
   const way = { notifyUrl }
   const channel = createInvalidationListener({
-    connection (config) {
+    connect (config) {
       attempts.push(performance.now())
       return new pg.Client({ ...sessionOptions(url), ...config })
     },

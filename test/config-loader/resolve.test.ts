@@ -1,6 +1,5 @@
 import t from 'tap'
-import { createConfigDecision } from '../../src/config-loader/resolve.js'
-import { toCachedConfig, isActive, snapshotOf } from '../../src/config-loader/entry.js'
+import { createConfigDecision, toCachedConfig, isActive, snapshotOf } from '../../src/config-loader/resolve.js'
 import { ConfigSnapshot, type Resolved } from '../../src/config-loader/snapshot.js'
 import type { ConfigRow } from '../../src/config-loader/config-rows.sql.js'
 import { platform, rowWith, settingsWith, vault } from '../fixtures/config-row.js'

@@ -1,7 +1,8 @@
 import { format, inspect } from 'node:util'
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { ConfigSnapshot, resolve, type ConfigValues } from '../../src/config-loader/snapshot.js'
+import { resolve } from '../../src/config-loader/resolve.js'
+import { ConfigSnapshot, type ConfigValues } from '../../src/config-loader/snapshot.js'
 
 const each = (make: (key: string) => string | null): ConfigValues => ({
   phone_id: make('phone_id'),

@@ -6,7 +6,6 @@ import { sql } from 'drizzle-orm'
 import t, { type Test } from 'tap'
 import { assertReachable, withConnection } from '../../src/database/connection.js'
 import { migrate } from '../../src/database/migrations/migrations.js'
-import { mapDatabaseErrors } from '../../src/database/database.js'
 import { buildTestApp, connect, createDatabase, query, takeAway, until, untilWaiting, type TestApp } from '../helper.js'
 
 const canary = `canary-${randomBytes(8).toString('hex')}`
@@ -49,21 +48,21 @@ await t.test('what PostgreSQL refuses shows no value', async (t) => {
     create trigger quote_it before insert on tenant_configs for each row execute function quote_it()`)
   answered(t, service, await post(service, 'fourth', { waba_id: canary }), 'INTERNAL')
   t.match(log(), '"code":"P0001"')
-  const direct = await mapDatabaseErrors(app.database.orm.execute(sql`select ${canary}::int`)).catch((err: unknown) => err)
+  const direct = await app.database.run(sql`select ${canary}::int`).catch((err: unknown) => err)
   t.match(direct, { code: 'VALIDATION_FAILED' })
   t.notMatch(String(direct), canary)
 })
 
 await t.test('SQLSTATEs', async (t) => {
-  const { app: { database: { orm } } } = await buildTestApp(t)
-  const raise = async (code: string, more = '') => await mapDatabaseErrors(orm.execute(sql.raw(`do $$ begin raise exception '${canary}' using errcode = '${code}'${more}; end $$`)))
+  const { app: { database } } = await buildTestApp(t)
+  const raise = async (code: string, more = '') => await database.run(sql.raw(`do $$ begin raise exception '${canary}' using errcode = '${code}'${more}; end $$`))
   const away = ['08006', '53000', '53100', '53200', '53300', '57014', '57P01', '57P03', '28000', '28P01', '3D000', '40001', '40P01', '25006', '55P03']
   for (const code of away) await t.rejects(raise(code), { code: 'DATABASE_UNAVAILABLE', cause: { code } }, code)
   for (const code of ['22001', '22003', '22021', '22P02', '22P05']) await t.rejects(raise(code), { code: 'VALIDATION_FAILED', cause: undefined }, code)
   await t.rejects(raise('23505', ", constraint = 'verified_identities_phone_number_id_key'"), { code: 'PHONE_NUMBER_TAKEN' })
   for (const code of ['23502', '23505', '23514', '42P01', '42501', 'P0001', 'XX000']) await t.rejects(raise(code), { code }, `${code} is our own fault`)
   const ours = new TypeError('not from the database')
-  await t.rejects(mapDatabaseErrors(Promise.reject(ours)), ours)
+  await t.rejects(database.transaction(async () => { throw ours }), ours)
 })
 
 await t.test('losing all connections costs no crash, and the next request works', async (t) => {
@@ -90,20 +89,20 @@ await t.test('losing all connections costs no crash, and the next request works'
 
 await t.test('a transaction that loses its connection costs no crash, and no connection', async (t) => {
   const service = await buildTestApp(t, { DATABASE_POOL_MAX: 1 })
-  const { app: { database: { orm } }, databaseUrl } = service
+  const { app: { database }, databaseUrl } = service
   const lose = {
     'between two statements': async () => await query(databaseUrl, terminateAll),
-    'within one': async (tx: Pick<typeof orm, 'execute'>) => await tx.execute(sql`select pg_terminate_backend(pg_backend_pid())`)
+    'within one': async (tx: Pick<typeof database, 'run'>) => await tx.run(sql`select pg_terminate_backend(pg_backend_pid())`)
   }
   for (const [when, loseIt] of Object.entries(lose)) {
-    await t.rejects(mapDatabaseErrors(orm.transaction(async (tx) => {
-      await tx.execute(sql`select 1`)
+    await t.rejects(database.transaction(async (tx) => {
+      await tx.run(sql`select 1`)
       await loseIt(tx)
-      await tx.execute(sql`select 2`)
-    })), { code: 'DATABASE_UNAVAILABLE' }, when)
-    t.match(await orm.transaction(async (tx) => await tx.execute(sql`select 3 as three`)), { rows: [{ three: 3 }] })
+      await tx.run(sql`select 2`)
+    }), { code: 'DATABASE_UNAVAILABLE' }, when)
+    t.match(await database.transaction(async (tx) => await tx.run(sql`select 3 as three`)), [{ three: 3 }])
   }
-  for (let i = 0; i < 3; i++) await t.rejects(orm.transaction(async () => { throw new Error('of the caller') }), { message: 'of the caller' })
+  for (let i = 0; i < 3; i++) await t.rejects(database.transaction(async () => { throw new Error('of the caller') }), { message: 'of the caller' })
   t.equal(service.app.pg['tenantConfig']?.pool.idleCount, 1)
 })
 

@@ -2,6 +2,7 @@ import { is, sql } from 'drizzle-orm'
 import { getTableConfig, PgTable } from 'drizzle-orm/pg-core'
 import t from 'tap'
 import * as schema from '../../src/database/schema.js'
+import { isoFromMs, isoFromPostgres } from '../../src/schemas/timestamps.js'
 import { buildTestApp, createDatabase, query } from '../helper.js'
 
 await t.test('tenant_configs has exactly its 19 columns', async (t) => {
@@ -68,9 +69,9 @@ await t.test('times are ISO 8601 in UTC to the microsecond, whatever style and z
     url.searchParams.set('options', `${options} -c work_mem=1234kB`)
     const { app } = await buildTestApp(t, { DATABASE_URL: url.href })
     t.match(await app.tenantConfigs.find('acme'), { onboarded_at: '2026-11-23T00:00:00.000000Z', token_expires_at: '2027-01-22T12:00:00.123456Z' }, options)
-    const expected = { rows: [{ zone: 'UTC', style: /^ISO,/, memory: '1234kB' }] }
-    t.match(await app.database.orm.execute(session), expected, `the pool, ${options}`)
-    t.match(await app.database.withoutTimeout(async (orm) => await orm.execute(session)), expected, `a connection of its own, ${options}`)
+    const expected = [{ zone: 'UTC', style: /^ISO,/, memory: '1234kB' }]
+    t.match(await app.database.run(session), expected, `the pool, ${options}`)
+    t.match(await app.database.withoutTimeout(async (orm) => (await orm.execute(session)).rows), expected, `a connection of its own, ${options}`)
   }
   const { app } = await buildTestApp(t, { DATABASE_URL })
   t.match(await app.tenantConfigs.find('acme'), { token_expires_at: '2027-01-22T12:00:00.123456Z' }, 'without options')
@@ -86,12 +87,12 @@ await t.test('isoTime answers in UTC with six digits, at any offset, and throws 
     ['2026-11-23 05:55:00+00:00', '2026-11-23T05:55:00.000000Z'],
     ['0001-01-01 05:53:28+05:53:28', '0001-01-01T00:00:00.000000Z'],
     ['9999-12-31 23:59:59.999999+00', '9999-12-31T23:59:59.999999Z']
-  ] as const) t.equal(schema.isoFromPostgres(written), expected, written)
+  ] as const) t.equal(isoFromPostgres(written), expected, written)
   for (const written of [
     '23/11/2026 05:55:00 UTC', '11/23/2026 05:55:00.123 UTC', '23.11.2026 05:55:00 UTC', 'Mon Nov 23 05:55:00 2026 UTC', '2026-11-23 05:55:00', '2026-11-23T05:55:00+00',
     '2026-11-23 05:55:00 IST', '2026-11-23 05:55:00.1234567+00', 'infinity', '-infinity', '0044-03-15 00:00:00+00 BC', '10000-01-01 00:00:00+00', '9999-12-31 23:59:59-08', ''
-  ]) t.throws(() => schema.isoFromPostgres(written), { message: `PostgreSQL sent a time that is not in ISO style: ${written}` })
-  t.equal(schema.isoFromMs(Date.UTC(2026, 10, 23, 5, 55, 0, 123)), '2026-11-23T05:55:00.123000Z')
+  ]) t.throws(() => isoFromPostgres(written), { message: `PostgreSQL sent a time that is not in ISO style: ${written}` })
+  t.equal(isoFromMs(Date.UTC(2026, 10, 23, 5, 55, 0, 123)), '2026-11-23T05:55:00.123000Z')
 })
 
 await t.test('a configuration that is turned off or goes away ends the onboardings of its tenant that may go on, and those of nobody else', async (t) => {

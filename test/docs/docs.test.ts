@@ -210,7 +210,7 @@ await t.test('the tables are those of the program', async (t) => {
   t.strictSame(listed.toSorted(), [...routes, ...documentation].toSorted(), 'endpoints')
   for (const url of documentation) t.equal((await app.inject(url.slice(4))).statusCode, 200, url)
 
-  const codes = Object.values(errors).map((ErrorClass) => new ErrorClass()).map(({ code, statusCode }) => [`\`${code}\``, String(statusCode)])
+  const codes = errors.errorClasses.map((ErrorClass) => new ErrorClass()).map(({ code, statusCode }) => [`\`${code}\``, String(statusCode)])
   t.strictSame(tableOf(guide, 'code').map(([code, status]) => [code, status]).toSorted(), codes.toSorted(), 'errors')
 
   const { scripts }: { scripts: Record<string, string> } = JSON.parse(readFileSync('package.json', 'utf8'))

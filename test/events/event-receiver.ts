@@ -61,14 +61,14 @@ export async function waiting (databaseUrl: string): Promise<{ id: string, reaso
 export const hurry = async (databaseUrl: string) => await query(databaseUrl, 'update events_outbox set next_attempt_at = now()')
 
 /** A process's way of delivering, on a pool; what it logs is kept. `run` has it look at once, and stop when a condition holds. */
-export function deliverer ({ orm }: Pick<FastifyInstance['database'], 'orm'>, url: string) {
+export function deliverer (database: Pick<FastifyInstance['database'], 'run'>, url: string) {
   const lines: Record<string, unknown>[] = []
   const at = (level: string) => (fields: object, message: string) => { lines.push({ level, message, ...fields }) }
   const log = { info: at('info'), warn: at('warn'), error: at('error') }
   return {
     lines,
     async run (condition: () => boolean | Promise<boolean>): Promise<void> {
-      const delivery = createEventDelivery({ orm, url, secret, fetch, log })
+      const delivery = createEventDelivery({ database, url, secret, fetch, log })
       delivery.start()
       await until(condition)
       await delivery.stop()

@@ -1,7 +1,7 @@
 import { createConnection, createServer, type Socket } from 'node:net'
-import { drizzle } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import t from 'tap'
+import { createPooledDatabase } from '../../src/database/pool.js'
 import { serverProcess } from '../fixtures/server-process.js'
 import { buildTestApp, connect, createDatabase, JWT_SECRET, newKey, query, until, untilWaiting } from '../helper.js'
 import { deliverer, hurry, put, receiver, secret, signatureOf, status, waiting } from './event-receiver.js'
@@ -179,7 +179,7 @@ await t.test('a database that goes away is logged once and survived', async (t) 
 
   const { url, reasons, answer } = await receiver(t, (res) => { cut(); res.writeHead(200).end() })
   await put(databaseUrl, 'acme', 'x')
-  const { lines, run } = deliverer({ orm: drizzle(pool) }, url)
+  const { lines, run } = deliverer(createPooledDatabase(pool), url)
   const away = { level: 'warn', message: 'the outbox of events cannot be read or written', err: { code: 'DATABASE_UNAVAILABLE' } }
   await run(async () => {
     if (connections >= 2) isOpen = true

@@ -1,6 +1,6 @@
 import { createServer } from 'node:http'
 import { test } from 'tap'
-import { graphErrorDetails } from '../../src/meta/http-client.js'
+import { graphErrorDetails } from '../../src/errors.js'
 import { faults } from '../graph/faults.js'
 import { app, callback, calls, json, meta, pin, proof, raw, standIn, thrownBy, token } from './wire.js'
 

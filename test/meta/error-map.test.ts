@@ -3,7 +3,7 @@ import { inspect } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { type Test, test } from 'tap'
 import type { MetaGraph } from '../../src/meta/meta-graph.js'
-import { graphErrorDetails } from '../../src/meta/http-client.js'
+import { graphErrorDetails } from '../../src/errors.js'
 import { type Answer, app, calls, drop, json, meta, proof, raw, refused, secrets, thrownBy, token } from './wire.js'
 
 type Row = [string, Answer]

@@ -4,7 +4,7 @@ import { test } from 'tap'
 import closing from '../../src/closing.js'
 import env from '../../src/settings/env.js'
 import metaGraph, { type MetaGraph } from '../../src/meta/meta-graph.js'
-import { graphErrorDetails } from '../../src/meta/http-client.js'
+import { graphErrorDetails } from '../../src/errors.js'
 import { faults } from '../graph/faults.js'
 import { app, calls, client, code, drop, json, meta, pin, raw, refused, standIn, thrownBy, token } from './wire.js'
 

@@ -1,7 +1,7 @@
 import { mock } from 'node:test'
 import { type Test, test } from 'tap'
 import type { MetaGraph } from '../../src/meta/meta-graph.js'
-import { graphErrorDetails } from '../../src/meta/http-client.js'
+import { graphErrorDetails } from '../../src/errors.js'
 import { BLOCK_MS } from '../fixtures/clock.js'
 import { type Answer, app, calls, json, meta, raw, refused, thrownBy, token } from './wire.js'
 
@@ -23,8 +23,8 @@ async function client (t: Test) {
   let next: Answer = json(200, { success: true })
   const { graph } = await meta(t, (res) => { next(res) })
   return {
-    usage: (subject?: string) => graph.usage(app.id, subject),
-    usageOf: (id: string) => graph.usage(id),
+    usage: (subject?: string) => graph.utilizationOf(app.id, subject),
+    usageOf: (id: string) => graph.utilizationOf(id),
     /** Makes a call that gets this answer. */
     async call (answer: Answer, name: keyof typeof calls = 'subscribe') {
       next = answer
@@ -43,19 +43,19 @@ const account = (more: object) => ({ type: 'whatsapp_business_management', call_
 await test('the highest share of the limits of an app, and of one subject, by the latest answers', async t => {
   const { goOn } = stopClock(t)
   const { call, usage, usageOf } = await client(t)
-  t.strictSame(usage(), { percent: 0, regain_at: 0 })
+  t.strictSame(usage(), { percent: 0, blockedUntil: 0 })
   await call(json(200, { success: true }))
-  t.strictSame(usage(), { percent: 0, regain_at: 0 })
+  t.strictSame(usage(), { percent: 0, blockedUntil: 0 })
 
   await call(fine({ ofApp: { call_count: 28, total_time: 25, total_cputime: 31 } }))
-  t.strictSame(usage(), { percent: 31, regain_at: 0 })
+  t.strictSame(usage(), { percent: 31, blockedUntil: 0 })
   await call(fine({ ofAccounts: { 1: [account({}), account({ call_count: 80 })], 2: [account({ total_time: 60 })] } }), 'access_token')
   t.strictSame([usage(), usage('1'), usage('2'), usage('3')].map(({ percent }) => percent), [31, 80, 60, 31])
   await call(fine({ ofAccounts: { 1: [account({})] } }))
   t.strictSame([usage('1'), usage('2')].map(({ percent }) => percent), [31, 60], 'an account counts as its latest answer says')
   await call(json(200, { success: true }))
   t.equal(usage('2').percent, 60, 'an answer that says nothing changes nothing')
-  t.strictSame(usageOf('another'), { percent: 0, regain_at: 0 })
+  t.strictSame(usageOf('another'), { percent: 0, blockedUntil: 0 })
 
   goOn(40 * MINUTE)
   await call(fine({ ofApp: { call_count: 12 } }))
@@ -63,7 +63,7 @@ await test('the highest share of the limits of an app, and of one subject, by th
   goOn(21 * MINUTE)
   t.equal(usage('2').percent, 12)
   goOn(40 * MINUTE)
-  t.strictSame(usage(), { percent: 0, regain_at: 0 }, 'an hour after the last word')
+  t.strictSame(usage(), { percent: 0, blockedUntil: 0 }, 'an hour after the last word')
 })
 
 await test('no call for a subject before Meta says so', async t => {
@@ -80,10 +80,10 @@ await test('no call for a subject before Meta says so', async t => {
   goOn(4 * MINUTE)
   t.strictSame(regains(), [0, 0, 0, 0])
   await call(json(429, { error: { code: 80007 } }, headers({ ofAccounts: { 1: [account({ call_count: 101, estimated_time_to_regain_access: 119 })] } })))
-  t.strictSame(usage('1'), { percent: 100, regain_at: NOW + 126 * MINUTE })
+  t.strictSame(usage('1'), { percent: 100, blockedUntil: NOW + 126 * MINUTE })
   t.strictSame([usage(), usage('2'), usageOf('1')].map(({ blockedUntil }) => blockedUntil), [0, 0, 0])
   goOn(61 * MINUTE)
-  t.strictSame(usage('1'), { percent: 0, regain_at: NOW + 126 * MINUTE }, 'a wait is remembered until it is over')
+  t.strictSame(usage('1'), { percent: 0, blockedUntil: NOW + 126 * MINUTE }, 'a wait is remembered until it is over')
   t.equal(usage(WABA).blockedUntil, NOW + 126 * MINUTE, 'and so has the account that was asked about')
   await call(fine({ ofApp: { estimated_time_to_regain_access: 90 } }), 'debug_token')
   t.strictSame(regains(), Array(4).fill(NOW + 158 * MINUTE), 'that of the app is everybody\'s')
@@ -104,15 +104,15 @@ await test('what is remembered of subjects is bounded', async t => {
   for (let i = 0; i <= last; i += 100) {
     await call(fine({ ofAccounts: Object.fromEntries(Array.from({ length: 100 }, (_, j) => [`${i + j}`, [{ call_count: 50, estimated_time_to_regain_access: 20 }]])) }))
   }
-  t.strictSame(usage('0'), { percent: 0, regain_at: 0 })
+  t.strictSame(usage('0'), { percent: 0, blockedUntil: 0 })
   t.equal(usage(String(last)).percent, 50)
   t.not(usage(String(last)).blockedUntil, 0)
 })
 
 await test('a refusal for a limit stands for five minutes where Meta names no time', async t => {
   stopClock(t)
-  const held = { percent: 0, regain_at: NOW + 5 * MINUTE }
-  const free = { percent: 0, regain_at: 0 }
+  const held = { percent: 0, blockedUntil: NOW + 5 * MINUTE }
+  const free = { percent: 0, blockedUntil: 0 }
   const ofApp: Answer[] = [
     ...[4, 341].map(code => refused(400, code)), refused(429, 1), raw(429, '<html>'), refused(500, 4),
     json(429, { error: { code: 4 } }, headers({ ofApp: { call_count: 0 } }))
@@ -151,7 +151,7 @@ await test('all of a limit in use is a block, for five minutes where Meta names 
   await call(fine({ ofAccounts: { 1: [account({ call_count: 100 })], 2: [account({ call_count: 100, estimated_time_to_regain_access: 2 })], 3: [account({ total_time: 99 })] } }))
   t.strictSame(['1', '2', '3'].map(id => usage(id).blockedUntil), [NOW + 5 * MINUTE, NOW + 2 * MINUTE, 0])
   await call(fine({ ofApp: { total_cputime: 100 } }))
-  t.strictSame([usage(), usage('3')], Array(2).fill({ percent: 100, regain_at: NOW + 5 * MINUTE }))
+  t.strictSame([usage(), usage('3')], Array(2).fill({ percent: 100, blockedUntil: NOW + 5 * MINUTE }))
 })
 
 await test('a call that Meta would refuse is not made', async t => {
@@ -228,19 +228,19 @@ await test('a good answer to a token without an app holds nothing', async t => {
 await test('the limit of a token that may be another app\'s is the token\'s alone', async t => {
   stopClock(t)
   const limits = headers({ ofApp: { call_count: 100 }, ofAccounts: { [WABA]: [account({ call_count: 100, estimated_time_to_regain_access: 9 })] } })
-  const free = { percent: 0, regain_at: 0 }
+  const free = { percent: 0, blockedUntil: 0 }
   for (const answer of [json(400, { error: { code: 4 } }, limits), json(429, { error: { code: 80007 } }, limits), refused(400, 17), raw(429, '')]) {
     const made = [calls.unsubscribe, async (graph: MetaGraph) => { await graph.listPhoneNumbers(undefined, token, WABA) }]
     for (const calls of [made, made.toReversed()]) {
       const { graph, urls } = await meta(t, answer)
       for (const call of calls) t.match(await thrownBy(call(graph)), { code: 'META_RATE_LIMITED' })
       t.equal(urls.length, 1, 'with or without an app')
-      t.strictSame([graph.usage(app.id), graph.usage(app.id, WABA), graph.blockedApps()], [free, free, []])
+      t.strictSame([graph.utilizationOf(app.id), graph.utilizationOf(app.id, WABA), graph.blockedApps()], [free, free, []])
     }
   }
   const { graph } = await meta(t, json(200, { success: true }, limits))
   await calls.unsubscribe(graph)
-  t.equal(graph.usage(app.id).percent, 100, 'a token with a good proof is the app\'s')
+  t.equal(graph.utilizationOf(app.id).percent, 100, 'a token with a good proof is the app\'s')
 })
 
 await test('whatever the headers hold', async t => {
@@ -250,16 +250,16 @@ await test('whatever the headers hold', async t => {
   for (const value of [...odd, ...values]) {
     const { call, usage } = await client(t)
     await call(json(200, { success: true }, { 'x-app-usage': value, 'x-business-use-case-usage': value }))
-    t.strictSame([usage(), usage('a'), usage('__proto__')], Array(3).fill({ percent: 0, regain_at: 0 }), value)
+    t.strictSame([usage(), usage('a'), usage('__proto__')], Array(3).fill({ percent: 0, blockedUntil: 0 }), value)
   }
   for (const huge of ['1e999', '1e300', String(Number.MAX_SAFE_INTEGER)]) {
     const { call, usage } = await client(t)
     await call(json(200, { success: true }, { 'x-business-use-case-usage': `{"a":[{"call_count":${huge},"estimated_time_to_regain_access":${huge}}]}` }))
-    t.strictSame(usage('a'), { percent: 100, regain_at: NOW + 24 * 60 * MINUTE }, huge)
+    t.strictSame(usage('a'), { percent: 100, blockedUntil: NOW + 24 * 60 * MINUTE }, huge)
   }
 
   const { call, usage } = await client(t)
   const accounts = Object.fromEntries(Array.from({ length: 33 }, (_, i) => [String(i), [account({ call_count: 33 + i })]]))
   await call(fine({ ofAccounts: accounts }))
-  t.strictSame(usage('32'), { percent: 65, regain_at: 0 })
+  t.strictSame(usage('32'), { percent: 65, blockedUntil: 0 })
 })

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { advice, registerAdvice, tokenAdvice } from '../../src/meta/advice.js'
-import { limitScopeOf, mapGraphError, type Subject, type MappedError } from '../../src/meta/error-map.js'
+import { limitScopeOf, mapGraphError, type MappedError } from '../../src/meta/error-map.js'
+import type { Subject } from '../../src/meta/types.js'
 
 const WABA: Subject[] = ['customer', 'override']
 const PHONE: Subject[] = ['phone', 'register']

@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto'
 import { createServer, type ServerResponse } from 'node:http'
 import { type Test } from 'tap'
 import { createMetaGraph, type MetaGraph } from '../../src/meta/meta-graph.js'
-import type { GraphClientOptions } from '../../src/meta/http-client.js'
+import type { GraphOptions } from '../../src/meta/calls.js'
 import type { Route } from '../graph/faults.js'
 import { startGraph } from '../graph/server.js'
 
@@ -67,11 +67,11 @@ export async function meta (t: Test, answer: Answer) {
 }
 
 /** A client of the API at `baseUrl`, and what it logs. */
-export function client (baseUrl: string, options: Partial<GraphClientOptions> = {}) {
+export function client (baseUrl: string, options: Partial<GraphOptions> = {}) {
   const lines: Record<string, unknown>[] = []
   const successes: object[] = []
   const log = { info: (line: object) => { successes.push(line) }, warn: (line: object) => { lines.push({ ...line }) } }
-  return { graph: createMetaGraph({ baseUrl, version: 'v26.0', timeoutMs: 2000, fetch, log, ...options }), lines, successes }
+  return { graph: createMetaGraph({ vault: { open: (sealed) => sealed }, baseUrl, version: 'v26.0', timeoutMs: 2000, fetch, log, ...options }), lines, successes }
 }
 
 /** A stand-in whose app demands proofs, and whose one WABA has phone numbers "1" to "250". */

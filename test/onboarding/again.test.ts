@@ -1,6 +1,5 @@
 import t from 'tap'
-import { eq } from 'drizzle-orm'
-import { tokenWatch } from '../../src/database/schema.js'
+import { sql } from 'drizzle-orm'
 import { onboardingService, PIN, stepIn, stepsOf } from '../fixtures/onboarding.js'
 import { registerRefused, temporarilyDown } from '../graph/errors.js'
 import { connect, until } from '../helper.js'
@@ -68,11 +67,11 @@ await t.test('the same post again after a passing failure at register does not r
 })
 
 await t.test('an extended token serves an onboarding that waits, for as long as it lives', async (t) => {
-  const { app: { vault, database: { orm }, ...at } } = service
+  const { app: { vault, database, ...at } } = service
   const tenant = newTenant()
   meta.fail('register', { reply: registerRefused(133005) })
   t.equal((await post(tenant, login(tenant, { pin: PIN }))).is, '409 META_REGISTER_REFUSED')
-  const [{ claim = '' } = {}] = await orm.select({ claim: tokenWatch.next_check_at }).from(tokenWatch).where(eq(tokenWatch.tenant_id, tenant))
+  const [{ claim = '' } = {}] = await database.run(sql<{ claim: string }>`select next_check_at as claim from token_watch where tenant_id = ${tenant}`)
   const held = String((await row(tenant))?.['access_token'])
   const extended = meta.state.issueToken({ app_id: app.id })
   const expiry = '2099-01-01T00:00:00.000000Z'

@@ -1,5 +1,6 @@
 import t, { type Test } from 'tap'
-import type { Step, StepName } from '../../src/database/schema.js'
+import type { Step } from '../../src/database/schema.js'
+import type { StepName } from '../../src/schemas/statuses.js'
 import { exchangeRefusals, refusals, registerRefusals, type Verdict } from './refusals.js'
 import { BLOCK_MS, clock } from '../fixtures/clock.js'
 import type { GraphError } from '../graph/errors.js'

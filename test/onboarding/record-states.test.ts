@@ -1,5 +1,6 @@
 import t from 'tap'
-import type { OnboardingRow, Step, StepError, StepName } from '../../src/database/schema.js'
+import type { OnboardingRow, Step, StepError } from '../../src/database/schema.js'
+import type { StepName } from '../../src/schemas/statuses.js'
 import {
   withStepBegun, stepFailure, failedStep, isCodeUnderWay, isFinal, isFinished, isTransient, lacksRequested, newSteps, withStepsReopened, resumeChange, shownSteps, stepOf, withStep
 } from '../../src/onboarding/record.js'

@@ -2,19 +2,26 @@ import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { insertOnboarding } from '../../src/onboarding/onboardings.sql.js'
 import { newSteps } from '../../src/onboarding/record.js'
-import { createExecutionRecords } from '../../src/onboarding/execution.js'
 import { createSteps } from '../../src/onboarding/steps.js'
 import { buildTestApp } from '../helper.js'
 
 const { app } = await buildTestApp(t)
-const { metaGraph, tenantConfigs, tokenWatch, vault, log, database: { orm } } = app
+const { metaGraph, tenantConfigs, tokenWatch, vault, log, database } = app
 
 await t.test('no exchange without a code', async (t) => {
-  const steps = createSteps({ metaGraph, tenantConfigs, tokenWatch, vault, log, timeoutMs: 1000, records: createExecutionRecords({ orm }) })
+  const steps = createSteps({ database, metaGraph, tenantConfigs, tokenWatch, vault, log, timeoutMs: 1000 })
   const leaseOwner = randomUUID()
-  const record = await insertOnboarding(orm, {
-    tenant_id: 'acme', user_id: null, code_hash: 'x', steps: newSteps(), waba_id: null, phone_number_id: null, pin_given: false, holder: leaseOwner
+  const record = await insertOnboarding(database, {
+    tenant_id: 'acme',
+    user_id: null,
+    code_hash: 'x',
+    steps: newSteps(),
+    waba_id: null,
+    phone_number_id: null,
+    pin_given: false,
+    holder: leaseOwner
   })
   if (record === null) throw new Error('not inserted')
-  await t.rejects(steps.exchange({ record, leaseOwner, app: { id: '1', secret: 's' } }), /needs a code/)
+  const progress = { finish: async () => {}, saveToken: async () => {} }
+  await t.rejects(steps.exchange({ record, leaseOwner, app: { id: '1', secret: 's' } }, progress), /needs a code/)
 })

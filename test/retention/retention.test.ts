@@ -6,10 +6,10 @@ import { connect, until } from '../helper.js'
 
 const service = await onboardingService(t)
 const { app, sql, start, login, post, newTenant, records, databaseUrl } = service
-const { database: { orm }, log } = app
+const { database, log } = app
 const REDIRECT = { redirect_uri: 'https://a.example' }
 
-const sweep = async (closing = new AbortController().signal) => { await createSweeper({ orm, closing, log }).sweep() }
+const sweep = async (closing = new AbortController().signal) => { await createSweeper({ database, closing, log }).sweep() }
 const count = async (table: string, condition = 'true') => Number((await sql(`select count(*) from ${table} where ${condition}`))[0]?.['count'])
 
 /** Inserts so many states whose time was up so long ago. */
@@ -86,7 +86,7 @@ await t.test('a service sweeps when it starts, and stops when it closes', async 
   await states(10, '-1 second')
   const closing = new AbortController()
   closing.abort()
-  const sweeper = createSweeper({ orm, closing: closing.signal, log })
+  const sweeper = createSweeper({ database, closing: closing.signal, log })
   sweeper.start()
   await sweeper.stopped()
   t.equal(await count('oauth_states'), 10, 'nothing is begun any more')

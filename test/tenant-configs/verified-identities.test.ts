@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import type { RowChange } from '../../src/config-loader/invalidation-listener.js'
+import type { RowChange } from '../../src/tenant-configs/tenant-configs.js'
 import { buildTestApp, connect, query, untilWaiting } from '../helper.js'
 
 /** A service with its verified identities, and how to paste and to verify credentials of a tenant. */

@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import type { EnvSource } from '../../src/app.js'
-import type { Transition } from '../../src/token-watch/store.js'
-import type { TokenStatus } from '../../src/database/schema.js'
+import type { Transition } from '../../src/token-watch/token-watch.js'
+import type { TokenStatus } from '../../src/schemas/statuses.js'
 import { buildTestApp, connect, createDatabase, query, takeAway, untilWaiting } from '../helper.js'
 
 const DAY = 24 * 60 * 60 * 1000
@@ -200,8 +200,8 @@ await t.test('what was noted since a claim was made stays', async (t) => {
 await t.test('in a transaction of the caller\'s, what fails leaves nothing behind', async (t) => {
   const { store, tokenWatch, tenantConfigs, told, sql } = await watching(t, { EVENTS_WEBHOOK_URL: 'https://events.example/', EVENTS_WEBHOOK_SECRET: 'the secret of events' })
   const sealed = await store('acme')
-  await t.rejects(tenantConfigs.inTransaction('acme', async (tx) => {
-    t.match(await tokenWatch.recordIn(tx, 'acme', sealed, revoked), { noted: true, transition: { type: 'token.revoked' } })
+  await t.rejects(tenantConfigs.inTransaction(new Set(['acme']), async (tx) => {
+    t.match(await tokenWatch.recordIn(tx, 'acme', sealed, revoked), { type: 'token.revoked' })
     throw new Error('the caller fails')
   }), { message: 'the caller fails' })
   t.match(await sql(ofWatch), [{ status: 'unverified', reported: null }])
@@ -231,5 +231,5 @@ await t.test('a database that is away is an error that says so, and keeps no con
   await t.rejects(tokenWatch.record('acme', sealed, revoked), { code: 'DATABASE_UNAVAILABLE' }, 'it waits for no lock for ever')
   await other.query('commit')
   t.equal(await tokenWatch.record('acme', sealed, revoked), true)
-  await t.rejects(app.database.orm.transaction(async () => { throw new Error('not the database') }), { message: 'not the database' })
+  await t.rejects(app.database.transaction(async () => { throw new Error('not the database') }), { message: 'not the database' })
 })

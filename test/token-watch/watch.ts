@@ -1,7 +1,7 @@
 import type { Test } from 'tap'
 import type { EnvSource } from '../../src/app.js'
 import { createTokenScheduler } from '../../src/token-watch/scheduler.js'
-import type { Transition } from '../../src/token-watch/store.js'
+import type { Transition } from '../../src/token-watch/token-watch.js'
 import type { Grant } from '../graph/state.js'
 import { buildTestApp, createDatabase, query } from '../helper.js'
 import { app as platform, standIn } from '../meta/wire.js'
@@ -37,7 +37,7 @@ async function watched (t: Test, settings: EnvSource) {
   const env = { ...settings, DATABASE_URL }
   const service = await buildTestApp(t, env)
   const { app, databaseUrl } = service
-  const { database: { orm }, vault, metaApps, metaGraph, tokenWatch, tenantConfigs, configLoader } = app
+  const { database, vault, metaGraph, tokenWatch, tenantConfigs, configLoader } = app
   const told: Transition[] = []
   tokenWatch.onTransition((transition) => { told.push(transition) })
   const sql = async (text: string, values: unknown[] = []) => await query(databaseUrl, text, values)
@@ -45,7 +45,7 @@ async function watched (t: Test, settings: EnvSource) {
   /** Looks once for all that is due. */
   async function look (): Promise<void> {
     const { TOKEN_CHECK_INTERVAL_MS: interval, GRAPH_TIMEOUT_MS: timeoutMs } = app.env
-    const monitor = createTokenScheduler({ orm, vault, metaApps, metaGraph, tokenWatch, tenantConfigs, interval, timeoutMs, log: app.log })
+    const monitor = createTokenScheduler({ database, vault, metaGraph, tokenWatch, tenantConfigs, interval, timeoutMs, log: app.log })
     monitor.start()
     await monitor.closed()
     monitor.close()

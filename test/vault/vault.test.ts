@@ -1,7 +1,7 @@
 import Fastify from 'fastify'
 import fp from 'fastify-plugin'
 import t from 'tap'
-import type { SecretColumn } from '../../src/database/schema.js'
+import type { SecretColumn } from '../../src/schemas/columns.js'
 import vaultPlugin, { createVault } from '../../src/vault/vault.js'
 import { newKey } from '../without-database.js'
 

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { DatabaseUnavailable } from '../../src/errors.js'
-import { createReadLimiter, isPastReadDeadline, isPastAnswerDeadline, assertWithinDeadline, withAnswerDeadline } from '../../src/waiting/deadline.js'
+import { createReadLimiter } from '../../src/config-loader/read-limiter.js'
+import { assertWithinDeadline, isPastAnswerDeadline, isPastReadDeadline, withAnswerDeadline } from '../../src/waiting/deadline.js'
 import { until } from '../without-database.js'
 
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }

@@ -1,5 +1,5 @@
 import { inspect, isDeepStrictEqual } from 'node:util'
-import { secretColumns } from '../../database/schema.js'
+import { secretColumns } from '../../schemas/columns.js'
 import { isMasked, mask } from '../../vault/masking.js'
 
 /** Tells what is done, waits for what comes back, shows it, and checks it: throws when it is not as expected. */

@@ -2,11 +2,13 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { clientSignal } from '../../http/client-signal.js'
 import * as errors from '../../errors.js'
-import { shownSteps } from '../../onboarding/record.js'
 import { Onboard, Resume, Start } from '../../schemas/onboarding.js'
 
 const refusals = [
-  ...Object.entries(errors).filter(([name]) => name.startsWith('Meta') && name !== 'MetaUnsubscribeRefused').map(([, ErrorClass]) => ErrorClass),
+  errors.MetaAppNotConfigured, errors.MetaAppRejected, errors.MetaCallbackRefused, errors.MetaCodeExpired, errors.MetaCodeInvalid,
+  errors.MetaCodeUsed, errors.MetaExchangeUnknown, errors.MetaPermissionMissing, errors.MetaPhoneChoiceRequired,
+  errors.MetaPhoneNotInWaba, errors.MetaRateLimited, errors.MetaRedirectMismatch, errors.MetaRegisterRefused, errors.MetaTimeout,
+  errors.MetaTokenInvalid, errors.MetaUnavailable, errors.MetaUnexpectedReply, errors.MetaWabaNotAccessible,
   errors.RateLimited, errors.ServiceClosing, errors.OnboardingUnderWay,
   errors.CallbackUrlTooLong, errors.PhoneNumberTaken, errors.OnboardingSuperseded, errors.ConfigNotFound, errors.SecretUnreadable, errors.DatabaseUnavailable
 ]
@@ -60,10 +62,7 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.get('/onboard/whatsapp-client', {
     config: { errors: [errors.OnboardingNotFound, errors.DatabaseUnavailable] },
     schema: { operationId: 'getOnboarding', summary: 'Read the latest onboarding, step by step', tags, response: { 200: Type.Ref('OnboardingRecord') } }
-  }, async ({ tenant }) => {
-    const record = await onboarding.latest(tenant.id)
-    return { ...record, steps: shownSteps(record.steps) }
-  })
+  }, async ({ tenant }) => await onboarding.latest(tenant.id))
 }
 
 export default onboarding

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { createConfigCache } from '../../../src/config-loader/cache.js'
-import { createReadLimiter } from '../../../src/waiting/deadline.js'
+import { createReadLimiter } from '../../../src/config-loader/read-limiter.js'
 import { until } from '../../without-database.js'
 
 const LONG = 1e9

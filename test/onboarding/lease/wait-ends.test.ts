@@ -29,9 +29,9 @@ const send = async (tenant: string, path: string, body: object, signal?: AbortSi
 async function statements (ms: number): Promise<number> {
   let count = 0
   const counting = () => { count++ }
-  app.database.orm.$client.on('acquire', counting)
+  app.pg['tenantConfig']?.pool.on('acquire', counting)
   await delay(ms)
-  app.database.orm.$client.off('acquire', counting)
+  app.pg['tenantConfig']?.pool.off('acquire', counting)
   return count
 }
 

@@ -1,0 +1,174 @@
+import type { Database } from '../database/database.js'
+import type { Prepared } from '../database/statement.js'
+import type { Env } from '../settings/env.js'
+import type { RowChange } from '../tenant-configs/tenant-configs.js'
+import { isTenantId } from '../tenant-configs/tenant-id.js'
+import type { Vault } from '../vault/vault.js'
+import { createConfigCache, type CacheCounts, type ListenerHealth } from './cache.js'
+import { activeOnNumber, activeOnWaba, rowOfTenant, type ConfigRow } from './config-rows.sql.js'
+import { createExplanation, type Explanation } from './explain.js'
+import { createIdLookup } from './id-lookup.js'
+import type { OutageDetector } from './outage-detector.js'
+import { createReadLimiter } from './read-limiter.js'
+import { createConfigDecision, isActive, snapshotOf, toCachedConfig, type CachedConfig, type NotServedReason } from './resolve.js'
+import type { ConfigSnapshot, ConfigValues } from './snapshot.js'
+
+/** How many tenants one lookup returns. Each may cost a read, and Meta lets an account have far fewer numbers. */
+const MAX_TENANTS = 100
+
+/** The configurations for internal code. */
+export type ConfigLoader = Omit<ReturnType<typeof createLoader>, 'invalidate' | 'invalidateAll'>
+
+/** The counts of the caches since the start, and their size. */
+export interface LoaderStats extends CacheCounts {
+  entries: { tenants: number, phone_numbers: number, wabas: number }
+  /** Whether the invalidation listener is up. */
+  channel: 'up' | 'down'
+}
+
+interface LoaderDependencies {
+  database: Pick<Database, 'run'>
+  vault: Pick<Vault, 'open' | 'keyIdOf'>
+  env: Env
+  /** The health of the listener that calls `invalidate` and `invalidateAll`. */
+  listenerHealth: ListenerHealth
+  detector: Pick<OutageDetector, 'isDown' | 'reportFailure'>
+}
+
+/**
+ * Serves the configurations for internal code: the database first, `.env` second. A row is cached until it is invalidated, at
+ * most `CONFIG_CACHE_TTL_MS` milliseconds, and `CONFIG_CACHE_BLIND_TTL_MS` while the listener is down. While the database is
+ * away, active rows serve for `CONFIG_STALE_IF_ERROR_MS` milliseconds more.
+ */
+export function createLoader ({ database, vault, env, listenerHealth, detector }: LoaderDependencies) {
+  const decision = createConfigDecision({ vault, env })
+  const explain = createExplanation({ vault, decision })
+  const counts: CacheCounts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
+  const limitRead = createReadLimiter(env.DATABASE_POOL_MAX)
+  const shared = {
+    max: env.CONFIG_CACHE_MAX,
+    ttl: env.CONFIG_CACHE_TTL_MS,
+    blindTtl: env.CONFIG_CACHE_BLIND_TTL_MS,
+    staleIfError: env.CONFIG_STALE_IF_ERROR_MS,
+    listenerHealth,
+    detector,
+    counts,
+    limitRead
+  }
+  const tenants = createConfigCache<CachedConfig>({ ...shared, read: readTenant, canServeStale: isActive })
+  const numbers = lookupBy(activeOnNumber, (snapshot) => snapshot.getPhoneId())
+  const wabas = lookupBy(activeOnWaba, (snapshot) => snapshot.getWabaId())
+
+  return {
+    forTenant,
+    forPhoneNumber,
+
+    /**
+     * Returns the configurations of the active tenants with a verified identity on the WhatsApp Business Account, by tenant id,
+     * at most 100, also with dead tokens. Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for a value that
+     * is no string.
+     */
+    forWaba: wabas.find,
+
+    /** `getAllConfig()` of the tenant's configuration in one call; throws as `forTenant`. */
+    getWhatsappConfig: async (tenantId: string): Promise<ConfigValues> => (await forTenant(tenantId)).getAllConfig(),
+
+    /**
+     * Returns what `forTenant` would do by the database alone, whatever is cached, and why; it holds no secret. Throws
+     * `DATABASE_UNAVAILABLE`, and a TypeError for a value that cannot be a tenant id.
+     */
+    explain: async (tenantId: string): Promise<Explanation> => explain(assertTenantId(tenantId), await readRow(tenantId)),
+
+    /** The counts since the start, and the size of the caches. */
+    stats: (): LoaderStats => ({
+      ...counts,
+      entries: { tenants: tenants.size, phone_numbers: numbers.tenantIdsById.size, wabas: wabas.tenantIdsById.size },
+      channel: performance.now() < listenerHealth.validUntil ? 'up' : 'down'
+    }),
+
+    /** Drops the cached entries of rows that have changed. */
+    invalidate (changes: RowChange[]): void {
+      counts.invalidations += changes.length
+      for (const [tenantId, phoneNumberId, wabaId] of changes) {
+        tenants.invalidate(tenantId)
+        if (phoneNumberId !== null) numbers.tenantIdsById.invalidate(phoneNumberId)
+        if (wabaId !== null) wabas.tenantIdsById.invalidate(wabaId)
+      }
+    },
+
+    /** Drops every cached entry. */
+    invalidateAll (): void {
+      counts.invalidations++
+      for (const cache of [tenants, numbers.tenantIdsById, wabas.tenantIdsById]) cache.invalidateAll()
+    }
+  }
+
+  /**
+   * Returns the tenant's configuration of this moment.
+   *
+   * @throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, by `CONFIG_FALLBACK` `TENANT_INACTIVE` and `CONFIG_NOT_FOUND`, by
+   * `CONFIG_REFUSE_DEAD_TOKENS` `TOKEN_DEAD`, and a TypeError for a value that cannot be a tenant id: no fault is ever
+   * answered with the `.env` values
+   */
+  function forTenant (tenantId: string): Promise<ConfigSnapshot> {
+    // A cached tenant costs one lookup and no new promise.
+    const cached = tenants.peekFresh(tenantId)
+    if (cached === undefined) return loadTenant(tenantId)
+    if (!isActive(cached)) return withoutRow(cached)
+    return env.CONFIG_REFUSE_DEAD_TOKENS ? withLiveToken(cached.snapshot) : cached.answer
+  }
+
+  /**
+   * Returns the configuration of the active tenant that owns the phone number by its verified identity, null when there is
+   * none. A dead token does not matter: messages arrive without it. Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a
+   * TypeError for a value that is no string.
+   */
+  async function forPhoneNumber (phoneNumberId: string): Promise<ConfigSnapshot | null> {
+    const [snapshot = null] = await numbers.find(phoneNumberId)
+    return snapshot
+  }
+
+  async function loadTenant (tenantId: string): Promise<ConfigSnapshot> {
+    const { value, isStale } = await tenants.get(assertTenantId(tenantId))
+    return isActive(value) ? await withLiveToken(snapshotOf(value, isStale)) : decision.withoutRow(value)
+  }
+
+  async function withLiveToken (snapshot: ConfigSnapshot): Promise<ConfigSnapshot> {
+    decision.assertTokenServes(snapshot)
+    return snapshot
+  }
+
+  async function withoutRow (reason: NotServedReason): Promise<ConfigSnapshot> {
+    return decision.withoutRow(reason)
+  }
+
+  async function readRow (tenantId: string): Promise<ConfigRow | undefined> {
+    return (await database.run(rowOfTenant, { key: tenantId }))[0]
+  }
+
+  async function readTenant (tenantId: string): Promise<CachedConfig> {
+    return toCachedConfig(decision.fromRow(await readRow(tenantId)))
+  }
+
+  /** A lookup by an id of Meta's: `statement` finds its rows, `idOf` reads the id of a snapshot. */
+  function lookupBy (statement: Prepared<ConfigRow>, idOf: (snapshot: ConfigSnapshot) => string | null) {
+    const rowsWith = async (key: string) => await database.run(statement, { key, limit: MAX_TENANTS })
+    const tenantIdsById = createConfigCache<string[]>({
+      ...shared,
+      read: async (key) => (await rowsWith(key)).map((row) => row.tenant_id),
+      canServeStale: (tenantIds) => tenantIds.length > 0
+    })
+    const configsById = async (key: string) => {
+      const rows = await limitRead(async () => await rowsWith(key))
+      return rows.map((row) => () => toCachedConfig(decision.fromRow(row)))
+    }
+    return createIdLookup({ tenantIdsById, tenants, configsById, idOf, detector })
+  }
+}
+
+function assertTenantId (tenantId: string): string {
+  if (!isTenantId(tenantId)) {
+    throw new TypeError('a tenant id is a string of 1 to 100 characters without control characters')
+  }
+  return tenantId
+}

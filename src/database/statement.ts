@@ -1,0 +1,89 @@
+import { is, Param, Placeholder, SQL } from 'drizzle-orm'
+import { drizzle } from 'drizzle-orm/node-postgres'
+import { PgDialect } from 'drizzle-orm/pg-core'
+import pg from 'pg'
+import { isoFromPostgres } from '../schemas/timestamps.js'
+
+/** drizzle's query builder. It has no connection: `run` of a database or a transaction runs what it builds. */
+export const builder = drizzle.mock()
+
+/** A query of the builder that returns plain columns under their names. */
+type Built<Row> = PromiseLike<Row[]> & { toSQL: () => { sql: string, params: unknown[] } }
+
+/** A statement, and the type of the rows that it returns. */
+export type Statement<Row> = SQL<Row> | Built<Row> | Prepared<Row>
+
+/** A value for each placeholder of a prepared statement. */
+export type Values = Record<string, unknown>
+
+/** The database, or a transaction in it. Both methods throw what `toApiError` makes of PostgreSQL's errors. */
+export interface Queryable {
+  /** Runs a statement and returns its rows. Throws when a placeholder has no value. */
+  run: <Row>(statement: Statement<Row>, values?: Values) => Promise<Row[]>
+  /** Runs a statement and returns how many rows it changed. */
+  count: (statement: SQL) => Promise<number>
+}
+
+/** The row of a statement that returns one, unless somebody's trigger keeps it back. */
+export function onlyRow<Row> ([row]: Row[]): Row {
+  if (row === undefined) throw new Error('a statement returned no row')
+  return row
+}
+
+/** A statement that PostgreSQL plans once a connection. `prepare` makes it. */
+export interface Prepared<Row> {
+  name: string
+  text: string
+  /** The name of the value for `$1`, `$2` and so on. */
+  placeholders: string[]
+  /** The type of a row; it has no value. */
+  _row?: Row
+}
+
+/**
+ * Prepares a query of the builder, once for all connections: to build one costs several times what it takes to run it.
+ *
+ * @param name the name of the statement in PostgreSQL, which no other one has
+ * @throws when the query holds a value in place of a placeholder
+ */
+export function prepare<Row> (name: string, query: Built<Row>): Prepared<Row> {
+  const { sql, params } = query.toSQL()
+  const names = params.map(nameOf)
+  const placeholders = [...new Set(names)]
+  // drizzle numbers a placeholder anew wherever it stands.
+  const places = names.map((name) => placeholders.indexOf(name) + 1)
+  return { name, text: sql.replace(/\$(\d+)/g, (_, number) => `$${String(places[number - 1])}`), placeholders }
+}
+
+const dialect = new PgDialect()
+
+/** Returns what pg runs for a statement. Throws when a placeholder has no value: to pg that would be null. */
+export function toQueryConfig<Row> (statement: Statement<Row>, values: Values = {}): pg.QueryConfig {
+  if (statement instanceof SQL) {
+    const { sql: text, params } = dialect.sqlToQuery(statement)
+    return { text, values: params, types }
+  }
+  if ('toSQL' in statement) {
+    const { sql: text, params } = statement.toSQL()
+    return { text, values: params, types }
+  }
+  const { name, text, placeholders } = statement
+  return { name, text, values: placeholders.map((name) => valueOf(values, name)), types }
+}
+
+function nameOf (param: unknown): string {
+  const placeholder = is(param, Param) ? param.value : param
+  if (!is(placeholder, Placeholder)) throw new Error('a prepared statement takes placeholders only')
+  return placeholder.name
+}
+
+function valueOf (values: Values, name: string): unknown {
+  const value = values[name]
+  if (value === undefined) throw new Error(`no value for ${name}`)
+  return value
+}
+
+const types: pg.CustomTypesConfig = {
+  getTypeParser: (oid, format) =>
+    oid === pg.types.builtins.TIMESTAMPTZ ? isoFromPostgres : pg.types.getTypeParser(oid, format)
+}

@@ -1,0 +1,17 @@
+import { sql } from 'drizzle-orm'
+import { tenantConfigs, verifiedIdentities } from './schema.js'
+
+/**
+ * Joins a row of `tenant_configs` to its verified identity. The one condition behind both lookups by id, the shared account
+ * and the removal: an unverified claim joins to nothing.
+ */
+export const isVerified = sql`(
+  ${verifiedIdentities.tenant_id} = ${tenantConfigs.tenant_id}
+  and ${verifiedIdentities.waba_id} = ${tenantConfigs.waba_id}
+  and ${verifiedIdentities.phone_number_id} is not distinct from ${tenantConfigs.phone_number_id}
+)`
+
+/** Selects the tenants of the verified numbers on an account. */
+export const numbersOnAccount = (wabaId: string | null) => sql`
+  select ${verifiedIdentities.tenant_id} from ${tenantConfigs} join ${verifiedIdentities} on ${isVerified}
+  where ${verifiedIdentities.waba_id} = ${wabaId} and ${verifiedIdentities.phone_number_id} is not null`

@@ -1,0 +1,128 @@
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import { MetaTokenInvalid, MetaUnexpectedReply } from '../errors.js'
+import { maybe } from '../schemas/fields.js'
+import { isoFromMs } from '../schemas/timestamps.js'
+import { tokenAdvice } from './advice.js'
+import { Token, type GraphCalls } from './calls.js'
+import type { Call, MetaApp } from './types.js'
+
+const LAST_SECOND_OF_9999 = 253402300799
+
+/** The scopes that are granted for single WABAs; Meta has issued tokens with the last one in place of the first. */
+const WABA_SCOPES = ['whatsapp_business_management', 'whatsapp_business_messaging', 'whatsapp_business_manage_events']
+
+const TokenReply = Type.Object({
+  access_token: Token,
+  expires_in: maybe(Type.Number({ minimum: 0 }))
+})
+const InspectReply = Type.Object({
+  data: Type.Object({
+    is_valid: Type.Boolean(),
+    app_id: maybe(Type.String()),
+    type: Type.Optional(Type.Unknown()),
+    expires_at: maybe(Type.Number({ minimum: 0 })),
+    // Advice, never the verdict: what cannot be read of them is left out.
+    scopes: Type.Optional(Type.Unknown()),
+    granular_scopes: Type.Optional(Type.Unknown()),
+    error: maybe(Type.Object({ code: Type.Optional(Type.Unknown()), subcode: Type.Optional(Type.Unknown()) }))
+  })
+})
+const GranularScope = Type.Object({ scope: Type.String(), target_ids: Type.Array(Type.Unknown()) })
+
+/** The calls that grant, extend and inspect tokens. No code is ever sent twice. */
+export function createOauthCalls ({ send, assertUnblocked, failCall }: GraphCalls) {
+  return { assertExchangeUnblocked, exchangeCode, extendToken, inspectToken }
+
+  /** Throws MetaRateLimited while Meta takes no code for the app. */
+  function assertExchangeUnblocked (app: MetaApp): void {
+    assertUnblocked({ name: 'exchange_code', subject: 'code', app })
+  }
+
+  /**
+   * Exchanges the code of a Meta login for an access token. A code works once, so a failure needs a new login, except when
+   * nothing was sent (`graphErrorDetails`).
+   * Source: developers.facebook.com/documentation/facebook-login/guides/advanced/manual-flow
+   *
+   * @param login.redirect_uri the login dialog's, passed on byte by byte; none for a code of the JavaScript SDK
+   * @returns the token and when it expires by Meta's `expires_in` (ISO 8601 UTC; null: never, or Meta did not say)
+   * @throws MetaCodeUsed, MetaCodeExpired, MetaCodeInvalid, MetaRedirectMismatch, MetaAppRejected, MetaRateLimited,
+   * MetaPermissionMissing, MetaUnavailable and MetaUnexpectedReply for a refusal of Meta's; MetaUnavailable when nothing
+   * was sent; MetaExchangeUnknown when nobody knows what became of the code
+   */
+  async function exchangeCode (app: MetaApp, login: { code: string, redirect_uri?: string | undefined }) {
+    const redirect: Record<string, string> = login.redirect_uri === undefined ? {} : { redirect_uri: login.redirect_uri }
+    // Meta documents a GET. The form keeps the secret and the code out of the URL, which proxies log.
+    return await obtainToken({ name: 'exchange_code', subject: 'code' }, app, login.code, { code: login.code, ...redirect })
+  }
+
+  /**
+   * Exchanges a token that is still valid for one that lives longer; the old one stays valid to its own end.
+   * Sources: developers.facebook.com/documentation/facebook-login/guides/access-tokens/get-long-lived and
+   * developers.facebook.com/docs/business-management-apis/system-users/install-apps-and-generate-tokens
+   *
+   * @param how.sixtyDays for a system user's token that expires
+   * @returns as `exchangeCode`
+   * @throws MetaTokenInvalid, MetaPermissionMissing, MetaAppRejected, MetaRateLimited, MetaUnavailable, MetaTimeout,
+   * MetaUnexpectedReply
+   */
+  async function extendToken (app: MetaApp, token: string, { sixtyDays }: { sixtyDays: boolean }) {
+    const kind: Record<string, string> = sixtyDays ? { set_token_expires_in_60_days: 'true' } : {}
+    const grant = { grant_type: 'fb_exchange_token', fb_exchange_token: token, ...kind }
+    return await obtainToken({ name: 'extend_token', subject: 'extend' }, app, token, grant)
+  }
+
+  async function obtainToken (
+    call: Call, app: MetaApp, credential: string, grant: Record<string, string>
+  ): Promise<{ access_token: string, expires_at: string | null }> {
+    const form = { client_id: app.id, client_secret: app.secret, ...grant }
+    const request = { ...call, app, credential, method: 'POST' as const, path: 'oauth/access_token', form }
+    const { access_token, expires_in: seconds } = await send(request, TokenReply)
+    return { access_token, expires_at: seconds ? expiryAt(Date.now() / 1000 + seconds) : null }
+  }
+
+  /**
+   * Proves that a token is valid and was issued for the app.
+   * Source: developers.facebook.com/docs/graph-api/reference/debug_token
+   *
+   * @returns when the token expires (ISO 8601 UTC; null: never; undefined: Meta did not say), its type such as SYSTEM_USER,
+   * its scopes, and the WABAs that these are granted for, in no order that says anything
+   * @throws MetaTokenInvalid, MetaAppRejected, MetaRateLimited, MetaUnavailable, MetaTimeout, MetaUnexpectedReply
+   */
+  async function inspectToken (app: MetaApp, token: string) {
+    const call: Call = { name: 'debug_token', subject: 'app' }
+    const appToken = `${app.id}|${app.secret}`
+    const query = { input_token: token }
+    const request = { ...call, app, token: appToken, credential: token, method: 'GET' as const, path: 'debug_token', query }
+    const { data } = await send(request, InspectReply)
+    if (data.is_valid && data.app_id == null) {
+      throw failCall(call, { throws: MetaUnexpectedReply }, { sent: true, status: 200 })
+    }
+    if (!data.is_valid || data.app_id !== app.id) {
+      const { code, subcode } = data.error ?? {}
+      const context = { sent: true, status: 200, meta_code: code, meta_subcode: subcode }
+      throw failCall(call, { throws: MetaTokenInvalid, advice: tokenAdvice[Number(subcode)] }, context)
+    }
+    const granted = list(data.granular_scopes).filter((scope) => Value.Check(GranularScope, scope))
+    const wabaIds = granted.flatMap(({ scope, target_ids }) => WABA_SCOPES.includes(scope) ? strings(target_ids) : [])
+    return {
+      expires_at: data.expires_at == null ? undefined : expiryAt(data.expires_at),
+      type: typeof data.type === 'string' ? data.type : null,
+      scopes: strings(data.scopes),
+      waba_ids: [...new Set(wabaIds)]
+    }
+  }
+}
+
+function list (value: unknown): unknown[] {
+  return Array.isArray(value) ? value : []
+}
+
+function strings (value: unknown): string[] {
+  return list(value).filter((item) => typeof item === 'string')
+}
+
+/** Unix seconds as ISO 8601 UTC; null for 0, which is Meta's never, and for what lies beyond any calendar. */
+function expiryAt (seconds: number): string | null {
+  return seconds === 0 || seconds > LAST_SECOND_OF_9999 ? null : isoFromMs(seconds * 1000)
+}

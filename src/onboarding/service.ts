@@ -1,0 +1,201 @@
+import { createHash } from 'node:crypto'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Database } from '../database/database.js'
+import type { OnboardingRow } from '../database/schema.js'
+import { MetaCodeUsed, OnboardingNotFound, OnboardingSuperseded } from '../errors.js'
+import type { MetaGraph } from '../meta/meta-graph.js'
+import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
+import type { TenantQueues } from '../tenant-queues/tenant-queues.js'
+import { createSharedWork } from '../waiting/shared-work.js'
+import type { createExecutor, Execution } from './executor.js'
+import { lease, LeaseLostError, newLeaseOwner, type createAwaitOutcome, type OnboardingResult, type Waiter } from './lease.js'
+import type { OauthLogin } from './oauth-login.js'
+import {
+  deleteSurplusOnboardings, insertOnboarding, latestOnboarding, onboardingById, onboardingOfCode, reopenOnboarding,
+  type OnboardingChange, type OnboardingState
+} from './onboardings.sql.js'
+import {
+  failedStep, isFinished, isTransient, lacksRequested, newSteps, resumeChange, stepFailure, stepOf, withStepsReopened,
+  type ResumeInput
+} from './record.js'
+import { callbackOf } from './steps.js'
+
+/** The tenant and user that onboard, and the result of the Meta login: its code, and the account it says was granted. */
+export interface OnboardingInput {
+  tenantId: string
+  userId: string | null
+  code: string
+  waba_id?: string | undefined
+  phone_number_id?: string | undefined
+  redirect_uri?: string | undefined
+  state?: string | undefined
+  pin?: string | undefined
+}
+
+interface ServiceDependencies {
+  database: Pick<Database, 'run' | 'transaction' | 'count'>
+  tenantConfigs: Pick<TenantConfigs, 'find'>
+  metaGraph: Pick<MetaGraph, 'appOf' | 'assertExchangeUnblocked'>
+  oauthLogin: OauthLogin
+  tenantQueues: Pick<TenantQueues, 'run'>
+  execute: ReturnType<typeof createExecutor>
+  awaitOutcome: ReturnType<typeof createAwaitOutcome>
+  log: Pick<FastifyBaseLogger, 'warn'>
+}
+
+/** Decides for each request whether to execute an onboarding, to answer from its record, or to refuse. */
+export function createOnboardingService (dependencies: ServiceDependencies) {
+  const { database, tenantConfigs, metaGraph, oauthLogin, tenantQueues, execute, awaitOutcome, log } = dependencies
+  const shareByCode = createSharedWork<OnboardingResult>()
+
+  return {
+    /**
+     * Takes the code of a login and goes through all steps, in the tenant's turn; a code that was sent before is answered from
+     * its record. Posts of one code at once are one. A client that leaves ends its wait, not the onboarding.
+     *
+     * @returns the row, and whether this call created it
+     * @throws `DATABASE_UNAVAILABLE` before the code is spent, `OAUTH_STATE_INVALID`, `REDIRECT_URI_NOT_ALLOWED`,
+     * `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`, `PHONE_NUMBER_TAKEN`, `CALLBACK_URL_TOO_LONG`,
+     * `ONBOARDING_SUPERSEDED`, `CONFIG_NOT_FOUND` for a code whose configuration is deleted, `ONBOARDING_UNDER_WAY`, what
+     * `TenantQueues.run` throws, and what the calls to Meta throw
+     */
+    async complete (input: OnboardingInput, client: AbortSignal): Promise<OnboardingResult> {
+      const { tenantId } = input
+      const codeHash = createHash('sha256').update(input.code).digest('base64url')
+      const { result, isFirst } = await shareByCode(`${codeHash} ${tenantId}`, async (clients) =>
+        await tenantQueues.run(tenantId, clients, async () => await begin(input, codeHash, clients)), [client])
+      return isFirst ? result : { ...result, created: false }
+    },
+
+    /**
+     * Goes on with the tenant's latest onboarding from its first unfinished step, in the tenant's turn. A completed one is
+     * opened again for a number or a registration that it lacks.
+     *
+     * @returns as `complete`
+     * @throws `ONBOARDING_NOT_FOUND`, and what `complete` throws
+     */
+    async resume (tenantId: string, input: ResumeInput, client: AbortSignal): Promise<OnboardingResult> {
+      const requestedAt = new Date().toISOString()
+      return await tenantQueues.run(tenantId, client, async (hasWaited) =>
+        await resume(tenantId, input, { client, queuedAt: hasWaited ? requestedAt : undefined }))
+    },
+
+    latest
+  }
+
+  /** The tenant's onboarding that waits to go on, else the one that changed last. Throws `ONBOARDING_NOT_FOUND`. */
+  async function latest (tenantId: string): Promise<OnboardingState> {
+    const record = await latestOnboarding(database, tenantId)
+    if (record === null) throw new OnboardingNotFound()
+    return record
+  }
+
+  async function resume (tenantId: string, input: ResumeInput, waiter: Waiter): Promise<OnboardingResult> {
+    const record = await openRecord(await latest(tenantId), input)
+    return await awaitOutcome(record, waiter, async (record) => {
+      const exchange = stepOf(record, 'exchange')
+      if (!isFinished(exchange)) throw stepFailure(exchange)
+      const failed = failedStep(record)
+      // A refusal stands until there is another PIN or number; after anything else the step itself asks for the PIN.
+      const isRefused = failed?.name === 'register' && failed.error?.code === 'META_REGISTER_REFUSED'
+      if (isRefused && input.pin === undefined && input.phone_number_id === undefined) throw stepFailure(failed)
+      const execution = await leaseExecution(record)
+      if (execution === null) return null
+      return await executeOrAwait({ ...execution, pin: input.pin }, waiter, resumeChange(execution.record, input))
+    })
+  }
+
+  /** Opens a completed record again if it lacks what the input asks for. Throws `ONBOARDING_SUPERSEDED`. */
+  async function openRecord (record: OnboardingState, input: ResumeInput): Promise<OnboardingState> {
+    const isClosed = (state: OnboardingState) => state.status === 'completed' && lacksRequested(state, input)
+    if (!isClosed(record)) return record
+    const steps = withStepsReopened(record.steps, 'register')
+    // Of many requests at once, one opens it, and the others find it open, or completed anew.
+    const opened = await reopenOnboarding(database, record.id, steps) ?? await latest(record.tenant_id)
+    if (isClosed(opened)) throw new OnboardingSuperseded()
+    return opened
+  }
+
+  /** Creates the record of a code and executes it, or answers from the record that there is. */
+  async function begin (input: OnboardingInput, codeHash: string, client: AbortSignal): Promise<OnboardingResult> {
+    let known = await onboardingOfCode(database, codeHash)
+    while (known === null) {
+      const execution = await createExecution(input, codeHash)
+      if (execution !== null) return await executeOrAwait(execution, { client })
+      known = await onboardingOfCode(database, codeHash)
+    }
+    return await replay(known, input, { client })
+  }
+
+  /** Creates the record of a code, leased to this process; null when the code has one by now. */
+  async function createExecution (input: OnboardingInput, codeHash: string): Promise<Execution | null> {
+    const row = await tenantConfigs.find(input.tenantId)
+    const app = metaGraph.appOf(row)
+    callbackOf(row)
+    oauthLogin.assertRedirectUri(input.redirect_uri)
+    oauthLogin.assertStateGiven(input.state)
+    // Before there is a record: the state stays unused, and the same code may be sent again.
+    metaGraph.assertExchangeUnblocked(app)
+    const leaseOwner = newLeaseOwner()
+    const record = await database.transaction(async (tx) => {
+      const inserted = await insertOnboarding(tx, {
+        tenant_id: input.tenantId,
+        user_id: input.userId,
+        code_hash: codeHash,
+        steps: newSteps(),
+        waba_id: input.waba_id ?? null,
+        phone_number_id: input.phone_number_id ?? null,
+        pin_given: input.pin !== undefined,
+        holder: leaseOwner
+      })
+      // After the insert: of posts of one code at once, one uses the state up, and the others find its record.
+      if (inserted !== null && input.state !== undefined) await oauthLogin.consume(tx, input.state, input)
+      return inserted
+    })
+    if (record === null) return null
+    await deleteSurplusOnboardings(database, input.tenantId).catch((err: unknown) => {
+      log.warn({ err, tenant_id: input.tenantId },
+        'surplus onboardings could not be deleted; the next login of the tenant tries again')
+    })
+    return { record, leaseOwner, app, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin }
+  }
+
+  /** Answers a code that has a record. A code that may have arrived at Meta is never sent again. */
+  async function replay (record: OnboardingState, input: OnboardingInput, waiter: Waiter): Promise<OnboardingResult> {
+    if (record.tenant_id !== input.tenantId) throw new MetaCodeUsed()
+    return await awaitOutcome(record, waiter, async (record) => {
+      const failed = failedStep(record)
+      // Meta counts registrations, so only a request that asks for one again gets one.
+      if (failed?.error && (failed.name === 'register' || !isTransient(failed.error))) throw stepFailure(failed)
+      if (!isFinished(stepOf(record, 'exchange'))) oauthLogin.assertRedirectUri(input.redirect_uri)
+      const execution = await leaseExecution(record)
+      if (execution === null) return null
+      const given = { code: input.code, redirect_uri: input.redirect_uri, pin: input.pin }
+      return await executeOrAwait({ ...execution, ...given }, waiter, input.pin === undefined ? {} : { pin_given: true })
+    })
+  }
+
+  /** Leases a record for execution; null when another process has leased it. Throws `ONBOARDING_SUPERSEDED`. */
+  async function leaseExecution (record: OnboardingRow): Promise<Execution | null> {
+    const app = metaGraph.appOf(await tenantConfigs.find(record.tenant_id))
+    const grantedTo = stepOf(record, 'exchange').evidence?.['app_id'] ?? app.id
+    // Another app cannot use the token; once the former one is stored again, it can.
+    if (grantedTo !== app.id) throw new OnboardingSuperseded()
+    const leased = await lease(database, record.id)
+    return leased && { ...leased, app }
+  }
+
+  /** Executes an onboarding; when its lease is lost, answers from the record. */
+  async function executeOrAwait (
+    execution: Execution, waiter: Waiter, change?: OnboardingChange
+  ): Promise<OnboardingResult> {
+    try {
+      return await execute(execution, change)
+    } catch (err) {
+      if (!(err instanceof LeaseLostError)) throw err
+      const record = await onboardingById(database, execution.record.id)
+      if (record === null) throw new OnboardingSuperseded()
+      return await awaitOutcome(record, waiter, async () => { throw new OnboardingSuperseded() })
+    }
+  }
+}

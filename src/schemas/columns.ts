@@ -1,0 +1,47 @@
+/**
+ * The columns of `tenant_configs` that a client may write, in the order of the table. A secret is sealed where it is stored
+ * and masked where it is shown.
+ */
+export const writableColumns = {
+  waba_id: 'plain',
+  phone_number_id: 'plain',
+  access_token: 'secret',
+  fb_app_id: 'plain',
+  fb_app_secret: 'secret',
+  callback_url: 'plain',
+  redirect_url: 'plain',
+  verify_token: 'secret',
+  token_expires_at: 'plain',
+  refresh_token: 'secret'
+} as const
+
+export type WritableColumn = keyof typeof writableColumns
+
+export type SecretColumn = {
+  [name in WritableColumn]: typeof writableColumns[name] extends 'secret' ? name : never
+}[WritableColumn]
+
+/** The names of the writable columns. */
+export const writableNames = Object.keys(writableColumns).filter(isWritable)
+
+/** The names of those that are secret. */
+export const secretColumns = writableNames.filter((name): name is SecretColumn => writableColumns[name] === 'secret')
+
+function isWritable (name: string): name is WritableColumn {
+  return name in writableColumns
+}
+
+/** The values that the loader serves, by the names that internal code knows, each with its column. */
+export const configKeys = {
+  phone_id: 'phone_number_id',
+  access_token: 'access_token',
+  waba_id: 'waba_id',
+  fb_app_id: 'fb_app_id',
+  fb_app_secret: 'fb_app_secret',
+  callback_url: 'callback_url',
+  redirect_url: 'redirect_url',
+  verify_token: 'verify_token',
+  token_expires_at: 'token_expires_at'
+} as const satisfies Record<string, WritableColumn>
+
+export type ConfigKey = keyof typeof configKeys

@@ -1,0 +1,53 @@
+import type { Database } from '../database/database.js'
+import type { TenantConfigRow } from '../database/schema.js'
+import { onlyRow } from '../database/statement.js'
+import type { TokenStatus } from '../schemas/statuses.js'
+import { countQuery, list, listByTokenStatus, statsQuery, type StatsRow } from './tenant-configs.sql.js'
+
+export interface ListQuery {
+  limit: number
+  /** The last tenant id of the page before. */
+  cursor?: string | undefined
+  is_active?: boolean | undefined
+  onboarding_completed?: boolean | undefined
+  /** A literal prefix of tenant ids. */
+  tenant_id?: string | undefined
+  token_status?: TokenStatus | undefined
+}
+
+// No tenant id has more than 100 characters, so none that begins with a prefix sorts after prefix + this.
+const AFTER_ANY_ID = '\u{10FFFF}'.repeat(101)
+
+/** What an admin reads over all tenants. All methods throw `DATABASE_UNAVAILABLE`. */
+export function createListing ({ database }: { database: Pick<Database, 'run'> }) {
+  return {
+    /** A page of rows by tenant id, their secrets `****` or null, and the cursor of the next page; null on the last one. */
+    async list (
+      { limit, cursor = '', is_active, onboarding_completed, tenant_id: prefix = '', token_status }: ListQuery
+    ): Promise<{ configs: TenantConfigRow[], next: string | null }> {
+      const values = {
+        after: cursor,
+        from: prefix,
+        to: prefix + AFTER_ANY_ID,
+        is_active: allowedValues(is_active),
+        onboarding_completed: allowedValues(onboarding_completed),
+        limit: limit + 1
+      }
+      const rows = token_status === undefined
+        ? await database.run(list, values)
+        : await database.run(listByTokenStatus, { ...values, token_status })
+      // The last of the page, if there is one more after it.
+      const [last] = rows.slice(limit - 1, -1)
+      return { configs: rows.slice(0, limit), next: last?.tenant_id ?? null }
+    },
+
+    /** The counts of the statistics, all of one moment. */
+    stats: async (): Promise<StatsRow> => onlyRow(await database.run(statsQuery)),
+
+    /** How many rows there are. */
+    count: async (): Promise<number> => onlyRow(await database.run(countQuery)).count
+  }
+}
+
+/** The values of a flag that a filter lets through. */
+const allowedValues = (flag?: boolean) => flag === undefined ? [true, false] : [flag]
