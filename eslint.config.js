@@ -3,7 +3,7 @@ import neostandard, { plugins } from 'neostandard'
 const only = (message, ...group) => ({ 'no-restricted-imports': ['error', { patterns: [{ group, message }] }] })
 
 export default [
-  ...neostandard({ ts: true, ignores: ['dist', '.tap', 'docs', 'drizzle/meta', 'test/client/generated.ts'] }),
+  ...neostandard({ ts: true, ignores: ['dist', '.compiled', '.tap', 'docs', 'drizzle/meta', 'test/client/generated.ts'] }),
   {
     files: ['**/*.ts'],
     plugins: { '@typescript-eslint': plugins['typescript-eslint'].plugin },

@@ -23,7 +23,7 @@ export default {
   },
   coverageAnalysis: 'perTest',
   concurrency: 2,
-  ignorePatterns: ['dist', 'docs', '.tap', '.data*'],
+  ignorePatterns: ['dist', '.compiled', 'docs', '.tap', '.data*'],
   tempDirName: '.tap/stryker',
   reporters: ['clear-text', 'progress'],
   clearTextReporter: { logTests: false },

@@ -12,9 +12,6 @@ import { newKey, until } from './without-database.js'
 
 export * from './without-database.js'
 
-// Else a child process that works elsewhere would compile our TypeScript by other rules, and its coverage would not fit ours.
-process.env['TS_NODE_CWD'] = process.cwd()
-
 export const JWT_SECRET = randomBytes(48).toString('base64')
 const ENCRYPTION_KEYS = `t1:${newKey()}`
 
@@ -65,7 +62,15 @@ export async function connect (t: Test, url: string): Promise<pg.Client> {
 /** Waits until exactly so many connections of the database wait for a lock. */
 export async function untilWaiting (url: string, count: number): Promise<void> {
   const waiting = "select count(*)::int as count from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-  await until(async () => (await query(url, waiting))[0]?.['count'] === count)
+  // One connection for all looks: a new one for each would keep PostgreSQL busy.
+  const client = new pg.Client({ connectionString: url })
+  client.on('error', () => {})
+  await client.connect()
+  try {
+    await until(async () => (await client.query<{ count: number }>(waiting)).rows[0]?.count === count)
+  } finally {
+    await client.end()
+  }
 }
 
 /** Takes the database away from whoever uses it; returns how to give it back. */
@@ -98,7 +103,8 @@ export async function buildTestApp (t: Test, env: EnvSource = {}): Promise<TestA
   const databaseUrl = typeof env['DATABASE_URL'] === 'string' ? env['DATABASE_URL'] : await createDatabase(t)
   let log = ''
   const logTo = new Writable({ write (chunk, _encoding, done) { log += String(chunk); done() } })
-  const app = await buildApp({ ...baseEnv, ...env, DATABASE_URL: databaseUrl }, { logTo })
+  // The caches reserve room for all they may hold, which takes most of a start and of the garbage collection.
+  const app = await buildApp({ ...baseEnv, CONFIG_CACHE_MAX: 10_000, ...env, DATABASE_URL: databaseUrl }, { logTo })
   t.teardown(async () => await app.close())
   const header = (token: string) => ({ authorization: `Bearer ${token}` })
   return {

@@ -3,13 +3,14 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import t, { type Test } from 'tap'
 import { buildApp } from '../src/app.js'
 import { until } from './fixtures/embedded.js'
 import { signed } from './fixtures/server-process.js'
 import { baseEnv, childEnv, createDatabase, newKey } from './helper.js'
+import { modulePath } from './run/paths.js'
 
 // Each process compiles our sources anew.
 t.setTimeout(300_000)
@@ -26,7 +27,7 @@ async function serve (t: Test, dotEnv: string | Buffer | null, env: Record<strin
   t.teardown(() => rmSync(cwd, { recursive: true }))
   if (dotEnv === null) mkdirSync(join(cwd, '.env'))
   else writeFileSync(join(cwd, '.env'), dotEnv)
-  const child = spawn(process.execPath, [...process.execArgv, resolve('src/server.ts')], { cwd, env: childEnv({ PORT: '0', ...env }), stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [...process.execArgv, modulePath('src/server.ts')], { cwd, env: childEnv({ PORT: '0', ...env }), stdio: ['ignore', 'pipe', 'pipe'] })
   t.teardown(() => { child.kill('SIGKILL') })
   let [out, err] = ['', '']
   child.stdout.on('data', (chunk) => { out += String(chunk) })

@@ -3,12 +3,13 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { chmodSync, existsSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { startEmbedded } from '../src/database/embedded/embedded.js'
 import { isAlive } from '../src/database/embedded/postmaster.js'
 import { childEnv, connect, createDatabase, newKey, until, untilWaiting } from './helper.js'
+import { modulePath } from './run/paths.js'
 
 // A dozen processes, each of which compiles our sources anew.
 t.setTimeout(300_000)
@@ -44,7 +45,7 @@ interface Server {
 
 /** Starts the service in a process of its own. */
 function start (t: Test, cwd: string, env: Record<string, string> = {}, nodeArgs: string[] = []): Server {
-  const child = spawn(process.execPath, [...process.execArgv, ...nodeArgs, resolve('src/server.ts')], { cwd, env: childEnv({ PORT: '0', ...env }), stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [...process.execArgv, ...nodeArgs, modulePath('src/server.ts')], { cwd, env: childEnv({ PORT: '0', ...env }), stdio: ['ignore', 'pipe', 'pipe'] })
   t.teardown(() => { child.kill('SIGKILL') })
   let [out, err] = ['', '']
   child.stdout.on('data', (chunk) => { out += String(chunk) })

@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
-import { resolve } from 'node:path'
 import type { Test } from 'tap'
 import { settingNames } from '../../src/settings/env.js'
 import { baseEnv, query } from '../helper.js'
+import { modulePath } from '../run/paths.js'
 
 // Nothing of the settings this process happens to have gets in.
 const settings = { ...Object.fromEntries(settingNames.map((name) => [name, ''])), ...baseEnv, PORT: '0' }
@@ -12,7 +12,7 @@ const settings = { ...Object.fromEntries(settingNames.map((name) => [name, '']))
 /** Starts one of our TypeScript files as a process of its own, killed when the test ends. */
 export function start (t: Test, [file = '', ...args]: string[], env: Record<string, string> = {}) {
   // From a directory without a .env, and anywhere but in the project.
-  const child = spawn(process.execPath, [...process.execArgv, resolve(file), ...args], { cwd: tmpdir(), env: { ...process.env, ...settings, ...env } })
+  const child = spawn(process.execPath, [...process.execArgv, modulePath(file), ...args], { cwd: tmpdir(), env: { ...process.env, ...settings, ...env } })
   t.teardown(() => { child.kill('SIGKILL') })
   const out = { stdout: '', stderr: '' }
   child.stdout.on('data', (data) => { out.stdout += String(data) })

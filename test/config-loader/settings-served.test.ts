@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { createConfigLoader } from '../../src/app.js'
 import { buildTestApp, childEnv, createDatabase, newKey } from '../helper.js'
+import { modulePath } from '../run/paths.js'
 
 const secrets = { JWT_SECRET: 's'.repeat(32), ENCRYPTION_KEYS: `k1:${newKey()}` }
 
@@ -28,7 +29,7 @@ await t.test('a service whose settings are given takes none of the process envir
 
 await t.test('a command reads .env in the working directory, and the process environment wins', async (t) => {
   const cwd = t.testdir({ '.env': `JWT_SECRET='${secrets.JWT_SECRET}'\nENCRYPTION_KEYS=${secrets.ENCRYPTION_KEYS}\nJWT_ISSUER=file # who\nJWT_AUDIENCE=file\nJWT_TENANT_CLAIM=\nJWT_ISSUR=canary-value\n` })
-  const command = [...process.execArgv, resolve('src/cli/token.ts'), '--tenant', 'acme']
+  const command = [...process.execArgv, modulePath('src/cli/token.ts'), '--tenant', 'acme']
   const mint = async (env: Record<string, string>) => await promisify(execFile)(process.execPath, command, { cwd, env: childEnv(env) })
   const { stdout, stderr } = await mint({ JWT_AUDIENCE: 'process', JWT_ISSUER: ' ' })
   t.match(JSON.parse(Buffer.from(stdout.split('.')[1] ?? '', 'base64url').toString()), { tenant_id: 'acme', iss: 'file', aud: 'process' })

@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import t, { type Test } from 'tap'
 import { createConfigLoader } from '../../src/app.js'
 import { createVault } from '../../src/vault/vault.js'
 import { tcpProxy } from '../fixtures/tcp-proxy.js'
 import { childEnv, createDatabase, newKey, query, until } from '../helper.js'
+import { modulePath } from '../run/paths.js'
 
 const ENCRYPTION_KEYS = `k1:${newKey()}`
 const env = { NODE_ENV: 'production', LOG_LEVEL: 'silent', ENCRYPTION_KEYS }
@@ -18,7 +18,7 @@ const connections = async (url: string) => (await query(url, ours)).length
 
 /** Test the loader in a process of its own, with these arguments and this environment; works in `cwd`. */
 function worker (t: Test, args: unknown[], settings: Record<string, string>, cwd = '.') {
-  const child = spawn(process.execPath, [...process.execArgv, resolve('test/config-loader/loader-process.ts'), JSON.stringify(args)], { cwd, env: childEnv(settings) })
+  const child = spawn(process.execPath, [...process.execArgv, modulePath('test/config-loader/loader-process.ts'), JSON.stringify(args)], { cwd, env: childEnv(settings) })
   t.teardown(() => { child.kill('SIGKILL') })
   const said: string[] = []
   let stderr = ''

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { refused, run, start } from '../cli/run.js'
+import { modulePath } from '../run/paths.js'
 import { faultNames } from './fault-json.js'
 import { routes } from './faults.js'
 
@@ -89,7 +90,7 @@ await t.test('what is wrong with the command line or the seed is said', async t 
 })
 
 await t.test('it does not outlive the program that started it', async t => {
-  const child = spawn(process.execPath, [...process.execArgv, main, '--port', '0'], { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+  const child = spawn(process.execPath, [...process.execArgv, modulePath(main), '--port', '0'], { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
   t.teardown(() => { child.kill('SIGKILL') })
   const [{ url }] = await once(child, 'message')
   t.equal((await fetch(`${url}/_control/state`)).status, 200)

@@ -1,4 +1,6 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import promises from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { isAbsolute, join, relative } from 'node:path'
 import t, { type Test } from 'tap'
@@ -56,11 +58,12 @@ await t.test('a secret that cannot be read is never replaced', async t => {
 await t.test('a secret that cannot be kept is not used', async t => {
   const dir = directory(t)
   await t.rejects(keptSecret(join(dir, 'gone'), 'key', () => 'new'), { code: 'ENOENT' })
-  const { keptSecret: withoutLinks } = await t.mockImport<typeof import('../../src/settings/data-dir.js')>('../src/data-dir.js', {
-    'node:fs/promises': t.createMock(await import('node:fs/promises'), {
-      link: async () => { throw Object.assign(new Error('links are not supported'), { code: 'EPERM' }) }
-    })
+  const link = t.intercept(promises, 'link', {
+    value: async () => { throw Object.assign(new Error('links are not supported'), { code: 'EPERM' }) }
   })
-  await t.rejects(withoutLinks(dir, 'key', () => 'new'), { code: 'EPERM' })
+  syncBuiltinESMExports()
+  await t.rejects(keptSecret(dir, 'key', () => 'new'), { code: 'EPERM' })
+  link.restore()
+  syncBuiltinESMExports()
   t.same(readdirSync(dir), [])
 })

@@ -6,6 +6,7 @@ import { FOR_EVER_MS, onboardingLives, type Customer } from '../fixtures/onboard
 import { signed } from '../fixtures/server-process.js'
 import type { Route } from '../graph/faults.js'
 import { JWT_SECRET, until } from '../helper.js'
+import { modulePath } from '../run/paths.js'
 
 t.setTimeout(600_000)
 
@@ -45,7 +46,7 @@ const p99 = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(va
 
 /** A process that floods the service; returns how to begin, and what it was answered so far. */
 async function flooder (t: Test) {
-  const child = fork('test/tenant-queues/flood.ts')
+  const child = fork(modulePath('test/tenant-queues/flood.ts'))
   t.teardown(() => { child.kill('SIGKILL') })
   let statuses: Record<string, number> = {}
   child.on('message', (message: Record<string, number>) => { statuses = message })

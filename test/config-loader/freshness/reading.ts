@@ -3,6 +3,7 @@ import { EventEmitter, once } from 'node:events'
 import type { Test } from 'tap'
 import type { LoaderStats } from '../../../src/app.js'
 import { childEnv } from '../../helper.js'
+import { modulePath } from '../../run/paths.js'
 import type { Observation } from './truth.js'
 
 /** What a reading instance is told. */
@@ -12,7 +13,7 @@ export type ReadingInstance = Awaited<ReturnType<typeof readingInstance>>
 
 /** The service in a process of its own, listening, with readers inside that ask its loader. */
 export async function readingInstance (t: Test, env: Record<string, string>) {
-  const child = spawn(process.execPath, [...process.execArgv, 'test/config-loader/freshness/reading-instance.ts'], {
+  const child = spawn(process.execPath, [...process.execArgv, modulePath('test/config-loader/freshness/reading-instance.ts')], {
     env: childEnv({ NODE_ENV: 'test', LOG_LEVEL: 'fatal', ...env }),
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     serialization: 'advanced'

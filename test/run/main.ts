@@ -1,0 +1,77 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs'
+import { join, normalize, relative } from 'node:path'
+import { parseArgs } from 'node:util'
+import { coversAll, recordCoverage } from './coverage.js'
+import { COMPILED, modulePath } from './paths.js'
+import { runTestFile, type Outcome } from './test-file.js'
+
+// `npm test` runs the test files that start no process of their own, `npm run test:slow` the others (*.slow.test.ts), which together
+// with the last `npm test` must cover all of src/. `npm test -- [--jobs <number>] <file or folder> …` runs those.
+const { values: { jobs = '3', slow = false }, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { jobs: { type: 'string' }, slow: { type: 'boolean' } }
+})
+const isWhole = positionals.length === 0
+const files = isWhole ? testFiles('test').filter((file) => file.endsWith('.slow.test.ts') === slow) : positionals.flatMap(testFiles)
+// Those that ask for more time than the others start first, so that none of them runs on alone in the end.
+const isLong = (file: string) => readFileSync(file, 'utf8').includes('t.setTimeout(')
+const waiting = [...files.filter(isLong), ...files.filter((file) => !isLong(file))]
+const nodeArgs = ['--enable-source-maps', ...isWhole ? recordCoverage(slow ? 'slow' : 'quick') : []]
+
+// What compiled files look for beside themselves; the demo starts the stand-in of Meta from its TypeScript.
+for (const path of ['docs', 'drizzle', 'test/graph/main.ts', 'test/graph/seed.json']) {
+  const link = join(COMPILED, path)
+  rmSync(link, { force: true })
+  symlinkSync(relative(join(link, '..'), path), link)
+}
+
+const began = performance.now()
+const outcomes: Outcome[] = []
+// After Ctrl-C, which reaches the tests as well, PostgreSQL is still stopped.
+process.on('SIGINT', () => { waiting.length = 0 })
+let isCovered = true
+try {
+  await node('test/cluster/start.ts')
+  await Promise.all(Array.from({ length: Number(jobs) }, runWaiting))
+} finally {
+  await node('test/cluster/stop.ts')
+}
+if (isWhole && slow) isCovered = await coversAll()
+report()
+
+async function runWaiting (): Promise<void> {
+  for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+    const outcome = await runTestFile(file, nodeArgs)
+    outcomes.push(outcome)
+    process.stderr.write(outcome.stderr)
+    console.log(`${outcome.ok ? 'ok    ' : 'FAILED'} ${outcome.seconds.toFixed(1).padStart(6)} s  ${file} (${outcomes.length} of ${files.length})`)
+  }
+}
+
+/** Shows what failed and how to run it alone, and sets the exit code. */
+function report (): void {
+  const failed = outcomes.filter(({ ok }) => !ok)
+  for (const { file, failures } of failed) {
+    console.log(`\nFAILED ${file}\n\n${failures.join('\n\n').replaceAll(/^(?=.)/gm, '  ')}\n\n  Run it alone: npm test -- ${file}`)
+  }
+  const sum = (name: 'passed' | 'skipped') => outcomes.reduce((sum, outcome) => sum + outcome[name], 0)
+  const assertions = `${sum('passed')} assertions passed, ${outcomes.flatMap(({ failures }) => failures).length} failed, ${sum('skipped')} skipped`
+  console.log(`\n${outcomes.length} of ${files.length} test files run, ${failed.length} failed, in ${((performance.now() - began) / 1000).toFixed(0)} s (${assertions})`)
+  if (!isCovered) console.log('`npm test` and these tests do not cover all of src/: see the table above.')
+  if (failed.length > 0 || outcomes.length < files.length || !isCovered) process.exitCode = 1
+}
+
+/** The test files that a path names: itself, or all in that folder. */
+function testFiles (path: string): string[] {
+  if (!existsSync(path)) throw new Error(`There is no ${path}.`)
+  if (!statSync(path).isDirectory()) return [normalize(path)]
+  return readdirSync(path, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.test.ts')).map((name) => join(path, name)).sort()
+}
+
+/** Runs one of our files to its end. */
+async function node (file: string): Promise<void> {
+  const [code] = await once(spawn(process.execPath, [...nodeArgs, modulePath(file)], { stdio: 'inherit' }), 'exit')
+  if (code !== 0) throw new Error(`${file} ended with ${String(code)}.`)
+}
