@@ -50,6 +50,14 @@ export async function query (url: string, text: string, values: unknown[] = []):
   }
 }
 
+/** Like `query`, on connections that are kept until the test ends: PostgreSQL takes tens of milliseconds for a new one. */
+export function queries (t: Test, url: string): (text: string, values?: unknown[]) => Promise<Record<string, unknown>[]> {
+  const pool = new pg.Pool({ connectionString: url, allowExitOnIdle: true })
+  pool.on('error', () => {})
+  t.teardown(async () => await pool.end())
+  return async (text, values = []) => (await pool.query(text, values)).rows
+}
+
 /** A connection that stays open, to hold a transaction or a lock; closed when the test ends. */
 export async function connect (t: Test, url: string): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url })

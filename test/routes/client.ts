@@ -3,7 +3,7 @@ import { STATUS_CODES } from 'node:http'
 import type { InjectOptions, LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
 import type { EnvSource } from '../../src/app.js'
-import { buildTestApp, query } from '../helper.js'
+import { buildTestApp, queries } from '../helper.js'
 
 export const base = '/api/v1/tenant'
 export const config = `${base}/config`
@@ -42,6 +42,7 @@ export interface Answer {
 /** The service, with nothing where Meta should be, and what asks it; every answer is held to what the contract says of all answers. */
 export async function client (t: Test, env?: EnvSource) {
   const { app, as, admin, databaseUrl, log } = await buildTestApp(t, { GRAPH_API_BASE_URL: 'http://127.0.0.1:1', ...env })
+  const sql = queries(t, databaseUrl)
   /** Sends a request. An object becomes JSON; text and bytes go as they are, with the headers given. */
   async function call (who: Who, method: string, url: string, body?: unknown, headers: Who = {}): Promise<Answer> {
     const raw = typeof body === 'string' || Buffer.isBuffer(body)
@@ -57,9 +58,9 @@ export async function client (t: Test, env?: EnvSource) {
     databaseUrl,
     log,
     call,
-    sql: (text: string, values?: unknown[]) => query(databaseUrl, text, values),
+    sql,
     /** All that is stored. */
-    rows: () => query(databaseUrl, 'select * from tenant_configs order by id')
+    rows: async () => await sql('select * from tenant_configs order by id')
   }
 }
 

@@ -3,7 +3,7 @@ import type { EnvSource } from '../../src/app.js'
 import { createTokenScheduler } from '../../src/token-watch/scheduler.js'
 import type { Transition } from '../../src/token-watch/token-watch.js'
 import type { Grant } from '../graph/state.js'
-import { buildTestApp, createDatabase, query } from '../helper.js'
+import { buildTestApp, createDatabase, queries } from '../helper.js'
 import { app as platform, standIn } from '../meta/wire.js'
 
 export const DAY = 24 * 60 * 60 * 1000
@@ -40,7 +40,7 @@ async function watched (t: Test, settings: EnvSource) {
   const { database, vault, metaGraph, tokenWatch, tenantConfigs, configLoader } = app
   const told: Transition[] = []
   tokenWatch.onTransition((transition) => { told.push(transition) })
-  const sql = async (text: string, values: unknown[] = []) => await query(databaseUrl, text, values)
+  const sql = queries(t, databaseUrl)
 
   /** Looks once for all that is due. */
   async function look (): Promise<void> {
