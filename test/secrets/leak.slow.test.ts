@@ -29,7 +29,8 @@ const env = {
   JWT_SECRET: canary('JWT_SECRET'),
   ENCRYPTION_KEYS: `k2:${canaryKey()},k1:${canaryKey()}`,
   GRAPH_API_BASE_URL: meta.url,
-  GRAPH_TIMEOUT_MS: '300',
+  // Short, as some calls must time out, and long enough for an answer on a busy machine.
+  GRAPH_TIMEOUT_MS: '1500',
   WHATSAPP_TOKEN: canary('WHATSAPP_TOKEN'),
   VERIFY_TOKEN: canary('VERIFY_TOKEN'),
   WEBHOOK_VERIFY_TOKEN: canary('WEBHOOK_VERIFY_TOKEN'),
