@@ -80,7 +80,7 @@ const RULES: Rule[] = [
   { subjects: TOKEN, codes: [102, 190], throws: MetaTokenInvalid },
   { subjects: TOKEN, codes: [0], status: 401, throws: MetaTokenInvalid },
   { subjects: TOKEN, codes: [2500], says: /access token/i, throws: MetaTokenInvalid },
-  ...[{ on: WABA, throws: MetaWabaNotAccessible }, { on: PHONE, throws: MetaPhoneNotInWaba }].flatMap((missing): Rule[] => [
+  ...[{ subjects: WABA, throws: MetaWabaNotAccessible }, { subjects: PHONE, throws: MetaPhoneNotInWaba }].flatMap((missing): Rule[] => [
     // The version was good enough for the calls before.
     { ...missing, codes: [2500], says: /unknown path/i },
     { ...missing, codes: [100], subcode: 33 },

@@ -1,8 +1,10 @@
 import { connect } from 'node:net'
 import Fastify from 'fastify'
+import fp from 'fastify-plugin'
 import { test } from 'tap'
 import closing from '../../src/closing.js'
 import env from '../../src/settings/env.js'
+import { createVault } from '../../src/vault/vault.js'
 import metaGraph, { type MetaGraph } from '../../src/meta/meta-graph.js'
 import { graphErrorDetails } from '../../src/errors.js'
 import { faults } from '../graph/faults.js'
@@ -233,6 +235,7 @@ await test('the plugin takes its settings from fastify.env', async t => {
     }
   })
   await fastify.register(closing)
+  await fastify.register(fp(async (fastify) => { fastify.decorate('vault', createVault({ keyRing: fastify.env.ENCRYPTION_KEYS })) }, { name: 'vault' }))
   await fastify.register(metaGraph)
   await fastify.metaGraph.exchangeCode(app, { code: meta.state.issueCode({ app_id: app.id }) })
   t.equal(meta.requests[0]?.path, '/v25.0/oauth/access_token')

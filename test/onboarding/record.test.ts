@@ -152,8 +152,11 @@ await t.test('a record that is forgotten by force', async (t) => {
   meta.fail('debug_token', { latency_ms: 1000 })
   const first = post(tenant, body)
   await until(() => asked('debug_token').length === 1)
+  let reads = 0
+  other.app.pg['tenantConfig']?.pool.on('acquire', () => { reads++ })
   const waiting = other.post(tenant, body)
-  // What is asked after it is answered after it has looked.
+  // It has read the record and polls it.
+  await until(() => reads >= 2)
   for (let times = 0; times < 3; times++) t.equal((await other.record(tenant)).is, '200')
   await sql('delete from onboardings where tenant_id = $1', [tenant])
   t.equal((await first).is, '409 ONBOARDING_SUPERSEDED')
