@@ -1,13 +1,98 @@
+import { createTypeScriptImportResolver } from 'eslint-import-resolver-typescript'
+import importX from 'eslint-plugin-import-x'
 import neostandard, { plugins } from 'neostandard'
+import { door, functionLines } from './test/lint/rules.js'
 
-const only = (message, ...group) => ({ 'no-restricted-imports': ['error', { patterns: [{ group, message }] }] })
+/** The folders and loose files of src/, lowest first: imports point to the same line or an earlier one. */
+const layers = [
+  ['errors', 'schemas', 'waiting'],
+  ['settings', 'logger', 'closing'],
+  ['tenant-queues'],
+  ['database'],
+  ['vault'],
+  ['meta'],
+  ['tenant-configs'],
+  ['token-watch'],
+  ['config-loader'],
+  ['onboarding', 'verification', 'offboarding', 'account-updates', 'events', 'retention'],
+  ['http'],
+  ['routes'],
+  ['app'],
+  ['server', 'cli']
+]
+
+/** Folders on one line that do not know each other. */
+const strangers = ['onboarding', 'verification', 'offboarding', 'account-updates', 'events', 'retention']
+
+/**
+ * The files of a folder that others import values from: the door first, which is the plugin, then files without state. Every
+ * file of `schemas`, `waiting` and `http` is open. Types may be imported from any file.
+ */
+const openFiles = {
+  settings: ['env', 'key-ring', 'data-dir', 'local-mode', 'loopback'],
+  'tenant-queues': ['tenant-queues'],
+  database: ['database', 'schema', 'statement', 'verified-identity', 'embedded/embedded', 'migrations/migrations'],
+  vault: ['vault', 'masking'],
+  meta: ['meta-graph', 'advice'],
+  'tenant-configs': ['tenant-configs', 'tenant-id'],
+  'token-watch': ['token-watch'],
+  'config-loader': ['config-loader', 'standalone'],
+  onboarding: ['onboarding'],
+  verification: ['verification'],
+  offboarding: ['offboarding'],
+  'account-updates': ['account-updates'],
+  events: ['events'],
+  retention: ['retention']
+}
+
+const everyFileOf = (folder) => [`**/${folder}/*.js`, `**/${folder}/*/*.js`]
+
+/** The imports that a folder or loose file must not have. */
+function restrictions (name, isSql) {
+  const line = layers.findIndex((layer) => layer.includes(name))
+  const hidden = strangers.includes(name) ? strangers.filter((other) => other !== name) : []
+  const unknown = [...layers.slice(line + 1).flat(), ...hidden]
+  const others = Object.keys(openFiles).filter((folder) => folder !== name)
+  const open = others.flatMap((folder) => openFiles[folder].map((file) => `!**/${folder}/${file}.js`))
+  return [
+    {
+      group: unknown.flatMap((other) => [...everyFileOf(other), `**/${other}.js`]),
+      message: 'Imports point one way; see `layers` in eslint.config.js.'
+    },
+    {
+      group: [...others.flatMap(everyFileOf), ...open],
+      allowTypeImports: true,
+      message: 'Other folders are entered by their door; see `openFiles` in eslint.config.js.'
+    },
+    { group: others.map((folder) => `**/${folder}/*.sql.js`), message: 'Statements belong to their own folder.' },
+    ...isSql ? [{ group: ['fastify', 'fastify-*', '@fastify/*'], message: 'A *.sql.ts knows drizzle, not Fastify.' }] : [],
+    ...isSql || name === 'database' ? [] : [{ group: ['pg', 'drizzle-orm', 'drizzle-orm/*'], allowTypeImports: true, message: 'SQL stands in database/ and in *.sql.ts.' }],
+    ...name === 'routes' ? [{ group: others.flatMap(everyFileOf), message: 'Routes reach behaviour through decorators.' }] : []
+  ]
+}
+
+/** The core rule refuses types too, the other one values alone. */
+function restrict (files, patterns) {
+  const ofKind = (isAllowed) => patterns.filter(({ group = [''], allowTypeImports = false }) => group.length > 0 && allowTypeImports === isAllowed)
+  return {
+    files,
+    rules: {
+      'no-restricted-imports': ['error', { patterns: ofKind(false) }],
+      '@typescript-eslint/no-restricted-imports': ['error', { patterns: ofKind(true) }]
+    }
+  }
+}
 
 export default [
-  ...neostandard({ ts: true, ignores: ['dist', '.compiled', '.tap', 'docs', 'drizzle/meta', 'test/client/generated.ts'] }),
+  ...neostandard({ ts: true, ignores: ['dist', '.data*', '.tap', 'docs', 'drizzle/meta', 'test/client/generated.ts', '.compiled'] }),
   {
     files: ['**/*.ts'],
-    plugins: { '@typescript-eslint': plugins['typescript-eslint'].plugin },
+    plugins: { '@typescript-eslint': plugins['typescript-eslint'].plugin, 'import-x': importX, local: { rules: { door, functionLines } } },
     languageOptions: { parserOptions: { project: 'test/tsconfig.json' } },
+    settings: {
+      ...importX.flatConfigs.typescript.settings,
+      'import-x/resolver-next': [createTypeScriptImportResolver({ project: 'test/tsconfig.json' })]
+    },
     rules: {
       // Rows and JSON keep their snake_case names, also where they are taken apart.
       camelcase: 'off',
@@ -19,11 +104,21 @@ export default [
     }
   },
   {
-    files: ['src/routes/**'],
-    rules: only('Routes reach behaviour through decorators only.', 'pg', 'drizzle-orm', 'drizzle-orm/*')
+    files: ['src/**/*.ts'],
+    rules: {
+      'import-x/no-cycle': 'error',
+      'max-len': ['error', { code: 120, ignorePattern: '^import ' }],
+      'max-lines': ['error', 250],
+      'local/functionLines': ['error', 60],
+      'local/door': ['error', { settings: 'env', meta: 'meta-graph' }],
+      'n/no-process-env': 'error',
+      'no-restricted-syntax': ['error', { selector: 'ExportAllDeclaration', message: 'No barrels: import from the file itself.' }]
+    }
   },
-  {
-    files: ['src/schemas/**'],
-    rules: only('Schemas know TypeBox, the mask and the lists of statuses.', '../*', '!../vault', '../vault/*', '!../vault/masking.js', 'pg', 'fastify', 'drizzle-orm', 'drizzle-orm/*')
-  }
+  { files: ['src/settings/**', 'src/cli/demo/**'], rules: { 'n/no-process-env': 'off' } },
+  ...layers.flat().flatMap((name) => [
+    restrict([`src/${name}.ts`, `src/${name}/**`], restrictions(name, false)),
+    restrict([`src/${name}/*.sql.ts`], restrictions(name, true))
+  ]),
+  restrict(['src/schemas/**'], [{ regex: '^(?!@sinclair/typebox$|\\./)', message: 'Schemas know TypeBox only.' }])
 ]

@@ -2,7 +2,7 @@ import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from './app.js'
 import { hasGeneratedJwtSecret } from './settings/local-mode.js'
-import { reason } from './reason.js'
+import { reason } from './logger.js'
 
 /** How long a close may take in which nothing waits for Meta. */
 const CLOSE_MARGIN_MS = 10_000

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 import t from 'tap'
-import { reason } from '../src/reason.js'
+import { reason } from '../src/logger.js'
 
 const beneath = new Error('beneath')
 

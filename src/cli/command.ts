@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
 import { parseArgs, type ParseArgsConfig } from 'node:util'
-import { reason } from '../reason.js'
+import { reason } from '../logger.js'
 
 /**
  * Waits for something to start and has it stopped when the command ends, be it by a signal while it starts.

@@ -1,4 +1,3 @@
-import { sql } from 'drizzle-orm'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { createInvalidationListener } from './invalidation-listener.js'
@@ -18,7 +17,7 @@ async function configLoader (fastify: FastifyInstance): Promise<void> {
   const detector = createOutageDetector({ probe: database.probe })
   const listener = createInvalidationListener({
     connect: database.unpooledClient,
-    notify: async (channel) => { await database.run(sql`select pg_notify(${channel}, '')`) },
+    notify: database.notify,
     log
   })
   const { invalidate, invalidateAll, ...loader } =

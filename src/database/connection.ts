@@ -1,7 +1,7 @@
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { isLoopbackHost } from '../settings/loopback.js'
-import { reason } from '../reason.js'
+import { reason } from '../logger.js'
 
 const CONNECT_TIMEOUT_MS = 5000
 

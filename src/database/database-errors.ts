@@ -16,3 +16,15 @@ export function toApiError (err: unknown): unknown {
   if (sqlstate.startsWith('22')) return new ValidationFailed()
   return UNAVAILABLE_STATES.test(sqlstate) ? new DatabaseUnavailable({ cause: err }) : err
 }
+
+/** Runs work a second time when PostgreSQL undid it to end a deadlock. */
+export async function retryDeadlock<T> (work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (err) {
+    if (err instanceof DatabaseUnavailable && isDeadlock(err.cause)) return await work()
+    throw err
+  }
+}
+
+const isDeadlock = (cause: unknown) => cause instanceof pg.DatabaseError && cause.code === '40P01'

@@ -8,6 +8,7 @@ import pg from 'pg'
 import { isRemoteWithoutTls, assertReachable, sessionOptions, withConnection } from './connection.js'
 import { startEmbedded } from './embedded/embedded.js'
 import { migrate, pendingMigrations } from './migrations/migrations.js'
+import { retryDeadlock } from './database-errors.js'
 import { createPooledDatabase } from './pool.js'
 import { reconcile } from './reconcile.js'
 
@@ -33,6 +34,7 @@ export function createDatabase ({ pool, url, directUrl }: { pool: pg.Pool, url: 
   const pooled = createPooledDatabase(pool)
   return {
     ...pooled,
+    retryDeadlock,
 
     /** Runs work on a connection of its own, without the time limits of the pool. */
     withoutTimeout: async <T>(work: (db: NodePgDatabase) => Promise<T>): Promise<T> => await withConnection(url, work),
@@ -42,6 +44,9 @@ export function createDatabase ({ pool, url, directUrl }: { pool: pg.Pool, url: 
 
     /** Makes a client of its own, not yet connected, past any pooler. */
     unpooledClient: (config: pg.ClientConfig): pg.Client => new pg.Client({ ...sessionOptions(directUrl), ...config }),
+
+    /** Sends an empty notification on a channel, through the pool. Throws `DATABASE_UNAVAILABLE`. */
+    notify: async (channel: string): Promise<void> => { await pooled.run(sql`select pg_notify(${channel}, '')`) },
 
     /** Throws `DATABASE_UNAVAILABLE` unless the database answers. */
     ping: async (): Promise<void> => { await pooled.run(sql`select 1`) },

@@ -1,7 +1,6 @@
 import { Type } from '@sinclair/typebox'
-import { MASK } from '../vault/masking.js'
 import { configExample } from './config.js'
-import { nullable, tenantId } from './fields.js'
+import { MASK, nullable, tenantId } from './fields.js'
 import { tokenStatus } from './token-health.js'
 
 /** How many configurations a page has unless the query says. */
@@ -27,7 +26,7 @@ export const ConfigPage = Type.Object({
 }, {
   $id: 'ConfigPage',
   description: 'A page of configurations',
-  examples: [{ configs: [configExample(() => MASK)], next_cursor: cursorExample }]
+  examples: [{ configs: [configExample({ access_token: MASK, fb_app_secret: MASK, verify_token: MASK })], next_cursor: cursorExample }]
 })
 
 const count = (description: string) => Type.Integer({ minimum: 0, description })

@@ -1,5 +1,4 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { mask } from '../vault/masking.js'
 import { graphId, headerToken, nullable, tenantId, text, timestamp, webUrl } from './fields.js'
 
 /** What a configuration may be filled with. */
@@ -14,6 +13,9 @@ export const example = {
   verify_token: 'a-verify-token-of-yours',
   token_expires_at: '2027-01-22T12:00:00.000000Z'
 }
+
+/** The secrets of the example, masked. */
+export const maskedExample = { access_token: '****mple', fb_app_secret: '****cdef', verify_token: '****ours' }
 
 /** What each field is. */
 export const about = {
@@ -105,15 +107,13 @@ function config (secret: (description: string) => ReturnType<typeof nullable>) {
   }
 }
 
-/** An example of a configuration, with what `show` makes of its secrets. */
-export const configExample = (show: (secret: string) => string) => ({
+/** An example of a configuration with these secrets. */
+export const configExample = (secrets: typeof maskedExample) => ({
   id: 1,
   tenant_id: 'acme',
   user_id: 'user-1',
   ...example,
-  access_token: show(example.access_token),
-  fb_app_secret: show(example.fb_app_secret),
-  verify_token: show(example.verify_token),
+  ...secrets,
   refresh_token: null,
   is_active: true,
   onboarding_completed: true,
@@ -127,14 +127,14 @@ export const configExample = (show: (secret: string) => string) => ({
 export const MaskedConfig = Type.Object(config((description) => textOrNull(`${description}. **** and its last four characters, **** alone when it is short, null for none`)), {
   $id: 'MaskedConfig',
   description: 'A configuration; its secrets are masked',
-  examples: [configExample(mask)]
+  examples: [configExample(maskedExample)]
 })
 
 /** A configuration in clear. */
 export const FullConfig = Type.Object(config((description) => textOrNull(`${description}. In clear`)), {
   $id: 'FullConfig',
   description: 'A configuration; its secrets are in clear',
-  examples: [configExample((secret) => secret)]
+  examples: [configExample(example)]
 })
 
 /** What POST /config/verify answers. */
@@ -159,7 +159,7 @@ export const Verification = Type.Object({
       { name: 'subscription', ok: true, detail: 'The app gets the webhooks of the account.' },
       { name: 'callback', ok: false, detail: 'Meta sends messages elsewhere, or nowhere: onboard again to have them sent to callback_url, or store the URL that is meant with PUT /config.' }
     ],
-    config: configExample(mask)
+    config: configExample(maskedExample)
   }]
 })
 

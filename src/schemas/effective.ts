@@ -1,7 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { mask, MASK } from '../vault/masking.js'
-import { about, example } from './config.js'
-import { nullable, oneOf, tenantId, timestamp } from './fields.js'
+import { about, example, maskedExample } from './config.js'
+import { MASK, nullable, oneOf, tenantId, timestamp } from './fields.js'
 
 const decisions = ['serve', 'fall_back', 'refuse'] as const
 /** Why the loader does what it does. */
@@ -48,13 +47,13 @@ export const EffectiveConfig = Type.Object({
     row: { is_active: true, updated_at: '2026-11-23T12:00:00.000000Z', key_ids: ['k1'], unreadable: [] },
     values: {
       phone_id: { value: example.phone_number_id, source: 'database' },
-      access_token: { value: mask(example.access_token), source: 'database' },
+      access_token: { value: maskedExample.access_token, source: 'database' },
       waba_id: { value: example.waba_id, source: 'database' },
       fb_app_id: { value: example.fb_app_id, source: 'env' },
       fb_app_secret: { value: MASK, source: 'env' },
       callback_url: { value: example.callback_url, source: 'database' },
       redirect_url: { value: null, source: null },
-      verify_token: { value: mask(example.verify_token), source: 'database' },
+      verify_token: { value: maskedExample.verify_token, source: 'database' },
       token_expires_at: { value: example.token_expires_at, source: 'database' }
     }
   }]

@@ -1,5 +1,8 @@
 import { Type, type StringOptions, type TSchema } from '@sinclair/typebox'
 
+/** Stands for a secret where it must not be read. */
+export const MASK = '****'
+
 /** One character of any text, for a regular expression with the flag `u`: no control character, no lone surrogate. */
 export const CHARACTER = '[^\\p{Cc}\\p{Cs}]'
 

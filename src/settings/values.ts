@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { readFile } from 'node:fs/promises'
 import leven from 'leven'
 import type { Assignment } from './dot-env.js'
-import { reason } from '../reason.js'
+import { reason } from '../logger.js'
 
 /** Where the values come from: the process environment and `.env`, or an object in their place. */
 export type EnvSource = Record<string, string | number | boolean | undefined>

@@ -1,12 +1,14 @@
 import type { Database } from '../database/database.js'
 import type { TenantConfigRow } from '../database/schema.js'
 import { onlyRow } from '../database/statement.js'
+import { InvalidCursor } from '../errors.js'
 import type { TokenStatus } from '../schemas/statuses.js'
+import { isTenantId } from './tenant-id.js'
 import { countQuery, list, listByTokenStatus, statsQuery, type StatsRow } from './tenant-configs.sql.js'
 
 export interface ListQuery {
   limit: number
-  /** The last tenant id of the page before. */
+  /** The cursor of a page, as the page before gave it. */
   cursor?: string | undefined
   is_active?: boolean | undefined
   onboarding_completed?: boolean | undefined
@@ -21,12 +23,15 @@ const AFTER_ANY_ID = '\u{10FFFF}'.repeat(101)
 /** What an admin reads over all tenants. All methods throw `DATABASE_UNAVAILABLE`. */
 export function createListing ({ database }: { database: Pick<Database, 'run'> }) {
   return {
-    /** A page of rows by tenant id, their secrets `****` or null, and the cursor of the next page; null on the last one. */
+    /**
+     * A page of rows by tenant id, their secrets `****` or null, and the cursor of the next page; null on the last one. Throws
+     * `INVALID_CURSOR`.
+     */
     async list (
-      { limit, cursor = '', is_active, onboarding_completed, tenant_id: prefix = '', token_status }: ListQuery
+      { limit, cursor, is_active, onboarding_completed, tenant_id: prefix = '', token_status }: ListQuery
     ): Promise<{ configs: TenantConfigRow[], next: string | null }> {
       const values = {
-        after: cursor,
+        after: cursor === undefined ? '' : tenantIdOf(cursor),
         from: prefix,
         to: prefix + AFTER_ANY_ID,
         is_active: allowedValues(is_active),
@@ -38,7 +43,7 @@ export function createListing ({ database }: { database: Pick<Database, 'run'> }
         : await database.run(listByTokenStatus, { ...values, token_status })
       // The last of the page, if there is one more after it.
       const [last] = rows.slice(limit - 1, -1)
-      return { configs: rows.slice(0, limit), next: last?.tenant_id ?? null }
+      return { configs: rows.slice(0, limit), next: last === undefined ? null : cursorAfter(last.tenant_id) }
     },
 
     /** The counts of the statistics, all of one moment. */
@@ -47,6 +52,15 @@ export function createListing ({ database }: { database: Pick<Database, 'run'> }
     /** How many rows there are. */
     count: async (): Promise<number> => onlyRow(await database.run(countQuery)).count
   }
+}
+
+// A cursor is the last tenant id of a page; encoded, so that nobody builds one by hand.
+const cursorAfter = (tenantId: string) => Buffer.from(tenantId).toString('base64url')
+
+function tenantIdOf (cursor: string): string {
+  const tenantId = Buffer.from(cursor, 'base64url').toString()
+  if (!isTenantId(tenantId) || cursorAfter(tenantId) !== cursor) throw new InvalidCursor()
+  return tenantId
 }
 
 /** The values of a flag that a filter lets through. */

@@ -2,7 +2,8 @@ import type { TenantConfigRow } from '../database/schema.js'
 import { MaskedValue } from '../errors.js'
 import { secretColumns, type SecretColumn, type WritableColumn } from '../schemas/columns.js'
 import { isoFromMs } from '../schemas/timestamps.js'
-import { isMasked, mask, MASK } from '../vault/masking.js'
+import { isMasked, mask } from '../vault/masking.js'
+import { MASK } from '../schemas/fields.js'
 import type { Vault } from '../vault/vault.js'
 
 /** What a client writes, in clear: a column left out stays, null clears it. Times are RFC 3339. */

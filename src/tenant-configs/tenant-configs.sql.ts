@@ -3,7 +3,7 @@ import { tenantConfigs as table, tokenWatch, type TenantConfigRow } from '../dat
 import { builder, prepare, type Prepared } from '../database/statement.js'
 import { secretColumns, writableNames, type SecretColumn, type WritableColumn } from '../schemas/columns.js'
 import { tokenStatuses, type TokenStatus } from '../schemas/statuses.js'
-import { MASK } from '../vault/masking.js'
+import { MASK } from '../schemas/fields.js'
 
 const { placeholder } = sql
 

@@ -1,10 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import pg from 'pg'
 import type { Database } from '../database/database.js'
 import type { TenantConfigRow } from '../database/schema.js'
 import { onlyRow, type Queryable } from '../database/statement.js'
-import { ConfigExists, ConfigNotFound, ConfirmationMismatch, DatabaseUnavailable, PhoneNumberTaken } from '../errors.js'
+import { ConfigExists, ConfigNotFound, ConfirmationMismatch, PhoneNumberTaken } from '../errors.js'
 import type { Vault } from '../vault/vault.js'
 import { createListing } from './listing.js'
 import {
@@ -39,7 +38,7 @@ declare module 'fastify' {
  * throw `DATABASE_UNAVAILABLE` when the database does not answer.
  */
 export function createTenantConfigs (
-  { database, vault }: { database: Pick<Database, 'run' | 'transaction'>, vault: Pick<Vault, 'seal' | 'open'> }
+  { database, vault }: { database: Pick<Database, 'run' | 'transaction' | 'retryDeadlock'>, vault: Pick<Vault, 'seal' | 'open'> }
 ) {
   const secrets = createRowSecrets({ vault })
   const listeners = new Set<ChangeListener>()
@@ -192,7 +191,7 @@ export function createTenantConfigs (
   async function writeAndNotify<T> (
     changedTenants: Set<string> | null, write: () => Promise<T>, ids: Ids = {}
   ): Promise<T> {
-    return await retryDeadlock(write).finally(() => {
+    return await database.retryDeadlock(write).finally(() => {
       for (const tenantId of changedTenants ?? [null]) notify(tenantId, ids)
     })
   }
@@ -201,18 +200,6 @@ export function createTenantConfigs (
     for (const listener of listeners) listener(tenantId === null ? null : [tenantId, phone_number_id, waba_id])
   }
 }
-
-/** Runs a write a second time when PostgreSQL undid it to end a deadlock. */
-async function retryDeadlock<T> (write: () => Promise<T>): Promise<T> {
-  try {
-    return await write()
-  } catch (err) {
-    if (err instanceof DatabaseUnavailable && isDeadlock(err.cause)) return await write()
-    throw err
-  }
-}
-
-const isDeadlock = (cause: unknown) => cause instanceof pg.DatabaseError && cause.code === '40P01'
 
 /** Decorates `fastify.tenantConfigs`. */
 async function tenantConfigs (fastify: FastifyInstance): Promise<void> {

@@ -1,5 +1,4 @@
-/** What stands for a secret where it must not be read. */
-export const MASK = '****'
+import { MASK } from '../schemas/fields.js'
 
 /**
  * Masks a secret for reading: `****` and its last four characters, or `****` alone when it is shorter than 16.

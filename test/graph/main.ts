@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { command, readOptions } from '../../src/cli/command.js'
-import { reason } from '../../src/reason.js'
+import { reason } from '../../src/logger.js'
 import { firstApp, issueCode, sow } from './seed.js'
 import { startGraph, type Graph } from './server.js'
 

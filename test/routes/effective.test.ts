@@ -1,6 +1,7 @@
 import t from 'tap'
 import type { ConfigValues } from '../../src/config-loader/snapshot.js'
-import { mask, MASK } from '../../src/vault/masking.js'
+import { mask } from '../../src/vault/masking.js'
+import { MASK } from '../../src/schemas/fields.js'
 import { reasons } from '../../src/schemas/effective.js'
 import { platform } from '../fixtures/config-row.js'
 import { buildTestApp, createDatabase, newKey, query, takeAway, until } from '../helper.js'
