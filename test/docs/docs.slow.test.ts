@@ -98,7 +98,7 @@ for (const [path, text] of documents) {
       } else if (block.language === 'ini') {
         await startUnit(t, session, own(block.text))
       } else {
-        t.match(block.language, /^(json|text)$/, `${where}: a block that is run, or shows what was`)
+        t.match(block.language, /^(json|text|mermaid)$/, `${where}: a block that is run, or shows what was`)
       }
       const dotEnv = join(session.dir, '.env')
       if (existsSync(dotEnv)) t.equal(modeOf(dotEnv), 0o600, `${where}: nobody else can read .env`)
