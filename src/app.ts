@@ -9,7 +9,7 @@ import auth from './http/auth.js'
 import closing from './closing.js'
 import configLoader from './config-loader/config-loader.js'
 import database from './database/database.js'
-import env, { environment, readEnv, type EnvSource } from './settings/env.js'
+import env, { readEnv, readEnvironment, type EnvSource } from './settings/env.js'
 import errorHandler, { handleError, notFound } from './http/error-handler.js'
 import eventDelivery from './events/events.js'
 import input from './http/request-parsing.js'
@@ -100,7 +100,7 @@ export default plugin
  * Throws one error that names every unusable setting, and whatever keeps the database or the key ring from being used.
  */
 export async function buildApp (source?: EnvSource, { logTo }: { logTo?: DestinationStream | undefined } = {}): Promise<FastifyInstance> {
-  const { given, warnings } = await environment(source)
+  const { given, warnings } = await readEnvironment(source)
   const settings = await readEnv(given)
   const fastify = Fastify({
     logger: { ...loggerOptions(settings.LOG_LEVEL), ...(logTo === undefined ? {} : { stream: logTo }) },

@@ -1,8 +1,8 @@
-import { environment, type EnvSource } from '../settings/env.js'
+import { readEnvironment, type EnvSource } from '../settings/env.js'
 
 /** Reads what is set, not yet checked, and prints the warnings on stderr. Throws when `.env` cannot be read. */
 export async function commandSettings (): Promise<EnvSource> {
-  const { given, warnings } = await environment()
+  const { given, warnings } = await readEnvironment()
   for (const warning of warnings) console.error(warning)
   return given
 }

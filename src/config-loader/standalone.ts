@@ -3,7 +3,7 @@ import Fastify from 'fastify'
 import { loggerOptions } from '../logger.js'
 import configLoader, { type ConfigLoader } from './config-loader.js'
 import database from '../database/database.js'
-import env, { environment, readEnv, type EnvSource } from '../settings/env.js'
+import env, { readEnv, readEnvironment, type EnvSource } from '../settings/env.js'
 import tenantConfigs from '../tenant-configs/tenant-configs.js'
 import vault from '../vault/vault.js'
 
@@ -15,7 +15,7 @@ import vault from '../vault/vault.js'
  * the database or the key ring from being used.
  */
 export async function createConfigLoader ({ databaseUrl, env: source }: { databaseUrl?: string | undefined, env?: EnvSource | undefined } = {}): Promise<ConfigLoader & { close: () => Promise<void> }> {
-  const { given, warnings } = await environment(source)
+  const { given, warnings } = await readEnvironment(source)
   // A worker signs nobody in, so it needs no JWT_SECRET; migrations are the service's.
   const settings = await readEnv({
     ...given,

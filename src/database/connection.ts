@@ -48,11 +48,11 @@ export async function assertReachable<T> (answer: Promise<T>): Promise<T> {
   try {
     return await answer
   } catch (err) {
-    throw new Error(`The database cannot be reached: ${connectFault(err)}. See that it runs and that DATABASE_URL is right.`)
+    throw new Error(`The database cannot be reached: ${describeConnectError(err)}. See that it runs and that DATABASE_URL is right.`)
   }
 }
 
-function connectFault (err: unknown): string {
+function describeConnectError (err: unknown): string {
   // PostgreSQL's own words name the user or the database.
   if (err instanceof pg.DatabaseError) return `PostgreSQL refuses with SQLSTATE ${err.code}`
   // Of a timeout the pool speaks; what lies beneath only says that the connection ended.

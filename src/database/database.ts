@@ -61,8 +61,8 @@ export function createDatabase ({ pool, url, directUrl }: { pool: pg.Pool, url: 
 /** Opens the pool (over the embedded PostgreSQL when there is no DATABASE_URL) and decorates `fastify.database`. Refuses to boot on a schema that is behind. */
 async function database (fastify: FastifyInstance): Promise<void> {
   const { DATABASE_URL, DATABASE_DIRECT_URL, DATA_DIR, DATABASE_POOL_MAX, MIGRATE_ON_START } = fastify.env
-  const embedded = DATABASE_URL === undefined || DATABASE_URL === 'embedded'
-  const url = embedded ? await embed(fastify, DATA_DIR) : DATABASE_URL
+  const isEmbedded = DATABASE_URL === undefined || DATABASE_URL === 'embedded'
+  const url = isEmbedded ? await embed(fastify, DATA_DIR) : DATABASE_URL
   for (const [name, target] of Object.entries({ DATABASE_URL: url, DATABASE_DIRECT_URL })) {
     if (target === undefined || !isRemoteWithoutTls(target)) continue
     fastify.log.warn(`${name} leads to another machine without TLS, so what is sent can be read. Add ?sslmode=verify-full.`)
@@ -82,8 +82,8 @@ async function database (fastify: FastifyInstance): Promise<void> {
   // Without a listener the loss of an idle connection ends the process.
   pool.on('error', (err) => { fastify.log.warn({ err }, 'lost an idle database connection') })
   await assertReadable(pool)
-  const directUrl = embedded ? url : DATABASE_DIRECT_URL ?? url
-  if (embedded || MIGRATE_ON_START) {
+  const directUrl = isEmbedded ? url : DATABASE_DIRECT_URL ?? url
+  if (isEmbedded || MIGRATE_ON_START) {
     const applied = await migrate(directUrl, { report: (line) => { fastify.log.info(line) } })
     for (const name of applied) fastify.log.info(`applied migration ${name}`)
   }

@@ -44,7 +44,7 @@ export function createPooledDatabase (pool: pg.Pool): PooledDatabase {
     openedAt.set(client, performance.now())
   })
 
-  return { ...queryable(sendOnPool), transaction }
+  return { ...createQueryable(sendOnPool), transaction }
 
   async function sendOnPool (query: pg.QueryConfig): Promise<pg.QueryResult> {
     const isRead = READ.test(query.text)
@@ -71,7 +71,7 @@ export function createPooledDatabase (pool: pg.Pool): PooledDatabase {
 
   async function transaction<T> (work: (tx: Queryable) => Promise<T>): Promise<T> {
     return await withClient(await pool.connect().catch(rejectMapped), async (session) => {
-      const tx = queryable(session.send)
+      const tx = createQueryable(session.send)
       await tx.run(sql`begin`)
       try {
         const result = await work(tx)
@@ -86,7 +86,7 @@ export function createPooledDatabase (pool: pg.Pool): PooledDatabase {
   }
 }
 
-function queryable (send: Send): Queryable {
+function createQueryable (send: Send): Queryable {
   return {
     run: async <Row>(statement: Statement<Row>, values?: Values): Promise<Row[]> =>
       (await send(toQueryConfig(statement, values)).catch(rejectMapped)).rows,

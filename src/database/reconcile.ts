@@ -23,21 +23,21 @@ const hasIds = sql`exists (select from tenant_configs config where config.tenant
   and config.waba_id = row.waba_id and config.phone_number_id is not distinct from row.phone_number_id)`
 
 const differences: Record<string, Difference> = {
-  'tokens without a watch': missing(sql`token_watch (tenant_id, next_check_at)`,
+  'tokens without a watch': missingRows(sql`token_watch (tenant_id, next_check_at)`,
     sql`tenant_id, case when is_active then now() else '9999-12-31Z' end`, sql`access_token is not null`, watched),
-  'watches without a token': orphaned(sql`token_watch`, hasToken),
+  'watches without a token': orphanedRows(sql`token_watch`, hasToken),
   'tokens that are never due': {
     find: sql`select config.tenant_id from token_watch watch join tenant_configs config using (tenant_id) where ${isParked}`,
     repair: (ids) => [sql`update token_watch watch set next_check_at = now() from tenant_configs config
       where watch.tenant_id = config.tenant_id and watch.tenant_id = any(${ids}) and ${isParked}`]
   },
-  'verified identities of other ids': orphaned(sql`verified_identities`, hasIds),
-  'missing verified identities': missing(sql`verified_identities (tenant_id, waba_id, phone_number_id)`,
+  'verified identities of other ids': orphanedRows(sql`verified_identities`, hasIds),
+  'missing verified identities': missingRows(sql`verified_identities (tenant_id, waba_id, phone_number_id)`,
     sql`tenant_id, waba_id, phone_number_id`, sql`last_verified_at is not null and waba_id is not null`, verified)
 }
 
 /** The rows are locked until their insert is committed: a trigger that takes it back waits for it. */
-function missing (into: SQL, columns: SQL, isDue: SQL, exists: SQL): Difference {
+function missingRows (into: SQL, columns: SQL, isDue: SQL, exists: SQL): Difference {
   return {
     find: sql`select tenant_id from tenant_configs config where ${isDue} and not ${exists}`,
     repair: (ids) => [sql`insert into ${into} select ${columns} from tenant_configs where tenant_id = any(${ids}) and ${isDue}
@@ -46,7 +46,7 @@ function missing (into: SQL, columns: SQL, isDue: SQL, exists: SQL): Difference 
 }
 
 /** They are locked by a statement of its own, so that the next one sees what a trigger has made of them meanwhile. */
-function orphaned (table: SQL, isDue: SQL): Difference {
+function orphanedRows (table: SQL, isDue: SQL): Difference {
   return {
     find: sql`select tenant_id from ${table} row where not ${isDue}`,
     repair: (ids) => [

@@ -29,7 +29,7 @@ export async function ensureDataDir (dir: string): Promise<string> {
  * @returns the value, without whitespace around it
  * @throws when the file is empty or unreadable; the error never carries its content
  */
-export async function keptSecret (dir: string, name: string, make: () => string): Promise<string> {
+export async function readOrCreateSecret (dir: string, name: string, make: () => string): Promise<string> {
   const path = join(dir, name)
   for (;;) {
     const kept = await read(path)
@@ -39,7 +39,7 @@ export async function keptSecret (dir: string, name: string, make: () => string)
 }
 
 /** Says whether a secret is the one kept in the data directory; false when none is kept there that can be read. */
-export async function isKeptSecret (dir: string, name: string, secret: string): Promise<boolean> {
+export async function isStoredSecret (dir: string, name: string, secret: string): Promise<boolean> {
   return await read(join(dir, name)).then((kept) => kept === secret, () => false)
 }
 

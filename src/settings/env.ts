@@ -5,8 +5,8 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { readDotEnv } from './dot-env.js'
 import { generators, isLocalMode } from './local-mode.js'
-import { formatFaults, formats, LEAST_SECRET_LENGTH } from './formats.js'
-import { fileSetting, filled, misspelledNames, withSecretFiles, type EnvSource } from './values.js'
+import { formatFaults, formats, MIN_SECRET_LENGTH } from './formats.js'
+import { dropEmpty, fileSetting, findMisspelledNames, readSecretFiles, type EnvSource } from './values.js'
 
 export type { EnvSource } from './values.js'
 
@@ -73,11 +73,11 @@ const settings = {
   TOKEN_CHECK_INTERVAL_MS: Type.Integer({ default: 86400000, minimum: 1, maximum: 31536000000, description: 'milliseconds, 1 to 31536000000 (a year)' }),
   EVENTS_WEBHOOK_URL: Type.Optional(Type.String({ format: 'web-url', description: 'an absolute https URL (http only for this machine); set EVENTS_WEBHOOK_SECRET too' })),
   EVENTS_WEBHOOK_SECRET: Type.Optional(secret({
-    minLength: LEAST_SECRET_LENGTH,
+    minLength: MIN_SECRET_LENGTH,
     description: 'what signs the events sent to EVENTS_WEBHOOK_URL, at least 16 characters: openssl rand -base64 32'
   })),
   WEBHOOK_VERIFY_TOKEN: Type.Optional(secret({
-    minLength: LEAST_SECRET_LENGTH,
+    minLength: MIN_SECRET_LENGTH,
     description: 'what Meta shows to verify the webhook for account updates, at least 16 characters: openssl rand -hex 24'
   })),
   FB_APP_SECRETS_PREVIOUS: Type.Optional(secret({
@@ -96,19 +96,19 @@ const settings = {
 export const settingNames = Object.keys(settings)
 
 /** The names of the settings that hold a secret. For each of them `NAME_FILE` may name a file that has the value. */
-export const secretNames = namesWhere(({ writeOnly }) => writeOnly === true)
+export const secretNames = selectNames(({ writeOnly }) => writeOnly === true)
 
 const schema = Type.Object(settings, {
   dependencies: { FB_APP_ID: ['FB_APP_SECRET'], FB_APP_SECRET: ['FB_APP_ID'], EVENTS_WEBHOOK_URL: ['EVENTS_WEBHOOK_SECRET'] },
   allOf: [
-    withFormat('unquoted', namesWhere(({ type }) => type === 'string')),
-    withFormat('no-pem', ['JWT_SECRET']),
-    withFormat('secret-text', secretNames)
+    requireFormat('unquoted', selectNames(({ type }) => type === 'string')),
+    requireFormat('no-pem', ['JWT_SECRET']),
+    requireFormat('secret-text', secretNames)
   ],
   if: { properties: { NODE_ENV: { const: 'production' } }, required: ['NODE_ENV'] },
   then: {
     required: ['DATABASE_URL'],
-    ...withFormat('unguessable-database-url', ['DATABASE_URL', 'DATABASE_DIRECT_URL'])
+    ...requireFormat('unguessable-database-url', ['DATABASE_URL', 'DATABASE_DIRECT_URL'])
   }
 })
 
@@ -124,8 +124,8 @@ declare module 'fastify' {
  * Throws one error that names every fault and shows no value, or tells which line of `.env` cannot be read.
  */
 async function env (fastify: FastifyInstance, options: { env?: EnvSource | undefined }): Promise<void> {
-  const { given, warnings } = await environment(options.env)
-  const { values, faults } = await withSecretFiles(given, secretNames)
+  const { given, warnings } = await readEnvironment(options.env)
+  const { values, faults } = await readSecretFiles(given, secretNames)
   if (isLocalMode(values)) {
     for (const [name, generate] of generators) {
       if (!faults.has(name)) values[name] ??= await generate(String(values['DATA_DIR'] ?? settings.DATA_DIR.default))
@@ -133,7 +133,7 @@ async function env (fastify: FastifyInstance, options: { env?: EnvSource | undef
   }
   if (values['NODE_ENV'] === 'production') values['OAUTH_STATE'] ??= 'required'
   try {
-    const ajv = { customOptions: withFormats }
+    const ajv = { customOptions: addFormats }
     await fastify.register(fastifyEnv, { confKey: 'env', schema, data: values, env: false, ajv })
   } catch (err) {
     // Other errors, such as that of a server with an `env` of its own, are passed on.
@@ -166,28 +166,28 @@ export async function readEnv (source?: EnvSource): Promise<Env> {
  * @returns the settings, trimmed, and what to warn of at start
  * @throws when `.env` cannot be read; the error names the file and the line, and shows no value
  */
-export async function environment (source?: EnvSource): Promise<{ given: EnvSource, warnings: string[] }> {
-  if (source !== undefined) return { given: filled(source), warnings: [] }
+export async function readEnvironment (source?: EnvSource): Promise<{ given: EnvSource, warnings: string[] }> {
+  if (source !== undefined) return { given: dropEmpty(source), warnings: [] }
   const assignments = await readDotEnv('.env')
   const inFile = Object.fromEntries(assignments.map(({ name, value }) => [name, value]))
   return {
-    given: { ...filled(inFile), ...filled(process.env) },
-    warnings: misspelledNames(assignments, [...settingNames, ...secretNames.map(fileSetting)])
+    given: { ...dropEmpty(inFile), ...dropEmpty(process.env) },
+    warnings: findMisspelledNames(assignments, [...settingNames, ...secretNames.map(fileSetting)])
   }
 }
 
-function namesWhere (holds: (schema: TSchema) => boolean): string[] {
+function selectNames (holds: (schema: TSchema) => boolean): string[] {
   return Object.entries<TSchema>(settings).filter(([, schema]) => holds(schema)).map(([name]) => name)
 }
 
-function withFormat (format: string, names: string[]) {
+function requireFormat (format: string, names: string[]) {
   return { properties: Object.fromEntries(names.map((name) => [name, { type: 'string', format }])) }
 }
 
 let validator: Ajv | undefined
 
 /** Adds the formats. Returns the same validator each time: it compiles the schema once, and a start reads the settings several times. */
-function withFormats (ajv: Ajv): Ajv {
+function addFormats (ajv: Ajv): Ajv {
   if (validator === undefined) {
     validator = ajv
     for (const [name, check] of Object.entries(formats)) ajv.addFormat(name, check)

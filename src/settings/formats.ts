@@ -4,7 +4,7 @@ import { parseKeyRing } from './key-ring.js'
 import { isLoopback } from './loopback.js'
 
 /** Characters; secrets that are the only check of who signs or asks must not be guessed. */
-export const LEAST_SECRET_LENGTH = 16
+export const MIN_SECRET_LENGTH = 16
 
 /** The formats that the schema of the settings names. */
 export const formats: Record<string, (value: string) => boolean> = {
@@ -42,7 +42,7 @@ function succeeds (attempt: () => unknown): boolean {
 
 function isFormerSecret (secret: string): boolean {
   // A comma too many is no secret: account-updates.ts leaves it out.
-  return secret === '' || secret.length >= LEAST_SECRET_LENGTH
+  return secret === '' || secret.length >= MIN_SECRET_LENGTH
 }
 
 function isAddressRange (value: string): boolean {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { ensureDataDir, isKeptSecret, keptSecret } from './data-dir.js'
+import { ensureDataDir, isStoredSecret, readOrCreateSecret } from './data-dir.js'
 import { isLoopbackHost } from './loopback.js'
 import type { EnvSource } from './values.js'
 
@@ -19,15 +19,15 @@ export function isLocalMode (settings: EnvSource): boolean {
 
 /** How local mode generates settings. A generator takes `DATA_DIR` and keeps the secret there: later calls return it. */
 export const generators = new Map([
-  ['JWT_SECRET', keptIn(JWT_SECRET_FILE, () => randomBytes(48).toString('base64'))],
-  ['ENCRYPTION_KEYS', keptIn('encryption-keys', () => `local:${randomBytes(32).toString('base64')}`)]
+  ['JWT_SECRET', createGenerator(JWT_SECRET_FILE, () => randomBytes(48).toString('base64'))],
+  ['ENCRYPTION_KEYS', createGenerator('encryption-keys', () => `local:${randomBytes(32).toString('base64')}`)]
 ])
 
 /** Says whether local mode generated the `JWT_SECRET` of validated settings. */
 export async function hasGeneratedJwtSecret (env: EnvSource & Kept): Promise<boolean> {
-  return isLocalMode(env) && await isKeptSecret(env.DATA_DIR, JWT_SECRET_FILE, env.JWT_SECRET)
+  return isLocalMode(env) && await isStoredSecret(env.DATA_DIR, JWT_SECRET_FILE, env.JWT_SECRET)
 }
 
-function keptIn (file: string, make: () => string): (dataDir: string) => Promise<string> {
-  return async (dataDir) => await keptSecret(await ensureDataDir(dataDir), file, make)
+function createGenerator (file: string, make: () => string): (dataDir: string) => Promise<string> {
+  return async (dataDir) => await readOrCreateSecret(await ensureDataDir(dataDir), file, make)
 }

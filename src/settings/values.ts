@@ -11,7 +11,7 @@ export type EnvSource = Record<string, string | number | boolean | undefined>
 export const fileSetting = (name: string) => `${name}_FILE`
 
 /** Trims all values and leaves out what is unset or empty: `NAME=` in a `.env` means "not set". */
-export function filled (source: EnvSource): EnvSource {
+export function dropEmpty (source: EnvSource): EnvSource {
   const trimmed = (value: EnvSource[string]) => typeof value === 'string' ? value.trim() : value
   const entries = Object.entries(source).map(([name, value]) => [name, trimmed(value)])
   return Object.fromEntries(entries.filter(([, value]) => value !== undefined && value !== ''))
@@ -23,7 +23,7 @@ export function filled (source: EnvSource): EnvSource {
  * @param secretNames the settings that may come from a file
  * @returns the settings, and what is wrong by the name of the setting; a fault shows neither the path nor the content
  */
-export async function withSecretFiles (settings: EnvSource, secretNames: string[]) {
+export async function readSecretFiles (settings: EnvSource, secretNames: string[]) {
   const values = { ...settings }
   const faults = new Map<string, string>()
   for (const name of secretNames) {
@@ -56,7 +56,7 @@ async function readSecret (path: string): Promise<string> {
  * @param names all names that mean something to this service
  * @returns one warning for each, which shows no value
  */
-export function misspelledNames (assignments: Assignment[], names: string[]): string[] {
+export function findMisspelledNames (assignments: Assignment[], names: string[]): string[] {
   const unknown = assignments.filter(({ name }) => !names.includes(name) && !name.startsWith('PG'))
   return unknown.flatMap(({ name, line }) => {
     const distance = (known: string) => leven(name.toUpperCase(), known)

@@ -4,7 +4,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { isAbsolute, join, relative } from 'node:path'
 import t, { type Test } from 'tap'
-import { ensureDataDir, keptSecret } from '../../src/settings/data-dir.js'
+import { ensureDataDir, readOrCreateSecret } from '../../src/settings/data-dir.js'
 
 const modeOf = (path: string) => statSync(path).mode & 0o777
 
@@ -35,34 +35,34 @@ await t.test('a secret is made once', async t => {
   const dir = directory(t)
   let made = 0
   const make = () => `secret-${++made}`
-  const first = await Promise.all(Array.from({ length: 8 }, () => keptSecret(dir, 'key', make)))
+  const first = await Promise.all(Array.from({ length: 8 }, () => readOrCreateSecret(dir, 'key', make)))
   t.equal(new Set(first).size, 1, 'all who race read the same')
   const before = made
-  t.equal(await keptSecret(dir, 'key', make), first[0])
+  t.equal(await readOrCreateSecret(dir, 'key', make), first[0])
   t.equal(made, before)
   t.equal(modeOf(join(dir, 'key')), 0o600)
   t.same(readdirSync(dir), ['key'], 'no temporary file is left')
   writeFileSync(join(dir, 'by-hand'), ' kept\r\n')
-  t.equal(await keptSecret(dir, 'by-hand', make), 'kept')
+  t.equal(await readOrCreateSecret(dir, 'by-hand', make), 'kept')
 })
 
 await t.test('a secret that cannot be read is never replaced', async t => {
   const dir = directory(t)
   writeFileSync(join(dir, 'empty'), ' \n')
-  await t.rejects(keptSecret(dir, 'empty', () => 'new'), { message: /empty is empty\. Restore/ })
+  await t.rejects(readOrCreateSecret(dir, 'empty', () => 'new'), { message: /empty is empty\. Restore/ })
   t.equal(readFileSync(join(dir, 'empty'), 'utf8'), ' \n')
   mkdirSync(join(dir, 'directory'))
-  await t.rejects(keptSecret(dir, 'directory', () => 'new'), { message: /cannot be read \(EISDIR\)/ })
+  await t.rejects(readOrCreateSecret(dir, 'directory', () => 'new'), { message: /cannot be read \(EISDIR\)/ })
 })
 
 await t.test('a secret that cannot be kept is not used', async t => {
   const dir = directory(t)
-  await t.rejects(keptSecret(join(dir, 'gone'), 'key', () => 'new'), { code: 'ENOENT' })
+  await t.rejects(readOrCreateSecret(join(dir, 'gone'), 'key', () => 'new'), { code: 'ENOENT' })
   const link = t.intercept(promises, 'link', {
     value: async () => { throw Object.assign(new Error('links are not supported'), { code: 'EPERM' }) }
   })
   syncBuiltinESMExports()
-  await t.rejects(keptSecret(dir, 'key', () => 'new'), { code: 'EPERM' })
+  await t.rejects(readOrCreateSecret(dir, 'key', () => 'new'), { code: 'EPERM' })
   link.restore()
   syncBuiltinESMExports()
   t.same(readdirSync(dir), [])

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { parseEnv } from 'node:util'
 import t from 'tap'
 import { parseDotEnv, readDotEnv } from '../../src/settings/dot-env.js'
-import { misspelledNames } from '../../src/settings/values.js'
+import { findMisspelledNames } from '../../src/settings/values.js'
 
 const parse = (text: string | Buffer) => parseDotEnv(Buffer.from(text), '/somewhere/.env')
 const valuesOf = (text: string) => Object.fromEntries(parse(text).map(({ name, value }) => [name, value]))
@@ -73,7 +73,7 @@ await t.test('a file that is missing is empty; one that cannot be read is refuse
 
 await t.test('a name within two letters of a setting is found, by its line', (t) => {
   const names = ['PORT', 'HOST', 'NODE_ENV', 'JWT_SECRET', 'JWT_SECRET_FILE', 'DATABASE_URL', 'DATABASE_DIRECT_URL']
-  const likely = (name: string) => misspelledNames(parse(`# c\n${name}=canary-value`), names)
+  const likely = (name: string) => findMisspelledNames(parse(`# c\n${name}=canary-value`), names)
   for (const [name, meant] of [
     ['JWT_SECRT', 'JWT_SECRET'], ['JWT_SECRETS', 'JWT_SECRET'], ['JTW_SECRET', 'JWT_SECRET'], ['jwt_secret', 'JWT_SECRET'], ['JWT-SECRET', 'JWT_SECRET'], ['NODE_EN', 'NODE_ENV'],
     ['NODEENV', 'NODE_ENV'], ['DATABSE_URL', 'DATABASE_URL'], ['DATABASE_URI', 'DATABASE_URL'], ['JWT_SECRET_FIL', 'JWT_SECRET_FILE'], ['PROT', 'PORT'], ['HSOT', 'HOST']

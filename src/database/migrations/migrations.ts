@@ -3,8 +3,8 @@ import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { withConnection } from '../connection.js'
 import { FOLDER, readMigrations, readUndo, type Migration } from './files.js'
-import { appliedMigrations, forgetMigration, recordMigration, takeOverJournal } from './journal.js'
-import { retry, runScript, RunnerLockTaken, type Progress } from './runner.js'
+import { appliedMigrations, createJournal, recordMigration, recordRollback } from './journal.js'
+import { retry, runScript, RunnerLockBusy, type Progress } from './runner.js'
 
 /** `folder` holds the migrations, by default those of this version. */
 interface Options extends Partial<Progress> { folder?: string }
@@ -28,7 +28,7 @@ const RUNNER_LOCK = sql`hashtext('whatsapp-tenant-config migration runner')`
  */
 export async function migrate (url: string, { folder = FOLDER, ...options }: Options = {}): Promise<string[]> {
   return await withRunnerLock(url, folder, options, async (db, known, progress) => {
-    const pending = await pendingOf(db, known)
+    const pending = await findPending(db, known)
     for (const migration of pending) {
       if (migration.isOutsideTransaction) await unlock(db, FORMER_LOCK)
       await runScript(db, migration.tag, migration, async (tx) => { await recordMigration(tx, migration) }, progress)
@@ -42,10 +42,10 @@ export async function migrate (url: string, { folder = FOLDER, ...options }: Opt
  * Takes anything drizzle can query through; throws what PostgreSQL refuses.
  */
 export async function pendingMigrations (db: NodePgDatabase, folder = FOLDER): Promise<string[]> {
-  return (await pendingOf(db, readMigrations(folder))).map(({ tag }) => tag)
+  return (await findPending(db, readMigrations(folder))).map(({ tag }) => tag)
 }
 
-async function pendingOf (db: NodePgDatabase, known: Migration[]): Promise<Migration[]> {
+async function findPending (db: NodePgDatabase, known: Migration[]): Promise<Migration[]> {
   const applied = new Set(await appliedMigrations(db, known))
   return known.filter(({ when }) => !applied.has(when))
 }
@@ -57,20 +57,20 @@ async function pendingOf (db: NodePgDatabase, known: Migration[]): Promise<Migra
  * the newest migration is one that this version does not know or is no longer the confirmed one, and like `migrate`.
  */
 export async function rollback (url: string, confirm: (name: string) => Promise<boolean>, { folder = FOLDER, ...options }: Options = {}): Promise<string | null> {
-  const newest = await withConnection(url, async (db) => await newestApplied(db, readMigrations(folder)))
+  const newest = await withConnection(url, async (db) => await findNewestApplied(db, readMigrations(folder)))
   if (newest === null || !await confirm(newest.tag)) return null
   const { tag } = newest
   return await withRunnerLock(url, folder, options, async (db, known, progress) => {
-    if ((await newestApplied(db, known))?.tag !== tag) throw new Error(`${tag} is no longer the newest migration of the database: nothing was undone.`)
+    if ((await findNewestApplied(db, known))?.tag !== tag) throw new Error(`${tag} is no longer the newest migration of the database: nothing was undone.`)
     const undo = readUndo(folder, tag)
     if (undo.isOutsideTransaction) await unlock(db, FORMER_LOCK)
-    await runScript(db, tag, undo, async (tx) => { await forgetMigration(tx, newest) }, progress)
+    await runScript(db, tag, undo, async (tx) => { await recordRollback(tx, newest) }, progress)
     return tag
   })
 }
 
 /** The newest applied migration, null when there is none. Throws when this version does not know it. */
-async function newestApplied (db: NodePgDatabase, known: Migration[]): Promise<Migration | null> {
+async function findNewestApplied (db: NodePgDatabase, known: Migration[]): Promise<Migration | null> {
   const newest = (await appliedMigrations(db, known)).at(-1)
   if (newest === undefined) return null
   const migration = known.find(({ when }) => when === newest)
@@ -88,7 +88,7 @@ async function withRunnerLock<T> (
   return await withConnection(url, async (db) => {
     await prepareSession(db)
     await retry('Another process migrates', progress, async () => { await acquireRunnerLock(db) })
-    await retry('The journal', progress, async () => { await takeOverJournal(db, known) })
+    await retry('The journal', progress, async () => { await createJournal(db, known) })
     return await work(db, known, progress)
   })
 }
@@ -119,7 +119,7 @@ async function acquireRunnerLock (db: NodePgDatabase): Promise<void> {
   const { rows } = await db.execute(sql`select where pg_try_advisory_lock(${RUNNER_LOCK})`)
   if (rows.length > 0) return
   await unlock(db, FORMER_LOCK)
-  throw new RunnerLockTaken()
+  throw new RunnerLockBusy()
 }
 
 /** Meanwhile a version before 0003 may start. All that it would apply is applied. */

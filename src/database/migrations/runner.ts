@@ -21,7 +21,7 @@ export interface Progress {
 interface Batch extends Record<string, unknown> { next: string | number | null, rows: number }
 
 /** Another process has its turn. */
-export class RunnerLockTaken extends Error {}
+export class RunnerLockBusy extends Error {}
 
 /**
  * The longest wait for the locks of one try: reads and writes queue behind it. A request lives for 1.6 s. PostgreSQL looks for
@@ -73,14 +73,14 @@ export async function retry<T> (name: string, { report, timeoutMs }: Progress, a
       if (!isLockTimeout(err)) throw err
       lastError = err
     }
-    report(`${name}: waiting for a lock for ${seconds(performance.now() - began)} s, try ${++tries} failed.`)
+    report(`${name}: waiting for a lock for ${toSeconds(performance.now() - began)} s, try ${++tries} failed.`)
   } while (performance.now() - began <= timeoutMs)
-  throw new Error(`${name}: no lock within ${seconds(timeoutMs)} s. Find the transaction that holds it in pg_locks, then run this again.`, { cause: lastError })
+  throw new Error(`${name}: no lock within ${toSeconds(timeoutMs)} s. Find the transaction that holds it in pg_locks, then run this again.`, { cause: lastError })
 }
 
 // 55P03 lock timeout · 40P01 deadlock.
 function isLockTimeout (err: unknown): boolean {
-  return err instanceof RunnerLockTaken ||
+  return err instanceof RunnerLockBusy ||
     (err instanceof DrizzleQueryError && err.cause instanceof pg.DatabaseError && ['55P03', '40P01'].includes(String(err.cause.code)))
 }
 
@@ -114,7 +114,7 @@ async function dropInvalidIndex (db: Database, name: string): Promise<void> {
 async function reportWhile (tag: string, { report, reportEveryMs }: Progress, work: () => Promise<void>): Promise<void> {
   const began = performance.now()
   const timer = setInterval(() => {
-    report(`${tag}: running for ${seconds(performance.now() - began)} s; CONCURRENTLY waits for open transactions.`)
+    report(`${tag}: running for ${toSeconds(performance.now() - began)} s; CONCURRENTLY waits for open transactions.`)
   }, reportEveryMs)
   await work().finally(() => { clearInterval(timer) })
 }
@@ -140,4 +140,4 @@ async function runBatches (db: NodePgDatabase, tag: string, statement: string, p
   } while (last !== null)
 }
 
-const seconds = (ms: number) => Math.round(ms / 1000)
+const toSeconds = (ms: number) => Math.round(ms / 1000)

@@ -3,8 +3,8 @@ import { chmodSync, cpSync, lstatSync, mkdtempSync, readdirSync, rmSync, statSyn
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
-import { packagedBinaries, runnableBinaries, type Binaries } from '../../../src/database/embedded/binaries.js'
-import { canReach, runAs, systemUser } from '../../../src/database/embedded/system-user.js'
+import { findPackagedBinaries, prepareBinaries, type Binaries } from '../../../src/database/embedded/binaries.js'
+import { canReach, ensureSystemUser, spawnOptions } from '../../../src/database/embedded/system-user.js'
 
 const onlyAsRoot = { skip: process.getuid?.() === 0 ? false : 'needs root' }
 
@@ -12,7 +12,7 @@ const onlyAsRoot = { skip: process.getuid?.() === 0 ? false : 'needs root' }
 async function unpacked (t: Test): Promise<{ binaries: Binaries, version: string }> {
   const dir = mkdtempSync(join(tmpdir(), 'binaries-'))
   t.teardown(() => { rmSync(dir, { recursive: true }) })
-  const native = dirname(dirname((await packagedBinaries()).postgres))
+  const native = dirname(dirname((await findPackagedBinaries()).postgres))
   cpSync(native, join(dir, 'native'), { recursive: true, filter: path => !lstatSync(path).isSymbolicLink() })
   const version = `test-${process.pid}`
   writeFileSync(join(dir, 'package.json'), JSON.stringify({ version }))
@@ -24,7 +24,7 @@ await t.test('run without their install script', async t => {
   const { binaries } = await unpacked(t)
   chmodSync(binaries.initdb, 0o644)
   t.throws(() => execFileSync(binaries.postgres, ['--version'], { stdio: 'pipe' }), /shared libraries/)
-  t.same(await runnableBinaries(binaries, {}), binaries)
+  t.same(await prepareBinaries(binaries, {}), binaries)
   for (const program of Object.values(binaries)) t.match(execFileSync(program, ['--version'], { encoding: 'utf8' }), /PostgreSQL\) 18/)
 })
 
@@ -32,20 +32,20 @@ await t.test('a library link that cannot be made is told', async t => {
   const { binaries } = await unpacked(t)
   const links = join(dirname(dirname(binaries.postgres)), 'pg-symlinks.json')
   writeFileSync(links, JSON.stringify([{ source: 'native/lib/libpq.so.5.18', target: 'native/nowhere/libpq.so.5' }]))
-  await t.rejects(runnableBinaries(binaries, {}), { code: 'ENOENT' })
+  await t.rejects(prepareBinaries(binaries, {}), { code: 'ENOENT' })
 })
 
 await t.test('are copied to where the user can run them', onlyAsRoot, async t => {
   const { binaries, version } = await unpacked(t)
-  const account = systemUser()
+  const account = ensureSystemUser()
   const shared = '/var/lib/whatsapp-tenant-config'
   t.teardown(() => { rmSync(join(shared, `postgresql-${version}`), { recursive: true, force: true }) })
   t.notOk(canReach(binaries.postgres, account))
-  const both = await Promise.all([runnableBinaries(binaries, account), runnableBinaries(binaries, account)])
+  const both = await Promise.all([prepareBinaries(binaries, account), prepareBinaries(binaries, account)])
   t.same(both[0], both[1])
-  t.same(await runnableBinaries(binaries, account), both[0], 'the copy is used again')
+  t.same(await prepareBinaries(binaries, account), both[0], 'the copy is used again')
   t.equal(both[0]?.postgres, join(shared, `postgresql-${version}/bin/postgres`))
-  for (const program of Object.values(both[0] ?? {})) t.match(execFileSync(program, ['--version'], { ...runAs(account), encoding: 'utf8' }), /PostgreSQL\) 18/)
+  for (const program of Object.values(both[0] ?? {})) t.match(execFileSync(program, ['--version'], { ...spawnOptions(account), encoding: 'utf8' }), /PostgreSQL\) 18/)
   const copy = join(shared, `postgresql-${version}`)
   t.equal(statSync(copy).uid, 0)
   t.equal(statSync(copy).mode & 0o777, 0o755)
@@ -56,9 +56,9 @@ await t.test('are copied to where the user can run them', onlyAsRoot, async t =>
 await t.test('the user is made when missing', onlyAsRoot, async t => {
   const name = `wtc-test-${process.pid}`
   t.teardown(() => { execFileSync('userdel', [name]) })
-  const made = systemUser(name)
+  const made = ensureSystemUser(name)
   t.not(made.uid, 0)
   t.ok(Number.isInteger(made.uid))
-  t.same(systemUser(name), made)
-  t.throws(() => systemUser('not a name'), { message: /refuses to run as root, and a user "not a name" .* could not be created \(.*invalid user name/ })
+  t.same(ensureSystemUser(name), made)
+  t.throws(() => ensureSystemUser('not a name'), { message: /refuses to run as root, and a user "not a name" .* could not be created \(.*invalid user name/ })
 })

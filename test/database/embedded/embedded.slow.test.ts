@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { startEmbedded } from '../../../src/database/embedded/embedded.js'
 import { isAlive } from '../../../src/database/embedded/postmaster.js'
-import { systemUser } from '../../../src/database/embedded/system-user.js'
+import { ensureSystemUser } from '../../../src/database/embedded/system-user.js'
 import { dataDir, pidOf, portOf, logOf, query, until, answers, killAll, starter, started, isRoot, parallel, parallelTests } from '../../fixtures/embedded.js'
 
 parallel('kill -9 of the server: the next one adopts its PostgreSQL', async t => {
@@ -69,7 +69,7 @@ parallel('kill -9 while the files are being made does no harm', async t => {
 
 parallel('a postmaster.pid that was left behind', async t => {
   const dir = dataDir(t)
-  const account = isRoot ? systemUser() : {}
+  const account = isRoot ? ensureSystemUser() : {}
   const run = (script: string) => {
     const child = spawn('sh', ['-c', script], { ...account, cwd: '/', stdio: ['ignore', 'pipe', 'ignore'] })
     t.teardown(() => { child.kill('SIGKILL') })

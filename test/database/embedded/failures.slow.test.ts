@@ -69,7 +69,7 @@ parallel('stop() while it is coming back leaves nothing behind', async t => {
     const { size } = statSync(join(dir, 'postgres.log'))
     if (moment === 'started') await until(() => statSync(join(dir, 'postgres.log')).size > size)
     await database.stop()
-    t.notOk((await postmasterOf(dir).find())?.live, moment)
+    t.notOk((await postmasterOf(dir).find())?.isLive, moment)
     t.notMatch(execFileSync('ps', ['axo', 'args'], { encoding: 'utf8' }), realpathSync(join(dir, 'postgres')))
   }
 })
@@ -139,10 +139,10 @@ await t.test('postmaster: what cannot be met otherwise', async t => {
   await database.stop()
 
   const broken = new Postmaster({ ...cluster, logFile: join(dir, 'no.log') })
-  t.equal(await broken.failure(), '')
+  t.equal(await broken.readFailure(), '')
   await broken.start(1)
-  await until(() => !broken.isOurs)
-  t.match(await broken.failure(), /ENOENT/)
+  await until(() => !broken.isChildRunning)
+  t.match(await broken.readFailure(), /ENOENT/)
   rmSync(join(dir, 'postgres'), { recursive: true })
   symlinkSync('postgres', join(dir, 'postgres'))
   await t.rejects(new Postmaster({ ...cluster, dir: join(dir, 'postgres') }).find(), { code: 'ELOOP' })
