@@ -13,11 +13,11 @@ const ofTenant = eq(table.tenant_id, placeholder('tenant_id'))
 export const find = prepare('tenant_config_find', builder.select().from(table).where(ofTenant))
 
 /** Values for `insert` and `update`, of which the columns that are written replace theirs. */
-export const emptyValues = eachWritable(() => null)
+export const emptyValues = mapWritable(() => null)
 
 /** Inserts a row; returns none when the tenant has one. */
 export const insert = prepare('tenant_config_insert', builder.insert(table)
-  .values({ tenant_id: placeholder('tenant_id'), user_id: placeholder('user_id'), ...eachWritable(placeholder) })
+  .values({ tenant_id: placeholder('tenant_id'), user_id: placeholder('user_id'), ...mapWritable(placeholder) })
   .onConflictDoNothing({ target: table.tenant_id }).returning())
 
 /** Turns a tenant on or off. */
@@ -27,7 +27,7 @@ export const setActive = prepare('tenant_config_set_active', builder.update(tabl
 /**
  * Writes the columns named in `fields` and leaves the others. A changed `waba_id`, `phone_number_id` or `access_token` is
  * unverified. `same_token` says that the new token is the stored one; it holds only while the ciphertext that was opened to
- * compare them, `held_token`, is still stored.
+ * compare them, `stored_token`, is still stored.
  */
 export const update = prepare('tenant_config_update', updateQuery())
 
@@ -37,13 +37,13 @@ function updateQuery () {
   const isChanged = (name: 'waba_id' | 'phone_number_id') =>
     sql`(${isWritten(name)} and ${table[name]} is distinct from ${placeholder(name)})`
   const isSameToken =
-    sql`(${placeholder('same_token')}::boolean and ${table.access_token} is not distinct from ${placeholder('held_token')})`
+    sql`(${placeholder('same_token')}::boolean and ${table.access_token} is not distinct from ${placeholder('stored_token')})`
   const isNewToken = sql`(${isWritten('access_token')} and not ${isSameToken})`
   const isNewKey = sql`(${isWritten('access_token')}
     and split_part(${table.access_token}, '.', 2) <> split_part(${placeholder('access_token')}::text, '.', 2))`
   const isUnverified = sql`(${isNewToken} or ${isChanged('waba_id')} or ${isChanged('phone_number_id')})`
   return builder.update(table).set({
-    ...eachWritable(value),
+    ...mapWritable(value),
     // The same token keeps its ciphertext, and so its state in `token_watch`; unless another key seals by now.
     access_token: sql`case when ${isNewToken} or ${isNewKey} then ${placeholder('access_token')} else ${table.access_token} end`,
     token_expires_at: sql`case when ${isWritten('token_expires_at')} then ${placeholder('token_expires_at')}
@@ -66,14 +66,14 @@ function isBetween (bytes: SQL) {
 }
 
 /** Those rows of a page whose flags are among the allowed ones. In this form the index of the list alone finds them. */
-function isWanted () {
+function matchesFilters () {
   const among = (name: 'is_active' | 'onboarding_completed') => sql`${table[name]} = any(${placeholder(name)}::boolean[])`
   return and(isBetween(bytesOf(table)), among('is_active'), among('onboarding_completed'))
 }
 
 /** A page of rows in the byte order of their tenant ids. */
 export const list: Prepared<TenantConfigRow> = prepare('tenant_config_list', builder.select(listed).from(table)
-  .where(isWanted()).orderBy(asc(bytesOf(table))).limit(placeholder('limit')))
+  .where(matchesFilters()).orderBy(asc(bytesOf(table))).limit(placeholder('limit')))
 
 /**
  * The same of the rows whose token has a status. It has no name, so that PostgreSQL plans it for the values it is run with:
@@ -81,7 +81,7 @@ export const list: Prepared<TenantConfigRow> = prepare('tenant_config_list', bui
  */
 export const listByTokenStatus: Prepared<TenantConfigRow> = prepare('', builder.select(listed).from(tokenWatch)
   .innerJoin(table, eq(bytesOf(table), bytesOf(tokenWatch)))
-  .where(and(eq(tokenWatch.status, placeholder('token_status')), isBetween(bytesOf(tokenWatch)), isWanted()))
+  .where(and(eq(tokenWatch.status, placeholder('token_status')), isBetween(bytesOf(tokenWatch)), matchesFilters()))
   .orderBy(asc(bytesOf(tokenWatch))).limit(placeholder('limit')))
 
 /** Counts the rows. */
@@ -117,6 +117,6 @@ export const statsQuery = sql<StatsRow>`
     select json_build_object(${countsByStatus}) as token_status from token_watch
   ) watch`
 
-function eachWritable<T> (make: (name: WritableColumn) => T): Record<string, T> {
+function mapWritable<T> (make: (name: WritableColumn) => T): Record<string, T> {
   return Object.fromEntries(writableNames.map((name) => [name, make(name)]))
 }

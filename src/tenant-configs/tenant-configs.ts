@@ -67,9 +67,9 @@ export function createTenantConfigs (
       const { access_token: token } = input
       const values = { ...emptyValues, ...secrets.seal(tenantId, input) }
       // Ciphertexts differ each time, so only opening the stored one tells whether it is the same token again.
-      const held = token === undefined ? null : (await findRow(tenantId))?.access_token ?? null
-      const isSame = held === null ? token === null : secrets.tryOpen(held, tenantId, 'access_token') === token
-      const change = { ...values, tenant_id: tenantId, fields: Object.keys(input), same_token: isSame, held_token: held }
+      const stored = token === undefined ? null : (await findRow(tenantId))?.access_token ?? null
+      const isSame = stored === null ? token === null : secrets.tryOpen(stored, tenantId, 'access_token') === token
+      const change = { ...values, tenant_id: tenantId, fields: Object.keys(input), same_token: isSame, stored_token: stored }
       const [row] = await writeAndNotify(new Set([tenantId]), async () => await database.run(update, change), input)
       if (row === undefined) throw new ConfigNotFound()
       return row

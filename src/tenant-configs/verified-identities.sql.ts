@@ -28,9 +28,9 @@ export async function saveVerifiedIdentity (
   const { tenant_id, waba_id, access_token, phone_number_id } = identity
   const [own] = await tx.run(builder.select({ id: tenantConfigs.id }).from(tenantConfigs).where(and(
     eq(tenantConfigs.tenant_id, tenant_id),
-    isSame(tenantConfigs.access_token, access_token),
-    isSame(tenantConfigs.waba_id, waba_id),
-    isSame(tenantConfigs.phone_number_id, phone_number_id)
+    isNotDistinct(tenantConfigs.access_token, access_token),
+    isNotDistinct(tenantConfigs.waba_id, waba_id),
+    isNotDistinct(tenantConfigs.phone_number_id, phone_number_id)
   )).for('no key update'))
   if (own === undefined) return 'changed'
 
@@ -94,8 +94,8 @@ export async function completeIdentity (
       eq(tenantConfigs.tenant_id, tenantId),
       eq(tenantConfigs.access_token, access_token),
       eq(tenantConfigs.waba_id, waba_id),
-      isSame(tenantConfigs.phone_number_id, phone_number_id)
+      isNotDistinct(tenantConfigs.phone_number_id, phone_number_id)
     )).returning())
 }
 
-const isSame = (column: SQLWrapper, value: string | null) => sql`${column} is not distinct from ${value}`
+const isNotDistinct = (column: SQLWrapper, value: string | null) => sql`${column} is not distinct from ${value}`

@@ -6,7 +6,7 @@ import { secretColumns } from '../schemas/columns.js'
 interface Ring {
   keyIds: string[]
   checkValues: () => (typeof vaultKeys.$inferInsert)[]
-  recognises: (checkValue: string) => boolean
+  hasSealed: (checkValue: string) => boolean
 }
 
 /**
@@ -20,7 +20,7 @@ export async function checkKeys (db: NodePgDatabase, ring: Ring): Promise<void> 
     await tx.insert(vaultKeys).values(ring.checkValues()).onConflictDoNothing()
     for (const { key_id: id, check_value: checkValue } of await tx.select().from(vaultKeys)) {
       if (ring.keyIds.includes(id)) {
-        if (!ring.recognises(checkValue)) throw new Error(`ENCRYPTION_KEYS holds another key under the id ${id} than the one this database was sealed with. Give the new key a new id.`)
+        if (!ring.hasSealed(checkValue)) throw new Error(`ENCRYPTION_KEYS holds another key under the id ${id} than the one this database was sealed with. Give the new key a new id.`)
       } else if (await isInUse(tx, id)) {
         throw new Error(`ENCRYPTION_KEYS lacks the key ${id}, which stored secrets are sealed with. Add it to the end of the list.`)
       }

@@ -9,7 +9,7 @@ import { checkKeys } from './key-check.sql.js'
 const IV_BYTES = 12
 const TAG_BYTES = 16
 // Asking for random bytes costs the same for one IV and for many.
-const IVS_AT_ONCE = 256
+const IV_BATCH_SIZE = 256
 const SEALED = /^v1\.([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]+)$/
 
 declare module 'fastify' {
@@ -28,30 +28,30 @@ export function createVault ({ keyRing }: { keyRing: string }) {
   const [sealing] = ring
   let ivs = Buffer.alloc(0)
 
-  function newIv (): Buffer {
-    if (ivs.length === 0) ivs = randomBytes(IV_BYTES * IVS_AT_ONCE)
+  function nextIv (): Buffer {
+    if (ivs.length === 0) ivs = randomBytes(IV_BYTES * IV_BATCH_SIZE)
     const iv = ivs.subarray(0, IV_BYTES)
     ivs = ivs.subarray(IV_BYTES)
     return iv
   }
 
-  /** Seals with one named key of the ring; `context` must be the same at opening. */
-  function sealWith (id: string, key: Buffer, clear: string, context: string): string {
-    const iv = newIv()
-    const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(context))
-    const box = Buffer.concat([iv, cipher.update(clear), cipher.final(), cipher.getAuthTag()])
-    return `v1.${id}.${box.toString('base64url')}`
+  /** Seals with one named key of the ring; `aad` must be the same at opening. */
+  function sealWith (id: string, key: Buffer, clear: string, aad: string): string {
+    const iv = nextIv()
+    const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(aad))
+    const payload = Buffer.concat([iv, cipher.update(clear), cipher.final(), cipher.getAuthTag()])
+    return `v1.${id}.${payload.toString('base64url')}`
   }
 
-  function openWith (sealed: string, context: string): string {
-    const [, id, box = ''] = SEALED.exec(sealed) ?? []
+  function openWith (sealed: string, aad: string): string {
+    const [, id, payload = ''] = SEALED.exec(sealed) ?? []
     const key = keys.get(id)
     if (key === undefined) throw new SecretUnreadable()
-    const bytes = Buffer.from(box, 'base64url')
+    const bytes = Buffer.from(payload, 'base64url')
     try {
       // Refuses a tag of fewer than 16 bytes, and so a text that is too short.
       const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, IV_BYTES), { authTagLength: TAG_BYTES })
-        .setAAD(Buffer.from(context))
+        .setAAD(Buffer.from(aad))
         .setAuthTag(bytes.subarray(-TAG_BYTES))
       const clear = decipher.update(bytes.subarray(IV_BYTES, -TAG_BYTES))
       decipher.final()
@@ -67,10 +67,10 @@ export function createVault ({ keyRing }: { keyRing: string }) {
     keyIds: ring.map(({ id }) => id),
 
     /** Seals a secret for one column of one tenant's row: anywhere else it does not open. */
-    seal: (clear: string, tenantId: string, column: SecretColumn) => sealWith(sealing.id, sealing.key, clear, place(tenantId, column)),
+    seal: (clear: string, tenantId: string, column: SecretColumn) => sealWith(sealing.id, sealing.key, clear, aadOf(tenantId, column)),
 
     /** Opens what `seal` made for the same tenant and column. Throws `SECRET_UNREADABLE` for everything else. */
-    open: (sealed: string, tenantId: string, column: SecretColumn) => openWith(sealed, place(tenantId, column)),
+    open: (sealed: string, tenantId: string, column: SecretColumn) => openWith(sealed, aadOf(tenantId, column)),
 
     /** The id of the key that a text was sealed with, whether it opens or not; null when it is no sealed text. */
     keyIdOf (sealed: string): string | null {
@@ -81,7 +81,7 @@ export function createVault ({ keyRing }: { keyRing: string }) {
     checkValues: () => ring.map(({ id, key }) => ({ key_id: id, check_value: sealWith(id, key, CHECK, CHECK) })),
 
     /** Says whether the ring holds the very key that sealed this check value. */
-    recognises (checkValue: string): boolean {
+    hasSealed (checkValue: string): boolean {
       try {
         return openWith(checkValue, CHECK) === CHECK
       } catch {
@@ -94,7 +94,7 @@ export function createVault ({ keyRing }: { keyRing: string }) {
 const CHECK = 'whatsapp-tenant-config key check'
 
 // A tenant id holds no control character, so the separator cannot be part of it.
-const place = (tenantId: string, column: SecretColumn) => `${tenantId}\0${column}`
+const aadOf = (tenantId: string, column: SecretColumn) => `${tenantId}\0${column}`
 
 /** Decorates `fastify.vault`. Refuses to boot when the ring does not fit what the database holds. */
 async function vault (fastify: FastifyInstance): Promise<void> {

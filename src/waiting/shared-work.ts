@@ -15,7 +15,7 @@ export function createSharedWork<T> () {
     key: string, start: (signal: AbortSignal) => Promise<T>, signals: AbortSignal[], limit?: WaitLimit
   ): Promise<{ result: T, isFirst: boolean }> {
     const joined = running.get(key)
-    const work = joined ?? begin(start)
+    const work = joined ?? startWork(start)
     running.set(key, work)
     work.callers++
     try {
@@ -28,7 +28,7 @@ export function createSharedWork<T> () {
     }
   }
 
-  function begin (start: (signal: AbortSignal) => Promise<T>): Work<T> {
+  function startWork (start: (signal: AbortSignal) => Promise<T>): Work<T> {
     const controller = sharedController()
     const result = start(controller.signal)
     // All callers may have left by then.

@@ -39,7 +39,7 @@ await t.test('it opens in its own place alone', async (t) => {
   const elsewhere = createVault({ keyRing: `k1:${two}` })
   t.throws(() => elsewhere.open(sealed, 'acme', 'access_token'), unreadable, 'another key under the id')
   for (const { check_value } of vault.checkValues()) t.throws(() => vault.open(check_value, 'acme', 'access_token'), unreadable, 'a check value is no secret')
-  t.notOk(vault.recognises(sealed), 'nor a secret a check value')
+  t.notOk(vault.hasSealed(sealed), 'nor a secret a check value')
 })
 
 await t.test('what was changed does not open', async (t) => {
@@ -77,7 +77,7 @@ await t.test('the first key seals, all open', async (t) => {
   t.equal(rotated.open(old.seal('old', 'acme', 'verify_token'), 'acme', 'verify_token'), 'old')
   t.throws(() => old.open(sealed, 'acme', 'verify_token'), unreadable)
   const checks = rotated.checkValues()
-  t.same(checks.map(({ key_id: id, check_value: value }) => [id, value.split('.')[1], rotated.recognises(value), old.recognises(value)]), [['k2', 'k2', true, false], ['k1', 'k1', true, true]])
+  t.same(checks.map(({ key_id: id, check_value: value }) => [id, value.split('.')[1], rotated.hasSealed(value), old.hasSealed(value)]), [['k2', 'k2', true, false], ['k1', 'k1', true, true]])
 })
 
 await t.test('an unusable ring makes no vault', async (t) => {
@@ -94,7 +94,7 @@ await t.test('the key of a sealed text is told, of any other text none', async (
 await t.test('what a former version sealed opens, and its check value is recognised', async (t) => {
   const vault = createVault({ keyRing: `k1:${Buffer.alloc(32, 7).toString('base64')}` })
   t.equal(vault.open('v1.k1.7FZgI6Jj1VilW6ajdB--ZVLqkzXo-dfXOYHv5c0A9vTNT95olJXHBxYN', 'acme', 'access_token'), 'secret of acme')
-  t.ok(vault.recognises('v1.k1.SDlExKHb62gmk3bdLdhtiijHqMCtZBd0eZdXE5ddIj3Dt78ievpBkyg3donlxDVAjY2Vj_nBQwTn-D6e'))
+  t.ok(vault.hasSealed('v1.k1.SDlExKHb62gmk3bdLdhtiijHqMCtZBd0eZdXE5ddIj3Dt78ievpBkyg3donlxDVAjY2Vj_nBQwTn-D6e'))
 })
 
 await t.test('the plugin needs the settings and the database', async (t) => {
