@@ -1,7 +1,9 @@
+import assert from 'node:assert'
 import fastifyEnv from '@fastify/env'
 import { Type, type Static, type StringOptions, type TProperties, type TSchema } from '@sinclair/typebox'
 import type { Ajv, ErrorObject } from 'ajv'
-import Fastify, { type FastifyInstance } from 'fastify'
+import envSchema from 'env-schema'
+import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { readDotEnv } from './dot-env.js'
 import { generators, isLocalMode } from './local-mode.js'
@@ -119,12 +121,29 @@ declare module 'fastify' {
   interface FastifyInstance { env: Env }
 }
 
+const options = { schema, env: false, ajv: { customOptions: addFormats } }
+
+/** Decorates `fastify.env` and logs warnings. Throws as `readEnv` does, and when the server has an `env` of its own. */
+async function env (fastify: FastifyInstance, { env: source }: { env?: EnvSource | undefined }): Promise<void> {
+  const { settings, warnings } = await readSettings(source)
+  await fastify.register(fastifyEnv, { ...options, confKey: 'env', data: settings })
+  for (const warning of warnings) fastify.log.warn(warning)
+}
+
+export default fp(env, { name: 'env' })
+
 /**
- * Reads and checks all settings, decorates `fastify.env` and logs warnings.
- * Throws one error that names every fault and shows no value, or tells which line of `.env` cannot be read.
+ * Reads and checks all settings.
+ *
+ * @param source settings in place of the process environment and `.env`
+ * @throws one error that names every fault and shows no value; when `.env` cannot be read
  */
-async function env (fastify: FastifyInstance, options: { env?: EnvSource | undefined }): Promise<void> {
-  const { given, warnings } = await readEnvironment(options.env)
+export async function readEnv (source?: EnvSource): Promise<Env> {
+  return (await readSettings(source)).settings
+}
+
+async function readSettings (source?: EnvSource): Promise<{ settings: Env, warnings: string[] }> {
+  const { given, warnings } = await readEnvironment(source)
   const { values, faults } = await readSecretFiles(given, secretNames)
   if (isLocalMode(values)) {
     for (const [name, generate] of generators) {
@@ -133,30 +152,15 @@ async function env (fastify: FastifyInstance, options: { env?: EnvSource | undef
   }
   if (values['NODE_ENV'] === 'production') values['OAUTH_STATE'] ??= 'required'
   try {
-    const ajv = { customOptions: addFormats }
-    await fastify.register(fastifyEnv, { confKey: 'env', schema, data: values, env: false, ajv })
+    const validated = envSchema<Env>({ ...options, data: values })
+    if (faults.size === 0) return { settings: validated, warnings }
   } catch (err) {
-    // Other errors, such as that of a server with an `env` of its own, are passed on.
-    if (!(err instanceof Error && 'errors' in err && Array.isArray(err.errors))) throw err
+    assert(err instanceof Error)
+    // Throws `err` itself where it lists no faults.
+    assert('errors' in err && Array.isArray(err.errors), err)
     addFaults(faults, err.errors)
   }
-  if (faults.size > 0) throw new Error(['Some settings cannot be used:', ...faults.values()].join('\n  '))
-  for (const warning of warnings) fastify.log.warn(warning)
-}
-
-const envPlugin = fp(env, { name: 'env' })
-export default envPlugin
-
-/**
- * Reads and checks the settings for code that needs them before there is a server (its logger, its proxies) or without one.
- * Takes values in place of the process environment and `.env`; throws like the plugin.
- */
-export async function readEnv (source?: EnvSource): Promise<Env> {
-  // As in `buildApp`: each wait has its own limit.
-  const bare = Fastify({ pluginTimeout: 0 })
-  await bare.register(envPlugin, { env: source })
-  await bare.close()
-  return bare.env
+  throw new Error(['Some settings cannot be used:', ...faults.values()].join('\n  '))
 }
 
 /**
