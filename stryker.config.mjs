@@ -8,7 +8,8 @@ const tests = [
 /** `npm run mutate`: changes the parts that need no database, one place at a time, and expects a test to fail. */
 export default {
   mutate: [
-    'settings/key-ring', 'settings/dot-env', 'settings/formats', 'settings/values', 'settings/local-mode', 'settings/env',
+    'settings/key-ring', 'settings/dot-env', 'settings/faults', 'settings/formats', 'settings/values',
+    'settings/local-mode', 'settings/env',
     'vault/masking', 'vault/vault', 'meta/error-map', 'meta/rate-limits', 'token-watch/state', 'onboarding/record',
     'config-loader/cache', 'config-loader/outage-detector', 'config-loader/snapshot', 'config-loader/resolve',
     'config-loader/entry', 'config-loader/explain', 'waiting/deadline'

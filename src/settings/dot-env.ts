@@ -2,10 +2,10 @@ import { isUtf8 } from 'node:buffer'
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 
-/** One `NAME=value` of a `.env`, and the number of its line. */
+/** One `NAME=value` of a `.env`; lines count from 1. */
 export interface Assignment { name: string, value: string, line: number }
 
-// `\s` covers the byte order mark too. What these do not match is refused, never passed over.
+// `\s` covers the byte order mark too. A line that matches neither is an error, never skipped.
 const IGNORED = /^\s*(#.*)?$/s
 const ASSIGNMENT = /^\s*(?:export\s+)?(?<name>[A-Za-z_][\w.-]*)\s*=(?<value>.*)$/s
 const QUOTED = /^\s*(?<quote>['"`])(?<text>(?:(?!\k<quote>).)*)\k<quote>\s*(?:(?<=\s)#.*)?$/s
@@ -13,7 +13,8 @@ const COMMENT = /(?<=\s)#.*$/s
 
 /**
  * Reads a `.env`; one that does not exist has no assignments.
- * Throws when it cannot be read or understood; the error names the file and the line, and shows no value.
+ *
+ * @throws when the file cannot be read or parsed; the error names the file and the line, and shows no value
  */
 export async function readDotEnv (path: string): Promise<Assignment[]> {
   const file = resolve(path)
@@ -29,16 +30,17 @@ export async function readDotEnv (path: string): Promise<Assignment[]> {
  *
  * - The text is UTF-8, with or without a byte order mark. Lines end with LF, CRLF or CR.
  * - A value in quotes ('…', "…" or `…`) ends at the next such quote on the same line. In "…" `\n` is a line break.
- * - A value without quotes ends at a `#` that follows a blank, or with the line. Blanks around it are left out.
- * - `$NAME` and all other backslashes stand for themselves. The last of several assignments of a name counts.
+ * - A value without quotes ends at a `#` that follows a blank, or with the line. Blanks around it are trimmed.
+ * - `$NAME` and all other backslashes are literal. The last of several assignments of a name counts.
  *
- * dotenv and Node accept more. A value over several lines is refused: a quote left open would swallow the settings
- * below it. A `#` within a value without quotes is refused: shells keep it, dotenv and Node cut the value there.
+ * dotenv and Node accept more. A multi-line value is an error: an open quote would swallow the settings below it.
+ * A `#` within a value without quotes is an error: shells keep it, dotenv and Node cut the value there.
  *
  * @param file the name of the file, for errors
+ * @throws at the first line that cannot be parsed, as `readDotEnv` does
  */
 export function parseDotEnv (bytes: Buffer, file: string): Assignment[] {
-  // Each byte becomes one character, so that a line that is not UTF-8 can be told from the others.
+  // latin1 maps each byte to one character, which allows a check of each line for UTF-8.
   return bytes.toString('latin1').split(/\r\n|\r|\n/).flatMap((text, index) => {
     const line = index + 1
     const refuse = (why: string) => new Error(`${file}, line ${line}: ${why}`)

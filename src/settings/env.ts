@@ -1,21 +1,24 @@
 import assert from 'node:assert'
 import fastifyEnv from '@fastify/env'
 import { Type, type Static, type StringOptions, type TProperties, type TSchema } from '@sinclair/typebox'
-import type { Ajv, ErrorObject } from 'ajv'
+import type { Ajv } from 'ajv'
 import envSchema from 'env-schema'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { readDotEnv } from './dot-env.js'
+import { addFaults } from './faults.js'
+import { formats, MIN_SECRET_LENGTH } from './formats.js'
 import { generators, isLocalMode } from './local-mode.js'
-import { formatFaults, formats, MIN_SECRET_LENGTH } from './formats.js'
 import { dropEmpty, fileSetting, findMisspelledNames, readSecretFiles, type EnvSource } from './values.js'
 
 export type { EnvSource } from './values.js'
 
-/** A setting that holds a secret: it may come from a file, and no control character is in it. */
+/** A setting that holds a secret: `NAME_FILE` may set it, and it has no control characters. */
 const secret = (options: StringOptions = {}) => Type.String({ writeOnly: true, ...options })
 
-/** Every setting there is; the description says what a usable value is, where not every text is one. */
+const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
+
+/** All settings. A description says which values are usable, where not every text is. */
 const settings = {
   NODE_ENV: Type.Union([Type.Literal('production'), Type.Literal('development'), Type.Literal('test')], {
     default: 'development',
@@ -23,13 +26,21 @@ const settings = {
   }),
   HOST: Type.Optional(Type.String()),
   PORT: Type.Integer({ default: 8002, minimum: 0, maximum: 65535, description: 'port to listen on, 0 to 65535' }),
-  LOG_LEVEL: Type.Union(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => Type.Literal(level)), { default: 'info', description: 'one of fatal, error, warn, info, debug, trace, silent' }),
-  TRUST_PROXY: Type.String({ default: 'false', format: 'trust-proxy', description: 'true, false, a number of hops, or addresses and CIDR ranges separated by commas' }),
+  LOG_LEVEL: Type.Union(logLevels.map((level) => Type.Literal(level)), {
+    default: 'info',
+    description: `one of ${logLevels.join(', ')}`
+  }),
+  TRUST_PROXY: Type.String({
+    default: 'false',
+    format: 'trust-proxy',
+    description: 'true, false, a number of hops, or addresses and CIDR ranges separated by commas'
+  }),
   API_DOCS: Type.Boolean({ default: true, description: 'true or false' }),
 
   DATABASE_URL: Type.Optional(secret({
     format: 'database-url',
-    description: 'postgres://user:password@host:5432/database (a remote one in production: a password that is hard to guess), or embedded'
+    description: 'postgres://user:password@host:5432/database ' +
+      '(a remote one in production: a password that is hard to guess), or embedded'
   })),
   DATABASE_DIRECT_URL: Type.Optional(secret({
     format: 'direct-url',
@@ -51,7 +62,8 @@ const settings = {
 
   ENCRYPTION_KEYS: secret({
     format: 'key-ring',
-    description: 'k2:<base64 of 32 bytes>,k1:<…>, each id and key once: openssl rand -base64 32; generated in local mode'
+    description: 'k2:<base64 of 32 bytes>,k1:<…>, each id and key once: openssl rand -base64 32; ' +
+      'generated in local mode'
   }),
 
   WHATSAPP_PHONE_ID: Type.Optional(Type.String()),
@@ -62,46 +74,77 @@ const settings = {
   REDIRECT_URL: Type.Optional(Type.String()),
   FB_APP_ID: Type.Optional(Type.String({ description: 'the Meta app; set FB_APP_SECRET too' })),
   FB_APP_SECRET: Type.Optional(secret({ description: 'the secret of the Meta app; set FB_APP_ID too' })),
-  CONFIG_FALLBACK: Type.Union([Type.Literal('missing-or-inactive'), Type.Literal('missing'), Type.Literal('none')], { default: 'missing-or-inactive', description: 'missing-or-inactive, missing or none' }),
+  CONFIG_FALLBACK: Type.Union([Type.Literal('missing-or-inactive'), Type.Literal('missing'), Type.Literal('none')], {
+    default: 'missing-or-inactive',
+    description: 'missing-or-inactive, missing or none'
+  }),
 
-  OAUTH_STATE: Type.Union([Type.Literal('optional'), Type.Literal('required')], { default: 'optional', description: 'optional or required' }),
-  OAUTH_REDIRECT_URIS: Type.Optional(Type.String({ format: 'web-urls', description: 'absolute https URLs separated by commas (http only for this machine)' })),
+  OAUTH_STATE: Type.Union([Type.Literal('optional'), Type.Literal('required')], {
+    default: 'optional',
+    description: 'optional or required'
+  }),
+  OAUTH_REDIRECT_URIS: Type.Optional(Type.String({
+    format: 'web-urls',
+    description: 'absolute https URLs separated by commas (http only for this machine)'
+  })),
   FB_LOGIN_CONFIG_ID: Type.Optional(Type.String()),
 
-  GRAPH_API_BASE_URL: Type.String({ default: 'https://graph.facebook.com', format: 'graph-url', description: 'https://host without path or query; http only on loopback' }),
-  GRAPH_API_VERSION: Type.String({ default: 'v26.0', pattern: '^v\\d+\\.\\d+$', description: 'v<major>.<minor>, such as v26.0' }),
-  GRAPH_TIMEOUT_MS: Type.Integer({ default: 10000, minimum: 1, maximum: 300000, description: 'milliseconds, 1 to 300000' }),
+  GRAPH_API_BASE_URL: Type.String({
+    default: 'https://graph.facebook.com',
+    format: 'graph-url',
+    description: 'https://host without path or query; http only on loopback'
+  }),
+  GRAPH_API_VERSION: Type.String({
+    default: 'v26.0', pattern: '^v\\d+\\.\\d+$', description: 'v<major>.<minor>, such as v26.0'
+  }),
+  GRAPH_TIMEOUT_MS: Type.Integer({
+    default: 10000, minimum: 1, maximum: 300000, description: 'milliseconds, 1 to 300000'
+  }),
 
-  TOKEN_CHECK_INTERVAL_MS: Type.Integer({ default: 86400000, minimum: 1, maximum: 31536000000, description: 'milliseconds, 1 to 31536000000 (a year)' }),
-  EVENTS_WEBHOOK_URL: Type.Optional(Type.String({ format: 'web-url', description: 'an absolute https URL (http only for this machine); set EVENTS_WEBHOOK_SECRET too' })),
+  TOKEN_CHECK_INTERVAL_MS: Type.Integer({
+    default: 86400000, minimum: 1, maximum: 31536000000, description: 'milliseconds, 1 to 31536000000 (a year)'
+  }),
+  EVENTS_WEBHOOK_URL: Type.Optional(Type.String({
+    format: 'web-url',
+    description: 'an absolute https URL (http only for this machine); set EVENTS_WEBHOOK_SECRET too'
+  })),
   EVENTS_WEBHOOK_SECRET: Type.Optional(secret({
     minLength: MIN_SECRET_LENGTH,
     description: 'what signs the events sent to EVENTS_WEBHOOK_URL, at least 16 characters: openssl rand -base64 32'
   })),
   WEBHOOK_VERIFY_TOKEN: Type.Optional(secret({
     minLength: MIN_SECRET_LENGTH,
-    description: 'what Meta shows to verify the webhook for account updates, at least 16 characters: openssl rand -hex 24'
+    description: 'what Meta shows to verify the webhook for account updates, ' +
+      'at least 16 characters: openssl rand -hex 24'
   })),
   FB_APP_SECRETS_PREVIOUS: Type.Optional(secret({
     format: 'former-secrets',
     description: 'former secrets of the Meta app, separated by commas, each at least 16 characters'
   })),
 
-  CONFIG_CACHE_MAX: Type.Integer({ default: 100000, minimum: 1, maximum: 10000000, description: 'entries, 1 to 10000000' }),
+  CONFIG_CACHE_MAX: Type.Integer({
+    default: 100000, minimum: 1, maximum: 10000000, description: 'entries, 1 to 10000000'
+  }),
   CONFIG_CACHE_TTL_MS: Type.Integer({ default: 300000, minimum: 1, description: 'milliseconds, at least 1' }),
-  CONFIG_CACHE_BLIND_TTL_MS: Type.Integer({ default: 1000, minimum: 0, maximum: 60000, description: 'milliseconds, 0 to 60000' }),
+  CONFIG_CACHE_BLIND_TTL_MS: Type.Integer({
+    default: 1000, minimum: 0, maximum: 60000, description: 'milliseconds, 0 to 60000'
+  }),
   CONFIG_STALE_IF_ERROR_MS: Type.Integer({ default: 300000, minimum: 0, description: 'milliseconds, 0 turns it off' }),
   CONFIG_REFUSE_DEAD_TOKENS: Type.Boolean({ default: false, description: 'true or false' })
 } satisfies TProperties
 
-/** The names of all settings, in the order of `.env.example`. */
+/** In the order of `.env.example`. */
 export const settingNames = Object.keys(settings)
 
-/** The names of the settings that hold a secret. For each of them `NAME_FILE` may name a file that has the value. */
+/** The settings that hold a secret. For each of them `NAME_FILE` may name a file with the value. */
 export const secretNames = selectNames(({ writeOnly }) => writeOnly === true)
 
 const schema = Type.Object(settings, {
-  dependencies: { FB_APP_ID: ['FB_APP_SECRET'], FB_APP_SECRET: ['FB_APP_ID'], EVENTS_WEBHOOK_URL: ['EVENTS_WEBHOOK_SECRET'] },
+  dependencies: {
+    FB_APP_ID: ['FB_APP_SECRET'],
+    FB_APP_SECRET: ['FB_APP_ID'],
+    EVENTS_WEBHOOK_URL: ['EVENTS_WEBHOOK_SECRET']
+  },
   allOf: [
     requireFormat('unquoted', selectNames(({ type }) => type === 'string')),
     requireFormat('no-pem', ['JWT_SECRET']),
@@ -156,18 +199,18 @@ async function readSettings (source?: EnvSource): Promise<{ settings: Env, warni
     if (faults.size === 0) return { settings: validated, warnings }
   } catch (err) {
     assert(err instanceof Error)
-    // Throws `err` itself where it lists no faults.
+    // Throws `err` itself when it lists no faults.
     assert('errors' in err && Array.isArray(err.errors), err)
-    addFaults(faults, err.errors)
+    addFaults(faults, err.errors, settings)
   }
   throw new Error(['Some settings cannot be used:', ...faults.values()].join('\n  '))
 }
 
 /**
- * Reads what is set, not yet checked: in the process environment, else in `.env` in the working directory.
+ * Reads the settings without validation: from the process environment, else from `.env` in the working directory.
  *
  * @param source settings in place of both
- * @returns the settings, trimmed, and what to warn of at start
+ * @returns the settings, trimmed, and warnings for the log
  * @throws when `.env` cannot be read; the error names the file and the line, and shows no value
  */
 export async function readEnvironment (source?: EnvSource): Promise<{ given: EnvSource, warnings: string[] }> {
@@ -180,8 +223,8 @@ export async function readEnvironment (source?: EnvSource): Promise<{ given: Env
   }
 }
 
-function selectNames (holds: (schema: TSchema) => boolean): string[] {
-  return Object.entries<TSchema>(settings).filter(([, schema]) => holds(schema)).map(([name]) => name)
+function selectNames (predicate: (schema: TSchema) => boolean): string[] {
+  return Object.entries<TSchema>(settings).filter(([, schema]) => predicate(schema)).map(([name]) => name)
 }
 
 function requireFormat (format: string, names: string[]) {
@@ -190,24 +233,11 @@ function requireFormat (format: string, names: string[]) {
 
 let validator: Ajv | undefined
 
-/** Adds the formats. Returns the same validator each time: it compiles the schema once, and a start reads the settings several times. */
+/** Adds the formats to the first validator, and returns that one each time: it compiles the schema once. */
 function addFormats (ajv: Ajv): Ajv {
   if (validator === undefined) {
     validator = ajv
     for (const [name, check] of Object.entries(formats)) ajv.addFormat(name, check)
   }
   return validator
-}
-
-/** Adds a line for each setting that has none yet, made of names and descriptions only. */
-function addFaults (faults: Map<string, string>, errors: ErrorObject[]): void {
-  const described: Record<string, { description?: string }> = settings
-  const specific = (fault: ErrorObject) => formatFaults[String(fault.params['format'])]
-  // A quoted value, for instance, fails the format of its setting too.
-  for (const fault of [...errors.filter(specific), ...errors].filter(({ keyword }) => keyword !== 'if')) {
-    const missing: unknown = fault.params['missingProperty']
-    const name = typeof missing === 'string' ? missing : fault.instancePath.slice(1)
-    const why = specific(fault) ?? described[name]?.description
-    if (!faults.has(name)) faults.set(name, `${name} ${missing === undefined ? 'is not usable' : 'is missing'}: ${why}`)
-  }
 }

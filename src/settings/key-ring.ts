@@ -4,8 +4,9 @@ export interface RingKey { id: string, key: Buffer }
 const ENTRY = /^(?<id>[A-Za-z0-9_-]{1,32}):(?<key>[A-Za-z0-9+/]{43}=)$/
 
 /**
- * Reads `ENCRYPTION_KEYS`: `k2:<base64 of 32 bytes>,k1:<…>`. The first key seals, all of them open.
- * Throws when the ring is empty or a key is missing, short, malformed or there twice; the message holds no key.
+ * Parses `ENCRYPTION_KEYS`: `k2:<base64 of 32 bytes>,k1:<…>`. The first key seals, all of them open.
+ *
+ * @throws when the ring is empty, or a key is malformed, short or a duplicate; the message holds no key
  */
 export function parseKeyRing (text: string): [RingKey, ...RingKey[]] {
   const [first = '', ...others] = text.split(',')

@@ -5,11 +5,13 @@ import type { EnvSource } from './values.js'
 
 const JWT_SECRET_FILE = 'jwt-secret'
 
-interface Kept { DATA_DIR: string, JWT_SECRET: string }
+interface JwtSettings { DATA_DIR: string, JWT_SECRET: string }
 
 /**
- * Says whether missing secrets may be generated and tokens printed. That needs all three: not production, the embedded
- * database, a loopback host. Takes the settings before or after validation; an unusable one makes it false.
+ * Whether missing secrets may be generated and tokens printed. Local mode needs all three: not production, the embedded
+ * database, a loopback host.
+ *
+ * @param settings before or after validation; an invalid one makes it false
  */
 export function isLocalMode (settings: EnvSource): boolean {
   const { NODE_ENV = 'development', DATABASE_URL = 'embedded', HOST = '127.0.0.1' } = settings
@@ -17,14 +19,14 @@ export function isLocalMode (settings: EnvSource): boolean {
   return DATABASE_URL === 'embedded' && isLoopbackHost(String(HOST))
 }
 
-/** How local mode generates settings. A generator takes `DATA_DIR` and keeps the secret there: later calls return it. */
+/** How local mode generates settings. A generator stores the secret in `DATA_DIR`; later calls return that one. */
 export const generators = new Map([
   ['JWT_SECRET', createGenerator(JWT_SECRET_FILE, () => randomBytes(48).toString('base64'))],
   ['ENCRYPTION_KEYS', createGenerator('encryption-keys', () => `local:${randomBytes(32).toString('base64')}`)]
 ])
 
-/** Says whether local mode generated the `JWT_SECRET` of validated settings. */
-export async function hasGeneratedJwtSecret (env: EnvSource & Kept): Promise<boolean> {
+/** Whether local mode generated the `JWT_SECRET` of validated settings. */
+export async function hasGeneratedJwtSecret (env: EnvSource & JwtSettings): Promise<boolean> {
   return isLocalMode(env) && await isStoredSecret(env.DATA_DIR, JWT_SECRET_FILE, env.JWT_SECRET)
 }
 

@@ -4,13 +4,13 @@ import leven from 'leven'
 import type { Assignment } from './dot-env.js'
 import { reason } from '../logger.js'
 
-/** Where the values come from: the process environment and `.env`, or an object in their place. */
+/** The settings before validation: of the process environment and `.env`, or of an object in their place. */
 export type EnvSource = Record<string, string | number | boolean | undefined>
 
-/** The name of the setting that names a file with the value of another one. */
+/** The setting that holds the path of a file with the value of the setting `name`. */
 export const fileSetting = (name: string) => `${name}_FILE`
 
-/** Trims all values and leaves out what is unset or empty: `NAME=` in a `.env` means "not set". */
+/** Trims all values and drops unset and empty ones: `NAME=` in a `.env` means "not set". */
 export function dropEmpty (source: EnvSource): EnvSource {
   const trimmed = (value: EnvSource[string]) => typeof value === 'string' ? value.trim() : value
   const entries = Object.entries(source).map(([name, value]) => [name, trimmed(value)])
@@ -21,7 +21,7 @@ export function dropEmpty (source: EnvSource): EnvSource {
  * Reads the files that `NAME_FILE` settings name into the settings NAME.
  *
  * @param secretNames the settings that may come from a file
- * @returns the settings, and what is wrong by the name of the setting; a fault shows neither the path nor the content
+ * @returns the settings, and a fault by the name of its setting, which shows neither the path nor the content
  */
 export async function readSecretFiles (settings: EnvSource, secretNames: string[]) {
   const values = { ...settings }
@@ -51,10 +51,10 @@ async function readSecret (path: string): Promise<string> {
 
 /**
  * Finds names in a `.env` that are no settings but within two letters of one, in upper or lower case.
- * Names that begin with PG are not looked at: PGHOST and PGPORT are PostgreSQL's own.
+ * Names with the prefix PG are ignored: PGHOST and PGPORT are PostgreSQL's own.
  *
- * @param names all names that mean something to this service
- * @returns one warning for each, which shows no value
+ * @param names all names that have an effect
+ * @returns one warning for each misspelled name, which shows no value
  */
 export function findMisspelledNames (assignments: Assignment[], names: string[]): string[] {
   const unknown = assignments.filter(({ name }) => !names.includes(name) && !name.startsWith('PG'))
