@@ -1,13 +1,13 @@
 import pg from 'pg'
 import { DatabaseUnavailable, PhoneNumberTaken, ValidationFailed } from '../errors.js'
 
-// Class 08 connection · 53 resources · 57 operator intervention, statement timeout · 28, 3D, 55000 no way in ·
+// Class 08 connection · 53 resources · 57 operator intervention, statement timeout · 28, 3D, 55000 no access ·
 // 25006 read-only standby · 55P03 lock timeout · 40 serialization, deadlock.
 const UNAVAILABLE_STATES = /^(08|53|57|28|3D|40|25006|55000|55P03)/
 
 /**
- * Maps what PostgreSQL or the connection says to an error that holds no value: `PHONE_NUMBER_TAKEN`, `VALIDATION_FAILED`
- * for data PostgreSQL cannot hold, `DATABASE_UNAVAILABLE`; the error itself where the statement is at fault.
+ * Maps an error of PostgreSQL or of the connection to one without values: `PHONE_NUMBER_TAKEN`, `DATABASE_UNAVAILABLE`,
+ * or `VALIDATION_FAILED` for data that PostgreSQL cannot store. Returns the error itself when the statement is wrong.
  */
 export function toApiError (err: unknown): unknown {
   if (!(err instanceof pg.DatabaseError)) return new DatabaseUnavailable({ cause: err })
@@ -17,7 +17,7 @@ export function toApiError (err: unknown): unknown {
   return UNAVAILABLE_STATES.test(sqlstate) ? new DatabaseUnavailable({ cause: err }) : err
 }
 
-/** Runs work a second time when PostgreSQL undid it to end a deadlock. */
+/** Runs work, and once more after a deadlock in which PostgreSQL rolled it back. */
 export async function retryDeadlock<T> (work: () => Promise<T>): Promise<T> {
   try {
     return await work()

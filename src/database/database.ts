@@ -5,15 +5,15 @@ import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import { isRemoteWithoutTls, assertReachable, sessionOptions, withConnection } from './connection.js'
+import { assertReachable, isRemoteWithoutTls, sessionOptions, withConnection } from './connection.js'
 import { startEmbedded } from './embedded/embedded.js'
 import { migrate, pendingMigrations } from './migrations/migrations.js'
 import { retryDeadlock } from './database-errors.js'
 import { createPooledDatabase } from './pool.js'
 import { reconcile } from './reconcile.js'
 
-// Waiting for a connection and for one statement stays well under the 5 s within which a caller hears that the database
-// is away. A second statement of a request follows only upon one that the database has just answered.
+// The wait for a connection and one statement stays well below the 5 s within which a caller gets an answer. A request
+// sends a second statement only after the database has answered the first.
 const CONNECT_TIMEOUT_MS = 1500
 const QUERY_TIMEOUT_MS = 1800
 const TOO_MANY_CONNECTIONS = '53300'
@@ -25,10 +25,10 @@ declare module 'fastify' {
 export type Database = ReturnType<typeof createDatabase>
 
 /**
- * The database, through a pool and past it.
+ * Creates the access to the database: through a pool, and by separate connections.
  *
- * @param urls.url the postgres:// URL of the pool
- * @param urls.directUrl the same database without a pooler in between
+ * @param options.url the postgres:// URL of the pool
+ * @param options.directUrl the same database without a pooler in between
  */
 export function createDatabase ({ pool, url, directUrl }: { pool: pg.Pool, url: string, directUrl: string }) {
   const pooled = createPooledDatabase(pool)
@@ -36,36 +36,45 @@ export function createDatabase ({ pool, url, directUrl }: { pool: pg.Pool, url: 
     ...pooled,
     retryDeadlock,
 
-    /** Runs work on a connection of its own, without the time limits of the pool. */
+    /** Runs work on a separate connection, without the timeouts of the pool. */
     withoutTimeout: async <T>(work: (db: NodePgDatabase) => Promise<T>): Promise<T> => await withConnection(url, work),
 
-    /** Makes up for what was loaded while the triggers were off; see `reconcile`. */
+    /** Repairs rows that were loaded while the triggers were off; see `reconcile`. */
     reconcile: async (): Promise<Record<string, number>> => await withConnection(url, reconcile),
 
-    /** Makes a client of its own, not yet connected, past any pooler. */
+    /** Creates a separate client that bypasses any pooler, not yet connected. */
     unpooledClient: (config: pg.ClientConfig): pg.Client => new pg.Client({ ...sessionOptions(directUrl), ...config }),
 
-    /** Sends an empty notification on a channel, through the pool. Throws `DATABASE_UNAVAILABLE`. */
+    /**
+     * Sends an empty notification on a channel, through the pool.
+     *
+     * @throws DATABASE_UNAVAILABLE
+     */
     notify: async (channel: string): Promise<void> => { await pooled.run(sql`select pg_notify(${channel}, '')`) },
 
-    /** Throws `DATABASE_UNAVAILABLE` unless the database answers. */
+    /** @throws DATABASE_UNAVAILABLE when the database does not answer */
     ping: async (): Promise<void> => { await pooled.run(sql`select 1`) },
 
-    /** Throws unless the database lets a new connection in within 1.5 seconds, or says that it has too many. */
+    /** @throws when the database neither accepts a connection within 1.5 seconds nor reports too many of them */
     probe: async (): Promise<void> => {
       await probe(new pg.Client({ ...sessionOptions(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS }))
     }
   }
 }
 
-/** Opens the pool (over the embedded PostgreSQL when there is no DATABASE_URL) and decorates `fastify.database`. Refuses to boot on a schema that is behind. */
+/**
+ * Opens the pool, of the embedded PostgreSQL when DATABASE_URL is unset, and decorates `fastify.database`.
+ *
+ * @throws when the schema lacks a migration
+ */
 async function database (fastify: FastifyInstance): Promise<void> {
   const { DATABASE_URL, DATABASE_DIRECT_URL, DATA_DIR, DATABASE_POOL_MAX, MIGRATE_ON_START } = fastify.env
   const isEmbedded = DATABASE_URL === undefined || DATABASE_URL === 'embedded'
   const url = isEmbedded ? await embed(fastify, DATA_DIR) : DATABASE_URL
   for (const [name, target] of Object.entries({ DATABASE_URL: url, DATABASE_DIRECT_URL })) {
     if (target === undefined || !isRemoteWithoutTls(target)) continue
-    fastify.log.warn(`${name} leads to another machine without TLS, so what is sent can be read. Add ?sslmode=verify-full.`)
+    fastify.log.warn(`${name} leads to another machine without TLS, so what is sent can be read. ` +
+      'Add ?sslmode=verify-full.')
   }
 
   await fastify.register(fastifyPostgres, {
@@ -74,7 +83,7 @@ async function database (fastify: FastifyInstance): Promise<void> {
     max: DATABASE_POOL_MAX,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     query_timeout: QUERY_TIMEOUT_MS,
-    // The server gives up first, so that what waited for a lock is not carried out after we called it failed.
+    // The server times out first: a statement that we reported as failed must not run later.
     statement_timeout: QUERY_TIMEOUT_MS - 200
   })
   const pool = fastify.pg['tenantConfig']?.pool
@@ -101,19 +110,23 @@ export default fp(database, { name: 'database', dependencies: ['env'] })
 
 async function embed (fastify: FastifyInstance, dataDir: string): Promise<string> {
   const embedded = await startEmbedded(dataDir, fastify.log)
-  // Registered before the pool's own hook and so run after it: hooks of onClose run in reverse order.
+  // onClose hooks run in reverse order: this one runs after the pool's own, which is added later.
   fastify.addHook('onClose', async () => { await embedded.stop() })
   return embedded.url
 }
 
-/** Throws where the service would misread what the database sends. */
+/** @throws when the service would misread the texts or dates of the database */
 async function assertReadable (pool: pg.Pool): Promise<void> {
   const settings = "select current_setting('server_encoding') as encoding, current_setting('datestyle') as datestyle"
   const { rows: [session] } = await assertReachable(pool.query<{ encoding: string, datestyle: string }>(settings))
-  if (session?.encoding !== 'UTF8') throw new Error('The database is not encoded in UTF8. Create one with: create database … encoding \'UTF8\' template template0')
-  // A pooler may drop the `options` that ask for ISO.
+  if (session?.encoding !== 'UTF8') {
+    throw new Error('The database is not encoded in UTF8. ' +
+      "Create one with: create database … encoding 'UTF8' template template0")
+  }
+  // A pooler may drop the `options` that set ISO dates.
   if (!session.datestyle.startsWith('ISO')) {
-    throw new Error(`The database writes dates in the style ${session.datestyle}, not ISO. Run: alter role … set datestyle = 'ISO'`)
+    throw new Error(`The database writes dates in the style ${session.datestyle}, not ISO. ` +
+      "Run: alter role … set datestyle = 'ISO'")
   }
 }
 
@@ -123,7 +136,7 @@ async function probe (client: pg.Client): Promise<void> {
     if (!(err instanceof pg.DatabaseError && err.code === TOO_MANY_CONNECTIONS)) throw err
   })
   const ended = client.end()
-  // Who waits for a silent one to hear the goodbye waits for ever.
+  // `end` alone would wait forever for a server that does not answer.
   client.connection.stream.destroy()
   await ended
 }

@@ -4,7 +4,7 @@ import { isPastReadDeadline } from '../waiting/deadline.js'
 import { toApiError } from './database-errors.js'
 import { toQueryConfig, type Queryable, type Statement, type Values } from './statement.js'
 
-// A read whose connection is lost is tried again; more than once, since the newer connection may be ended too.
+// Of a read whose connection is lost; a newer connection may be lost too.
 const MAX_ATTEMPTS = 5
 const READ = /^\s*select\b/i
 // Class 08 connection · 57P01 terminated · 57P02 crash of another backend · 57P05 idle session timeout.
@@ -23,23 +23,26 @@ const BREAKING_STATES = /^(08|57|25P0[34]|0A000|26000|42P05)/
 
 type Send = (query: pg.QueryConfig) => Promise<pg.QueryResult>
 
-/** A connection in use; `isBroken` once it is lost or still owes an answer. */
+/** A connection in use; `isBroken` once it is lost, or an answer is outstanding. */
 interface Session { send: Send, isBroken: boolean }
 
-/** A database that is reached through a pool. */
 export interface PooledDatabase extends Queryable {
-  /** Runs work in a transaction, and rolls it back when the work throws. Throws as `run` does, and what the work throws. */
+  /**
+   * Runs work in a transaction, and rolls it back when the work throws.
+   *
+   * @throws as `run`, and what the work throws
+   */
   transaction: <T>(work: (tx: Queryable) => Promise<T>) => Promise<T>
 }
 
 /**
- * Runs statements on a pool. A connection is kept after a statement that PostgreSQL refused, and dropped when it is lost or
- * still owes an answer. A read whose connection is lost is tried again on a newer one.
+ * Runs statements on a pool. It keeps a connection after an error of PostgreSQL, and drops one that is lost or has an
+ * answer outstanding. It retries a read whose connection was lost, on a newer one.
  */
 export function createPooledDatabase (pool: pg.Pool): PooledDatabase {
   const openedAt = new WeakMap<pg.PoolClient, number>()
   pool.on('connect', (client) => {
-    // The pool listens only while nobody uses a client; an error that nobody listens to ends the process.
+    // The pool listens to idle clients only, and an error without a listener ends the process.
     client.on('error', () => {})
     openedAt.set(client, performance.now())
   })
@@ -60,7 +63,7 @@ export function createPooledDatabase (pool: pg.Pool): PooledDatabase {
     }
   }
 
-  /** Closes older connections that are idle: what ended one often ends them all, and the pool may not know yet. */
+  /** Closes older idle connections: the cause often ended them all, and the pool may not have noticed. */
   async function connectNewerThan (lostAt: number, startedAt: number): Promise<pg.PoolClient> {
     for (;;) {
       const client = await pool.connect()
@@ -78,7 +81,7 @@ export function createPooledDatabase (pool: pg.Pool): PooledDatabase {
         await tx.run(sql`commit`)
         return result
       } catch (err) {
-        // The end of a broken connection rolls back too; a statement on it would only wait for its timeout.
+        // The end of a broken connection rolls back too; a statement on it would only time out.
         if (!session.isBroken) await tx.run(sql`rollback`)
         throw err
       }
@@ -110,12 +113,12 @@ async function withClient<T> (client: pg.PoolClient, work: (session: Session) =>
   return await work(session).finally(() => { client.release(session.isBroken) })
 }
 
-/** Whether the connection is lost, or still owes an answer: only an error that PostgreSQL sent ends a statement. */
+/** Whether the connection is lost, or an answer is outstanding: only an error of PostgreSQL ends a statement. */
 function isBreaking (err: unknown): boolean {
   return !(err instanceof pg.DatabaseError) || BREAKING_STATES.test(String(err.code))
 }
 
-/** Whether the connection was lost, which says nothing of the database. */
+/** Whether the connection was lost; the database may be up. */
 function isLost (err: unknown): boolean {
   if (err instanceof pg.DatabaseError) return LOST_STATES.test(String(err.code))
   return err instanceof Error && LOST_MESSAGES.includes(err.message)

@@ -5,47 +5,51 @@ import { onboardings, tenantConfigs, tokenWatch, verifiedIdentities } from './sc
 const BATCH = 1000
 const LOCK_TIMEOUT_MS = 500
 
-/** The functions of our triggers. Others may have triggers of their own on our tables. */
+/** The functions of our triggers. Our tables may have foreign triggers too. */
 const FUNCTIONS = [
   'tenant_configs_touch', 'tenant_configs_changed', 'tenant_configs_gone', 'tenant_configs_switched',
-  'token_watch_insert', 'token_watch_update', 'token_watch_changed', 'verified_identities_follow', 'phone_callbacks_follow'
+  'token_watch_insert', 'token_watch_update', 'token_watch_changed',
+  'verified_identities_follow', 'phone_callbacks_follow'
 ]
 const TABLES = [tenantConfigs, onboardings, tokenWatch, verifiedIdentities].map((table) => getTableName(table))
 
-/** Rows that a trigger would have inserted or deleted: how to find their tenants, and how to make up for it. */
+/** Rows that a trigger would have inserted or deleted: the query of their tenants, and the repair. */
 interface Difference { find: SQL, repair: (ids: SQL) => SQL[] }
 
-const watched = sql`exists (select from token_watch watch where watch.tenant_id = config.tenant_id)`
-const hasToken = sql`exists (select from tenant_configs config where config.tenant_id = row.tenant_id and config.access_token is not null)`
+const isWatched = sql`exists (select from token_watch watch where watch.tenant_id = config.tenant_id)`
+const hasToken = sql`exists (select from tenant_configs config
+  where config.tenant_id = row.tenant_id and config.access_token is not null)`
 const isParked = sql`config.is_active and watch.next_check_at = '9999-12-31Z'`
-const verified = sql`exists (select from verified_identities verified where verified.tenant_id = config.tenant_id or verified.phone_number_id = config.phone_number_id)`
+const isOwned = sql`exists (select from verified_identities verified
+  where verified.tenant_id = config.tenant_id or verified.phone_number_id = config.phone_number_id)`
 const hasIds = sql`exists (select from tenant_configs config where config.tenant_id = row.tenant_id
   and config.waba_id = row.waba_id and config.phone_number_id is not distinct from row.phone_number_id)`
 
 const differences: Record<string, Difference> = {
   'tokens without a watch': missingRows(sql`token_watch (tenant_id, next_check_at)`,
-    sql`tenant_id, case when is_active then now() else '9999-12-31Z' end`, sql`access_token is not null`, watched),
+    sql`tenant_id, case when is_active then now() else '9999-12-31Z' end`, sql`access_token is not null`, isWatched),
   'watches without a token': orphanedRows(sql`token_watch`, hasToken),
   'tokens that are never due': {
-    find: sql`select config.tenant_id from token_watch watch join tenant_configs config using (tenant_id) where ${isParked}`,
+    find: sql`select config.tenant_id from token_watch watch
+      join tenant_configs config using (tenant_id) where ${isParked}`,
     repair: (ids) => [sql`update token_watch watch set next_check_at = now() from tenant_configs config
       where watch.tenant_id = config.tenant_id and watch.tenant_id = any(${ids}) and ${isParked}`]
   },
   'verified identities of other ids': orphanedRows(sql`verified_identities`, hasIds),
   'missing verified identities': missingRows(sql`verified_identities (tenant_id, waba_id, phone_number_id)`,
-    sql`tenant_id, waba_id, phone_number_id`, sql`last_verified_at is not null and waba_id is not null`, verified)
+    sql`tenant_id, waba_id, phone_number_id`, sql`last_verified_at is not null and waba_id is not null`, isOwned)
 }
 
-/** The rows are locked until their insert is committed: a trigger that takes it back waits for it. */
+/** The repair locks the rows until the commit: a trigger that deletes an inserted row waits for it. */
 function missingRows (into: SQL, columns: SQL, isDue: SQL, exists: SQL): Difference {
   return {
     find: sql`select tenant_id from tenant_configs config where ${isDue} and not ${exists}`,
-    repair: (ids) => [sql`insert into ${into} select ${columns} from tenant_configs where tenant_id = any(${ids}) and ${isDue}
-      order by id for no key update on conflict do nothing`]
+    repair: (ids) => [sql`insert into ${into} select ${columns} from tenant_configs
+      where tenant_id = any(${ids}) and ${isDue} order by id for no key update on conflict do nothing`]
   }
 }
 
-/** They are locked by a statement of its own, so that the next one sees what a trigger has made of them meanwhile. */
+/** A separate statement locks the rows: the next one then sees the changes of concurrent triggers. */
 function orphanedRows (table: SQL, isDue: SQL): Difference {
   return {
     find: sql`select tenant_id from ${table} row where not ${isDue}`,
@@ -57,17 +61,18 @@ function orphanedRows (table: SQL, isDue: SQL): Difference {
 }
 
 /**
- * Makes up for what the triggers left out while somebody had them off, as `pg_restore --disable-triggers` does: inserts and deletes in
- * `token_watch` and `verified_identities`, and sets the triggers to ALWAYS again, which `pg_restore` does not. Moves the sequence of
- * `tenant_configs.id` past its rows, which `pg_restore --table` does not either. Others may serve meanwhile: transactions are short.
- * With nothing to do it costs two index-only scans.
+ * Repairs the rows of `token_watch` and `verified_identities` after writes with the triggers off, such as those of
+ * `pg_restore --disable-triggers`. Sets the triggers to ALWAYS, and the sequence of `tenant_configs.id` past its rows:
+ * `pg_restore` does neither. Other instances may serve meanwhile. Without differences it costs two index-only scans.
  *
- * @param db a connection of its own
- * @returns how many of each there were; empty when nothing was left out
- * @throws what PostgreSQL refuses; a lock is waited for 500 ms
+ * @param db a separate connection
+ * @returns the number of repairs by their name, without zeros
+ * @throws errors of PostgreSQL; a lock times out after 500 ms
  */
 export async function reconcile (db: NodePgDatabase): Promise<Record<string, number>> {
-  await db.execute(sql`select set_config('lock_timeout', ${String(LOCK_TIMEOUT_MS)}, false), set_config('cursor_tuple_fraction', '1', false)`)
+  await db.execute(sql`
+    select set_config('lock_timeout', ${String(LOCK_TIMEOUT_MS)}, false),
+      set_config('cursor_tuple_fraction', '1', false)`)
   const found: Record<string, number> = { 'sequences behind': await advanceSequence(db) }
   const { rows: triggers } = await db.execute<Trigger>(triggersOff)
   const { rows: [counts] } = await db.execute<{ differ: boolean }>(countsDiffer)
@@ -75,13 +80,13 @@ export async function reconcile (db: NodePgDatabase): Promise<Record<string, num
     found['triggers not ALWAYS'] = triggers.length
     await enable(db, triggers.filter(({ state }) => state === 'D'), sql`enable trigger`)
     for (const [name, difference] of Object.entries(differences)) found[name] = await repairInBatches(db, difference)
-    // Last: until then their state tells the next start to begin again.
+    // Last: their state makes the next start repeat an interrupted repair.
     await enable(db, triggers, sql`enable always trigger`)
   }
   return Object.fromEntries(Object.entries(found).filter(([, count]) => count > 0))
 }
 
-/** A trigger of ours; `state` is `D` when it is off, `O` when `session_replication_role` may leave it out. */
+/** One of our triggers; its `state` is `D` when it is off, `O` when `session_replication_role` may skip it. */
 interface Trigger extends Record<string, unknown> { table: string, name: string, state: string }
 
 const triggersOff = sql`
@@ -90,10 +95,13 @@ const triggersOff = sql`
   where tgrelid = any(${sql.param(TABLES)}::regclass[]) and proname = any(${sql.param(FUNCTIONS)}) and tgenabled <> 'A'`
 
 const countsDiffer = sql`
-  select (select count(*) from tenant_configs where access_token is not null) <> (select count(*) from token_watch) as differ`
+  select (select count(*) from tenant_configs where access_token is not null)
+    <> (select count(*) from token_watch) as differ`
 
 async function enable (db: NodePgDatabase, triggers: Trigger[], how: SQL): Promise<void> {
-  for (const { table, name } of triggers) await db.execute(sql`alter table ${sql.identifier(table)} ${how} ${sql.identifier(name)}`)
+  for (const { table, name } of triggers) {
+    await db.execute(sql`alter table ${sql.identifier(table)} ${how} ${sql.identifier(name)}`)
+  }
 }
 
 async function advanceSequence (db: NodePgDatabase): Promise<number> {
@@ -104,7 +112,7 @@ async function advanceSequence (db: NodePgDatabase): Promise<number> {
 }
 
 async function repairInBatches (db: NodePgDatabase, { find, repair }: Difference): Promise<number> {
-  // One scan finds them all; PostgreSQL keeps them until they are fetched.
+  // One scan finds all rows; the held cursor stores them until the last fetch.
   await db.execute(sql`declare different cursor with hold for ${find}`)
   let count = 0
   for (;;) {

@@ -1,12 +1,13 @@
 import { sql } from 'drizzle-orm'
 import {
-  boolean, customType, index, integer, jsonb, pgTable, serial, text, uniqueIndex, uuid, varchar, type PgColumnBuilderBase
+  boolean, customType, index, integer, jsonb, pgTable, serial, text, uniqueIndex, uuid, varchar,
+  type PgColumnBuilderBase
 } from 'drizzle-orm/pg-core'
 import type { WritableColumn } from '../schemas/columns.js'
 import { isoFromPostgres } from '../schemas/timestamps.js'
 import { onboardingStatuses, tokenStatuses, type StepName, type stepStatuses } from '../schemas/statuses.js'
 
-/** A `timestamptz` that stays text on its way from the database to JSON. */
+/** A `timestamptz` that stays text between the database and JSON. */
 const timestamptz = customType<{ data: string, driverData: string }>({
   dataType: () => 'timestamp with time zone',
   fromDriver: isoFromPostgres
@@ -25,7 +26,7 @@ const writable = {
   refresh_token: text()
 } satisfies Record<WritableColumn, PgColumnBuilderBase>
 
-/** One row a tenant. The secret columns hold ciphertext only. */
+/** One row per tenant. The secret columns hold ciphertext only. */
 export const tenantConfigs = pgTable('tenant_configs', {
   id: serial().primaryKey(),
   tenant_id: varchar({ length: 100 }).notNull().unique('tenant_configs_tenant_id_key'),
@@ -38,22 +39,22 @@ export const tenantConfigs = pgTable('tenant_configs', {
   created_at: timestamptz().notNull().default(sql`now()`),
   updated_at: timestamptz().notNull().default(sql`now()`)
 }, (table) => [
-  // Used by the version before 0003, which may still serve during an upgrade; ours looks in `verified_identities`.
+  // For a version before 0003, which may serve during an upgrade; this one reads `verified_identities`.
   index('tenant_configs_phone_number_id_idx').on(table.phone_number_id),
   index('tenant_configs_waba_id_idx').on(table.waba_id),
-  // The admin list pages by bytes, whatever the collation of the database, and passes over what its filters leave out.
+  // The admin list pages in byte order, under any collation of the database, and filters within the index.
   index('tenant_configs_list_idx').on(sql`${table.tenant_id} collate "C"`, table.is_active, table.onboarding_completed),
   // Two index-only scans answer the statistics.
   index('tenant_configs_state_idx').on(table.is_active, table.onboarding_completed),
   index('tenant_configs_token_idx').on(table.token_expires_at).where(sql`${table.access_token} is not null`)
 ])
 
-/** A row as it is stored: its secret columns are sealed. */
+/** A stored row: its secret columns are sealed. */
 export type TenantConfigRow = typeof tenantConfigs.$inferSelect
 
 /**
- * The account and number that Meta confirmed for a tenant, with the tenant's own token; `phone_number_id` is null for an account without
- * a number. Triggers remove the row when the tenant changes these ids or is deleted. A new token keeps it.
+ * The account and number that Meta confirmed to a tenant's own token; an account without a number has null for
+ * `phone_number_id`. Triggers delete the row when the tenant changes these ids or is deleted. A new token keeps it.
  */
 export const verifiedIdentities = pgTable('verified_identities', {
   tenant_id: varchar({ length: 100 }).primaryKey(),
@@ -65,20 +66,20 @@ export const verifiedIdentities = pgTable('verified_identities', {
   index('verified_identities_waba_id_idx').on(table.waba_id)
 ])
 
-/** The phone numbers that have a callback of their own at Meta, whichever tenant set it. */
+/** The phone numbers with a callback of their own at Meta, set for any tenant. */
 export const phoneCallbacks = pgTable('phone_callbacks', {
   phone_number_id: varchar({ length: 255 }).primaryKey(),
   set_at: timestamptz().notNull().default(sql`now()`)
 })
 
-/** One row a key id that ever sealed something: a value sealed with that key, to prove at boot that the ring holds the same one. */
+/** One row per key id that was ever in the ring; `check_value` proves at start that the ring holds the same key. */
 export const vaultKeys = pgTable('vault_keys', {
   key_id: varchar({ length: 32 }).primaryKey(),
   check_value: text().notNull(),
   created_at: timestamptz().notNull().default(sql`now()`)
 })
 
-/** The login dialogs that were begun and not yet come back from; only the hash of a `state` is kept. */
+/** The Meta logins without a callback yet; the table holds only the hash of a `state`. */
 export const oauthStates = pgTable('oauth_states', {
   state_hash: varchar({ length: 43 }).primaryKey(),
   tenant_id: varchar({ length: 100 }).notNull(),
@@ -89,7 +90,7 @@ export const oauthStates = pgTable('oauth_states', {
   index('oauth_states_tenant_idx').on(table.tenant_id, table.expires_at)
 ])
 
-/** What kept a step from being done: our code, what Meta said, and what to do now. */
+/** The failure of a step: our error code, Meta's codes, and the advice. */
 export interface StepError {
   code: string
   meta_code: number | null
@@ -98,7 +99,7 @@ export interface StepError {
   advice: string
 }
 
-/** What was seen of a step: ids and enums, never a secret. */
+/** The record of a step; `evidence` holds ids and enums, never a secret. */
 export interface Step {
   name: StepName
   status: typeof stepStatuses[number]
@@ -109,8 +110,8 @@ export interface Step {
 }
 
 /**
- * One row a code of a Meta login, of which only the hash is kept. While it is under way it holds the granted token, sealed as
- * `tenant_configs.access_token` is. Whoever carries it on is its `holder` for a few seconds at a time.
+ * One row per code of a Meta login, by the hash of the code. Until it ends it holds the granted token, sealed as
+ * `tenant_configs.access_token` is. `holder` is the lease owner, and `held_until` the end of its lease.
  */
 export const onboardings = pgTable('onboardings', {
   id: uuid().primaryKey().defaultRandom(),
@@ -133,10 +134,13 @@ export const onboardings = pgTable('onboardings', {
   index('onboardings_created_at_idx').on(table.created_at)
 ])
 
-/** An onboarding as it is stored: its token is sealed. */
+/** A stored onboarding: its token is sealed. */
 export type OnboardingRow = typeof onboardings.$inferSelect
 
-/** One row a stored access token, made, renewed and taken away by triggers on `tenant_configs`. `reported` is the state that was last told of. */
+/**
+ * One row per stored access token; triggers on `tenant_configs` insert, reset and delete it. `reported` is the last
+ * reported state.
+ */
 export const tokenWatch = pgTable('token_watch', {
   tenant_id: varchar({ length: 100 }).primaryKey(),
   status: varchar({ length: 15, enum: tokenStatuses }).notNull().default('unverified'),
@@ -149,7 +153,7 @@ export const tokenWatch = pgTable('token_watch', {
   index('token_watch_status_idx').on(table.status, sql`${table.tenant_id} collate "C"`)
 ])
 
-/** Events that wait to be delivered; the row goes once they are. */
+/** The events without a successful delivery yet. */
 export const eventsOutbox = pgTable('events_outbox', {
   id: uuid().primaryKey().defaultRandom(),
   type: varchar({ length: 64 }).notNull(),
@@ -165,7 +169,7 @@ export const eventsOutbox = pgTable('events_outbox', {
   index('events_outbox_tenant_idx').on(table.tenant_id, table.at, table.id)
 ])
 
-/** The deliveries of Meta's webhook that were acted on, by the hash of their bytes. */
+/** The processed deliveries of Meta's webhook, by the hash of their bytes. */
 export const webhookDeliveries = pgTable('webhook_deliveries', {
   digest: varchar({ length: 43 }).primaryKey(),
   received_at: timestamptz().notNull().default(sql`now()`)

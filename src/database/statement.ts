@@ -4,7 +4,7 @@ import { PgDialect } from 'drizzle-orm/pg-core'
 import pg from 'pg'
 import { isoFromPostgres } from '../schemas/timestamps.js'
 
-/** drizzle's query builder. It has no connection: `run` of a database or a transaction runs what it builds. */
+/** drizzle's query builder, without a connection: `run` of a database or a transaction runs its queries. */
 export const builder = drizzle.mock()
 
 /** A query of the builder that returns plain columns under their names. */
@@ -16,48 +16,56 @@ export type Statement<Row> = SQL<Row> | Built<Row> | Prepared<Row>
 /** A value for each placeholder of a prepared statement. */
 export type Values = Record<string, unknown>
 
-/** The database, or a transaction in it. Both methods throw what `toApiError` makes of PostgreSQL's errors. */
+/** The database, or a transaction in it. Both methods throw the errors of `toApiError`. */
 export interface Queryable {
-  /** Runs a statement and returns its rows. Throws when a placeholder has no value. */
+  /**
+   * Runs a statement and returns its rows.
+   *
+   * @throws when a placeholder has no value
+   */
   run: <Row>(statement: Statement<Row>, values?: Values) => Promise<Row[]>
-  /** Runs a statement and returns how many rows it changed. */
+  /** Runs a statement and returns the number of rows that it changed. */
   count: (statement: SQL) => Promise<number>
 }
 
-/** The row of a statement that returns one, unless somebody's trigger keeps it back. */
+/** Returns the row of a statement that returns exactly one; only a foreign trigger could suppress it. */
 export function onlyRow<Row> ([row]: Row[]): Row {
   if (row === undefined) throw new Error('a statement returned no row')
   return row
 }
 
-/** A statement that PostgreSQL plans once a connection. `prepare` makes it. */
+/** A statement that PostgreSQL plans once per connection. */
 export interface Prepared<Row> {
   name: string
   text: string
-  /** The name of the value for `$1`, `$2` and so on. */
+  /** The names of the values for `$1`, `$2` and so on. */
   placeholders: string[]
-  /** The type of a row; it has no value. */
+  /** Carries the type of a row; never set. */
   _row?: Row
 }
 
 /**
- * Prepares a query of the builder, once for all connections: to build one costs several times what it takes to run it.
+ * Prepares a query of the builder, once for all connections: building a query costs several times its execution.
  *
- * @param name the name of the statement in PostgreSQL, which no other one has
+ * @param name the unique name of the statement in PostgreSQL
  * @throws when the query holds a value in place of a placeholder
  */
 export function prepare<Row> (name: string, query: Built<Row>): Prepared<Row> {
   const { sql, params } = query.toSQL()
   const names = params.map(nameOf)
   const placeholders = [...new Set(names)]
-  // drizzle numbers a placeholder anew wherever it stands.
+  // drizzle gives each occurrence of a placeholder a number of its own.
   const places = names.map((name) => placeholders.indexOf(name) + 1)
   return { name, text: sql.replace(/\$(\d+)/g, (_, number) => `$${String(places[number - 1])}`), placeholders }
 }
 
 const dialect = new PgDialect()
 
-/** Returns what pg runs for a statement. Throws when a placeholder has no value: to pg that would be null. */
+/**
+ * Returns the configuration of pg for a statement.
+ *
+ * @throws when a placeholder has no value: pg would send null
+ */
 export function toQueryConfig<Row> (statement: Statement<Row>, values: Values = {}): pg.QueryConfig {
   if (statement instanceof SQL) {
     const { sql: text, params } = dialect.sqlToQuery(statement)

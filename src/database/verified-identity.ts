@@ -2,8 +2,8 @@ import { sql } from 'drizzle-orm'
 import { tenantConfigs, verifiedIdentities } from './schema.js'
 
 /**
- * Joins a row of `tenant_configs` to its verified identity. The one condition behind both lookups by id, the shared account
- * and the removal: an unverified claim joins to nothing.
+ * Joins a row of `tenant_configs` to its verified identity; an unverified claim has none. Both lookups by id, the check
+ * for a shared account and the removal use this condition.
  */
 export const isVerified = sql`(
   ${verifiedIdentities.tenant_id} = ${tenantConfigs.tenant_id}

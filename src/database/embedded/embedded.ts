@@ -9,39 +9,40 @@ import { Postmaster, POLL_MS } from './postmaster.js'
 
 const DATABASE = 'whatsapp_tenant_config'
 const LOCK_ID = 818_110_818
-/** Milliseconds: how long the lock of a server that was killed may take to fall. */
+/** PostgreSQL releases the lock of a killed server within this time. */
 const LOCK_TIMEOUT_MS = 2000
-/** Milliseconds: how long orphaned backends, or another start, may stand in the way. */
+/** Orphaned backends, or a concurrent start, may block a start for this time. */
 const SPAWN_TIMEOUT_MS = 10_000
 const TRANSIENT_FAILURE = /already exists|still in use|Address already in use/
 
-/** A PostgreSQL of this process's own, brought back whenever it dies, until it is stopped. */
+/** A PostgreSQL that belongs to this process and is restarted whenever it dies, until `stop`. */
 export interface EmbeddedDatabase {
-  /** Connection string, with the password; stays valid for as long as this runs. */
+  /** The connection string, with the password. A restart keeps it valid. */
   url: string
-  /** Stops PostgreSQL; resolves when it is gone. */
+  /** Stops PostgreSQL; resolves when its process has ended. */
   stop (): Promise<void>
 }
 
-/** Pino-like: `info` is told of steps and returns, `warn` of what went wrong and is being tried again. */
+/** Compatible with Pino. `warn` reports failures before a retry. */
 export interface EmbeddedLog {
   info (message: string): void
   warn (message: string): void
 }
 
 /**
- * Runs PostgreSQL on the data directory: makes its files, or adopts what an earlier process left running, and restarts
- * it whenever it dies. One process at a time may do so; it holds a lock inside the database, which dies with it.
+ * Runs PostgreSQL on the data directory, and restarts it whenever it dies. Creates its files, or adopts a PostgreSQL
+ * that an earlier process left running. An advisory lock in the database admits one process at a time.
  *
  * @param dataDir the setting DATA_DIR
- * @param log told of restarts; never of the password
- * @param timeoutMs milliseconds in which PostgreSQL must be ready, crash recovery included
- * @returns the running database
- * @throws when another process uses the data directory (which is left in peace), or PostgreSQL does not get ready
+ * @param log never gets the password
+ * @param timeoutMs the time within which PostgreSQL must be ready, crash recovery included
+ * @throws when another process uses the data directory, which stays untouched; when PostgreSQL is not ready in time
  */
-export async function startEmbedded (dataDir: string, log?: EmbeddedLog, timeoutMs = 60_000): Promise<EmbeddedDatabase> {
+export async function startEmbedded (
+  dataDir: string, log?: EmbeddedLog, timeoutMs = 60_000
+): Promise<EmbeddedDatabase> {
   const dir = await ensureDataDir(dataDir)
-  const cluster = await ensureCluster(dir, message => log?.info(message))
+  const cluster = await ensureCluster(dir, (message) => log?.info(message))
   const server = new EmbeddedServer(dir, cluster, log, timeoutMs)
   await server.start()
   return server
@@ -72,8 +73,9 @@ class EmbeddedServer implements EmbeddedDatabase {
   }
 
   #urlOf (port: number | undefined, database: string): string {
-    // Else a PGSSLMODE in the environment, meant for another server, would apply.
-    return `postgres://${SUPERUSER}:${encodeURIComponent(this.#cluster.password)}@127.0.0.1:${port}/${database}?sslmode=disable`
+    const password = encodeURIComponent(this.#cluster.password)
+    // Without `sslmode` a PGSSLMODE in the environment, meant for another server, would apply.
+    return `postgres://${SUPERUSER}:${password}@127.0.0.1:${port}/${database}?sslmode=disable`
   }
 
   async start (): Promise<void> {
@@ -90,7 +92,7 @@ class EmbeddedServer implements EmbeddedDatabase {
     return this.#stopped
   }
 
-  // The lock is held until PostgreSQL itself drops it: nobody can adopt a server that is about to go.
+  // PostgreSQL itself releases the lock when it ends: no other process adopts a server that is stopping.
   async #shutDown (): Promise<void> {
     this.#stopping.abort()
     await this.#recovering
@@ -98,7 +100,7 @@ class EmbeddedServer implements EmbeddedDatabase {
   }
 
   async #bringUp (timer: TimerOptions): Promise<void> {
-    const began = Date.now()
+    const startedAt = Date.now()
     let hasStarted = false
     let lastFault = ''
     for (;;) {
@@ -113,15 +115,16 @@ class EmbeddedServer implements EmbeddedDatabase {
         }
       } else if (file?.isLive !== true && !this.#postmaster.isChildRunning) {
         if (hasStarted) {
-          await this.#assertTransient(began)
+          await this.#assertTransient(startedAt)
           await delay(100, undefined, timer)
         }
         hasStarted = true
-        // The port of a postmaster that died is the one its clients know. PostgreSQL removes a file whose port it cannot have.
+        // Clients keep the port of a postmaster that died. PostgreSQL removes the file when that port is in use.
         await this.#postmaster.start(this.#port ?? (file?.port || await freePort()), file?.pid)
       }
-      if (Date.now() - began > this.#timeoutMs) {
-        throw new Error(`PostgreSQL was not ready within ${this.#timeoutMs} ms. ${lastFault}\n${await this.#postmaster.readFailure()}`)
+      if (Date.now() - startedAt > this.#timeoutMs) {
+        const failure = await this.#postmaster.readFailure()
+        throw new Error(`PostgreSQL was not ready within ${this.#timeoutMs} ms. ${lastFault}\n${failure}`)
       }
       await delay(POLL_MS, undefined, timer)
     }
@@ -136,7 +139,7 @@ class EmbeddedServer implements EmbeddedDatabase {
       connectionTimeoutMillis: Math.min(5000, this.#timeoutMs),
       lock_timeout: LOCK_TIMEOUT_MS
     })
-    // What went wrong is told by the promises below, or by 'end'.
+    // The promises below, or 'end', report the failure.
     client.on('error', () => {})
     try {
       await client.connect()
@@ -152,22 +155,25 @@ class EmbeddedServer implements EmbeddedDatabase {
     client.once('end', () => { if (!this.#stopping.signal.aborted) this.#recovering = this.#recover() })
   }
 
-  /** @returns what to tell of an error that may pass */
+  /** Returns the message of a transient error. Throws for the others. */
   #describeConnectError (err: unknown): string {
     const code = err instanceof DatabaseError ? err.code : undefined
     this.#isInUseElsewhere = code === '55P03'
     if (this.#isInUseElsewhere) {
-      throw new Error(`The data directory ${this.#dataDir} is in use by another running server; stop it or set another DATA_DIR.`)
+      throw new Error(`The data directory ${this.#dataDir} is in use by another running server; ` +
+        'stop it or set another DATA_DIR.')
     }
     if (code === '28P01') {
-      throw new Error(`The password in ${this.#dataDir}/postgres-password is not the one of the database beside it: restore that file.`)
+      throw new Error(`The password in ${this.#dataDir}/postgres-password is not the one of the database beside it: ` +
+        'restore that file.')
     }
     return String(err)
   }
 
-  async #assertTransient (began: number): Promise<void> {
+  async #assertTransient (startedAt: number): Promise<void> {
     const failure = await this.#postmaster.readFailure()
-    if (!TRANSIENT_FAILURE.test(failure) || Date.now() - began > SPAWN_TIMEOUT_MS) throw new Error(`PostgreSQL does not start.\n${failure}`)
+    const isTransient = TRANSIENT_FAILURE.test(failure) && Date.now() - startedAt <= SPAWN_TIMEOUT_MS
+    if (!isTransient) throw new Error(`PostgreSQL does not start.\n${failure}`)
   }
 
   async #recover (): Promise<void> {

@@ -6,29 +6,24 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Cluster } from './cluster.js'
 import { spawnOptions } from './system-user.js'
 
-/** How often a state is looked at, in milliseconds. */
 export const POLL_MS = 20
 
-/** What postmaster.pid says. */
+/** The content of postmaster.pid. */
 export interface PidFile {
   pid: number
   port: number
   isReady: boolean
-  /** Whether that process is this cluster's postmaster; if not, the file was left behind. */
+  /** Whether that process is this cluster's postmaster; false when the file is stale. */
   isLive: boolean
 }
 
-/**
- * @param pid a process id
- * @param platform as `process.platform`
- * @returns true when there is such a process; a zombie is none
- */
+/** Whether a process runs; a zombie does not. */
 export function isAlive (pid: number, platform: NodeJS.Platform = process.platform): boolean {
   return /^[^ZX]/.test(stateOf(pid, platform))
 }
 
 function stateOf (pid: number, platform: NodeJS.Platform): string {
-  if (platform !== 'linux') return spawnSync('ps', ['-o', 'stat=', '-p', String(pid)], { ...spawnOptions({}), encoding: 'utf8' }).stdout.trim()
+  if (platform !== 'linux') return runPs('-o', 'stat=', '-p', String(pid)).trim()
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
     return stat.slice(stat.lastIndexOf(')') + 2)
@@ -37,24 +32,21 @@ function stateOf (pid: number, platform: NodeJS.Platform): string {
   }
 }
 
-/**
- * Tells a cluster's postmaster from a process that was given its id later.
- *
- * @param pid the process id in postmaster.pid
- * @param cluster whose postmaster it should be
- * @param platform as `process.platform`
- * @returns true when it is
- */
-export function isPostmaster (pid: number, { dir, user }: Cluster, platform: NodeJS.Platform = process.platform): boolean {
+function runPs (...args: string[]): string {
+  return spawnSync('ps', args, { ...spawnOptions({}), encoding: 'utf8' }).stdout
+}
+
+/** Whether a process is the cluster's postmaster, and not another process that got its id later. */
+export function isPostmaster (
+  pid: number, { dir, user }: Cluster, platform: NodeJS.Platform = process.platform
+): boolean {
   if (!isAlive(pid, platform)) return false
-  if (platform !== 'linux') {
-    return spawnSync('ps', ['-ww', '-o', 'command=', '-p', String(pid)], { ...spawnOptions({}), encoding: 'utf8' }).stdout.includes(`-D ${dir} `)
-  }
-  // Asked as the cluster's owner, since root in a container may not look into another user's process.
+  if (platform !== 'linux') return runPs('-ww', '-o', 'command=', '-p', String(pid)).includes(`-D ${dir} `)
+  // Runs as the cluster's owner, since root in a container may not read another user's process.
   return spawnSync('test', [`/proc/${pid}/cwd`, '-ef', dir], spawnOptions(user)).status === 0
 }
 
-/** Starts, finds and stops the postmaster of one cluster, be it a child of this process or not. */
+/** Starts, finds and stops the postmaster of one cluster, also one that is no child of this process. */
 export class Postmaster {
   readonly #cluster: Cluster
   #child: ChildProcess | undefined
@@ -65,14 +57,15 @@ export class Postmaster {
     this.#cluster = cluster
   }
 
-  /** Whether the process last started here is alive. */
+  /** Whether the process of the last `start` is alive. */
   get isChildRunning (): boolean {
     return this.#child?.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null
   }
 
-  /** @returns what postmaster.pid says, or undefined when there is none */
+  /** Reads postmaster.pid; undefined when the file does not exist. */
   async find (): Promise<PidFile | undefined> {
-    const text = await readFile(join(this.#cluster.dir, 'postmaster.pid'), 'utf8').catch((err: NodeJS.ErrnoException) => {
+    const path = join(this.#cluster.dir, 'postmaster.pid')
+    const text = await readFile(path, 'utf8').catch((err: NodeJS.ErrnoException) => {
       if (err.code !== 'ENOENT') throw err
     })
     if (text === undefined) return undefined
@@ -83,50 +76,50 @@ export class Postmaster {
   }
 
   /**
-   * Starts the postmaster; `find` tells when it is ready, `isChildRunning` whether it has ended, `failure` why.
+   * Starts the postmaster, and does not wait: `find` returns whether it is ready, `readFailure` why it has ended.
    *
    * @param port on 127.0.0.1
-   * @param stalePid what `find` says of a postmaster.pid that was left behind
+   * @param stalePid the process id in a stale postmaster.pid
    */
   async start (port: number, stalePid = 0): Promise<void> {
     const { dir, user, postgres, logFile } = this.#cluster
     const options = spawnOptions(user)
     const settings = [
       'listen_addresses=127.0.0.1', `port=${port}`, 'unix_socket_directories=', 'log_checkpoints=off',
-      // No statement, value or ERROR (whose text may quote a value) may land in the log: FATAL, PANIC and LOG do.
+      // The log holds FATAL, PANIC and LOG. An ERROR may quote a value, and a statement may hold one.
       'log_min_messages=log', 'log_min_error_statement=panic', 'log_error_verbosity=terse'
     ]
-    // A file, since PostgreSQL may outlive this process and would die of a broken pipe.
+    // PostgreSQL may outlive this process, and a broken pipe would end it; a file does not.
     const log = await open(logFile, 'a', 0o600)
     try {
       this.#logStart = (await log.stat()).size
       this.#childError = ''
-      this.#child = spawn(postgres, ['-D', dir, ...settings.flatMap(setting => ['-c', setting])], {
+      this.#child = spawn(postgres, ['-D', dir, ...settings.flatMap((setting) => ['-c', setting])], {
         ...options,
         cwd: dir,
         detached: true,
         stdio: ['ignore', log.fd, log.fd],
-        // PostgreSQL overlooks a lock file that names this process, as it does one that names a dead process, and then
-        // still makes sure that no orphaned backend uses the files. Deleting postmaster.pid would take that check away.
+        // PostgreSQL ignores a lock file with this id, as one of a dead process, and then checks for orphaned backends
+        // on the files. Without postmaster.pid it would skip that check.
         env: { ...options.env, PG_GRANDPARENT_PID: String(stalePid) }
       })
-      this.#child.on('error', err => { this.#childError = err.message })
+      this.#child.on('error', (err) => { this.#childError = err.message })
       this.#child.unref()
     } finally {
       await log.close()
     }
   }
 
-  /** @returns the last of what PostgreSQL has logged since `start`, at most 2000 bytes */
+  /** Returns the end of PostgreSQL's log since `start`, at most 2000 bytes. */
   async readFailure (): Promise<string> {
     const log = await readFile(this.#cluster.logFile).catch(() => Buffer.alloc(0))
     return `${this.#childError}${log.subarray(Math.max(this.#logStart, log.length - 2000)).toString().trim()}`
   }
 
   /**
-   * Stops the postmaster, whoever started it; resolves when it is gone.
+   * Stops the postmaster, also one that another process started; resolves when it has ended.
    *
-   * @param timeoutMs milliseconds it may take to end its connections and write everything out before it is pressed
+   * @param timeoutMs the time for a fast shutdown (SIGINT); an immediate one (SIGQUIT) follows, then SIGKILL
    */
   async stop (timeoutMs = 10_000): Promise<void> {
     for (const [signal, ms] of [['SIGINT', timeoutMs], ['SIGQUIT', 6000], ['SIGKILL', Infinity]] as const) {
@@ -136,7 +129,7 @@ export class Postmaster {
       try {
         process.kill(pid, signal)
       } catch {
-        // It is gone meanwhile, or the loop below sees that it is not.
+        // The process has ended, or the loop below finds it alive.
       }
       const end = Date.now() + ms
       while (isAlive(pid) && Date.now() < end) await delay(POLL_MS)

@@ -1,44 +1,35 @@
 import { spawnSync } from 'node:child_process'
 
-/** Who runs PostgreSQL's programs: empty for the user who runs this process. */
+/** The user that runs PostgreSQL's programs; empty for the user of this process. */
 export interface SystemUser { uid?: number, gid?: number }
 
-/**
- * What every program started for PostgreSQL gets: its user, a directory that user can enter, and nothing of our own
- * environment, which may hold secrets and PG* settings meant for another server.
- *
- * @param account who runs it
- * @returns options for `spawn` and its kin
- */
-export function spawnOptions (account: SystemUser): SystemUser & { cwd: string, env: Record<string, string> } {
-  return { ...account, cwd: '/', env: { PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin', LC_ALL: 'C', TZ: 'UTC', HOME: '/' } }
-}
+const ENV = { PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin', LC_ALL: 'C', TZ: 'UTC', HOME: '/' }
 
 /**
- * Tries, as that user, whether a path can be entered (a directory) or executed (a file).
- *
- * @param path absolute path
- * @param account who tries
- * @returns true when it can
+ * Returns the options of `spawn` for PostgreSQL's programs: the user, and a directory that it can enter. The
+ * environment of this process is left out: it may hold secrets, and PG* variables for another server.
  */
-export function canReach (path: string, account: SystemUser): boolean {
-  return spawnSync('test', ['-x', path], spawnOptions(account)).status === 0
+export function spawnOptions (user: SystemUser): SystemUser & { cwd: string, env: Record<string, string> } {
+  return { ...user, cwd: '/', env: ENV }
+}
+
+/** Whether a user can enter a directory, or execute a file. Takes an absolute path. */
+export function canReach (path: string, user: SystemUser): boolean {
+  return spawnSync('test', ['-x', path], spawnOptions(user)).status === 0
 }
 
 /* c8 ignore start -- only root gets here, and the tests run as any user; .ci/run runs them as root */
 /**
- * The system user that runs PostgreSQL for root, since PostgreSQL refuses to run as root. Made when missing.
+ * Finds the system user that runs PostgreSQL for root, or creates it: PostgreSQL refuses to run as root.
  *
- * @param name the user's name
- * @returns its ids
- * @throws when there is no such user and it cannot be made
+ * @throws when the user does not exist and cannot be created
  */
 export function ensureSystemUser (name = 'postgres'): SystemUser {
   const existing = findUser(name)
   if (existing !== undefined) return existing
   const useradd = 'useradd --system --no-create-home --shell /usr/sbin/nologin -- "$0"'
   const { stderr } = spawnSync('sh', ['-c', useradd, name], { ...spawnOptions({}), encoding: 'utf8' })
-  // Asked again whatever useradd said: another start may have been faster.
+  // useradd also fails when a concurrent start has just created the user.
   const user = findUser(name)
   if (user === undefined) {
     throw new Error(`PostgreSQL refuses to run as root, and a user "${name}" to run it could not be created ` +
@@ -48,7 +39,10 @@ export function ensureSystemUser (name = 'postgres'): SystemUser {
 }
 
 function findUser (name: string): SystemUser | undefined {
-  const [uid, gid] = ['-u', '-g'].map(option => Number.parseInt(spawnSync('id', [option, name], { ...spawnOptions({}), encoding: 'utf8' }).stdout))
+  const [uid, gid] = ['-u', '-g'].map((option) => {
+    const { stdout } = spawnSync('id', [option, name], { ...spawnOptions({}), encoding: 'utf8' })
+    return Number.parseInt(stdout)
+  })
   return Number.isInteger(uid) && Number.isInteger(gid) ? { uid, gid } : undefined
 }
 /* c8 ignore stop */

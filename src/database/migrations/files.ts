@@ -2,15 +2,15 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
-/** The statements of a migration or of its undo, in their order. */
+/** The statements of a migration or of its rollback, in their order. */
 export interface Script {
   statements: string[]
-  /** Each statement runs by itself and can be run again, so that a killed run is finished by the next one. */
+  /** Each statement runs alone and can run again: the next run completes a killed one. */
   isOutsideTransaction: boolean
 }
 
 export interface Migration extends Script {
-  /** The name of its file. */
+  /** The name of its file, without `.sql`. */
   tag: string
   /** Unix milliseconds; identifies the migration in the journal. */
   when: number
@@ -22,7 +22,6 @@ interface JournalFile { entries: Array<Pick<Migration, 'tag' | 'when'>> }
 
 const OUTSIDE = '-- outside a transaction\n'
 
-/** The folder of the migrations of this version. */
 export const FOLDER = fileURLToPath(new URL('../../../drizzle', import.meta.url))
 
 /** Reads the migrations of a folder as drizzle-kit writes it, oldest first. */
@@ -34,13 +33,13 @@ export function readMigrations (folder: string): Migration[] {
   })
 }
 
-/** Reads what undoes a migration. */
-export function readUndo (folder: string, tag: string): Script {
+/** Reads the rollback of a migration. */
+export function readRollback (folder: string, tag: string): Script {
   return parse(readFileSync(`${folder}/rollback/${tag}.sql`, 'utf8'))
 }
 
 function parse (text: string): Script {
   const isOutsideTransaction = text.startsWith(OUTSIDE)
-  const statements = text.slice(isOutsideTransaction ? OUTSIDE.length : 0).split('--> statement-breakpoint').map((statement) => statement.trim())
-  return { statements, isOutsideTransaction }
+  const statements = text.slice(isOutsideTransaction ? OUTSIDE.length : 0).split('--> statement-breakpoint')
+  return { statements: statements.map((statement) => statement.trim()), isOutsideTransaction }
 }

@@ -7,29 +7,28 @@ import type { Script } from './files.js'
 
 type Database = Pick<NodePgDatabase, 'execute'>
 
-/** How a run reports, and how long it may wait. */
 export interface Progress {
-  /** Takes a line for a person. */
+  /** Gets a line for a person. */
   report: (line: string) => void
-  /** Milliseconds that one statement or transaction may wait for locks. */
+  /** Bounds the wait of one statement or transaction for locks. */
   timeoutMs: number
-  /** Milliseconds between two lines about a statement that runs long. */
+  /** The time between two lines about a long statement. */
   reportEveryMs: number
 }
 
 /** The last row of a batch, null after the end, and the number of its rows. */
 interface Batch extends Record<string, unknown> { next: string | number | null, rows: number }
 
-/** Another process has its turn. */
+/** Another process holds the lock of the runner. */
 export class RunnerLockBusy extends Error {}
 
 /**
- * The longest wait for the locks of one try: reads and writes queue behind it. A request lives for 1.6 s. PostgreSQL looks for
- * deadlocks after 1 s, so that a migration gives way before a request has to.
+ * Bounds the wait of one try for its locks: reads and writes queue behind it, and a request times out after 1.6 s.
+ * PostgreSQL looks for deadlocks after 1 s, so a migration times out before PostgreSQL cancels a request.
  */
 const LOCK_TIMEOUT_MS = 500
 const FIRST_PAUSE_MS = 250
-const LONGEST_PAUSE_MS = 5000
+const MAX_PAUSE_MS = 5000
 
 const BATCHES = '-- in batches\n'
 const CONCURRENTLY = /^(?:create (?:unique )?|drop )index concurrently /im
@@ -37,20 +36,22 @@ const CREATED_INDEX = /^create (?:unique )?index concurrently if not exists "(\w
 
 /**
  * Runs a script, and `record` in the same transaction if the script has one.
- * Throws what PostgreSQL refuses, and an error for a person when a lock does not come in time.
+ *
+ * @throws errors of PostgreSQL; an error for a person when a lock is not free in time
  */
 export async function runScript (
-  db: NodePgDatabase, tag: string, { statements, isOutsideTransaction }: Script, record: (db: Database) => Promise<void>, progress: Progress
+  db: NodePgDatabase, tag: string, { statements, isOutsideTransaction }: Script,
+  record: (db: Database) => Promise<void>, progress: Progress
 ): Promise<void> {
   if (isOutsideTransaction) {
     for (const statement of statements) await runOutsideTransaction(db, tag, statement, progress)
     await record(db)
   } else {
     await retry(tag, progress, async () => await db.transaction(async (tx) => {
-      const began = performance.now()
+      const startedAt = performance.now()
       for (const statement of statements) {
-        // Its locks are held until the end: 500 ms is what all statements together may wait.
-        await setLockTimeout(tx, Math.max(1, LOCK_TIMEOUT_MS - (performance.now() - began)))
+        // The transaction holds its locks until the end: the timeout is that of all statements together.
+        await setLockTimeout(tx, Math.max(1, LOCK_TIMEOUT_MS - (performance.now() - startedAt)))
         await tx.execute(sql.raw(statement))
       }
       await record(tx)
@@ -58,45 +59,51 @@ export async function runScript (
   }
 }
 
-/** Repeats `attempt` while a lock keeps it from succeeding, after longer and longer pauses, and reports each try that failed. */
+/** Repeats `attempt` after a lock timeout or a deadlock, with exponential backoff, and reports each failure. */
 export async function retry<T> (name: string, { report, timeoutMs }: Progress, attempt: () => Promise<T>): Promise<T> {
-  const began = performance.now()
+  const startedAt = performance.now()
   let tries = 0
   let lastError: unknown
   do {
-    const longest = tries === 0 ? 0 : Math.min(FIRST_PAUSE_MS * 2 ** tries, LONGEST_PAUSE_MS)
-    // Random, so that two runners do not meet each time.
-    await pause(longest * (1 + Math.random()) / 2)
+    const maxPauseMs = tries === 0 ? 0 : Math.min(FIRST_PAUSE_MS * 2 ** tries, MAX_PAUSE_MS)
+    // The jitter keeps two runners from colliding at each try.
+    await pause(maxPauseMs * (1 + Math.random()) / 2)
     try {
       return await attempt()
     } catch (err) {
-      if (!isLockTimeout(err)) throw err
+      if (!isTransient(err)) throw err
       lastError = err
     }
-    report(`${name}: waiting for a lock for ${toSeconds(performance.now() - began)} s, try ${++tries} failed.`)
-  } while (performance.now() - began <= timeoutMs)
-  throw new Error(`${name}: no lock within ${toSeconds(timeoutMs)} s. Find the transaction that holds it in pg_locks, then run this again.`, { cause: lastError })
+    report(`${name}: waiting for a lock for ${toSeconds(performance.now() - startedAt)} s, try ${++tries} failed.`)
+  } while (performance.now() - startedAt <= timeoutMs)
+  const message = `${name}: no lock within ${toSeconds(timeoutMs)} s. ` +
+    'Find the transaction that holds it in pg_locks, then run this again.'
+  throw new Error(message, { cause: lastError })
 }
 
 // 55P03 lock timeout · 40P01 deadlock.
-function isLockTimeout (err: unknown): boolean {
-  return err instanceof RunnerLockBusy ||
-    (err instanceof DrizzleQueryError && err.cause instanceof pg.DatabaseError && ['55P03', '40P01'].includes(String(err.cause.code)))
+const isTransient = (err: unknown) => err instanceof RunnerLockBusy || hasSqlState(err, '55P03', '40P01')
+
+/** Whether drizzle's error was caused by one of PostgreSQL with one of these SQLSTATEs. */
+export function hasSqlState (err: unknown, ...states: string[]): boolean {
+  const cause = err instanceof DrizzleQueryError ? err.cause : undefined
+  return cause instanceof pg.DatabaseError && states.includes(String(cause.code))
 }
 
 async function setLockTimeout (db: Database, ms: number): Promise<void> {
   await db.execute(sql`select set_config('lock_timeout', ${Math.ceil(ms)}::text, false)`)
 }
 
-/** Runs a statement of a script that has no transaction. */
-async function runOutsideTransaction (db: NodePgDatabase, tag: string, statement: string, progress: Progress): Promise<void> {
+async function runOutsideTransaction (
+  db: NodePgDatabase, tag: string, statement: string, progress: Progress
+): Promise<void> {
   if (statement.startsWith(BATCHES)) {
     await runBatches(db, tag, statement, progress)
     return
   }
   const index = CREATED_INDEX.exec(statement)?.[1]
   await retry(tag, progress, async () => {
-    // Nobody queues behind CONCURRENTLY. It waits for each open transaction, and would have to begin anew after a timeout.
+    // No request queues behind CONCURRENTLY. It waits for all open transactions, and a timeout would restart it.
     await setLockTimeout(db, CONCURRENTLY.test(statement) ? progress.timeoutMs : LOCK_TIMEOUT_MS)
     await reportWhile(tag, progress, async () => {
       if (index !== undefined) await dropInvalidIndex(db, index)
@@ -105,22 +112,28 @@ async function runOutsideTransaction (db: NodePgDatabase, tag: string, statement
   })
 }
 
-/** A killed run leaves an invalid index, which `if not exists` would take for a finished one. */
+/** A killed run leaves an invalid index, which `if not exists` would accept. */
 async function dropInvalidIndex (db: Database, name: string): Promise<void> {
-  const { rows } = await db.execute(sql`select from pg_index where indexrelid = to_regclass(${name}) and not indisvalid`)
+  const { rows } = await db.execute(sql`
+    select from pg_index where indexrelid = to_regclass(${name}) and not indisvalid`)
   if (rows.length > 0) await db.execute(sql`drop index concurrently ${sql.identifier(name)}`)
 }
 
-async function reportWhile (tag: string, { report, reportEveryMs }: Progress, work: () => Promise<void>): Promise<void> {
-  const began = performance.now()
+async function reportWhile (
+  tag: string, { report, reportEveryMs }: Progress, work: () => Promise<void>
+): Promise<void> {
+  const startedAt = performance.now()
   const timer = setInterval(() => {
-    report(`${tag}: running for ${toSeconds(performance.now() - began)} s; CONCURRENTLY waits for open transactions.`)
+    const duration = toSeconds(performance.now() - startedAt)
+    report(`${tag}: running for ${duration} s; CONCURRENTLY waits for open transactions.`)
   }, reportEveryMs)
   await work().finally(() => { clearInterval(timer) })
 }
 
-/** Runs a statement once for each batch, in a transaction of its own. `$1` is the last row of the batch before, null at first. */
-async function runBatches (db: NodePgDatabase, tag: string, statement: string, progress: Progress): Promise<void> {
+/** Runs a statement for each batch, in separate transactions. `$1` is the last row of the previous batch, or null. */
+async function runBatches (
+  db: NodePgDatabase, tag: string, statement: string, progress: Progress
+): Promise<void> {
   const parts = statement.split('$1').map((part) => sql.raw(part))
   let [last, total, reported]: [Batch['next'], number, number] = [null, 0, performance.now()]
   do {
@@ -129,7 +142,7 @@ async function runBatches (db: NodePgDatabase, tag: string, statement: string, p
       await setLockTimeout(tx, LOCK_TIMEOUT_MS)
       return await tx.execute<Batch>(batch)
     }))
-    // Its statement is an aggregate, which always answers one row.
+    // The statement is an aggregate, which always returns one row.
     assert(page !== undefined)
     last = page.next
     total += page.rows
