@@ -8,7 +8,7 @@ import { countQuery, list, listByTokenStatus, statsQuery, type StatsRow } from '
 
 export interface ListQuery {
   limit: number
-  /** The cursor of a page, as the page before gave it. */
+  /** `next` of the previous page. */
   cursor?: string | undefined
   is_active?: boolean | undefined
   onboarding_completed?: boolean | undefined
@@ -17,15 +17,17 @@ export interface ListQuery {
   token_status?: TokenStatus | undefined
 }
 
-// No tenant id has more than 100 characters, so none that begins with a prefix sorts after prefix + this.
+// A tenant id has at most 100 characters: none with a prefix sorts after the prefix and this.
 const AFTER_ANY_ID = '\u{10FFFF}'.repeat(101)
 
-/** What an admin reads over all tenants. All methods throw `DATABASE_UNAVAILABLE`. */
+/** Creates the reads over all tenants. All methods throw `DATABASE_UNAVAILABLE`. */
 export function createListing ({ database }: { database: Pick<Database, 'run'> }) {
   return {
     /**
-     * A page of rows by tenant id, their secrets `****` or null, and the cursor of the next page; null on the last one. Throws
-     * `INVALID_CURSOR`.
+     * Returns a page of rows in the order of their tenant ids, with secrets as `****` or null.
+     *
+     * @returns `next`: the cursor of the next page; null on the last one
+     * @throws INVALID_CURSOR
      */
     async list (
       { limit, cursor, is_active, onboarding_completed, tenant_id: prefix = '', token_status }: ListQuery
@@ -41,20 +43,20 @@ export function createListing ({ database }: { database: Pick<Database, 'run'> }
       const rows = token_status === undefined
         ? await database.run(list, values)
         : await database.run(listByTokenStatus, { ...values, token_status })
-      // The last of the page, if there is one more after it.
+      // The last row of the page, when another row follows.
       const [last] = rows.slice(limit - 1, -1)
       return { configs: rows.slice(0, limit), next: last === undefined ? null : cursorAfter(last.tenant_id) }
     },
 
-    /** The counts of the statistics, all of one moment. */
+    /** Returns the counts of the statistics, all from one snapshot. */
     stats: async (): Promise<StatsRow> => onlyRow(await database.run(statsQuery)),
 
-    /** How many rows there are. */
+    /** Counts the rows. */
     count: async (): Promise<number> => onlyRow(await database.run(countQuery)).count
   }
 }
 
-// A cursor is the last tenant id of a page; encoded, so that nobody builds one by hand.
+// A cursor is the last tenant id of a page. The encoding marks it as opaque to clients.
 const cursorAfter = (tenantId: string) => Buffer.from(tenantId).toString('base64url')
 
 function tenantIdOf (cursor: string): string {
@@ -63,5 +65,5 @@ function tenantIdOf (cursor: string): string {
   return tenantId
 }
 
-/** The values of a flag that a filter lets through. */
+/** Returns the values of a flag that pass its filter. */
 const allowedValues = (flag?: boolean) => flag === undefined ? [true, false] : [flag]

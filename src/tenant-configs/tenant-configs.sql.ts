@@ -9,43 +9,43 @@ const { placeholder } = sql
 
 const ofTenant = eq(table.tenant_id, placeholder('tenant_id'))
 
-/** Finds the row of a tenant. */
 export const find = prepare('tenant_config_find', builder.select().from(table).where(ofTenant))
 
-/** Values for `insert` and `update`, of which the columns that are written replace theirs. */
+/** The values of `insert` and `update` for all columns that a client may omit. */
 export const emptyValues = mapWritable(() => null)
 
-/** Inserts a row; returns none when the tenant has one. */
+/** Returns no row when the tenant has one. */
 export const insert = prepare('tenant_config_insert', builder.insert(table)
   .values({ tenant_id: placeholder('tenant_id'), user_id: placeholder('user_id'), ...mapWritable(placeholder) })
   .onConflictDoNothing({ target: table.tenant_id }).returning())
 
-/** Turns a tenant on or off. */
 export const setActive = prepare('tenant_config_set_active', builder.update(table)
   .set({ is_active: sql`${placeholder('is_active')}` }).where(ofTenant).returning())
 
 /**
- * Writes the columns named in `fields` and leaves the others. A changed `waba_id`, `phone_number_id` or `access_token` is
- * unverified. `same_token` says that the new token is the stored one; it holds only while the ciphertext that was opened to
- * compare them, `stored_token`, is still stored.
+ * Writes the columns in `fields` alone. A changed `waba_id`, `phone_number_id` or `access_token` is unverified.
+ * `same_token`: the new token equals that of the ciphertext `stored_token`. It has no effect when the row holds another
+ * ciphertext by now.
  */
 export const update = prepare('tenant_config_update', updateQuery())
 
 function updateQuery () {
   const isWritten = (name: WritableColumn) => sql`${sql.raw(`'${name}'`)} = any(${placeholder('fields')}::text[])`
-  const value = (name: WritableColumn) => sql`case when ${isWritten(name)} then ${placeholder(name)} else ${table[name]} end`
+  const value = (name: WritableColumn) =>
+    sql`case when ${isWritten(name)} then ${placeholder(name)} else ${table[name]} end`
   const isChanged = (name: 'waba_id' | 'phone_number_id') =>
     sql`(${isWritten(name)} and ${table[name]} is distinct from ${placeholder(name)})`
-  const isSameToken =
-    sql`(${placeholder('same_token')}::boolean and ${table.access_token} is not distinct from ${placeholder('stored_token')})`
+  const isSameToken = sql`(${placeholder('same_token')}::boolean
+    and ${table.access_token} is not distinct from ${placeholder('stored_token')})`
   const isNewToken = sql`(${isWritten('access_token')} and not ${isSameToken})`
   const isNewKey = sql`(${isWritten('access_token')}
     and split_part(${table.access_token}, '.', 2) <> split_part(${placeholder('access_token')}::text, '.', 2))`
   const isUnverified = sql`(${isNewToken} or ${isChanged('waba_id')} or ${isChanged('phone_number_id')})`
   return builder.update(table).set({
     ...mapWritable(value),
-    // The same token keeps its ciphertext, and so its state in `token_watch`; unless another key seals by now.
-    access_token: sql`case when ${isNewToken} or ${isNewKey} then ${placeholder('access_token')} else ${table.access_token} end`,
+    // The same token keeps its ciphertext, and so its state in `token_watch`, unless another key seals now.
+    access_token: sql`case when ${isNewToken} or ${isNewKey} then ${placeholder('access_token')}
+      else ${table.access_token} end`,
     token_expires_at: sql`case when ${isWritten('token_expires_at')} then ${placeholder('token_expires_at')}
       when ${isNewToken} then null else ${table.token_expires_at} end`,
     onboarding_completed: sql`${table.onboarding_completed} and not ${isUnverified}`,
@@ -56,8 +56,11 @@ function updateQuery () {
 const masked = (column: SecretColumn) =>
   sql<string | null>`case when ${table[column]} is not null then ${sql.raw(`'${MASK}'`)} end`.as(column)
 
-/** The columns of a list: a secret reads `****` or null. */
-const listed = { ...getTableColumns(table), ...Object.fromEntries(secretColumns.map((column) => [column, masked(column)])) }
+/** The columns of a list, with secrets as `****` or null. */
+const listed = {
+  ...getTableColumns(table),
+  ...Object.fromEntries(secretColumns.map((column) => [column, masked(column)]))
+}
 
 const bytesOf = ({ tenant_id: id }: Pick<typeof table | typeof tokenWatch, 'tenant_id'>) => sql`${id} collate "C"`
 
@@ -65,9 +68,10 @@ function isBetween (bytes: SQL) {
   return and(gt(bytes, placeholder('after')), gte(bytes, placeholder('from')), lte(bytes, placeholder('to')))
 }
 
-/** Those rows of a page whose flags are among the allowed ones. In this form the index of the list alone finds them. */
+/** The rows of a page with allowed flags. In this form an index-only scan of the list's index finds them. */
 function matchesFilters () {
-  const among = (name: 'is_active' | 'onboarding_completed') => sql`${table[name]} = any(${placeholder(name)}::boolean[])`
+  const among = (name: 'is_active' | 'onboarding_completed') =>
+    sql`${table[name]} = any(${placeholder(name)}::boolean[])`
   return and(isBetween(bytesOf(table)), among('is_active'), among('onboarding_completed'))
 }
 
@@ -76,20 +80,19 @@ export const list: Prepared<TenantConfigRow> = prepare('tenant_config_list', bui
   .where(matchesFilters()).orderBy(asc(bytesOf(table))).limit(placeholder('limit')))
 
 /**
- * The same of the rows whose token has a status. It has no name, so that PostgreSQL plans it for the values it is run with:
- * whether tokens or configurations are fewer decides which to walk, and either walk needs the bounds.
+ * A page of the rows whose token has a status. Without a name PostgreSQL plans it for its values: it scans the smaller
+ * of the two tables, and either scan needs the bounds.
  */
 export const listByTokenStatus: Prepared<TenantConfigRow> = prepare('', builder.select(listed).from(tokenWatch)
   .innerJoin(table, eq(bytesOf(table), bytesOf(tokenWatch)))
   .where(and(eq(tokenWatch.status, placeholder('token_status')), isBetween(bytesOf(tokenWatch)), matchesFilters()))
   .orderBy(asc(bytesOf(tokenWatch))).limit(placeholder('limit')))
 
-/** Counts the rows. */
 export const countQuery = sql<{ count: number }>`select count(*)::int as count from ${table}`
 
-/** The numbers of the statistics, before they are arranged as JSON. */
 export type StatsRow = Record<
-  'total' | 'active' | 'inactive' | 'onboarded' | 'pending' | 'expired' | 'expiring_7d' | 'expiring_30d' | 'no_expiry' | 'missing',
+  'total' | 'active' | 'inactive' | 'onboarded' | 'pending' |
+  'expired' | 'expiring_7d' | 'expiring_30d' | 'no_expiry' | 'missing',
   number
 > & { token_status: Record<TokenStatus, number> }
 
@@ -97,9 +100,10 @@ const countsByStatus = sql.raw(
   tokenStatuses.map((status) => `'${status}', count(*) filter (where status = '${status}')`).join(', ')
 )
 
-/** The numbers of GET /admin/configs/stats, by three scans of indexes. */
+/** The counts of GET /admin/configs/stats, by three index-only scans. */
 export const statsQuery = sql<StatsRow>`
-  select rows.total, rows.active, rows.total - rows.active as inactive, rows.onboarded, rows.total - rows.onboarded as pending,
+  select rows.total, rows.active, rows.total - rows.active as inactive,
+    rows.onboarded, rows.total - rows.onboarded as pending,
     tokens.expired, tokens.expiring_7d, tokens.expiring_30d, tokens.no_expiry, rows.total - tokens.total as missing,
     watch.token_status
   from (
@@ -109,8 +113,12 @@ export const statsQuery = sql<StatsRow>`
   ) rows, (
     select count(*)::int as total,
       (count(*) filter (where token_expires_at <= now()))::int as expired,
-      (count(*) filter (where token_expires_at > now() and token_expires_at <= now() + interval '7 days'))::int as expiring_7d,
-      (count(*) filter (where token_expires_at > now() and token_expires_at <= now() + interval '30 days'))::int as expiring_30d,
+      (count(*) filter (
+        where token_expires_at > now() and token_expires_at <= now() + interval '7 days'
+      ))::int as expiring_7d,
+      (count(*) filter (
+        where token_expires_at > now() and token_expires_at <= now() + interval '30 days'
+      ))::int as expiring_30d,
       (count(*) filter (where token_expires_at is null))::int as no_expiry
     from tenant_configs where access_token is not null
   ) tokens, (

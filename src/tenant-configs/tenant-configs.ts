@@ -12,17 +12,18 @@ import {
 import { createRowSecrets, type ConfigInput } from './row-secrets.js'
 import { emptyValues, find, insert, setActive, update } from './tenant-configs.sql.js'
 import {
-  completeIdentity, saveVerifiedIdentity, upsertIdentity, type OnboardedIdentity, type VerifiedIdentity, type VerifiedOutcome
+  completeIdentity, saveVerifiedIdentity, upsertIdentity,
+  type OnboardedIdentity, type VerifiedIdentity, type VerifiedOutcome
 } from './verified-identities.sql.js'
 
 export type { TenantConfigRow } from '../database/schema.js'
 export type { ConfigInput } from './row-secrets.js'
 export type { OnboardedIdentity, VerifiedIdentity, VerifiedOutcome } from './verified-identities.sql.js'
 
-/** The ids by which a row is, or was, found: tenant, phone number, account. */
+/** The ids by which lookups find a row, or found it before. */
 export type RowChange = [tenantId: string, phoneNumberId: string | null, wabaId: string | null]
 
-/** Called after a write to one tenant's row, with the ids it has then where the write knows them; null: any row may differ. */
+/** Called after a write, with the new ids of the row where the write has them; null after a write to all rows. */
 type ChangeListener = (change: RowChange | null) => void
 
 type Ids = Partial<Pick<TenantConfigRow, 'phone_number_id' | 'waba_id'>>
@@ -34,11 +35,13 @@ declare module 'fastify' {
 }
 
 /**
- * The one way to the rows of `tenant_configs`: it seals what is written and notifies listeners of every write. All methods
- * throw `DATABASE_UNAVAILABLE` when the database does not answer.
+ * Creates the only access to the rows of `tenant_configs`, which seals secrets and notifies listeners of every write.
+ * All methods throw `DATABASE_UNAVAILABLE` when the database does not answer.
  */
 export function createTenantConfigs (
-  { database, vault }: { database: Pick<Database, 'run' | 'transaction' | 'retryDeadlock'>, vault: Pick<Vault, 'seal' | 'open'> }
+  { database, vault }: {
+    database: Pick<Database, 'run' | 'transaction' | 'retryDeadlock'>, vault: Pick<Vault, 'seal' | 'open'>
+  }
 ) {
   const secrets = createRowSecrets({ vault })
   const listeners = new Set<ChangeListener>()
@@ -51,7 +54,7 @@ export function createTenantConfigs (
     masked: secrets.masked,
     maskedAfterWrite: secrets.maskedAfterWrite,
 
-    /** Creates the tenant's row and returns it. Throws `CONFIG_EXISTS`, `MASKED_VALUE`. */
+    /** @throws CONFIG_EXISTS, MASKED_VALUE */
     async create (tenantId: string, userId: string | null, input: ConfigInput): Promise<TenantConfigRow> {
       const values = { ...emptyValues, ...secrets.seal(tenantId, input), tenant_id: tenantId, user_id: userId }
       const [row] = await writeAndNotify(new Set([tenantId]), async () => await database.run(insert, values), input)
@@ -60,22 +63,29 @@ export function createTenantConfigs (
     },
 
     /**
-     * Writes the fields of the input and returns the row. Other ids end the verified identity; another token keeps it, and is
-     * unverified. Throws `CONFIG_NOT_FOUND`, `MASKED_VALUE`.
+     * Writes the fields of the input. Other ids end the verified identity; another token keeps it and is unverified.
+     *
+     * @throws CONFIG_NOT_FOUND, MASKED_VALUE
      */
     async update (tenantId: string, input: ConfigInput): Promise<TenantConfigRow> {
       const { access_token: token } = input
       const values = { ...emptyValues, ...secrets.seal(tenantId, input) }
-      // Ciphertexts differ each time, so only opening the stored one tells whether it is the same token again.
+      // Each ciphertext of a token differs: the comparison needs the clear one.
       const stored = token === undefined ? null : (await findRow(tenantId))?.access_token ?? null
       const isSame = stored === null ? token === null : secrets.tryOpen(stored, tenantId, 'access_token') === token
-      const change = { ...values, tenant_id: tenantId, fields: Object.keys(input), same_token: isSame, stored_token: stored }
+      const change = {
+        ...values,
+        tenant_id: tenantId,
+        fields: Object.keys(input),
+        same_token: isSame,
+        stored_token: stored
+      }
       const [row] = await writeAndNotify(new Set([tenantId]), async () => await database.run(update, change), input)
       if (row === undefined) throw new ConfigNotFound()
       return row
     },
 
-    /** Turns the tenant on or off and returns the row. Throws `CONFIG_NOT_FOUND`. */
+    /** @throws CONFIG_NOT_FOUND */
     async setActive (tenantId: string, isActive: boolean): Promise<TenantConfigRow> {
       const values = { tenant_id: tenantId, is_active: isActive }
       const [row] = await writeAndNotify(new Set([tenantId]), async () => await database.run(setActive, values))
@@ -86,8 +96,9 @@ export function createTenantConfigs (
     },
 
     /**
-     * Ends the tenant's onboardings that may go on, then deletes its row, which one of them may have stored meanwhile. Throws
-     * `CONFIG_NOT_FOUND` when there is neither.
+     * Ends the tenant's unfinished onboardings, then deletes its row, which one of them may just have stored.
+     *
+     * @throws CONFIG_NOT_FOUND when the tenant has neither
      */
     async remove (tenantId: string): Promise<void> {
       if (await inTransaction(new Set([tenantId]), async (tx) => await removeTenant(tx, tenantId)) === 0) {
@@ -95,20 +106,21 @@ export function createTenantConfigs (
       }
     },
 
-    /** Ends the tenant's onboardings that may go on: none stores anything after this. Returns whether there were any. */
+    /** Ends the tenant's unfinished onboardings: none stores anything afterwards. Returns whether there were any. */
     endOnboardings: async (tenantId: string): Promise<boolean> =>
       await database.transaction(async (tx) => await endTenantOnboardings(tx, tenantId)) > 0,
 
-    /** Deletes the row of a tenant that leaves, under the conditions of `removeOffboardedQuery`, and returns its outcome. */
-    async removeOffboarded (row: TenantConfigRow, isOff: boolean): Promise<Removal['outcome']> {
-      const query = removeOffboardedQuery(row, isOff)
+    /** Deletes the row of an offboarded tenant, under the conditions of `removeOffboardedQuery`. */
+    async removeOffboarded (row: TenantConfigRow, isUnsubscribed: boolean): Promise<Removal['outcome']> {
+      const query = removeOffboardedQuery(row, isUnsubscribed)
       return onlyRow(await writeAndNotify(new Set([row.tenant_id]), async () => await database.run(query))).outcome
     },
 
     /**
-     * Stores an identity that Meta confirmed, its token sealed, as verified, in one transaction with what
-     * `inSameTransaction` writes, which is called with whether the tenant had no row before. Throws `PHONE_NUMBER_TAKEN`, and
-     * what `inSameTransaction` throws: then nothing is stored.
+     * Stores an identity that Meta confirmed, with its sealed token, as verified. Stores nothing when it throws.
+     *
+     * @param inSameTransaction adds writes to the transaction; `isNew`: the tenant had no row before
+     * @throws PHONE_NUMBER_TAKEN; what `inSameTransaction` throws
      */
     async saveOnboardedIdentity (
       tenantId: string, userId: string | null, identity: OnboardedIdentity,
@@ -124,8 +136,9 @@ export function createTenantConfigs (
     },
 
     /**
-     * Marks the tenant as onboarded and activates it, in one transaction with what `inSameTransaction` writes, and returns the
-     * row; null, having written nothing, when the row no longer holds the identity.
+     * Marks the tenant as onboarded and activates it, in one transaction with the writes of `inSameTransaction`.
+     *
+     * @returns the row; null, without any write, when it no longer holds the identity
      */
     completeOnboarding: async (
       tenantId: string, identity: OnboardedIdentity, inSameTransaction: (tx: Queryable) => Promise<void>
@@ -137,8 +150,8 @@ export function createTenantConfigs (
     }, identity),
 
     /**
-     * Saves an identity that Meta confirmed to the tenant's own token, which is sealed, in a transaction of its own. Listeners
-     * are notified of a former owner of the number too.
+     * Saves an identity that Meta confirmed to the tenant's own token, in a separate transaction. Notifies listeners of
+     * a former owner of the number too.
      */
     async saveVerified (identity: VerifiedIdentity): Promise<VerifiedOutcome> {
       const changedTenants = new Set([identity.tenant_id])
@@ -147,12 +160,13 @@ export function createTenantConfigs (
       )
     },
 
-    /** The same in the caller's transaction, one of `inTransaction`, whose `changedTenants` it adds a former owner to. */
+    /** As `saveVerified`, within `inTransaction`; adds a former owner of the number to its `changedTenants`. */
     saveVerifiedIn: saveVerifiedIdentity,
 
     /**
-     * Ends all onboardings that may go on, and deletes all rows. Throws `CONFIRMATION_MISMATCH`, having done neither, unless
-     * there are exactly `expected` rows.
+     * Ends all unfinished onboardings, and deletes all rows.
+     *
+     * @throws CONFIRMATION_MISMATCH, without any write, unless there are exactly `expected` rows
      */
     async removeAll (expected: number): Promise<void> {
       await inTransaction(null, async (tx) => {
@@ -162,24 +176,24 @@ export function createTenantConfigs (
 
     inTransaction,
 
-    /** Calls `listener` after each write. Returns how to stop that. */
+    /** Adds a listener of writes. Returns a function that removes it. */
     onChange (listener: ChangeListener): () => void {
       listeners.add(listener)
       return () => { listeners.delete(listener) }
     }
   }
 
-  /** Returns the row with its secrets sealed, or null. */
+  /** The secrets of the row are sealed. */
   async function findRow (tenantId: string): Promise<TenantConfigRow | null> {
     const [row] = await database.run(find, { tenant_id: tenantId })
     return row ?? null
   }
 
   /**
-   * Runs a transaction that may write the rows of some tenants, and notifies the listeners; returns what `work` returns.
+   * Runs a transaction that may write the rows of some tenants, and notifies the listeners.
    *
-   * @param changedTenants the tenants; `work` may add to them; null for all
-   * @param ids the ids of the row after it, by which lookups find the tenant and did not before
+   * @param changedTenants `work` may add tenants; null for all tenants
+   * @param ids the new ids of the row, for lookups that did not find the tenant before
    */
   async function inTransaction<T> (
     changedTenants: Set<string> | null, work: (tx: Queryable) => Promise<T>, ids?: Ids
@@ -187,7 +201,7 @@ export function createTenantConfigs (
     return await writeAndNotify(changedTenants, async () => await database.transaction(work), ids)
   }
 
-  /** Writes and notifies the listeners, also when it failed: a lost answer does not mean that nothing was written. */
+  /** Writes and notifies the listeners, also after a failure: PostgreSQL may have committed nevertheless. */
   async function writeAndNotify<T> (
     changedTenants: Set<string> | null, write: () => Promise<T>, ids: Ids = {}
   ): Promise<T> {

@@ -7,7 +7,7 @@ export interface VerifiedIdentity extends Pick<TenantConfigRow, 'tenant_id' | 'a
   waba_id: string
 }
 
-/** An identity that an onboarding verified, with its sealed token and the time that this expires (ISO 8601). */
+/** An identity that an onboarding verified, with its sealed token and the token's expiry (ISO 8601). */
 export interface OnboardedIdentity {
   waba_id: string
   phone_number_id: string | null
@@ -19,8 +19,8 @@ export interface OnboardedIdentity {
 export type VerifiedOutcome = 'saved' | 'changed' | 'taken'
 
 /**
- * Marks the identity as verified now, in the caller's transaction. A tenant whose present token is unverified loses the
- * number to it, and is added to `changedTenants`. Unless the outcome is `saved`, nothing was written.
+ * Marks the identity as verified now, in the caller's transaction. A former owner with an unverified token loses the
+ * number, and is added to `changedTenants`. Writes nothing unless it returns `saved`.
  */
 export async function saveVerifiedIdentity (
   tx: Queryable, identity: VerifiedIdentity, changedTenants: Set<string>
@@ -38,12 +38,13 @@ export async function saveVerifiedIdentity (
   if (former !== undefined && former.last_verified_at !== null) return 'taken'
   if (former !== undefined) {
     changedTenants.add(former.tenant_id)
-    await tx.run(builder.delete(verifiedIdentities).where(eq(verifiedIdentities.tenant_id, former.tenant_id)).returning())
+    await tx.run(builder.delete(verifiedIdentities)
+      .where(eq(verifiedIdentities.tenant_id, former.tenant_id)).returning())
   }
 
   const id = { tenant_id: verifiedIdentities.tenant_id }
   const values = { tenant_id, waba_id, phone_number_id }
-  // Waits for a tenant that verifies the number at this moment, and does nothing when that tenant owns it then.
+  // Waits for a concurrent verification of the number by another tenant, and inserts nothing after its commit.
   const inserted = await tx.run(builder.insert(verifiedIdentities).values(values).onConflictDoNothing().returning(id))
   if (inserted.length === 0) {
     const renewed = await tx.run(builder.update(verifiedIdentities)
@@ -56,8 +57,8 @@ export async function saveVerifiedIdentity (
 }
 
 /**
- * Locks the row of another tenant that owns the number, then its verified identity: its own verification takes them in
- * this order. Whether its token is verified must not change meanwhile.
+ * Locks the row of another tenant that owns the number, then its verified identity, in the order of its own
+ * verification. The lock keeps `last_verified_at` as it is.
  */
 async function lockOtherOwner (tx: Queryable, tenantId: string, phoneNumberId: string) {
   const { tenant_id, last_verified_at } = tenantConfigs
@@ -67,24 +68,18 @@ async function lockOtherOwner (tx: Queryable, tenantId: string, phoneNumberId: s
   return owner
 }
 
-/**
- * Writes an onboarded identity into a new row or over the one there is; `created` tells which. `saveVerifiedIdentity` must
- * follow.
- */
+/** Inserts or updates the row with an onboarded identity. The caller must call `saveVerifiedIdentity` next. */
 export async function upsertIdentity (
   tx: Queryable, tenantId: string, userId: string | null, identity: OnboardedIdentity
 ): Promise<Array<TenantConfigRow & { created: boolean }>> {
   const values = { ...identity, onboarding_completed: false, last_verified_at: null }
   return await tx.run(builder.insert(tenantConfigs).values({ ...values, tenant_id: tenantId, user_id: userId })
     .onConflictDoUpdate({ target: tenantConfigs.tenant_id, set: values })
-    // A row that an insert made has no older version, and so no xmax.
+    // An inserted row has no older version, and so no xmax.
     .returning({ ...getTableColumns(tenantConfigs), created: sql<boolean>`xmax = 0`.as('created') }))
 }
 
-/**
- * Marks the tenant as onboarded and activates it, if its row still holds this identity; returns the row then, and none
- * otherwise.
- */
+/** Marks the tenant as onboarded and activates it; returns no row when the row no longer holds this identity. */
 export async function completeIdentity (
   tx: Queryable, tenantId: string, { waba_id, phone_number_id, access_token }: OnboardedIdentity
 ): Promise<TenantConfigRow[]> {

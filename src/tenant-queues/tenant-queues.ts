@@ -10,30 +10,31 @@ declare module 'fastify' {
 
 export type TenantQueues = ReturnType<typeof createTenantQueues>
 
-/** How many requests of one tenant run at a time, and how many more may wait. */
+/** Per tenant. */
 const MAX_RUNNING = 5
 const MAX_WAITING = 50
 
-/** A tenant's queue. Each waiting request is an emitter of `start`; the oldest is the first. */
+/** A tenant's queue. Each waiting request is an emitter of `start`; the oldest comes first. */
 interface Queue { running: number, waiting: Set<EventEmitter> }
 
 /**
- * Queues what a tenant asks for and what may take long, one queue a tenant: all requests that call Meta, and `start`. So no tenant takes
- * the connections of the database from the others.
+ * Creates one queue per tenant for long requests: all that call Meta, and the start of a login. The queues keep one
+ * tenant from using up the database connections.
  */
 export function createTenantQueues ({ closing, timeoutMs }: { closing: AbortSignal, timeoutMs: number }) {
-  // A queue exists while something of it runs, so there are never more of them than requests.
+  // A queue exists only while its requests run, which bounds the map.
   const queues = new Map<string, Queue>()
   const running = new Set<Promise<unknown>>()
 
   return {
     /**
-     * Runs `work` in its turn and returns its result. `work` is told whether it has waited for that. A client that leaves, or a service
-     * that closes, ends the wait, not the work.
+     * Runs `work` as soon as the tenant has a free slot, and returns its result. An abort of `client`, or the close of
+     * the service, ends the wait for a slot, not the work.
      *
-     * @param client aborted when nobody waits for the result any more
-     * @throws RateLimited when the queue is full, or the turn does not come within `maxWaitMs`; ServiceClosing; the
-     * reason of `client`; what `work` throws
+     * @param client aborted when the client disconnects
+     * @param work gets whether it had to wait
+     * @throws RateLimited when the queue is full, or no slot is free within `maxWaitMs`; ServiceClosing; the reason of
+     * `client`; what `work` throws
      */
     async run<T> (tenantId: string, client: AbortSignal, work: (hasWaited: boolean) => Promise<T>): Promise<T> {
       closing.throwIfAborted()
@@ -50,7 +51,7 @@ export function createTenantQueues ({ closing, timeoutMs }: { closing: AbortSign
       return await result
     },
 
-    /** Resolves when nothing runs. */
+    /** Resolves when all running work has ended. */
     settled: async (): Promise<void> => { await Promise.allSettled(running) }
   }
 
@@ -61,13 +62,13 @@ export function createTenantQueues ({ closing, timeoutMs }: { closing: AbortSign
     try {
       await waitFor(once(slot, 'start'), [client, closing], { ms: maxWaitMs(timeoutMs), TimeoutError: RateLimited })
     } catch (err) {
-      // The turn may have come in the moment in which the wait ended.
+      // The slot may have become free at the moment of the abort.
       if (!queue.waiting.delete(slot)) startNext(tenantId, queue)
       throw err
     }
   }
 
-  /** Gives the place of a request that has ended to the next one. */
+  /** Passes the slot of an ended request to the next one. */
   function startNext (tenantId: string, queue: Queue): void {
     const [next] = queue.waiting
     if (next !== undefined) {
@@ -83,7 +84,7 @@ export function createTenantQueues ({ closing, timeoutMs }: { closing: AbortSign
 async function tenantQueues (fastify: FastifyInstance): Promise<void> {
   const { closing, env } = fastify
   fastify.decorate('tenantQueues', createTenantQueues({ closing, timeoutMs: env.GRAPH_TIMEOUT_MS }))
-  // Before the hook of the database, which was registered earlier: a token that was just granted exists nowhere else.
+  // Runs before the hook of the database, which was added earlier: running work may have a token still to store.
   fastify.addHook('onClose', async () => { await fastify.tenantQueues.settled() })
 }
 

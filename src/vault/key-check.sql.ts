@@ -10,19 +10,23 @@ interface Ring {
 }
 
 /**
- * Proves that the key ring fits the database, and enters keys that are new.
- * Throws when the ring lacks a key that a stored value names, or holds another key under the id of one that was used here.
+ * Checks the key ring against the database, and inserts the check values of new keys.
+ *
+ * @throws when the ring lacks a key of a stored value, or holds another key under a stored id
  */
 export async function checkKeys (db: NodePgDatabase, ring: Ring): Promise<void> {
-  // In a transaction, so that a ring that is refused enters nothing.
+  // A rejected ring must insert nothing.
   await db.transaction(async (tx) => {
-    // First come, first entered: of two instances with different keys under one id, the second finds the first one's value below.
+    // Of two instances with different keys under one id, the second reads the check value of the first below.
     await tx.insert(vaultKeys).values(ring.checkValues()).onConflictDoNothing()
     for (const { key_id: id, check_value: checkValue } of await tx.select().from(vaultKeys)) {
       if (ring.keyIds.includes(id)) {
-        if (!ring.hasSealed(checkValue)) throw new Error(`ENCRYPTION_KEYS holds another key under the id ${id} than the one this database was sealed with. Give the new key a new id.`)
+        if (ring.hasSealed(checkValue)) continue
+        throw new Error(`ENCRYPTION_KEYS holds another key under the id ${id} ` +
+          'than the one this database was sealed with. Give the new key a new id.')
       } else if (await isInUse(tx, id)) {
-        throw new Error(`ENCRYPTION_KEYS lacks the key ${id}, which stored secrets are sealed with. Add it to the end of the list.`)
+        throw new Error(`ENCRYPTION_KEYS lacks the key ${id}, which stored secrets are sealed with. ` +
+          'Add it to the end of the list.')
       }
     }
   })

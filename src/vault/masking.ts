@@ -1,16 +1,13 @@
 import { MASK } from '../schemas/fields.js'
 
-/**
- * Masks a secret for reading: `****` and its last four characters, or `****` alone when it is shorter than 16.
- * Takes the clear secret.
- */
+/** Masks a clear secret: `****` and its last four characters, or `****` alone below 16 characters. */
 export function mask (secret: string): string {
-  // By code points: eight emoji are not 16 characters, and no half of one is left over. No code point is longer than two units.
+  // Counts code points, of at most two UTF-16 units each: eight emoji are not 16 characters, and none is cut in half.
   const end = Array.from(secret.slice(-32))
   return end.length >= 16 ? MASK + end.slice(-4).join('') : MASK
 }
 
-/** Says whether a value sent for a secret is one of our masks, sent back. */
+/** Whether a client sent a mask back in place of a secret. */
 export function isMasked (value: string): boolean {
   return value.startsWith(MASK)
 }

@@ -8,7 +8,7 @@ import { checkKeys } from './key-check.sql.js'
 
 const IV_BYTES = 12
 const TAG_BYTES = 16
-// Asking for random bytes costs the same for one IV and for many.
+// A call of `randomBytes` costs about the same for one IV and for many.
 const IV_BATCH_SIZE = 256
 const SEALED = /^v1\.([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]+)$/
 
@@ -19,13 +19,15 @@ declare module 'fastify' {
 export type Vault = ReturnType<typeof createVault>
 
 /**
- * Seals and opens secrets with AES-256-GCM (NIST SP 800-38D), as `v1.<key id>.<base64url(iv ‖ ciphertext ‖ tag)>`.
- * Takes a ring as `ENCRYPTION_KEYS` has it: the first key seals, all open. Throws when the ring is unusable.
+ * Creates the vault. It seals with AES-256-GCM (NIST SP 800-38D) to `v1.<key id>.<base64url(iv ‖ ciphertext ‖ tag)>`.
+ *
+ * @param options.keyRing as `ENCRYPTION_KEYS`: the first key seals, all open
+ * @throws when the ring is invalid
  */
 export function createVault ({ keyRing }: { keyRing: string }) {
   const ring = parseKeyRing(keyRing)
   const keys = new Map<string | undefined, Buffer>(ring.map(({ id, key }) => [id, key]))
-  const [sealing] = ring
+  const [sealingKey] = ring
   let ivs = Buffer.alloc(0)
 
   function nextIv (): Buffer {
@@ -35,7 +37,6 @@ export function createVault ({ keyRing }: { keyRing: string }) {
     return iv
   }
 
-  /** Seals with one named key of the ring; `aad` must be the same at opening. */
   function sealWith (id: string, key: Buffer, clear: string, aad: string): string {
     const iv = nextIv()
     const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(aad))
@@ -49,7 +50,7 @@ export function createVault ({ keyRing }: { keyRing: string }) {
     if (key === undefined) throw new SecretUnreadable()
     const bytes = Buffer.from(payload, 'base64url')
     try {
-      // Refuses a tag of fewer than 16 bytes, and so a text that is too short.
+      // `authTagLength` makes a short tag an error, and so a text without room for one.
       const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, IV_BYTES), { authTagLength: TAG_BYTES })
         .setAAD(Buffer.from(aad))
         .setAuthTag(bytes.subarray(-TAG_BYTES))
@@ -57,30 +58,35 @@ export function createVault ({ keyRing }: { keyRing: string }) {
       decipher.final()
       return clear.toString()
     } catch {
-      // What OpenSSL says of a wrong tag helps nobody and the reason is always the same.
+      // OpenSSL's error adds nothing: the tag is wrong.
       throw new SecretUnreadable()
     }
   }
 
   return {
-    /** The ids of the ring, the sealing one first. */
+    /** The id of the sealing key comes first. */
     keyIds: ring.map(({ id }) => id),
 
-    /** Seals a secret for one column of one tenant's row: anywhere else it does not open. */
-    seal: (clear: string, tenantId: string, column: SecretColumn) => sealWith(sealing.id, sealing.key, clear, aadOf(tenantId, column)),
+    /** Seals a secret for one column of one tenant's row; it opens for that place alone. */
+    seal: (clear: string, tenantId: string, column: SecretColumn) =>
+      sealWith(sealingKey.id, sealingKey.key, clear, aadOf(tenantId, column)),
 
-    /** Opens what `seal` made for the same tenant and column. Throws `SECRET_UNREADABLE` for everything else. */
+    /**
+     * Opens a secret that `seal` sealed for the same tenant and column.
+     *
+     * @throws SECRET_UNREADABLE for every other text
+     */
     open: (sealed: string, tenantId: string, column: SecretColumn) => openWith(sealed, aadOf(tenantId, column)),
 
-    /** The id of the key that a text was sealed with, whether it opens or not; null when it is no sealed text. */
+    /** Returns the key id in a sealed text, which may be unknown; null when the text is not sealed. */
     keyIdOf (sealed: string): string | null {
       return SEALED.exec(sealed)?.[1] ?? null
     },
 
-    /** For each key of the ring a value that only this key can have sealed, to recognise it by. */
+    /** Seals a constant with each key: the value identifies the key. */
     checkValues: () => ring.map(({ id, key }) => ({ key_id: id, check_value: sealWith(id, key, CHECK, CHECK) })),
 
-    /** Says whether the ring holds the very key that sealed this check value. */
+    /** Whether the ring holds the key that sealed a check value. */
     hasSealed (checkValue: string): boolean {
       try {
         return openWith(checkValue, CHECK) === CHECK
@@ -96,10 +102,14 @@ const CHECK = 'whatsapp-tenant-config key check'
 // A tenant id holds no control character, so the separator cannot be part of it.
 const aadOf = (tenantId: string, column: SecretColumn) => `${tenantId}\0${column}`
 
-/** Decorates `fastify.vault`. Refuses to boot when the ring does not fit what the database holds. */
+/**
+ * Decorates `fastify.vault`.
+ *
+ * @throws when the ring does not fit the database
+ */
 async function vault (fastify: FastifyInstance): Promise<void> {
   const vault = createVault({ keyRing: fastify.env.ENCRYPTION_KEYS })
-  // It reads all rows where a key was taken out of the ring.
+  // Reads all rows when a key was removed from the ring, which may take long.
   await fastify.database.withoutTimeout(async (database) => { await checkKeys(database, vault) })
   fastify.decorate('vault', vault)
 }

@@ -3,10 +3,9 @@ import { sharedController, waitFor, type WaitLimit } from './wait-for.js'
 interface Work<T> { result: Promise<T>, callers: number, controller: AbortController }
 
 /**
- * Runs work once for all callers that ask for the same key while it runs.
- *
- * The returned function starts the work for a key, or joins it. `signals` and `limit` end the wait of this caller alone. When the last
- * caller stops waiting, the work's own signal is aborted, and the next caller starts it anew.
+ * Creates a function that runs work once for all concurrent callers of the same key: it starts the work, or joins it.
+ * `signals` and `limit` end the wait of this caller alone. When the last caller stops waiting, the work's own signal
+ * is aborted, and the next caller starts new work.
  */
 export function createSharedWork<T> () {
   const running = new Map<string, Work<T>>()
@@ -31,7 +30,7 @@ export function createSharedWork<T> () {
   function startWork (start: (signal: AbortSignal) => Promise<T>): Work<T> {
     const controller = sharedController()
     const result = start(controller.signal)
-    // All callers may have left by then.
+    // All callers may have stopped waiting by then.
     result.catch(() => {})
     return { result, callers: 0, controller }
   }

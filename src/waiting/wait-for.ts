@@ -1,19 +1,19 @@
 import { setMaxListeners } from 'node:events'
 import type { ErrorClass } from '../errors.js'
 
-/** How many calls to Meta an onboarding makes one after the other. */
+/** The sequential calls to Meta of one onboarding. */
 const MAX_CALLS = 6
 
-/** How many milliseconds a request may wait for others: as long as an onboarding may take. */
+/** Bounds the wait of a request for other requests: the longest duration of an onboarding. */
 export const maxWaitMs = (graphTimeoutMs: number) => MAX_CALLS * graphTimeoutMs
 
-/** How many milliseconds a wait may last, and the error that ends it then. */
+/** The timeout of a wait, and its error. */
 export interface WaitLimit { ms: number, TimeoutError: ErrorClass }
 
 /**
- * Waits for a promise. When the wait ends early, the promise itself goes on.
+ * Waits for a promise. An early end of the wait does not cancel the promise's work.
  *
- * @throws what the promise rejects with, the reason of the first signal that is aborted, or the error of the limit
+ * @throws the rejection of the promise, the reason of the first aborted signal, or the error of the limit
  */
 export async function waitFor<T> (promise: Promise<T>, signals: AbortSignal[], limit?: WaitLimit): Promise<T> {
   const cleanUps: Array<() => void> = []
@@ -21,10 +21,10 @@ export async function waitFor<T> (promise: Promise<T>, signals: AbortSignal[], l
     return await new Promise<T>((resolve, reject) => {
       promise.then(resolve, reject)
       for (const signal of signals) {
-        const end = () => { reject(signal.reason) }
-        if (signal.aborted) end()
-        signal.addEventListener('abort', end)
-        cleanUps.push(() => { signal.removeEventListener('abort', end) })
+        const abort = () => { reject(signal.reason) }
+        if (signal.aborted) abort()
+        signal.addEventListener('abort', abort)
+        cleanUps.push(() => { signal.removeEventListener('abort', abort) })
       }
       if (limit === undefined) return
       const timer = setTimeout(() => { reject(new limit.TimeoutError()) }, limit.ms)
@@ -35,7 +35,7 @@ export async function waitFor<T> (promise: Promise<T>, signals: AbortSignal[], l
   }
 }
 
-/** Makes a controller whose signal any number of requests may listen to. */
+/** Creates a controller whose signal accepts any number of listeners. */
 export function sharedController (): AbortController {
   const controller = new AbortController()
   setMaxListeners(0, controller.signal)
