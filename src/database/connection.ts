@@ -61,6 +61,6 @@ export async function assertReachable<T> (answer: Promise<T>): Promise<T> {
 function describeConnectError (err: unknown): string {
   // PostgreSQL's message names the user or the database.
   if (err instanceof pg.DatabaseError) return `PostgreSQL refuses with SQLSTATE ${err.code}`
-  // The pool's message names a timeout; its cause says only that the connection ended.
+  // The pool's message names a timeout; its cause is only the end of the connection.
   return err instanceof Error && err.message !== '' ? err.message : reason(err)
 }

@@ -4,7 +4,7 @@ import { isPastReadDeadline } from '../waiting/deadline.js'
 import { toApiError } from './database-errors.js'
 import { toQueryConfig, type Queryable, type Statement, type Values } from './statement.js'
 
-// Of a read whose connection is lost; a newer connection may be lost too.
+// A lost connection repeats a read; the newer connection may be lost too.
 const MAX_ATTEMPTS = 5
 const READ = /^\s*select\b/i
 // Class 08 connection · 57P01 terminated · 57P02 crash of another backend · 57P05 idle session timeout.

@@ -54,7 +54,7 @@ export function prepare<Row> (name: string, query: Built<Row>): Prepared<Row> {
   const { sql, params } = query.toSQL()
   const names = params.map(nameOf)
   const placeholders = [...new Set(names)]
-  // drizzle gives each occurrence of a placeholder a number of its own.
+  // drizzle numbers each occurrence of a placeholder separately.
   const places = names.map((name) => placeholders.indexOf(name) + 1)
   return { name, text: sql.replace(/\$(\d+)/g, (_, number) => `$${String(places[number - 1])}`), placeholders }
 }

@@ -18,7 +18,7 @@ const secret = (options: StringOptions = {}) => Type.String({ writeOnly: true, .
 
 const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 
-/** All settings. A description says which values are usable, where not every text is. */
+/** All settings. A description defines the usable values, unless every text is usable. */
 const settings = {
   NODE_ENV: Type.Union([Type.Literal('production'), Type.Literal('development'), Type.Literal('test')], {
     default: 'development',

@@ -71,7 +71,7 @@ export async function rollback (
   })
 }
 
-/** @throws when this version does not know the newest applied migration */
+/** @throws when the newest applied migration is not one of this version */
 async function findNewestApplied (db: NodePgDatabase, known: Migration[]): Promise<Migration | null> {
   const newest = (await appliedMigrations(db, known)).at(-1)
   if (newest === undefined) return null
