@@ -10,15 +10,15 @@ import closing from './closing.js'
 import configLoader from './config-loader/config-loader.js'
 import database from './database/database.js'
 import env, { readEnv, readEnvironment, type EnvSource } from './settings/env.js'
-import errorHandler, { handleError, notFound } from './http/error-handler.js'
-import eventDelivery from './events/events.js'
-import input from './http/request-parsing.js'
+import errorHandler, { handleError, throwRouteNotFound } from './http/error-handler.js'
+import events from './events/events.js'
+import requestParsing from './http/request-parsing.js'
 import offboarding from './offboarding/offboarding.js'
 import metaGraph from './meta/meta-graph.js'
 import onboarding from './onboarding/onboarding.js'
 import openapi from './http/openapi.js'
 import protocol from './http/protocol.js'
-import sweeper from './retention/retention.js'
+import retention from './retention/retention.js'
 import tenantConfigs from './tenant-configs/tenant-configs.js'
 import tenantQueues from './tenant-queues/tenant-queues.js'
 import tokenWatch from './token-watch/token-watch.js'
@@ -69,8 +69,8 @@ async function whatsappTenantConfig (fastify: FastifyInstance, { env: source, pr
   await fastify.register(tokenWatch)
   await fastify.register(tenantQueues)
   await fastify.register(onboarding)
-  await fastify.register(sweeper)
-  await fastify.register(eventDelivery)
+  await fastify.register(retention)
+  await fastify.register(events)
   await fastify.register(verification)
   await fastify.register(offboarding)
   await fastify.register(accountUpdates)
@@ -83,7 +83,7 @@ export async function httpApi (fastify: FastifyInstance, { docs = true, health: 
   // In a server of our own it covers unknown routes too.
   if (!fastify.hasPlugin('protocol')) await fastify.register(protocol)
   await fastify.register(errorHandler)
-  await fastify.register(input)
+  await fastify.register(requestParsing)
   await fastify.register(openapi, { docs })
   if (hasHealth) await fastify.register(health)
   await fastify.register(accountUpdate, { prefix: '/api/v1/tenant' })
@@ -105,7 +105,7 @@ export async function buildApp (source?: EnvSource, { logTo }: { logTo?: Destina
   const fastify = Fastify({
     logger: { ...loggerOptions(settings.LOG_LEVEL), ...(logTo === undefined ? {} : { stream: logTo }) },
     genReqId: () => randomUUID(),
-    trustProxy: trustProxy(settings.TRUST_PROXY),
+    trustProxy: parseTrustProxy(settings.TRUST_PROXY),
     requestTimeout: REQUEST_TIMEOUT_MS,
     // Node would answer a missing Host header itself; the plugin protocol does so with a problem.
     // Node lets a request take the longer of the two timeouts, and looks for late ones at this interval.
@@ -128,7 +128,7 @@ export async function buildApp (source?: EnvSource, { logTo }: { logTo?: Destina
   fastify.server.on('connect', (_request, socket) => { refuseTunnel(fastify.log, socket) })
   await fastify.register(protocol)
   await fastify.register(errorHandler)
-  fastify.setNotFoundHandler(notFound)
+  fastify.setNotFoundHandler(throwRouteNotFound)
   // Closing waits for connections: one whose request was under way would be kept alive after its answer.
   let closing = false
   fastify.addHook('preClose', async () => { closing = true })
@@ -149,7 +149,7 @@ export async function buildApp (source?: EnvSource, { logTo }: { logTo?: Destina
 }
 
 /** What Fastify makes of `TRUST_PROXY`. */
-function trustProxy (setting: string): boolean | string | ((address: string, hop: number) => boolean) {
+function parseTrustProxy (setting: string): boolean | string | ((address: string, hop: number) => boolean) {
   if (setting === 'true' || setting === 'false') return setting === 'true'
   return /^\d+$/.test(setting) ? (_address, hop) => hop < Number(setting) : setting
 }

@@ -180,7 +180,7 @@ export const Internal = define('INTERNAL', 500, 'Something failed on our side. T
 export const errorClasses: readonly ErrorClass[] = [...classes.values()]
 
 /** A new error of the class with this code; undefined when there is none. */
-export function errorNamed (code: string): InstanceType<ErrorClass> | undefined {
+export function createErrorByCode (code: string): InstanceType<ErrorClass> | undefined {
   const ErrorClass = classes.get(code)
   return ErrorClass && new ErrorClass()
 }

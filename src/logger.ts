@@ -34,7 +34,7 @@ function describeRequest ({ method, url, ip, routeOptions }: FastifyRequest): Re
 }
 
 /** Text from outside, for a log line: what a terminal would not print as a character of its own reads `…`. */
-export const printable = (text: string): string => text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '…')
+export const replaceUnprintable = (text: string): string => text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '…')
 
 /** Where an error came from, without its message unless it is one that is known to hold no value. */
 export function describeError (err: unknown): Record<string, unknown> {
@@ -59,10 +59,10 @@ export function describeError (err: unknown): Record<string, unknown> {
  * What lies beneath says more: drizzle's own message shows a statement and its values, and that of a host with two
  * addresses is empty.
  */
-export function reason (err: unknown): string {
-  if (err instanceof AggregateError) return reason(err.errors[0])
+export function describeForTerminal (err: unknown): string {
+  if (err instanceof AggregateError) return describeForTerminal(err.errors[0])
   if (!(err instanceof Error)) return String(err)
-  if (err.cause !== undefined) return reason(err.cause)
-  const isTaken = 'code' in err && err.code === 'EADDRINUSE'
-  return isTaken ? `${err.message}. Stop what listens there, or set PORT to another one.` : err.message
+  if (err.cause !== undefined) return describeForTerminal(err.cause)
+  const isPortTaken = 'code' in err && err.code === 'EADDRINUSE'
+  return isPortTaken ? `${err.message}. Stop what listens there, or set PORT to another one.` : err.message
 }

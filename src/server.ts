@@ -2,7 +2,7 @@ import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from './app.js'
 import { hasGeneratedJwtSecret } from './settings/local-mode.js'
-import { reason } from './logger.js'
+import { describeForTerminal } from './logger.js'
 
 /** How long a close may take in which nothing waits for Meta. */
 const CLOSE_MARGIN_MS = 10_000
@@ -28,7 +28,7 @@ closeWithGrace({ delay: false, logger: undefined, skip: ['beforeExit'] }, async 
 try {
   await starting
 } catch (err) {
-  process.stderr.write(`The service did not start: ${reason(err)}\n`)
+  process.stderr.write(`The service did not start: ${describeForTerminal(err)}\n`)
   process.exitCode = 1
 }
 
@@ -48,12 +48,12 @@ async function start (): Promise<FastifyInstance> {
     await fastify.close()
     throw err
   }
-  if (await hasGeneratedJwtSecret(fastify.env)) process.stdout.write(welcome(fastify))
+  if (await hasGeneratedJwtSecret(fastify.env)) process.stdout.write(formatWelcome(fastify))
   return fastify
 }
 
 /** What local mode prints: where the documents are, tokens that work, and lines to paste. */
-function welcome (fastify: FastifyInstance): string {
+function formatWelcome (fastify: FastifyInstance): string {
   const origin = fastify.listeningOrigin
   const base = `${origin}/api/v1/tenant`
   const tenant = fastify.auth.mint({ tenantId: 'demo-tenant', userId: 'demo-user' }, TOKEN_LIFETIME_S)

@@ -1,20 +1,20 @@
 import { constants } from 'node:os'
 import { parseArgs, type ParseArgsConfig } from 'node:util'
-import { reason } from '../logger.js'
+import { describeForTerminal } from '../logger.js'
 
 /**
  * Waits for something to start and has it stopped when the command ends, be it by a signal while it starts.
  * What never started needs no stop; what started last is stopped first.
  */
-export type Hold = <T>(starting: Promise<T>, stop: (started: T) => Promise<unknown>) => Promise<T>
+export type StopAtEnd = <T>(starting: Promise<T>, stop: (started: T) => Promise<unknown>) => Promise<T>
 
 /**
  * Runs the body of a command and stops whatever it holds. What it throws ends the process with 1 and the message alone: a
  * stack helps nobody at a prompt, and may show a value. A signal ends the process too, once everything is stopped.
  */
-export async function command (body: (hold: Hold) => Promise<void>): Promise<void> {
+export async function runCli (body: (stopAtEnd: StopAtEnd) => Promise<void>): Promise<void> {
   const stops: Array<() => Promise<unknown>> = []
-  const hold: Hold = async (starting, stop) => {
+  const stopAtEnd: StopAtEnd = async (starting, stop) => {
     stops.push(async () => await starting.then(stop, () => {}))
     return await starting
   }
@@ -38,13 +38,13 @@ export async function command (body: (hold: Hold) => Promise<void>): Promise<voi
 
   try {
     try {
-      await body(hold)
+      await body(stopAtEnd)
     } finally {
       await stopAll()
     }
   } catch (err) {
     // What fails because it was stopped is no news.
-    if (!isInterrupted) console.error(reason(err))
+    if (!isInterrupted) console.error(describeForTerminal(err))
     process.exitCode = 1
   }
 }
@@ -57,6 +57,6 @@ export function readOptions<const T extends Options> (options: T, usage: string)
   try {
     return parseArgs({ options }).values
   } catch (err) {
-    throw new Error(`${reason(err)}\n${usage}`)
+    throw new Error(`${describeForTerminal(err)}\n${usage}`)
   }
 }

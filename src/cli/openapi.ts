@@ -5,13 +5,13 @@ import Fastify from 'fastify'
 import { httpApi } from '../app.js'
 import auth from '../http/auth.js'
 import env from '../settings/env.js'
-import { command, readOptions } from './command.js'
+import { readOptions, runCli } from './command.js'
 
 const target = fileURLToPath(new URL('../../docs/openapi.json', import.meta.url))
 const USAGE = `Writes the description of the API to ${target}.
   npm run openapi`
 
-await command(async () => {
+await runCli(async () => {
   readOptions({}, USAGE)
   // The routes describe themselves without a database; of the settings nothing shows in the description.
   const fastify = Fastify()

@@ -2,14 +2,14 @@ import Fastify from 'fastify'
 import auth, { isUsableSubject } from '../http/auth.js'
 import env from '../settings/env.js'
 import { isTenantId } from '../tenant-configs/tenant-id.js'
-import { commandSettings } from './command-settings.js'
-import { command, readOptions } from './command.js'
+import { readCommandSettings } from './command-settings.js'
+import { readOptions, runCli } from './command.js'
 
 const USAGE = `Prints a token for the API, signed with JWT_SECRET.
   npm run -s token -- --tenant <id> [--user <sub>] [--expires <seconds>]
   npm run -s token -- --admin [--tenant <id>] [--user <sub>] [--expires <seconds>]`
 
-await command(async () => {
+await runCli(async () => {
   const { tenant, admin = false, user, expires = '3600' } = readOptions({
     tenant: { type: 'string' },
     admin: { type: 'boolean' },
@@ -20,7 +20,7 @@ await command(async () => {
   if (!isUsable) throw new Error(USAGE)
 
   const fastify = Fastify()
-  await fastify.register(env, { env: await commandSettings() })
+  await fastify.register(env, { env: await readCommandSettings() })
   await fastify.register(auth)
   console.log(fastify.auth.mint({ tenantId: tenant, admin, userId: user }, Number(expires)))
   await fastify.close()

@@ -1,7 +1,7 @@
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { isLoopbackHost } from '../settings/loopback.js'
-import { reason } from '../logger.js'
+import { describeForTerminal } from '../logger.js'
 
 const CONNECT_TIMEOUT_MS = 5000
 
@@ -62,5 +62,5 @@ function describeConnectError (err: unknown): string {
   // PostgreSQL's message names the user or the database.
   if (err instanceof pg.DatabaseError) return `PostgreSQL refuses with SQLSTATE ${err.code}`
   // The pool's message names a timeout; its cause is only the end of the connection.
-  return err instanceof Error && err.message !== '' ? err.message : reason(err)
+  return err instanceof Error && err.message !== '' ? err.message : describeForTerminal(err)
 }

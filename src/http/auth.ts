@@ -2,7 +2,7 @@ import fastifyJwt, { type JWT } from '@fastify/jwt'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Forbidden, TenantClaimInvalid, Unauthenticated, type ErrorClass } from '../errors.js'
-import { printable } from '../logger.js'
+import { replaceUnprintable } from '../logger.js'
 import { CHARACTER } from '../schemas/fields.js'
 import { isTenantId } from '../tenant-configs/tenant-id.js'
 import type { Env } from '../settings/env.js'
@@ -32,7 +32,7 @@ const SUBJECT = new RegExp(`^${CHARACTER}{1,255}$`, 'u')
 
 /** The guards, and what mints tokens that they let in. */
 export function createAuth ({ jwt, env }: { jwt: JWT, env: Env }): Auth {
-  function claimsOf (request: FastifyRequest): Claims {
+  function verifyClaims (request: FastifyRequest): Claims {
     let claims: Claims
     try {
       claims = jwt.verify<Claims>(jwt.lookupToken(request))
@@ -45,13 +45,13 @@ export function createAuth ({ jwt, env }: { jwt: JWT, env: Env }): Auth {
 
   return {
     guardTenant: (scope) => guard(scope, [Unauthenticated, TenantClaimInvalid], (request) => {
-      const { sub, [env.JWT_TENANT_CLAIM]: id } = claimsOf(request)
+      const { sub, [env.JWT_TENANT_CLAIM]: id } = verifyClaims(request)
       if (!isTenantId(id)) throw new TenantClaimInvalid()
       request.tenant = { id, userId: typeof sub === 'string' ? sub : null }
       return { tenant_id: id, sub }
     }),
     guardAdmin: (scope) => guard(scope, [Unauthenticated, Forbidden], (request) => {
-      const claims = claimsOf(request)
+      const claims = verifyClaims(request)
       if (!isAdmin(claims, env)) throw new Forbidden()
       return { sub: claims['sub'] }
     }),
@@ -93,7 +93,7 @@ export default fp(auth, { name: 'auth', dependencies: ['env'] })
 /** Lets in what `check` does not throw for; the log lines of the request then carry what it returns. */
 function guard (scope: FastifyInstance, errors: ErrorClass[], check: (request: FastifyRequest) => Claims): void {
   scope.addHook('onRequest', (request, reply, done) => {
-    const shown = Object.entries(check(request)).filter(([, value]) => typeof value === 'string').map(([name, value]) => [name, printable(String(value))])
+    const shown = Object.entries(check(request)).filter(([, value]) => typeof value === 'string').map(([name, value]) => [name, replaceUnprintable(String(value))])
     // The request and the reply each hold a logger: the line that ends a request is the reply's.
     reply.log = request.log = request.log.child(Object.fromEntries(shown))
     done()

@@ -22,18 +22,18 @@ const LINGER_MS = 1000
 export function answerUnreadable (log: FastifyBaseLogger, err: ConnectionError, socket: Duplex): void {
   // A client that is gone needs no answer. Node tells each further piece of what it cannot read, too.
   if (!socket.writable) return
-  write(log, errorByCode[err.code] ?? MalformedRequest, socket, err)
+  writeProblem(log, errorByCode[err.code] ?? MalformedRequest, socket, err)
   socket.end()
   setTimeout(() => { socket.destroy() }, LINGER_MS).unref()
 }
 
 /** Answers a CONNECT request with a problem and ends the connection; Node gives its socket to no route. */
 export function refuseTunnel (log: FastifyBaseLogger, socket: Duplex): void {
-  write(log, RouteNotFound, socket)
+  writeProblem(log, RouteNotFound, socket)
   socket.destroy()
 }
 
-function write (log: FastifyBaseLogger, Meaning: ErrorClass, socket: Duplex, err?: ConnectionError): void {
+function writeProblem (log: FastifyBaseLogger, Meaning: ErrorClass, socket: Duplex, err?: ConnectionError): void {
   const problem = toProblem(new Meaning(), randomUUID())
   log.info({ reqId: problem.request_id, err }, `could not read a request: ${problem.code}`)
   const body = JSON.stringify(problem)

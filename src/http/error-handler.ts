@@ -15,7 +15,7 @@ const RETRY_AFTER_LIMIT_S = 300
 const PhoneChoices = Type.Array(PhoneChoice)
 
 /** What Fastify itself says, in our words. */
-const translations: Record<string, errors.ErrorClass> = {
+const errorByFastifyCode: Record<string, errors.ErrorClass> = {
   FST_ERR_VALIDATION: errors.ValidationFailed,
   FST_ERR_BAD_URL: errors.ValidationFailed,
   FST_ERR_CTP_INVALID_JSON_BODY: errors.MalformedJson,
@@ -45,21 +45,21 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
   }
   // Fastify would end the connection, and a client that is still sending might not see the answer. Node reads the rest and drops it.
   if (status === 413) reply.removeHeader('connection')
-  if (status === 401) reply.header('www-authenticate', challengeFor(error.code))
+  if (status === 401) reply.header('www-authenticate', selectChallenge(error.code))
   const advice = adviceIn(thrown)
   const problem: Problem = {
     ...toProblem(error, request.id),
     // What Meta's case asks for says more than what its kind asks for.
     ...(advice === undefined ? {} : { detail: advice }),
-    ...(error.code === 'VALIDATION_FAILED' ? { errors: faults(thrown) } : {}),
+    ...(error.code === 'VALIDATION_FAILED' ? { errors: describeFaults(thrown) } : {}),
     ...('confirm' in thrown && typeof thrown.confirm === 'string' ? { confirm: thrown.confirm } : {}),
-    ...('phone_numbers' in thrown && Value.Check(PhoneChoices, thrown.phone_numbers) ? { phone_numbers: thrown.phone_numbers.map(phoneChoice) } : {})
+    ...('phone_numbers' in thrown && Value.Check(PhoneChoices, thrown.phone_numbers) ? { phone_numbers: thrown.phone_numbers.map(pickPhoneChoice) } : {})
   }
   return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(problem)
 }
 
 /** The scheme by which to authenticate where this error is answered (RFC 9110 wants one with every 401). */
-export const challengeFor = (code: string) => code === 'SIGNATURE_INVALID' ? 'HMAC-SHA256' : 'Bearer'
+export const selectChallenge = (code: string) => code === 'SIGNATURE_INVALID' ? 'HMAC-SHA256' : 'Bearer'
 
 /** The problem for one of our errors. */
 export function toProblem ({ statusCode: status, message, code }: InstanceType<errors.ErrorClass>, requestId: string): Problem {
@@ -67,18 +67,18 @@ export function toProblem ({ statusCode: status, message, code }: InstanceType<e
 }
 
 /** Throws `ROUTE_NOT_FOUND`; as a not-found handler it runs behind the guard of its scope. */
-export async function notFound (): Promise<never> {
+export async function throwRouteNotFound (): Promise<never> {
   throw new errors.RouteNotFound()
 }
 
 function toApiError ({ code, statusCode = 500 }: FastifyError): InstanceType<errors.ErrorClass> {
   const other = statusCode < 500 ? errors.ValidationFailed : errors.Internal
-  const Known = translations[code] ?? other
-  return errors.errorNamed(code) ?? new Known()
+  const Known = errorByFastifyCode[code] ?? other
+  return errors.createErrorByCode(code) ?? new Known()
 }
 
 /** What is wrong where: as the schemas found it, or all that can be said of a URL or a value that goes no further. */
-function faults ({ validation, validationContext }: FastifyError): NonNullable<Problem['errors']> {
+function describeFaults ({ validation, validationContext }: FastifyError): NonNullable<Problem['errors']> {
   return validation?.map((fault) => describeFault(fault, validationContext)) ?? [{ field: 'request', message: 'holds what cannot be decoded or stored' }]
 }
 
@@ -92,17 +92,17 @@ const formats: Record<string, string> = {
 
 function describeFault ({ instancePath, keyword, params, message = 'is not usable' }: Fault, context = 'body'): { field: string, message: string } {
   const field = instancePath.slice(1).replaceAll('/', '.') || context
-  if (keyword === 'additionalProperties') return { field: safeName(params['additionalProperty']), message: 'is not a field of this request' }
+  if (keyword === 'additionalProperties') return { field: hideUnsafeName(params['additionalProperty']), message: 'is not a field of this request' }
   if (keyword === 'required') return { field: String(params['missingProperty']), message: 'is required' }
   return { field, message: patterns[String(params['pattern'])]?.demand ?? formats[String(params['format'])] ?? message }
 }
 
 /** The members that are meant for clients, and no more. */
-function phoneChoice ({ id, display_phone_number, verified_name }: PhoneChoice): PhoneChoice {
+function pickPhoneChoice ({ id, display_phone_number, verified_name }: PhoneChoice): PhoneChoice {
   return { id, display_phone_number, verified_name }
 }
 
 /** A misspelled field is worth repeating; anything that does not look like one could be a secret in the wrong place. */
-function safeName (name: unknown): string {
+function hideUnsafeName (name: unknown): string {
   return typeof name === 'string' && /^[a-z_]{1,32}$/.test(name) ? name : '(a field that is not shown)'
 }

@@ -10,7 +10,7 @@ import { patterns } from '../schemas/fields.js'
 import { Problem } from '../schemas/problem.js'
 import { TokenHealth } from '../schemas/token-health.js'
 import apiDocs from './api-docs.js'
-import { challengeFor, toProblem } from './error-handler.js'
+import { selectChallenge, toProblem } from './error-handler.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -22,7 +22,7 @@ declare module 'fastify' {
 const EXAMPLE_REQUEST_ID = '0b7a3a52-8f0e-4a55-9c1e-2f4d1c6b7a10'
 
 /** What the problems of some codes have besides. */
-const extras: Record<string, Partial<Problem>> = {
+const extraMembers: Record<string, Partial<Problem>> = {
   VALIDATION_FAILED: { errors: [{ field: 'waba_id', message: 'must be string,null' }] },
   CONFIRMATION_REQUIRED: { confirm: 'delete-all:3' },
   META_PHONE_CHOICE_REQUIRED: { phone_numbers: [{ id: '106540352242922', display_phone_number: '+1 631-555-5555', verified_name: 'Lucky Shrub' }] }
@@ -32,7 +32,7 @@ const NO_STORE = { 'cache-control': { type: 'string', description: 'No cache may
 
 /** The headers that the error handler gives to every answer of a status. */
 const retryAfter = { 'retry-after': { type: 'integer', description: 'Seconds to wait before another try', examples: [5] } }
-const headersOf: Record<string, object> = { 429: retryAfter, 503: retryAfter }
+const headersByStatus: Record<string, object> = { 429: retryAfter, 503: retryAfter }
 
 const tags = [
   { name: 'config', description: 'The configuration of the tenant that the token names' },
@@ -86,26 +86,26 @@ function withErrors (schema: FastifySchema, listed: ErrorClass[] = []): Answered
   const statuses = new Set(errors.map(({ statusCode }) => statusCode).sort())
   const answers = [...statuses].map((status) => {
     const same = errors.filter(({ statusCode }) => statusCode === status)
-    const examples = Object.fromEntries(same.map((error) => [error.code, { value: { ...toProblem(error, EXAMPLE_REQUEST_ID), ...extras[error.code] } }]))
-    const headers = status === 401 ? { headers: { 'www-authenticate': { type: 'string', description: 'How to authenticate', examples: same.map(({ code }) => challengeFor(code)) } } } : {}
+    const examples = Object.fromEntries(same.map((error) => [error.code, { value: { ...toProblem(error, EXAMPLE_REQUEST_ID), ...extraMembers[error.code] } }]))
+    const headers = status === 401 ? { headers: { 'www-authenticate': { type: 'string', description: 'How to authenticate', examples: same.map(({ code }) => selectChallenge(code)) } } } : {}
     return [status, {
       ...headers,
       description: same.map(({ code }) => `\`${code}\``).join(', '),
-      content: { 'application/problem+json': { schema: problemOf(same.map(({ code }) => code)), examples } }
+      content: { 'application/problem+json': { schema: createProblemSchema(same.map(({ code }) => code)), examples } }
     }]
   })
   return { ...schema, response: Object.assign({}, schema.response, Object.fromEntries(answers)) }
 }
 
 /** The schema of a problem that has one of these codes. */
-const problemOf = (codes: string[]) => ({ allOf: [{ $ref: 'Problem#' }, { type: 'object', properties: { code: { type: 'string', enum: codes } } }] })
+const createProblemSchema = (codes: string[]) => ({ allOf: [{ $ref: 'Problem#' }, { type: 'object', properties: { code: { type: 'string', enum: codes } } }] })
 
 /** Adds the headers that do not depend on the route; nothing that a token opens, and no error, is to be stored. */
 function withHeaders (schema: AnsweredSchema): FastifySchema {
   const guarded = schema.security?.length
   const answers = Object.entries(schema.response).map(([status, answer]) => {
     const noStore = guarded || Number(status) >= 400 ? NO_STORE : {}
-    return [status, { ...answer, headers: { ...noStore, ...headersOf[status], ...answer.headers } }]
+    return [status, { ...answer, headers: { ...noStore, ...headersByStatus[status], ...answer.headers } }]
   })
   return { ...schema, response: Object.fromEntries(answers) }
 }

@@ -8,8 +8,8 @@ import { isDecodable } from './url.js'
 const BODY_LIMIT_BYTES = 64 * 1024
 
 /** Sets how this scope reads requests: strict JSON in UTF-8, nothing dropped, nothing coerced but query parameters. */
-async function input (fastify: FastifyInstance): Promise<void> {
-  const formats = { 'date-time': isTimestamp, 'web-url': webUrlCheck(fastify.env.NODE_ENV === 'production') }
+async function requestParsing (fastify: FastifyInstance): Promise<void> {
+  const formats = { 'date-time': isTimestamp, 'web-url': createWebUrlCheck(fastify.env.NODE_ENV === 'production') }
   const strict = new Ajv({ removeAdditional: false, coerceTypes: false, useDefaults: false, allowUnionTypes: true, formats })
   const coercing = new Ajv({ removeAdditional: false, coerceTypes: true, useDefaults: false, allowUnionTypes: true, formats })
   fastify.setValidatorCompiler(({ schema, httpPart }) => (httpPart === 'querystring' ? coercing : strict).compile(schema))
@@ -53,7 +53,7 @@ async function input (fastify: FastifyInstance): Promise<void> {
   })
 }
 
-export default fp(input, { name: 'input', dependencies: ['env'] })
+export default fp(requestParsing, { name: 'request-parsing', dependencies: ['env'] })
 
 /** RFC 3339 date and time with an offset, of a year that PostgreSQL and ISO 8601 write alike (1 to 9999 in UTC). */
 function isTimestamp (value: string): boolean {
@@ -69,7 +69,7 @@ function isRolledOver (value: string): boolean {
 }
 
 /** Absolute https without userinfo; http only for this very machine, outside production. */
-function webUrlCheck (production: boolean): FormatDefinition<string>['validate'] {
+function createWebUrlCheck (production: boolean): FormatDefinition<string>['validate'] {
   return (value: string) => {
     // URL.canParse alone mends what other readers take differently: backslashes, blanks, slashes too many, an empty userinfo.
     if (!/^https?:\/\/[^\s\\/?#@]+([/?#][^\s\\]*)?$/i.test(value) || !URL.canParse(value)) return false

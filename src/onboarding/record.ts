@@ -1,4 +1,4 @@
-import { errorNamed, MetaUnavailable, OnboardingSuperseded } from '../errors.js'
+import { createErrorByCode, MetaUnavailable, OnboardingSuperseded } from '../errors.js'
 import { type OnboardingRow, type Step, type StepError } from '../database/schema.js'
 import { isoFromMs } from '../schemas/timestamps.js'
 import type { StepName } from '../schemas/statuses.js'
@@ -98,6 +98,6 @@ export function lacksRequested (record: OnboardingRow, { phone_number_id: phoneN
 /** The error that a step failed with; without a step, or one that has none, the one for a record that was ended from outside, or has not begun. */
 export function stepFailure (step: Step | undefined): Error {
   if (step === undefined) return new OnboardingSuperseded()
-  const error = errorNamed(step.error?.code ?? '') ?? new MetaUnavailable()
+  const error = createErrorByCode(step.error?.code ?? '') ?? new MetaUnavailable()
   return Object.assign(error, { advice: step.error?.advice }, step.evidence)
 }

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import { configExample } from './config.js'
+import { createConfigExample } from './config.js'
 import { MASK, nullable, tenantId } from './fields.js'
 import { tokenStatus } from './token-health.js'
 
@@ -26,7 +26,7 @@ export const ConfigPage = Type.Object({
 }, {
   $id: 'ConfigPage',
   description: 'A page of configurations',
-  examples: [{ configs: [configExample({ access_token: MASK, fb_app_secret: MASK, verify_token: MASK })], next_cursor: cursorExample }]
+  examples: [{ configs: [createConfigExample({ access_token: MASK, fb_app_secret: MASK, verify_token: MASK })], next_cursor: cursorExample }]
 })
 
 const count = (description: string) => Type.Integer({ minimum: 0, description })

@@ -83,7 +83,7 @@ export const NoBody = Type.Union([Type.Null(), Type.Object({}, { additionalPrope
 const textOrNull = (description: string) => nullable(Type.String({ description }))
 const timeOrNull = (description: string) => nullable(timestamp({ description }))
 
-function config (secret: (description: string) => ReturnType<typeof nullable>) {
+function configFields (secret: (description: string) => ReturnType<typeof nullable>) {
   return {
     id: Type.Integer({ description: 'Number of the row' }),
     tenant_id: tenantId({ description: 'The tenant it belongs to' }),
@@ -108,7 +108,7 @@ function config (secret: (description: string) => ReturnType<typeof nullable>) {
 }
 
 /** An example of a configuration with these secrets. */
-export const configExample = (secrets: typeof maskedExample) => ({
+export const createConfigExample = (secrets: typeof maskedExample) => ({
   id: 1,
   tenant_id: 'acme',
   user_id: 'user-1',
@@ -124,17 +124,17 @@ export const configExample = (secrets: typeof maskedExample) => ({
 })
 
 /** A configuration whose secrets are masked. */
-export const MaskedConfig = Type.Object(config((description) => textOrNull(`${description}. **** and its last four characters, **** alone when it is short, null for none`)), {
+export const MaskedConfig = Type.Object(configFields((description) => textOrNull(`${description}. **** and its last four characters, **** alone when it is short, null for none`)), {
   $id: 'MaskedConfig',
   description: 'A configuration; its secrets are masked',
-  examples: [configExample(maskedExample)]
+  examples: [createConfigExample(maskedExample)]
 })
 
 /** A configuration in clear. */
-export const FullConfig = Type.Object(config((description) => textOrNull(`${description}. In clear`)), {
+export const FullConfig = Type.Object(configFields((description) => textOrNull(`${description}. In clear`)), {
   $id: 'FullConfig',
   description: 'A configuration; its secrets are in clear',
-  examples: [configExample(example)]
+  examples: [createConfigExample(example)]
 })
 
 /** What POST /config/verify answers. */
@@ -159,7 +159,7 @@ export const Verification = Type.Object({
       { name: 'subscription', ok: true, detail: 'The app gets the webhooks of the account.' },
       { name: 'callback', ok: false, detail: 'Meta sends messages elsewhere, or nowhere: onboard again to have them sent to callback_url, or store the URL that is meant with PUT /config.' }
     ],
-    config: configExample(maskedExample)
+    config: createConfigExample(maskedExample)
   }]
 })
 

@@ -5,7 +5,7 @@ import { graphId, nullable, oneOf, text, timestamp, webUrl } from './fields.js'
 const pin = Type.Optional(Type.String({ pattern: '^[0-9]{6}$', description: 'Two-step verification PIN, six digits: registers the phone number for the Cloud API with it. Never stored' }))
 
 /** The same, or no body. */
-const orNothing = <T extends TObject>(schema: T) => Type.Unsafe<Static<T> | null>({ ...schema, type: ['object', 'null'] })
+const orNull = <T extends TObject>(schema: T) => Type.Unsafe<Static<T> | null>({ ...schema, type: ['object', 'null'] })
 
 /** The body of POST /onboard/whatsapp-client. */
 export const Onboard = Type.Object({
@@ -22,7 +22,7 @@ export const Onboard = Type.Object({
 })
 
 /** The body of POST /onboard/whatsapp-client/resume. */
-export const Resume = orNothing(Type.Object({
+export const Resume = orNull(Type.Object({
   phone_number_id: Type.Optional(graphId({ description: 'Which of the account\'s phone numbers it is to be' })),
   pin
 }, {
@@ -32,7 +32,7 @@ export const Resume = orNothing(Type.Object({
 }))
 
 /** The body of POST /onboard/whatsapp-client/start. */
-export const Start = orNothing(Type.Object({
+export const Start = orNull(Type.Object({
   redirect_uri: Type.Optional(webUrl(2048, { description: 'Where Meta sends the customer back to; left out, redirect_url of the configuration, else REDIRECT_URL' })),
   config_id: Type.Optional(text(255, { description: 'Configuration of Facebook Login for Business; left out, FB_LOGIN_CONFIG_ID' }))
 }, {

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { readFile } from 'node:fs/promises'
 import leven from 'leven'
 import type { Assignment } from './dot-env.js'
-import { reason } from '../logger.js'
+import { describeForTerminal } from '../logger.js'
 
 /** The settings before validation: of the process environment and `.env`, or of an object in their place. */
 export type EnvSource = Record<string, string | number | boolean | undefined>
@@ -33,7 +33,7 @@ export async function readSecretFiles (settings: EnvSource, secretNames: string[
       if (settings[name] !== undefined) throw new Error(`${name} is set too; set one of the two`)
       values[name] = await readSecret(String(path))
     } catch (err) {
-      faults.set(name, `${fileSetting(name)} is not usable: ${reason(err)}`)
+      faults.set(name, `${fileSetting(name)} is not usable: ${describeForTerminal(err)}`)
     }
   }
   return { values, faults }

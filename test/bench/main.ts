@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { command } from '../../src/cli/command.js'
+import { runCli } from '../../src/cli/command.js'
 import { document } from './document.js'
 import { freshness } from './figures/freshness.js'
 import { http } from './figures/http.js'
@@ -14,9 +14,9 @@ import { setUp } from './stage.js'
 
 const file = fileURLToPath(new URL('../../docs/benchmarks.md', import.meta.url))
 
-await command(async (hold) => {
+await runCli(async (stopAtEnd) => {
   const busy = load()
-  const stage = await told('PostgreSQL, with 100,000 tenants', async () => await setUp(hold))
+  const stage = await told('PostgreSQL, with 100,000 tenants', async () => await setUp(stopAtEnd))
   const results: Result[] = []
   for (const [what, measure] of [['the loader', loader], ['GET and PUT /config', http], ['freshness', freshness], ['a million tenants', million], ['start-up', startUp]] as const) {
     results.push(...await told(what, async () => await measure(stage)))

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { EnvSource } from '../../src/app.js'
-import type { Hold } from '../../src/cli/command.js'
+import type { StopAtEnd } from '../../src/cli/command.js'
 import { newKey } from '../helper.js'
 import { startServer, type Server } from './database.js'
 import { start, type Child } from './process.js'
@@ -23,8 +23,8 @@ export interface Stage {
 }
 
 /** Starts PostgreSQL and fills a database with tenants. */
-export async function setUp (hold: Hold): Promise<Stage> {
-  const server = await hold(startServer(), async (server) => await server.close())
+export async function setUp (stopAtEnd: StopAtEnd): Promise<Stage> {
+  const server = await stopAtEnd(startServer(), async (server) => await server.close())
   const [keyRing, secret] = [`b1:${newKey()}`, randomBytes(48).toString('base64')]
   const url = await server.database()
   const settings = {
@@ -41,6 +41,6 @@ export async function setUp (hold: Hold): Promise<Stage> {
     settings,
     tenants: await seed(url, keyRing, TENANTS),
     authorize: signer(secret),
-    start: async (name, own = {}, nodeOptions) => await hold(start(name, { ...settings, ...own }, nodeOptions), async (child) => await child.end())
+    start: async (name, own = {}, nodeOptions) => await stopAtEnd(start(name, { ...settings, ...own }, nodeOptions), async (child) => await child.end())
   }
 }

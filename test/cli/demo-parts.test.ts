@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 import t from 'tap'
-import { meta } from '../../src/cli/demo/meta.js'
+import { createMeta } from '../../src/cli/demo/meta.js'
 import { startReceiver } from '../../src/cli/demo/receiver.js'
 import { startGraph } from '../graph/server.js'
 
@@ -20,6 +20,6 @@ await t.test('the receiver knows who asks', async (t) => {
 await t.test('what the stand-in refuses is told', async (t) => {
   const graph = await startGraph()
   t.teardown(graph.close)
-  await t.rejects(meta(graph.url).enterWebhook({ app_id: 1 }, 'https://a.example/'), /The stand-in refuses seed: /)
-  t.same(await meta(graph.url).subscriptions('unknown'), { subscriptions: [] })
+  await t.rejects(createMeta(graph.url).enterWebhook({ app_id: 1 }, 'https://a.example/'), /The stand-in refuses seed: /)
+  t.same(await createMeta(graph.url).subscriptions('unknown'), { subscriptions: [] })
 })

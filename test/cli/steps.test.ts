@@ -1,5 +1,5 @@
 import t from 'tap'
-import { teller } from '../../src/cli/demo/steps.js'
+import { createSteps } from '../../src/cli/demo/steps.js'
 
 const outcome = {
   status: 200,
@@ -9,9 +9,9 @@ const outcome = {
 
 await t.test('a step shows what is done and what came back, and counts when it held', async (t) => {
   const printed: string[] = []
-  const { step, held } = teller((text) => printed.push(text))
+  const { step, passed } = createSteps((text) => printed.push(text))
   for (const expected of [{}, outcome, { status: /^2/, body: { deep: { access_token: /^EAA/ } } }]) t.equal(await step('It is done.', Promise.resolve(outcome), expected), outcome)
-  t.equal(held(), 3)
+  t.equal(passed(), 3)
   t.same(printed.slice(-4), [
     '\n3. It is done.',
     '   status: 200',
@@ -21,7 +21,7 @@ await t.test('a step shows what is done and what came back, and counts when it h
 })
 
 await t.test('a step that does not hold says where, what was expected and what is there', async (t) => {
-  const { step, held } = teller(() => {})
+  const { step, passed } = createSteps(() => {})
   const rows: Array<[object, string]> = [
     [{ status: 201 }, 'outcome.status should be 201, and is 200.'],
     [{ status: '200' }, "outcome.status should be '200', and is 200."],
@@ -34,5 +34,5 @@ await t.test('a step that does not hold says where, what was expected and what i
   ]
   for (const [expected, fault] of rows) await t.rejects(step('It is done.', Promise.resolve(outcome), expected), { message: `Step 1 did not hold: ${fault}` })
   await t.rejects(step('It is done.', Promise.reject(new Error('not done')), {}), { message: 'not done' })
-  t.equal(held(), 0)
+  t.equal(passed(), 0)
 })

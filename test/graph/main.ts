@@ -2,8 +2,8 @@ import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
-import { command, readOptions } from '../../src/cli/command.js'
-import { reason } from '../../src/logger.js'
+import { readOptions, runCli } from '../../src/cli/command.js'
+import { describeForTerminal } from '../../src/logger.js'
 import { firstApp, issueCode, sow } from './seed.js'
 import { startGraph, type Graph } from './server.js'
 
@@ -11,13 +11,13 @@ const USAGE = `Serves a stand-in of Meta's Graph API on this machine; test/graph
   npm run graph -- [--seed <file.json>] [--port <number>]
 The seed is test/graph/seed.json unless another is named ("-": what comes in), the port is 8003 (0: any free one).`
 
-await command(async (hold) => {
+await runCli(async (stopAtEnd) => {
   const { seed = fileURLToPath(new URL('seed.json', import.meta.url)), port = '8003' } = readOptions({
     seed: { type: 'string' },
     port: { type: 'string' }
   }, USAGE)
   if (!/^\d{1,5}$/.test(port) || Number(port) > 65535) throw new Error(USAGE)
-  const graph = await hold(startGraph({ port: Number(port) }), async (graph) => await graph.close())
+  const graph = await stopAtEnd(startGraph({ port: Number(port) }), async (graph) => await graph.close())
   await read(graph, seed)
   const code = issueCode(graph.state, {})
   // A program that started this holds a channel to it, and is not outlived.
@@ -30,7 +30,7 @@ async function read ({ state }: Graph, seed: string): Promise<void> {
   try {
     sow(state, JSON.parse(seed === '-' ? await text(process.stdin) : await readFile(seed, 'utf8')))
   } catch (err) {
-    throw new Error(`The seed ${seed} does not do. ${reason(err)}`)
+    throw new Error(`The seed ${seed} does not do. ${describeForTerminal(err)}`)
   }
 }
 

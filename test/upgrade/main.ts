@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { setTimeout as delay } from 'node:timers/promises'
-import { command, readOptions, type Hold } from '../../src/cli/command.js'
+import { readOptions, runCli, type StopAtEnd } from '../../src/cli/command.js'
 import { startGraph } from '../graph/server.js'
 import { faultsOf, fill, openDatabase, openReader } from './database.js'
 import { buildFormer } from './former.js'
@@ -14,15 +14,15 @@ const USAGE = `Upgrades a database that another commit made and serves, under lo
 const FORMER = '4cbde5b'
 const present = fileURLToPath(new URL('../..', import.meta.url))
 
-await command(async (hold) => {
+await runCli(async (stopAtEnd) => {
   const options = readOptions({ from: { type: 'string' }, rows: { type: 'string' }, hold: { type: 'string' }, seconds: { type: 'string' } }, USAGE)
   const { from = FORMER, rows = '1000000', hold: held = '30', seconds = '60' } = options
   say(`Building ${from}`)
-  const { dir: former } = await hold(buildFormer(from), async ({ remove }) => { await remove() })
-  const { url } = await hold(openDatabase(), async ({ remove }) => { await remove() })
-  const meta = await hold(startGraph(), async (meta) => { await meta.close() })
+  const { dir: former } = await stopAtEnd(buildFormer(from), async ({ remove }) => { await remove() })
+  const { url } = await stopAtEnd(openDatabase(), async ({ remove }) => { await remove() })
+  const meta = await stopAtEnd(startGraph(), async (meta) => { await meta.close() })
   const { settings, call, login, creations, next, addWaba } = world(url, meta)
-  const serve = async (dir: string) => await startHeld(hold, dir, settings)
+  const serve = async (dir: string) => await startUntilEnd(stopAtEnd, dir, settings)
 
   say(`Filling its database with ${rows} tenants`)
   await runCommand(former, 'migrate.js', settings)
@@ -41,7 +41,7 @@ await command(async (hold) => {
   const origins = [old]
   const traffic = startTraffic(origins, next, 'the former version alone')
   await delay(5000)
-  const reader = await hold(openReader(url), async (reader) => { await reader.end() })
+  const reader = await stopAtEnd(openReader(url), async (reader) => { await reader.end() })
   const closing = delay(Number(held) * 1000).then(async () => { await reader.query('commit') })
   traffic.begin(`while the new version migrates, a reader open for ${held} s`)
   const took = await runCommand(present, 'migrate.js', settings, ({ ms, text }) => { say(`  after ${inSeconds(ms)} s: ${text}`) })
@@ -63,8 +63,8 @@ await command(async (hold) => {
   if (faults.length > 0) throw new Error(`${faults.slice(0, 50).join('\n')}\n${faults.length} faults`)
 })
 
-async function startHeld (hold: Hold, dir: string, settings: Record<string, string>): Promise<string> {
-  const { origin } = await hold<Service>(startService(dir, settings), async (service) => { await service.stop() })
+async function startUntilEnd (stopAtEnd: StopAtEnd, dir: string, settings: Record<string, string>): Promise<string> {
+  const { origin } = await stopAtEnd<Service>(startService(dir, settings), async (service) => { await service.stop() })
   return origin
 }
 

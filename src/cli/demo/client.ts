@@ -6,7 +6,7 @@ const LIFETIME_S = 600
 export interface Exchange<T = Record<string, unknown>> { request: string, sent?: unknown, status: number, body: T }
 
 /** Calls the API over HTTP. Takes the origin, and the bearer token unless there is none. */
-export function client (origin: string, token?: string) {
+export function createClient (origin: string, token?: string) {
   const caller = (method: string) => async <T = Record<string, unknown>>(path: string, sent?: object): Promise<Exchange<T>> => {
     const reply = await fetch(`${origin}/api/v1/tenant${path}`, {
       method,
@@ -23,11 +23,11 @@ export function client (origin: string, token?: string) {
 }
 
 /** Calls the API as a user of a tenant. */
-export function tenant ({ auth, listeningOrigin }: FastifyInstance, tenantId: string) {
-  return client(listeningOrigin, auth.mint({ tenantId, userId: `user-of-${tenantId}` }, LIFETIME_S))
+export function createTenantClient ({ auth, listeningOrigin }: FastifyInstance, tenantId: string) {
+  return createClient(listeningOrigin, auth.mint({ tenantId, userId: `user-of-${tenantId}` }, LIFETIME_S))
 }
 
 /** Calls the API as an admin. */
-export function admin ({ auth, listeningOrigin }: FastifyInstance) {
-  return client(listeningOrigin, auth.mint({ admin: true }, LIFETIME_S))
+export function createAdminClient ({ auth, listeningOrigin }: FastifyInstance) {
+  return createClient(listeningOrigin, auth.mint({ admin: true }, LIFETIME_S))
 }

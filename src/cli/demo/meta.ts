@@ -3,7 +3,7 @@ interface Request { query: Record<string, string>, form: Record<string, string> 
 interface State { wabas: Array<{ id: string, subscriptions: object }> }
 
 /** What happens at Meta without the service; test/graph/README.md has all of it. Takes the URL of the stand-in. */
-export function meta (url: string) {
+export function createMeta (url: string) {
   async function control<T = object> (method: string, action: string, sent?: object): Promise<T> {
     const reply = await fetch(`${url}/_control/${action}`, { method, ...(sent === undefined ? {} : { body: JSON.stringify(sent) }) })
     const text = await reply.text()

@@ -1,4 +1,4 @@
-import { client, tenant } from './client.js'
+import { createClient, createTenantClient } from './client.js'
 import { account, fallback, type Stage } from './stage.js'
 import type { Step as Recorded } from '../../database/schema.js'
 import type { Step } from './steps.js'
@@ -6,13 +6,13 @@ import type { Step } from './steps.js'
 const PATH = '/onboard/whatsapp-client'
 const REDIRECT = { redirect_uri: fallback.REDIRECT_URL }
 
-type Client = ReturnType<typeof client>
+type Client = ReturnType<typeof createClient>
 
 /** Acme connects its account by the redirect flow, and stops on the way for a choice and for a wrong PIN. */
-export async function onboarding (stage: Stage, step: Step): Promise<void> {
+export async function showOnboarding (stage: Stage, step: Step): Promise<void> {
   const { service, meta, callback } = stage
-  const acme = tenant(service, 'acme')
-  await step('Nobody gets in without a token.', client(service.listeningOrigin).get('/config'),
+  const acme = createTenantClient(service, 'acme')
+  await step('Nobody gets in without a token.', createClient(service.listeningOrigin).get('/config'),
     { status: 401, body: { code: 'UNAUTHENTICATED' } })
   await step('Acme has no configuration yet.', acme.get('/config'),
     { status: 404, body: { code: 'CONFIG_NOT_FOUND' } })
@@ -32,7 +32,7 @@ export async function onboarding (stage: Stage, step: Step): Promise<void> {
   await step('The same code once more, as after a double click, is answered from the record.', acme.post(PATH, login), choice)
   await step('The onboarding goes on with the number that acme chooses. Meta verifies the callback, and refuses the PIN.',
     acme.post(`${PATH}/resume`, { phone_number_id: account.phone_number_id, pin: '111111' }), { status: 409, body: { code: 'META_REGISTER_REFUSED', detail: /two-step verification PIN/ } })
-  await step('The record says what is done and what is not.', record(acme), {
+  await step('The record says what is done and what is not.', readRecord(acme), {
     status: 'in_progress',
     exchange: 'done',
     inspect: 'done',
@@ -57,13 +57,13 @@ export async function onboarding (stage: Stage, step: Step): Promise<void> {
     }
   }
   await step('With the right PIN it goes on from there, without a new login.', acme.post(`${PATH}/resume`, { pin: account.pin }), connected)
-  await step('Everything is done.', record(acme), { status: 'completed', subscribe: 'done', register: 'done', done: 'done' })
+  await step('Everything is done.', readRecord(acme), { status: 'completed', subscribe: 'done', register: 'done', done: 'done' })
   await step('The code yet again: it is answered with what became of it.', acme.post(PATH, login), connected)
   await step('Meta saw it once.', meta.arrivals(login.code), { arrivals: 1 })
 }
 
 /** The latest onboarding, and what became of each step. */
-async function record (acme: Client): Promise<Record<string, unknown>> {
+async function readRecord (acme: Client): Promise<Record<string, unknown>> {
   const { body: { status, steps } } = await acme.get<{ status: string, steps: Recorded[] }>(PATH)
   const outcomes = steps.map(({ name, status, error }) => [name, error === null ? status : `${status}: ${error.code}, ${error.meta_code} at Meta`])
   return { status, ...Object.fromEntries(outcomes) }

@@ -6,7 +6,7 @@ import { buffer } from 'node:stream/consumers'
 /** An event as it came, and whether its signature is right. */
 export type Received = Record<string, unknown> & { is_signed: boolean }
 
-const PATIENCE_MS = 20_000
+const EVENT_TIMEOUT_MS = 20_000
 
 /**
  * What a platform runs beside the service: it answers Meta, which verifies a callback by its verify token, and takes the events that
@@ -34,7 +34,7 @@ export async function startReceiver ({ verifyToken, eventsSecret }: { verifyToke
 
     /** Waits for so many events, and returns all that came. */
     async events (count: number): Promise<{ events: Received[] }> {
-      const signal = AbortSignal.timeout(PATIENCE_MS)
+      const signal = AbortSignal.timeout(EVENT_TIMEOUT_MS)
       while (received.length < count) await once(arrivals, 'event', { signal })
       return { events: received }
     },

@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url'
 import { buildApp } from '../../app.js'
 import { ensureDataDir } from '../../settings/data-dir.js'
 import { startEmbedded } from '../../database/embedded/embedded.js'
-import type { Hold } from '../command.js'
-import { meta } from './meta.js'
+import type { StopAtEnd } from '../command.js'
+import { createMeta } from './meta.js'
 import { startReceiver } from './receiver.js'
 
 const PROJECT = fileURLToPath(new URL('../../../', import.meta.url))
@@ -27,12 +27,12 @@ export const fallback = {
 /** The account that Meta knows, with the PIN of its number. */
 export const account = { waba_id: '102290129340398', phone_number_id: '106540352242922', other_phone_number_id: '106540352242923', pin: '246810' }
 
-export type Stage = Awaited<ReturnType<typeof raise>>
+export type Stage = Awaited<ReturnType<typeof startStage>>
 
 /** Starts PostgreSQL, the Graph stand-in and the service; all of it is held, and gone without a trace in the end. */
-export async function raise (hold: Hold, print: (text: string) => void) {
+export async function startStage (stopAtEnd: StopAtEnd, print: (text: string) => void) {
   print('Starting PostgreSQL ...')
-  const databaseUrl = await database(hold, print)
+  const databaseUrl = await startDatabase(stopAtEnd, print)
 
   print("Starting a stand-in for Meta's Graph API ...")
   const app = { app_id: '670843887433847', app_secret: randomBytes(16).toString('hex'), require_proof: true, redirect_uris: [fallback.REDIRECT_URL] }
@@ -40,11 +40,11 @@ export async function raise (hold: Hold, print: (text: string) => void) {
   const other = { display_phone_number: '+1 631-555-5556', verified_name: 'Acme' }
   const phones = [{ id: account.phone_number_id, ...number }, { id: account.other_phone_number_id, ...other }]
   const seed = { apps: [app], wabas: [{ id: account.waba_id, phones }] }
-  const graph = await hold(...standIn(seed))
+  const graph = await stopAtEnd(...startStandIn(seed))
 
   print('Starting what the platform runs beside the service ...')
   const secrets = { verifyToken: 'the-verify-token-of-acme', eventsSecret: randomBytes(32).toString('base64') }
-  const receiver = await hold(startReceiver(secrets), async (receiver) => await receiver.close())
+  const receiver = await stopAtEnd(startReceiver(secrets), async (receiver) => await receiver.close())
 
   const settings = {
     LOG_LEVEL: 'error',
@@ -62,17 +62,17 @@ export async function raise (hold: Hold, print: (text: string) => void) {
   }
   const start = async () => {
     print('Starting the service ...')
-    const service = await hold(buildApp(settings), async (service) => await service.close())
+    const service = await stopAtEnd(buildApp(settings), async (service) => await service.close())
     await service.listen({ port: 0, host: '127.0.0.1' })
     return service
   }
   const service = await start()
-  const atMeta = meta(graph.url)
-  await atMeta.enterWebhook(app, `${service.listeningOrigin}/api/v1/tenant/onboard/account-update`)
+  const metaControl = createMeta(graph.url)
+  await metaControl.enterWebhook(app, `${service.listeningOrigin}/api/v1/tenant/onboard/account-update`)
   return {
     databaseUrl,
     service,
-    meta: atMeta,
+    meta: metaControl,
     events: receiver.events,
     /** Where acme's messages are to go, and what Meta shows there. */
     callback: { callback_url: `${receiver.url}/messages`, verify_token: secrets.verifyToken },
@@ -81,11 +81,11 @@ export async function raise (hold: Hold, print: (text: string) => void) {
   }
 }
 
-async function database (hold: Hold, print: (text: string) => void): Promise<string> {
+async function startDatabase (stopAtEnd: StopAtEnd, print: (text: string) => void): Promise<string> {
   // Made directly under the temporary directory, not with mkdtemp: PostgreSQL's user, who is not root, must be able to enter it.
   const path = join(tmpdir(), `whatsapp-tenant-config-demo-${randomUUID()}`)
-  const dir = await hold(ensureDataDir(path), async () => await rm(path, { recursive: true }))
-  const { url } = await hold(startEmbedded(dir, { info: print, warn: print }), async (database) => {
+  const dir = await stopAtEnd(ensureDataDir(path), async () => await rm(path, { recursive: true }))
+  const { url } = await stopAtEnd(startEmbedded(dir, { info: print, warn: print }), async (database) => {
     // Where that user cannot enter all the same, this leads elsewhere.
     const files = await realpath(join(dir, 'postgres'))
     await database.stop()
@@ -95,7 +95,7 @@ async function database (hold: Hold, print: (text: string) => void): Promise<str
 }
 
 /** Runs the stand-in, which is TypeScript and part of the tests, with the loader that the tests use; `seed` is that of test/graph/seed.ts. */
-export function standIn (seed: object): [Promise<{ url: string }>, () => Promise<void>] {
+export function startStandIn (seed: object): [Promise<{ url: string }>, () => Promise<void>] {
   const child = spawn(process.execPath, ['--import', '@tapjs/typescript/import', join('test', 'graph', 'main.ts'), '--seed', '-', '--port', '0'], {
     cwd: PROJECT,
     // Out of reach of the terminal's Ctrl-C, which is for us to pass on in time.

@@ -6,30 +6,30 @@ import { isMasked, mask } from '../../vault/masking.js'
 export type Step = <T extends object>(does: string, outcome: Promise<T>, expected: object) => Promise<T>
 
 /** Numbers the steps of a story. Takes what prints; `held` says how many steps were as expected so far. */
-export function teller (print: (text: string) => void): { step: Step, held: () => number } {
-  let held = 0
+export function createSteps (print: (text: string) => void): { step: Step, passed: () => number } {
+  let passedCount = 0
   const step: Step = async (does, outcome, expected) => {
-    const number = held + 1
+    const number = passedCount + 1
     print(`\n${number}. ${does}`)
     const actual = await outcome
-    for (const [name, value] of Object.entries(actual)) print(`   ${name}: ${shown(name, value)}`)
-    const fault = difference('outcome', actual, expected)
+    for (const [name, value] of Object.entries(actual)) print(`   ${name}: ${format(name, value)}`)
+    const fault = findDifference('outcome', actual, expected)
     if (fault !== null) throw new Error(`Step ${number} did not hold: ${fault}`)
-    held = number
+    passedCount = number
     return actual
   }
-  return { step, held: () => held }
+  return { step, passed: () => passedCount }
 }
 
 /** The first thing that is not as expected, in words; null when all is. Of an object only the members named in `expected` count. */
-function difference (name: string, actual: unknown, expected: unknown, path = name): string | null {
+function findDifference (name: string, actual: unknown, expected: unknown, path = name): string | null {
   if (expected instanceof RegExp && expected.test(String(actual))) return null
   if (isContainer(expected) && isContainer(actual)) {
     const members = Array.isArray(expected) ? [...Object.keys(expected), 'length'] : Object.keys(expected)
-    return members.map((key) => difference(key, actual[key], expected[key], `${path}.${key}`)).find((fault) => fault !== null) ?? null
+    return members.map((key) => findDifference(key, actual[key], expected[key], `${path}.${key}`)).find((fault) => fault !== null) ?? null
   }
   if (isDeepStrictEqual(actual, expected)) return null
-  return `${path} should be ${expected instanceof RegExp ? String(expected) : shown(name, expected)}, and is ${shown(name, actual)}.`
+  return `${path} should be ${expected instanceof RegExp ? String(expected) : format(name, expected)}, and is ${format(name, actual)}.`
 }
 
 function isContainer (value: unknown): value is Record<string, unknown> {
@@ -37,7 +37,7 @@ function isContainer (value: unknown): value is Record<string, unknown> {
 }
 
 /** A value for the eye: its secrets are masked, and members that are null left out unless they were sent. */
-function shown (name: string, value: unknown): string {
+function format (name: string, value: unknown): string {
   const text = JSON.stringify({ [name]: value }, (key, member) => {
     if (isSecret(key, member)) return mask(member)
     if (key === 'authorization_url') return String(member).replace(/(?<=[?&]state=)[^&]*/, mask)

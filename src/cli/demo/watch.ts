@@ -1,10 +1,10 @@
-import { admin, tenant } from './client.js'
+import { createAdminClient, createTenantClient } from './client.js'
 import { account, type Stage } from './stage.js'
 import type { Step } from './steps.js'
 
 /** Acme's token is good, dies, and is replaced by a login in the popup; who should know of it is told. */
-export async function watch ({ service, meta, events }: Stage, step: Step): Promise<void> {
-  const acme = tenant(service, 'acme')
+export async function showTokenWatch ({ service, meta, events }: Stage, step: Step): Promise<void> {
+  const acme = createTenantClient(service, 'acme')
   const told: string[] = []
   service.onboarding.onTransition(({ tenant_id, type }) => { told.push(`${tenant_id}: ${type}`) })
 
@@ -34,12 +34,12 @@ export async function watch ({ service, meta, events }: Stage, step: Step): Prom
 const passed = ['token', 'assets', 'subscription', 'callback'].map((name) => ({ name, ok: true }))
 
 /** Globex leaves at Meta, acme here. Takes the account that globex wrote down. */
-export async function leaving ({ service, meta }: Stage, step: Step, globexWaba: string): Promise<void> {
-  const [acme, globex] = [tenant(service, 'acme'), tenant(service, 'globex')]
+export async function showOffboarding ({ service, meta }: Stage, step: Step, globexWaba: string): Promise<void> {
+  const [acme, globex] = [createTenantClient(service, 'acme'), createTenantClient(service, 'globex')]
   await step('Globex removes the platform from its account, in its settings at Meta. Meta tells the app, signed, and by mistake twice.', meta.remove(globexWaba), { statuses: [200, 200] })
   await step('Globex is turned off.', globex.get('/config'), { status: 200, body: { is_active: false } })
   await step('This is why.', globex.get('/config/health'), { status: 200, body: { reason: 'PARTNER_REMOVED' } })
-  await step('An admin deletes it.', admin(service).delete('/admin/configs/delete-tenant/globex'), { status: 204 })
+  await step('An admin deletes it.', createAdminClient(service).delete('/admin/configs/delete-tenant/globex'), { status: 204 })
   await step('Acme leaves too, and has the app taken off its account first.', acme.delete('/config?unsubscribe=true'), { status: 204 })
   await step('No more of its messages come from Meta.', meta.subscriptions(account.waba_id), { subscriptions: [] })
 }

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { RouteNotFound } from '../../errors.js'
+import { throwRouteNotFound } from '../../http/error-handler.js'
 import configs from './configs.js'
 import stats from './stats.js'
 
@@ -10,7 +10,7 @@ export default async function adminRoutes (fastify: FastifyInstance): Promise<vo
     reply.header('cache-control', 'no-store')
     done()
   })
-  fastify.setNotFoundHandler(async () => { throw new RouteNotFound() })
+  fastify.setNotFoundHandler(throwRouteNotFound)
 
   await fastify.register(configs)
   await fastify.register(stats)

@@ -9,7 +9,7 @@ import { ConfigCreate, ConfigUpdate, DeleteQuery, NoBody } from '../../schemas/c
 
 const tags = ['config']
 /** What keeps Meta from being asked, or from answering. */
-const failures = [MetaAppNotConfigured, MetaAppRejected, MetaUnexpectedReply, MetaRateLimited, MetaUnavailable, MetaTimeout]
+const metaFailures = [MetaAppNotConfigured, MetaAppRejected, MetaUnexpectedReply, MetaRateLimited, MetaUnavailable, MetaTimeout]
 
 /** The tenant's configuration: read, create, change, delete. */
 const config: FastifyPluginAsyncTypebox = async (fastify) => {
@@ -19,12 +19,12 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.get('/config', {
     config: { errors: [ConfigNotFound, SecretUnreadable, DatabaseUnavailable] },
     schema: { operationId: 'getConfig', summary: 'Read the configuration, secrets masked', tags, response: { 200: Type.Ref('MaskedConfig') } }
-  }, async ({ tenant }) => tenantConfigs.masked(await stored(tenant.id)))
+  }, async ({ tenant }) => tenantConfigs.masked(await findRow(tenant.id)))
 
   fastify.get('/config/full', {
     config: { errors: [ConfigNotFound, SecretUnreadable, DatabaseUnavailable] },
     schema: { operationId: 'getFullConfig', summary: 'Read the configuration, secrets in clear', tags, response: { 200: Type.Ref('FullConfig') } }
-  }, async ({ tenant }) => tenantConfigs.reveal(await stored(tenant.id)))
+  }, async ({ tenant }) => tenantConfigs.reveal(await findRow(tenant.id)))
 
   fastify.post('/config', {
     config: { errors: [MaskedValue, ConfigExists, DatabaseUnavailable] },
@@ -49,7 +49,7 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   }, async ({ tenant, body }) => tenantConfigs.maskedAfterWrite(await tenantConfigs.update(tenant.id, body)))
 
   fastify.delete('/config', {
-    config: { errors: [ConfigNotFound, DatabaseUnavailable, MetaUnsubscribeRefused, ...failures, SecretUnreadable, ConfigChanging, RateLimited, ServiceClosing] },
+    config: { errors: [ConfigNotFound, DatabaseUnavailable, MetaUnsubscribeRefused, ...metaFailures, SecretUnreadable, ConfigChanging, RateLimited, ServiceClosing] },
     schema: {
       operationId: 'deleteConfig',
       summary: 'Delete the configuration',
@@ -64,7 +64,7 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
     reply.code(204)
   })
 
-  async function stored (tenantId: string) {
+  async function findRow (tenantId: string) {
     const row = await tenantConfigs.find(tenantId)
     if (row === null) throw new ConfigNotFound()
     return row

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { RouteNotFound } from '../../errors.js'
+import { throwRouteNotFound } from '../../http/error-handler.js'
 import activation from './activation.js'
 import config from './config.js'
 import effective from './effective.js'
@@ -14,7 +14,7 @@ export default async function tenantRoutes (fastify: FastifyInstance): Promise<v
     reply.header('cache-control', 'no-store')
     done()
   })
-  fastify.setNotFoundHandler(async () => { throw new RouteNotFound() })
+  fastify.setNotFoundHandler(throwRouteNotFound)
 
   await fastify.register(config)
   await fastify.register(effective)

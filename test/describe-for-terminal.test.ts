@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 import t from 'tap'
-import { reason } from '../src/logger.js'
+import { describeForTerminal } from '../src/logger.js'
 
 const beneath = new Error('beneath')
 
@@ -11,13 +11,13 @@ for (const [err, expected] of [
   [new AggregateError([beneath, new Error('second')]), 'beneath'],
   ['not an error', 'not an error'],
   [undefined, 'undefined']
-] as const) t.equal(reason(err), expected)
+] as const) t.equal(describeForTerminal(err), expected)
 
 await t.test('a port that is taken comes with advice', async (t) => {
   const first = createServer().listen({ host: '127.0.0.1', port: 0 })
   await once(first, 'listening')
   const second = createServer().listen({ host: '127.0.0.1', ...first.address() as AddressInfo })
   const [err] = await once(second, 'error')
-  t.match(reason(err), /address already in use 127.*\. Stop .* or set PORT/)
+  t.match(describeForTerminal(err), /address already in use 127.*\. Stop .* or set PORT/)
   first.close()
 })
