@@ -1,32 +1,53 @@
-import { Type } from '@sinclair/typebox'
+import { Type, type TSchema } from '@sinclair/typebox'
 import { createConfigExample } from './config.js'
 import { MASK, nullable, tenantId } from './fields.js'
+import type { TokenStatus } from './statuses.js'
 import { tokenStatus } from './token-health.js'
 
-/** How many configurations a page has unless the query says. */
+/** Configurations on a page when the query has no `limit`. */
 export const PAGE_SIZE = 50
 
-// What a page that ends with the tenant `acme` gives.
+// The cursor of a page whose last tenant is `acme`.
 const cursorExample = 'YWNtZQ'
 
 /** The query of GET /admin/configs/all. */
 export const ListQuery = Type.Object({
-  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: PAGE_SIZE, description: 'How many configurations a page has', examples: [10] })),
+  limit: Type.Optional(Type.Integer({
+    minimum: 1,
+    maximum: 200,
+    default: PAGE_SIZE,
+    description: 'How many configurations a page has',
+    examples: [10]
+  })),
   cursor: Type.Optional(Type.String({ description: '`next_cursor` of the page before', examples: [cursorExample] })),
-  is_active: Type.Optional(Type.Boolean({ description: 'Only those that are served, or only the others', examples: [true] })),
-  onboarding_completed: Type.Optional(Type.Boolean({ description: 'Only those proven against Meta, or only the others', examples: [true] })),
+  is_active: Type.Optional(Type.Boolean({
+    description: 'Only those that are served, or only the others',
+    examples: [true]
+  })),
+  onboarding_completed: Type.Optional(Type.Boolean({
+    description: 'Only those proven against Meta, or only the others',
+    examples: [true]
+  })),
   tenant_id: Type.Optional(tenantId({ description: 'Only tenants whose id begins with this', examples: ['ac'] })),
-  token_status: Type.Optional(tokenStatus({ description: 'Only those with an access token of this status', examples: ['expiring'] }))
+  token_status: Type.Optional(tokenStatus({
+    description: 'Only those with an access token of this status',
+    examples: ['expiring']
+  }))
 }, { additionalProperties: false })
 
 /** A page of configurations. */
 export const ConfigPage = Type.Object({
-  configs: Type.Array(Type.Ref('MaskedConfig'), { description: 'By tenant id; each secret reads ****, or null for none' }),
+  configs: Type.Array(Type.Ref('MaskedConfig'), {
+    description: 'By tenant id; each secret reads ****, or null for none'
+  }),
   next_cursor: nullable(Type.String({ description: 'Send it as `cursor` for the next page; null on the last one' }))
 }, {
   $id: 'ConfigPage',
   description: 'A page of configurations',
-  examples: [{ configs: [createConfigExample({ access_token: MASK, fb_app_secret: MASK, verify_token: MASK })], next_cursor: cursorExample }]
+  examples: [{
+    configs: [createConfigExample({ access_token: MASK, fb_app_secret: MASK, verify_token: MASK })],
+    next_cursor: cursorExample
+  }]
 })
 
 const count = (description: string) => Type.Integer({ minimum: 0, description })
@@ -52,20 +73,36 @@ export const Stats = Type.Object({
     revoked: count('Meta calls it invalid before its date'),
     unverified: count('Nothing is known of it, or not yet'),
     reauth_required: count('Expired or revoked at two checks: the Meta login must be started again')
-  }, { description: 'Configurations that have an access token, by what the last check found of it' })
+  } satisfies Record<TokenStatus, TSchema>, {
+    description: 'Configurations that have an access token, by what the last check found of it'
+  })
 }, {
   $id: 'Stats',
   description: 'Configurations and tokens by their state',
-  examples: [{ total: 3, active: 2, inactive: 1, onboarded: 2, pending: 1, tokens: { expired: 0, expiring_7d: 1, expiring_30d: 1, no_expiry: 1, missing: 1 }, token_status: { ok: 1, expiring: 1, expired: 0, revoked: 0, unverified: 0, reauth_required: 0 } }]
+  examples: [{
+    total: 3,
+    active: 2,
+    inactive: 1,
+    onboarded: 2,
+    pending: 1,
+    tokens: { expired: 0, expiring_7d: 1, expiring_30d: 1, no_expiry: 1, missing: 1 },
+    token_status: { ok: 1, expiring: 1, expired: 0, revoked: 0, unverified: 0, reauth_required: 0 } satisfies
+      Record<TokenStatus, number>
+  }]
 })
 
 /** The query of DELETE /admin/configs/delete-all. */
 export const DeleteAllQuery = Type.Object({
-  confirm: Type.Optional(Type.String({ description: 'The `confirm` of the 428 answer; leave it out to get that answer', examples: ['delete-all:3'] }))
+  confirm: Type.Optional(Type.String({
+    description: 'The `confirm` of the 428 answer; leave it out to get that answer',
+    examples: ['delete-all:3']
+  }))
 }, { additionalProperties: false })
 
-/** What delete-all answers. */
-export const Deleted = Type.Object({ deleted: count('How many configurations were deleted') }, { $id: 'Deleted', description: 'Every configuration is deleted', examples: [{ deleted: 3 }] })
+/** The answer of DELETE /admin/configs/delete-all. */
+export const Deleted = Type.Object({
+  deleted: count('How many configurations were deleted')
+}, { $id: 'Deleted', description: 'Every configuration is deleted', examples: [{ deleted: 3 }] })
 
-/** The path of what concerns one tenant. */
+/** The path parameter of the routes for one tenant. */
 export const TenantParams = Type.Object({ id: tenantId({ description: 'The tenant id', examples: ['acme'] }) })

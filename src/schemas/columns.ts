@@ -1,6 +1,6 @@
 /**
- * The columns of `tenant_configs` that a client may write, in the order of the table. A secret is sealed where it is stored
- * and masked where it is shown.
+ * The columns of `tenant_configs` that a client may write, in the order of the table.
+ * A secret is stored sealed and returned masked.
  */
 export const writableColumns = {
   waba_id: 'plain',
@@ -21,17 +21,15 @@ export type SecretColumn = {
   [name in WritableColumn]: typeof writableColumns[name] extends 'secret' ? name : never
 }[WritableColumn]
 
-/** The names of the writable columns. */
 export const writableNames = Object.keys(writableColumns).filter(isWritable)
 
-/** The names of those that are secret. */
 export const secretColumns = writableNames.filter((name): name is SecretColumn => writableColumns[name] === 'secret')
 
 function isWritable (name: string): name is WritableColumn {
   return name in writableColumns
 }
 
-/** The values that the loader serves, by the names that internal code knows, each with its column. */
+/** Maps the keys of `getAllConfig()` to the columns that hold their values. */
 export const configKeys = {
   phone_id: 'phone_number_id',
   access_token: 'access_token',

@@ -1,7 +1,11 @@
-import { Type, type Static } from '@sinclair/typebox'
+import { Type, type Static, type TSchema } from '@sinclair/typebox'
+import type { SecretColumn, WritableColumn } from './columns.js'
 import { graphId, headerToken, nullable, tenantId, text, timestamp, webUrl } from './fields.js'
 
-/** What a configuration may be filled with. */
+/** Meta issues no refresh token, so the examples have none. */
+type ExampleColumn = Exclude<WritableColumn, 'refresh_token'>
+
+/** The example values of the writable fields. */
 export const example = {
   waba_id: '102290129340398',
   phone_number_id: '106540352242922',
@@ -12,12 +16,16 @@ export const example = {
   redirect_url: 'https://tenant.example/oauth/done',
   verify_token: 'a-verify-token-of-yours',
   token_expires_at: '2027-01-22T12:00:00.000000Z'
-}
+} satisfies Record<ExampleColumn, string>
 
-/** The secrets of the example, masked. */
-export const maskedExample = { access_token: '****mple', fb_app_secret: '****cdef', verify_token: '****ours' }
+/** The secrets of `example`, masked. */
+export const maskedExample = {
+  access_token: '****mple',
+  fb_app_secret: '****cdef',
+  verify_token: '****ours'
+} satisfies Record<SecretColumn & ExampleColumn, string>
 
-/** What each field is. */
+/** The descriptions of the writable fields. */
 export const about = {
   waba_id: 'WhatsApp Business Account id',
   phone_number_id: 'Phone number id; one tenant only may hold it',
@@ -29,7 +37,7 @@ export const about = {
   verify_token: 'Secret: what Meta shows to have the webhook verified',
   token_expires_at: 'When the access token expires; null when it does not, or nobody said',
   refresh_token: 'Secret: kept for you; Meta issues none'
-}
+} satisfies Record<WritableColumn, string>
 
 const writable = {
   waba_id: Type.Optional(nullable(graphId({ description: about.waba_id }))),
@@ -40,9 +48,11 @@ const writable = {
   callback_url: Type.Optional(nullable(webUrl(500, { description: about.callback_url }))),
   redirect_url: Type.Optional(nullable(webUrl(500, { description: about.redirect_url }))),
   verify_token: Type.Optional(nullable(text(255, { description: about.verify_token }))),
-  token_expires_at: Type.Optional(nullable(timestamp({ description: `${about.token_expires_at}. RFC 3339 with an offset` }))),
+  token_expires_at: Type.Optional(nullable(timestamp({
+    description: `${about.token_expires_at}. RFC 3339 with an offset`
+  }))),
   refresh_token: Type.Optional(nullable(text(4096, { description: about.refresh_token })))
-}
+} satisfies Record<WritableColumn, TSchema>
 
 /** The body of POST /config. */
 export const ConfigCreate = Type.Object(writable, {
@@ -52,7 +62,7 @@ export const ConfigCreate = Type.Object(writable, {
   examples: [example]
 })
 
-/** The body of PUT /config: a field left out stays, null clears it. */
+/** The body of PUT /config. */
 export const ConfigUpdate = Type.Object(writable, {
   additionalProperties: false,
   minProperties: 1,
@@ -62,19 +72,29 @@ export const ConfigUpdate = Type.Object(writable, {
 
 /** The query of DELETE /config. */
 export const DeleteQuery = Type.Object({
-  unsubscribe: Type.Optional(Type.Boolean({ description: 'Take our app off the WhatsApp Business Account first', examples: [true] })),
-  force: Type.Optional(Type.Boolean({ description: 'With unsubscribe: delete, whatever comes of that', examples: [true] }))
+  unsubscribe: Type.Optional(Type.Boolean({
+    description: 'Take our app off the WhatsApp Business Account first',
+    examples: [true]
+  })),
+  force: Type.Optional(Type.Boolean({
+    description: 'With unsubscribe: delete, whatever comes of that',
+    examples: [true]
+  }))
 }, { additionalProperties: false })
 
-// One type keyword instead of a union keeps validation messages to the point, as with `nullable`.
 const { minProperties, ...fields } = ConfigUpdate
 
-/** The body of POST /config/verify: what PUT takes, or nothing. */
+/** The body of POST /config/verify: that of PUT, or none. One type keyword, for the reason given at `nullable`. */
 export const VerifyBody = Type.Unsafe<Static<typeof ConfigUpdate> | null>({
   ...fields,
   type: ['object', 'null'],
-  description: 'What to check in place of what is stored, field by field; without a field the stored configuration is checked',
-  examples: [{ access_token: example.access_token, waba_id: example.waba_id, phone_number_id: example.phone_number_id }]
+  description: 'What to check in place of what is stored, field by field; ' +
+    'without a field the stored configuration is checked',
+  examples: [{
+    access_token: example.access_token,
+    waba_id: example.waba_id,
+    phone_number_id: example.phone_number_id
+  }]
 })
 
 /** No body, or an empty object. */
@@ -83,6 +103,7 @@ export const NoBody = Type.Union([Type.Null(), Type.Object({}, { additionalPrope
 const textOrNull = (description: string) => nullable(Type.String({ description }))
 const timeOrNull = (description: string) => nullable(timestamp({ description }))
 
+/** Lists the fields of a configuration; `secret` makes the schema of a secret from its description. */
 function configFields (secret: (description: string) => ReturnType<typeof nullable>) {
   return {
     id: Type.Integer({ description: 'Number of the row' }),
@@ -104,10 +125,9 @@ function configFields (secret: (description: string) => ReturnType<typeof nullab
     last_verified_at: timeOrNull('When account, number and token were last verified; null when they are not'),
     created_at: timestamp({ description: 'When it was created' }),
     updated_at: timestamp({ description: 'When it last changed' })
-  }
+  } satisfies Record<WritableColumn, TSchema> & Record<string, TSchema>
 }
 
-/** An example of a configuration with these secrets. */
 export const createConfigExample = (secrets: typeof maskedExample) => ({
   id: 1,
   tenant_id: 'acme',
@@ -123,31 +143,41 @@ export const createConfigExample = (secrets: typeof maskedExample) => ({
   updated_at: '2026-11-23T12:00:00.000000Z'
 })
 
-/** A configuration whose secrets are masked. */
-export const MaskedConfig = Type.Object(configFields((description) => textOrNull(`${description}. **** and its last four characters, **** alone when it is short, null for none`)), {
+const maskedSecret = (description: string) =>
+  textOrNull(`${description}. **** and its last four characters, **** alone when it is short, null for none`)
+
+/** A configuration with its secrets masked. */
+export const MaskedConfig = Type.Object(configFields(maskedSecret), {
   $id: 'MaskedConfig',
   description: 'A configuration; its secrets are masked',
   examples: [createConfigExample(maskedExample)]
 })
 
-/** A configuration in clear. */
-export const FullConfig = Type.Object(configFields((description) => textOrNull(`${description}. In clear`)), {
+const clearSecret = (description: string) => textOrNull(`${description}. In clear`)
+
+/** A configuration with its secrets in clear. */
+export const FullConfig = Type.Object(configFields(clearSecret), {
   $id: 'FullConfig',
   description: 'A configuration; its secrets are in clear',
   examples: [createConfigExample(example)]
 })
 
-/** What POST /config/verify answers. */
+/** The answer of POST /config/verify. */
 export const Verification = Type.Object({
   ok: Type.Boolean({ description: 'Whether every check is' }),
   checks: Type.Array(Type.Object({
     name: Type.Union(['token', 'assets', 'subscription', 'callback'].map((name) => Type.Literal(name)), {
-      description: 'token: valid, and issued for the app. assets: the token sees the account, and the number is in it. subscription: the app gets the webhooks of the account. callback: they go to callback_url, or else to CALLBACK_URL'
+      description: 'token: valid, and issued for the app. ' +
+        'assets: the token sees the account, and the number is in it. ' +
+        'subscription: the app gets the webhooks of the account. ' +
+        'callback: they go to callback_url, or else to CALLBACK_URL'
     }),
     ok: Type.Boolean({ description: 'Whether it holds' }),
     detail: Type.String({ description: 'What was found; where it does not hold, what to do' })
   }), { description: 'Always these four, in this order' }),
-  config: Type.Union([Type.Ref('MaskedConfig'), Type.Null()], { description: 'What is stored now, masked; null when nothing is' })
+  config: Type.Union([Type.Ref('MaskedConfig'), Type.Null()], {
+    description: 'What is stored now, masked; null when nothing is'
+  })
 }, {
   $id: 'Verification',
   description: 'What Meta says of the credentials',
@@ -157,7 +187,12 @@ export const Verification = Type.Object({
       { name: 'token', ok: true, detail: 'The access token is valid, and was issued for the app.' },
       { name: 'assets', ok: true, detail: 'The token sees the account, and the phone number belongs to it.' },
       { name: 'subscription', ok: true, detail: 'The app gets the webhooks of the account.' },
-      { name: 'callback', ok: false, detail: 'Meta sends messages elsewhere, or nowhere: onboard again to have them sent to callback_url, or store the URL that is meant with PUT /config.' }
+      {
+        name: 'callback',
+        ok: false,
+        detail: 'Meta sends messages elsewhere, or nowhere: onboard again to have them sent to callback_url, ' +
+          'or store the URL that is meant with PUT /config.'
+      }
     ],
     config: createConfigExample(maskedExample)
   }]

@@ -1,28 +1,46 @@
-import { Type, type Static } from '@sinclair/typebox'
+import { Type, type Static, type TSchema } from '@sinclair/typebox'
+import type { ConfigKey } from './columns.js'
 import { about, example, maskedExample } from './config.js'
 import { MASK, nullable, oneOf, tenantId, timestamp } from './fields.js'
 
 const decisions = ['serve', 'fall_back', 'refuse'] as const
-/** Why the loader does what it does. */
-export const reasons = ['ACTIVE_ROW', 'NO_ROW', 'INACTIVE_ROW', 'TENANT_INACTIVE', 'CONFIG_NOT_FOUND', 'TOKEN_DEAD', 'SECRET_UNREADABLE'] as const
+/** The reasons of the loader's decision. */
+export const reasons = [
+  'ACTIVE_ROW', 'NO_ROW', 'INACTIVE_ROW', 'TENANT_INACTIVE', 'CONFIG_NOT_FOUND', 'TOKEN_DEAD', 'SECRET_UNREADABLE'
+] as const
 const sources = ['database', 'env', null] as const
 
 const value = (description: string) => Type.Object({
   value: nullable(Type.String({ description: 'What serves; null for nothing' })),
-  source: Type.Unsafe<typeof sources[number]>({ type: ['string', 'null'], enum: sources, description: '`database`: the row of the tenant; `env`: the platform\'s settings; null where there is no value' })
+  source: Type.Unsafe<typeof sources[number]>({
+    type: ['string', 'null'],
+    enum: sources,
+    description: '`database`: the row of the tenant; `env`: the platform\'s settings; null where there is no value'
+  })
 }, { description })
-const secret = (description: string) => value(`${description}. From the row **** and its last four characters, **** alone when it is short; from the platform's settings always **** alone`)
+const secret = (description: string) => value(
+  `${description}. From the row **** and its last four characters, **** alone when it is short; ` +
+  'from the platform\'s settings always **** alone'
+)
 
-/** What the loader would do for a tenant. */
+/** The loader's decision for a tenant, and the values it would serve. */
 export const EffectiveConfig = Type.Object({
   tenant_id: tenantId({ description: 'The tenant that was asked for' }),
-  decision: oneOf(decisions, { description: '`serve`: the row of the tenant; `fall_back`: the platform\'s settings instead; `refuse`: nothing, the loader throws `reason`' }),
-  reason: oneOf(reasons, { description: 'Stable; branch on this. With `serve`: `ACTIVE_ROW`. With `fall_back`: `NO_ROW` or `INACTIVE_ROW`. With `refuse`: `TENANT_INACTIVE`, `CONFIG_NOT_FOUND`, `TOKEN_DEAD` or `SECRET_UNREADABLE`' }),
+  decision: oneOf(decisions, {
+    description: '`serve`: the row of the tenant; `fall_back`: the platform\'s settings instead; ' +
+      '`refuse`: nothing, the loader throws `reason`'
+  }),
+  reason: oneOf(reasons, {
+    description: 'Stable; branch on this. With `serve`: `ACTIVE_ROW`. With `fall_back`: `NO_ROW` or `INACTIVE_ROW`. ' +
+      'With `refuse`: `TENANT_INACTIVE`, `CONFIG_NOT_FOUND`, `TOKEN_DEAD` or `SECRET_UNREADABLE`'
+  }),
   explanation: Type.String({ description: 'Why, and what to do' }),
   row: Type.Union([Type.Object({
     is_active: Type.Boolean({ description: 'Whether it is turned on' }),
     updated_at: timestamp({ description: 'When it last changed' }),
-    key_ids: Type.Array(Type.String(), { description: 'Ids of the keys that its access_token, fb_app_secret and verify_token are sealed with' }),
+    key_ids: Type.Array(Type.String(), {
+      description: 'Ids of the keys that its access_token, fb_app_secret and verify_token are sealed with'
+    }),
     unreadable: Type.Array(Type.String(), { description: 'Those of the three that do not open' })
   }), Type.Null()], { description: 'The row of the tenant; null when it has none' }),
   values: Type.Object({
@@ -35,7 +53,9 @@ export const EffectiveConfig = Type.Object({
     redirect_url: value(about.redirect_url),
     verify_token: secret(about.verify_token),
     token_expires_at: value(about.token_expires_at)
-  }, { description: 'What serves, and where it comes from; nothing when `decision` is `refuse`' })
+  } satisfies Record<ConfigKey, TSchema>, {
+    description: 'What serves, and where it comes from; nothing when `decision` is `refuse`'
+  })
 }, {
   $id: 'EffectiveConfig',
   description: 'What the loader serves the tenant by now, and why; read from the database, not from a cache',
@@ -55,7 +75,7 @@ export const EffectiveConfig = Type.Object({
       redirect_url: { value: null, source: null },
       verify_token: { value: maskedExample.verify_token, source: 'database' },
       token_expires_at: { value: example.token_expires_at, source: 'database' }
-    }
+    } satisfies Record<ConfigKey, object>
   }]
 })
 

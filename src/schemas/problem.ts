@@ -1,16 +1,16 @@
 import { Type, type Static } from '@sinclair/typebox'
 
-const OrNull = (description: string) => Type.Union([Type.String(), Type.Null()], { description })
+const stringOrNull = (description: string) => Type.Union([Type.String(), Type.Null()], { description })
 
-/** A phone number to choose from. */
+/** One of the phone numbers of META_PHONE_CHOICE_REQUIRED. */
 export const PhoneChoice = Type.Object({
   id: Type.String({ description: 'Send it as phone_number_id' }),
-  display_phone_number: OrNull('The number, as Meta shows it'),
-  verified_name: OrNull('Whose number it is, by Meta')
+  display_phone_number: stringOrNull('The number, as Meta shows it'),
+  verified_name: stringOrNull('Whose number it is, by Meta')
 })
 export type PhoneChoice = Static<typeof PhoneChoice>
 
-/** An error as clients read it (RFC 9457), with a code that stays the same. */
+/** The body of every error (RFC 9457). Its codes are stable. */
 export const Problem = Type.Object({
   type: Type.String({ description: 'Always about:blank: the code says what it is' }),
   title: Type.String({ description: 'The HTTP status in words' }),
@@ -23,7 +23,9 @@ export const Problem = Type.Object({
     message: Type.String({ description: 'The rule it breaks' })
   }), { description: 'With VALIDATION_FAILED: what is wrong where' })),
   confirm: Type.Optional(Type.String({ description: 'With CONFIRMATION_REQUIRED: what to send as ?confirm=' })),
-  phone_numbers: Type.Optional(Type.Array(PhoneChoice, { description: 'With META_PHONE_CHOICE_REQUIRED: what there is to choose from' }))
+  phone_numbers: Type.Optional(Type.Array(PhoneChoice, {
+    description: 'With META_PHONE_CHOICE_REQUIRED: what there is to choose from'
+  }))
 }, { $id: 'Problem', description: 'application/problem+json (RFC 9457)' })
 
 export type Problem = Static<typeof Problem>

@@ -14,5 +14,5 @@ export const tokenStatuses = ['ok', 'expiring', 'expired', 'revoked', 'unverifie
 
 export type TokenStatus = typeof tokenStatuses[number]
 
-/** The states of a token that Meta no longer accepts. */
+/** The states of a token that is no longer valid at Meta. */
 export const deadStatuses: TokenStatus[] = ['expired', 'revoked', 'reauth_required']
