@@ -31,7 +31,7 @@ type Pages = Map<string, Page>
 /** Serves Swagger UI and the OpenAPI document of this scope under /docs, from memory. */
 async function apiDocs (fastify: FastifyInstance): Promise<void> {
   const rendering = createSharedWork<Pages>()
-  // Rendered at the first request: each start would wait for it, and most processes are never asked.
+  // Rendered at the first request: a start would wait for it, and most processes never serve /docs.
   let pages: Pages | undefined
 
   await fastify.register(async (scope) => {
@@ -42,16 +42,17 @@ async function apiDocs (fastify: FastifyInstance): Promise<void> {
           'style-src': ["'self'", "'unsafe-inline'"],
           'font-src': ["'self'"],
           'frame-ancestors': ["'none'"],
-          // The service itself speaks plain HTTP.
+          // The service itself has no TLS: a proxy ends it.
           'upgrade-insecure-requests': null
         }
       },
       xFrameOptions: { action: 'deny' },
-      // The host name belongs to the proxy that ends TLS.
+      // That proxy owns the host name, and this header concerns the whole host.
       strictTransportSecurity: false
     })
+    const config = { swaggerTransform: false as const }
     for (const url of ['/docs', '/docs/*']) {
-      scope.get<{ Params: { '*'?: string } }>(url, { config: { swaggerTransform: false } }, async ({ params: { '*': rest } }, reply) => {
+      scope.get<{ Params: { '*'?: string } }>(url, { config }, async ({ params: { '*': rest } }, reply) => {
         pages ??= (await rendering('docs', async () => await render(fastify), [])).result
         const page = pages.get(rest === undefined ? '' : `/${rest}`)
         if (page === undefined) throw new RouteNotFound()
@@ -64,18 +65,22 @@ async function apiDocs (fastify: FastifyInstance): Promise<void> {
 export default fp(apiDocs, { name: 'api-docs' })
 
 /**
- * Renders each page once, so that all answers share one buffer. An answer made for one request, or streamed from a file,
- * holds memory or a file descriptor for as long as its client does not read.
+ * Renders each page once. All answers share one buffer: a buffer or a file of its own for each answer would
+ * stay open while its client does not read.
  */
 async function render (fastify: FastifyInstance): Promise<Pages> {
   const base = `${fastify.prefix}/docs`
   const pages: Pages = new Map()
   const renderer = Fastify()
   await renderer.register(swagger)
-  await renderer.register(swaggerUi, { routePrefix: base, transformSpecification: () => fastify.openapiDocument() })
+  await renderer.register(swaggerUi, {
+    routePrefix: base,
+    transformSpecification: () => fastify.openapiDocument()
+  })
   for (const path of PATHS) {
     const { statusCode: status, headers, rawPayload: body } = await renderer.inject(base + path)
-    const kept = ['content-type', 'location'].flatMap((name) => headers[name] === undefined ? [] : [[name, headers[name]]])
+    const kept = ['content-type', 'location']
+      .flatMap((name) => headers[name] === undefined ? [] : [[name, headers[name]]])
     pages.set(path, { status, headers: Object.fromEntries(kept), body })
   }
   await renderer.close()

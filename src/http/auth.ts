@@ -10,18 +10,24 @@ import type { Env } from '../settings/env.js'
 declare module 'fastify' {
   interface FastifyInstance { auth: Auth }
   interface FastifyRequest {
-    /** Who asks, and for which tenant; set by the guard of the tenant routes. */
+    /** The tenant and the user of the token; set by the guard of the tenant routes. */
     tenant: { id: string, userId: string | null }
   }
 }
 
 interface Auth {
-  /** Lets only tokens that name a tenant into the routes of this scope, and says so in their OpenAPI. */
+  /** Admits only tokens of a tenant to the routes of this scope, and describes that in their OpenAPI. */
   guardTenant: (scope: FastifyInstance) => void
-  /** Lets only admins into the routes of this scope, and says so in their OpenAPI. */
+  /** Admits only admins to the routes of this scope, and describes that in their OpenAPI. */
   guardAdmin: (scope: FastifyInstance) => void
   /** Signs a token for a tenant, an admin or both; `expiresIn` is in seconds. */
-  mint: (who: { tenantId?: string | undefined, admin?: boolean | undefined, userId?: string | undefined }, expiresIn: number) => string
+  mint: (subject: TokenSubject, expiresIn: number) => string
+}
+
+interface TokenSubject {
+  tenantId?: string | undefined
+  admin?: boolean | undefined
+  userId?: string | undefined
 }
 
 type Claims = Record<string, unknown>
@@ -30,7 +36,7 @@ const TIME_CLAIMS = ['exp', 'nbf', 'iat']
 
 const SUBJECT = new RegExp(`^${CHARACTER}{1,255}$`, 'u')
 
-/** The guards, and what mints tokens that they let in. */
+/** Creates the guards, and `mint` for tokens that they admit. */
 export function createAuth ({ jwt, env }: { jwt: JWT, env: Env }): Auth {
   function verifyClaims (request: FastifyRequest): Claims {
     let claims: Claims
@@ -39,7 +45,8 @@ export function createAuth ({ jwt, env }: { jwt: JWT, env: Env }): Auth {
     } catch {
       throw new Unauthenticated()
     }
-    if (!isUsableSubject(claims['sub']) || !TIME_CLAIMS.every((name) => isUsableTime(claims[name]))) throw new Unauthenticated()
+    const isUsable = isUsableSubject(claims['sub']) && TIME_CLAIMS.every((name) => isUsableTime(claims[name]))
+    if (!isUsable) throw new Unauthenticated()
     return claims
   }
 
@@ -65,21 +72,28 @@ export function createAuth ({ jwt, env }: { jwt: JWT, env: Env }): Auth {
   }
 }
 
-/** Decorates `fastify.auth`. The guards throw `UNAUTHENTICATED`, `FORBIDDEN` and `TENANT_CLAIM_INVALID`, before anything else is looked at. */
+/**
+ * Decorates `fastify.auth`. Its guards run before validation, and throw `UNAUTHENTICATED`, `FORBIDDEN` or
+ * `TENANT_CLAIM_INVALID`.
+ */
 async function auth (fastify: FastifyInstance): Promise<void> {
   const { env, env: { JWT_ISSUER, JWT_AUDIENCE } } = fastify
   fastify.decorateRequest('tenant')
-  // A scope of its own leaves the server we may be part of free to use @fastify/jwt too, before us or after us.
+  // In a scope of its own: the host server may register @fastify/jwt too, before us or after us.
   await fastify.register(async (scope) => {
     await scope.register(fastifyJwt, {
-      // Inherited by the scope, were it called `user` there as well.
+      // Not `user`: the scope may inherit that decorator from the host server.
       decoratorName: 'tenantClaims',
       secret: env.JWT_SECRET,
       sign: { algorithm: 'HS256' },
       verify: {
         algorithms: ['HS256'],
-        // An allowed issuer or audience alone lets in tokens that name none.
-        requiredClaims: ['exp', ...(JWT_ISSUER === undefined ? [] : ['iss']), ...(JWT_AUDIENCE === undefined ? [] : ['aud'])],
+        // `allowedIss` and `allowedAud` alone accept a token without the claim.
+        requiredClaims: [
+          'exp',
+          ...(JWT_ISSUER === undefined ? [] : ['iss']),
+          ...(JWT_AUDIENCE === undefined ? [] : ['aud'])
+        ],
         ...(JWT_ISSUER === undefined ? {} : { allowedIss: JWT_ISSUER }),
         ...(JWT_AUDIENCE === undefined ? {} : { allowedAud: JWT_AUDIENCE })
       }
@@ -90,12 +104,13 @@ async function auth (fastify: FastifyInstance): Promise<void> {
 
 export default fp(auth, { name: 'auth', dependencies: ['env'] })
 
-/** Lets in what `check` does not throw for; the log lines of the request then carry what it returns. */
+/** Admits a request unless `check` throws. The log lines of the request then carry the claims that it returns. */
 function guard (scope: FastifyInstance, errors: ErrorClass[], check: (request: FastifyRequest) => Claims): void {
   scope.addHook('onRequest', (request, reply, done) => {
-    const shown = Object.entries(check(request)).filter(([, value]) => typeof value === 'string').map(([name, value]) => [name, replaceUnprintable(String(value))])
-    // The request and the reply each hold a logger: the line that ends a request is the reply's.
-    reply.log = request.log = request.log.child(Object.fromEntries(shown))
+    const claims = Object.entries(check(request))
+      .flatMap(([name, value]) => typeof value === 'string' ? [[name, replaceUnprintable(value)]] : [])
+    // The request and the reply have a logger each: Fastify's last line of a request is the reply's.
+    reply.log = request.log = request.log.child(Object.fromEntries(claims))
     done()
   })
   scope.addHook('onRoute', (route) => {
@@ -104,12 +119,12 @@ function guard (scope: FastifyInstance, errors: ErrorClass[], check: (request: F
   })
 }
 
-/** Says whether a `sub` can name a user: absent, or a string of 1 to 255 code points without control characters. */
+/** Tells whether a `sub` is absent, or a string of 1 to 255 code points without control characters. */
 export function isUsableSubject (sub: unknown): boolean {
   return sub === undefined || (typeof sub === 'string' && SUBJECT.test(sub))
 }
 
-/** Says whether a time claim is absent or a time: fast-jwt ignores one that is no number, and takes 1e308 for one that never comes. */
+/** Tells whether a time claim is absent or a time. fast-jwt ignores one that is no number, and accepts 1e308. */
 function isUsableTime (time: unknown): boolean {
   return time === undefined || (typeof time === 'number' && time >= 0 && time < 2 ** 53)
 }

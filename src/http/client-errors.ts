@@ -10,31 +10,28 @@ const errorByCode: Record<string, ErrorClass> = {
 }
 
 /**
- * How long a connection is read after its last answer: closed over unread bytes it is reset, and a client that is still sending
- * might not see the answer (RFC 9112, section 9.6).
+ * The time for which a connection is read after its last answer. Closing it over unread bytes resets it, and a client
+ * that still sends might not see the answer (RFC 9112, section 9.6).
  */
 const LINGER_MS = 1000
 
-/**
- * Answers what Node cannot read as a request, and so no route ever sees, with a problem, and ends the connection.
- * Takes what Node's `clientError` event gives, and a log.
- */
+/** Answers bytes that Node cannot parse as a request with a problem, and ends the connection: no route sees them. */
 export function answerUnreadable (log: FastifyBaseLogger, err: ConnectionError, socket: Duplex): void {
-  // A client that is gone needs no answer. Node tells each further piece of what it cannot read, too.
+  // Not writable: the client is gone, or this is a repeated event. Node emits one for each further chunk.
   if (!socket.writable) return
   writeProblem(log, errorByCode[err.code] ?? MalformedRequest, socket, err)
   socket.end()
   setTimeout(() => { socket.destroy() }, LINGER_MS).unref()
 }
 
-/** Answers a CONNECT request with a problem and ends the connection; Node gives its socket to no route. */
+/** Answers a CONNECT request with a problem and ends the connection: no route sees it. */
 export function refuseTunnel (log: FastifyBaseLogger, socket: Duplex): void {
   writeProblem(log, RouteNotFound, socket)
   socket.destroy()
 }
 
-function writeProblem (log: FastifyBaseLogger, Meaning: ErrorClass, socket: Duplex, err?: ConnectionError): void {
-  const problem = toProblem(new Meaning(), randomUUID())
+function writeProblem (log: FastifyBaseLogger, ErrorClass: ErrorClass, socket: Duplex, err?: ConnectionError): void {
+  const problem = toProblem(new ErrorClass(), randomUUID())
   log.info({ reqId: problem.request_id, err }, `could not read a request: ${problem.code}`)
   const body = JSON.stringify(problem)
   socket.write([

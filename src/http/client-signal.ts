@@ -1,11 +1,11 @@
 import type { FastifyReply } from 'fastify'
 
-/** Ends what waits for a client that has closed its connection. Nobody reads the answer, and it is no fault of the service. */
+/** The reason of an aborted `clientSignal`. Below 500: it is no fault of the service when a client leaves. */
 class ClientGone extends Error {
   readonly statusCode = 400
 }
 
-/** Returns a signal that is aborted when the client closes the connection before it has its answer. */
+/** Creates a signal that is aborted when the client closes the connection before the answer is sent. */
 export function clientSignal (reply: FastifyReply): AbortSignal {
   const controller = new AbortController()
   // Not `request.signal`: Node closes the request itself as soon as its body has been read.

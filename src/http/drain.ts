@@ -3,16 +3,17 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 
 const POLL_MS = 100
-/** How long a request whose body is still on its way keeps a closing server open. */
+/** The time for which a request without its whole body keeps a closing server open. */
 const BODY_TIMEOUT_MS = 5000
 
 /**
- * Has the server of `fastify` close although a client keeps a connection open without a whole request on it. Node closes idle connections
- * with the server, but waits for ever for one that has sent nothing or half a request, since its own time limits end with the server.
+ * Lets the server of `fastify` close although a client keeps a connection open without a whole request on it.
+ * Node closes idle connections with the server. For a connection with no request or half a one it waits for ever:
+ * its own time limits end with the server.
  */
 export function drainOnClose (fastify: FastifyInstance): void {
   const { server } = fastify
-  // By connection: Node closes no response that still waits behind another one when its connection ends.
+  // By connection: when one ends, Node emits no 'close' for responses that wait behind another.
   const requests = new Map<Socket, Set<IncomingMessage>>()
   let polling: NodeJS.Timeout | undefined
   server.on('connection', (socket: Socket) => {
@@ -26,10 +27,11 @@ export function drainOnClose (fastify: FastifyInstance): void {
   fastify.addHook('preClose', async () => {
     const end = performance.now() + BODY_TIMEOUT_MS
     polling = setInterval(() => {
-      const isUnderWay = [...requests.values()].flatMap((ofSocket) => [...ofSocket]).some(({ complete }) => complete || performance.now() < end)
-      if (!isUnderWay) server.closeAllConnections()
+      const unanswered = [...requests.values()].flatMap((ofSocket) => [...ofSocket])
+      const isInProgress = unanswered.some(({ complete }) => complete || performance.now() < end)
+      if (!isInProgress) server.closeAllConnections()
     }, POLL_MS)
   })
-  // Runs once the server is closed.
+  // Fastify runs this once the server is closed.
   fastify.addHook('onClose', async () => { clearInterval(polling) })
 }

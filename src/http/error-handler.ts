@@ -9,12 +9,12 @@ import { patterns } from '../schemas/fields.js'
 import { PhoneChoice, type Problem } from '../schemas/problem.js'
 
 const RETRY_AFTER_S = 5
-// Where nobody knows until when Meta limits calls: it counts those of an hour, and each one that it refuses too.
+// For a rate limit without an end known from Meta. Meta counts the calls of an hour, also the refused ones.
 const RETRY_AFTER_LIMIT_S = 300
 
 const PhoneChoices = Type.Array(PhoneChoice)
 
-/** What Fastify itself says, in our words. */
+/** Our errors for those of Fastify. */
 const errorByFastifyCode: Record<string, errors.ErrorClass> = {
   FST_ERR_VALIDATION: errors.ValidationFailed,
   FST_ERR_BAD_URL: errors.ValidationFailed,
@@ -26,47 +26,51 @@ const errorByFastifyCode: Record<string, errors.ErrorClass> = {
   FST_ERR_ROUTE_MISSING_CONTENT_TYPE: errors.RouteNotFound
 }
 
-/** Answers every error as a problem (RFC 9457); of a fault of ours it tells nothing but that, and logs it. */
+/** Answers every error as a problem (RFC 9457). A 5xx is logged, and its answer names no cause. */
 async function errorHandler (fastify: FastifyInstance): Promise<void> {
   fastify.setErrorHandler(handleError)
 }
 
 export default fp(errorHandler, { name: 'error-handler' })
 
-/** Sends the problem for any error that was thrown. */
+/** Sends the problem for an error. */
 export function handleError (thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = toApiError(thrown)
   const status = error.statusCode
   if (status >= 500) request.log.error({ err: thrown }, `answered ${error.code}`)
-  // Also for what the guards of the scopes refuse, and for URLs that lead into no scope.
+  // The hooks of the scopes do not run for URLs outside of them, nor after a guard throws.
   reply.header('cache-control', 'no-store')
   if (status === 503 || status === 429) {
-    reply.header('retry-after', error.code === 'META_RATE_LIMITED' ? retryAfterIn(thrown) ?? RETRY_AFTER_LIMIT_S : RETRY_AFTER_S)
+    const isMetaLimit = error.code === 'META_RATE_LIMITED'
+    reply.header('retry-after', isMetaLimit ? retryAfterIn(thrown) ?? RETRY_AFTER_LIMIT_S : RETRY_AFTER_S)
   }
-  // Fastify would end the connection, and a client that is still sending might not see the answer. Node reads the rest and drops it.
+  // Fastify would end the connection, and a client that still sends might not see the answer. Node drops the rest.
   if (status === 413) reply.removeHeader('connection')
   if (status === 401) reply.header('www-authenticate', selectChallenge(error.code))
   const advice = adviceIn(thrown)
   const problem: Problem = {
     ...toProblem(error, request.id),
-    // What Meta's case asks for says more than what its kind asks for.
+    // The advice for Meta's error code is more precise than the detail of ours.
     ...(advice === undefined ? {} : { detail: advice }),
     ...(error.code === 'VALIDATION_FAILED' ? { errors: describeFaults(thrown) } : {}),
     ...('confirm' in thrown && typeof thrown.confirm === 'string' ? { confirm: thrown.confirm } : {}),
-    ...('phone_numbers' in thrown && Value.Check(PhoneChoices, thrown.phone_numbers) ? { phone_numbers: thrown.phone_numbers.map(pickPhoneChoice) } : {})
+    ...('phone_numbers' in thrown && Value.Check(PhoneChoices, thrown.phone_numbers)
+      ? { phone_numbers: thrown.phone_numbers.map(pickPhoneChoice) }
+      : {})
   }
   return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(problem)
 }
 
-/** The scheme by which to authenticate where this error is answered (RFC 9110 wants one with every 401). */
+/** Selects the `www-authenticate` challenge of a 401: RFC 9110 requires one. */
 export const selectChallenge = (code: string) => code === 'SIGNATURE_INVALID' ? 'HMAC-SHA256' : 'Bearer'
 
-/** The problem for one of our errors. */
-export function toProblem ({ statusCode: status, message, code }: InstanceType<errors.ErrorClass>, requestId: string): Problem {
-  return { type: 'about:blank', title: String(STATUS_CODES[status]), status, detail: message, code, request_id: requestId }
+/** Makes the problem of one of our errors. */
+export function toProblem (error: InstanceType<errors.ErrorClass>, requestId: string): Problem {
+  const { statusCode: status, message: detail, code } = error
+  return { type: 'about:blank', title: String(STATUS_CODES[status]), status, detail, code, request_id: requestId }
 }
 
-/** Throws `ROUTE_NOT_FOUND`; as a not-found handler it runs behind the guard of its scope. */
+/** The not-found handler. It runs behind the guard of its scope. */
 export async function throwRouteNotFound (): Promise<never> {
   throw new errors.RouteNotFound()
 }
@@ -77,32 +81,37 @@ function toApiError ({ code, statusCode = 500 }: FastifyError): InstanceType<err
   return errors.createErrorByCode(code) ?? new Known()
 }
 
-/** What is wrong where: as the schemas found it, or all that can be said of a URL or a value that goes no further. */
+/** Describes the faults that ajv found. Without any, the URL or a value could not be decoded or stored. */
 function describeFaults ({ validation, validationContext }: FastifyError): NonNullable<Problem['errors']> {
-  return validation?.map((fault) => describeFault(fault, validationContext)) ?? [{ field: 'request', message: 'holds what cannot be decoded or stored' }]
+  return validation?.map((fault) => describeFault(fault, validationContext)) ??
+    [{ field: 'request', message: 'holds what cannot be decoded or stored' }]
 }
 
 type Fault = NonNullable<FastifyError['validation']>[number]
 
-// What ajv says of these would show no more than their names.
-const formats: Record<string, string> = {
+// The messages of ajv would name the format only.
+const formatDemands: Record<string, string> = {
   'date-time': 'must be a date and time with an offset as RFC 3339 has it, such as 2027-01-22T12:00:00Z',
   'web-url': 'must be an absolute https URL without user or password (http only for localhost, outside production)'
 }
 
-function describeFault ({ instancePath, keyword, params, message = 'is not usable' }: Fault, context = 'body'): { field: string, message: string } {
+function describeFault (fault: Fault, context = 'body'): { field: string, message: string } {
+  const { instancePath, keyword, params, message = 'is not usable' } = fault
   const field = instancePath.slice(1).replaceAll('/', '.') || context
-  if (keyword === 'additionalProperties') return { field: hideUnsafeName(params['additionalProperty']), message: 'is not a field of this request' }
+  if (keyword === 'additionalProperties') {
+    return { field: hideUnsafeName(params['additionalProperty']), message: 'is not a field of this request' }
+  }
   if (keyword === 'required') return { field: String(params['missingProperty']), message: 'is required' }
-  return { field, message: patterns[String(params['pattern'])]?.demand ?? formats[String(params['format'])] ?? message }
+  const demand = patterns[String(params['pattern'])]?.demand ?? formatDemands[String(params['format'])]
+  return { field, message: demand ?? message }
 }
 
-/** The members that are meant for clients, and no more. */
+/** Keeps the members of the schema: Meta may send more. */
 function pickPhoneChoice ({ id, display_phone_number, verified_name }: PhoneChoice): PhoneChoice {
   return { id, display_phone_number, verified_name }
 }
 
-/** A misspelled field is worth repeating; anything that does not look like one could be a secret in the wrong place. */
+/** Keeps a name that looks like a field, which may be misspelled. Any other could be a secret in the wrong place. */
 function hideUnsafeName (name: unknown): string {
   return typeof name === 'string' && /^[a-z_]{1,32}$/.test(name) ? name : '(a field that is not shown)'
 }

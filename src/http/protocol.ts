@@ -5,19 +5,25 @@ import fp from 'fastify-plugin'
 import pLimit, { type LimitFunction } from 'p-limit'
 import { ExpectationFailed, MalformedRequest } from '../errors.js'
 
-/** Requests of one connection that are executed at once; HTTP/1.1 answers them one after the other anyway. */
+/** Requests of one connection that are executed at once. HTTP/1.1 sends their answers in order anyway. */
 const MAX_EXECUTING = 8
-/** Requests of one connection that have no answer yet, or one that the client has not read. */
+/** Requests of one connection whose answer the client has not read. */
 const MAX_UNANSWERED = 100
 
-/** Refuses requests that HTTP/1.1 forbids, and bounds what one connection can make the process hold. */
-async function protocol (fastify: FastifyInstance, { unreadTimeoutMs = 30_000 }: { unreadTimeoutMs?: number }): Promise<void> {
+interface ProtocolOptions {
+  /** The time after which an answer that makes no progress ends its connection. */
+  unreadTimeoutMs?: number
+}
+
+/** Refuses requests that HTTP/1.1 forbids, and bounds the memory that one connection can use. */
+async function protocol (fastify: FastifyInstance, options: ProtocolOptions): Promise<void> {
+  const { unreadTimeoutMs = 30_000 } = options
   const limits = new WeakMap<Socket, LimitFunction>()
 
   fastify.addHook('onRequest', ({ raw: { socket }, log }, { raw: response }, done) => {
     // An injected request has no connection.
     if (!(socket instanceof Socket)) return done()
-    // The rest of what Node had read when the connection was ended.
+    // Node still emits the requests that it had parsed when the connection was destroyed.
     if (socket.destroyed) return
     const limit = limits.get(socket) ?? pLimit(MAX_EXECUTING)
     limits.set(socket, limit)
@@ -26,13 +32,13 @@ async function protocol (fastify: FastifyInstance, { unreadTimeoutMs = 30_000 }:
       socket.destroy()
       return
     }
-    // Fires after so long without progress in either direction, at most twice as long: Node takes a write of which the
-    // system accepted a part for progress. While a handler works, nothing waits to be written.
+    // Fires after this time without progress in either direction, at most after twice of it: a partial write counts
+    // as progress. While a handler works, nothing waits to be written.
     response.setTimeout(unreadTimeoutMs, () => { if (socket.writableLength > 0) socket.destroy() })
     // Runs before Node's own listener, which sets the timeout of an idle connection.
     response.prependOnceListener('finish', () => { socket.setTimeout(0) })
     limit(async () => await new Promise<void>((resolve) => {
-      // Ended while this request waited: Node closes only the response that was being sent.
+      // Destroyed while this request waited: Node emits 'close' only for the response that was being sent.
       if (socket.destroyed) return resolve()
       response.once('close', resolve)
       done()
@@ -50,7 +56,7 @@ async function protocol (fastify: FastifyInstance, { unreadTimeoutMs = 30_000 }:
 
 export default fp(protocol, { name: 'protocol' })
 
-/** Node keeps the first `Host` header and drops the others, which a proxy may have gone by. */
+/** Counts the raw `Host` headers. Node keeps the first, and a proxy may have routed by another. */
 function countHosts ({ rawHeaders }: IncomingMessage): number {
   return rawHeaders.filter((name, i) => i % 2 === 0 && name.toLowerCase() === 'host').length
 }

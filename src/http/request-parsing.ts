@@ -7,30 +7,35 @@ import { isDecodable } from './url.js'
 
 const BODY_LIMIT_BYTES = 64 * 1024
 
-/** Sets how this scope reads requests: strict JSON in UTF-8, nothing dropped, nothing coerced but query parameters. */
+/** Makes this scope read strict JSON in UTF-8. Nothing is dropped, and only query parameters are coerced. */
 async function requestParsing (fastify: FastifyInstance): Promise<void> {
   const formats = { 'date-time': isTimestamp, 'web-url': createWebUrlCheck(fastify.env.NODE_ENV === 'production') }
-  const strict = new Ajv({ removeAdditional: false, coerceTypes: false, useDefaults: false, allowUnionTypes: true, formats })
-  const coercing = new Ajv({ removeAdditional: false, coerceTypes: true, useDefaults: false, allowUnionTypes: true, formats })
-  fastify.setValidatorCompiler(({ schema, httpPart }) => (httpPart === 'querystring' ? coercing : strict).compile(schema))
+  const options = { removeAdditional: false, useDefaults: false, allowUnionTypes: true, formats }
+  const strict = new Ajv({ ...options, coerceTypes: false })
+  const coercing = new Ajv({ ...options, coerceTypes: true })
+  fastify.setValidatorCompiler(({ schema, httpPart }) => {
+    const ajv = httpPart === 'querystring' ? coercing : strict
+    return ajv.compile(schema)
+  })
 
   fastify.addHook('onRoute', (route) => {
     route.bodyLimit ??= BODY_LIMIT_BYTES
-    // A route that names no query parameters has none, so that a misspelled one is not passed over.
+    // Without a schema a misspelled query parameter would be ignored.
     route.schema = { querystring: { type: 'object', properties: {}, additionalProperties: false }, ...route.schema }
     const bodyErrors = route.schema.body === undefined ? [] : [MalformedJson, PayloadTooLarge, UnsupportedMediaType]
     route.config = { ...route.config, errors: [ValidationFailed, ...bodyErrors, ...route.config?.errors ?? []] }
   })
 
-  // The query parser leaves what it cannot decode as it stands, and an id is not to be compared with that.
+  // The query parser returns undecodable text unchanged, and ids would be compared with it.
   fastify.addHook('preValidation', ({ originalUrl }, _reply, done) => {
     if (!isDecodable(originalUrl)) throw new ValidationFailed()
     done()
   })
 
-  // No body has no type, whatever the header says.
+  // Without a body its type does not matter; Fastify would call a parser for it.
   fastify.addHook('onRequest', ({ headers }, _reply, done) => {
-    if (headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) === 0) delete headers['content-type']
+    const hasBody = headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) !== 0
+    if (!hasBody) delete headers['content-type']
     done()
   })
 
@@ -47,7 +52,7 @@ async function requestParsing (fastify: FastifyInstance): Promise<void> {
     }
     return parseJson(request, text, done)
   })
-  // A POST that needs no body may come with any content type, as long as nothing follows.
+  // A chunked body may turn out empty: that is accepted with any content type.
   fastify.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body: Buffer, done) => {
     done(body.length === 0 ? null : new UnsupportedMediaType(), undefined)
   })
@@ -55,23 +60,23 @@ async function requestParsing (fastify: FastifyInstance): Promise<void> {
 
 export default fp(requestParsing, { name: 'request-parsing', dependencies: ['env'] })
 
-/** RFC 3339 date and time with an offset, of a year that PostgreSQL and ISO 8601 write alike (1 to 9999 in UTC). */
+/** Accepts RFC 3339 with an offset and a UTC year of 1 to 9999: PostgreSQL and ISO 8601 write those alike. */
 function isTimestamp (value: string): boolean {
   if (!/^\d{4}-\d{2}-\d{2}T([01]\d|2[0-3]):\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/i.test(value)) return false
-  const time = new Date(value)
-  return !Number.isNaN(time.valueOf()) && time.getUTCFullYear() >= 1 && time.getUTCFullYear() <= 9999 && !isRolledOver(value)
+  const year = new Date(value).getUTCFullYear()
+  return year >= 1 && year <= 9999 && !isRolledOver(value)
 }
 
-/** Date moves 30 February on to March instead of refusing it. */
+/** Tells whether the day is past the end of its month: Date would accept 30 February as 2 March. */
 function isRolledOver (value: string): boolean {
   const [year = 0, month = 0, day = 0] = value.slice(0, 10).split('-').map(Number)
   return day > new Date(Date.UTC(year, month, 0)).getUTCDate()
 }
 
-/** Absolute https without userinfo; http only for this very machine, outside production. */
+/** Accepts absolute https URLs without userinfo, and http on loopback outside production. */
 function createWebUrlCheck (production: boolean): FormatDefinition<string>['validate'] {
   return (value: string) => {
-    // URL.canParse alone mends what other readers take differently: backslashes, blanks, slashes too many, an empty userinfo.
+    // URL.canParse repairs backslashes, blanks, extra slashes and an empty userinfo; other parsers may not.
     if (!/^https?:\/\/[^\s\\/?#@]+([/?#][^\s\\]*)?$/i.test(value) || !URL.canParse(value)) return false
     const { protocol, hostname } = new URL(value)
     return protocol === 'https:' || (!production && isLoopback(hostname))

@@ -1,4 +1,4 @@
-/** Says whether a URL's percent-encoding is that of UTF-8. */
+/** Tells whether the percent-encoding of a URL is valid UTF-8. */
 export function isDecodable (url: string): boolean {
   if (!url.includes('%')) return true
   try {
