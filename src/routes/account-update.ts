@@ -7,14 +7,14 @@ import { Challenge, Delivery, DeliveryHeaders, DeliveryQuery, Received, VerifyQu
 
 // Meta sends up to 3 MB.
 const BODY_LIMIT_BYTES = 3 * 1024 * 1024
-/** Deliveries in memory at once. Anybody may send one; whether it is signed shows only when it has been read. */
+/** Deliveries in memory at once. Anybody may send one, and the signature is checked once it is read. */
 const MAX_READING = 8
 const SIGNATURE = /^sha256=[0-9a-f]{64}$/
 
 const path = '/onboard/account-update'
 const tags = ['webhooks']
 
-/** The webhook of the app, where Meta says that an account is lost to us. It takes no bearer token: Meta signs what it sends. */
+/** The app's webhook for lost accounts. It needs no bearer token: Meta signs its deliveries. */
 const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
   const { accountUpdates } = fastify
   const reading = new Set<FastifyRequest>()
@@ -24,10 +24,10 @@ const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => { done(null, body) })
   fastify.addHook('onRequest', async ({ headers }, reply) => {
     reply.header('cache-control', 'no-store')
-    // The bytes are signed, whatever they are called.
+    // The signature covers the bytes, not their type.
     delete headers['content-type']
   })
-  // Added only here, where the hook that tells of the errors of our JSON has passed: bodies of any type are taken.
+  // In a hook of its own, so after that of request-parsing: the errors of JSON do not belong to this route.
   fastify.addHook('onRoute', (route) => {
     if (route.method === 'POST') route.schema = { ...route.schema, body: Delivery }
   })
@@ -38,7 +38,9 @@ const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
     schema: {
       operationId: 'receiveAccountUpdate',
       summary: 'Take an account_update of Meta',
-      description: 'PARTNER_REMOVED, PARTNER_APP_UNINSTALLED and ACCOUNT_DELETED deactivate every tenant on the WhatsApp Business Account they name, but those onboarded since. Anything else, and what was received before, changes nothing.',
+      description: 'PARTNER_REMOVED, PARTNER_APP_UNINSTALLED and ACCOUNT_DELETED deactivate every tenant on the ' +
+        'WhatsApp Business Account they name, but those onboarded since. ' +
+        'Anything else, and what was received before, changes nothing.',
       tags,
       security: [],
       headers: DeliveryHeaders,
@@ -69,7 +71,7 @@ const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
       querystring: VerifyQuery,
       response: { 200: { description: 'The challenge', content: { 'text/plain': { schema: Challenge } } } }
     },
-    // Before anything else is looked at, as a guard does it.
+    // Before validation, like the guards of the other routes.
     onRequest: async ({ query }) => {
       const { 'hub.mode': mode, 'hub.verify_token': token = '' } = query
       if (mode !== 'subscribe' || !accountUpdates.isVerifyToken(String(token))) throw new VerifyTokenMismatch()

@@ -1,6 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { ConfigNotFound, ConfirmationMismatch, ConfirmationRequired, DatabaseUnavailable, InvalidCursor } from '../../errors.js'
+import {
+  ConfigNotFound, ConfirmationMismatch, ConfirmationRequired, DatabaseUnavailable, InvalidCursor
+} from '../../errors.js'
 import { DeleteAllQuery, ListQuery, PAGE_SIZE, TenantParams } from '../../schemas/admin.js'
 import { NoBody } from '../../schemas/config.js'
 
@@ -12,7 +14,13 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
 
   fastify.get('/configs/all', {
     config: { errors: [InvalidCursor, DatabaseUnavailable] },
-    schema: { operationId: 'listConfigs', summary: 'List configurations by tenant id, a page at a time', tags, querystring: ListQuery, response: { 200: Type.Ref('ConfigPage') } }
+    schema: {
+      operationId: 'listConfigs',
+      summary: 'List configurations by tenant id, a page at a time',
+      tags,
+      querystring: ListQuery,
+      response: { 200: Type.Ref('ConfigPage') }
+    }
   }, async ({ query: { cursor, limit = PAGE_SIZE, ...filters } }) => {
     const { configs, next } = await tenantConfigs.list({ ...filters, limit, cursor })
     return { configs, next_cursor: next }
@@ -23,7 +31,8 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
     schema: {
       operationId: 'getTenantEffectiveConfig',
       summary: 'See what internal code is served for one tenant, and why',
-      description: 'What GET /config/effective answers that tenant. An id that nobody has is answered, too: the loader does not know more of it.',
+      description: 'What GET /config/effective answers that tenant. ' +
+        'An id that nobody has is answered, too: the loader does not know more of it.',
       tags,
       params: TenantParams,
       response: { 200: Type.Ref('EffectiveConfig') }
@@ -42,7 +51,9 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
       response: { 200: Type.Ref('Deleted') }
     }
   }, async ({ query: { confirm = '' } }) => {
-    if (confirm === '') throw Object.assign(new ConfirmationRequired(), { confirm: `delete-all:${await tenantConfigs.count()}` })
+    if (confirm === '') {
+      throw Object.assign(new ConfirmationRequired(), { confirm: `delete-all:${await tenantConfigs.count()}` })
+    }
     const expected = /^delete-all:(0|[1-9]\d{0,14})$/.exec(confirm)?.[1]
     if (expected === undefined) throw new ConfirmationMismatch()
     await tenantConfigs.removeAll(Number(expected))
@@ -51,7 +62,14 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
 
   fastify.delete('/configs/delete-tenant/:id', {
     config: { errors: [ConfigNotFound, DatabaseUnavailable] },
-    schema: { operationId: 'deleteTenantConfig', summary: 'Delete the configuration of one tenant', tags, params: TenantParams, body: NoBody, response: { 204: Type.Null({ description: 'Deleted' }) } }
+    schema: {
+      operationId: 'deleteTenantConfig',
+      summary: 'Delete the configuration of one tenant',
+      tags,
+      params: TenantParams,
+      body: NoBody,
+      response: { 204: Type.Null({ description: 'Deleted' }) }
+    }
   }, async ({ params: { id } }, reply) => {
     await tenantConfigs.remove(id)
     reply.code(204)

@@ -3,7 +3,7 @@ import { throwRouteNotFound } from '../../http/error-handler.js'
 import configs from './configs.js'
 import stats from './stats.js'
 
-/** What an admin does over all tenants. */
+/** The routes for admins, behind their guard. */
 export default async function adminRoutes (fastify: FastifyInstance): Promise<void> {
   fastify.auth.guardAdmin(fastify)
   fastify.addHook('onRequest', (_request, reply, done) => {

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { ConfigNotFound, DatabaseUnavailable } from '../../errors.js'
 import { NoBody } from '../../schemas/config.js'
 
-/** Turning the tenant's configuration on and off; doing either twice changes nothing. */
+/** Turns the tenant's configuration on and off. Both are idempotent. */
 export default async function activation (fastify: FastifyInstance): Promise<void> {
   const { tenantConfigs } = fastify
 

@@ -7,7 +7,7 @@ import onboarding from './onboarding.js'
 import tokenHealth from './token-health.js'
 import verify from './verify.js'
 
-/** What a tenant does with its own configuration; the tenant is the one its token names. */
+/** The routes for tenants, behind their guard. The token alone names the tenant. */
 export default async function tenantRoutes (fastify: FastifyInstance): Promise<void> {
   fastify.auth.guardTenant(fastify)
   fastify.addHook('onRequest', (_request, reply, done) => {

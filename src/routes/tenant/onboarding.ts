@@ -1,54 +1,90 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { clientSignal } from '../../http/client-signal.js'
 import * as errors from '../../errors.js'
+import { clientSignal } from '../../http/client-signal.js'
 import { Onboard, Resume, Start } from '../../schemas/onboarding.js'
 
-const refusals = [
-  errors.MetaAppNotConfigured, errors.MetaAppRejected, errors.MetaCallbackRefused, errors.MetaCodeExpired, errors.MetaCodeInvalid,
-  errors.MetaCodeUsed, errors.MetaExchangeUnknown, errors.MetaPermissionMissing, errors.MetaPhoneChoiceRequired,
-  errors.MetaPhoneNotInWaba, errors.MetaRateLimited, errors.MetaRedirectMismatch, errors.MetaRegisterRefused, errors.MetaTimeout,
-  errors.MetaTokenInvalid, errors.MetaUnavailable, errors.MetaUnexpectedReply, errors.MetaWabaNotAccessible,
-  errors.RateLimited, errors.ServiceClosing, errors.OnboardingUnderWay,
-  errors.CallbackUrlTooLong, errors.PhoneNumberTaken, errors.OnboardingSuperseded, errors.ConfigNotFound, errors.SecretUnreadable, errors.DatabaseUnavailable
+const startErrors = [
+  errors.RedirectUriNotAllowed,
+  errors.MetaAppNotConfigured,
+  errors.SecretUnreadable,
+  errors.DatabaseUnavailable,
+  errors.RateLimited,
+  errors.ServiceClosing
+]
+/** The errors of an execution. */
+const executionErrors = [
+  errors.MetaAppNotConfigured,
+  errors.MetaAppRejected,
+  errors.MetaCallbackRefused,
+  errors.MetaCodeExpired,
+  errors.MetaCodeInvalid,
+  errors.MetaCodeUsed,
+  errors.MetaExchangeUnknown,
+  errors.MetaPermissionMissing,
+  errors.MetaPhoneChoiceRequired,
+  errors.MetaPhoneNotInWaba,
+  errors.MetaRateLimited,
+  errors.MetaRedirectMismatch,
+  errors.MetaRegisterRefused,
+  errors.MetaTimeout,
+  errors.MetaTokenInvalid,
+  errors.MetaUnavailable,
+  errors.MetaUnexpectedReply,
+  errors.MetaWabaNotAccessible,
+  errors.RateLimited,
+  errors.ServiceClosing,
+  errors.OnboardingUnderWay,
+  errors.CallbackUrlTooLong,
+  errors.PhoneNumberTaken,
+  errors.OnboardingSuperseded,
+  errors.ConfigNotFound,
+  errors.SecretUnreadable,
+  errors.DatabaseUnavailable
 ]
 const tags = ['onboarding']
 
-/** Connecting the tenant's WhatsApp Business Account with a Meta login. */
+/** Connects the tenant's WhatsApp Business Account with a Meta login. */
 const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
   const { onboarding, tenantConfigs } = fastify
 
   fastify.post('/onboard/whatsapp-client/start', {
-    config: {
-      errors: [
-        errors.RedirectUriNotAllowed, errors.MetaAppNotConfigured, errors.SecretUnreadable, errors.DatabaseUnavailable, errors.RateLimited, errors.ServiceClosing
-      ]
-    },
-    schema: { operationId: 'startOnboarding', summary: 'Begin a login at Meta', tags, body: Start, response: { 200: Type.Ref('Started') } }
+    config: { errors: startErrors },
+    schema: {
+      operationId: 'startOnboarding',
+      summary: 'Begin a login at Meta',
+      tags,
+      body: Start,
+      response: { 200: Type.Ref('Started') }
+    }
   }, async ({ tenant, body }, reply) =>
     await onboarding.start({ tenantId: tenant.id, userId: tenant.userId }, body ?? {}, clientSignal(reply)))
 
   fastify.post('/onboard/whatsapp-client', {
-    config: { errors: [...refusals, errors.OauthStateInvalid, errors.RedirectUriNotAllowed] },
+    config: { errors: [...executionErrors, errors.OauthStateInvalid, errors.RedirectUriNotAllowed] },
     schema: {
       operationId: 'onboardWhatsappClient',
       summary: 'Exchange the code, prove the account and the number, store the credentials, subscribe the app',
-      description: 'The same code posted again is answered from the record of the onboarding, with 200 once it is completed; Meta sees a code once.',
+      description: 'The same code posted again is answered from the record of the onboarding, ' +
+        'with 200 once it is completed; Meta sees a code once.',
       tags,
       body: Onboard,
       response: {
-        200: Type.Ref('MaskedConfig', { description: 'The tenant had a configuration; it holds the new credentials now' }),
+        200: Type.Ref('MaskedConfig', {
+          description: 'The tenant had a configuration; it holds the new credentials now'
+        }),
         201: Type.Ref('MaskedConfig', { description: 'The tenant had no configuration; it was created' })
       }
     }
   }, async ({ tenant, body }, reply) => {
-    const { created, config } = await onboarding.complete({ tenantId: tenant.id, userId: tenant.userId, ...body }, clientSignal(reply))
+    const login = { tenantId: tenant.id, userId: tenant.userId, ...body }
+    const { created, config } = await onboarding.complete(login, clientSignal(reply))
     reply.code(created ? 201 : 200)
     return tenantConfigs.maskedAfterWrite(config)
   })
 
   fastify.post('/onboard/whatsapp-client/resume', {
-    config: { errors: [...refusals, errors.OnboardingNotFound] },
+    config: { errors: [...executionErrors, errors.OnboardingNotFound] },
     schema: {
       operationId: 'resumeOnboarding',
       summary: 'Go on with the latest onboarding from its first unfinished step, without a new login',
@@ -56,12 +92,19 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
       body: Resume,
       response: { 200: Type.Ref('MaskedConfig', { description: 'The onboarding is completed' }) }
     }
-  }, async ({ tenant, body }, reply) =>
-    tenantConfigs.maskedAfterWrite((await onboarding.resume(tenant.id, body ?? {}, clientSignal(reply))).config))
+  }, async ({ tenant, body }, reply) => {
+    const { config } = await onboarding.resume(tenant.id, body ?? {}, clientSignal(reply))
+    return tenantConfigs.maskedAfterWrite(config)
+  })
 
   fastify.get('/onboard/whatsapp-client', {
     config: { errors: [errors.OnboardingNotFound, errors.DatabaseUnavailable] },
-    schema: { operationId: 'getOnboarding', summary: 'Read the latest onboarding, step by step', tags, response: { 200: Type.Ref('OnboardingRecord') } }
+    schema: {
+      operationId: 'getOnboarding',
+      summary: 'Read the latest onboarding, step by step',
+      tags,
+      response: { 200: Type.Ref('OnboardingRecord') }
+    }
   }, async ({ tenant }) => await onboarding.latest(tenant.id))
 }
 
