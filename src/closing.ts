@@ -5,12 +5,11 @@ import { sharedController } from './waiting/wait-for.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Aborted, with `SERVICE_CLOSING` as its reason, as soon as the service begins to close. */
+    /** Aborted with the reason `SERVICE_CLOSING` when the service begins to close. */
     closing: AbortSignal
   }
 }
 
-/** Decorates `fastify.closing`. */
 async function closing (fastify: FastifyInstance): Promise<void> {
   const controller = sharedController()
   fastify.decorate('closing', controller.signal)

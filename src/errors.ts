@@ -1,27 +1,27 @@
 import createError, { type FastifyError, type FastifyErrorConstructor } from '@fastify/error'
 
-/** One of the classes below. */
+/** The type of the classes below. */
 export type ErrorClass = FastifyErrorConstructor<{ code: string, statusCode: number }, [options?: { cause?: unknown }]>
 
 const classes = new Map<string, ErrorClass>()
 
-/** What is known of a call of the Graph API that failed; ids and numbers only. */
+/** The details of a failed call of the Graph API: ids and numbers, never a secret. */
 export interface GraphErrorDetails {
-  /** False only when nothing can have reached Meta: no connection came about, or nothing was sent at all. */
+  /** False only when the call cannot have reached Meta: there was no connection, or nothing was sent. */
   sent: boolean
   meta_code: number | null
   meta_subcode: number | null
   fbtrace_id: string | null
 }
 
-/** The class of the graph errors; `details` is set when a call ended with it. */
+/** The base of the graph errors. A failed call sets `details`. */
 class GraphError extends Error {
   details?: GraphErrorDetails
 }
 
 /*
- * Every error code the API returns: code, HTTP status, detail. The detail is what a client reads, so it says what to do next
- * and never holds a value that was sent. What a call of the Graph API may end with is a graph error.
+ * Every error code the API returns: code, HTTP status, detail. A client reads the detail: it names the next action
+ * and never holds a value of the request. A call of the Graph API fails with a graph error.
  */
 
 export const ValidationFailed = define('VALIDATION_FAILED', 400,
@@ -176,26 +176,25 @@ export const SecretUnreadable = define('SECRET_UNREADABLE', 500,
   'platform.')
 export const Internal = define('INTERNAL', 500, 'Something failed on our side. Tell the platform the request_id.')
 
-/** All classes. */
 export const errorClasses: readonly ErrorClass[] = [...classes.values()]
 
-/** A new error of the class with this code; undefined when there is none. */
+/** Creates the error with this code, or returns undefined. */
 export function createErrorByCode (code: string): InstanceType<ErrorClass> | undefined {
   const ErrorClass = classes.get(code)
   return ErrorClass && new ErrorClass()
 }
 
-/** Returns the error with the details of the call that ended with it. */
+/** Sets the details of the failed call on its error. */
 export function withGraphDetails (error: FastifyError, details: GraphErrorDetails): FastifyError {
   return Object.assign(error, { details })
 }
 
-/** The details of an error that a call of the Graph API ended with; null for any other error. */
+/** Returns the details of a failed call's error; null for any other error. */
 export function graphErrorDetails (err: unknown): GraphErrorDetails | null {
   return err instanceof GraphError ? err.details ?? null : null
 }
 
-/** Whether Meta refused a call to this token, for good: no fault on the way, at Meta, or of our app. */
+/** Tells whether Meta refused this token for good. A fault of the network, of Meta or of our app is none. */
 export function isRefusal (err: unknown): err is FastifyError {
   return [MetaTokenInvalid, MetaWabaNotAccessible, MetaPhoneNotInWaba, MetaPermissionMissing]
     .some((Refusal) => err instanceof Refusal)

@@ -3,10 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import type { LoggerOptions } from 'pino'
 import { secretColumns } from './schemas/columns.js'
 
-/**
- * How this service logs: a request by its route, an error by what cannot hold a value that was sent or stored.
- * Takes the level; returns options for pino.
- */
+/** Creates the options for pino. The serializers keep out values of a request or of the database. */
 export function loggerOptions (level: string): LoggerOptions {
   return {
     level,
@@ -15,49 +12,52 @@ export function loggerOptions (level: string): LoggerOptions {
       err: describeError
     },
     hooks: {
-      // A line without a text would get the message of its error for one.
+      // pino would use the message of the error for a line without text, and that may hold a value.
       logMethod ([first, text, ...values], method) {
         const isBare = text === undefined && typeof first === 'object' && first !== null
         method.apply(this, [first, isBare && (first instanceof Error || 'err' in first) ? 'error' : text, ...values])
       }
     },
-    // A second fence, for a line that nobody has written yet.
+    // A second fence, for log calls that the serializers do not cover.
     redact: [...secretColumns, 'password', 'authorization'].flatMap((name) => [name, `*.${name}`])
   }
 }
 
-/** A request by its route: what fills a parameter, or stands where no route is, could be a secret in the wrong place. */
+/** Describes a request by its route: a parameter or an unknown path could hold a secret in the wrong place. */
 function describeRequest ({ method, url, ip, routeOptions }: FastifyRequest): Record<string, unknown> {
   const path = url.split('?', 1).join().replace(/[^/]+/g, (step) => /^([a-z-]{1,32}|v\d)$/.test(step) ? step : '…')
-  // Behind a proxy that passes on what it was sent, the address may be any text.
+  // With TRUST_PROXY the address comes from a header, and may be any text.
   return { method, path: routeOptions.url ?? path, ip: isIP(ip) === 0 ? '…' : ip }
 }
 
-/** Text from outside, for a log line: what a terminal would not print as a character of its own reads `…`. */
+/** Replaces control, format and line-break characters by `…`, for text from outside in a log line. */
 export const replaceUnprintable = (text: string): string => text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '…')
 
-/** Where an error came from, without its message unless it is one that is known to hold no value. */
+/** Describes the origin of an error. Its message is kept only where it cannot hold a value. */
 export function describeError (err: unknown): Record<string, unknown> {
   if (!(err instanceof Error)) return { type: typeof err }
   const { code, syscall, statusCode, constraint, table, routine } = Object.fromEntries(Object.entries(err))
   return {
     type: err.name,
     code,
-    // Ours and those of the operating system; PostgreSQL, JSON.parse and drizzle quote what they were given.
+    // Our errors and those of the system. The messages of PostgreSQL, JSON.parse and drizzle quote values.
     ...(statusCode !== undefined || syscall !== undefined ? { message: err.message } : {}),
     constraint,
     table,
     routine,
-    // The message goes first: it may hold lines that look like those of a stack.
-    stack: err.stack?.replace(err.message, '').split('\n').filter((line) => line.startsWith('    at ')).join('\n'),
+    // The message is removed first: it may hold lines like those of a stack.
+    stack: err.stack?.replace(err.message, '')
+      .split('\n')
+      .filter((line) => line.startsWith('    at '))
+      .join('\n'),
     ...(err.cause === undefined ? {} : { cause: describeError(err.cause) })
   }
 }
 
 /**
- * What went wrong, for a person at a terminal: the message alone, since a stack helps nobody there and may show a value.
- * What lies beneath says more: drizzle's own message shows a statement and its values, and that of a host with two
- * addresses is empty.
+ * Describes an error to a person at a terminal: the message alone, since a stack may show a value.
+ * The message of the deepest cause is used: that of drizzle shows a statement and its values, and that of an
+ * AggregateError is empty (a host with two addresses).
  */
 export function describeForTerminal (err: unknown): string {
   if (err instanceof AggregateError) return describeForTerminal(err.errors[0])

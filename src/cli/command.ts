@@ -3,14 +3,14 @@ import { parseArgs, type ParseArgsConfig } from 'node:util'
 import { describeForTerminal } from '../logger.js'
 
 /**
- * Waits for something to start and has it stopped when the command ends, be it by a signal while it starts.
- * What never started needs no stop; what started last is stopped first.
+ * Waits for a start, and calls `stop` when the command ends, also after a signal during the start.
+ * A failed start is not stopped. The last start is stopped first.
  */
 export type StopAtEnd = <T>(starting: Promise<T>, stop: (started: T) => Promise<unknown>) => Promise<T>
 
 /**
- * Runs the body of a command and stops whatever it holds. What it throws ends the process with 1 and the message alone: a
- * stack helps nobody at a prompt, and may show a value. A signal ends the process too, once everything is stopped.
+ * Runs the body of a command, then stops what it started. An error is printed without its stack, which may show
+ * a value, and sets exit code 1. A signal ends the process with 128 + its number, once everything is stopped.
  */
 export async function runCli (body: (stopAtEnd: StopAtEnd) => Promise<void>): Promise<void> {
   const stops: Array<() => Promise<unknown>> = []
@@ -25,7 +25,7 @@ export async function runCli (body: (stopAtEnd: StopAtEnd) => Promise<void>): Pr
 
   let isInterrupted = false
   function interrupt (exitCode: number): Promise<void> | undefined {
-    // A terminal and npm both pass the same Ctrl-C on.
+    // Ctrl-C arrives twice, from the terminal and from npm.
     if (isInterrupted) return
     isInterrupted = true
     return stopAll().finally(() => process.exit(exitCode))
@@ -33,7 +33,7 @@ export async function runCli (body: (stopAtEnd: StopAtEnd) => Promise<void>): Pr
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => interrupt(128 + constants.signals[signal]))
   }
-  // Whoever read it has gone, as `| head` does.
+  // The reader has closed the pipe, such as `| head`.
   process.stdout.on('error', () => interrupt(1))
 
   try {
@@ -43,7 +43,7 @@ export async function runCli (body: (stopAtEnd: StopAtEnd) => Promise<void>): Pr
       await stopAll()
     }
   } catch (err) {
-    // What fails because it was stopped is no news.
+    // After a signal the body fails because its parts are stopped.
     if (!isInterrupted) console.error(describeForTerminal(err))
     process.exitCode = 1
   }
@@ -52,7 +52,11 @@ export async function runCli (body: (stopAtEnd: StopAtEnd) => Promise<void>): Pr
 type Options = NonNullable<ParseArgsConfig['options']>
 type Values<T extends Options> = ReturnType<typeof parseArgs<{ options: T }>>['values']
 
-/** Reads the options of the command line. Throws an error that tells what is wrong with them, and the usage. */
+/**
+ * Reads the options of the command line.
+ *
+ * @throws Error with the fault and the usage
+ */
 export function readOptions<const T extends Options> (options: T, usage: string): Values<T> {
   try {
     return parseArgs({ options }).values

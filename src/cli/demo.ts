@@ -3,8 +3,8 @@ import { startStage } from './demo/stage.js'
 import { createSteps } from './demo/steps.js'
 import { runStory } from './demo/story.js'
 
-const USAGE = `Walks through what the service does, on free ports and with a database of its own that is deleted in the end.
-  npm run demo`
+const USAGE = 'Walks through what the service does, ' +
+  'on free ports and with a database of its own that is deleted in the end.\n  npm run demo'
 
 await runCli(async (stopAtEnd) => {
   readOptions({}, USAGE)

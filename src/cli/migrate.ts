@@ -2,8 +2,8 @@ import { migrate } from '../database/migrations/migrations.js'
 import { readOptions, runCli } from './command.js'
 import { startDatabase } from './start-database.js'
 
-const USAGE = `Brings the database of DATABASE_DIRECT_URL, else of DATABASE_URL (unset: the embedded one in DATA_DIR), up to date.
-  npm run db:migrate`
+const USAGE = 'Brings the database of DATABASE_DIRECT_URL, else of DATABASE_URL ' +
+  '(unset: the embedded one in DATA_DIR), up to date.\n  npm run db:migrate'
 
 await runCli(async (stopAtEnd) => {
   readOptions({}, USAGE)

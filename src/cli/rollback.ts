@@ -15,11 +15,12 @@ await runCli(async (stopAtEnd) => {
   console.log(undone === null ? 'There is no migration to undo.' : `Undid ${undone}.`)
 })
 
-/** Asks for the name of the migration, whose data is lost with it; empty when there is nobody to answer. */
+/** Asks for the name of the migration. Returns an empty text when stdin ends. */
 async function askForName (name: string): Promise<string> {
   const terminal = createInterface({ input: process.stdin, output: process.stdout })
   const closed = new Promise<string>((resolve) => { terminal.once('close', () => resolve('')) })
-  const answer = await Promise.race([terminal.question(`This undoes ${name} and deletes what its tables hold. Type its name to go on: `), closed])
+  const question = `This undoes ${name} and deletes what its tables hold. Type its name to go on: `
+  const answer = await Promise.race([terminal.question(question), closed])
   terminal.close()
   return answer
 }

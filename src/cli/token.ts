@@ -2,8 +2,8 @@ import Fastify from 'fastify'
 import auth, { isUsableSubject } from '../http/auth.js'
 import env from '../settings/env.js'
 import { isTenantId } from '../tenant-configs/tenant-id.js'
-import { readCommandSettings } from './command-settings.js'
 import { readOptions, runCli } from './command.js'
+import { readCommandSettings } from './command-settings.js'
 
 const USAGE = `Prints a token for the API, signed with JWT_SECRET.
   npm run -s token -- --tenant <id> [--user <sub>] [--expires <seconds>]
@@ -16,7 +16,10 @@ await runCli(async () => {
     user: { type: 'string' },
     expires: { type: 'string' }
   }, USAGE)
-  const isUsable = (admin || tenant !== undefined) && (tenant === undefined || isTenantId(tenant)) && isUsableSubject(user) && /^[1-9]\d{0,9}$/.test(expires)
+  const isUsable = (admin || tenant !== undefined) &&
+    (tenant === undefined || isTenantId(tenant)) &&
+    isUsableSubject(user) &&
+    /^[1-9]\d{0,9}$/.test(expires)
   if (!isUsable) throw new Error(USAGE)
 
   const fastify = Fastify()

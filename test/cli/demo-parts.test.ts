@@ -14,12 +14,12 @@ await t.test('the receiver knows who asks', async (t) => {
     const body = JSON.stringify({ by: secret })
     await fetch(receiver.url, { method: 'POST', body, headers: { 'x-signature-256': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}` } })
   }
-  t.same(await receiver.events(2), { events: [{ by: 'secret', is_signed: true }, { by: 'another', is_signed: false }] })
+  t.same(await receiver.waitForEvents(2), { events: [{ by: 'secret', is_signed: true }, { by: 'another', is_signed: false }] })
 })
 
 await t.test('what the stand-in refuses is told', async (t) => {
   const graph = await startGraph()
   t.teardown(graph.close)
   await t.rejects(createMeta(graph.url).enterWebhook({ app_id: 1 }, 'https://a.example/'), /The stand-in refuses seed: /)
-  t.same(await createMeta(graph.url).subscriptions('unknown'), { subscriptions: [] })
+  t.same(await createMeta(graph.url).listSubscriptions('unknown'), { subscriptions: [] })
 })

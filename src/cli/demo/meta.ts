@@ -2,10 +2,11 @@ interface Request { query: Record<string, string>, form: Record<string, string> 
 
 interface State { wabas: Array<{ id: string, subscriptions: object }> }
 
-/** What happens at Meta without the service; test/graph/README.md has all of it. Takes the URL of the stand-in. */
+/** Creates the control of the Graph stand-in: events at Meta, made by hand. See test/graph/README.md. */
 export function createMeta (url: string) {
   async function control<T = object> (method: string, action: string, sent?: object): Promise<T> {
-    const reply = await fetch(`${url}/_control/${action}`, { method, ...(sent === undefined ? {} : { body: JSON.stringify(sent) }) })
+    const body = sent === undefined ? {} : { body: JSON.stringify(sent) }
+    const reply = await fetch(`${url}/_control/${action}`, { method, ...body })
     const text = await reply.text()
     if (!reply.ok) throw new Error(`The stand-in refuses ${action}: ${text}`)
     return JSON.parse(text)
@@ -13,35 +14,40 @@ export function createMeta (url: string) {
 
   return {
     /** The platform enters the webhook of its app in the dashboard. */
-    enterWebhook: async (app: object, callbackUrl: string) => await control('POST', 'seed', { apps: [{ ...app, callback_url: callbackUrl }] }),
+    enterWebhook: async (app: object, callbackUrl: string) =>
+      await control('POST', 'seed', { apps: [{ ...app, callback_url: callbackUrl }] }),
 
-    /** A customer logs in and shares an account; returns the code that the browser comes back with. */
+    /** A customer logs in and shares an account. Returns the code of the login. */
     async login (wabaId: string, redirectUri?: string): Promise<string> {
-      const { code } = await control<{ code: string }>('POST', 'codes', { waba_ids: [wabaId], redirect_uri: redirectUri ?? null })
+      const login = { waba_ids: [wabaId], redirect_uri: redirectUri ?? null }
+      const { code } = await control<{ code: string }>('POST', 'codes', login)
       return code
     },
 
-    /** A user changes the password, which ends a token. */
-    endToken: async (token: string) => await control('POST', 'revocations', { access_token: token, subcode: 460 }),
+    /** A user changes the password, which revokes a token. */
+    revokeToken: async (token: string) =>
+      await control('POST', 'revocations', { access_token: token, subcode: 460 }),
 
-    /** A customer removes the app from an account, and Meta tells the app; returns how the deliveries were answered. */
-    async remove (wabaId: string): Promise<{ statuses: number[] }> {
+    /** A customer removes the app from an account, and Meta calls the webhook. Returns the statuses of the answers. */
+    async removeApp (wabaId: string): Promise<{ statuses: number[] }> {
       const value = { event: 'PARTNER_REMOVED', waba_info: { waba_id: wabaId } }
-      const body = { object: 'whatsapp_business_account', entry: [{ id: '350000000000000', changes: [{ field: 'account_update', value }] }] }
+      const entry = [{ id: '350000000000000', changes: [{ field: 'account_update', value }] }]
+      const body = { object: 'whatsapp_business_account', entry }
       const { statuses } = await control<{ statuses: number[] }>('POST', 'webhooks', { body, duplicates: 1 })
       return { statuses }
     },
 
-    /** How often a code arrived at Meta. */
-    async arrivals (code: string): Promise<{ arrivals: number }> {
+    /** Counts the arrivals of a code at Meta. */
+    async countArrivals (code: string): Promise<{ arrivals: number }> {
       const requests = await control<Request[]>('GET', 'requests')
       return { arrivals: requests.filter(({ query, form }) => query['code'] === code || form['code'] === code).length }
     },
 
-    /** Which apps are subscribed to an account. */
-    async subscriptions (wabaId: string): Promise<{ subscriptions: string[] }> {
+    /** Lists the apps that are subscribed to an account. */
+    async listSubscriptions (wabaId: string): Promise<{ subscriptions: string[] }> {
       const { wabas } = await control<State>('GET', 'state')
-      return { subscriptions: wabas.filter(({ id }) => id === wabaId).flatMap(({ subscriptions }) => Object.keys(subscriptions)) }
+      const account = wabas.find(({ id }) => id === wabaId)
+      return { subscriptions: Object.keys(account?.subscriptions ?? {}) }
     }
   }
 }

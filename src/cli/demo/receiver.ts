@@ -3,16 +3,15 @@ import { EventEmitter, once } from 'node:events'
 import { createServer } from 'node:http'
 import { buffer } from 'node:stream/consumers'
 
-/** An event as it came, and whether its signature is right. */
+/** An event as received, and whether its signature is valid. */
 export type Received = Record<string, unknown> & { is_signed: boolean }
 
 const EVENT_TIMEOUT_MS = 20_000
 
-/**
- * What a platform runs beside the service: it answers Meta, which verifies a callback by its verify token, and takes the events that
- * the service signs with its secret.
- */
-export async function startReceiver ({ verifyToken, eventsSecret }: { verifyToken: string, eventsSecret: string }) {
+interface ReceiverSecrets { verifyToken: string, eventsSecret: string }
+
+/** Starts the HTTP server of a platform: it answers Meta's verification of a callback, and receives signed events. */
+export async function startReceiver ({ verifyToken, eventsSecret }: ReceiverSecrets) {
   const received: Received[] = []
   const arrivals = new EventEmitter()
   const server = createServer(async (request, reply) => {
@@ -22,7 +21,8 @@ export async function startReceiver ({ verifyToken, eventsSecret }: { verifyToke
       return
     }
     const bytes = await buffer(request)
-    received.push({ ...JSON.parse(String(bytes)), is_signed: isSigned(bytes, String(request.headers['x-signature-256']), eventsSecret) })
+    const signature = String(request.headers['x-signature-256'])
+    received.push({ ...JSON.parse(String(bytes)), is_signed: isSigned(bytes, signature, eventsSecret) })
     reply.end()
     arrivals.emit('event')
   })
@@ -32,8 +32,8 @@ export async function startReceiver ({ verifyToken, eventsSecret }: { verifyToke
   return {
     url: `http://127.0.0.1:${typeof address === 'object' && address?.port}`,
 
-    /** Waits for so many events, and returns all that came. */
-    async events (count: number): Promise<{ events: Received[] }> {
+    /** Waits for `count` events, and returns all received ones. */
+    async waitForEvents (count: number): Promise<{ events: Received[] }> {
       const signal = AbortSignal.timeout(EVENT_TIMEOUT_MS)
       while (received.length < count) await once(arrivals, 'event', { signal })
       return { events: received }

@@ -6,15 +6,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { buildApp } from '../../app.js'
-import { ensureDataDir } from '../../settings/data-dir.js'
 import { startEmbedded } from '../../database/embedded/embedded.js'
+import { ensureDataDir } from '../../settings/data-dir.js'
 import type { StopAtEnd } from '../command.js'
 import { createMeta } from './meta.js'
 import { startReceiver } from './receiver.js'
 
 const PROJECT = fileURLToPath(new URL('../../../', import.meta.url))
 
-/** What serves a tenant that has no configuration of its own, as `.env` would say it. */
+/** The settings that serve a tenant without a configuration. */
 export const fallback = {
   WHATSAPP_PHONE_ID: '100000000000001',
   WHATSAPP_TOKEN: 'EAAThePlatformsOwnToken',
@@ -24,18 +24,28 @@ export const fallback = {
   REDIRECT_URL: 'https://platform.example/oauth/done'
 }
 
-/** The account that Meta knows, with the PIN of its number. */
-export const account = { waba_id: '102290129340398', phone_number_id: '106540352242922', other_phone_number_id: '106540352242923', pin: '246810' }
+/** The account in the Graph stand-in, with the PIN of its number. */
+export const account = {
+  waba_id: '102290129340398',
+  phone_number_id: '106540352242922',
+  other_phone_number_id: '106540352242923',
+  pin: '246810'
+}
 
 export type Stage = Awaited<ReturnType<typeof startStage>>
 
-/** Starts PostgreSQL, the Graph stand-in and the service; all of it is held, and gone without a trace in the end. */
+/** Starts PostgreSQL, the Graph stand-in, a receiver and the service. All are stopped and deleted at the end. */
 export async function startStage (stopAtEnd: StopAtEnd, print: (text: string) => void) {
   print('Starting PostgreSQL ...')
   const databaseUrl = await startDatabase(stopAtEnd, print)
 
   print("Starting a stand-in for Meta's Graph API ...")
-  const app = { app_id: '670843887433847', app_secret: randomBytes(16).toString('hex'), require_proof: true, redirect_uris: [fallback.REDIRECT_URL] }
+  const app = {
+    app_id: '670843887433847',
+    app_secret: randomBytes(16).toString('hex'),
+    require_proof: true,
+    redirect_uris: [fallback.REDIRECT_URL]
+  }
   const number = { display_phone_number: '+1 631-555-5555', verified_name: 'Acme', pin: account.pin }
   const other = { display_phone_number: '+1 631-555-5556', verified_name: 'Acme' }
   const phones = [{ id: account.phone_number_id, ...number }, { id: account.other_phone_number_id, ...other }]
@@ -73,20 +83,20 @@ export async function startStage (stopAtEnd: StopAtEnd, print: (text: string) =>
     databaseUrl,
     service,
     meta: metaControl,
-    events: receiver.events,
-    /** Where acme's messages are to go, and what Meta shows there. */
+    waitForEvents: receiver.waitForEvents,
+    /** The URL for acme's messages, and the token by which it is verified. */
     callback: { callback_url: `${receiver.url}/messages`, verify_token: secrets.verifyToken },
-    /** Starts another service, for after that one is closed. */
+    /** Starts another service, once `service` is closed. */
     startAgain: start
   }
 }
 
 async function startDatabase (stopAtEnd: StopAtEnd, print: (text: string) => void): Promise<string> {
-  // Made directly under the temporary directory, not with mkdtemp: PostgreSQL's user, who is not root, must be able to enter it.
+  // Not made with mkdtemp, whose mode is 0700: PostgreSQL's user, who is not root, must be able to enter it.
   const path = join(tmpdir(), `whatsapp-tenant-config-demo-${randomUUID()}`)
   const dir = await stopAtEnd(ensureDataDir(path), async () => await rm(path, { recursive: true }))
   const { url } = await stopAtEnd(startEmbedded(dir, { info: print, warn: print }), async (database) => {
-    // Where that user cannot enter all the same, this leads elsewhere.
+    // A link to another directory if that user cannot enter this one.
     const files = await realpath(join(dir, 'postgres'))
     await database.stop()
     await rm(files, { recursive: true })
@@ -94,13 +104,19 @@ async function startDatabase (stopAtEnd: StopAtEnd, print: (text: string) => voi
   return url
 }
 
-/** Runs the stand-in, which is TypeScript and part of the tests, with the loader that the tests use; `seed` is that of test/graph/seed.ts. */
+/**
+ * Starts the Graph stand-in, TypeScript of the tests, with their loader.
+ *
+ * @param seed as test/graph/seed.ts describes it
+ * @returns the start, and the function that stops it
+ */
 export function startStandIn (seed: object): [Promise<{ url: string }>, () => Promise<void>] {
-  const child = spawn(process.execPath, ['--import', '@tapjs/typescript/import', join('test', 'graph', 'main.ts'), '--seed', '-', '--port', '0'], {
+  const main = join('test', 'graph', 'main.ts')
+  const child = spawn(process.execPath, ['--import', '@tapjs/typescript/import', main, '--seed', '-', '--port', '0'], {
     cwd: PROJECT,
-    // Out of reach of the terminal's Ctrl-C, which is for us to pass on in time.
+    // Not in the terminal's process group: Ctrl-C must not end it before the service.
     detached: true,
-    // Its types are checked elsewhere.
+    // `npm run typecheck` checks its types.
     env: { ...process.env, TS_NODE_TRANSPILE_ONLY: '1' },
     stdio: ['pipe', 'ignore', 'inherit', 'ipc']
   })
@@ -108,7 +124,9 @@ export function startStandIn (seed: object): [Promise<{ url: string }>, () => Pr
   const ended = once(child, 'exit')
   const started = new Promise<{ url: string }>((resolve, reject) => {
     child.once('message', (started: { url: string }) => resolve(started))
-    ended.then(() => reject(new Error('The Graph stand-in did not start; it needs what `npm ci` installs for development.')), reject)
+    ended.then(() => {
+      reject(new Error('The Graph stand-in did not start; it needs what `npm ci` installs for development.'))
+    }, reject)
   })
   return [started, async () => {
     child.kill()

@@ -2,10 +2,10 @@ import { inspect, isDeepStrictEqual } from 'node:util'
 import { secretColumns } from '../../schemas/columns.js'
 import { isMasked, mask } from '../../vault/masking.js'
 
-/** Tells what is done, waits for what comes back, shows it, and checks it: throws when it is not as expected. */
+/** Prints a description, waits for the outcome, prints and checks it. Throws when it is not as expected. */
 export type Step = <T extends object>(does: string, outcome: Promise<T>, expected: object) => Promise<T>
 
-/** Numbers the steps of a story. Takes what prints; `held` says how many steps were as expected so far. */
+/** Creates the numbered steps of a story. `passed` returns the count of the steps that were as expected. */
 export function createSteps (print: (text: string) => void): { step: Step, passed: () => number } {
   let passedCount = 0
   const step: Step = async (does, outcome, expected) => {
@@ -21,22 +21,24 @@ export function createSteps (print: (text: string) => void): { step: Step, passe
   return { step, passed: () => passedCount }
 }
 
-/** The first thing that is not as expected, in words; null when all is. Of an object only the members named in `expected` count. */
+/** Describes the first difference, or returns null. Members of an object that `expected` lacks do not count. */
 function findDifference (name: string, actual: unknown, expected: unknown, path = name): string | null {
   if (expected instanceof RegExp && expected.test(String(actual))) return null
   if (isContainer(expected) && isContainer(actual)) {
     const members = Array.isArray(expected) ? [...Object.keys(expected), 'length'] : Object.keys(expected)
-    return members.map((key) => findDifference(key, actual[key], expected[key], `${path}.${key}`)).find((fault) => fault !== null) ?? null
+    const differences = members.map((key) => findDifference(key, actual[key], expected[key], `${path}.${key}`))
+    return differences.find((fault) => fault !== null) ?? null
   }
   if (isDeepStrictEqual(actual, expected)) return null
-  return `${path} should be ${expected instanceof RegExp ? String(expected) : format(name, expected)}, and is ${format(name, actual)}.`
+  const wanted = expected instanceof RegExp ? String(expected) : format(name, expected)
+  return `${path} should be ${wanted}, and is ${format(name, actual)}.`
 }
 
 function isContainer (value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !(value instanceof RegExp)
 }
 
-/** A value for the eye: its secrets are masked, and members that are null left out unless they were sent. */
+/** Formats a value for the terminal. Masks its secrets, and omits members that are null unless they were sent. */
 function format (name: string, value: unknown): string {
   const text = JSON.stringify({ [name]: value }, (key, member) => {
     if (isSecret(key, member)) return mask(member)
@@ -46,8 +48,9 @@ function format (name: string, value: unknown): string {
   return inspect(JSON.parse(text)[name], { depth: null, breakLength: Infinity })
 }
 
-// The names of secrets also have short values beside them: where they come from, and what a mask leaves of them.
+// Short values under the name of a secret are none: the sources of a snapshot, and masked secrets.
 function isSecret (name: string, value: unknown): value is string {
   if (typeof value !== 'string' || value.length < 16 || isMasked(value)) return false
-  return secretColumns.some((column) => column === name) || name === 'state' || (name === 'code' && value.startsWith('AQ'))
+  const isLoginCode = name === 'code' && value.startsWith('AQ')
+  return secretColumns.some((column) => column === name) || name === 'state' || isLoginCode
 }
