@@ -79,13 +79,13 @@ await t.test('its types, for another package', async (t) => {
     }
     await loader.close()
     // @ts-expect-error
-    host.configLoader.strike
+    host.configLoader.invalidate
     // @ts-expect-error
-    app.configLoader.clear
+    app.configLoader.invalidateAll
     // @ts-expect-error
-    loader.strike
+    loader.invalidate
     // @ts-expect-error
-    loader.clear
+    loader.invalidateAll
     // @ts-expect-error
     await host.register(plugin, { environment: {} })
   `)

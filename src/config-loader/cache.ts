@@ -1,131 +1,143 @@
 import { LRUCache } from 'lru-cache'
 import { DatabaseUnavailable } from '../errors.js'
-import { isPastReadDeadline, isPastAnswerDeadline, assertWithinDeadline, withAnswerDeadline } from '../waiting/deadline.js'
+import {
+  assertWithinDeadline, isPastAnswerDeadline, isPastReadDeadline, withAnswerDeadline
+} from '../waiting/deadline.js'
 
-// A key that is written faster than it is read would keep its readers waiting for ever. What the last read finds is newer than their question all the same.
+// Bounds the retries: a key invalidated faster than it loads would never return. The last load is newer than its
+// request.
 const MAX_LOADS = 3
 
-/** What the database said of a key. */
+/** A loaded value; both times are milliseconds of `performance.now()`. */
 export interface CachedValue<T> {
   readonly value: T
-  /** When it was asked; milliseconds of `performance.now()`, as the next. */
+  /** When its load began. */
   readonly loadedAt: number
   readonly freshUntil: number
 }
 
-/** A held value, and whether it could not be confirmed. */
-export interface Answer<T> { readonly value: T, readonly isStale: boolean }
+/** A value, and whether it could not be confirmed. */
+export interface CacheResult<T> { readonly value: T, readonly isStale: boolean }
 
 interface Load<T> {
   readonly startedAt: number
-  readonly held: Promise<CachedValue<T>>
+  readonly result: Promise<T>
   /** When the latest caller's request began (ms of `performance.now()`). */
   requestedAt: number
   isInvalidated: boolean
 }
 
-/** Since when, and until when, no change was missed; see `ChangeChannel`. */
+/** From when, and until when, no change was missed (ms of `performance.now()`); see `InvalidationListener`. */
 export interface ListenerHealth { readonly lastConfirmedAt: number, readonly validUntil: number }
 
-/** What caches count, since the start. */
-export interface CacheCounts { hits: number, misses: number, loads: number, invalidations: number, stale_serves: number }
+/** The counts of caches since the start. */
+export interface CacheCounts {
+  hits: number
+  misses: number
+  loads: number
+  invalidations: number
+  stale_serves: number
+}
 
 interface CacheOptions<T> {
   /** Entries, at most. */
   max: number
-  /** How long a value may serve, in milliseconds; each serves a little shorter, so that not all are read again at once. */
+  /** How long a value is fresh, in milliseconds. Each gets up to a tenth less, to spread the loads. */
   ttl: number
-  /** The same while changes are not heard. */
+  /** The same while the listener is down. */
   blindTtl: number
-  /** How long it may serve, in milliseconds since it was last known to be right, while the database is away. */
+  /** How long a value may serve while the database is down, in milliseconds since it was last confirmed. */
   staleIfError: number
   listenerHealth: ListenerHealth
   detector: { readonly isDown: boolean, reportFailure: () => void }
   counts: CacheCounts
-  /** Does something in its turn, so that not all wait for the same few connections; not at all once it is no longer needed. */
-  limitRead: (work: () => Promise<T>, isNeeded: () => boolean) => Promise<T>
-  /** Asks the database. */
+  /** Runs a read when a place is free; refuses it once `isNeeded` is false. */
+  limitRead: (read: () => Promise<T>, isNeeded: () => boolean) => Promise<T>
+  /** Reads a key from the database. */
   read: (key: string) => Promise<T>
-  /** Whether a value may serve while the database is away. */
+  /** Whether a value may serve while the database is down. */
   canServeStale: (value: T) => boolean
 }
 
 export type ConfigCache<T> = ReturnType<typeof createConfigCache<T>>
 
 /**
- * Keeps what the database says of a key for as long as that is known to be right. However many ask, the database is asked once; a
- * read that a change overtakes is not kept, and is done again.
+ * Caches what the database has for a key. However many callers ask for it, one load runs. A load that began before an
+ * invalidation of its key is not cached, and its callers load again.
  */
-export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, listenerHealth, detector, counts, limitRead, read, canServeStale }: CacheOptions<T>) {
+export function createConfigCache<T> (options: CacheOptions<T>) {
+  const { max, ttl, blindTtl, staleIfError, listenerHealth, detector, counts, limitRead, read, canServeStale } = options
   const cache = new LRUCache<string, CachedValue<T>>({ max })
   const loads = new Map<string, Load<T>>()
 
-  // What is held from before was confirmed for as long as changes were heard: each would have struck it out.
-  const confirmedAt = ({ loadedAt }: Pick<CachedValue<T>, 'loadedAt'>) => Math.max(loadedAt, listenerHealth.lastConfirmedAt)
+  // While the listener is up an entry stays valid: a change would have invalidated it.
+  const confirmedAt = ({ loadedAt }: CachedValue<T>) => Math.max(loadedAt, listenerHealth.lastConfirmedAt)
 
-  const serves = (value: T) => !detector.isDown || canServeStale(value)
-
-  /** What is held of the key and known to be right. */
+  /** The fresh value of the key; undefined without one. */
   function peekFresh (key: string): T | undefined {
-    const held = cache.get(key)
-    if (held === undefined) return undefined
+    const cached = cache.get(key)
+    if (cached === undefined) return undefined
     const now = performance.now()
-    const isFresh = now < held.freshUntil && (now < listenerHealth.validUntil || now < confirmedAt(held) + blindTtl) && serves(held.value)
-    if (!isFresh) return undefined
+    const isConfirmed = now < listenerHealth.validUntil || now < confirmedAt(cached) + blindTtl
+    const isServable = !detector.isDown || canServeStale(cached.value)
+    if (now >= cached.freshUntil || !isConfirmed || !isServable) return undefined
     counts.hits++
-    return held.value
+    return cached.value
   }
 
-  /** What is held of the key, while the database is away. Throws the error if that is nothing, or too old. */
-  function serveStale (key: string, err: Error): Answer<T> {
-    const held = cache.peek(key)
-    if (held === undefined || !canServeStale(held.value) || performance.now() >= confirmedAt(held) + staleIfError) throw err
+  /** The cached value while the database is down. Throws `err` where that is none, too old, or not to be served. */
+  function serveStale (key: string, err: Error): CacheResult<T> {
+    const cached = cache.peek(key)
+    const isServable = cached !== undefined && canServeStale(cached.value) &&
+      performance.now() < confirmedAt(cached) + staleIfError
+    if (!isServable) throw err
     counts.stale_serves++
-    return { value: held.value, isStale: true }
+    return { value: cached.value, isStale: true }
   }
 
   function startLoad (key: string, requestedAt: number): Load<T> {
     const startedAt = performance.now()
     counts.loads++
-    const keep = (value: T) => {
-      const held = { value, loadedAt: startedAt, freshUntil: startedAt + ttl * (0.9 + Math.random() / 10) }
-      if (loads.get(key) === load) cache.set(key, held)
-      return held
+    const save = (value: T) => {
+      const cached = { value, loadedAt: startedAt, freshUntil: startedAt + ttl * (0.9 + Math.random() / 10) }
+      if (loads.get(key) === load) cache.set(key, cached)
+      return value
     }
-    const failed = (err: unknown) => {
+    const fail = (err: unknown) => {
       if (err instanceof DatabaseUnavailable) detector.reportFailure()
       throw err
     }
-    const held = limitRead(async () => {
+    const result = limitRead(async () => {
       if (detector.isDown) throw new DatabaseUnavailable()
-      return await read(key).catch(failed)
-    }, () => !isPastAnswerDeadline(load.requestedAt)).then(keep).finally(() => {
+      return await read(key).catch(fail)
+    }, () => !isPastAnswerDeadline(load.requestedAt)).then(save).finally(() => {
       if (loads.get(key) === load) loads.delete(key)
     })
-    const load: Load<T> = { startedAt, held, requestedAt, isInvalidated: false }
+    const load: Load<T> = { startedAt, result, requestedAt, isInvalidated: false }
     loads.set(key, load)
     return load
   }
 
-  /** A read that may answer who asks now: not one that began long before, when nobody would say that a change overtook it. */
+  /** The running load; while the listener is down only a new one, since no change would invalidate it. */
   function joinableLoad (key: string): Load<T> | undefined {
     const load = loads.get(key)
     const now = performance.now()
     return load !== undefined && (now < listenerHealth.validUntil || now < load.startedAt + blindTtl) ? load : undefined
   }
 
-  /** Asks the database for whom it was `since` then to answer. Throws what `read` does. */
-  async function load (key: string, since: number): Promise<T> {
-    assertWithinDeadline(since, detector)
-    for (let reads = 1; ; reads++) {
-      const load = joinableLoad(key) ?? startLoad(key, since)
-      load.requestedAt = Math.max(load.requestedAt, since)
-      const isFinal = () => !load.isInvalidated || reads === MAX_LOADS || detector.isDown || isPastReadDeadline(since)
+  /** Loads the key; again after an invalidation. Throws what `read` does. */
+  async function load (key: string, requestedAt: number): Promise<T> {
+    assertWithinDeadline(requestedAt, detector)
+    for (let count = 1; ; count++) {
+      const load = joinableLoad(key) ?? startLoad(key, requestedAt)
+      load.requestedAt = Math.max(load.requestedAt, requestedAt)
+      const isFinal = () =>
+        !load.isInvalidated || count === MAX_LOADS || detector.isDown || isPastReadDeadline(requestedAt)
       try {
-        const { value } = await load.held
+        const value = await load.result
         if (isFinal()) return value
       } catch (err) {
-        // A secret that could not be opened may be another one now.
+        // A secret that did not open may be another one now.
         if (isFinal() || err instanceof DatabaseUnavailable) throw err
       }
     }
@@ -135,36 +147,39 @@ export function createConfigCache<T> ({ max, ttl, blindTtl, staleIfError, listen
     peekFresh,
 
     /**
-     * What is held of the key, or else what the database says, for whom it was `since` then to answer; past the deadline what was
-     * known last. Throws what `read` does, and `DATABASE_UNAVAILABLE` at the deadline when nothing may be served.
+     * Returns the fresh value of the key, else loads it. While the database is down, or from the deadline on, it
+     * returns the cached value if that may serve.
+     *
+     * @param requestedAt when the caller's request began (ms of `performance.now()`)
+     * @throws what `read` throws, and `DATABASE_UNAVAILABLE` when no value may serve
      */
-    async get (key: string, since = performance.now()): Promise<Answer<T>> {
+    async get (key: string, requestedAt = performance.now()): Promise<CacheResult<T>> {
       const value = peekFresh(key)
       if (value !== undefined) return { value, isStale: false }
       counts.misses++
       try {
-        return { value: await withAnswerDeadline(load(key, since), since), isStale: false }
+        return { value: await withAnswerDeadline(load(key, requestedAt), requestedAt), isStale: false }
       } catch (err) {
         if (!(err instanceof DatabaseUnavailable)) throw err
         return serveStale(key, err)
       }
     },
 
-    /** Strikes out what is held of the key, and what is being read. */
+    /** Drops the entry of the key; a running load is not cached. */
     invalidate (key: string): void {
       cache.delete(key)
       markInvalidated(loads.get(key))
       loads.delete(key)
     },
 
-    /** Strikes out everything. */
+    /** Drops every entry; no running load is cached. */
     invalidateAll (): void {
       cache.clear()
       for (const load of loads.values()) markInvalidated(load)
       loads.clear()
     },
 
-    /** How many entries there are. */
+    /** The number of entries. */
     get size () { return cache.size }
   }
 }

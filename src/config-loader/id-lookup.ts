@@ -1,66 +1,72 @@
+import { SecretUnreadable } from '../errors.js'
+import { isMetaId } from '../tenant-configs/tenant-id.js'
+import { assertWithinDeadline, withAnswerDeadline } from '../waiting/deadline.js'
 import type { ConfigCache } from './cache.js'
 import { isActive, snapshotOf, type CachedConfig } from './resolve.js'
 import type { ConfigSnapshot } from './snapshot.js'
-import { SecretUnreadable } from '../errors.js'
-import { assertWithinDeadline, withAnswerDeadline } from '../waiting/deadline.js'
-import { isMetaId } from '../tenant-configs/tenant-id.js'
 
 interface IdLookupDependencies {
-  /** The tenants that have an id; their rows are those of `tenants`. */
+  /** The tenants of each id; their configurations are in `tenants`. */
   tenantIdsById: ConfigCache<string[]>
   tenants: ConfigCache<CachedConfig>
-  /** Reads what all of them have at one moment; each entry throws when its secrets do not open. */
+  /** Reads the configurations of an id by one statement; each function throws when its secrets do not open. */
   configsById: (key: string) => Promise<Array<() => CachedConfig>>
   idOf: (snapshot: ConfigSnapshot) => string | null
   detector: { readonly isDown: boolean }
 }
 
-/** Finds the active tenants whose verified identity has an id of Meta's, and no others. */
+/** Finds active tenants by an id of Meta's in their verified identity. */
 export function createIdLookup ({ tenantIdsById, tenants, configsById, idOf, detector }: IdLookupDependencies) {
-  /** Those whose configuration fits the id, and those who should have it and do not. */
+  /** Returns the cached configurations that have the id, and the tenants whose configuration lacks it. */
   async function matches (key: string, requestedAt: number) {
     const { value: tenantIds, isStale } = await tenantIdsById.get(key, requestedAt)
     const fits: ConfigSnapshot[] = []
     const misfits: string[] = []
-    for (const { tenantId, answer } of await withoutUnreadable(tenantIds.map(async (tenantId) => ({ tenantId, answer: await tenants.get(tenantId, requestedAt) })))) {
-      const snapshot = isActive(answer.value) ? snapshotOf(answer.value, answer.isStale || isStale) : undefined
+    const loading = tenantIds.map(async (tenantId) => ({ tenantId, cached: await tenants.get(tenantId, requestedAt) }))
+    for (const { tenantId, cached } of await withoutUnreadable(loading)) {
+      const snapshot = isActive(cached.value) ? snapshotOf(cached.value, cached.isStale || isStale) : undefined
       if (snapshot?.isVerified() === true && idOf(snapshot) === key) fits.push(snapshot)
       else misfits.push(tenantId)
     }
     return { fits, misfits }
   }
 
-  async function readAtOnce (key: string): Promise<ConfigSnapshot[]> {
-    const entries = await withoutUnreadable((await configsById(key)).map(async (open) => open()))
-    return entries.filter(isActive).map(({ snapshot }) => snapshot)
+  async function readTogether (key: string): Promise<ConfigSnapshot[]> {
+    const configs = await withoutUnreadable((await configsById(key)).map(async (open) => open()))
+    return configs.filter(isActive).map(({ snapshot }) => snapshot)
   }
 
   return {
     tenantIdsById,
 
-    /** The snapshots of all who have the id. Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE` when none opens, and a TypeError for what is no string. */
+    /**
+     * Returns the snapshots of all tenants that have the id.
+     *
+     * @throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE` when none opens, and a TypeError for a key that is no string
+     */
     async find (key: string): Promise<readonly ConfigSnapshot[]> {
       if (typeof key !== 'string') throw new TypeError('an id of a phone number or an account is a string')
       if (!isMetaId(key)) return []
       const requestedAt = performance.now()
-      // Something may have moved between the moments at which the two were read: either is read again, and then both at once.
-      for (const strike of [() => { tenantIdsById.invalidate(key) }, tenants.invalidate]) {
+      // The id may have moved between the two loads. Each is loaded again, at last both by one statement.
+      for (const invalidate of [() => { tenantIdsById.invalidate(key) }, tenants.invalidate]) {
         const { fits, misfits } = await matches(key, requestedAt)
         if (misfits.length === 0) return fits
         assertWithinDeadline(requestedAt, detector)
-        misfits.forEach((tenantId) => { strike(tenantId) })
+        misfits.forEach((tenantId) => { invalidate(tenantId) })
       }
-      return await withAnswerDeadline(readAtOnce(key), requestedAt)
+      return await withAnswerDeadline(readTogether(key), requestedAt)
     }
   }
 }
 
-/** What can be had of them: a row whose secrets do not open fails alone. Throws that only when there is no other. */
+/** Waits for all, without those whose secrets do not open. Throws `SECRET_UNREADABLE` only when none is left. */
 async function withoutUnreadable<T> (all: Array<Promise<T>>): Promise<T[]> {
   const outcomes = await Promise.allSettled(all)
   const found = outcomes.flatMap((outcome) => outcome.status === 'fulfilled' ? [outcome.value] : [])
   for (const outcome of outcomes) {
-    if (outcome.status === 'rejected' && (found.length === 0 || !(outcome.reason instanceof SecretUnreadable))) throw outcome.reason
+    if (outcome.status === 'fulfilled') continue
+    if (found.length === 0 || !(outcome.reason instanceof SecretUnreadable)) throw outcome.reason
   }
   return found
 }

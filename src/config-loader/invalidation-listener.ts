@@ -1,5 +1,5 @@
-import { EventEmitter, once } from 'node:events'
 import { randomUUID } from 'node:crypto'
+import { EventEmitter, once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 import type { RowChange } from '../tenant-configs/tenant-configs.js'
@@ -11,46 +11,56 @@ const FIRST_BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 2000
 
 interface Handlers {
-  /** Told what rows have changed; null means that any may have. */
+  /** Takes the rows that have changed; null when any may have. */
   onChanges: (changes: RowChange[] | null) => void
-  /** Told that changes may have been missed until now. */
+  /** Called when the listener is up: changes until now may have been missed. */
   onConnect: () => void
-  /** Told that changes are missed from now on. */
+  /** Called when the listener is down: changes from now on are missed. */
   onLoss: () => void
 }
 
-interface Log { info: (text: string) => void, warn: (detail: { err: unknown }, text: string) => void }
+interface InvalidationListenerDependencies {
+  /** Makes a client that is not yet connected. */
+  connect: (config: pg.ClientConfig) => pg.Client
+  /** Sends an empty notification on a channel by another connection. */
+  notify: (channel: string) => Promise<unknown>
+  log: { info: (text: string) => void, warn: (detail: { err: unknown }, text: string) => void }
+}
 
 export type InvalidationListener = ReturnType<typeof createInvalidationListener>
 
 /**
- * Hears of every change of `tenant_configs` on a connection of its own. Takes `connect`, which makes a client that is not yet
- * connected, and `notify`, which sends an empty notification on a channel by another connection: only if that one arrives the channel
- * is up. Behind a pooler that changes connections between transactions, or on another database, none ever would.
+ * Listens for changes of `tenant_configs` on a connection of its own. The handshake, a notification of our own by
+ * another connection, must arrive before the listener counts as up. It never arrives behind a pooler that changes
+ * connections between transactions, or from another database.
  */
-export function createInvalidationListener ({ connect, notify, log }: { connect: (config: pg.ClientConfig) => pg.Client, notify: (channel: string) => Promise<unknown>, log: Log }) {
+export function createInvalidationListener ({ connect, notify, log }: InvalidationListenerDependencies) {
   const closing = new AbortController()
   const health = {
-    /** When the database last showed that no change was missed; milliseconds of `performance.now()`. */
+    /** When it was last confirmed that no change was missed (ms of `performance.now()`). */
     lastConfirmedAt: -Infinity,
-    /** Until when that may be relied on without hearing again: the past while the channel is down. */
+    /** Until when that holds without a new confirmation; in the past while the listener is down. */
     validUntil: -Infinity
   }
 
   function confirm (at: number): void {
     health.lastConfirmedAt = at
-    // A process that was frozen must not rely on what it did not hear meanwhile.
+    // A process that was frozen has missed heartbeats, and must not count as up.
     health.validUntil = at + HEARTBEAT_INTERVAL_MS + HEARTBEAT_TIMEOUT_MS
   }
 
-  /** One connection from its beginning to its end: throws why it ended. */
+  /** Listens on one connection until it ends; throws the cause. */
   async function listen ({ onChanges, onConnect, onLoss }: Handlers): Promise<void> {
-    const client = connect({ application_name: 'whatsapp-tenant-config listen', connectionTimeoutMillis: HANDSHAKE_TIMEOUT_MS, query_timeout: HEARTBEAT_TIMEOUT_MS })
+    const client = connect({
+      application_name: 'whatsapp-tenant-config listen',
+      connectionTimeoutMillis: HANDSHAKE_TIMEOUT_MS,
+      query_timeout: HEARTBEAT_TIMEOUT_MS
+    })
     const ended = new AbortController()
     const { signal } = ended
     const end = (err?: Error) => {
       ended.abort(err)
-      // Whatever is waited for on it fails then. A goodbye would wait for one that does not answer.
+      // Fails every pending query. An orderly end would wait for a server that may not answer.
       client.connection.stream.destroy()
     }
     const close = () => { end() }
@@ -61,7 +71,7 @@ export function createInvalidationListener ({ connect, notify, log }: { connect:
     const handshakes = new EventEmitter()
     const own = `tenant_configs_${randomUUID().replaceAll('-', '')}`
     client.on('notification', ({ channel, payload = '' }) => {
-      if (channel === own) handshakes.emit('hello')
+      if (channel === own) handshakes.emit('arrived')
       else onChanges(parseChanges(payload))
     })
     try {
@@ -69,7 +79,8 @@ export function createInvalidationListener ({ connect, notify, log }: { connect:
       await client.query(`listen tenant_configs; listen ${own}`)
       const sentAt = performance.now()
       const deadline = setTimeout(() => { end(new Error('no notification arrives')) }, HANDSHAKE_TIMEOUT_MS)
-      await Promise.all([once(handshakes, 'hello', { signal }), notify(own)]).finally(() => { clearTimeout(deadline) })
+      const arrived = once(handshakes, 'arrived', { signal })
+      await Promise.all([arrived, notify(own)]).finally(() => { clearTimeout(deadline) })
       onConnect()
       confirm(sentAt)
       for (;;) {
@@ -87,22 +98,23 @@ export function createInvalidationListener ({ connect, notify, log }: { connect:
     }
   }
 
-  async function keepListening (listeners: Handlers, attempted: () => void): Promise<void> {
+  async function keepListening (handlers: Handlers, attempted: () => void): Promise<void> {
     let backoff = FIRST_BACKOFF_MS
     const onConnect = () => {
       backoff = FIRST_BACKOFF_MS
-      listeners.onConnect()
+      handlers.onConnect()
+
       log.info('changes of configurations are heard at once')
       attempted()
     }
     while (!closing.signal.aborted) {
-      await listen({ ...listeners, onConnect }).catch((err: unknown) => {
-        // Of what was waited for, only why the waiting ended tells something.
+      await listen({ ...handlers, onConnect }).catch((err: unknown) => {
+        // An AbortError says only that the wait ended; its cause says why.
         const why = err instanceof Error && err.name === 'AbortError' ? err.cause : err
         if (!closing.signal.aborted && backoff === FIRST_BACKOFF_MS) log.warn({ err: why }, DOWN_MESSAGE)
       })
       attempted()
-      // So that many do not come back at once.
+      // The jitter keeps many processes from reconnecting together.
       await delay(backoff * (0.5 + Math.random() / 2), undefined, { signal: closing.signal }).catch(() => {})
       backoff = Math.min(2 * backoff, MAX_BACKOFF_MS)
     }
@@ -112,12 +124,12 @@ export function createInvalidationListener ({ connect, notify, log }: { connect:
   return {
     health,
 
-    /** Begins to listen, and goes on until `close`, whatever comes. Returns once the first attempt has succeeded or failed. */
-    open: async (listeners: Handlers): Promise<void> => {
-      await new Promise<void>((resolve) => { listening = keepListening(listeners, resolve) })
+    /** Listens until `close`, and reconnects. Resolves once the first attempt has succeeded or failed. */
+    open: async (handlers: Handlers): Promise<void> => {
+      await new Promise<void>((resolve) => { listening = keepListening(handlers, resolve) })
     },
 
-    /** Ends the listening. */
+    /** Resolves when the connection is closed. */
     close: async (): Promise<void> => {
       closing.abort()
       await listening
@@ -125,10 +137,11 @@ export function createInvalidationListener ({ connect, notify, log }: { connect:
   }
 }
 
-const DOWN_MESSAGE = 'changes of configurations are not heard: until they are, what is cached is kept for CONFIG_CACHE_BLIND_TTL_MS only. ' +
+const DOWN_MESSAGE = 'changes of configurations are not heard: until they are, ' +
+  'what is cached is kept for CONFIG_CACHE_BLIND_TTL_MS only. ' +
   'If this stays, DATABASE_DIRECT_URL must lead to the database of DATABASE_URL without a pooler in between'
 
-/** What a notification says; anything but our trigger's own words means that any row may have changed. */
+/** Reads a notification. A payload that is not our trigger's means that any row may have changed: null. */
 function parseChanges (payload: string): RowChange[] | null {
   try {
     const changes: unknown = JSON.parse(payload)
@@ -139,5 +152,6 @@ function parseChanges (payload: string): RowChange[] | null {
 }
 
 function isChange (change: unknown): change is RowChange {
-  return Array.isArray(change) && change.length === 3 && change.every((id) => id === null || typeof id === 'string') && change[0] !== null
+  return Array.isArray(change) && change.length === 3 && change[0] !== null &&
+    change.every((id) => id === null || typeof id === 'string')
 }

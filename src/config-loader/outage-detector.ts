@@ -5,13 +5,13 @@ const PROBE_INTERVAL_MS = 250
 export type OutageDetector = ReturnType<typeof createOutageDetector>
 
 /**
- * Knows whether the database is away, so that nobody waits for it in vain. Takes `knock`, which throws while the database lets nobody
- * in; once there is a suspicion it is asked, every 250 ms, until the outage is over.
+ * Detects an outage of the database, which saves callers a wait in vain. After a reported failure it calls `probe`
+ * every 250 ms until the outage ends; `probe` throws while no new connection is accepted.
  */
 export function createOutageDetector ({ probe }: { probe: () => Promise<void> }) {
   const closing = new AbortController()
   const { signal } = closing
-  let isKnown = false
+  let isDown = false
   let lastUpAt = -Infinity
   let probing: Promise<void> | undefined
 
@@ -20,32 +20,32 @@ export function createOutageDetector ({ probe }: { probe: () => Promise<void> })
       const probedAt = performance.now()
       const hasFailed = await probe().then(() => false, () => lastUpAt < probedAt)
       if (signal.aborted) return
-      isKnown = hasFailed
-      if (!isKnown) return
+      isDown = hasFailed
+      if (!isDown) return
       await delay(PROBE_INTERVAL_MS, undefined, { signal }).catch(() => {})
     }
   }
 
   return {
-    /** Whether the database is away, as far as is known. */
-    get isDown () { return isKnown },
+    /** Whether the database is down, by the latest probe. */
+    get isDown () { return isDown },
 
-    /** Says that it may be away. */
+    /** Starts to probe. */
     reportFailure (): void {
       probing ??= probeUntilUp().finally(() => { probing = undefined })
     },
 
-    /** Says that it has answered. */
+    /** Ends the outage: the database has answered. The failure of a probe that began earlier is ignored. */
     markUp (): void {
       if (signal.aborted) return
       lastUpAt = performance.now()
-      isKnown = false
+      isDown = false
     },
 
-    /** Ends the asking: who closes asks the database no more, and takes it to be away for good. */
+    /** Stops probing; the database counts as down from now on. */
     async close (): Promise<void> {
       closing.abort()
-      isKnown = true
+      isDown = true
       await probing
     }
   }
