@@ -2,24 +2,23 @@ import { sql } from 'drizzle-orm'
 import type { TenantConfigRow } from '../database/schema.js'
 import type { Queryable } from '../database/statement.js'
 
-/**
- * A tenant on an account that is lost to us, unless it was onboarded there since (`is_lost` false); the token is sealed.
- */
-export type TenantOnLostWaba = Pick<TenantConfigRow, 'tenant_id' | 'access_token'> & { waba_id: string, is_lost: boolean }
+/** A tenant on a lost account; `is_lost` is false when it was onboarded there since. The token is sealed. */
+export type TenantOnLostWaba =
+  Pick<TenantConfigRow, 'tenant_id' | 'access_token'> & { waba_id: string, is_lost: boolean }
 
-// Meta's clock need not be ours.
+// Meta's clock may differ from ours.
 const CLOCK_SKEW = sql`interval '5 seconds'`
 
-/** Keeps the digest of a delivery. Returns whether it was unknown so far. */
+/** Stores the digest of a delivery. Returns false for one that was stored before. */
 export async function recordDelivery (tx: Queryable, digest: string): Promise<boolean> {
   return await tx.count(sql`insert into webhook_deliveries (digest) values (${digest}) on conflict do nothing`) > 0
 }
 
 /**
- * Deactivates every tenant on one of the accounts, except those that were onboarded after theirs was lost. Rows are locked in
- * one order, so that two deliveries do not wait for each other. Returns all of them.
+ * Deactivates every tenant on one of the accounts, except those that were onboarded after the loss. Returns all tenants
+ * on them. Rows are locked in one order: two deliveries at once must not deadlock.
  *
- * @param times when each account was lost, in Unix seconds, in the order of `wabaIds`; Infinity where nobody says
+ * @param times of the losses, in the order of `wabaIds` (Unix seconds; Infinity: unknown)
  */
 export async function deactivateWabas (tx: Queryable, wabaIds: string[], times: number[]): Promise<TenantOnLostWaba[]> {
   return await tx.run(sql<TenantOnLostWaba>`

@@ -15,14 +15,14 @@ export type AccountUpdates = ReturnType<typeof createAccountUpdates>
 interface AccountUpdateDependencies {
   tenantConfigs: Pick<TenantConfigs, 'inTransaction'>
   tokenWatch: Pick<TokenWatch, 'recordIn' | 'emit'>
-  /** The secret of the app, and former ones. */
+  /** The present secret of the app, and former ones. */
   secrets: string[]
   verifyToken: string | undefined
   log: Pick<FastifyBaseLogger, 'info' | 'warn'>
 }
 
 /**
- * Acts on the account updates that Meta sends to the webhook of the app.
+ * Processes the account updates that Meta sends to the webhook of the app.
  * Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks, field `account_update`
  */
 export function createAccountUpdates (
@@ -33,16 +33,15 @@ export function createAccountUpdates (
     isSigned: (body: Buffer, signature: string): boolean => secrets.some((secret) =>
       isSame(signature, `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`)),
 
-    /** Whether this is the verify token that was agreed upon with Meta; without one, nothing is. */
+    /** Whether this is the verify token set at Meta; false for every text while none is set. */
     isVerifyToken: (token: string): boolean =>
       verifyToken !== undefined && isSame(digestOf(token), digestOf(verifyToken)),
 
     /**
-     * Deactivates every tenant on an account that a signed body says is lost to us, and records why its token is no longer
-     * valid. A tenant that was onboarded since then is left alone. A body that was received before, or names no such account,
-     * changes nothing.
+     * Deactivates every tenant on an account that a signed body reports as lost, and records that its token is invalid.
+     * A tenant that was onboarded since is left alone. A body that was received before changes nothing.
      *
-     * @throws `MALFORMED_JSON`, and `DATABASE_UNAVAILABLE`: then nothing is kept, and Meta's next delivery counts
+     * @throws `MALFORMED_JSON`; `DATABASE_UNAVAILABLE` with nothing stored, so Meta's next delivery counts
      */
     async receive (body: Buffer): Promise<void> {
       const lost = lostAccounts(body)

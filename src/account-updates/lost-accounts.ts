@@ -6,7 +6,7 @@ import { CHARACTER } from '../schemas/fields.js'
 const LAST_SECOND_OF_9999 = 253402300799
 const ACCOUNT_ID = new RegExp(`^${CHARACTER}{1,255}$`, 'u')
 
-// Only these parts of a delivery are read; one odd part must not hide the others.
+// Only the parts that are read. Each is checked alone: a malformed one must not hide the others.
 const Delivery = Type.Object({ object: Type.Literal('whatsapp_business_account'), entry: Type.Array(Type.Unknown()) })
 const Entry = Type.Object({
   id: Type.Optional(Type.Unknown()),
@@ -20,12 +20,11 @@ const ChangeEntry = Type.Object({
 const WabaInfo = Type.Object({ waba_id: Type.String() })
 const UnixSeconds = Type.Integer({ minimum: 0, maximum: LAST_SECOND_OF_9999 })
 
-/** The event by which an account is lost, and when: Unix seconds, Infinity when nobody says. */
+/** The event that reports a loss, and its time (Unix seconds; Infinity: unknown). */
 export interface Loss { event: string, at: number }
 
 /**
- * Returns the accounts that a delivery says are lost to us. Of several losses of one account the latest counts. Throws
- * `MALFORMED_JSON`.
+ * Returns the accounts that a delivery reports as lost, each with its latest loss. Throws `MALFORMED_JSON`.
  */
 export function lostAccounts (delivery: Buffer): Map<string, Loss> {
   const lost = new Map<string, Loss>()
@@ -38,8 +37,8 @@ export function lostAccounts (delivery: Buffer): Map<string, Loss> {
       const { event, waba_info: info } = change.value
       const wabaId = lostAccountId(event, Value.Check(WabaInfo, info) ? info.waba_id : undefined, entry.id)
       if (typeof wabaId !== 'string' || !ACCOUNT_ID.test(wabaId)) continue
-      const known = lost.get(wabaId)
-      if (known === undefined || known.at <= at) lost.set(wabaId, { event, at })
+      const previous = lost.get(wabaId)
+      if (previous === undefined || previous.at <= at) lost.set(wabaId, { event, at })
     }
   }
   return lost
@@ -53,10 +52,10 @@ function parseBody (body: Buffer): unknown {
   }
 }
 
-/** The id of the account that an event says is lost to us, if it says so. */
+/** Returns the id of the account that an event reports as lost, if it does. */
 function lostAccountId (event: string, named: string | undefined, entryId: unknown): unknown {
   switch (event) {
-    // Here the id of the entry is that of a business, which may equal the id of somebody's account.
+    // Here the id of the entry is that of a business, which may equal the id of another account.
     case 'PARTNER_REMOVED':
     case 'PARTNER_APP_UNINSTALLED': return named
     case 'ACCOUNT_DELETED': return named ?? entryId

@@ -10,10 +10,12 @@ import { createExplanation, type Explanation } from './explain.js'
 import { createIdLookup } from './id-lookup.js'
 import type { OutageDetector } from './outage-detector.js'
 import { createReadLimiter } from './read-limiter.js'
-import { createConfigDecision, isActive, snapshotOf, toCachedConfig, type CachedConfig, type NotServedReason } from './resolve.js'
+import {
+  createConfigDecision, isActive, snapshotOf, toCachedConfig, type CachedConfig, type NotServedReason
+} from './resolve.js'
 import type { ConfigSnapshot, ConfigValues } from './snapshot.js'
 
-/** How many tenants one lookup returns. Each may cost a read, and Meta lets an account have far fewer numbers. */
+/** Tenants that one lookup returns, at most. Each may cost a read; Meta lets an account have far fewer numbers. */
 const MAX_TENANTS = 100
 
 /** The configurations for internal code. */
@@ -36,9 +38,9 @@ interface LoaderDependencies {
 }
 
 /**
- * Serves the configurations for internal code: the database first, `.env` second. A row is cached until it is invalidated, at
- * most `CONFIG_CACHE_TTL_MS` milliseconds, and `CONFIG_CACHE_BLIND_TTL_MS` while the listener is down. While the database is
- * away, active rows serve for `CONFIG_STALE_IF_ERROR_MS` milliseconds more.
+ * Serves the configurations for internal code: the database first, `.env` second. A row is cached until it is
+ * invalidated, at most `CONFIG_CACHE_TTL_MS` milliseconds, or `CONFIG_CACHE_BLIND_TTL_MS` while the listener is down.
+ * While the database is down, active rows serve for `CONFIG_STALE_IF_ERROR_MS` milliseconds more.
  */
 export function createLoader ({ database, vault, env, listenerHealth, detector }: LoaderDependencies) {
   const decision = createConfigDecision({ vault, env })
@@ -64,20 +66,23 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
     forPhoneNumber,
 
     /**
-     * Returns the configurations of the active tenants with a verified identity on the WhatsApp Business Account, by tenant id,
-     * at most 100, also with dead tokens. Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for a value that
-     * is no string.
+     * Returns the configurations of the active tenants whose verified identity is on the account: at most 100, by
+     * tenant id, also those with dead tokens.
+     *
+     * @throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for a value that is no string
      */
     forWaba: wabas.find,
 
-    /** `getAllConfig()` of the tenant's configuration in one call; throws as `forTenant`. */
+    /** Returns `getAllConfig()` of the tenant's configuration; throws as `forTenant`. */
     getWhatsappConfig: async (tenantId: string): Promise<ConfigValues> => (await forTenant(tenantId)).getAllConfig(),
 
     /**
-     * Returns what `forTenant` would do by the database alone, whatever is cached, and why; it holds no secret. Throws
-     * `DATABASE_UNAVAILABLE`, and a TypeError for a value that cannot be a tenant id.
+     * Explains what `forTenant` would do without its cache; the explanation holds no secret.
+     *
+     * @throws `DATABASE_UNAVAILABLE`, and a TypeError for a value that cannot be a tenant id
      */
-    explain: async (tenantId: string): Promise<Explanation> => explain(assertTenantId(tenantId), await readRow(tenantId)),
+    explain: async (tenantId: string): Promise<Explanation> =>
+      explain(assertTenantId(tenantId), await readRow(tenantId)),
 
     /** The counts since the start, and the size of the caches. */
     stats: (): LoaderStats => ({
@@ -106,9 +111,9 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
   /**
    * Returns the tenant's configuration of this moment.
    *
-   * @throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, by `CONFIG_FALLBACK` `TENANT_INACTIVE` and `CONFIG_NOT_FOUND`, by
-   * `CONFIG_REFUSE_DEAD_TOKENS` `TOKEN_DEAD`, and a TypeError for a value that cannot be a tenant id: no fault is ever
-   * answered with the `.env` values
+   * @throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, by `CONFIG_FALLBACK` `TENANT_INACTIVE` and `CONFIG_NOT_FOUND`,
+   * by `CONFIG_REFUSE_DEAD_TOKENS` `TOKEN_DEAD`, and a TypeError for a value that cannot be a tenant id. The `.env`
+   * values never serve in place of an error.
    */
   function forTenant (tenantId: string): Promise<ConfigSnapshot> {
     // A cached tenant costs one lookup and no new promise.
@@ -119,9 +124,10 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
   }
 
   /**
-   * Returns the configuration of the active tenant that owns the phone number by its verified identity, null when there is
-   * none. A dead token does not matter: messages arrive without it. Throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a
-   * TypeError for a value that is no string.
+   * Returns the configuration of the active tenant whose verified identity has the phone number; null without one. A
+   * dead token does not matter: messages arrive without it.
+   *
+   * @throws `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`, and a TypeError for a value that is no string
    */
   async function forPhoneNumber (phoneNumberId: string): Promise<ConfigSnapshot | null> {
     const [snapshot = null] = await numbers.find(phoneNumberId)
@@ -150,7 +156,7 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
     return toCachedConfig(decision.fromRow(await readRow(tenantId)))
   }
 
-  /** A lookup by an id of Meta's: `statement` finds its rows, `idOf` reads the id of a snapshot. */
+  /** Creates a lookup by an id of Meta's: `statement` finds its rows, `idOf` reads the id of a snapshot. */
   function lookupBy (statement: Prepared<ConfigRow>, idOf: (snapshot: ConfigSnapshot) => string | null) {
     const rowsWith = async (key: string) => await database.run(statement, { key, limit: MAX_TENANTS })
     const tenantIdsById = createConfigCache<string[]>({

@@ -6,9 +6,10 @@ import { isPastReadDeadline } from '../waiting/deadline.js'
 const MAX_WAITING_PER_CONNECTION = 2000
 
 /**
- * Limits concurrent reads to the pool size; otherwise all waiters would hit the timeout together. Returns `limit`, which runs a
- * read when a place is free. It throws what the read throws, and `DATABASE_UNAVAILABLE` when too many wait, when the place
- * comes late and the last read failed, and when the read is no longer needed.
+ * Limits concurrent reads to the pool size; otherwise all waiters would hit the timeout together.
+ *
+ * @returns `limit`, which runs a read when a place is free. It throws `DATABASE_UNAVAILABLE` when too many reads wait,
+ * when the read is no longer needed, and when its place comes late after a failed read.
  */
 export function createReadLimiter (concurrency: number) {
   const limit = pLimit(concurrency)

@@ -1,10 +1,10 @@
 import { ConfigNotFound, TenantInactive, TokenDead } from '../errors.js'
+import type { ConfigKey } from '../schemas/columns.js'
 import { deadStatuses } from '../schemas/statuses.js'
 import type { Env } from '../settings/env.js'
 import type { Vault } from '../vault/vault.js'
 import type { ConfigRow, SealedColumn } from './config-rows.sql.js'
 import { ConfigSnapshot, eachValue, type ConfigValues, type Resolved } from './snapshot.js'
-import type { ConfigKey } from '../schemas/columns.js'
 
 /** Why no row serves a tenant. */
 export type NotServedReason = 'inactive' | 'missing'
@@ -17,10 +17,10 @@ export interface ActiveConfig {
   readonly answer: Promise<ConfigSnapshot>
 }
 
-/** What the cache holds of a tenant. */
+/** The cached values of a tenant, or why there are none. */
 export type CachedConfig = ActiveConfig | NotServedReason
 
-/** The cached form of what serves a tenant. */
+/** Wraps the values of a tenant for the cache. */
 export function toCachedConfig (resolved: Resolved | NotServedReason): CachedConfig {
   if (typeof resolved === 'string') return resolved
   const snapshot = new ConfigSnapshot(resolved, false)
@@ -36,13 +36,13 @@ export const snapshotOf = ({ resolved, snapshot }: ActiveConfig, isStale: boolea
 
 export type ConfigDecision = ReturnType<typeof createConfigDecision>
 
-/** Decides what serves a tenant: the values of its row, those of `.env`, or nothing. */
+/** Decides which values serve a tenant: those of its row, those of `.env`, or none. */
 export function createConfigDecision ({ vault, env }: { vault: Pick<Vault, 'open'>, env: Env }) {
   const fallback = fallbackValues(env)
   const fallbackSnapshot = new ConfigSnapshot(resolve(null, fallback), false)
 
   return {
-    /** Returns what serves a tenant by its row, or why the row does not. Throws `SECRET_UNREADABLE`. */
+    /** Returns the values of a row, or why it does not serve. Throws `SECRET_UNREADABLE`. */
     fromRow (row: ConfigRow | undefined): Resolved | NotServedReason {
       if (row === undefined) return 'missing'
       if (!row.is_active) return 'inactive'
@@ -51,14 +51,14 @@ export function createConfigDecision ({ vault, env }: { vault: Pick<Vault, 'open
       return resolve({ tenantId, isVerified, tokenStatus, values: openValues(row) }, fallback)
     },
 
-    /** Throws `TOKEN_DEAD` for a row whose token Meta no longer accepts, where `CONFIG_REFUSE_DEAD_TOKENS` says so. */
+    /** With `CONFIG_REFUSE_DEAD_TOKENS`, throws `TOKEN_DEAD` for a token that Meta no longer accepts. */
     assertTokenServes (snapshot: ConfigSnapshot): void {
       if (!env.CONFIG_REFUSE_DEAD_TOKENS) return
       const status = snapshot.getTokenStatus()
       if (status !== null && deadStatuses.includes(status)) throw new TokenDead()
     },
 
-    /** Returns what serves a tenant without a row. Throws `TENANT_INACTIVE` and `CONFIG_NOT_FOUND` by `CONFIG_FALLBACK`. */
+    /** Returns the `.env` values. Throws `TENANT_INACTIVE` and `CONFIG_NOT_FOUND` by `CONFIG_FALLBACK`. */
     withoutRow (reason: NotServedReason): ConfigSnapshot {
       if (reason === 'missing' && env.CONFIG_FALLBACK === 'none') throw new ConfigNotFound()
       if (reason === 'inactive' && env.CONFIG_FALLBACK !== 'missing-or-inactive') throw new TenantInactive()
@@ -98,8 +98,8 @@ function fallbackValues (env: Env): ConfigValues {
 }
 
 /**
- * How each value falls back to `.env`: the identity as a whole, else a tenant's number could be paired with the platform's
- * token; the app as a pair; the others one by one.
+ * How each value falls back to `.env`: the app as a pair, the identity as a whole, the others alone. An identity in
+ * parts could pair a tenant's number with the platform's token.
  */
 const fallsBack = {
   phone_id: 'identity',
@@ -113,7 +113,7 @@ const fallsBack = {
   token_expires_at: 'identity'
 } satisfies Record<ConfigKey, 'identity' | 'app' | 'alone'>
 
-/** Returns what serves a tenant by the values of its active row in clear (null: no such row) and the values of `.env`. */
+/** Merges the values of an active row, in clear (null: no such row), with those of `.env`. */
 export function resolve (
   row: Pick<Resolved, 'isVerified' | 'tokenStatus' | 'values'> & { tenantId: string } | null, fallback: ConfigValues
 ): Resolved {

@@ -7,19 +7,21 @@ export type ConfigValues = { readonly [key in ConfigKey]: string | null }
 /** The source of each value; null where there is no value. */
 export type ConfigSources = { readonly [key in ConfigKey]: 'database' | 'env' | null }
 
-/** The values that serve a tenant, with where they come from. */
+/** The values that serve a tenant, with their sources. */
 export interface Resolved {
-  /** Whose active row serves; null when `.env` does. */
+  /** The tenant whose active row serves; null when `.env` does. */
   readonly tenantId: string | null
-  /** Whether Meta confirmed its account and number. */
+  /** Whether Meta confirmed the account and the number. */
   readonly isVerified: boolean
-  /** What the last check found of the row's token; null when the row has no token, or `.env` serves. */
+  /** The result of the last check of the row's token; null when the row has no token, or `.env` serves. */
   readonly tokenStatus: TokenStatus | null
   readonly values: ConfigValues
   readonly sources: ConfigSources
 }
 
-/** One tenant's configuration at one moment. It never changes, and does not show its secrets when printed or serialised. */
+/**
+ * One tenant's configuration at one moment. It never changes, and does not show its secrets when printed or serialised.
+ */
 export class ConfigSnapshot {
   readonly #resolved: Resolved
   readonly #isStale: boolean
@@ -33,19 +35,22 @@ export class ConfigSnapshot {
   /** The tenant whose active row serves; null when `.env` alone does. */
   getTenantId (): string | null { return this.#resolved.tenantId }
 
-  /** Meta's id of the phone number that messages are sent from; null when there is none. */
+  /** Meta's id of the phone number that sends the messages; null without one. */
   getPhoneId (): string | null { return this.#resolved.values.phone_id }
 
-  /** The access token in clear, expired or not; null when there is none. */
+  /** The access token in clear, expired or not; null without one. */
   getAccessToken (): string | null { return this.#resolved.values.access_token }
 
-  /** The id of the WhatsApp Business Account; null when there is none. */
+  /** The id of the WhatsApp Business Account; null without one. */
   getWabaId (): string | null { return this.#resolved.values.waba_id }
 
   /** Whether an active row of the tenant serves, rather than the `.env` values alone. */
   hasTenantConfig (): boolean { return this.#resolved.tenantId !== null }
 
-  /** Whether Meta confirmed that the account and the number are the tenant's; false for `.env` values. A new token keeps it. */
+  /**
+   * Whether Meta confirmed the account and the number to the tenant's token. A new token keeps that; `.env` never has
+   * it.
+   */
   isVerified (): boolean { return this.#resolved.isVerified }
 
   /** Whether the expiry of the access token has passed; a token without one does not expire. */
@@ -55,25 +60,26 @@ export class ConfigSnapshot {
   }
 
   /**
-   * What is known of the access token: `expired` once its own date has passed, else what the last check found, `unverified` before the first.
-   * Null without a token of the tenant's own.
+   * The state of the tenant's own access token; null without one. `expired` once its date has passed, else the result
+   * of the last check; `unverified` before the first.
    */
   getTokenStatus (): TokenStatus | null {
     const { tokenStatus } = this.#resolved
-    return tokenStatus === null || deadStatuses.includes(tokenStatus) || !this.isTokenExpired() ? tokenStatus : 'expired'
+    const isFinal = tokenStatus === null || deadStatuses.includes(tokenStatus)
+    return isFinal || !this.isTokenExpired() ? tokenStatus : 'expired'
   }
 
-  /** Whether this was served while the database could not be asked whether it still holds. */
+  /** Whether this was served while the database was down, unconfirmed. */
   isStale (): boolean { return this.#isStale }
 
   /** All values, frozen. */
   getAllConfig (): ConfigValues { return this.#resolved.values }
 
-  /** Where each of the values comes from, frozen. */
+  /** The source of each value, frozen. */
   getSources (): ConfigSources { return this.#resolved.sources }
 }
 
-/** Makes something of each value of a configuration, by its name; frozen. */
+/** Builds a frozen object with one value for each key of a configuration. */
 export function eachValue<T> (make: (key: ConfigKey) => T): { readonly [key in ConfigKey]: T } {
   return Object.freeze({
     phone_id: make('phone_id'),

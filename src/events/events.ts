@@ -5,36 +5,35 @@ import type { Database } from '../database/database.js'
 import { claimQuery, postponeQuery, removeQuery, type ClaimedEvent } from './outbox.sql.js'
 
 const POLL_MS = 5000
-/** One delivery may take this long, well under the lease of an event in outbox.sql.ts. */
+/** The timeout of a delivery, well below the lease of an event in outbox.sql.ts. */
 const TIMEOUT_MS = 10_000
-/** What is under way when closing begins may take this much longer. */
+/** How long a delivery may still run once closing begins. */
 const CLOSE_WITHIN_MS = 3000
-/** An attempt that fails is followed by the next after 5 to 10 seconds, then after twice the time, and so on up to an hour. */
+/** The delay after the first failed attempt; it doubles with each further one, up to the maximum. */
 const FIRST_DELAY_S = 10
 const MAX_DELAY_S = 3600
 
 interface DeliveryDependencies {
   database: Pick<Database, 'run'>
-  /** Where events go. */
+  /** The URL that events are sent to. */
   url: string
-  /** What signs them. */
+  /** The key of their signature. */
   secret: string
   fetch: typeof globalThis.fetch
   /** Pino-like. */
   log: Record<'info' | 'warn' | 'error', (fields: object, message: string) => void>
 }
 
-/** What came of a delivery: an HTTP status, or why there is none. */
+/** The result of a delivery: an HTTP status, or the reason why there is none. */
 type DeliveryResult = { status: number, isDelivered: boolean } | { reason: unknown, isDelivered: false }
 
 /**
- * Delivers the events of the outbox: each as the JSON `{id, type, tenant_id, from, to, reason, at}` by POST, with the header
- * `x-signature-256: sha256=<hex>`, the HMAC-SHA256 over the bytes of the body. An answer of 2xx is a delivery; no redirect is followed.
+ * Delivers the events of the outbox by POST: the JSON `{id, type, tenant_id, from, to, reason, at}`, with its
+ * HMAC-SHA256 in the header `x-signature-256: sha256=<hex>`. An answer of 2xx is a delivery; no redirect is followed.
  *
- * Each event is delivered at least once: one whose delivery was not noted, because the process or the database went away, is
- * delivered again, with the same id. A tenant's events come in their order: while one waits, so do the later ones of that tenant.
- * What fails is tried again, ever more seldom, and given up when the event is 7 days old. Any number of processes may do
- * this at once; none delivers what another one is delivering.
+ * An event is delivered at least once; a repeated delivery has the same id. The events of a tenant are delivered in
+ * their order: while one waits, so do its later ones. An event that fails is retried until it is 7 days old. Any number
+ * of processes may deliver at once; each claims other events.
  */
 export function createEventDelivery ({ database, url, secret, fetch, log }: DeliveryDependencies) {
   const closing = new AbortController()
@@ -43,10 +42,10 @@ export function createEventDelivery ({ database, url, secret, fetch, log }: Deli
   let timer: NodeJS.Timeout | undefined
   let working = Promise.resolve()
 
-  /** Delivers what is due and, until stopped, looks again later. */
+  /** Delivers all due events and, until stopped, polls again later. */
   async function work (): Promise<void> {
     try {
-      // What one batch delivered may have let others become due.
+      // A delivered event makes the next one of its tenant due.
       while (await deliverBatch());
     } catch (err) {
       reportDatabaseError(err)
@@ -55,7 +54,7 @@ export function createEventDelivery ({ database, url, secret, fetch, log }: Deli
     timer = setTimeout(() => { working = work() }, POLL_MS).unref()
   }
 
-  /** Delivers a batch. Returns false when nothing is due, or nothing more is to be taken. */
+  /** Delivers a batch. Returns false when no event is due, or once stopped. */
   async function deliverBatch (): Promise<boolean> {
     if (isStopped) return false
     const events = await database.run(claimQuery())
@@ -64,7 +63,7 @@ export function createEventDelivery ({ database, url, secret, fetch, log }: Deli
     return events.length > 0
   }
 
-  /** The database is away: what is claimed stays in the outbox, and is due again when its lease ends. */
+  /** Logs the first error of an outage. Claimed events stay in the outbox, and are due again when their lease ends. */
   function reportDatabaseError (err: unknown): void {
     if (!isDatabaseDown) log.warn({ err }, 'the outbox of events cannot be read or written')
     isDatabaseDown = true
@@ -73,13 +72,13 @@ export function createEventDelivery ({ database, url, secret, fetch, log }: Deli
   async function deliver (event: ClaimedEvent): Promise<void> {
     const { id, type, attempts, is_last: isLast } = event
     const { isDelivered, ...outcome } = await post(event)
-    const seen = { id, type, attempts, ...outcome }
+    const fields = { id, type, attempts, ...outcome }
     if (isDelivered || isLast) await database.run(removeQuery(id))
     else await database.run(postponeQuery(event, delayAfter(attempts)))
 
-    if (isDelivered) log.info(seen, 'an event was delivered')
-    else if (isLast) log.error(seen, 'an event could not be delivered for 7 days and is given up')
-    else log.warn(seen, 'an event could not be delivered yet')
+    if (isDelivered) log.info(fields, 'an event was delivered')
+    else if (isLast) log.error(fields, 'an event could not be delivered for 7 days and is given up')
+    else log.warn(fields, 'an event could not be delivered yet')
   }
 
   async function post ({ id, type, tenant_id, from, to, reason, at }: ClaimedEvent): Promise<DeliveryResult> {
@@ -91,23 +90,26 @@ export function createEventDelivery ({ database, url, secret, fetch, log }: Deli
     // AbortSignal.any can lose a timeout to the garbage collector (Node 20).
     const deadline = setTimeout(() => { limit.abort(new DOMException('too late', 'TimeoutError')) }, TIMEOUT_MS)
     closing.signal.addEventListener('abort', close)
-    return await fetch(url, { method: 'POST', headers, body, redirect: 'manual', signal: limit.signal }).then(async (reply): Promise<DeliveryResult> => {
-      // Nothing in the body matters, however long it is or wherever it breaks off.
+    try {
+      const reply = await fetch(url, { method: 'POST', headers, body, redirect: 'manual', signal: limit.signal })
+      // The body is not read: it may be endless, or break off.
       await Promise.allSettled([reply.body?.cancel()])
       return { status: reply.status, isDelivered: reply.ok }
-    }).catch((err: unknown): DeliveryResult => ({ reason: causeOf(err), isDelivered: false })).finally(() => {
+    } catch (err) {
+      return { reason: causeOf(err), isDelivered: false }
+    } finally {
       clearTimeout(deadline)
       closing.signal.removeEventListener('abort', close)
-    })
+    }
   }
 
   return {
-    /** Looks for events at once, and from then on every 5 seconds. */
+    /** Polls for events now, then every 5 seconds. */
     start (): void {
       working = work()
     },
 
-    /** Takes no more events, and waits for the deliveries under way: 3 seconds at most, then they are broken off. */
+    /** Claims no more events, and waits for running deliveries. After 3 seconds it aborts them. */
     async stop (): Promise<void> {
       isStopped = true
       clearTimeout(timer)
@@ -118,12 +120,12 @@ export function createEventDelivery ({ database, url, secret, fetch, log }: Deli
   }
 }
 
-/** Seconds to wait after so many attempts; a random half of it keeps what failed together from coming back together. */
+/** Seconds to wait after so many attempts. The random half spreads events that failed together. */
 function delayAfter (attempts: number): number {
   return Math.min(FIRST_DELAY_S * 2 ** (attempts - 1), MAX_DELAY_S) * (1 + Math.random()) / 2
 }
 
-/** What the operating system or TLS calls it, such as ECONNREFUSED, or the kind of error, such as TimeoutError. */
+/** The code of the system or of TLS, such as ECONNREFUSED, else the name of the error, such as TimeoutError. */
 function causeOf (err: unknown): unknown {
   return err instanceof Error && (err.cause instanceof Error && 'code' in err.cause ? err.cause.code : err.name)
 }

@@ -3,17 +3,17 @@ import type { eventsOutbox } from '../database/schema.js'
 
 /** How many events are claimed at once, each of another tenant. */
 const BATCH = 20
-/** How long a claimed event belongs to its process: longer than a delivery and the recording of its outcome can take. */
+/** The lease of a claimed event: longer than a delivery and the recording of its result can take. */
 const LEASE = sql.raw("interval '30 seconds'")
-/** An event that fails when it is older than this is given up. */
+/** A failed event above this age is given up. */
 const MAX_AGE = sql.raw("interval '7 days'")
 
 /** An event that this process delivers; `is_last` says that no attempt follows. */
 export type ClaimedEvent = Omit<typeof eventsOutbox.$inferSelect, 'next_attempt_at'> & { is_last: boolean }
 
 /**
- * Claims events that are due, only the oldest of each tenant, and counts the attempt. An event that another process is about
- * to claim is passed over. The array is made once; a subquery with a limit might be run again for each row.
+ * Claims due events, only the oldest of each tenant, and counts the attempt. Events that another process is claiming
+ * are skipped. The array is built once; PostgreSQL might run a subquery with a limit once for each row.
  */
 export const claimQuery = () => sql<ClaimedEvent>`
   update events_outbox set attempts = attempts + 1, next_attempt_at = now() + ${LEASE}
@@ -31,8 +31,8 @@ export const claimQuery = () => sql<ClaimedEvent>`
 export const removeQuery = (id: string) => sql`delete from events_outbox where id = ${id}`
 
 /**
- * Postpones an event by `delay` seconds, unless it was claimed again since the attempt with this number. The later ones of
- * its tenant wait as long, so that a claim need not pass over them.
+ * Postpones an event by `delay` seconds, unless it was claimed again since this attempt. The later events of its tenant
+ * wait as long: a claim would have to skip them.
  */
 export const postponeQuery = ({ id, tenant_id, attempts }: ClaimedEvent, delay: number) => sql`
   update events_outbox set next_attempt_at = now() + make_interval(secs => ${delay})

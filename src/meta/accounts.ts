@@ -7,7 +7,7 @@ import type { Call, GraphRequest, MetaApp } from './types.js'
 /** A phone number of a WABA. */
 export interface PhoneNumber { id: string, display_phone_number: string | null, verified_name: string | null }
 
-/** Where webhooks are to go, and what Meta shows there to be let in. */
+/** The URL for webhooks, and the token by which the server there recognises Meta. */
 export interface Callback { callback_url: string, verify_token: string }
 
 const MAX_PAGES = 50
@@ -19,7 +19,11 @@ const Page = <T extends TSchema>(item: T) => Type.Object({
     next: maybe(Type.String())
   }))
 })
-const Phones = Page(Type.Object({ id: Type.String(), display_phone_number: maybe(Type.String()), verified_name: maybe(Type.String()) }))
+const Phones = Page(Type.Object({
+  id: Type.String(),
+  display_phone_number: maybe(Type.String()),
+  verified_name: maybe(Type.String())
+}))
 const Subscriptions = Page(Type.Object({
   whatsapp_business_api_data: maybe(Type.Object({ id: maybe(Type.String()) })),
   override_callback_uri: maybe(Type.String())
@@ -35,20 +39,30 @@ const Callbacks = Type.Object({
 const Done = Type.Object({ success: Type.Literal(true) })
 
 /**
- * The calls that a customer's token opens: what hangs on a WABA and on a phone number. Besides what each one says, all of
- * them throw MetaTokenInvalid, MetaPermissionMissing, MetaAppRejected, MetaRateLimited, MetaUnavailable, MetaTimeout and
- * MetaUnexpectedReply; those of a WABA MetaWabaNotAccessible, and those of a phone number MetaPhoneNotInWaba. The
- * `account` of a phone number is its WABA, whose limits the call counts against.
+ * The calls about a WABA or a phone number, with a customer's token. The `account` of a phone number is its WABA, whose
+ * limits the call counts against.
+ *
+ * @throws by every call: MetaTokenInvalid, MetaPermissionMissing, MetaAppRejected, MetaRateLimited, MetaUnavailable,
+ * MetaTimeout, MetaUnexpectedReply; for a WABA MetaWabaNotAccessible; for a phone number MetaPhoneNotInWaba
  */
 export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphCalls) {
-  return { listPhoneNumbers, subscribeApp, overrideCallback, overridePhoneCallback, subscriptionOf, unsubscribeApp, effectiveCallback, registerNumber }
+  return {
+    listPhoneNumbers,
+    subscribeApp,
+    overrideCallback,
+    overridePhoneCallback,
+    subscriptionOf,
+    unsubscribeApp,
+    effectiveCallback,
+    registerNumber
+  }
 
   /**
-   * Lists the phone numbers of a WABA, and so proves that the token sees it. All pages together have the time of one call.
+   * Lists the phone numbers of a WABA, which shows that the token sees it. All pages share the timeout of one call.
    * Source: developers.facebook.com/docs/graph-api/reference/whats-app-business-account/phone_numbers
    *
    * @param app undefined to ask with the token alone
-   * @param signal the limit of several calls together
+   * @param signal the timeout of several calls together
    */
   async function listPhoneNumbers (
     app: MetaApp | undefined, token: string, wabaId: string, signal?: AbortSignal
@@ -57,11 +71,12 @@ export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphCall
     const path = `${pathSegment(call, wabaId, MetaWabaNotAccessible)}/phone_numbers`
     const query = { fields: 'id,display_phone_number,verified_name', limit: '100' }
     const phones = await allPages({ ...call, app, account: wabaId, token, method: 'GET', path, query, signal }, Phones)
-    return phones.map(({ id, display_phone_number = null, verified_name = null }) => ({ id, display_phone_number, verified_name }))
+    return phones.map(({ id, display_phone_number = null, verified_name = null }) =>
+      ({ id, display_phone_number, verified_name }))
   }
 
   /**
-   * Subscribes the app to the webhooks of a WABA; again is harmless, but clears an override.
+   * Subscribes the app to the webhooks of a WABA. A repetition is harmless, but clears an override.
    * Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/override, as for the four below
    */
   async function subscribeApp (app: MetaApp, token: string, wabaId: string): Promise<void> {
@@ -70,8 +85,7 @@ export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphCall
   }
 
   /**
-   * Has the messages of a WABA sent to a callback of its own, which must echo Meta's challenge while this waits.
-   * Needs `subscribeApp` before.
+   * Sets the callback of a WABA, which must echo Meta's challenge during this call. Needs `subscribeApp` before.
    *
    * @param callback.callback_url https, at most 200 characters
    * @throws MetaCallbackRefused
@@ -83,7 +97,7 @@ export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphCall
   }
 
   /**
-   * The same for the messages of one phone number alone, whatever its WABA has; null takes the callback of the number away.
+   * Sets the callback of one phone number, which takes precedence over its WABA's; null removes it.
    *
    * @throws MetaCallbackRefused, and MetaWabaNotAccessible where the token does not see the number
    */
@@ -98,8 +112,10 @@ export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphCall
     await send({ ...call, app, account, token, method: 'POST', path, json: { webhook_configuration: override } }, Done)
   }
 
-  /** The subscription of the app to a WABA, with its override; null when there is none. */
-  async function subscriptionOf (app: MetaApp, token: string, wabaId: string): Promise<{ override_callback_uri: string | null } | null> {
+  /** Returns the subscription of the app to a WABA, with its override; null without one. */
+  async function subscriptionOf (
+    app: MetaApp, token: string, wabaId: string
+  ): Promise<{ override_callback_uri: string | null } | null> {
     const call: Call = { name: 'subscribed_apps', subject: 'customer' }
     const path = subscribedApps(call, wabaId)
     const subscriptions = await allPages({ ...call, app, account: wabaId, token, method: 'GET', path }, Subscriptions)
@@ -107,26 +123,28 @@ export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphCall
     return ours ? { override_callback_uri: ours.override_callback_uri || null } : null
   }
 
-  /** Ends the webhooks of a WABA for the app. Unlike the other calls it needs no check before that the token is the app's. */
+  /** Ends the webhooks of a WABA for the app. Unlike the other calls it may come before a check of the token. */
   async function unsubscribeApp (app: MetaApp, token: string, wabaId: string): Promise<void> {
     const call: Call = { name: 'unsubscribe_app', subject: 'customer' }
     const path = subscribedApps(call, wabaId)
     await send({ ...call, app, account: wabaId, token, isTokenUnchecked: true, method: 'DELETE', path }, Done)
   }
 
-  /** Where Meta sends the messages of a phone number: the callback of the number, else the WABA's, else the app's; null: nowhere. */
+  /** Returns the callback of a phone number: its own, else the WABA's, else the app's; null without any. */
   async function effectiveCallback (
     app: MetaApp, token: string, phoneNumberId: string, account?: string
   ): Promise<string | null> {
     const call: Call = { name: 'webhook_configuration', subject: 'phone' }
     const path = pathSegment(call, phoneNumberId, MetaPhoneNotInWaba)
     const query = { fields: 'webhook_configuration' }
-    const { webhook_configuration: of } = await send({ ...call, app, account, token, method: 'GET', path, query }, Callbacks)
-    return of?.phone_number || of?.whatsapp_business_account || of?.application || null
+    const reply = await send({ ...call, app, account, token, method: 'GET', path, query }, Callbacks)
+    const callbacks = reply.webhook_configuration
+    return callbacks?.phone_number || callbacks?.whatsapp_business_account || callbacks?.application || null
   }
 
   /**
-   * Registers a phone number for the Cloud API; again with the same PIN is harmless, but Meta allows 10 calls in 72 hours.
+   * Registers a phone number for the Cloud API. A repetition with the same PIN is harmless, but Meta allows 10 calls in
+   * 72 hours.
    * Source: developers.facebook.com/documentation/business-messaging/whatsapp/reference (register)
    *
    * @param pin six digits: the two-step verification PIN of the number, or a new one if it has none
@@ -137,29 +155,33 @@ export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphCall
   ): Promise<void> {
     const call: Call = { name: 'register', subject: 'register' }
     const path = `${pathSegment(call, phoneNumberId, MetaPhoneNotInWaba)}/register`
-    await send({ ...call, app, account, token, method: 'POST', path, json: { messaging_product: 'whatsapp', pin } }, Done)
+    const json = { messaging_product: 'whatsapp', pin }
+    await send({ ...call, app, account, token, method: 'POST', path, json }, Done)
   }
 
   function subscribedApps (call: Call, wabaId: string): string {
     return `${pathSegment(call, wabaId, MetaWabaNotAccessible)}/subscribed_apps`
   }
 
-  /** An id as one step of a path. */
+  /** Encodes an id as one segment of a path. */
   function pathSegment (call: Call, id: string, throws: ErrorClass): string {
-    // No encoding saves these from being read as a way up the path.
+    // A URL parser resolves `.` and `..` in any encoding.
     if (/^\.{0,2}$/.test(id)) throw failCall(call, { throws }, { sent: false })
     return encodeURIComponent(id)
   }
 
   /** The items of all pages. */
-  async function allPages<T extends TSchema> (request: GraphRequest, schema: ReturnType<typeof Page<T>>): Promise<Static<T>[]> {
+  async function allPages<T extends TSchema> (
+    request: GraphRequest, schema: ReturnType<typeof Page<T>>
+  ): Promise<Static<T>[]> {
     const items: Static<T>[] = []
     const { signal = timeoutSignal() } = request
     let after: string | undefined
     for (let page = 0; page < MAX_PAGES; page++) {
-      const { data, paging } = await send({ ...request, query: { ...request.query, ...(after && { after }) }, signal }, schema)
+      const query = { ...request.query, ...(after && { after }) }
+      const { data, paging } = await send({ ...request, query, signal }, schema)
       items.push(...data)
-      // `after` is there on the last page too; `next` is not. It carries the token, and is never followed.
+      // The last page has `after` too, but no `next`. The URL in `next` carries the token, and is never followed.
       if (paging?.next == null) return items
       const last = after
       after = paging.cursors?.after ?? undefined

@@ -3,7 +3,7 @@ import { MetaAppNotConfigured } from '../errors.js'
 import type { Vault } from '../vault/vault.js'
 import type { MetaApp } from './types.js'
 
-/** Finds the app at Meta that a tenant goes through. `platformApp` is the app of tenants that store none of their own. */
+/** Finds the app of a tenant at Meta. `platformApp` is the app of tenants that store none of their own. */
 export function createApps ({ vault, platformApp }: { vault: Pick<Vault, 'open'>, platformApp?: MetaApp | undefined }) {
   return {
     /** The id of the platform's app; undefined without one. */

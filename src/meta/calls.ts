@@ -2,7 +2,8 @@ import type { FastifyError } from '@fastify/error'
 import type { Static, TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import {
-  MetaAppRejected, MetaExchangeUnknown, MetaRateLimited, MetaTimeout, MetaTokenInvalid, MetaUnavailable, withGraphDetails
+  MetaAppRejected, MetaExchangeUnknown, MetaRateLimited, MetaTimeout, MetaTokenInvalid, MetaUnavailable,
+  withGraphDetails
 } from '../errors.js'
 import { headerToken } from '../schemas/fields.js'
 import { ErrorReply, limitScopeOf, mapGraphError, type MappedError } from './error-map.js'
@@ -10,10 +11,10 @@ import { createHttpClient, NoReply, type HttpOptions } from './http-client.js'
 import { createRateLimits, type LimitSubject } from './rate-limits.js'
 import type { Call, GraphRequest } from './types.js'
 
-/** An access token. A bearer header carries no more than this, and fetch would call the rest a network failure. */
+/** An access token that a bearer header can carry; for any other, fetch would report a network failure. */
 export const Token = headerToken(4096)
 
-/** What is known of a call that failed; not all of it is fit to be logged as it is. */
+/** The details of a failed call, as they came: not all of them may be logged. */
 interface FailureContext {
   sent: boolean
   /** The HTTP status of the answer. */
@@ -24,15 +25,15 @@ interface FailureContext {
   graph_version?: unknown
   /** Why no answer came. */
   reason?: unknown
-  /** Until when calls like it are blocked, as Unix ms. */
+  /** The end of the block of such calls (Unix ms); 0 without one. */
   blocked_until?: number
 }
 
-/** How the Graph API is reached, how long a call may take, and where failures are logged. */
+/** The Graph API, the timeout of a call, and the log. */
 export interface GraphOptions extends HttpOptions {
   /** Milliseconds each call may take, reading its body included. */
   timeoutMs: number
-  /** No call begins once this is aborted: its reason is thrown instead. */
+  /** Once it is aborted, a new call throws its reason. */
   closing?: AbortSignal
   /** Pino-like; gets one line per call. */
   log?: { info (fields: object, message: string): void, warn (fields: object, message: string): void }
@@ -48,28 +49,30 @@ export function createGraphCalls ({ timeoutMs, closing, log, ...options }: Graph
 
   return { send, assertUnblocked, failCall, timeoutSignal, utilizationOf, blockedApps }
 
-  /** The timeout of one call, for several together. */
+  /** Returns a timeout as long as that of one call, for several calls to share. */
   function timeoutSignal (): AbortSignal {
     return AbortSignal.timeout(timeoutMs)
   }
 
-  /** Throws MetaRateLimited when Meta takes no such call yet: one that is made all the same lengthens the block. */
+  /** Throws MetaRateLimited while Meta blocks such calls: a call during a block lengthens it. */
   function assertUnblocked (call: Call & Pick<GraphRequest, 'app' | 'account' | 'credential' | 'token'>): void {
     const until = blockedUntil(limitSubjectOf(call))
-    if (until > 0) throw failCall(call, { throws: MetaRateLimited }, { sent: false, reason: 'blocked', blocked_until: until })
+    const context = { sent: false, reason: 'blocked', blocked_until: until }
+    if (until > 0) throw failCall(call, { throws: MetaRateLimited }, context)
   }
 
   /**
-   * Makes one call, unless Meta takes none.
+   * Makes one call.
    *
    * @param schema the schema of a good answer
    * @returns the answer's JSON
-   * @throws MetaRateLimited and ServiceClosing with nothing sent, MetaTimeout, MetaUnavailable, MetaExchangeUnknown for a
-   * code, MetaAppRejected or MetaTokenInvalid for a token no header can carry, and the error of `mapGraphError`
+   * @throws MetaRateLimited and ServiceClosing with nothing sent, MetaTimeout, MetaUnavailable, MetaExchangeUnknown for
+   * a code, MetaAppRejected or MetaTokenInvalid for a token that no header can carry, and the error of `mapGraphError`
    */
   async function send<T extends TSchema> (request: GraphRequest, schema: T): Promise<Static<T>> {
     if (request.token !== undefined && !Value.Check(Token, request.token)) {
-      throw failCall(request, { throws: request.subject === 'app' ? MetaAppRejected : MetaTokenInvalid }, { sent: false })
+      const throws = request.subject === 'app' ? MetaAppRejected : MetaTokenInvalid
+      throw failCall(request, { throws }, { sent: false })
     }
     closing?.throwIfAborted()
     assertUnblocked(request)
@@ -81,7 +84,7 @@ export function createGraphCalls ({ timeoutMs, closing, log, ...options }: Graph
     const subject = limitSubjectOf(request)
     if (request.isTokenUnchecked && !reply.isOk) delete subject.app
     record(subject, reply.headers, limitScopeOf(reply.status, error))
-    // Meta answers for an expired version with the oldest one it still serves, and says so nowhere else.
+    // For an expired version Meta serves the oldest one it still has, and names it only here.
     const served = reply.headers.get('facebook-api-version')
     if (reply.isOk && Value.Check(schema, reply.body)) {
       log?.info({ call: request.name, graph_version: loggableWord(served) }, 'a call of the Graph API succeeded')
@@ -105,8 +108,8 @@ export function createGraphCalls ({ timeoutMs, closing, log, ...options }: Graph
   }
 
   /**
-   * Logs that a call failed. Returns the error to throw, with its advice where there is one, and with `retry_after` in
-   * seconds where it is MetaRateLimited.
+   * Logs a failed call. Returns the error to throw, with its advice if it has one; a MetaRateLimited has `retry_after`
+   * in seconds.
    */
   function failCall (call: Call, { throws: Failure, advice }: MappedError, context: FailureContext): FastifyError {
     const error = Object.assign(new Failure(), advice === undefined ? {} : { advice })
@@ -129,14 +132,14 @@ export function createGraphCalls ({ timeoutMs, closing, log, ...options }: Graph
   }
 }
 
-/** What Meta counts a call against. */
+/** Returns the subject of the limits that a call counts against. */
 function limitSubjectOf (
   { app, account, token, credential = token }: Pick<GraphRequest, 'app' | 'account' | 'credential' | 'token'>
 ): LimitSubject {
   return { app: app?.id, account, credential }
 }
 
-/** At least one second; a client that came earlier would be refused again. */
+/** At least one second: an earlier retry would be refused again. */
 function secondsUntil (time = 0): number {
   return Math.max(1, Math.ceil((time - Date.now()) / 1000))
 }
@@ -145,7 +148,7 @@ function loggableNumber (value: unknown): number | undefined {
   return Number.isSafeInteger(value) ? Number(value) : undefined
 }
 
-/* What is logged of a reply is an id or a version by its looks, never a sentence that may quote what we sent. */
+/** Returns a value that looks like an id or a version: a sentence may quote what we sent. */
 function loggableWord (value: unknown): string | undefined {
   return typeof value === 'string' && /^[\w.+/=-]{1,30}$/.test(value) ? value : undefined
 }

@@ -1,16 +1,16 @@
 import { type Static, Type } from '@sinclair/typebox'
 import {
-  type ErrorClass, MetaAppRejected, MetaCallbackRefused, MetaCodeExpired, MetaCodeInvalid, MetaCodeUsed, MetaExchangeUnknown,
-  MetaPermissionMissing, MetaPhoneNotInWaba, MetaRateLimited, MetaRedirectMismatch, MetaRegisterRefused, MetaTokenInvalid,
-  MetaUnavailable, MetaUnexpectedReply, MetaWabaNotAccessible
+  type ErrorClass, MetaAppRejected, MetaCallbackRefused, MetaCodeExpired, MetaCodeInvalid, MetaCodeUsed,
+  MetaExchangeUnknown, MetaPermissionMissing, MetaPhoneNotInWaba, MetaRateLimited, MetaRedirectMismatch,
+  MetaRegisterRefused, MetaTokenInvalid, MetaUnavailable, MetaUnexpectedReply, MetaWabaNotAccessible
 } from '../errors.js'
 import { advice, registerAdvice, tokenAdvice } from './advice.js'
 import type { Subject } from './types.js'
 
-/** The error of ours that a failed call becomes, and its advice where Meta's case says more than the class. */
+/** The error class of a failed call, and the advice of Meta's case where there is one. */
 export interface MappedError { throws: ErrorClass, advice?: string | undefined }
 
-/** Meta's error envelope. It promises no more than `code`, so the rest is looked at with care. */
+/** Meta's error envelope. Only `code` is sure; the other members may have any type. */
 export const ErrorReply = Type.Object({
   error: Type.Object({
     code: Type.Integer(),
@@ -31,12 +31,12 @@ interface Rule extends MappedError {
   transient?: true
 }
 
-/** What a limit of Meta's counts the calls of. */
+/** The subject whose calls a limit of Meta's counts. */
 export type LimitScope = 'app' | 'account' | 'token'
 
 // Sources: developers.facebook.com/docs/graph-api/overview/rate-limiting and the error page of WhatsApp.
-// 17 counts per user and 32 per page: both are known by the token alone. 613 does not tell whose limit it is, and a tenant
-// may ask about an account that is not its own: nobody but the token's owner waits for it.
+// 17 counts per user and 32 per page: both are known by the token alone. 613 names no subject. As an account's it would
+// block other tenants, for a tenant may ask about an account that is not its own.
 const LIMIT_SCOPES: Record<number, LimitScope> = {
   4: 'app', 341: 'app', 80007: 'account', 80008: 'account', 17: 'token', 32: 'token', 613: 'token'
 }
@@ -47,11 +47,11 @@ const WABA: Subject[] = ['customer', 'override']
 const CUSTOMER: Subject[] = [...WABA, ...PHONE]
 const TOKEN: Subject[] = [...CUSTOMER, 'extend']
 
-/* The first row whose conditions all hold decides. */
+/** The first rule whose conditions all hold decides. */
 const RULES: Rule[] = [
-  // A limit may call itself transient too, so it stands first.
+  // Before the transient ones: a limit may be marked transient too.
   { codes: LIMITS, throws: MetaRateLimited },
-  // So may these, but waiting alone mends none of them.
+  // These may be marked transient too, but no retry mends them.
   ...[133000, 133005, 133006, 133008, 133009, 133010, 133015, 133016].map((code): Rule =>
     ({ subjects: ['register'], codes: [code], throws: MetaRegisterRefused, advice: registerAdvice[code] })),
   { subjects: ['register'], codes: [133004], throws: MetaUnavailable },
@@ -72,7 +72,7 @@ const RULES: Rule[] = [
   { codes: [100], says: /appsecret_proof/i, throws: MetaAppRejected },
   { subjects: ['app'], codes: [102, 190, 368, 2500], throws: MetaAppRejected },
   { subjects: ['app'], codes: [0], status: 401, throws: MetaAppRejected },
-  // The token asked about is the only parameter: it is another app's.
+  // The inspected token is the only parameter: it is another app's.
   { subjects: ['app'], codes: [100], throws: MetaTokenInvalid },
 
   ...Object.entries(tokenAdvice).map(([subcode, advice]): Rule =>
@@ -80,11 +80,14 @@ const RULES: Rule[] = [
   { subjects: TOKEN, codes: [102, 190], throws: MetaTokenInvalid },
   { subjects: TOKEN, codes: [0], status: 401, throws: MetaTokenInvalid },
   { subjects: TOKEN, codes: [2500], says: /access token/i, throws: MetaTokenInvalid },
-  ...[{ subjects: WABA, throws: MetaWabaNotAccessible }, { subjects: PHONE, throws: MetaPhoneNotInWaba }].flatMap((missing): Rule[] => [
-    // The version was good enough for the calls before.
+  ...[
+    { subjects: WABA, throws: MetaWabaNotAccessible },
+    { subjects: PHONE, throws: MetaPhoneNotInWaba }
+  ].flatMap((missing): Rule[] => [
+    // Not a wrong version: the calls before used the same.
     { ...missing, codes: [2500], says: /unknown path/i },
     { ...missing, codes: [100], subcode: 33 },
-    // The id is visible, but names something of another kind.
+    // The id is visible, but is no WABA or phone number.
     { ...missing, codes: [100], says: /nonexisting field/i },
     { ...missing, codes: [33, 803] }
   ]),
@@ -93,36 +96,46 @@ const RULES: Rule[] = [
 
   { subjects: ['register'], codes: [100], throws: MetaRegisterRefused, advice: registerAdvice[100] },
   { subjects: ['override'], codes: [2200], throws: MetaCallbackRefused },
-  { subjects: ['override'], codes: [100], says: /before override/i, throws: MetaAppRejected, advice: advice.appWebhook },
-  // Only its two parameters are left to be wrong.
+  {
+    subjects: ['override'],
+    codes: [100],
+    says: /before override/i,
+    throws: MetaAppRejected,
+    advice: advice.appWebhook
+  },
+  // Only its two parameters can be wrong.
   { subjects: ['override'], codes: [100], throws: MetaCallbackRefused, advice: advice.callbackParameter },
 
   { codes: PERMISSIONS, throws: MetaPermissionMissing, advice: advice.permission },
   { codes: [1, 2], throws: MetaUnavailable }
 ]
 
-/** What the limit counts that an answer says is reached; null when it says nothing of a limit. A bare 429 names no account. */
+/**
+ * Returns the scope of the limit that an answer reports; null without one. A 429 without a code counts as the app's.
+ */
 export function limitScopeOf (status: number, error: GraphError | undefined): LimitScope | null {
   return LIMIT_SCOPES[error?.code ?? NaN] ?? (status === 429 ? 'app' : null)
 }
 
 /**
- * Names the error of ours that a failed call of the Graph API stands for.
+ * Maps a failed call of the Graph API to our error.
  * Source: developers.facebook.com/docs/graph-api/guides/error-handling and the WhatsApp page support/error-codes.
  *
- * @param subject what the call stands on
+ *
  * @param status HTTP status of the reply
  * @param error `error` of the reply, undefined when the reply carries no error envelope
- * @returns the class to throw: MetaUnexpectedReply when the reply says nothing we know, but MetaExchangeUnknown when it
- * leaves open what became of a code
+ * @returns the class to throw: MetaUnexpectedReply when no rule fits; MetaExchangeUnknown when the code may be spent
  */
 export function mapGraphError (subject: Subject, status: number, error: GraphError | undefined): MappedError {
-  // A 5xx leaves open whether the code was spent, whatever its envelope says.
-  if (subject === 'code' && (error === undefined || status < 400 || status >= 500)) return { throws: MetaExchangeUnknown }
+  // After a 5xx the code may be spent, also with an error envelope.
+  const isRefused = error !== undefined && status >= 400 && status < 500
+  if (subject === 'code' && !isRefused) return { throws: MetaExchangeUnknown }
   if (status === 429) return { throws: MetaRateLimited }
-  const rule = error !== undefined && status >= 400 ? RULES.find((rule) => applies(rule, subject, status, error)) : undefined
+  const rule = error !== undefined && status >= 400 &&
+    RULES.find((rule) => applies(rule, subject, status, error))
   if (rule) return rule
-  return status >= 500 ? { throws: MetaUnavailable } : { throws: MetaUnexpectedReply, advice: subject === 'code' ? advice.newCode : undefined }
+  if (status >= 500) return { throws: MetaUnavailable }
+  return { throws: MetaUnexpectedReply, advice: subject === 'code' ? advice.newCode : undefined }
 }
 
 function applies (rule: Rule, subject: Subject, status: number, error: GraphError): boolean {

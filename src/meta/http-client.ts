@@ -1,14 +1,14 @@
 import { createHmac } from 'node:crypto'
 import type { HttpRequest, MetaApp } from './types.js'
 
-/** An answer; `body` is its JSON, undefined when it is none, or larger than 1 MiB. */
+/** An answer; `body` is its JSON, undefined for any other body and for one above 1 MiB. */
 export interface Reply { status: number, isOk: boolean, headers: Headers, body: unknown }
 
-/** Why no answer came. */
+/** Thrown when no answer comes. */
 export class NoReply extends Error {
-  /** False only when nothing can have reached Meta: no connection came about. */
+  /** False only when no connection came about, and so nothing reached Meta. */
   readonly wasSent: boolean
-  /** The name that the operating system or TLS gives it, such as ECONNREFUSED; fetch says no more than "fetch failed". */
+  /** The code of the system or of TLS, such as ECONNREFUSED; the error of fetch itself is only "fetch failed". */
   readonly reason: unknown
 
   constructor (cause: unknown) {
@@ -18,7 +18,7 @@ export class NoReply extends Error {
   }
 }
 
-/** How a Graph API is reached. */
+/** The Graph API and the way to it. */
 export interface HttpOptions {
   /** Such as https://graph.facebook.com */
   baseUrl: string
@@ -63,7 +63,7 @@ function requestInit ({ method, form, json, token }: HttpRequest): RequestInit {
   if (json !== undefined) headers.set('content-type', 'application/json')
   else if (form !== undefined) headers.set('content-type', 'application/x-www-form-urlencoded')
   headers.set('content-length', String(bytes.length))
-  // A stream, also when it is empty, because fetch sends any other request once more when the answer is 421.
+  // A stream, also for an empty body: fetch repeats any other request after a 421.
   return { method, headers, body: new Blob([bytes]).stream(), duplex: 'half' }
 }
 
@@ -84,11 +84,11 @@ async function readJson (reply: Response): Promise<unknown> {
   }
 }
 
-/** Whether no connection came about. Of a lost one nobody knows what it carried. */
+/** Whether no connection came about. A lost connection may have carried the request. */
 function isUnconnected (cause: unknown): boolean {
   // Node tries all addresses of a host, and reports an error for each.
   if (cause instanceof AggregateError) return cause.errors.every(isUnconnected)
-  // ECONNREFUSED and its like name the first system call, ENOTFOUND and EAI_AGAIN the second.
+  // `connect` comes with ECONNREFUSED and the like, `getaddrinfo` with ENOTFOUND and EAI_AGAIN.
   const syscall = cause instanceof Error && 'syscall' in cause ? cause.syscall : undefined
   return syscall === 'connect' || syscall === 'getaddrinfo' || causeCode(cause) === 'UND_ERR_CONNECT_TIMEOUT'
 }

@@ -9,7 +9,7 @@ import type { Call, MetaApp } from './types.js'
 
 const LAST_SECOND_OF_9999 = 253402300799
 
-/** The scopes that are granted for single WABAs; Meta has issued tokens with the last one in place of the first. */
+/** The scopes that name single WABAs. Meta has issued tokens with the last one in place of the first. */
 const WABA_SCOPES = ['whatsapp_business_management', 'whatsapp_business_messaging', 'whatsapp_business_manage_events']
 
 const TokenReply = Type.Object({
@@ -22,7 +22,7 @@ const InspectReply = Type.Object({
     app_id: maybe(Type.String()),
     type: Type.Optional(Type.Unknown()),
     expires_at: maybe(Type.Number({ minimum: 0 })),
-    // Advice, never the verdict: what cannot be read of them is left out.
+    // These are informative: unreadable parts are left out.
     scopes: Type.Optional(Type.Unknown()),
     granular_scopes: Type.Optional(Type.Unknown()),
     error: maybe(Type.Object({ code: Type.Optional(Type.Unknown()), subcode: Type.Optional(Type.Unknown()) }))
@@ -30,7 +30,7 @@ const InspectReply = Type.Object({
 })
 const GranularScope = Type.Object({ scope: Type.String(), target_ids: Type.Array(Type.Unknown()) })
 
-/** The calls that grant, extend and inspect tokens. No code is ever sent twice. */
+/** The calls that grant, extend and inspect tokens. Each sends its code or token once. */
 export function createOauthCalls ({ send, assertUnblocked, failCall }: GraphCalls) {
   return { assertExchangeUnblocked, exchangeCode, extendToken, inspectToken }
 
@@ -40,24 +40,25 @@ export function createOauthCalls ({ send, assertUnblocked, failCall }: GraphCall
   }
 
   /**
-   * Exchanges the code of a Meta login for an access token. A code works once, so a failure needs a new login, except when
-   * nothing was sent (`graphErrorDetails`).
+   * Exchanges the code of a Meta login for an access token. A code works once: after a failure a new login is needed,
+   * unless nothing was sent (`graphErrorDetails`).
    * Source: developers.facebook.com/documentation/facebook-login/guides/advanced/manual-flow
    *
-   * @param login.redirect_uri the login dialog's, passed on byte by byte; none for a code of the JavaScript SDK
+   * @param login.redirect_uri the login dialog's, byte by byte; undefined for a code of the JavaScript SDK
    * @returns the token and when it expires by Meta's `expires_in` (ISO 8601 UTC; null: never, or Meta did not say)
    * @throws MetaCodeUsed, MetaCodeExpired, MetaCodeInvalid, MetaRedirectMismatch, MetaAppRejected, MetaRateLimited,
-   * MetaPermissionMissing, MetaUnavailable and MetaUnexpectedReply for a refusal of Meta's; MetaUnavailable when nothing
-   * was sent; MetaExchangeUnknown when nobody knows what became of the code
+   * MetaPermissionMissing, MetaUnavailable and MetaUnexpectedReply for a refusal; MetaUnavailable when nothing was
+   * sent; MetaExchangeUnknown when the code may be spent
    */
   async function exchangeCode (app: MetaApp, login: { code: string, redirect_uri?: string | undefined }) {
-    const redirect: Record<string, string> = login.redirect_uri === undefined ? {} : { redirect_uri: login.redirect_uri }
+    const { code, redirect_uri } = login
+    const grant: Record<string, string> = redirect_uri === undefined ? { code } : { code, redirect_uri }
     // Meta documents a GET. The form keeps the secret and the code out of the URL, which proxies log.
-    return await obtainToken({ name: 'exchange_code', subject: 'code' }, app, login.code, { code: login.code, ...redirect })
+    return await obtainToken({ name: 'exchange_code', subject: 'code' }, app, code, grant)
   }
 
   /**
-   * Exchanges a token that is still valid for one that lives longer; the old one stays valid to its own end.
+   * Exchanges a valid token for one that lives longer; the old one stays valid until its own expiry.
    * Sources: developers.facebook.com/documentation/facebook-login/guides/access-tokens/get-long-lived and
    * developers.facebook.com/docs/business-management-apis/system-users/install-apps-and-generate-tokens
    *
@@ -82,19 +83,18 @@ export function createOauthCalls ({ send, assertUnblocked, failCall }: GraphCall
   }
 
   /**
-   * Proves that a token is valid and was issued for the app.
+   * Checks that a token is valid and was issued for the app.
    * Source: developers.facebook.com/docs/graph-api/reference/debug_token
    *
-   * @returns when the token expires (ISO 8601 UTC; null: never; undefined: Meta did not say), its type such as SYSTEM_USER,
-   * its scopes, and the WABAs that these are granted for, in no order that says anything
+   * @returns when the token expires (ISO 8601 UTC; null: never; undefined: Meta did not say), its type such as
+   * SYSTEM_USER, its scopes, and the WABAs of these scopes in no particular order
    * @throws MetaTokenInvalid, MetaAppRejected, MetaRateLimited, MetaUnavailable, MetaTimeout, MetaUnexpectedReply
    */
   async function inspectToken (app: MetaApp, token: string) {
     const call: Call = { name: 'debug_token', subject: 'app' }
     const appToken = `${app.id}|${app.secret}`
-    const query = { input_token: token }
-    const request = { ...call, app, token: appToken, credential: token, method: 'GET' as const, path: 'debug_token', query }
-    const { data } = await send(request, InspectReply)
+    const request = { method: 'GET' as const, path: 'debug_token', query: { input_token: token } }
+    const { data } = await send({ ...call, ...request, app, token: appToken, credential: token }, InspectReply)
     if (data.is_valid && data.app_id == null) {
       throw failCall(call, { throws: MetaUnexpectedReply }, { sent: true, status: 200 })
     }
@@ -122,7 +122,7 @@ function strings (value: unknown): string[] {
   return list(value).filter((item) => typeof item === 'string')
 }
 
-/** Unix seconds as ISO 8601 UTC; null for 0, which is Meta's never, and for what lies beyond any calendar. */
+/** Unix seconds as ISO 8601 UTC; null for 0, Meta's "never", and for years above 9999. */
 function expiryAt (seconds: number): string | null {
   return seconds === 0 || seconds > LAST_SECOND_OF_9999 ? null : isoFromMs(seconds * 1000)
 }

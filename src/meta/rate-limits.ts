@@ -4,15 +4,15 @@ import { Value } from '@sinclair/typebox/value'
 import { LRUCache } from 'lru-cache'
 import type { LimitScope } from './error-map.js'
 
-/** How near Meta's limits an app is, or an account under it. An account is a WABA or a business. */
+/** The utilization of Meta's limits by an app, or by an account under it: a WABA or a business. */
 export interface Utilization {
-  /** The highest share in use of any limit, 0 to 100; 0 when Meta said nothing within the last hour. */
+  /** That of the most used limit, 0 to 100; 0 when no answer of the last hour has one. */
   percent: number
-  /** Unix ms before which no call should be made; 0 when any may be. */
+  /** The end of the block (Unix ms); 0 without one. */
   blockedUntil: number
 }
 
-/** What Meta counts a call against. */
+/** The app, account and credential that Meta counts a call against. */
 export interface LimitSubject {
   /** Id of the app that makes the call; undefined for a token whose app is unknown. */
   app?: string | undefined
@@ -26,35 +26,36 @@ const MINUTE_MS = 60_000
 // Meta counts over a rolling hour.
 const WINDOW_MS = 60 * MINUTE_MS
 const DEFAULT_BLOCK_MS = 5 * MINUTE_MS
-// No wait that Meta names is longer; a larger number is a mistake, and must not block anybody for good.
+// Meta names no longer wait. A larger number is a mistake, and must not block a subject for good.
 const MAX_BLOCK_MS = 24 * 60 * MINUTE_MS
 const MAX_APPS = 10_000
-// Of all apps together.
+// Accounts and tokens of all apps together.
 const MAX_SUBJECTS = 10_000
 
 const Numbers = Type.Record(Type.String(), Type.Unknown())
 const Accounts = Type.Record(Type.String(), Type.Array(Numbers))
 
 /**
- * Remembers what the answers of the Graph API say of the limits they count against.
+ * Keeps the utilization and the blocks that answers of the Graph API report.
  * Source: developers.facebook.com/docs/graph-api/overview/rate-limiting
  */
 export function createRateLimits () {
   const utilizations = new LRUCache<string, number>({ max: MAX_SUBJECTS, ttl: WINDOW_MS, ttlResolution: 0, perf: Date })
-  // Apart from the rest, so that no flood of tokens or accounts drops the block of an app.
+  // A cache of its own: a flood of tokens or accounts must not evict the block of an app.
   const blockedApps = new LRUCache<string, number>({ max: MAX_APPS })
   const blockedSubjects = new LRUCache<string, number>({ max: MAX_SUBJECTS })
 
   return {
     /**
-     * Notes the headers of an answer, and which limit it was refused for, if for any. Without an app all of it counts
-     * for the credential alone. Never throws.
+     * Records the headers of an answer, and the limit that refused it (null: none). Without an app all of it counts for
+     * the credential. Never throws.
      */
     record ({ app, account, credential }: LimitSubject, headers: Headers, limit: LimitScope | null): void {
       const header = parseHeader(headers.get('x-business-use-case-usage'))
       const ofAccounts = Value.Check(Accounts, header) ? Object.entries(header) : []
       const named = longestWait(ofAccounts.flatMap(([, usages]) => usages))
-      const blockToken = () => { if (credential !== undefined) blockFor(blockedSubjects, tokenKey(credential), named || DEFAULT_BLOCK_MS) }
+      const blockSubject = (key: string) => { blockFor(blockedSubjects, key, named || DEFAULT_BLOCK_MS) }
+      const blockToken = () => { if (credential !== undefined) blockSubject(tokenKey(credential)) }
       if (app === undefined) {
         if (limit !== null) blockToken()
         return
@@ -68,12 +69,12 @@ export function createRateLimits () {
       const appWait = Value.Check(Numbers, ofApp) ? longestWait([ofApp]) : 0
       if (Value.Check(Numbers, ofApp)) recordUtilization(appKey(app), [ofApp])
       blockFor(blockedApps, app, limit === 'app' ? appWait || DEFAULT_BLOCK_MS : appWait)
-      // Meta may name a business in place of the account that was asked about.
-      if (limit === 'account' && account !== undefined) blockFor(blockedSubjects, accountKey(app, account), named || DEFAULT_BLOCK_MS)
+      // The header may name a business in place of the WABA of the call.
+      if (limit === 'account' && account !== undefined) blockSubject(accountKey(app, account))
       else if (limit === 'account' || limit === 'token') blockToken()
     },
 
-    /** How near its limits an app is, by its latest answers; with an account, the nearer of both. */
+    /** Returns the utilization by the latest answers; with an account, the higher of both. */
     utilizationOf (app: string, account?: string | null): Utilization {
       const keys = [appKey(app), ...account == null ? [] : [accountKey(app, account)]]
       return {
@@ -84,11 +85,11 @@ export function createRateLimits () {
 
     blockedUntil,
 
-    /** The ids of the apps that no call should be made for. */
+    /** The ids of the blocked apps. */
     blockedApps: (): string[] => [...blockedApps.keys()].filter((app) => blockedUntil({ app }) > 0)
   }
 
-  /** Unix ms before which Meta takes no such call; 0 when it may be made. */
+  /** Returns the end of the block of such a call (Unix ms); 0 without one. */
   function blockedUntil ({ app, account, credential }: LimitSubject): number {
     const until = Math.max(
       app === undefined ? 0 : blockedApps.get(app) ?? 0,
@@ -103,7 +104,7 @@ export function createRateLimits () {
   }
 }
 
-/** Blocks for so many milliseconds; an earlier, longer block stays. */
+/** Blocks for `ms` milliseconds; a block that ends later stays. */
 function blockFor (cache: LRUCache<string, number>, key: string, ms: number): void {
   if (ms > 0) cache.set(key, Math.max(cache.get(key) ?? 0, Date.now() + ms))
 }
@@ -116,7 +117,7 @@ function longestWait (usages: Array<Record<string, unknown>>): number {
   return Math.max(0, ...usages.map(waitMs))
 }
 
-/** Milliseconds to wait: as Meta says, else the back-off at 100 %. */
+/** Milliseconds to wait: those that Meta names, else the default at 100 %. */
 function waitMs (usage: Record<string, unknown>): number {
   const minutes = clamp(usage['estimated_time_to_regain_access'], MAX_BLOCK_MS / MINUTE_MS)
   return minutes * MINUTE_MS || (utilization(usage) >= 100 ? DEFAULT_BLOCK_MS : 0)
@@ -126,7 +127,7 @@ function utilization ({ call_count, total_time, total_cputime }: Record<string, 
   return Math.max(...[call_count, total_time, total_cputime].map((value) => clamp(value, 100)))
 }
 
-/** A number from 0 to `max`, whatever Meta wrote. */
+/** A number from 0 to `max`; 0 for any value that is none. */
 function clamp (value: unknown, max: number): number {
   return typeof value === 'number' && value > 0 ? Math.min(value, max) : 0
 }

@@ -13,7 +13,7 @@ declare module 'fastify' {
 
 export type Offboarding = ReturnType<typeof createOffboarding>
 
-/** How often a leave follows a configuration, or an account, that changes meanwhile. */
+/** Bounds the retries of an offboarding whose configuration or account changes meanwhile. */
 const MAX_ROUNDS = 5
 
 interface OffboardingDependencies {
@@ -24,16 +24,18 @@ interface OffboardingDependencies {
   log: Pick<FastifyInstance['log'], 'info' | 'warn'>
 }
 
-/** Lets tenants leave, and takes our app off their accounts. */
+/** Removes tenants, and unsubscribes our app from their accounts. */
 export function createOffboarding ({ tenantConfigs, tenantQueues, metaGraph, vault, log }: OffboardingDependencies) {
   return {
     /**
-     * Ends the tenant's onboardings and takes our app off its account, unless a number of another tenant lives there, then deletes the
-     * configuration; all in the tenant's turn. If one moves there meanwhile, our app is subscribed again first. With `force` it is deleted
-     * even if the app stays, and the log says why that did.
-     * Throws, having deleted nothing, `CONFIG_NOT_FOUND`, `META_UNSUBSCRIBE_REFUSED` with Meta's case as its `advice`,
-     * `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, `CONFIG_CHANGING`, what `TenantQueues.run` throws, and what
-     * keeps Meta from answering.
+     * Ends the tenant's onboardings, unsubscribes our app from its account and deletes the configuration, in the
+     * tenant's queue. The app stays on an account that has a verified number of another tenant; it is subscribed again
+     * when one arrives meanwhile.
+     *
+     * @param force to delete the configuration also when the app cannot be unsubscribed, which is logged then
+     * @throws with nothing deleted: `CONFIG_NOT_FOUND`, `META_UNSUBSCRIBE_REFUSED` with Meta's case as its `advice`,
+     * `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, `CONFIG_CHANGING`, what
+     * `TenantQueues.run` throws, and a failure of the call to Meta
      */
     offboard: async (tenantId: string, force: boolean, client: AbortSignal): Promise<void> => {
       await tenantQueues.run(tenantId, client, async () => { await offboard(tenantId, force) })
@@ -51,12 +53,15 @@ export function createOffboarding ({ tenantConfigs, tenantQueues, metaGraph, vau
     throw new ConfigChanging()
   }
 
-  /** Returns false when the row has changed meanwhile, or another tenant has moved onto the account, which our app is on again then. */
+  /** Returns false when the row has changed, or a number of another tenant has arrived on the account. */
   async function remove (row: TenantConfigRow, force: boolean): Promise<boolean> {
     let outcome = await tenantConfigs.removeOffboarded(row, false)
     if (outcome === 'removed') {
       const { tenant_id: tenantId, waba_id: wabaId, access_token: token } = row
-      if (wabaId !== null && token !== null) log.info({ tenant_id: tenantId, waba_id: wabaId }, 'our app stays on the account of a tenant who left: a verified number of another tenant lives there')
+      if (wabaId !== null && token !== null) {
+        log.info({ tenant_id: tenantId, waba_id: wabaId },
+          'our app stays on the account of a tenant who left: a verified number of another tenant lives there')
+      }
       return true
     }
     if (outcome === 'kept') {
@@ -72,9 +77,9 @@ export function createOffboarding ({ tenantConfigs, tenantQueues, metaGraph, vau
     try {
       await callUnsubscribe(row)
     } catch (err) {
-      // A service that closes has not asked Meta.
+      // The service is closing, and Meta was not called.
       if (err instanceof ServiceClosing) throw err
-      // Somebody else may have taken it off, and deleted the row.
+      // Another request may have unsubscribed the app, and deleted the row.
       if (!force) throw await tenantConfigs.find(tenantId) === null ? new ConfigNotFound() : err
       log.warn({ err, tenant_id: tenantId }, 'deletes a configuration whose app stays on the account')
     }
@@ -90,24 +95,29 @@ export function createOffboarding ({ tenantConfigs, tenantQueues, metaGraph, vau
     }
   }
 
-  /** Subscribes our app for who moved onto the account while it was taken off. If that fails, only the tenant who lives there can mend it. */
+  /**
+   * Subscribes our app for a tenant that arrived on the account meanwhile. If that fails, only that tenant can mend it.
+   */
   async function resubscribe (row: TenantConfigRow): Promise<void> {
     const about = { tenant_id: row.tenant_id, waba_id: row.waba_id }
     try {
       const { app, token, wabaId } = accessOf(row)
-      // Once more would clear the callback that an onboarding has set.
+      // A second subscription would clear the callback that an onboarding has set.
       if (await metaGraph.subscriptionOf(app, token, wabaId) !== null) return
       await metaGraph.subscribeApp(app, token, wabaId)
-      log.warn(about, 'subscribed our app again to an account that another tenant moved onto; a callback of its own is to be set by onboarding again')
+      log.warn(about, 'subscribed our app again to an account that another tenant moved onto; ' +
+        'a callback of its own is to be set by onboarding again')
     } catch (err) {
-      log.warn({ err, ...about }, 'could not subscribe our app again to an account that another tenant moved onto: that tenant must onboard again')
+      log.warn({ err, ...about }, 'could not subscribe our app again to an account that another tenant moved onto: ' +
+        'that tenant must onboard again')
     }
   }
 
   function accessOf (row: TenantConfigRow) {
     const app = metaGraph.appOf(row)
-    // Only a row that has both is kept.
-    return { app, token: vault.open(String(row.access_token), row.tenant_id, 'access_token'), wabaId: String(row.waba_id) }
+    // Every row with the outcome `kept` has a token and an account.
+    const token = vault.open(String(row.access_token), row.tenant_id, 'access_token')
+    return { app, token, wabaId: String(row.waba_id) }
   }
 }
 
@@ -116,4 +126,7 @@ async function offboarding (fastify: FastifyInstance): Promise<void> {
   fastify.decorate('offboarding', createOffboarding(fastify))
 }
 
-export default fp(offboarding, { name: 'offboarding', dependencies: ['tenant-configs', 'tenant-queues', 'meta-graph', 'vault'] })
+export default fp(offboarding, {
+  name: 'offboarding',
+  dependencies: ['tenant-configs', 'tenant-queues', 'meta-graph', 'vault']
+})

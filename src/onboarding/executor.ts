@@ -11,7 +11,7 @@ import { keepLease, LeaseLostError, type OnboardingResult } from './lease.js'
 import { saveToken, updateOnboarding, type OnboardingChange } from './onboardings.sql.js'
 import { isFinal, isFinished, stepOf, withStep, withStepBegun } from './record.js'
 
-/** An onboarding that this process executes, and the values of the request that are not stored. */
+/** An onboarding that this process executes, with the values of the request that are not stored. */
 export interface Execution {
   record: OnboardingRow
   leaseOwner: string
@@ -19,31 +19,31 @@ export interface Execution {
   code?: string | undefined
   redirect_uri?: string | undefined
   pin?: string | undefined
-  /** Whether this execution has asked Meta about the token. */
+  /** Whether this execution has inspected the token. */
   hasInspected?: boolean
   /** The tenant's configuration, once the onboarding is completed. */
   config?: TenantConfigRow
 }
 
-/** The evidence of a step that is done, and what it changes of the record besides. */
+/** The evidence of a finished step, and its other changes of the record. */
 interface StepResult {
   status?: 'done' | 'skipped'
   evidence: Record<string, unknown>
   change?: OnboardingChange
 }
 
-/** Records that a step is done. Both methods throw `LeaseLostError` and `DATABASE_UNAVAILABLE`. */
+/** Records the progress of a step. Both methods throw `LeaseLostError` and `DATABASE_UNAVAILABLE`. */
 export interface Progress {
   /** Records the result of the step, in the caller's transaction if there is one. */
   finish: (result: StepResult, tx?: Queryable) => Promise<void>
-  /** Saves the token that the exchange granted, sealed. It exists nowhere else, so a database that is away is retried. */
+  /** Saves the granted token, sealed. It exists nowhere else, so the write is retried while the database is down. */
   saveToken: (sealed: string, expiresAt: string | null) => Promise<void>
 }
 
-/** Every step: it throws when it cannot be done, else calls `progress`. */
+/** The function of every step: it calls `progress`, or throws. */
 export type Steps = Record<StepName, (execution: Execution, progress: Progress) => Promise<void>>
 
-/** How long a granted token waits for a database that is away. */
+/** How long the write of a granted token is retried while the database is down. */
 export const TOKEN_SAVE_TIMEOUT_MS = 30_000
 const TOKEN_RETRY_MS = 250
 
@@ -54,13 +54,13 @@ interface ExecutorDependencies {
   log: Pick<FastifyBaseLogger, 'debug'>
 }
 
-/** Returns `execute`, which takes an onboarding through its unfinished steps. */
+/** Returns `execute`, which executes the unfinished steps of an onboarding. */
 export function createExecutor ({ database, steps, closing, log }: ExecutorDependencies) {
   /**
-   * Executes the unfinished steps, after a first change of the record. When the service closes, it stops before the next step
-   * or call to Meta and releases the record, so that another process can go on at once.
+   * Applies `change` to the record, then executes the unfinished steps. When the service closes, it stops before the
+   * next step or call to Meta and releases the lease, and another process can continue at once.
    *
-   * @throws LeaseLostError, `SERVICE_CLOSING`, and the error that a step failed with
+   * @throws LeaseLostError, `SERVICE_CLOSING`, and the error of a failed step
    */
   return async function execute (execution: Execution, change: OnboardingChange = {}): Promise<OnboardingResult> {
     const stopRenewing = keepLease(database, execution, log)
@@ -87,9 +87,10 @@ export function createExecutor ({ database, steps, closing, log }: ExecutorDepen
         saveToken: async (sealed, expiresAt) => { await saveGrantedToken(execution, sealed, expiresAt) }
       })
     } catch (err) {
+      // While the database is down nothing can be recorded; the lease ends by itself.
+      const isRecordable = !(err instanceof LeaseLostError || err instanceof DatabaseUnavailable)
       if (err instanceof ServiceClosing) await release(execution, before)
-      // A database that is away can record nothing; the lease ends by itself.
-      else if (!(err instanceof LeaseLostError || err instanceof DatabaseUnavailable)) await fail(execution, name, toApiError(err))
+      else if (isRecordable) await fail(execution, name, toApiError(err))
       throw err
     }
   }
@@ -107,7 +108,7 @@ export function createExecutor ({ database, steps, closing, log }: ExecutorDepen
     await update(execution, { ...change, steps }, tx)
   }
 
-  /** Records why a step failed, ends the onboarding if nothing else can help, and releases the lease. */
+  /** Records the error of a step, ends the onboarding after a final one, and releases the lease. */
   async function fail (execution: Execution, name: StepName, err: FastifyError): Promise<void> {
     const { meta_code = null, meta_subcode = null, fbtrace_id = null } = graphErrorDetails(err) ?? {}
     const error = { code: err.code, meta_code, meta_subcode, fbtrace_id, advice: adviceFor(err) }
@@ -123,17 +124,18 @@ export function createExecutor ({ database, steps, closing, log }: ExecutorDepen
     const end = Date.now() + TOKEN_SAVE_TIMEOUT_MS
     let record: OnboardingRow | null | undefined
     while (record === undefined) {
-      record = await saveToken(database, execution.record.id, execution.leaseOwner, change).catch(async (err: unknown) => {
+      try {
+        record = await saveToken(database, execution.record.id, execution.leaseOwner, change)
+      } catch (err) {
         if (!(err instanceof DatabaseUnavailable) || Date.now() > end) throw err
         await delay(TOKEN_RETRY_MS)
-        return undefined
-      })
+      }
     }
     if (record === null) throw new LeaseLostError()
     execution.record = record
   }
 
-  /** Gives a record back as it was before a step that did not get to Meta: a code that was not sent may be sent again. */
+  /** Releases a record as it was before a step that did not reach Meta: an unsent code may be sent again. */
   async function release (execution: Execution, before: Step[]): Promise<void> {
     await update(execution, { steps: before, holder: null }).catch((err: unknown) => {
       log.debug({ err }, 'an onboarding was not released')
@@ -145,13 +147,13 @@ function evidenceOf (err: object): Step['evidence'] {
   return 'phone_numbers' in err ? storable({ phone_numbers: err.phone_numbers }) : null
 }
 
-/** The same without NUL and lone surrogates, which PostgreSQL keeps in no JSON, and Meta may send as part of a name. */
+/** Removes NUL and replaces lone surrogates: PostgreSQL stores neither in JSON, and Meta may send them in a name. */
 function storable<T extends object> (evidence: T): T {
   return JSON.parse(JSON.stringify(evidence, (_key, value) =>
     typeof value === 'string' ? Buffer.from(value.replaceAll('\0', '')).toString() : value))
 }
 
-/** The error, if it is one of ours; else `INTERNAL`. */
+/** Returns an error of ours as it is, any other as `INTERNAL`. */
 function toApiError (err: unknown): FastifyError {
   return err instanceof FastifyError ? err : new Internal()
 }

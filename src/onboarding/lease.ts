@@ -17,9 +17,9 @@ export interface OnboardingResult { created: boolean, config: TenantConfigRow }
 
 /** A request that waits for the result of an onboarding. */
 export interface Waiter {
-  /** Aborted when nobody waits any more. */
+  /** Aborted when the client has left. */
   client: AbortSignal
-  /** When the request came (ISO 8601), if it has waited in its tenant's queue: a failure since then is its own. */
+  /** When a request came that waited in its tenant's queue (ISO 8601): a failure since then answers it. */
   queuedAt?: string | undefined
 }
 
@@ -29,11 +29,11 @@ export class LeaseLostError extends Error {}
 /** A record whose lease this process owns. */
 export interface Lease { record: OnboardingRow, leaseOwner: string }
 
-// Several times within the lease of onboardings.sql.ts.
+// Well below the 5 seconds of the lease in onboardings.sql.ts.
 const RENEW_MS = 1500
 const POLL_MS = 100
 
-/** A new identity of an executor, which owns the lease of one record. */
+/** Creates the id of a lease owner. */
 export const newLeaseOwner = () => randomUUID()
 
 /** Leases an unfinished record that no process executes; null when one does, or when it has ended. */
@@ -63,16 +63,18 @@ interface AwaitOutcomeDependencies {
   timeoutMs: number
 }
 
-/** Returns `awaitOutcome`. */
+/** Returns `awaitOutcome`, which waits for the result of an onboarding. */
 export function createAwaitOutcome ({ database, tenantConfigs, closing, timeoutMs }: AwaitOutcomeDependencies) {
   const poll = createSharedWork<OnboardingState | null>()
 
   /**
-   * Waits until no process executes the onboarding, and answers from its record. If unfinished, calls `proceed` (null: another
-   * process holds the lease). A request that has waited gets the failure of the other one: many at once call Meta once.
+   * Waits until no process executes the onboarding, and returns the result of its record. If unfinished, calls
+   * `proceed` (null: another process holds the lease). A request that has waited gets the failure of the other one:
+   * many at once call Meta once.
    *
-   * @throws OnboardingUnderWay when it is still executed after `maxWaitMs`; ServiceClosing; the reason of `waiter.client`; the
-   * failure of the onboarding; ConfigNotFound, OnboardingNotFound when the configuration or the record is gone
+   * @throws OnboardingUnderWay when it is still executed after `maxWaitMs`; ServiceClosing; the reason of
+   * `waiter.client`; the failure of the onboarding; ConfigNotFound, OnboardingNotFound when the configuration or the
+   * record is gone
    */
   return async function awaitOutcome (
     found: OnboardingState, waiter: Waiter, proceed: (record: OnboardingRow) => Promise<OnboardingResult | null>
@@ -89,7 +91,7 @@ export function createAwaitOutcome ({ database, tenantConfigs, closing, timeoutM
         hasWaited = true
         continue
       }
-      // Only for an onboarding that nobody executes is it certain that the failed step is not being tried again.
+      // While a process executes the onboarding, the failed step may be running again.
       if (failed !== undefined && (hasWaited || isSince(failed, waiter))) throw stepFailure(failed)
       if (isCodeUnderWay(record)) {
         await failExchange(record)
@@ -102,7 +104,7 @@ export function createAwaitOutcome ({ database, tenantConfigs, closing, timeoutM
     throw new OnboardingNotFound()
   }
 
-  /** Waits for a poll of the record that all its waiters share. */
+  /** Waits for a poll of the record, which all its waiters share. */
   async function waitUntilReleased (id: string, client: AbortSignal, ms: number): Promise<OnboardingState | null> {
     const limit = { ms, TimeoutError: OnboardingUnderWay }
     const { result } = await poll(id, async (signal) => await pollUntilReleased(id, signal), [client, closing], limit)

@@ -9,7 +9,7 @@ import { consumeState, deleteSurplusStates, insertState, type StateOwner } from 
 
 export type OauthLogin = ReturnType<typeof createOauthLogin>
 
-/** The URL that the login dialog sends the customer back to, and the configuration of the login at Meta. */
+/** The URL that the login dialog redirects to, and the configuration of the login at Meta. */
 export interface LoginInput { redirect_uri?: string | undefined, config_id?: string | undefined }
 
 const DIALOG = 'https://www.facebook.com'
@@ -23,7 +23,7 @@ interface OauthLoginDependencies {
   log: Pick<FastifyBaseLogger, 'warn'>
 }
 
-/** Begins logins at Meta, and recognises the states that come back from them (RFC 9700, section 2.1 and 4.7). */
+/** Begins logins at Meta, and checks the states that return from them (RFC 9700, sections 2.1 and 4.7). */
 export function createOauthLogin ({ database, env, tenantConfigs, metaGraph, log }: OauthLoginDependencies) {
   const allowed = env.OAUTH_REDIRECT_URIS?.split(',').map((uri) => uri.trim())
 
@@ -31,12 +31,12 @@ export function createOauthLogin ({ database, env, tenantConfigs, metaGraph, log
     assertRedirectUri,
 
     /**
-     * Begins a login, and ends the tenant's oldest one when more than 20 are open. The redirect URI is the one given, else the
-     * row's, else `REDIRECT_URL`.
+     * Begins a login, and ends the tenant's oldest one when more than 20 are open. The redirect URI is that of the
+     * input, else of the row, else `REDIRECT_URL`.
      * Source: developers.facebook.com/documentation/facebook-login/guides/advanced/manual-flow
      *
-     * @returns the URL of Meta's dialog, the state that has to come back from it, and when that expires (ISO 8601 UTC), in 10
-     * minutes
+     * @returns the URL of Meta's dialog, the state that must return from it, and its expiry in 10 minutes (ISO 8601
+     * UTC)
      * @throws `VALIDATION_FAILED` without a redirect URI, `REDIRECT_URI_NOT_ALLOWED`, `META_APP_NOT_CONFIGURED`,
      * `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`
      */
@@ -44,7 +44,9 @@ export function createOauthLogin ({ database, env, tenantConfigs, metaGraph, log
       const row = await tenantConfigs.find(owner.tenantId)
       const app = metaGraph.appOf(row)
       const redirectUri = input.redirect_uri ?? row?.redirect_url ?? env.REDIRECT_URL
-      if (redirectUri === undefined) throw Object.assign(new ValidationFailed(), { validation: [missing('redirect_uri')] })
+      if (redirectUri === undefined) {
+        throw Object.assign(new ValidationFailed(), { validation: [missing('redirect_uri')] })
+      }
       assertRedirectUri(redirectUri)
 
       const state = randomBytes(32).toString('base64url')
@@ -60,27 +62,30 @@ export function createOauthLogin ({ database, env, tenantConfigs, metaGraph, log
         redirect_uri: redirectUri,
         state,
         response_type: 'code',
-        // A configuration of Facebook Login for Business replaces the scope, and must be told to return a code.
+        // A configuration of Facebook Login for Business replaces the scope; without the override it returns no code.
         ...(config === undefined ? { scope: SCOPE } : { config_id: config, override_default_response_type: 'true' })
       }))
       return { authorization_url: url.href, state, expires_at: expiresAt }
     },
 
-    /** Throws `OAUTH_STATE_INVALID` when a state is required and there is none. */
+    /** Throws `OAUTH_STATE_INVALID` when a required state is missing. */
     assertStateGiven (state: string | undefined): void {
       if (state === undefined && env.OAUTH_STATE === 'required') throw new OauthStateInvalid()
     },
 
     /**
-     * Uses up the state of a login, in the transaction that begins its onboarding. Throws `OAUTH_STATE_INVALID` when it is not
-     * the owner's, used or expired.
+     * Consumes the state of a login, in the transaction that begins its onboarding. Throws `OAUTH_STATE_INVALID` for a
+     * state that is used, expired or another owner's.
      */
     async consume (tx: Queryable, state: string, owner: StateOwner): Promise<void> {
       if (!await consumeState(tx, hashed(state), owner)) throw new OauthStateInvalid()
     }
   }
 
-  /** Throws `REDIRECT_URI_NOT_ALLOWED` unless `OAUTH_REDIRECT_URIS` has exactly this; without a list, only production refuses. */
+  /**
+   * Throws `REDIRECT_URI_NOT_ALLOWED` for a URI that is not in `OAUTH_REDIRECT_URIS`; without a list, only in
+   * production.
+   */
   function assertRedirectUri (redirectUri: string | undefined): void {
     if (redirectUri === undefined) return
     const isAllowed = allowed === undefined ? env.NODE_ENV !== 'production' : allowed.includes(redirectUri)

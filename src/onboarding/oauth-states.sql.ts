@@ -4,12 +4,12 @@ import type { Queryable } from '../database/statement.js'
 /** The tenant and the user that a state belongs to. */
 export interface StateOwner { tenantId: string, userId: string | null }
 
-/** How many open logins a tenant has at most. */
+/** Open logins of a tenant, at most. */
 const MAX_STATES = 20
-/** How many rows of a tenant one request looks at to delete those beyond the limit. */
+/** Surplus rows that one request deletes, at most. */
 const MAX_SURPLUS = 100
 
-/** Keeps a state for 10 minutes. Returns when it expires (ISO 8601 UTC). */
+/** Stores a state for 10 minutes. Returns when it expires (ISO 8601 UTC). */
 export async function insertState (
   db: Queryable, stateHash: string, { tenantId, userId }: StateOwner
 ): Promise<string | undefined> {
@@ -19,7 +19,7 @@ export async function insertState (
   return state?.expires_at
 }
 
-/** Uses a state up. Says whether it was there, not expired and the owner's: that is true once. */
+/** Deletes a state. Returns whether it existed, was not expired and was the owner's. */
 export async function consumeState (
   db: Queryable, stateHash: string, { tenantId, userId }: StateOwner
 ): Promise<boolean> {
@@ -29,8 +29,8 @@ export async function consumeState (
 }
 
 /**
- * Deletes the tenant's oldest logins beyond the newest 20. Call it after the newest one is committed: of calls at once, the
- * last one sees all. The inner query finds them: to lock a row in it would change what `offset` counts.
+ * Deletes the tenant's logins beyond the newest 20. It runs after the commit of the newest: of several at once, the
+ * last one sees all. The inner query locks no row, for a lock would change what `offset` counts.
  */
 export async function deleteSurplusStates (db: Queryable, tenantId: string): Promise<void> {
   await db.run(sql`delete from oauth_states where state_hash = any(array(

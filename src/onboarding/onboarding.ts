@@ -35,8 +35,8 @@ interface OnboardingDependencies {
 }
 
 /**
- * Turns a Meta login into verified, stored credentials, one step after the other. A step is recorded before the next one
- * begins, so that the onboarding goes on from there after any crash, and the code is sent to Meta once.
+ * Turns a Meta login into verified, stored credentials, step by step. Each step is recorded before the next one begins:
+ * after a crash the onboarding continues from there, and the code is sent to Meta once.
  */
 export function createOnboarding (dependencies: OnboardingDependencies) {
   const { env: { GRAPH_TIMEOUT_MS: timeoutMs }, tenantQueues } = dependencies
@@ -49,23 +49,23 @@ export function createOnboarding (dependencies: OnboardingDependencies) {
     complete,
     resume,
 
-    /** Begins a login at Meta, in the tenant's turn; see `OauthLogin`. */
+    /** Begins a login at Meta, in the tenant's queue; see `OauthLogin`. */
     start: async (owner: StateOwner, input: LoginInput, client: AbortSignal) =>
       await tenantQueues.run(owner.tenantId, client, async () => await oauthLogin.start(owner, input)),
 
     /**
-     * The tenant's onboarding that waits to go on, else the one that changed last, with its steps as clients read them. Throws
-     * `ONBOARDING_NOT_FOUND`.
+     * Returns the tenant's onboarding that can be resumed, else the one that changed last, with its steps as clients
+     * read them. Throws `ONBOARDING_NOT_FOUND`.
      */
     async latest (tenantId: string): Promise<OnboardingRow> {
       const record = await latest(tenantId)
       return { ...record, steps: shownSteps(record.steps) }
     },
 
-    /** Calls `listener` with each change of a tenant's token status that is reported. Returns how to stop that. */
+    /** Calls `listener` with each transition. Returns a function that ends that. */
     onTransition: dependencies.tokenWatch.onTransition,
 
-    /** Milliseconds that a close may wait: for one call to Meta, and for the token that it grants to be saved. */
+    /** Milliseconds that a close may wait: for one call to Meta, and for the write of the granted token. */
     closeTimeoutMs: timeoutMs + TOKEN_SAVE_TIMEOUT_MS
   }
 }

@@ -4,24 +4,26 @@ import { builder, type Queryable } from '../database/statement.js'
 
 /** The values of a new record. */
 export type NewOnboarding = Pick<
-  OnboardingRow, 'tenant_id' | 'user_id' | 'code_hash' | 'steps' | 'waba_id' | 'phone_number_id' | 'pin_given' | 'holder'
+  OnboardingRow,
+  'tenant_id' | 'user_id' | 'code_hash' | 'steps' | 'waba_id' | 'phone_number_id' | 'pin_given' | 'holder'
 >
 
 /** The values of a record that its executor changes. */
 export type OnboardingChange = Partial<Pick<
-  OnboardingRow,
+    OnboardingRow,
   'steps' | 'status' | 'waba_id' | 'phone_number_id' | 'pin_given' | 'access_token' | 'token_expires_at' | 'holder'
+
 >>
 
 /** A record, and whether a process executes it at this moment. */
 export type OnboardingState = OnboardingRow & { isLeased: boolean }
 
-/** How many onboardings a tenant keeps at most. */
+/** Onboardings of a tenant that are kept, at most. */
 const MAX_ONBOARDINGS = 20
-/** How many rows of a tenant one request looks at to delete those beyond the limit. */
+/** Surplus rows that one request deletes, at most. */
 const MAX_SURPLUS = 100
 
-// Short, so that after a crash nobody waits long; renewed well before it ends.
+// Short, for after a crash requests wait until it ends. The executor renews it.
 const LEASE = sql`now() + interval '5 seconds'`
 const isLeased = sql<boolean>`coalesce(${table.held_until} > now(), false)`
 const firstStep = (member: SQL) => sql`${table.steps} -> 0 ${member}`
@@ -34,7 +36,8 @@ export async function insertOnboarding (db: Queryable, values: NewOnboarding): P
 }
 
 /** The record of a code, or null. */
-export const onboardingOfCode = async (db: Queryable, codeHash: string) => await first(db, eq(table.code_hash, codeHash))
+export const onboardingOfCode = async (db: Queryable, codeHash: string) =>
+  await first(db, eq(table.code_hash, codeHash))
 
 /** The record, or null. */
 export const onboardingById = async (db: Queryable, id: string) => await first(db, eq(table.id, id))
@@ -53,8 +56,8 @@ export async function acquireLease (db: Queryable, id: string, leaseOwner: strin
 }
 
 /**
- * Changes a record for its lease owner, renews the lease, and returns the record; null when the lease is lost. A change of
- * `holder` to null releases it.
+ * Changes a record for its lease owner, renews the lease, and returns the record; null when the lease is lost. A change
+ * of `holder` to null releases it.
  */
 export async function updateOnboarding (
   db: Queryable, id: string, leaseOwner: string, change: OnboardingChange
@@ -65,8 +68,8 @@ export async function updateOnboarding (
 }
 
 /**
- * Saves the granted token, also when another process has called the outcome of the exchange unknown meanwhile. Returns the
- * record; null when it has ended for another reason.
+ * Saves the granted token, also when another process has failed the exchange as unknown meanwhile. Returns the record;
+ * null when it has ended for another reason.
  */
 export async function saveToken (
   db: Queryable, id: string, leaseOwner: string, change: OnboardingChange
@@ -82,20 +85,20 @@ export async function saveToken (
 }
 
 /**
- * Ends the tenant's records older than this one that may go on, or whose executor may yet come back with a token: their login
- * is no longer the latest.
+ * Ends the tenant's older records that are unfinished, or whose executor may still save a token: their login is no
+ * longer the latest.
  */
 export async function supersedeOlder (
   db: Queryable, { id, tenant_id: tenantId, created_at: createdAt }: OnboardingRow
 ): Promise<void> {
-  const mayGoOn = or(eq(table.status, 'in_progress'), isNotNull(table.holder))
+  const isUnfinished = or(eq(table.status, 'in_progress'), isNotNull(table.holder))
   await db.run(builder.update(table).set({ status: 'failed', access_token: null, holder: null })
-    .where(and(eq(table.tenant_id, tenantId), ne(table.id, id), lte(table.created_at, createdAt), mayGoOn)).returning())
+    .where(and(eq(table.tenant_id, tenantId), ne(table.id, id), lte(table.created_at, createdAt), isUnfinished))
+    .returning())
 }
 
 /**
- * Opens a completed record again, with the token that its configuration holds; null when that is no longer what the record
- * verified.
+ * Reopens a completed record with the token of its configuration; null when the configuration has changed since.
  */
 export async function reopenOnboarding (db: Queryable, id: string, steps: Step[]): Promise<OnboardingState | null> {
   const rows = await db.run(builder.update(table)
@@ -118,7 +121,7 @@ export async function reopenOnboarding (db: Queryable, id: string, steps: Step[]
   return rows.length > 0 ? await onboardingById(db, id) : null
 }
 
-/** Fails a record whose executor vanished while the code was on its way to Meta; false when there is none such. */
+/** Fails a record whose executor died while the code was on its way to Meta. Returns false for any other record. */
 export async function failUnknownExchange (db: Queryable, id: string, steps: Step[]): Promise<boolean> {
   const isPending = sql`${firstStep(sql`->> 'status'`)} = 'pending'`
   const rows = await db.run(builder.update(table).set({ status: 'failed', steps })
@@ -128,8 +131,8 @@ export async function failUnknownExchange (db: Queryable, id: string, steps: Ste
 }
 
 /**
- * Deletes the tenant's onboardings beyond the newest 20, but none that waits with a token or may still be executed. The inner
- * query finds them: to lock a row in it would change what `offset` counts.
+ * Deletes the tenant's onboardings beyond the newest 20, but none that waits with a token or may still be executed. The
+ * inner query locks no row, for a lock would change what `offset` counts.
  */
 export async function deleteSurplusOnboardings (db: Queryable, tenantId: string): Promise<void> {
   await db.run(sql`delete from onboardings where id = any(array(

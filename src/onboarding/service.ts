@@ -8,7 +8,9 @@ import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import type { TenantQueues } from '../tenant-queues/tenant-queues.js'
 import { createSharedWork } from '../waiting/shared-work.js'
 import type { createExecutor, Execution } from './executor.js'
-import { lease, LeaseLostError, newLeaseOwner, type createAwaitOutcome, type OnboardingResult, type Waiter } from './lease.js'
+import {
+  lease, LeaseLostError, newLeaseOwner, type createAwaitOutcome, type OnboardingResult, type Waiter
+} from './lease.js'
 import type { OauthLogin } from './oauth-login.js'
 import {
   deleteSurplusOnboardings, insertOnboarding, latestOnboarding, onboardingById, onboardingOfCode, reopenOnboarding,
@@ -20,7 +22,7 @@ import {
 } from './record.js'
 import { callbackOf } from './steps.js'
 
-/** The tenant and user that onboard, and the result of the Meta login: its code, and the account it says was granted. */
+/** The tenant and user that onboard, and the result of the Meta login: its code and the granted account. */
 export interface OnboardingInput {
   tenantId: string
   userId: string | null
@@ -43,21 +45,21 @@ interface ServiceDependencies {
   log: Pick<FastifyBaseLogger, 'warn'>
 }
 
-/** Decides for each request whether to execute an onboarding, to answer from its record, or to refuse. */
+/** Executes the onboarding of a request, answers from its record, or refuses. */
 export function createOnboardingService (dependencies: ServiceDependencies) {
   const { database, tenantConfigs, metaGraph, oauthLogin, tenantQueues, execute, awaitOutcome, log } = dependencies
   const shareByCode = createSharedWork<OnboardingResult>()
 
   return {
     /**
-     * Takes the code of a login and goes through all steps, in the tenant's turn; a code that was sent before is answered from
-     * its record. Posts of one code at once are one. A client that leaves ends its wait, not the onboarding.
+     * Onboards with the code of a login, in the tenant's queue. A code that was sent before is answered from its
+     * record; posts of one code at once share one execution. A client that leaves ends its wait, not the onboarding.
      *
-     * @returns the row, and whether this call created it
+     * @returns the row, and whether this onboarding created it
      * @throws `DATABASE_UNAVAILABLE` before the code is spent, `OAUTH_STATE_INVALID`, `REDIRECT_URI_NOT_ALLOWED`,
      * `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`, `PHONE_NUMBER_TAKEN`, `CALLBACK_URL_TOO_LONG`,
-     * `ONBOARDING_SUPERSEDED`, `CONFIG_NOT_FOUND` for a code whose configuration is deleted, `ONBOARDING_UNDER_WAY`, what
-     * `TenantQueues.run` throws, and what the calls to Meta throw
+     * `ONBOARDING_SUPERSEDED`, `CONFIG_NOT_FOUND` for a code whose configuration is deleted, `ONBOARDING_UNDER_WAY`,
+     * and the errors of `TenantQueues.run` and of the calls to Meta
      */
     async complete (input: OnboardingInput, client: AbortSignal): Promise<OnboardingResult> {
       const { tenantId } = input
@@ -68,8 +70,8 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
     },
 
     /**
-     * Goes on with the tenant's latest onboarding from its first unfinished step, in the tenant's turn. A completed one is
-     * opened again for a number or a registration that it lacks.
+     * Resumes the tenant's latest onboarding at its first unfinished step, in the tenant's queue. A completed one is
+     * reopened for a number or a registration that it lacks.
      *
      * @returns as `complete`
      * @throws `ONBOARDING_NOT_FOUND`, and what `complete` throws
@@ -83,7 +85,9 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
     latest
   }
 
-  /** The tenant's onboarding that waits to go on, else the one that changed last. Throws `ONBOARDING_NOT_FOUND`. */
+  /**
+   * Returns the tenant's onboarding that can be resumed, else the one that changed last. Throws `ONBOARDING_NOT_FOUND`.
+   */
   async function latest (tenantId: string): Promise<OnboardingState> {
     const record = await latestOnboarding(database, tenantId)
     if (record === null) throw new OnboardingNotFound()
@@ -96,7 +100,7 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
       const exchange = stepOf(record, 'exchange')
       if (!isFinished(exchange)) throw stepFailure(exchange)
       const failed = failedStep(record)
-      // A refusal stands until there is another PIN or number; after anything else the step itself asks for the PIN.
+      // A refusal needs another PIN or number. After other errors the step itself asks for the PIN.
       const isRefused = failed?.name === 'register' && failed.error?.code === 'META_REGISTER_REFUSED'
       if (isRefused && input.pin === undefined && input.phone_number_id === undefined) throw stepFailure(failed)
       const execution = await leaseExecution(record)
@@ -105,18 +109,18 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
     })
   }
 
-  /** Opens a completed record again if it lacks what the input asks for. Throws `ONBOARDING_SUPERSEDED`. */
+  /** Reopens a completed record that lacks what the input asks for. Throws `ONBOARDING_SUPERSEDED`. */
   async function openRecord (record: OnboardingState, input: ResumeInput): Promise<OnboardingState> {
     const isClosed = (state: OnboardingState) => state.status === 'completed' && lacksRequested(state, input)
     if (!isClosed(record)) return record
     const steps = withStepsReopened(record.steps, 'register')
-    // Of many requests at once, one opens it, and the others find it open, or completed anew.
+    // Of many requests at once, one reopens it; the others find it open, or completed again.
     const opened = await reopenOnboarding(database, record.id, steps) ?? await latest(record.tenant_id)
     if (isClosed(opened)) throw new OnboardingSuperseded()
     return opened
   }
 
-  /** Creates the record of a code and executes it, or answers from the record that there is. */
+  /** Creates the record of a code and executes it, or answers from the existing record. */
   async function begin (input: OnboardingInput, codeHash: string, client: AbortSignal): Promise<OnboardingResult> {
     let known = await onboardingOfCode(database, codeHash)
     while (known === null) {
@@ -127,14 +131,14 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
     return await replay(known, input, { client })
   }
 
-  /** Creates the record of a code, leased to this process; null when the code has one by now. */
+  /** Creates the record of a code, leased to this process; null when the code has one. */
   async function createExecution (input: OnboardingInput, codeHash: string): Promise<Execution | null> {
     const row = await tenantConfigs.find(input.tenantId)
     const app = metaGraph.appOf(row)
     callbackOf(row)
     oauthLogin.assertRedirectUri(input.redirect_uri)
     oauthLogin.assertStateGiven(input.state)
-    // Before there is a record: the state stays unused, and the same code may be sent again.
+    // Before the record exists: on a refusal the state stays unused, and the code may be sent again.
     metaGraph.assertExchangeUnblocked(app)
     const leaseOwner = newLeaseOwner()
     const record = await database.transaction(async (tx) => {
@@ -148,7 +152,7 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
         pin_given: input.pin !== undefined,
         holder: leaseOwner
       })
-      // After the insert: of posts of one code at once, one uses the state up, and the others find its record.
+      // After the insert: of posts of one code at once, one consumes the state; the others find the record.
       if (inserted !== null && input.state !== undefined) await oauthLogin.consume(tx, input.state, input)
       return inserted
     })
@@ -160,18 +164,19 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
     return { record, leaseOwner, app, code: input.code, redirect_uri: input.redirect_uri, pin: input.pin }
   }
 
-  /** Answers a code that has a record. A code that may have arrived at Meta is never sent again. */
+  /** Answers a code that has a record, and continues it. A code that may have arrived at Meta is never sent again. */
   async function replay (record: OnboardingState, input: OnboardingInput, waiter: Waiter): Promise<OnboardingResult> {
     if (record.tenant_id !== input.tenantId) throw new MetaCodeUsed()
     return await awaitOutcome(record, waiter, async (record) => {
       const failed = failedStep(record)
-      // Meta counts registrations, so only a request that asks for one again gets one.
+      // Meta limits registrations, so only `resume` repeats one.
       if (failed?.error && (failed.name === 'register' || !isTransient(failed.error))) throw stepFailure(failed)
       if (!isFinished(stepOf(record, 'exchange'))) oauthLogin.assertRedirectUri(input.redirect_uri)
       const execution = await leaseExecution(record)
       if (execution === null) return null
-      const given = { code: input.code, redirect_uri: input.redirect_uri, pin: input.pin }
-      return await executeOrAwait({ ...execution, ...given }, waiter, input.pin === undefined ? {} : { pin_given: true })
+      const { code, redirect_uri, pin } = input
+      const change = pin === undefined ? {} : { pin_given: true }
+      return await executeOrAwait({ ...execution, code, redirect_uri, pin }, waiter, change)
     })
   }
 
@@ -179,7 +184,7 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
   async function leaseExecution (record: OnboardingRow): Promise<Execution | null> {
     const app = metaGraph.appOf(await tenantConfigs.find(record.tenant_id))
     const grantedTo = stepOf(record, 'exchange').evidence?.['app_id'] ?? app.id
-    // Another app cannot use the token; once the former one is stored again, it can.
+    // The token works with the app that it was granted to, and no other.
     if (grantedTo !== app.id) throw new OnboardingSuperseded()
     const leased = await lease(database, record.id)
     return leased && { ...leased, app }

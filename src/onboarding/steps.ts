@@ -20,7 +20,7 @@ import { stepOf } from './record.js'
 const NEEDED_SCOPES = ['whatsapp_business_management', 'whatsapp_business_messaging']
 // developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/override
 const MAX_CALLBACK_URL = 200
-// A token may name many accounts; a tenant with more of them sends the waba_id.
+// Bounds the calls of a discovery. A tenant with more accounts sends the waba_id.
 const MAX_DISCOVERED = 20
 
 interface StepDependencies {
@@ -34,7 +34,7 @@ interface StepDependencies {
   timeoutMs: number
 }
 
-/** The callback that Meta is to use for the tenant in place of the app's; null for none. Throws `CALLBACK_URL_TOO_LONG`. */
+/** Returns the callback of the tenant, sealed; null without one. Throws `CALLBACK_URL_TOO_LONG`. */
 export function callbackOf (row: TenantConfigRow | null): Callback | null {
   if (row?.callback_url == null || row.verify_token === null) return null
   if (row.callback_url.length > MAX_CALLBACK_URL) throw new CallbackUrlTooLong()
@@ -56,7 +56,7 @@ export function createSteps (
   async function inspect (execution: Execution, { finish }: Progress): Promise<void> {
     const { app, record } = execution
     const { type, scopes, waba_ids, expires_at } = await metaGraph.inspectToken(app, tokenOf(record))
-    // debug_token is about the token itself, so its "never" counts too; the exchange may leave the expiry out.
+    // The exchange may leave the expiry out, debug_token does not: its null means never.
     const expiresAt = expires_at === undefined ? record.token_expires_at : expires_at
     const missing = NEEDED_SCOPES.filter((scope) => !scopes.includes(scope))
     if (missing.length > 0) {
@@ -78,7 +78,10 @@ export function createSteps (
     await finish({ evidence, change: { waba_id, phone_number_id } })
   }
 
-  /** The accounts that the token names and sees. Source: developers.facebook.com/docs/graph-api/reference/debug_token */
+  /**
+   * Returns the accounts that the token names and sees.
+   * Source: developers.facebook.com/docs/graph-api/reference/debug_token
+   */
   async function discover ({ app, record }: Pick<Execution, 'app' | 'record'>): Promise<VisibleAccount[]> {
     const named = stepOf(record, 'inspect').evidence?.['waba_ids']
     const ids = Array.isArray(named) ? named.slice(0, MAX_DISCOVERED).map(String) : []
@@ -109,10 +112,11 @@ export function createSteps (
     const { record } = execution
     const row = await tenantConfigs.find(record.tenant_id)
     const { waba_id, phone_number_id, access_token } = identityOf(record)
-    // Another token was written since: its account is not to be set up with what was verified before.
+    // Another token was stored since; it may be for another account.
     if (row === null || row.access_token !== access_token) throw new OnboardingSuperseded()
     const sealed = callbackOf(row)
-    const callback = sealed && { ...sealed, verify_token: vault.open(sealed.verify_token, row.tenant_id, 'verify_token') }
+    const open = (verifyToken: string) => vault.open(verifyToken, row.tenant_id, 'verify_token')
+    const callback = sealed && { ...sealed, verify_token: open(sealed.verify_token) }
     const number = { tenant_id: row.tenant_id, waba_id, phone_number_id }
     const scope = onlyRow(await database.run(callbackScopeQuery(number)))
     const level = await setCallback(execution, number, callback, scope)
@@ -130,8 +134,8 @@ export function createSteps (
   }
 
   /**
-   * Subscribes the account and sets the tenant's callback, without a change of where the messages of other tenants go. Returns
-   * the object whose callback it set.
+   * Subscribes the account and sets the tenant's callback; the callbacks of other tenants stay. Returns the object
+   * whose callback it set.
    */
   async function setCallback (
     { app, record }: Execution, number: TenantNumber, callback: Callback | null, { is_shared, has_own }: CallbackScope
@@ -139,13 +143,13 @@ export function createSteps (
     const { tenant_id, waba_id: wabaId, phone_number_id: phoneNumberId } = number
     const token = tokenOf(record)
     const subscription = is_shared ? await metaGraph.subscriptionOf(app, token, wabaId) : null
-    // This clears the account's callback, which may be another tenant's.
+    // A subscription clears the account's callback, which may be another tenant's.
     if (subscription === null) await metaGraph.subscribeApp(app, token, wabaId)
     if (callback !== null && !is_shared && !has_own) {
       await metaGraph.overrideCallback(app, token, wabaId, callback)
       return 'account'
     }
-    // The number's callback takes precedence over the account's, so an older one must be replaced.
+    // The number's callback takes precedence over the account's: an older one must be replaced.
     if (phoneNumberId === null) return 'none'
     if (has_own || callback !== null) {
       await metaGraph.overridePhoneCallback(app, token, phoneNumberId, callback, wabaId)
@@ -172,7 +176,7 @@ export function createSteps (
 
   async function done (execution: Execution, { finish }: Progress): Promise<void> {
     const { app, record } = execution
-    // A later execution does not know whether the token is still valid.
+    // An execution that resumes must check again that the token is valid.
     if (execution.hasInspected !== true) await metaGraph.inspectToken(app, tokenOf(record))
     const identity = identityOf(record)
     const config = await tenantConfigs.completeOnboarding(record.tenant_id, identity, async (tx) => {
@@ -193,7 +197,7 @@ export function createSteps (
 
 interface VisibleAccount { waba_id: string, phones: PhoneNumber[] }
 
-/** The number that is wanted, or the only one there is; an account without any is enough. */
+/** Returns the wanted number, else the only one; the only account when no account has a number. */
 function chooseNumber (
   accounts: VisibleAccount[], wanted: string | null
 ): { waba_id: string, phone_number_id: string | null } {

@@ -1,10 +1,10 @@
 import { sql, type SQL } from 'drizzle-orm'
 import type { Queryable } from '../database/statement.js'
 
-/** How many rows one statement deletes at most. Another process that deletes at the same time takes others. */
+/** Rows that one statement deletes, at most. */
 const BATCH = 1000
 
-/** A table, its key, and the rows that expire; an index leads to these by age. */
+/** A table, its key, and the condition of its expired rows. An index on `age` finds them. */
 export interface Expiry { table: string, key: string, age: string, isExpired: SQL }
 
 /** The tables whose rows expire. */
@@ -25,7 +25,7 @@ export const expiries: Expiry[] = [
   }
 ]
 
-/** Deletes a batch of expired rows. Returns whether there may be more. */
+/** Deletes a batch of expired rows, without those that another process deletes. Returns whether there may be more. */
 export async function deleteExpired (db: Queryable, { table, key, age, isExpired }: Expiry): Promise<boolean> {
   const [name, id, order] = [sql.identifier(table), sql.identifier(key), sql.identifier(age)]
   return await db.count(sql`delete from ${name} where ${id} = any(array(

@@ -12,7 +12,7 @@ interface SweeperDependencies {
   log: Pick<FastifyInstance['log'], 'warn'>
 }
 
-/** Deletes expired rows every minute, in batches, so that no request has to. Any number of processes may do so at once. */
+/** Deletes expired rows every minute, in batches. Any number of processes may do so at once. */
 export function createSweeper ({ database, closing, log }: SweeperDependencies) {
   let timer: NodeJS.Timeout | undefined
   let sweeping = Promise.resolve()
@@ -20,10 +20,10 @@ export function createSweeper ({ database, closing, log }: SweeperDependencies) 
   return {
     sweep,
 
-    /** Sweeps now, and from then on every minute. */
+    /** Sweeps now, then every minute. */
     start,
 
-    /** Resolves when no sweep is under way and none will follow, soon after `closing` is aborted. */
+    /** Resolves when no sweep runs and none will follow, soon after `closing` is aborted. */
     async stopped (): Promise<void> {
       clearTimeout(timer)
       await sweeping
@@ -36,7 +36,7 @@ export function createSweeper ({ database, closing, log }: SweeperDependencies) 
     })
   }
 
-  /** Deletes what has expired. What cannot be deleted now is left to the next sweep. */
+  /** Deletes all expired rows; a table whose deletion fails is left to the next sweep. */
   async function sweep (): Promise<void> {
     for (const expiry of expiries) {
       try {
@@ -48,7 +48,7 @@ export function createSweeper ({ database, closing, log }: SweeperDependencies) 
   }
 }
 
-/** Sweeps from the moment the server is ready until it closes. */
+/** Runs the sweeper from `onReady` to `onClose`. */
 async function sweeper (fastify: FastifyInstance): Promise<void> {
   const { database, closing, log } = fastify
   const sweeper = createSweeper({ database, closing, log })

@@ -7,7 +7,7 @@ import type { Vault } from '../vault/vault.js'
 import { isExpiring, timeLeft } from './state.js'
 import type { TokenStore } from './store.js'
 
-/** A claimed token that is to be checked, and the app that it is for. */
+/** A claimed token to check, and its app. */
 export interface TokenTask {
   row: Pick<TenantConfigRow, 'tenant_id' | 'token_expires_at'>
   /** The token as it is stored. */
@@ -23,19 +23,19 @@ interface TokenCheckDependencies {
   log: Pick<FastifyBaseLogger, 'info'>
 }
 
-/** Makes a call to Meta and waits for it, or throws when there is no time left. */
+/** Makes a call to Meta and waits for it. Throws when the scheduler closes. */
 export type MetaCaller = <T>(call: () => Promise<T>) => Promise<T>
 
 interface Inspection { expires_at: string | null, type: string | null }
 
-/** Checks one token: asks Meta about it, extends it when its end is near, and records the result. */
+/** Returns `checkToken`, which inspects one token, extends it when its expiry is near, and records the result. */
 export function createTokenCheck ({ vault, metaGraph, tokenWatch, log }: TokenCheckDependencies) {
   /**
-   * Checks a token, with three calls to Meta at most. Returns the token that is stored then, sealed; null when it is not
-   * valid, or when nothing was recorded.
+   * Checks a token, with at most three calls to Meta. Returns the token that is stored then, sealed; null when it is
+   * invalid, or nothing was recorded.
    *
-   * @throws when there is no result: `SECRET_UNREADABLE`, what `inspectToken` throws but META_TOKEN_INVALID,
-   * `DATABASE_UNAVAILABLE`, and what `callMeta` throws
+   * @throws without a result: `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, the errors of `callMeta`, and those of
+   * `inspectToken` except META_TOKEN_INVALID
    */
   return async function checkToken (task: TokenTask, callMeta: MetaCaller): Promise<string | null> {
     const { row: { tenant_id: tenantId }, sealed, claim } = task
@@ -67,7 +67,7 @@ export function createTokenCheck ({ vault, metaGraph, tokenWatch, log }: TokenCh
     }
   }
 
-  /** A valid token of the same app that lives longer; null when Meta grants none. */
+  /** Returns a valid token of the same app that lives longer; null when Meta grants none. */
   async function extend ({ app, row }: TokenTask, token: string, inspection: Inspection, callMeta: MetaCaller) {
     try {
       const sixtyDays = inspection.type === 'SYSTEM_USER'
@@ -85,7 +85,7 @@ export function createTokenCheck ({ vault, metaGraph, tokenWatch, log }: TokenCh
   }
 }
 
-/** Why Meta calls a token invalid: its code, such as `meta_190_460`; `other_app` when the token is another app's. */
+/** Returns why a token is invalid: Meta's code, such as `meta_190_460`, or `other_app` for the token of another app. */
 export function reasonOf (err: unknown): string {
   const { meta_code: code, meta_subcode: subcode } = { meta_code: null, meta_subcode: null, ...graphErrorDetails(err) }
   if (code === 100) return 'other_app'

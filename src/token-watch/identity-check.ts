@@ -7,7 +7,7 @@ import type { TenantConfigs, VerifiedOutcome } from '../tenant-configs/tenant-co
 import type { Vault } from '../vault/vault.js'
 import type { MetaCaller } from './check.js'
 
-/** The account and number that a tenant claims, and the token that is to verify them, sealed. */
+/** The account and number that a tenant claims, and the token to verify them with, sealed. */
 export type ClaimedIdentity =
   Pick<TenantConfigRow, 'tenant_id' | 'phone_number_id'> & { waba_id: string, access_token: string }
 
@@ -18,16 +18,15 @@ interface IdentityCheckDependencies {
   log: Pick<FastifyBaseLogger, 'info' | 'warn'>
 }
 
-/** Verifies claimed identities, which people may write into their configuration by hand. */
+/** Returns `verifyIdentity`, which verifies a claimed identity: anybody may write any ids into a row. */
 export function createIdentityCheck ({ vault, metaGraph, tenantConfigs, log }: IdentityCheckDependencies) {
   /**
-   * Saves the identity as verified when Meta shows the number under the account to the token; without a number, when the
-   * token sees the account.
+   * Saves the identity as verified when the token sees the account, and the account has the number, if any.
    *
    * @param app undefined to ask with the token alone
-   * @returns `unlisted` when Meta does not show it
-   * @throws what `listPhoneNumbers` throws but refusals, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, and what `callMeta`
-   * throws
+   * @returns `unlisted` when Meta does not confirm it
+   * @throws `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, the errors of `callMeta`, and those of `listPhoneNumbers`
+   * except refusals
    */
   return async function verifyIdentity (
     identity: ClaimedIdentity, app: MetaApp | undefined, callMeta: MetaCaller
@@ -38,13 +37,15 @@ export function createIdentityCheck ({ vault, metaGraph, tenantConfigs, log }: I
       const phones = await callMeta(() => metaGraph.listPhoneNumbers(app, token, wabaId))
       if (phoneNumberId !== null && !phones.some(({ id }) => id === phoneNumberId)) return 'unlisted'
     } catch (err) {
-      // An app may demand proofs, which a call with the token alone cannot carry.
+      // An app may demand proofs: a call with the token alone is rejected then.
       if (isRefusal(err) || err instanceof MetaAppRejected) return 'unlisted'
       throw err
     }
     const outcome = await tenantConfigs.saveVerified(identity)
     if (outcome === 'saved') log.info({ tenant_id: tenantId }, 'verified the account and the number of a tenant')
-    if (outcome === 'taken') log.warn({ tenant_id: tenantId }, 'a number stays unverified: it is verified for another tenant')
+    if (outcome === 'taken') {
+      log.warn({ tenant_id: tenantId }, 'a number stays unverified: it is verified for another tenant')
+    }
     return outcome
   }
 }

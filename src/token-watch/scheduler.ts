@@ -21,18 +21,18 @@ import {
 const SECOND_MS = 1000
 const MINUTE_MS = 60 * SECOND_MS
 
-/** How many tokens are claimed at a time. */
+/** Tokens that are claimed at a time. */
 const BATCH = 10
-/** How often the database is polled for tokens that are due, unless the interval of the checks is shorter. */
+/** Between two polls for due tokens, unless the interval of the checks is shorter. */
 const POLL_INTERVAL_MS = 30 * SECOND_MS
-/** The delay after a failure that is likely to pass, such as a timeout of Meta. */
+/** The delay after a transient failure, such as a timeout of Meta. */
 const RETRY_MS = 5 * MINUTE_MS
 /** The delay after a fault that an operator or the tenant must correct. */
 const OPERATOR_FAULT_RETRY_MS = 60 * MINUTE_MS
-/** For a day after a row was written, its unverified identity is checked this often: the number may be added at Meta yet. */
+/** Between two checks of an unverified identity, for a day after its row was written: its number may appear at Meta. */
 const UNVERIFIED_RETRY_MS = 60 * MINUTE_MS
 const NEW_ROW_AGE_MS = 24 * 60 * MINUTE_MS
-/** From this utilization of Meta's limits on, in percent, checks become slower; at 100 % each is preceded by the pause. */
+/** From this utilization of Meta's limits on, checks pause before each call: at 100 % for the maximum. */
 const BUSY_PERCENT = 75
 const MAX_PAUSE_MS = 5 * SECOND_MS
 const CALLS_PER_CHECK = 3
@@ -40,10 +40,10 @@ const CALLS_PER_CHECK = 3
 /** A claimed token: its row, its ciphertext and its claim. */
 interface Due { row: ClaimedRow, sealed: string, claim: Claim }
 
-/** An identity to verify, the app to ask with (undefined: the token alone), and when the row was written (ISO 8601). */
+/** An identity to verify, the app of the call (undefined: the token alone), and when the row was written (ISO 8601). */
 interface Unverified { identity: ClaimedIdentity, app: MetaApp | undefined, updated_at: string }
 
-/** Faults that keep a token from being checked until somebody corrects them, with the reason that is recorded. */
+/** Faults that an operator or the tenant must correct, each with the recorded reason. */
 const FAULTS = [
   [MetaAppNotConfigured, 'no_app'], [SecretUnreadable, 'unreadable'], [MetaAppRejected, 'app_rejected']
 ] as const
@@ -65,9 +65,9 @@ interface TokenSchedulerDependencies {
 }
 
 /**
- * Checks stored tokens when `token_watch.next_check_at` says so. A claim moves that moment to where the claim ends: nobody
- * else checks the token until then, and somebody does when the claimant died. Checks of one instance follow one another. A
- * check also verifies the account and the number of a row where they are unverified.
+ * Checks stored tokens at their `token_watch.next_check_at`. A claim moves that time to the end of the claim: no other
+ * process checks the token before, and one does if the claimant dies. An instance runs one check at a time. A check
+ * also verifies an unverified identity.
  */
 export function createTokenScheduler (dependencies: TokenSchedulerDependencies) {
   const { database, metaGraph, tokenWatch, interval, timeoutMs, log } = dependencies
@@ -80,16 +80,16 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
   let polling = Promise.resolve()
 
   return {
-    /** Polls for due tokens from now on. */
+    /** Starts to poll for due tokens. */
     start,
 
-    /** Starts no check any more, and aborts the running one. */
+    /** Starts no more checks, and aborts the running one. */
     close (): void {
       closing.abort()
       clearTimeout(timer)
     },
 
-    /** Resolves when nothing runs any more, a second or two after `close`. */
+    /** Resolves when no check runs, within two seconds of `close`. */
     closed: async (): Promise<void> => await polling
   }
 
@@ -102,7 +102,7 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
     })
   }
 
-  /** Checks all tokens that are due; returns the milliseconds until the next poll. */
+  /** Checks all due tokens. Returns the milliseconds until the next poll. */
   async function poll (): Promise<number> {
     while (!signal.aborted) {
       const claims = await claimTokens()
@@ -111,14 +111,14 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
         // The claim of a check that fails ends by itself.
         await logFailure(claim.tenant_id, async () => { unverified.push(...await processClaim(claim)) })
       }
-      // After the checks: the claims last for the calls of those alone.
+      // After the checks: the claims last for the calls of the checks alone.
       for (const found of unverified) await logFailure(found.identity.tenant_id, async () => { await verify(found) })
       if (claims.length < BATCH) break
     }
     return period
   }
 
-  /** Claims due tokens. Those of an app that Meta blocks stay as they are until it takes calls again. */
+  /** Claims due tokens, without those of an app that Meta blocks. */
   async function claimTokens (): Promise<Claim[]> {
     const lease = BATCH * (CALLS_PER_CHECK * timeoutMs + MAX_PAUSE_MS)
     const blocked = metaGraph.blockedApps()
@@ -133,7 +133,7 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
     })
   }
 
-  /** Checks the token of a claim. Returns its identity where that is yet to be verified, and may be now. */
+  /** Checks the token of a claim. Returns its identity if that is unverified and can be verified now. */
   async function processClaim (claim: Claim): Promise<Unverified[]> {
     const [row] = await database.run(claimedQuery(claim))
     if (row === undefined || row.access_token === null) return []
@@ -148,7 +148,7 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
     return [{ identity, app: credentials.app, updated_at }]
   }
 
-  /** Returns what Meta can be asked with about the identity: the token, sealed, and its app; null when it must wait. */
+  /** Returns the credentials to verify the identity with: the token, sealed, and its app; null when that must wait. */
   async function check (due: Due): Promise<{ token: string, app: MetaApp | undefined } | null> {
     const { row, sealed, claim: { claim } } = due
     try {
@@ -159,8 +159,8 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
         await reschedule(due, blockedUntil - Date.now())
         return null
       }
-      const share = Math.min(1, (percent - BUSY_PERCENT + 1) / (100 - BUSY_PERCENT))
-      if (share > 0) await pause(MAX_PAUSE_MS * share, undefined, { signal, ref: false })
+      const pauseRatio = Math.min(1, (percent - BUSY_PERCENT + 1) / (100 - BUSY_PERCENT))
+      if (pauseRatio > 0) await pause(MAX_PAUSE_MS * pauseRatio, undefined, { signal, ref: false })
       const stored = await checkToken({ row, sealed, app, claim }, callMeta)
       return stored === null ? null : { token: stored, app }
     } catch (err) {
@@ -170,7 +170,7 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
     }
   }
 
-  /** Verifies an identity. What Meta does not show yet, or does not answer, is asked again before the next check is due. */
+  /** Verifies an identity. If Meta does not confirm a new one, or the call fails, the next check comes sooner. */
   async function verify ({ identity, app, updated_at: updatedAt }: Unverified): Promise<void> {
     const checkSooner = async (longest: number) => {
       await database.run(soonerQuery(identity.tenant_id, Math.min(interval, longest)))
@@ -186,7 +186,7 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
     }
   }
 
-  /** Reschedules a token whose check has no result. Throws the error when it is neither the tenant's nor Meta's. */
+  /** Reschedules a token whose check failed. Throws an error that is neither the tenant's nor Meta's. */
   async function handleFailure (due: Due, err: unknown): Promise<void> {
     const fault = FAULTS.find(([Fault]) => err instanceof Fault)
     if (isClosing(err)) await release(due, 0)
@@ -196,8 +196,8 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
   }
 
   /**
-   * Has a token checked again in `longest` milliseconds, or when its own date passes. A token whose date has passed is
-   * expired without a check. A `fault` is recorded as its reason.
+   * Reschedules a token in `longest` milliseconds, or at its expiry if that is sooner. A token whose expiry has passed
+   * is recorded without a check. A `fault` is recorded as its reason.
    */
   async function reschedule (due: Due, longest: number, fault?: string): Promise<void> {
     const { row: { tenant_id: tenantId, token_expires_at: expiresAt, now }, sealed, claim } = due
@@ -214,22 +214,22 @@ export function createTokenScheduler (dependencies: TokenSchedulerDependencies) 
   }
 
   function isClosing (err: unknown): boolean {
-    // The calls to Meta are refused a moment before the scheduler is closed.
+    // At the closing, calls to Meta are refused shortly before the scheduler is closed.
     return signal.aborted || err instanceof ServiceClosing
   }
 
-  /** Milliseconds until a call to Meta that failed is made again. */
+  /** Milliseconds until a failed call to Meta is retried. */
   function retryDelay (err: unknown): number {
     const seconds = err instanceof MetaRateLimited ? retryAfterIn(err) : undefined
     return seconds === undefined ? Math.min(interval, RETRY_MS) : seconds * SECOND_MS
   }
 
-  /** Gives a claim up: the token is due in `wait` milliseconds. */
+  /** Releases a claim: the token is due in `wait` milliseconds. */
   async function release ({ claim }: Due, wait: number): Promise<void> {
     await database.run(releaseQuery(claim, wait))
   }
 
-  /** Makes a call and waits for it, but not beyond the closing. */
+  /** Makes a call and waits for it, at most until the closing. */
   async function callMeta<T> (call: () => Promise<T>): Promise<T> {
     signal.throwIfAborted()
     return await new Promise((resolve, reject) => {

@@ -10,7 +10,7 @@ import {
   healthQuery, insertEvent, lockWatch, replaceToken, saveWatch, setExpiry, type LockedWatch, type Transition
 } from './token-watch.sql.js'
 
-/** What is known of a tenant's token; times are ISO 8601. */
+/** The state of a tenant's token; times are ISO 8601. */
 export interface TokenHealth {
   token_status: TokenStatus
   reason: string | null
@@ -28,12 +28,12 @@ interface TokenStoreDependencies {
   tenantConfigs: Pick<TenantConfigs, 'inTransaction'>
   /** Milliseconds between two checks of a token. */
   interval: number
-  /** Whether `events_outbox` is delivered to anybody. */
+  /** Whether `events_outbox` is delivered. */
   deliversEvents: boolean
   log: Pick<FastifyBaseLogger, 'info' | 'warn'>
 }
 
-/** Stores what is known of each token, and emits transitions. All methods throw `DATABASE_UNAVAILABLE`. */
+/** Stores the state of each token, and emits transitions. All methods throw `DATABASE_UNAVAILABLE`. */
 export function createTokenStore ({ database, tenantConfigs, interval, deliversEvents, log }: TokenStoreDependencies) {
   const listeners = new Set<Listener>()
 
@@ -44,10 +44,10 @@ export function createTokenStore ({ database, tenantConfigs, interval, deliversE
     emit,
 
     /**
-     * Records a finding and emits its transition. Returns whether it was recorded: not when another token is stored by now.
+     * Records a finding and emits its transition. Returns false, with nothing recorded, when another token is stored.
      *
      * @param sealed the ciphertext of the token that was checked
-     * @param claim without it, because anything was recorded since, nothing is recorded
+     * @param claim nothing is recorded either when this claim is lost
      */
     record: async (tenantId: string, sealed: string, finding: TokenFinding, claim?: string): Promise<boolean> =>
       await recordAndEmit(tenantId, async (tx) => {
@@ -57,8 +57,8 @@ export function createTokenStore ({ database, tenantConfigs, interval, deliversE
       }),
 
     /**
-     * Stores an extended token in place of the one sealed as `sealed`, and records that it is valid. Returns false, having
-     * written nothing, where `record` would record nothing.
+     * Stores an extended token in place of the one sealed as `sealed`, and records that it is valid. Returns false,
+     * with nothing written, where `record` would record nothing.
      */
     extend: async (
       tenantId: string, sealed: string, replacement: string, expiresAt: string | null, claim: string
@@ -70,37 +70,41 @@ export function createTokenStore ({ database, tenantConfigs, interval, deliversE
       return { transition: await recordLocked(tx, tenantId, replaced, { valid: true, expires_at: expiresAt }) }
     }),
 
-    /** Calls `listener` at each transition; one that throws harms nobody. Returns how to stop that. */
+    /** Calls `listener` at each transition; its errors are logged. Returns a function that ends that. */
     onTransition (listener: Listener): () => void {
       listeners.add(listener)
       return () => { listeners.delete(listener) }
     },
 
     /**
-     * Returns what is known of the tenant's token: `unverified` with the reason `no_token` when it has none; null when it
-     * has no configuration.
+     * Returns the state of the tenant's token: `unverified` with the reason `no_token` without one; null without a
+     * configuration.
      */
     async healthOf (tenantId: string): Promise<TokenHealth | null> {
       const [row] = await database.run(healthQuery(tenantId))
       if (row === undefined) return null
       const { token_status: status, has_token: hasToken, ...rest } = row
-      if (!hasToken) return { ...rest, token_status: 'unverified', reason: 'no_token', checked_at: null, next_check_at: null }
+      if (!hasToken) {
+        return { ...rest, token_status: 'unverified', reason: 'no_token', checked_at: null, next_check_at: null }
+      }
       // A token without a watch was loaded while the triggers were off; the next start reconciles it.
       return { ...rest, token_status: status ?? 'unverified' }
     }
   }
 
   /**
-   * Records a finding of a locked token in the caller's transaction, which must be one of `tenantConfigs`: it may change when
-   * the token expires. The caller emits the transition after the commit.
+   * Records a finding about a locked token in the caller's transaction, which must be one of `tenantConfigs`: it may
+   * change the expiry in the configuration. The caller emits the transition after the commit.
    */
   async function recordLocked (
     tx: Queryable, tenantId: string, previous: LockedWatch, finding: TokenFinding
   ): Promise<Transition | null> {
     const { event, next_check, ...next } = nextState(finding, previous, previous.now, interval)
     const at = isoFromMs(previous.now)
-    if (finding.valid && !isSameTime(finding.expires_at, previous.expires_at)) await setExpiry(tx, tenantId, finding.expires_at)
-    // To turn the tenant on makes the token due.
+    if (finding.valid && !isSameTime(finding.expires_at, previous.expires_at)) {
+      await setExpiry(tx, tenantId, finding.expires_at)
+    }
+    // An activation of the tenant makes the token due.
     const nextCheckAt = previous.is_active ? isoFromMs(next_check) : null
     await saveWatch(tx, tenantId, { ...next, checked_at: at, next_check_at: nextCheckAt })
     if (event === null) return null
@@ -109,8 +113,12 @@ export function createTokenStore ({ database, tenantConfigs, interval, deliversE
     return transition
   }
 
-  /** Locks the token that is sealed as `sealed` and records as `recordLocked`; does nothing when another one is stored. */
-  async function recordIn (tx: Queryable, tenantId: string, sealed: string, finding: TokenFinding): Promise<Transition | null> {
+  /**
+   * Locks the token that is sealed as `sealed` and records as `recordLocked`; does nothing when another one is stored.
+   */
+  async function recordIn (
+    tx: Queryable, tenantId: string, sealed: string, finding: TokenFinding
+  ): Promise<Transition | null> {
     const locked = await lockWatch(tx, tenantId, sealed)
     return locked === undefined ? null : await recordLocked(tx, tenantId, locked, finding)
   }
@@ -119,7 +127,7 @@ export function createTokenStore ({ database, tenantConfigs, interval, deliversE
   function emit (transition: Transition): void {
     log[transition.to === 'ok' ? 'info' : 'warn']({ event: transition }, transition.type)
     for (const listener of listeners) {
-      // A rejection that nobody catches would end the process.
+      // An unhandled rejection would end the process.
       Promise.resolve(transition).then(listener).catch((err: unknown) => {
         log.warn({ err, event_id: transition.id }, 'a listener of token transitions failed')
       })

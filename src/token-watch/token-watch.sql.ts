@@ -1,24 +1,26 @@
 import { sql, type SQL } from 'drizzle-orm'
-import { tenantConfigs, tokenWatch, verifiedIdentities, type eventsOutbox, type TenantConfigRow } from '../database/schema.js'
+import {
+  tenantConfigs, tokenWatch, verifiedIdentities, type eventsOutbox, type TenantConfigRow
+} from '../database/schema.js'
 import type { Queryable } from '../database/statement.js'
 import { isVerified } from '../database/verified-identity.js'
 import { deadStatuses, type TokenStatus } from '../schemas/statuses.js'
 
 type WatchRow = typeof tokenWatch.$inferSelect
 
-/** When a token is due whose tenant is off, as the triggers set it too. */
+/** The due time of a token whose tenant is off; the triggers set the same. */
 const NEVER = '9999-12-31T00:00:00Z'
-// While an app is blocked: how many due tokens are looked through for those of other apps, and how many of these are
-// claimable. In the statement, so that PostgreSQL plans for few rows: a million tokens may be due.
+// While an app is blocked: due tokens that are searched for those of other apps, and tokens that are claimable.
+// Literals, not parameters: a million tokens may be due, and PostgreSQL must plan for few rows.
 const MAX_SEEN = sql.raw('5000')
 const MAX_CLAIMABLE = sql.raw('100')
 
-// The clock of the database is the one that all instances share. In Unix milliseconds.
+// Unix milliseconds by the clock of the database, which all instances share.
 const clock = sql`(extract(epoch from clock_timestamp()) * 1000)::float8`
 const later = (ms: number) => sql`now() + ${ms}::float8 * interval '1 millisecond'`
 const isDead = sql`status in (${sql.join(deadStatuses.map((status) => sql`${status}`), sql`, `)})`
 
-/** A claimed token: `claim` is the `next_check_at` that the claiming statement set, which nobody else has changed since. */
+/** A claimed token. `claim` is the `next_check_at` that the claim set: the claim holds while it is unchanged. */
 export interface Claim { tenant_id: string, claim: string }
 
 const isClaimed = ({ tenant_id, claim }: Claim) =>
@@ -27,29 +29,29 @@ const isClaimed = ({ tenant_id, claim }: Claim) =>
 /** The row of a claimed token, and the time of the database (Unix milliseconds). */
 export type ClaimedRow = TenantConfigRow & { is_verified: boolean, now: number }
 
-/** What is known of a tenant's token. `token_status` is null for one that has no row in `token_watch`. */
+/** The state of a tenant's token. `token_status` is null without a row in `token_watch`. */
 export interface HealthRow extends Pick<WatchRow, 'reason' | 'checked_at'> {
   has_token: boolean
   token_status: TokenStatus | null
   token_expires_at: string | null
-  /** Null for a tenant that is off, of which the latest finding stays. */
+  /** Null for a tenant that is off. */
   next_check_at: string | null
 }
 
-/** Reads what is known of a tenant's token. */
+/** Reads the state of a tenant's token. */
 export const healthQuery = (tenantId: string) => sql<HealthRow>`
-  select access_token is not null as has_token, token_watch.status as token_status, reason, checked_at, token_expires_at,
-    case when is_active then next_check_at end as next_check_at
+  select access_token is not null as has_token, token_watch.status as token_status, reason, checked_at,
+    token_expires_at, case when is_active then next_check_at end as next_check_at
   from tenant_configs left join token_watch using (tenant_id) where tenant_configs.tenant_id = ${tenantId}`
 
-/** Claims up to `limit` due tokens that no other process claims at this moment, for `lease` milliseconds. */
+/** Claims up to `limit` due tokens for `lease` milliseconds, without those that another process is claiming. */
 export const claimQuery = (limit: number, lease: number) => claimFrom(sql`
   select tenant_id as id from token_watch where next_check_at <= now()
   order by next_check_at limit ${limit} for update skip locked`, lease)
 
 /**
- * The same without the tokens of `blocked` apps. A row without an app of its own goes through the `platform` app ('' for
- * none). A token whose date has passed needs no call, and is claimed too.
+ * As `claimQuery`, without the tokens of `blocked` apps. A row without an app of its own uses the `platform` app (''
+ * for none). A token whose expiry has passed needs no call, and is claimed too.
  */
 export function claimUnblockedQuery (limit: number, lease: number, blocked: string[], platform: string) {
   const app = sql`coalesce(case when fb_app_secret is not null then fb_app_id end, ${platform}::text)`
@@ -71,8 +73,8 @@ const claimFrom = (due: SQL, lease: number) => sql<Claim>`
   returning token_watch.tenant_id, token_watch.next_check_at as claim`
 
 /**
- * Reads the row of a claimed token; none once another write or claim came between. `is_verified` says whether its ids are
- * verified by its present token.
+ * Reads the row of a claimed token; none once the claim is lost. `is_verified`: its ids are verified with its present
+ * token.
  */
 export const claimedQuery = (claim: Claim) => sql<ClaimedRow>`
   select tenant_configs.*, ${clock} as now,
@@ -80,22 +82,22 @@ export const claimedQuery = (claim: Claim) => sql<ClaimedRow>`
   from token_watch join ${tenantConfigs} using (tenant_id) left join ${verifiedIdentities} on ${isVerified}
   where ${isClaimed(claim)}`
 
-/** Has a token never checked whose tenant was turned off without the triggers, or before they did this. */
+/** Parks a token whose tenant was turned off without the triggers, or before they existed. */
 export const parkQuery = (claim: Claim) => sql`
   update token_watch set next_check_at = ${NEVER} where ${isClaimed(claim)} and exists (
     select from tenant_configs config where config.tenant_id = token_watch.tenant_id and not is_active)`
 
-/** Has a tenant's token due in `wait` milliseconds at the latest. */
+/** Makes a tenant's token due in `wait` milliseconds at the latest. */
 export const soonerQuery = (tenantId: string, wait: number) => sql`
   update token_watch set next_check_at = least(next_check_at, ${later(wait)}) where tenant_id = ${tenantId}`
 
-/** Gives a claim up: the token is due in `wait` milliseconds. */
+/** Releases a claim: the token is due in `wait` milliseconds. */
 export const releaseQuery = (claim: Claim, wait: number) => sql`
   update token_watch set next_check_at = ${later(wait)} where ${isClaimed(claim)}`
 
 /**
- * Records that a token cannot be checked, and has it due in `wait` milliseconds. A dead token stays dead: as `unverified` it
- * would pass for a new one, and be reported again.
+ * Records that a token cannot be checked, and makes it due in `wait` milliseconds. A dead token stays dead: as
+ * `unverified` it would count as a new one, and be reported again.
  */
 export const unknownQuery = (claim: Claim, wait: number, reason: string) => sql`
   update token_watch set next_check_at = ${later(wait)},
@@ -103,7 +105,7 @@ export const unknownQuery = (claim: Claim, wait: number, reason: string) => sql`
     reason = case when ${isDead} then reason else ${reason} end
   where ${isClaimed(claim)}`
 
-/** The state of a token that is locked. `next_check_at` is null for a tenant that is off. */
+/** The state of a locked token. `next_check_at` is null for a tenant that is off. */
 export interface LockedWatch extends Pick<WatchRow, 'status' | 'reason' | 'reported' | 'checked_at'> {
   expires_at: string | null
   is_active: boolean
@@ -113,29 +115,30 @@ export interface LockedWatch extends Pick<WatchRow, 'status' | 'reason' | 'repor
 }
 
 /**
- * Locks a tenant's configuration, then its watch, as long as the stored token is the one that is sealed as `sealed`;
- * undefined when another token is stored, or none.
+ * Locks a tenant's configuration, then its watch; undefined unless the stored token is the one sealed as `sealed`.
  */
 export async function lockWatch (tx: Queryable, tenantId: string, sealed: string): Promise<LockedWatch | undefined> {
   const [config] = await tx.run(sql<Pick<LockedWatch, 'expires_at' | 'is_active'>>`
     select token_expires_at as expires_at, is_active from tenant_configs
     where tenant_id = ${tenantId} and access_token = ${sealed} for no key update`)
   if (config === undefined) return undefined
-  // The clock is read behind the lock, so that of two findings the later one has the later time.
+  // The clock is read after the lock: of two findings the later one then has the later time.
   const [watch] = await tx.run(sql<Omit<LockedWatch, 'expires_at' | 'is_active'>>`
     select status, reason, reported, checked_at, next_check_at, ${clock} as now
     from token_watch where tenant_id = ${tenantId} for update`)
   return watch && { ...config, ...watch, next_check_at: config.is_active ? watch.next_check_at : null }
 }
 
-/** Sets when the stored token expires (ISO 8601). A trigger makes the token due at once, so `saveWatch` comes after it. */
+/**
+ * Sets when the stored token expires (ISO 8601). A trigger makes the token due at once, so `saveWatch` comes after it.
+ */
 export async function setExpiry (tx: Queryable, tenantId: string, expiresAt: string | null): Promise<void> {
   await tx.run(sql`update tenant_configs set token_expires_at = ${expiresAt} where tenant_id = ${tenantId}`)
 }
 
 /**
- * Replaces the token sealed as `sealed`, also in an onboarding that stored it, whose expiry (ISO 8601) is set too. A trigger
- * turns the status to `unverified`.
+ * Replaces the token sealed as `sealed` in the configuration and, with its expiry (ISO 8601), in onboardings. A trigger
+ * sets the status to `unverified`.
  */
 export async function replaceToken (
   tx: Queryable, tenantId: string, sealed: string, replacement: string, expiresAt: string | null
@@ -145,8 +148,9 @@ export async function replaceToken (
     where tenant_id = ${tenantId} and access_token = ${sealed}`)
 }
 
-/** The next state of a token; times are ISO 8601. Without a `next_check_at` it is not checked again. */
-export type WatchUpdate = Pick<WatchRow, 'status' | 'reason' | 'reported' | 'checked_at'> & { next_check_at: string | null }
+/** The next state of a token; times are ISO 8601. Without a `next_check_at` it is not checked. */
+export type WatchUpdate =
+  Pick<WatchRow, 'status' | 'reason' | 'reported' | 'checked_at'> & { next_check_at: string | null }
 
 /** Writes the next state of a tenant's token. */
 export async function saveWatch (tx: Queryable, tenantId: string, values: WatchUpdate): Promise<void> {
@@ -155,13 +159,13 @@ export async function saveWatch (tx: Queryable, tenantId: string, values: WatchU
     checked_at = ${checkedAt}, next_check_at = ${nextCheckAt ?? NEVER} where tenant_id = ${tenantId}`)
 }
 
-/** Puts an event among those that wait to be delivered. */
+/** Inserts an event into the outbox. */
 export async function insertEvent (tx: Queryable, event: Transition): Promise<void> {
   const { id, type, tenant_id, from, to, reason, at } = event
   await tx.run(sql`insert into events_outbox (id, type, tenant_id, "from", "to", reason, at)
     values (${id}, ${type}, ${tenant_id}, ${from}, ${to}, ${reason}, ${at})`)
 }
 
-/** A change of a token's status that is reported once; `at` is ISO 8601. */
+/** A change of a token's status, which is reported once; `at` is ISO 8601. */
 export type Transition =
   Pick<typeof eventsOutbox.$inferSelect, 'id' | 'type' | 'tenant_id' | 'from' | 'to' | 'reason' | 'at'>

@@ -13,7 +13,8 @@ export type { Transition } from './token-watch.sql.js'
 
 export type TokenWatch = TokenStore
 
-type Dependencies = Parameters<typeof createTokenStore>[0] & Omit<Parameters<typeof createTokenScheduler>[0], 'tokenWatch'>
+type Dependencies =
+  Parameters<typeof createTokenStore>[0] & Omit<Parameters<typeof createTokenScheduler>[0], 'tokenWatch'>
 
 /** The state of every stored token, and the scheduler that checks them. */
 export function createTokenWatch (dependencies: Dependencies) {
@@ -22,8 +23,8 @@ export function createTokenWatch (dependencies: Dependencies) {
 }
 
 /**
- * Decorates `fastify.tokenWatch`, and runs the scheduler from the moment the server is ready until it closes. Before anything
- * is served, it makes up for what was loaded while the triggers were off.
+ * Decorates `fastify.tokenWatch`, and runs the scheduler from `onReady` to the close. First it reconciles rows that
+ * were loaded while the triggers were off.
  */
 async function tokenWatch (fastify: FastifyInstance): Promise<void> {
   const { database, vault, metaGraph, tenantConfigs, log, env } = fastify
@@ -50,4 +51,7 @@ async function tokenWatch (fastify: FastifyInstance): Promise<void> {
   fastify.addHook('onClose', async () => { await scheduler.closed() })
 }
 
-export default fp(tokenWatch, { name: 'token-watch', dependencies: ['env', 'database', 'vault', 'meta-graph', 'tenant-configs'] })
+export default fp(tokenWatch, {
+  name: 'token-watch',
+  dependencies: ['env', 'database', 'vault', 'meta-graph', 'tenant-configs']
+})

@@ -11,15 +11,16 @@ import {
 
 /** The columns that are checked. */
 export const credentialColumns = [
-  'tenant_id', 'access_token', 'waba_id', 'phone_number_id', 'fb_app_id', 'fb_app_secret', 'callback_url', 'verify_token'
+  'tenant_id', 'access_token', 'waba_id', 'phone_number_id', 'fb_app_id', 'fb_app_secret', 'callback_url',
+  'verify_token'
 ] as const
 
 /** Credentials to be checked, sealed as in a row. */
 export type Credentials = Pick<TenantConfigRow, typeof credentialColumns[number]>
 
 /**
- * The checks, and the finding about the token: when it expires (ISO 8601; undefined: Meta did not say), or why it is not
- * valid; null for none.
+ * The checks, and the finding about the token: its expiry (ISO 8601; null: never; undefined: Meta did not say), or the
+ * reason why it is invalid. Null: no finding.
  */
 export interface Findings {
   checks: Check[]
@@ -37,7 +38,7 @@ interface ExamineDependencies {
 
 /** Returns `examine`, which checks credentials against Meta. */
 export function createExamine ({ metaGraph, vault, callbackUrl }: ExamineDependencies) {
-  /** Throws `SECRET_UNREADABLE`, and a failure that is not the tenant's, such as `META_TIMEOUT`. */
+  /** Throws `SECRET_UNREADABLE`, and a failure that the tenant cannot correct, such as `META_TIMEOUT`. */
   return async function examine (credentials: Credentials): Promise<Findings> {
     const { fb_app_id: id, fb_app_secret: secret, callback_url: url, verify_token: verifyToken } = credentials
     const lacksVerifyToken = url !== null && verifyToken === null
@@ -61,7 +62,7 @@ export function createExamine ({ metaGraph, vault, callbackUrl }: ExamineDepende
 
   async function ask (app: MetaApp, token: string, expected: Expected): Promise<Findings> {
     const inspected = await answerOrRefusal(metaGraph.inspectToken(app, token))
-    const answers = { token: inspected, ...'answer' in inspected ? await askOfAccount(app, token, expected) : {} }
+    const answers = { token: inspected, ...'answer' in inspected ? await askAboutAccount(app, token, expected) : {} }
     // A token may end between two calls.
     const refusal = Object.values(answers).map((answer) => 'refusal' in answer ? answer.refusal : null)
       .find((err) => err instanceof MetaTokenInvalid)
@@ -69,7 +70,7 @@ export function createExamine ({ metaGraph, vault, callbackUrl }: ExamineDepende
     return { checks: checksOf(expected, answers), token: refusal ? { reason: reasonOf(refusal) } : expiry }
   }
 
-  async function askOfAccount (app: MetaApp, token: string, expected: Expected): Promise<Omit<Answers, 'token'>> {
+  async function askAboutAccount (app: MetaApp, token: string, expected: Expected): Promise<Omit<Answers, 'token'>> {
     const { waba_id: wabaId, phone_number_id: phoneId, callback_url: url } = expected
     if (wabaId === null) return {}
     const phones = await answerOrRefusal(metaGraph.listPhoneNumbers(app, token, wabaId))
@@ -81,7 +82,7 @@ export function createExamine ({ metaGraph, vault, callbackUrl }: ExamineDepende
   }
 }
 
-/** Waits for a call of the Graph API; throws an error that is no refusal. */
+/** Waits for a call of the Graph API. Throws an error that is no refusal. */
 async function answerOrRefusal<T> (call: Promise<T>): Promise<AnswerOrRefusal<T>> {
   try {
     return { answer: await call }

@@ -30,14 +30,15 @@ interface VerificationDependencies {
 /** A check of stored credentials, and when it ended (ms of `performance.now()`; Infinity while it runs). */
 interface VerificationRun { credentials: string, checks: Promise<Check[]>, endedAt: number }
 
-/** How many tenants' latest runs are kept. One that is dropped costs calls to Meta, no more. */
+/** Tenants whose latest run is kept. A run that is dropped costs calls to Meta, no more. */
 const MAX_RUNS = 1000
 
 /**
- * Verifies credentials against Meta, in the tenant's turn: `client` is aborted when nobody waits any more. Besides what each
- * method says, both throw what `TenantQueues.run` throws, `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE` and, having stored
- * nothing, what keeps Meta from being asked or from answering: `META_APP_NOT_CONFIGURED`, `META_APP_REJECTED` of the
- * platform's app, `META_RATE_LIMITED`, `META_UNAVAILABLE`, `META_TIMEOUT`, `META_UNEXPECTED_REPLY`.
+ * Verifies credentials against Meta, in the tenant's queue; `client` is aborted when the client has left.
+ *
+ * @throws by both methods: what `TenantQueues.run` throws, `DATABASE_UNAVAILABLE`, `SECRET_UNREADABLE`; with nothing
+ * stored `META_APP_NOT_CONFIGURED`, `META_APP_REJECTED` of the platform's app, `META_RATE_LIMITED`, `META_UNAVAILABLE`,
+ * `META_TIMEOUT`, `META_UNEXPECTED_REPLY`
  */
 export function createVerification (dependencies: VerificationDependencies) {
   const { tenantConfigs, tenantQueues, tokenWatch } = dependencies
@@ -46,12 +47,12 @@ export function createVerification (dependencies: VerificationDependencies) {
 
   return {
     /**
-     * Checks the stored credentials, and records the result unless another one is stored or recorded by then. Where token and
-     * assets hold, the identity is verified. A request that comes while the same is being checked gets that result, also
-     * when it has waited for its turn until after that.
+     * Checks the stored credentials, and records the result unless other credentials or a newer result were stored
+     * meanwhile. When token and assets pass, the identity is saved as verified. A request that came during a run of the
+     * same credentials gets the result of that run.
      *
      * @returns the checks, and the row as it is after them
-     * @throws `CONFIG_NOT_FOUND`, and `PHONE_NUMBER_TAKEN` after the finding about the token is recorded
+     * @throws `CONFIG_NOT_FOUND`; `PHONE_NUMBER_TAKEN`, once the finding about the token is recorded
      */
     async verify (tenantId: string, client: AbortSignal): Promise<{ checks: Check[], row: TenantConfigRow }> {
       const requestedAt = performance.now()
@@ -61,14 +62,14 @@ export function createVerification (dependencies: VerificationDependencies) {
       })
     },
 
-    /** Checks the stored credentials with those of the input in their place; writes nothing. Throws `MASKED_VALUE`. */
+    /** Checks the credentials of the input, filled up with the stored ones; writes nothing. Throws `MASKED_VALUE`. */
     tryOut: async (
       tenantId: string, input: ConfigInput, client: AbortSignal
     ): Promise<{ checks: Check[], row: TenantConfigRow | null }> =>
       await tenantQueues.run(tenantId, client, async () => await tryOut(tenantId, input))
   }
 
-  /** The checks of a row: of a run that had not ended when the request came, else of a new one. */
+  /** Returns the checks of a run that had not ended when the request came, else of a new one. */
   async function checksSince (requestedAt: number, row: TenantConfigRow): Promise<Check[]> {
     const credentials = JSON.stringify([row.id, ...credentialColumns.map((name) => row[name])])
     const latest = runs.get(row.tenant_id)
@@ -107,14 +108,14 @@ export function createVerification (dependencies: VerificationDependencies) {
   }
 
   async function checkStored (row: TenantConfigRow): Promise<Check[]> {
-    // Read before Meta is asked, so that any change of it is newer than Meta's answers.
+    // Read before the calls to Meta: any change of it is then newer than Meta's answers.
     const health = await tokenWatch.healthOf(row.tenant_id)
     const findings = await examine(row)
     await record(row, health, findings)
     return findings.checks
   }
 
-  /** Records the findings; `before` is what was known of the token when the row was read. */
+  /** Records the findings; `before` is the state of the token when the row was read. */
   async function record (
     row: TenantConfigRow, before: TokenHealth | null, { checks, token }: Findings
   ): Promise<void> {
@@ -127,7 +128,7 @@ export function createVerification (dependencies: VerificationDependencies) {
       const locked = await tokenWatch.lock(tx, tenantId, sealed)
       let outcome: VerifiedOutcome = 'changed'
       if (locked === undefined) return { transition: null, outcome }
-      // A claim of the scheduler's, or another date, takes nothing away from what Meta confirmed.
+      // Meta's confirmation holds also after a claim of the scheduler, or a change of the expiry.
       if (isConfirmed && waba_id !== null && locked.checked_at === before?.checked_at) {
         const identity = { tenant_id: tenantId, access_token: sealed, waba_id, phone_number_id }
         outcome = await tenantConfigs.saveVerifiedIn(tx, identity, changedTenants)
