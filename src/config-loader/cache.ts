@@ -4,8 +4,10 @@ import {
   assertWithinDeadline, isPastAnswerDeadline, isPastReadDeadline, withAnswerDeadline
 } from '../waiting/deadline.js'
 
-// Bounds the retries: a key invalidated faster than it loads would never return. The last load is newer than its
-// request.
+// lru-cache's `fetchMethod` keeps a running load as an entry: loads of new keys would evict values that serve stale.
+// Its callers join any running load without a context, so the map of loads would stay.
+
+// Bounds the retries: a key invalidated faster than it loads would never return. The last load is newer than the call.
 const MAX_LOADS = 3
 
 /** A loaded value; both times are milliseconds of `performance.now()`. */
