@@ -56,8 +56,8 @@ export function describeError (err: unknown): Record<string, unknown> {
 
 /**
  * Describes an error to a person at a terminal: the message alone, since a stack may show a value.
- * The message of the deepest cause is used: that of drizzle shows a statement and its values, and that of an
- * AggregateError is empty (a host with two addresses).
+ * The deepest cause gives the message. That of drizzle shows a statement and its values, and that of an
+ * AggregateError (a host with two addresses) is empty.
  */
 export function describeForTerminal (err: unknown): string {
   if (err instanceof AggregateError) return describeForTerminal(err.errors[0])

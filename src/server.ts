@@ -10,7 +10,7 @@ const TOKEN_LIFETIME_S = 12 * 60 * 60
 
 const starting = start()
 let exiting: NodeJS.Timeout | undefined
-// Installed at once: a signal during the start waits for its end, and then closes what it opened, such as PostgreSQL.
+// Installed before the start ends: a signal waits for that, then closes what it opened, such as PostgreSQL.
 // No logger of its own: ours hides the values in an error.
 // Not on 'beforeExit': that would end a failed start with exit code 0.
 closeWithGrace({ delay: false, logger: undefined, skip: ['beforeExit'] }, async ({ err, signal }) => {

@@ -65,8 +65,8 @@ async function apiDocs (fastify: FastifyInstance): Promise<void> {
 export default fp(apiDocs, { name: 'api-docs' })
 
 /**
- * Renders each page once. All answers share one buffer: a buffer or a file of its own for each answer would
- * stay open while its client does not read.
+ * Renders each page once. All answers share one buffer. An answer with its own buffer or file would keep it
+ * open while its client does not read.
  */
 async function render (fastify: FastifyInstance): Promise<Pages> {
   const base = `${fastify.prefix}/docs`

@@ -10,8 +10,8 @@ const errorByCode: Record<string, ErrorClass> = {
 }
 
 /**
- * The time for which a connection is read after its last answer. Closing it over unread bytes resets it, and a client
- * that still sends might not see the answer (RFC 9112, section 9.6).
+ * The time for which a connection is read after its last answer. Closing it over unread bytes resets it (RFC 9112,
+ * section 9.6), and a client that still sends might not see the answer.
  */
 const LINGER_MS = 1000
 

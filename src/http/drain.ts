@@ -8,8 +8,8 @@ const BODY_TIMEOUT_MS = 5000
 
 /**
  * Lets the server of `fastify` close although a client keeps a connection open without a whole request on it.
- * Node closes idle connections with the server. For a connection with no request or half a one it waits for ever:
- * its own time limits end with the server.
+ * Node closes idle connections with the server. A connection without a whole request keeps it open for ever:
+ * its own timeouts end with the server.
  */
 export function drainOnClose (fastify: FastifyInstance): void {
   const { server } = fastify

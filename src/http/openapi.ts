@@ -149,7 +149,7 @@ function createProblemSchema (codes: string[]): object {
   }
 }
 
-/** Adds the headers that do not depend on the route: no cache may store an error, or an answer behind a token. */
+/** Adds the headers that depend on status and guard: no cache may store errors or guarded answers. */
 function addHeaders (schema: AnsweredSchema): FastifySchema {
   const isGuarded = schema.security !== undefined && schema.security.length > 0
   const answers = Object.entries(schema.response).map(([status, answer]) => {

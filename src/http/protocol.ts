@@ -32,8 +32,8 @@ async function protocol (fastify: FastifyInstance, options: ProtocolOptions): Pr
       socket.destroy()
       return
     }
-    // Fires after this time without progress in either direction, at most after twice of it: a partial write counts
-    // as progress. While a handler works, nothing waits to be written.
+    // Fires after this time without progress in either direction. A partial write counts as progress, so it may
+    // take twice the time. While a handler works, nothing waits to be written.
     response.setTimeout(unreadTimeoutMs, () => { if (socket.writableLength > 0) socket.destroy() })
     // Runs before Node's own listener, which sets the timeout of an idle connection.
     response.prependOnceListener('finish', () => { socket.setTimeout(0) })

@@ -60,7 +60,7 @@ async function requestParsing (fastify: FastifyInstance): Promise<void> {
 
 export default fp(requestParsing, { name: 'request-parsing', dependencies: ['env'] })
 
-/** Accepts RFC 3339 with an offset and a UTC year of 1 to 9999: PostgreSQL and ISO 8601 write those alike. */
+/** Accepts RFC 3339 with an offset. PostgreSQL and ISO 8601 write the UTC years 1 to 9999 alike. */
 function isTimestamp (value: string): boolean {
   if (!/^\d{4}-\d{2}-\d{2}T([01]\d|2[0-3]):\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/i.test(value)) return false
   const year = new Date(value).getUTCFullYear()

@@ -27,7 +27,7 @@ const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
     // The signature covers the bytes, not their type.
     delete headers['content-type']
   })
-  // In a hook of its own, so after that of request-parsing: the errors of JSON do not belong to this route.
+  // In a hook, after that of request-parsing: it would add the errors of JSON bodies to this route.
   fastify.addHook('onRoute', (route) => {
     if (route.method === 'POST') route.schema = { ...route.schema, body: Delivery }
   })

@@ -67,10 +67,11 @@ export async function showOnboarding (stage: Stage, step: Step): Promise<void> {
     { status: 400, body: { code: 'OAUTH_STATE_INVALID' } })
   await step('The same code once more, as after a double click, is answered from the record.',
     acme.post(PATH, login), choice)
-  await step('The onboarding goes on with the number that acme chooses. ' +
-    'Meta verifies the callback, and refuses the PIN.',
-  acme.post(`${PATH}/resume`, { phone_number_id: account.phone_number_id, pin: '111111' }),
-  { status: 409, body: { code: 'META_REGISTER_REFUSED', detail: /two-step verification PIN/ } })
+  await step(
+    'The onboarding goes on with the number that acme chooses. Meta verifies the callback, and refuses the PIN.',
+    acme.post(`${PATH}/resume`, { phone_number_id: account.phone_number_id, pin: '111111' }),
+    { status: 409, body: { code: 'META_REGISTER_REFUSED', detail: /two-step verification PIN/ } }
+  )
   await step('The record says what is done and what is not.', readRecord(acme), {
     status: 'in_progress',
     exchange: 'done',
