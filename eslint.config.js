@@ -107,7 +107,7 @@ export default [
     files: ['src/**/*.ts'],
     rules: {
       'import-x/no-cycle': 'error',
-      'max-len': ['error', { code: 120, ignorePattern: '^import ' }],
+      'max-len': ['error', 120],
       'max-lines': ['error', 250],
       'local/functionLines': ['error', 60],
       'local/door': ['error', { settings: 'env', meta: 'meta-graph' }],

@@ -3,7 +3,9 @@ import type { FastifyRequest } from 'fastify'
 import {
   DatabaseUnavailable, MalformedJson, Overloaded, PayloadTooLarge, SignatureInvalid, VerifyTokenMismatch
 } from '../errors.js'
-import { Challenge, Delivery, DeliveryHeaders, DeliveryQuery, Received, VerifyQuery } from '../schemas/account-update.js'
+import {
+  Challenge, Delivery, DeliveryHeaders, DeliveryQuery, Received, VerifyQuery
+} from '../schemas/account-update.js'
 
 // Meta sends up to 3 MB.
 const BODY_LIMIT_BYTES = 3 * 1024 * 1024
