@@ -16,7 +16,7 @@ export interface GraphErrorDetails {
 
 /** The base of the graph errors. A failed call sets `details`. */
 class GraphError extends Error {
-  details?: GraphErrorDetails
+  declare details?: GraphErrorDetails
 }
 
 /*

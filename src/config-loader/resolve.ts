@@ -119,16 +119,17 @@ export function resolve (
 ): Resolved {
   const own = row?.values
   const hasApp = own?.fb_app_id != null && own.fb_app_secret !== null
-  const isOwn = (key: ConfigKey) => {
-    if (own === undefined || fallsBack[key] === 'identity') return own !== undefined
-    return fallsBack[key] === 'app' ? hasApp : own[key] !== null
+  const sourceOf = (key: ConfigKey) => {
+    if (own === undefined || fallsBack[key] === 'identity') return own ?? fallback
+    const isOwn = fallsBack[key] === 'app' ? hasApp : own[key] !== null
+    return isOwn ? own : fallback
   }
-  const value = (key: ConfigKey) => (isOwn(key) ? own ?? fallback : fallback)[key]
+  const value = (key: ConfigKey) => sourceOf(key)[key]
   return Object.freeze({
     tenantId: row?.tenantId ?? null,
     isVerified: row?.isVerified ?? false,
     tokenStatus: row?.tokenStatus ?? null,
     values: eachValue(value),
-    sources: eachValue((key) => value(key) === null ? null : isOwn(key) ? 'database' : 'env')
+    sources: eachValue((key) => value(key) === null ? null : sourceOf(key) === own ? 'database' : 'env')
   })
 }

@@ -8,6 +8,8 @@ const places: Array<[file: string, after: string, line: string]> = [
   ['src/schemas/columns.ts', "  refresh_token: 'secret'", "  nickname: 'plain'"],
   ['src/schemas/config.ts', "  refresh_token: 'Secret: kept for you; Meta issues none'", "  nickname: 'How people call it'"],
   ['src/schemas/config.ts', '  refresh_token: Type.Optional(nullable(text(4096, { description: about.refresh_token })))', '  nickname: Type.Optional(nullable(text(255, { description: about.nickname })))'],
+  ['src/schemas/config.ts', "  verify_token: 'a-verify-token-of-yours'", "  nickname: 'Lucky Shrub'"],
+  ['src/schemas/config.ts', '    refresh_token: secret(about.refresh_token)', '    nickname: textOrNull(about.nickname)'],
   ['src/database/schema.ts', '  refresh_token: text()', '  nickname: text()']
 ]
 
@@ -23,8 +25,9 @@ function errorsWith (written: typeof places): string[] {
   const texts = new Map(written.map(([file]) => [resolve(file), readFileSync(file, 'utf8')]))
   for (const [file, after, line] of written) {
     const text = String(texts.get(resolve(file)))
-    if (!text.includes(`${after}\n`)) throw new Error(`${file} has no line ${after}`)
-    texts.set(resolve(file), text.replace(`${after}\n`, `${after},\n${line}\n`))
+    const end = [',\n', '\n'].find((end) => text.includes(after + end))
+    if (end === undefined) throw new Error(`${file} has no line ${after}`)
+    texts.set(resolve(file), text.replace(after + end, `${after},\n${line}${end}`))
   }
   host.readFile = (file) => texts.get(resolve(file)) ?? readFile(file)
   const program = ts.createProgram(config?.fileNames ?? [], config?.options ?? {}, host)
