@@ -57,8 +57,8 @@ export function createAccountUpdates (
           changedTenants.add(tenantId)
           if (sealed === null) continue
           const finding = { valid: false, reason: String(lost.get(wabaId)?.event) } as const
-          const transition = await tokenWatch.recordIn(tx, tenantId, sealed, finding)
-          if (transition !== null) transitions.push(transition)
+          const recorded = await tokenWatch.recordIn(tx, tenantId, sealed, finding)
+          if (recorded?.transition != null) transitions.push(recorded.transition)
         }
         return { tenants, transitions }
       })

@@ -90,16 +90,20 @@ export function createEventDelivery ({ database, url, secret, fetch, log }: Deli
     // AbortSignal.any can lose a timeout to the garbage collector (Node 20).
     const deadline = setTimeout(() => { limit.abort(new DOMException('too late', 'TimeoutError')) }, TIMEOUT_MS)
     closing.signal.addEventListener('abort', close)
+    const result = await send({ method: 'POST', headers, body, redirect: 'manual', signal: limit.signal })
+    clearTimeout(deadline)
+    closing.signal.removeEventListener('abort', close)
+    return result
+  }
+
+  async function send (request: RequestInit): Promise<DeliveryResult> {
     try {
-      const reply = await fetch(url, { method: 'POST', headers, body, redirect: 'manual', signal: limit.signal })
+      const reply = await fetch(url, request)
       // The body is not read: it may be endless, or break off.
       await Promise.allSettled([reply.body?.cancel()])
       return { status: reply.status, isDelivered: reply.ok }
     } catch (err) {
       return { reason: causeOf(err), isDelivered: false }
-    } finally {
-      clearTimeout(deadline)
-      closing.signal.removeEventListener('abort', close)
     }
   }
 

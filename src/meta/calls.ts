@@ -7,7 +7,7 @@ import {
 } from '../errors.js'
 import { headerToken } from '../schemas/fields.js'
 import { ErrorReply, limitScopeOf, mapGraphError, type MappedError } from './error-map.js'
-import { createHttpClient, NoReply, type HttpOptions } from './http-client.js'
+import { createHttpClient, type HttpOptions, type NoReply } from './http-client.js'
 import { createRateLimits, type LimitSubject } from './rate-limits.js'
 import type { Call, GraphRequest } from './types.js'
 
@@ -77,9 +77,8 @@ export function createGraphCalls ({ timeoutMs, closing, log, ...options }: Graph
     closing?.throwIfAborted()
     assertUnblocked(request)
     const { signal = timeoutSignal() } = request
-    const reply = await sendHttp(request, request.app, signal).catch((err: unknown) => {
-      throw err instanceof NoReply ? failUnanswered(request, err, signal.aborted) : err
-    })
+    const reply = await sendHttp(request, request.app, signal)
+    if ('wasSent' in reply) throw failUnanswered(request, reply, signal.aborted)
     const error = Value.Check(ErrorReply, reply.body) ? reply.body.error : undefined
     const subject = limitSubjectOf(request)
     if (request.isTokenUnchecked && !reply.isOk) delete subject.app

@@ -4,18 +4,12 @@ import type { HttpRequest, MetaApp } from './types.js'
 /** An answer; `body` is its JSON, undefined for any other body and for one above 1 MiB. */
 export interface Reply { status: number, isOk: boolean, headers: Headers, body: unknown }
 
-/** Thrown when no answer comes. */
-export class NoReply extends Error {
+/** Why no answer came. */
+export interface NoReply {
   /** False only when no connection came about, and so nothing reached Meta. */
-  readonly wasSent: boolean
+  wasSent: boolean
   /** The code of the system or of TLS, such as ECONNREFUSED; the error of fetch itself is only "fetch failed". */
-  readonly reason: unknown
-
-  constructor (cause: unknown) {
-    super('no answer came', { cause })
-    this.wasSent = !isUnconnected(cause)
-    this.reason = causeCode(cause)
-  }
+  reason: unknown
 }
 
 /** The Graph API and the way to it. */
@@ -33,17 +27,18 @@ const MAX_BODY_BYTES = 1024 * 1024
 export function createHttpClient ({ baseUrl, version, fetch }: HttpOptions) {
   const base = `${baseUrl.replace(/\/$/, '')}/${version}`
 
-  /**
-   * @param app signs the token of the request; undefined to send it without a proof
-   * @throws NoReply
-   */
-  return async function send (request: HttpRequest, app: MetaApp | undefined, signal: AbortSignal): Promise<Reply> {
+  /** @param app signs the token of the request; undefined to send it without a proof */
+  return async function send (
+    request: HttpRequest, app: MetaApp | undefined, signal: AbortSignal
+  ): Promise<Reply | NoReply> {
+    const url = `${base}/${pathWithQuery(request, app)}`
+    const options = { ...requestInit(request), redirect: 'manual', signal } as const
     try {
-      const options = { ...requestInit(request), redirect: 'manual', signal } as const
-      const reply = await fetch(`${base}/${pathWithQuery(request, app)}`, options)
+      const reply = await fetch(url, options)
       return { status: reply.status, isOk: reply.ok, headers: reply.headers, body: await readJson(reply) }
     } catch (err) {
-      throw new NoReply(err instanceof Error ? err.cause : undefined)
+      const cause = err instanceof Error ? err.cause : undefined
+      return { wasSent: !isUnconnected(cause), reason: causeCode(cause) }
     }
   }
 }

@@ -103,9 +103,7 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
       // A refusal needs another PIN or number. After other errors the step itself asks for the PIN.
       const isRefused = failed?.name === 'register' && failed.error?.code === 'META_REGISTER_REFUSED'
       if (isRefused && input.pin === undefined && input.phone_number_id === undefined) throw stepFailure(failed)
-      const execution = await leaseExecution(record)
-      if (execution === null) return null
-      return await executeOrAwait({ ...execution, pin: input.pin }, waiter, resumeChange(execution.record, input))
+      return await executeLeased(record, { pin: input.pin }, waiter, (leased) => resumeChange(leased, input))
     })
   }
 
@@ -172,22 +170,28 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
       // Meta limits registrations, so only `resume` repeats one.
       if (failed?.error && (failed.name === 'register' || !isTransient(failed.error))) throw stepFailure(failed)
       if (!isFinished(stepOf(record, 'exchange'))) oauthLogin.assertRedirectUri(input.redirect_uri)
-      const execution = await leaseExecution(record)
-      if (execution === null) return null
       const { code, redirect_uri, pin } = input
       const change = pin === undefined ? {} : { pin_given: true }
-      return await executeOrAwait({ ...execution, code, redirect_uri, pin }, waiter, change)
+      return await executeLeased(record, { code, redirect_uri, pin }, waiter, () => change)
     })
   }
 
-  /** Leases a record for execution; null when another process has leased it. Throws `ONBOARDING_SUPERSEDED`. */
-  async function leaseExecution (record: OnboardingRow): Promise<Execution | null> {
+  /**
+   * Leases a record and executes it with the values of the request; null when another process has leased it. Throws
+   * `ONBOARDING_SUPERSEDED`.
+   */
+  async function executeLeased (
+    record: OnboardingRow,
+    given: Pick<Execution, 'code' | 'redirect_uri' | 'pin'>,
+    waiter: Waiter,
+    changeOf: (leased: OnboardingRow) => OnboardingChange
+  ): Promise<OnboardingResult | null> {
     const app = metaGraph.appOf(await tenantConfigs.find(record.tenant_id))
     const grantedTo = stepOf(record, 'exchange').evidence?.['app_id'] ?? app.id
     // The token works with the app that it was granted to, and no other.
     if (grantedTo !== app.id) throw new OnboardingSuperseded()
     const leased = await lease(database, record.id)
-    return leased && { ...leased, app }
+    return leased && await executeOrAwait({ ...leased, app, ...given }, waiter, changeOf(leased.record))
   }
 
   /** Executes an onboarding; when its lease is lost, answers from the record. */

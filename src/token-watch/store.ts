@@ -43,18 +43,9 @@ export function createTokenStore ({ database, tenantConfigs, interval, deliversE
     recordIn,
     emit,
 
-    /**
-     * Records a finding and emits its transition. Returns false, with nothing recorded, when another token is stored.
-     *
-     * @param sealed the ciphertext of the token that was checked
-     * @param claim nothing is recorded either when this claim is lost
-     */
+    /** Records as `recordIn` and emits the transition. Returns whether the finding was recorded. */
     record: async (tenantId: string, sealed: string, finding: TokenFinding, claim?: string): Promise<boolean> =>
-      await recordAndEmit(tenantId, async (tx) => {
-        const locked = await lockWatch(tx, tenantId, sealed)
-        if (locked === undefined || (claim !== undefined && locked.next_check_at !== claim)) return null
-        return { transition: await recordLocked(tx, tenantId, locked, finding) }
-      }),
+      await recordAndEmit(tenantId, async (tx) => await recordIn(tx, tenantId, sealed, finding, claim)),
 
     /**
      * Stores an extended token in place of the one sealed as `sealed`, and records that it is valid. Returns false,
@@ -114,13 +105,18 @@ export function createTokenStore ({ database, tenantConfigs, interval, deliversE
   }
 
   /**
-   * Locks the token that is sealed as `sealed` and records as `recordLocked`; does nothing when another one is stored.
+   * Locks a token and records a finding as `recordLocked`. Returns null, with nothing recorded, when another token is
+   * stored.
+   *
+   * @param sealed the ciphertext of the token that was checked
+   * @param claim nothing is recorded either when this claim is lost
    */
   async function recordIn (
-    tx: Queryable, tenantId: string, sealed: string, finding: TokenFinding
-  ): Promise<Transition | null> {
+    tx: Queryable, tenantId: string, sealed: string, finding: TokenFinding, claim?: string
+  ): Promise<{ transition: Transition | null } | null> {
     const locked = await lockWatch(tx, tenantId, sealed)
-    return locked === undefined ? null : await recordLocked(tx, tenantId, locked, finding)
+    if (locked === undefined || (claim !== undefined && locked.next_check_at !== claim)) return null
+    return { transition: await recordLocked(tx, tenantId, locked, finding) }
   }
 
   /** Logs a committed transition and passes it to every listener. */

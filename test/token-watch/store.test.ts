@@ -201,7 +201,7 @@ await t.test('in a transaction of the caller\'s, what fails leaves nothing behin
   const { store, tokenWatch, tenantConfigs, told, sql } = await watching(t, { EVENTS_WEBHOOK_URL: 'https://events.example/', EVENTS_WEBHOOK_SECRET: 'the secret of events' })
   const sealed = await store('acme')
   await t.rejects(tenantConfigs.inTransaction(new Set(['acme']), async (tx) => {
-    t.match(await tokenWatch.recordIn(tx, 'acme', sealed, revoked), { type: 'token.revoked' })
+    t.match(await tokenWatch.recordIn(tx, 'acme', sealed, revoked), { transition: { type: 'token.revoked' } })
     throw new Error('the caller fails')
   }), { message: 'the caller fails' })
   t.match(await sql(ofWatch), [{ status: 'unverified', reported: null }])
