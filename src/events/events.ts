@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Database } from '../database/database.js'
+import { sharedController } from '../waiting/wait-for.js'
 import { claimQuery, postponeQuery, removeQuery, type ClaimedEvent } from './outbox.sql.js'
 
 const POLL_MS = 5000
@@ -36,7 +37,7 @@ type DeliveryResult = { status: number, isDelivered: boolean } | { reason: unkno
  * of processes may deliver at once; each claims other events.
  */
 export function createEventDelivery ({ database, url, secret, fetch, log }: DeliveryDependencies) {
-  const closing = new AbortController()
+  const closing = sharedController()
   let isStopped = false
   let isDatabaseDown = false
   let timer: NodeJS.Timeout | undefined
