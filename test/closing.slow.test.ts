@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from './run/tap.js'
 import { onboardingLives } from './fixtures/onboarding-lives.js'
 import { query, until } from './helper.js'
 

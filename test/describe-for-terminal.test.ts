@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
-import t from 'tap'
+import t from './run/tap.js'
 import { describeForTerminal } from '../src/logger.js'
 
 const beneath = new Error('beneath')

@@ -30,7 +30,7 @@ export function childEnv (settings: Record<string, string>): NodeJS.ProcessEnv {
 export async function createDatabase (t: Test, { empty = false, watched = false } = {}): Promise<string> {
   const clusterUrl = await readFile(join(CLUSTER_DIR, URL_FILE), 'utf8')
   const name = `wtc_test_${randomBytes(8).toString('hex')}`
-  await query(clusterUrl, `create database ${name} template ${empty ? 'template1' : TEMPLATE}`)
+  await query(clusterUrl, `create database ${name} template ${empty ? 'template1' : TEMPLATE} strategy file_copy`)
   t.teardown(async () => await query(clusterUrl, `drop database ${name} with (force)`))
   const url = new URL(clusterUrl)
   url.pathname = `/${name}`

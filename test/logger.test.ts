@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import Fastify from 'fastify'
 import pino from 'pino'
-import t from 'tap'
+import t from './run/tap.js'
 import { TenantInactive } from '../src/errors.js'
 import { describeError, loggerOptions } from '../src/logger.js'
 

@@ -2,7 +2,8 @@ import { execFile } from 'node:child_process'
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from './run/tap.js'
 import { childEnv, createDatabase, newKey } from './helper.js'
 
 const run = promisify(execFile)

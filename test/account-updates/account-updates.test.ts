@@ -1,6 +1,7 @@
 import { createHash, createHmac } from 'node:crypto'
 import pLimit from 'p-limit'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { connect, takeAway, until, untilWaiting } from '../helper.js'
 import { base, client, config } from '../routes/client.js'
 

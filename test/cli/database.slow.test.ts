@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:net'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { createDatabase, takeAway } from '../helper.js'
 import { rollback as undo } from '../../src/database/migrations/migrations.js'
 import { tags } from '../fixtures/migrations.js'

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto'
-import t from 'tap'
+import t from '../run/tap.js'
 import { createMeta } from '../../src/cli/demo/meta.js'
 import { startReceiver } from '../../src/cli/demo/receiver.js'
 import { startGraph } from '../graph/server.js'

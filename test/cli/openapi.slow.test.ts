@@ -1,5 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises'
-import t from 'tap'
+import t from '../run/tap.js'
 import { refused, run } from './run.js'
 
 const command = 'src/cli/openapi.ts'

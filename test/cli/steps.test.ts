@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { createSteps } from '../../src/cli/demo/steps.js'
 
 const outcome = {

@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises'
-import t from 'tap'
+import t from '../run/tap.js'
 import { readEnv } from '../../src/settings/env.js'
 import { buildTestApp, JWT_SECRET } from '../helper.js'
 import { refused, run } from './run.js'

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import t from 'tap'
+import t from '../run/tap.js'
 import type { ConfigLoader } from '../../src/config-loader/config-loader.js'
 import type { ConfigInput } from '../../src/tenant-configs/row-secrets.js'
 import { prove, verifyEachRow } from '../fixtures/proven.js'

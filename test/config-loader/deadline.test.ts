@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { ConfigNotFound, DatabaseUnavailable } from '../../src/errors.js'
 import { buildTestApp, connect, query, until } from '../helper.js'
 

@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { createConfigDecision } from '../../src/config-loader/resolve.js'
 import { createExplanation } from '../../src/config-loader/explain.js'
 import { createVault } from '../../src/vault/vault.js'

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { muteChanges, prove, verifyEachRow, verifyPasted } from '../fixtures/proven.js'
 import { buildTestApp, createDatabase, query, until } from '../helper.js'
 

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { buildTestApp, connect, createDatabase, query, until } from '../helper.js'
 import { muteChanges, verifyEachRow } from '../fixtures/proven.js'
 import { slowReads } from './slow-reads.js'

@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { createConfigDecision, toCachedConfig, isActive, snapshotOf } from '../../src/config-loader/resolve.js'
 import { ConfigSnapshot, type Resolved } from '../../src/config-loader/snapshot.js'
 import type { ConfigRow } from '../../src/config-loader/config-rows.sql.js'

@@ -1,6 +1,7 @@
 import { format, inspect } from 'node:util'
 import pino from 'pino'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { resolve } from '../../src/config-loader/resolve.js'
 import { ConfigSnapshot, type ConfigValues } from '../../src/config-loader/snapshot.js'
 

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import type { ConfigSnapshot } from '../../src/app.js'
 import { tokenStatuses } from '../../src/schemas/statuses.js'
 import { buildTestApp, connect, query, until, type TestApp } from '../helper.js'

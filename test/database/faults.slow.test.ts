@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { faults } from '../graph/faults.js'
 import { dataDir, killAll, pidOf, until } from '../fixtures/embedded.js'
 import { ownPostgres } from '../fixtures/own-postgres.js'

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect as connectTo, createServer, type Socket } from 'node:net'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { line } from '../fixtures/line.js'
 import { buildTestApp, connect, createDatabase, query, takeAway, until } from '../helper.js'
 

@@ -1,5 +1,6 @@
 import { drizzle } from 'drizzle-orm/node-postgres'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { reconcile } from '../../src/database/reconcile.js'
 import { buildTestApp, connect, createDatabase, query, untilWaiting } from '../helper.js'
 

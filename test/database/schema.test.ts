@@ -1,6 +1,6 @@
 import { is, sql } from 'drizzle-orm'
 import { getTableConfig, PgTable } from 'drizzle-orm/pg-core'
-import t from 'tap'
+import t from '../run/tap.js'
 import * as schema from '../../src/database/schema.js'
 import { isoFromMs, isoFromPostgres } from '../../src/schemas/timestamps.js'
 import { buildTestApp, createDatabase, query } from '../helper.js'

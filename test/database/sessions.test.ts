@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { createConfigLoader } from '../../src/app.js'
 import { dropOptions } from './pooler.js'
 import { baseEnv, buildTestApp, createDatabase, query } from '../helper.js'

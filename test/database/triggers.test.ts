@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { migrate } from '../../src/database/migrations/migrations.js'
 import { connect, createDatabase, query } from '../helper.js'
 

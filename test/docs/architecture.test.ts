@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import t from 'tap'
+import t from '../run/tap.js'
 import { createDatabase, query } from '../helper.js'
 
 const architecture = readFileSync('docs/architecture.md', 'utf8').replace(/^```.*?^```$/gms, '')

@@ -1,6 +1,6 @@
 import { createConnection, createServer, type Socket } from 'node:net'
 import pg from 'pg'
-import t from 'tap'
+import t from '../run/tap.js'
 import { createPooledDatabase } from '../../src/database/pool.js'
 import { serverProcess } from '../fixtures/server-process.js'
 import { buildTestApp, connect, createDatabase, JWT_SECRET, newKey, query, until, untilWaiting } from '../helper.js'

@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { request } from 'node:http'
-import t from 'tap'
+import t from '../run/tap.js'
 import { callerOf } from './call.js'
 import { tokenSubcodes } from './errors.js'
 import { faultNames } from './fault-json.js'

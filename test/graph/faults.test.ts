@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
-import t from 'tap'
+import t from '../run/tap.js'
 import { callerOf } from './call.js'
 import { GraphError, temporarilyDown, throttled, tokenRefused } from './errors.js'
 import { faults, routes, type Fault, type Route } from './faults.js'

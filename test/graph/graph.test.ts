@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto'
-import t from 'tap'
+import t from '../run/tap.js'
 import { callerOf } from './call.js'
 import { startGraph } from './server.js'
 

@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { callerOf } from './call.js'
 import { startGraph } from './server.js'
 

@@ -1,5 +1,6 @@
 import { createHmac, createSign, generateKeyPairSync } from 'node:crypto'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { JWT_SECRET } from '../helper.js'
 import { client, config, configs } from '../routes/client.js'
 

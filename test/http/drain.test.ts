@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import Fastify from 'fastify'
-import t from 'tap'
+import t from '../run/tap.js'
 import { drainOnClose } from '../../src/http/drain.js'
 import { until } from '../helper.js'
 

@@ -1,6 +1,7 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import Fastify from 'fastify'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import whatsappTenantConfig from '../../src/app.js'
 import * as errors from '../../src/errors.js'
 import { onboardingStatuses, stepNames, stepStatuses, tokenStatuses } from '../../src/schemas/statuses.js'

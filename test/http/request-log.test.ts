@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { client, config, configs } from '../routes/client.js'
 
 const { app, as, admin, call, log, sql } = await client(t)

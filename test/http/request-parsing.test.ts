@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { newKey } from '../helper.js'
 import { client, config, configs, full, onboard } from '../routes/client.js'
 

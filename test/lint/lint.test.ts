@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { ESLint } from 'eslint'
-import t from 'tap'
+import t from '../run/tap.js'
 
 // Where CI is set the parser reads each file from the disk but once, whatever text it is given.
 const eslint = new ESLint({

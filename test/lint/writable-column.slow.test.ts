@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
-import t from 'tap'
+import t from '../run/tap.js'
 import ts from 'typescript'
 
 /** Where a further writable column has to be written down: the file, the line it follows, and the line itself. */

@@ -1,10 +1,10 @@
 import { createServer } from 'node:http'
-import { test } from 'tap'
+import t from '../run/tap.js'
 import { graphErrorDetails } from '../../src/errors.js'
 import { faults } from '../graph/faults.js'
 import { app, callback, calls, json, meta, pin, proof, raw, standIn, thrownBy, token } from './wire.js'
 
-await test('the phone numbers of all pages, each page with its proof', async t => {
+await t.test('the phone numbers of all pages, each page with its proof', async t => {
   const { meta, waba, graph, lines } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   meta.fail('phone_numbers', faults.extraFields)
@@ -22,7 +22,7 @@ await test('the phone numbers of all pages, each page with its proof', async t =
   t.same(lines, [])
 })
 
-await test('null where a page may lack a value is no value', async t => {
+await t.test('null where a page may lack a value is no value', async t => {
   const { meta, waba, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   // Of 250 numbers the first page holds 100: what says that there are more is taken away.
@@ -39,7 +39,7 @@ await test('null where a page may lack a value is no value', async t => {
   t.strictSame(await graph.listPhoneNumbers(app, token, waba.id), ['1', '2'].map(id => ({ id, display_phone_number: null, verified_name: null })))
 })
 
-await test('pages without end are not read to the end', async t => {
+await t.test('pages without end are not read to the end', async t => {
   let page = 0
   const another = (after: string) => json(200, { data: [{ id: '1' }], paging: { cursors: { after }, next: 'http://127.0.0.1:1/' } })
   const endless = await meta(t, (res) => { another(String(page++))(res) })
@@ -61,7 +61,7 @@ await test('pages without end are not read to the end', async t => {
   await t.rejects(listed, { code: 'META_TIMEOUT' }, 'the limit of several calls')
 })
 
-await test('an id is one step of the path, whatever it holds', async t => {
+await t.test('an id is one step of the path, whatever it holds', async t => {
   const { graph, urls } = await meta(t, json(200, { data: [], success: true, id: '1' }))
   const ids = ['new/../id', '../../me', '?a=b', '#a', '%2e%2e', '...', 'é 1', '..\\']
   const ofWaba = [
@@ -91,7 +91,7 @@ await test('an id is one step of the path, whatever it holds', async t => {
   }
 })
 
-await test('subscribe, override, look and leave', async t => {
+await t.test('subscribe, override, look and leave', async t => {
   const { meta, waba, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   const other = meta.state.addApp()
@@ -144,7 +144,7 @@ await test('subscribe, override, look and leave', async t => {
   }
 })
 
-await test('what an answer leaves out, or empties, is none', async t => {
+await t.test('what an answer leaves out, or empties, is none', async t => {
   const { meta, waba, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   const ours = { whatsapp_business_api_data: { id: app.id } }
@@ -171,7 +171,7 @@ await test('what an answer leaves out, or empties, is none', async t => {
   }
 })
 
-await test('a number is registered with the PIN in the body alone', async t => {
+await t.test('a number is registered with the PIN in the body alone', async t => {
   const { meta, waba, graph, lines, successes } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   await graph.registerNumber(app, token, '1', pin)
@@ -185,7 +185,7 @@ await test('a number is registered with the PIN in the body alone', async t => {
   t.notMatch(JSON.stringify([lines, successes]), pin)
 })
 
-await test('fetch repeats nothing but a read', async t => {
+await t.test('fetch repeats nothing but a read', async t => {
   for (const [route, call] of Object.entries(calls)) {
     // What has no body, or one that can be read again, fetch sends once more after this.
     const { graph, urls } = await meta(t, raw(421, ''))
@@ -195,7 +195,7 @@ await test('fetch repeats nothing but a read', async t => {
   }
 })
 
-await test('a connection that was good before is reset: each call was sent once', async t => {
+await t.test('a connection that was good before is reset: each call was sent once', async t => {
   const { meta, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   await graph.subscriptionOf(app, token, [...meta.state.wabas.keys()][0] ?? '')

@@ -1,7 +1,8 @@
 import { Readable } from 'node:stream'
 import { inspect } from 'node:util'
 import { gzipSync } from 'node:zlib'
-import { type Test, test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import type { MetaGraph } from '../../src/meta/meta-graph.js'
 import { graphErrorDetails } from '../../src/errors.js'
 import { type Answer, app, calls, drop, json, meta, proof, raw, refused, secrets, thrownBy, token } from './wire.js'
@@ -160,7 +161,7 @@ const tables: Record<string, Row[]> & Record<keyof typeof calls, Row[]> = {
 }
 
 for (const [name, call] of Object.entries(calls)) {
-  await test(`${name}: what each reply of Meta's becomes`, async t => {
+  await t.test(`${name}: what each reply of Meta's becomes`, async t => {
     await Promise.all([...anyCall, ...(tables[name] ?? [])].map(async ([expected, answer], i) => {
       t.equal(await failure(t, answer, call), expected, `row ${i}`)
     }))

@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { BLOCK_MS, clock } from '../fixtures/clock.js'
 import { onboardingService, PIN, stepsOf } from '../fixtures/onboarding.js'
 import { GraphError, throttled } from '../graph/errors.js'

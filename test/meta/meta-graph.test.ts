@@ -1,7 +1,7 @@
 import { connect } from 'node:net'
 import Fastify from 'fastify'
 import fp from 'fastify-plugin'
-import { test } from 'tap'
+import t from '../run/tap.js'
 import closing from '../../src/closing.js'
 import env from '../../src/settings/env.js'
 import { createVault } from '../../src/vault/vault.js'
@@ -16,7 +16,7 @@ const causeOfConnecting = (port: number) => new Promise<unknown>((resolve) => {
   connect({ host: 'several.example', port, autoSelectFamily: true, lookup: (_host, _options, found) => { found(null, addresses) } }).on('error', resolve)
 })
 
-await test('the stand-in refuses as Meta does', async t => {
+await t.test('the stand-in refuses as Meta does', async t => {
   const { meta, waba, graph } = await standIn(t)
   const other = meta.state.addApp()
   const redirectUri = 'https://a.example/cb'
@@ -49,7 +49,7 @@ await test('the stand-in refuses as Meta does', async t => {
   await t.rejects(graph.registerNumber(app, elsewhere, '1', pin), { code: 'META_PHONE_NOT_IN_WABA' })
 })
 
-await test('the exchange is one POST whose URL carries nothing', async t => {
+await t.test('the exchange is one POST whose URL carries nothing', async t => {
   const { meta, graph } = await standIn(t)
   const redirectUri = 'https://a.example/cb/?x=%7e a+b&y=é#_=_'
   const first = meta.state.issueCode({ app_id: app.id })
@@ -70,7 +70,7 @@ await test('the exchange is one POST whose URL carries nothing', async t => {
   t.equal(meta.requests.length, 3)
 })
 
-await test('expiry: seconds become ISO 8601, never and absurd ones null', async t => {
+await t.test('expiry: seconds become ISO 8601, never and absurd ones null', async t => {
   const { meta, graph } = await standIn(t)
   const exchanged = async (patch: object) => {
     meta.fail('access_token', { patch: { ...patch } })
@@ -89,7 +89,7 @@ await test('expiry: seconds become ISO 8601, never and absurd ones null', async 
   for (const odd of [0, 1e15, 1e300]) t.equal(await inspected(odd), null)
 })
 
-await test('null where a value may be absent is no value', async t => {
+await t.test('null where a value may be absent is no value', async t => {
   const { meta, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   const inspected = async (data: object) => {
@@ -103,7 +103,7 @@ await test('null where a value may be absent is no value', async t => {
   await t.rejects(inspected({ is_valid: null }), { code: 'META_UNEXPECTED_REPLY' })
 })
 
-await test('what a token was granted, as far as it can be read', async t => {
+await t.test('what a token was granted, as far as it can be read', async t => {
   const { meta, graph } = await standIn(t)
   const granted = async (data: object) => {
     meta.fail('debug_token', { patch: { data: { ...data } } })
@@ -130,7 +130,7 @@ await test('what a token was granted, as far as it can be read', async t => {
   }
 })
 
-await test('a token is extended by a POST whose URL carries nothing', async t => {
+await t.test('a token is extended by a POST whose URL carries nothing', async t => {
   const { meta, graph } = await standIn(t)
   const old = meta.state.issueToken({ app_id: app.id, expires_in: 3600 })
   const forEver = meta.state.issueToken({ app_id: app.id, expires_in: 0 })
@@ -145,7 +145,7 @@ await test('a token is extended by a POST whose URL carries nothing', async t =>
   ])
 })
 
-await test('only what never reached Meta counts as not sent', async t => {
+await t.test('only what never reached Meta counts as not sent', async t => {
   const gone = await meta(t, drop)
   await new Promise(resolve => gone.server.close(resolve))
   const never = async (graph: MetaGraph, label: string) => {
@@ -187,7 +187,7 @@ await test('only what never reached Meta counts as not sent', async t => {
   for (const odd of [undefined, null, 'x', new Error('x'), {}]) t.equal(graphErrorDetails(odd), null)
 })
 
-await test('a token that no header can carry is not sent', async t => {
+await t.test('a token that no header can carry is not sent', async t => {
   const { graph, urls } = await meta(t, json(200, {}))
   for (const bad of ['', 'a b', 'é', 'a\r\nb']) {
     await t.rejects(graph.inspectToken({ id: 'é', secret: bad }, token), { code: 'META_APP_REJECTED' })
@@ -198,7 +198,7 @@ await test('a token that no header can carry is not sent', async t => {
   t.equal(urls.length, 0)
 })
 
-await test('the log line names the call and what Meta says to look it up by', async t => {
+await t.test('the log line names the call and what Meta says to look it up by', async t => {
   const { graph, lines } = await meta(t, refused(400, 190, 463))
   await t.rejects(graph.listPhoneNumbers(app, token, '1'))
   t.match(lines, [{ call: 'phone_numbers', outcome: 'META_TOKEN_INVALID', status: 400, meta_code: 190, meta_subcode: 463, fbtrace_id: 'AbCdEfGhIjK', graph_version: 'v27.0' }])
@@ -213,14 +213,14 @@ await test('the log line names the call and what Meta says to look it up by', as
   t.match(gone.lines, [{ call: 'exchange_code', reason: 'ECONNREFUSED' }])
 })
 
-await test('a success is logged with the version that Meta served', async t => {
+await t.test('a success is logged with the version that Meta served', async t => {
   const { graph, lines, successes } = await meta(t, json(200, { access_token: token }, { 'facebook-api-version': 'v21.0' }))
   await graph.exchangeCode(app, { code })
   t.strictSame(successes, [{ call: 'exchange_code', graph_version: 'v21.0' }])
   t.same(lines, [])
 })
 
-await test('the plugin takes its settings from fastify.env', async t => {
+await t.test('the plugin takes its settings from fastify.env', async t => {
   const { meta } = await standIn(t)
   const fastify = Fastify()
   t.teardown(() => fastify.close())

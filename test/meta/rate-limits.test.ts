@@ -1,5 +1,6 @@
 import { mock } from 'node:test'
-import { type Test, test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import type { MetaGraph } from '../../src/meta/meta-graph.js'
 import { graphErrorDetails } from '../../src/errors.js'
 import { BLOCK_MS } from '../fixtures/clock.js'
@@ -40,7 +41,7 @@ const headers = ({ ofApp, ofAccounts }: { ofApp?: unknown, ofAccounts?: unknown 
 const fine = (usage: { ofApp?: unknown, ofAccounts?: unknown }) => json(200, { success: true }, headers(usage))
 const account = (more: object) => ({ type: 'whatsapp_business_management', call_count: 3, total_cputime: 1, total_time: 1, estimated_time_to_regain_access: 0, ...more })
 
-await test('the highest share of the limits of an app, and of one subject, by the latest answers', async t => {
+await t.test('the highest share of the limits of an app, and of one subject, by the latest answers', async t => {
   const { goOn } = stopClock(t)
   const { call, usage, usageOf } = await client(t)
   t.strictSame(usage(), { percent: 0, blockedUntil: 0 })
@@ -66,7 +67,7 @@ await test('the highest share of the limits of an app, and of one subject, by th
   t.strictSame(usage(), { percent: 0, blockedUntil: 0 }, 'an hour after the last word')
 })
 
-await test('no call for a subject before Meta says so', async t => {
+await t.test('no call for a subject before Meta says so', async t => {
   const { goOn } = stopClock(t)
   const { call, usage, usageOf } = await client(t)
   await call(fine({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 7 })], 2: [account({ estimated_time_to_regain_access: 3 })] } }))
@@ -89,7 +90,7 @@ await test('no call for a subject before Meta says so', async t => {
   t.strictSame(regains(), Array(4).fill(NOW + 158 * MINUTE), 'that of the app is everybody\'s')
 })
 
-await test('a refusal for a limit of the app is the app\'s, whatever accounts have to wait for', async t => {
+await t.test('a refusal for a limit of the app is the app\'s, whatever accounts have to wait for', async t => {
   stopClock(t)
   for (const [status, code] of [[400, 4], [429, 1]] as const) {
     const { call, usage } = await client(t)
@@ -98,7 +99,7 @@ await test('a refusal for a limit of the app is the app\'s, whatever accounts ha
   }
 })
 
-await test('what is remembered of subjects is bounded', async t => {
+await t.test('what is remembered of subjects is bounded', async t => {
   const { call, usage } = await client(t)
   const last = 110 * 100 - 1
   for (let i = 0; i <= last; i += 100) {
@@ -109,7 +110,7 @@ await test('what is remembered of subjects is bounded', async t => {
   t.not(usage(String(last)).blockedUntil, 0)
 })
 
-await test('a refusal for a limit stands for five minutes where Meta names no time', async t => {
+await t.test('a refusal for a limit stands for five minutes where Meta names no time', async t => {
   stopClock(t)
   const held = { percent: 0, blockedUntil: NOW + 5 * MINUTE }
   const free = { percent: 0, blockedUntil: 0 }
@@ -145,7 +146,7 @@ await test('a refusal for a limit stands for five minutes where Meta names no ti
   }
 })
 
-await test('all of a limit in use is a block, for five minutes where Meta names no time', async t => {
+await t.test('all of a limit in use is a block, for five minutes where Meta names no time', async t => {
   stopClock(t)
   const { call, usage } = await client(t)
   await call(fine({ ofAccounts: { 1: [account({ call_count: 100 })], 2: [account({ call_count: 100, estimated_time_to_regain_access: 2 })], 3: [account({ total_time: 99 })] } }))
@@ -154,7 +155,7 @@ await test('all of a limit in use is a block, for five minutes where Meta names 
   t.strictSame([usage(), usage('3')], Array(2).fill({ percent: 100, blockedUntil: NOW + 5 * MINUTE }))
 })
 
-await test('a call that Meta would refuse is not made', async t => {
+await t.test('a call that Meta would refuse is not made', async t => {
   const { goOn } = stopClock(t)
   const other = 'EAAAnother'
   let next: Answer = json(200, { success: true })
@@ -206,7 +207,7 @@ await test('a call that Meta would refuse is not made', async t => {
   graph.assertExchangeUnblocked(app)
 })
 
-await test('a limit of an account that no call was about, and one of the token, holds the token until it is over', async t => {
+await t.test('a limit of an account that no call was about, and one of the token, holds the token until it is over', async t => {
   for (const code of [17, 32, 613, 80007, 80008]) {
     const { goOn } = stopClock(t)
     const { graph, urls } = await meta(t, refused(400, code))
@@ -219,13 +220,13 @@ await test('a limit of an account that no call was about, and one of the token, 
   }
 })
 
-await test('a good answer to a token without an app holds nothing', async t => {
+await t.test('a good answer to a token without an app holds nothing', async t => {
   const { graph, urls } = await meta(t, json(200, { data: [] }))
   for (let times = 0; times < 2; times++) t.same(await graph.listPhoneNumbers(undefined, token, WABA), [])
   t.equal(urls.length, 2)
 })
 
-await test('the limit of a token that may be another app\'s is the token\'s alone', async t => {
+await t.test('the limit of a token that may be another app\'s is the token\'s alone', async t => {
   stopClock(t)
   const limits = headers({ ofApp: { call_count: 100 }, ofAccounts: { [WABA]: [account({ call_count: 100, estimated_time_to_regain_access: 9 })] } })
   const free = { percent: 0, blockedUntil: 0 }
@@ -243,7 +244,7 @@ await test('the limit of a token that may be another app\'s is the token\'s alon
   t.equal(graph.utilizationOf(app.id).percent, 100, 'a token with a good proof is the app\'s')
 })
 
-await test('whatever the headers hold', async t => {
+await t.test('whatever the headers hold', async t => {
   stopClock(t)
   const odd = ['', 'x', '{', 'null', '1', '"x"', '[]', '[1]', '{}', '{"a":1}', '{"a":[1]}', '{"a":[null]}', '{"a":[]}', '{"a":{"call_count":99}}', '{"__proto__":[{}]}', '{}, {"call_count":5}']
   const values = ['"99"', '-5', 'null', '{}', '[99]', 'false', '-1e999', '-0'].flatMap(value => [`{"call_count":${value},"total_time":${value}}`, `{"a":[{"call_count":${value},"estimated_time_to_regain_access":${value}}]}`])

@@ -1,5 +1,5 @@
 import Fastify, { type FastifyError } from 'fastify'
-import { test } from 'tap'
+import t from '../run/tap.js'
 import { adviceFor } from '../../src/meta/advice.js'
 import errorHandler from '../../src/http/error-handler.js'
 import { graphErrorDetails } from '../../src/errors.js'
@@ -106,7 +106,7 @@ const tables: [string, Call[], Row[]][] = [
 ]
 
 for (const [name, routes, rows] of tables) {
-  await test(`${name}: our error, what a client reads of it, and what is known`, async t => {
+  await t.test(`${name}: our error, what a client reads of it, and what is known`, async t => {
     const { meta, graph } = await standIn(t)
     const { goOn } = clock(t)
     const server = Fastify()
@@ -137,7 +137,7 @@ for (const [name, routes, rows] of tables) {
   })
 }
 
-await test('each case has an advice of its own, which is the detail too', async t => {
+await t.test('each case has an advice of its own, which is the detail too', async t => {
   const { meta, graph } = await standIn(t)
   const codes = [100, 133000, 133005, 133006, 133008, 133009, 133010, 133015, 133016] as const
   const replies = [...codes.map(code => registerRefused(code)), ...[458, 459, 460, 463, 464, 467, 492].map(subcode => tokenRefused(subcode, 401)), refused(10), refused(368), refused(131031)]
@@ -156,7 +156,7 @@ await test('each case has an advice of its own, which is the detail too', async 
   t.ok(isOurs(err) && adviceFor(err) === err.message, 'else it is the message')
 })
 
-await test('debug_token says why a token is no longer good', async t => {
+await t.test('debug_token says why a token is no longer good', async t => {
   const { meta, graph } = await standIn(t)
   for (const [subcode, words] of [[460, /changed the password/], [undefined, /not valid for this app/], ['460; drop', /not valid for this app/]] as const) {
     meta.fail('debug_token', { patch: { data: { is_valid: false, error: { code: 190, subcode } } } })

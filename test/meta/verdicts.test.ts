@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { advice, registerAdvice, tokenAdvice } from '../../src/meta/advice.js'
 import { limitScopeOf, mapGraphError, type MappedError } from '../../src/meta/error-map.js'
 import type { Subject } from '../../src/meta/types.js'

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { GraphError, temporarilyDown, tokenRefused } from '../graph/errors.js'
 import { faults, type Fault } from '../graph/faults.js'
 import type { Waba } from '../graph/state.js'

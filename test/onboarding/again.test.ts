@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { sql } from 'drizzle-orm'
 import { onboardingService, PIN, stepIn, stepsOf } from '../fixtures/onboarding.js'
 import { registerRefused, temporarilyDown } from '../graph/errors.js'

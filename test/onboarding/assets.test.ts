@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { onboardingService, stepIn, stepsOf } from '../fixtures/onboarding.js'
 import { GraphError } from '../graph/errors.js'
 import { faults } from '../graph/faults.js'

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import type { Step } from '../../src/database/schema.js'
 import type { StepName } from '../../src/schemas/statuses.js'
 import { exchangeRefusals, refusals, registerRefusals, type Verdict } from './refusals.js'

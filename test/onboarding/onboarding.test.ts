@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { BLOCK_MS, clock } from '../fixtures/clock.js'
 import { onboardingService, USER, type Body } from '../fixtures/onboarding.js'
 import { GraphError, throttled, tokenRefused } from '../graph/errors.js'

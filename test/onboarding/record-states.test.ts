@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import type { OnboardingRow, Step, StepError } from '../../src/database/schema.js'
 import type { StepName } from '../../src/schemas/statuses.js'
 import {

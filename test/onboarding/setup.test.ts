@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { callback, onboardingService, PIN, stepIn, stepsOf, type Body } from '../fixtures/onboarding.js'
 import { registerRefused } from '../graph/errors.js'
 import { query } from '../helper.js'

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { callback, onboardingService, stepIn, type Body } from '../fixtures/onboarding.js'
 import { verifyPasted } from '../fixtures/proven.js'
 import type { Waba } from '../graph/state.js'

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import t from 'tap'
+import t from '../run/tap.js'
 import { onboardingService, USER } from '../fixtures/onboarding.js'
 import { app } from '../meta/wire.js'
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import t from 'tap'
+import t from '../run/tap.js'
 import { insertOnboarding } from '../../src/onboarding/onboardings.sql.js'
 import { newSteps } from '../../src/onboarding/record.js'
 import { createSteps } from '../../src/onboarding/steps.js'

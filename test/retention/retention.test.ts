@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { newSteps } from '../../src/onboarding/record.js'
 import { createSweeper } from '../../src/retention/retention.js'
 import { onboardingService } from '../fixtures/onboarding.js'

@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { client, columns, config, configs, full, type Client } from './client.js'
 
 const service = await client(t)

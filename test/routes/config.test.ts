@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { client, columns, config, full } from './client.js'
 
 const { as, call, rows } = await client(t)

@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import type { ConfigValues } from '../../src/config-loader/snapshot.js'
 import { mask } from '../../src/vault/masking.js'
 import { MASK } from '../../src/schemas/fields.js'

@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { connect, untilWaiting } from '../helper.js'
 import { client, config, configs, full, type Answer } from './client.js'
 

@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { base, client, config, configs, onboard } from './client.js'
 
 const { as, admin, call, rows } = await client(t)

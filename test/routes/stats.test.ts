@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { client, configs } from './client.js'
 
 const { admin, call, sql } = await client(t)

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { onboardingService, PIN } from '../fixtures/onboarding.js'
 import { until } from '../helper.js'
 import { receiver } from '../events/event-receiver.js'

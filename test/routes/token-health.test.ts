@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { tokenStatuses } from '../../src/schemas/statuses.js'
 import { tokenStatus } from '../../src/schemas/token-health.js'
 import { client, config } from './client.js'

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { client, config, configs, full, onboard } from './client.js'
 
 const { as, admin, call, rows } = await client(t)

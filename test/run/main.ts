@@ -5,7 +5,10 @@ import { join, normalize, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { coversAll, recordCoverage } from './coverage.js'
 import { COMPILED, modulePath } from './paths.js'
-import { runTestFile, type Outcome } from './test-file.js'
+import { runTestFiles, type Outcome } from './test-process.js'
+
+/** The end of the name of a file that starts processes. */
+const SLOW = '.slow.test.ts'
 
 // `npm test` runs the test files that start no process of their own, `npm run test:slow` the others (*.slow.test.ts), which together
 // with the last `npm test` must cover all of src/. `npm test -- [--jobs <number>] <file or folder> …` runs those.
@@ -14,7 +17,8 @@ const { values: { jobs = '3', slow = false }, positionals } = parseArgs({
   options: { jobs: { type: 'string' }, slow: { type: 'boolean' } }
 })
 const isWhole = positionals.length === 0
-const files = isWhole ? testFiles('test').filter((file) => file.endsWith('.slow.test.ts') === slow) : positionals.flatMap(testFiles)
+const files = isWhole ? testFiles('test').filter((file) => file.endsWith(SLOW) === slow) : positionals.flatMap(testFiles)
+const isOk = ({ failures }: Outcome) => failures.length === 0
 // Those that ask for more time than the others start first, so that none of them runs on alone in the end.
 const isLong = (file: string) => readFileSync(file, 'utf8').includes('t.setTimeout(')
 const waiting = [...files.filter(isLong), ...files.filter((file) => !isLong(file))]
@@ -41,18 +45,26 @@ try {
 if (isWhole && slow) isCovered = await coversAll()
 report()
 
+/** Starts one process after the other until no file is left. A file that starts processes itself gets one of its own. */
 async function runWaiting (): Promise<void> {
-  for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-    const outcome = await runTestFile(file, nodeArgs)
-    outcomes.push(outcome)
-    process.stderr.write(outcome.stderr)
-    console.log(`${outcome.ok ? 'ok    ' : 'FAILED'} ${outcome.seconds.toFixed(1).padStart(6)} s  ${file} (${outcomes.length} of ${files.length})`)
+  while (waiting.length > 0) {
+    let isFull = false
+    const nextFile = () => {
+      const file = isFull ? undefined : waiting.shift()
+      isFull = file?.endsWith(SLOW) === true || waiting[0]?.endsWith(SLOW) === true
+      return file
+    }
+    await runTestFiles(nextFile, nodeArgs, (outcome) => {
+      outcomes.push(outcome)
+      process.stderr.write(outcome.stderr)
+      console.log(`${isOk(outcome) ? 'ok    ' : 'FAILED'} ${outcome.seconds.toFixed(1).padStart(6)} s  ${outcome.file} (${outcomes.length} of ${files.length})`)
+    })
   }
 }
 
 /** Shows what failed and how to run it alone, and sets the exit code. */
 function report (): void {
-  const failed = outcomes.filter(({ ok }) => !ok)
+  const failed = outcomes.filter((outcome) => !isOk(outcome))
   for (const { file, failures } of failed) {
     console.log(`\nFAILED ${file}\n\n${failures.join('\n\n').replaceAll(/^(?=.)/gm, '  ')}\n\n  Run it alone: npm test -- ${file}`)
   }

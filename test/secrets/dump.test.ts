@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
-import t from 'tap'
+import t from '../run/tap.js'
 import { canary, scanner } from './canaries.js'
 import { buildTestApp, createDatabase, query } from '../helper.js'
 

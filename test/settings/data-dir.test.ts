@@ -3,7 +3,8 @@ import promises from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { isAbsolute, join, relative } from 'node:path'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import { ensureDataDir, readOrCreateSecret } from '../../src/settings/data-dir.js'
 
 const modeOf = (path: string) => statSync(path).mode & 0o777

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'
-import t from 'tap'
+import t from '../run/tap.js'
 import { parseDotEnv, readDotEnv } from '../../src/settings/dot-env.js'
 import { findMisspelledNames } from '../../src/settings/values.js'
 

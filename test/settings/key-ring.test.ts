@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import t from 'tap'
+import t from '../run/tap.js'
 import { parseKeyRing } from '../../src/settings/key-ring.js'
 
 const key = () => randomBytes(32).toString('base64')

@@ -1,6 +1,6 @@
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import t from 'tap'
+import t from '../run/tap.js'
 import type { EnvSource } from '../../src/app.js'
 import { hasGeneratedJwtSecret, isLocalMode } from '../../src/settings/local-mode.js'
 import { isLoopbackHost } from '../../src/settings/loopback.js'

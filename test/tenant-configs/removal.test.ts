@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { onboardingService, type Body } from '../fixtures/onboarding.js'
 import { connect, until, untilWaiting } from '../helper.js'
 import { config, configs } from '../routes/client.js'

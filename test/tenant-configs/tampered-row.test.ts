@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { buildTestApp, query } from '../helper.js'
 
 await t.test('a row that was tampered with fails alone', async (t) => {

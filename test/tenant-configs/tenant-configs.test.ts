@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { buildTestApp, connect, query, untilWaiting } from '../helper.js'
 
 await t.test('a PUT of the token that was stored is a new token once another one is stored meanwhile', async (t) => {

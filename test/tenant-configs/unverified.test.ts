@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { app as graphApp, standIn } from '../meta/wire.js'
 import { newKey } from '../helper.js'
 import { prove } from '../fixtures/proven.js'

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import type { RowChange } from '../../src/tenant-configs/tenant-configs.js'
 import { buildTestApp, connect, query, untilWaiting } from '../helper.js'
 

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import type { ConfigSnapshot } from '../../src/app.js'
 import { callback, onboardingService, stepIn, type Body } from '../fixtures/onboarding.js'
 import { app as graphApp } from '../meta/wire.js'

@@ -1,6 +1,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import type { Flood } from './flood.js'
 import { FOR_EVER_MS, onboardingLives, type Customer } from '../fixtures/onboarding-lives.js'
 import { signed } from '../fixtures/server-process.js'

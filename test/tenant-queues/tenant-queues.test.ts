@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import t from 'tap'
+import t from '../run/tap.js'
 import { RateLimited, ServiceClosing } from '../../src/errors.js'
 import { createTenantQueues } from '../../src/tenant-queues/tenant-queues.js'
 import { sharedController } from '../../src/waiting/wait-for.js'

@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { temporarilyDown } from '../graph/errors.js'
 import { faults, type Fault } from '../graph/faults.js'
 import { DAY, FIVE_MINUTES, HOUR, near, S_PER_DAY, watch } from './watch.js'

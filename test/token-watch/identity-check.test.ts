@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import type { EnvSource } from '../../src/app.js'
 import { BLOCK_MS, clock } from '../fixtures/clock.js'
 import { DAY, FIVE_MINUTES, HOUR, near, watch } from './watch.js'

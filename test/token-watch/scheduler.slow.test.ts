@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { BLOCK_MS, clock } from '../fixtures/clock.js'
 import { serverProcess } from '../fixtures/server-process.js'
 import { FIVE_MINUTES, HOUR, near, S_PER_DAY, watch } from './watch.js'

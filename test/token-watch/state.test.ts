@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { isExpiring, nextState, timeLeft, type PreviousState, type TokenFinding } from '../../src/token-watch/state.js'
 
 const NOW = Date.parse('2026-11-23T12:00:00Z')

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import type { EnvSource } from '../../src/app.js'
 import type { Transition } from '../../src/token-watch/token-watch.js'
 import type { TokenStatus } from '../../src/schemas/statuses.js'

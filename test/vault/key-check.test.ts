@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../run/tap.js'
 import type { SecretColumn } from '../../src/schemas/columns.js'
 import { createVault } from '../../src/vault/vault.js'
 import { buildTestApp, connect, createDatabase, newKey, query, untilWaiting } from '../helper.js'

@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../run/tap.js'
 import { isMasked, mask } from '../../src/vault/masking.js'
 
 await t.test('a secret of at least 16 characters shows its last four, a shorter one nothing', async (t) => {

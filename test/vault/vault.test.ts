@@ -1,6 +1,6 @@
 import Fastify from 'fastify'
 import fp from 'fastify-plugin'
-import t from 'tap'
+import t from '../run/tap.js'
 import type { SecretColumn } from '../../src/schemas/columns.js'
 import vaultPlugin, { createVault } from '../../src/vault/vault.js'
 import { newKey } from '../without-database.js'

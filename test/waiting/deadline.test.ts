@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import t from 'tap'
+import t from '../run/tap.js'
 import { DatabaseUnavailable } from '../../src/errors.js'
 import { createReadLimiter } from '../../src/config-loader/read-limiter.js'
 import { assertWithinDeadline, isPastAnswerDeadline, isPastReadDeadline, withAnswerDeadline } from '../../src/waiting/deadline.js'

@@ -1,5 +1,5 @@
 import pLimit from 'p-limit'
-import t from 'tap'
+import t from '../../run/tap.js'
 import { createConfigCache } from '../../../src/config-loader/cache.js'
 import { DatabaseUnavailable } from '../../../src/errors.js'
 import { until } from '../../without-database.js'

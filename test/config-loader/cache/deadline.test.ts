@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import t from 'tap'
+import t from '../../run/tap.js'
 import { createConfigCache } from '../../../src/config-loader/cache.js'
 import { createReadLimiter } from '../../../src/config-loader/read-limiter.js'
 import { until } from '../../without-database.js'

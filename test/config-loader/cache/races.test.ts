@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../../run/tap.js'
 import { createWorld, KEY, LONG, type World } from './cache-world.js'
 
 /** Waits until no promise is left that could go on by itself. */

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../../run/tap.js'
 import { line } from '../../fixtures/line.js'
 import { areFresh, crew, fire, populationOf } from './fire.js'
 import { createWriters } from './writers.js'

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../../run/tap.js'
 import { slowReads } from '../slow-reads.js'
 import { buildTestApp, connect, createDatabase, query, until, untilWaiting } from '../../helper.js'
 

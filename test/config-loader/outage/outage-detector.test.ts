@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import t from 'tap'
+import t from '../../run/tap.js'
 import { createOutageDetector } from '../../../src/config-loader/outage-detector.js'
 import { until } from '../../without-database.js'
 

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../../run/tap.js'
 import type { ConfigSnapshot } from '../../../src/config-loader/snapshot.js'
 import { muteChanges, verifyEachRow } from '../../fixtures/proven.js'
 import { buildTestApp, query, takeAway, until } from '../../helper.js'

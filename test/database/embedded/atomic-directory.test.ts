@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import t from 'tap'
+import t from '../../run/tap.js'
 import { makeAtomicDirectory } from '../../../src/database/embedded/atomic-directory.js'
 
 await t.test('what fails half way leaves nothing behind', async (t) => {

@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../../run/tap.js'
 import { migrate } from '../../../src/database/migrations/migrations.js'
 import { firstMigrations, formerSchema } from '../../fixtures/migrations.js'
 import { connect, createDatabase, query, untilWaiting } from '../../helper.js'

@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { drizzle } from 'drizzle-orm/node-postgres'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../../run/tap.js'
 import { migrate, pendingMigrations, rollback } from '../../../src/database/migrations/migrations.js'
 import { buildTestApp, connect, createDatabase, query, untilWaiting } from '../../helper.js'
 

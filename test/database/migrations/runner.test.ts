@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../../run/tap.js'
 import { migrate, rollback } from '../../../src/database/migrations/migrations.js'
 import { firstMigrations, ownMigrations, tags } from '../../fixtures/migrations.js'
 import { connect, createDatabase, query, until } from '../../helper.js'

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto'
-import t from 'tap'
+import t from '../../run/tap.js'
 import { onboardingService, stepsOf } from '../../fixtures/onboarding.js'
 import { temporarilyDown } from '../../graph/errors.js'
 import { until } from '../../helper.js'

@@ -1,4 +1,4 @@
-import t from 'tap'
+import t from '../../run/tap.js'
 import { freePort } from '../../../src/database/embedded/free-port.js'
 import { onboardingService, stepIn, stepsOf } from '../../fixtures/onboarding.js'
 import { temporarilyDown } from '../../graph/errors.js'

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import t from 'tap'
+import t from '../../run/tap.js'
 import { newSteps } from '../../../src/onboarding/record.js'
 import { onboardingService, stepsOf } from '../../fixtures/onboarding.js'
 import { temporarilyDown } from '../../graph/errors.js'

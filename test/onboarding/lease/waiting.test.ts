@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import t from 'tap'
+import t from '../../run/tap.js'
 import { freePort } from '../../../src/database/embedded/free-port.js'
 import { onboardingService, stepIn, stepsOf } from '../../fixtures/onboarding.js'
 import { GraphError, temporarilyDown } from '../../graph/errors.js'

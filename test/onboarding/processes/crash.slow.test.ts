@@ -1,4 +1,5 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
+import t from '../../run/tap.js'
 import { callsAgain, callsFrom, FOR_EVER_MS, names, onboardingLives, routes, stalls, type Unfinished } from '../../fixtures/onboarding-lives.js'
 import { until } from '../../helper.js'
 

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import t from 'tap'
+import t from '../../run/tap.js'
 import { callsAgain, FOR_EVER_MS, onboardingLives, routes } from '../../fixtures/onboarding-lives.js'
 import { takeAway, until } from '../../helper.js'
 
