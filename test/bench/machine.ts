@@ -8,7 +8,7 @@ const GIB = 1024 ** 3
 export function machine (postgres: string, busy: number): string[] {
   return [
     `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} cores, ${Math.round(totalmem() / GIB)} GiB, ${type()} ${release()}; load average before: ${busy.toFixed(1)}`,
-    ...busy < 1 ? [] : ['**The machine had other work to do.** All of these times are too long then, and ratios too small: what it costs to be interrupted is the same for both.'],
+    ...busy < 1 ? [] : ['**The machine had other work to do.** So all times are too long, and the ratios too small: interruptions cost both sides the same.'],
     `Node ${process.versions.node}, PostgreSQL ${postgres}, ${PACKAGES.map((name) => `${name} ${versionOf(name)}`).join(', ')}`
   ]
 }
