@@ -12,7 +12,7 @@ const SLOW = '.slow.test.ts'
 
 // `npm test` runs the test files that start no process of their own, `npm run test:slow` the others (*.slow.test.ts), which together
 // with the last `npm test` must cover all of src/. `npm test -- [--jobs <number>] <file or folder> …` runs those.
-const { values: { jobs = '3', slow = false }, positionals } = parseArgs({
+const { values: { jobs = '4', slow = false }, positionals } = parseArgs({
   allowPositionals: true,
   options: { jobs: { type: 'string' }, slow: { type: 'boolean' } }
 })
@@ -22,7 +22,8 @@ const isOk = ({ failures }: Outcome) => failures.length === 0
 // Those that ask for more time than the others start first, so that none of them runs on alone in the end.
 const isLong = (file: string) => readFileSync(file, 'utf8').includes('t.setTimeout(')
 const waiting = [...files.filter(isLong), ...files.filter((file) => !isLong(file))]
-const nodeArgs = ['--enable-source-maps', ...isWhole ? recordCoverage(slow ? 'slow' : 'quick') : []]
+// A larger young generation (MiB) saves a tenth of the CPU time: it is collected less often.
+const nodeArgs = ['--enable-source-maps', '--max-semi-space-size=64', ...isWhole ? recordCoverage(slow ? 'slow' : 'quick') : []]
 
 // What compiled files look for beside themselves; the demo starts the stand-in of Meta from its TypeScript.
 for (const path of ['docs', 'drizzle', 'test/graph/main.ts', 'test/graph/seed.json']) {
