@@ -3,6 +3,9 @@ import { resolve } from 'node:path'
 import t from '../run/tap.js'
 import ts from 'typescript'
 
+// TypeScript compiles src/ once for each place.
+t.setTimeout(300_000)
+
 /** Where a further writable column has to be written down: the file, the line it follows, and the line itself. */
 const places: Array<[file: string, after: string, line: string]> = [
   ['src/schemas/columns.ts', "  refresh_token: 'secret'", "  nickname: 'plain'"],

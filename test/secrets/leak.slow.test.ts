@@ -15,6 +15,8 @@ import { serverProcess, signed } from '../fixtures/server-process.js'
 import { startGraph } from '../graph/server.js'
 import { buildTestApp, query } from '../helper.js'
 
+t.setTimeout(300_000)
+
 const FULL = '/api/v1/tenant/config/full'
 const EFFECTIVE = '/api/v1/tenant/admin/configs/effective/'
 
