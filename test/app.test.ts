@@ -13,12 +13,19 @@ const env = { ...baseEnv, DATABASE_URL: databaseUrl }
 
 /** A server with habits of its own, and with what it uses registered before us or after us. */
 async function host (t: Test, order: 'before' | 'after'): Promise<FastifyInstance> {
-  const fastify = Fastify({ ajv: { customOptions: { removeAdditional: 'all', coerceTypes: 'array', useDefaults: true } }, bodyLimit: 1000 })
+  const fastify = Fastify({
+    ajv: { customOptions: { removeAdditional: 'all', coerceTypes: 'array', useDefaults: true } },
+    bodyLimit: 1000
+  })
   t.teardown(() => fastify.close())
   fastify.setErrorHandler(async (err: Error, _request, reply) => { reply.code(418); return { theirs: err.message } })
   fastify.setNotFoundHandler(async (_request, reply) => { reply.code(410); return { theirs: 'not found' } })
   fastify.setSchemaErrorFormatter(() => new Error('formatted by them'))
-  fastify.addContentTypeParser('text/csv', { parseAs: 'string' }, async (_request: unknown, body: string) => ({ csv: body }))
+  fastify.addContentTypeParser(
+    'text/csv',
+    { parseAs: 'string' },
+    async (_request: unknown, body: string) => ({ csv: body })
+  )
   const theirs = async () => {
     await fastify.register(jwt, { secret: 'their own secret, for their own tokens' })
     await fastify.register(fastifyPostgres, { connectionString: databaseUrl })
@@ -26,7 +33,16 @@ async function host (t: Test, order: 'before' | 'after'): Promise<FastifyInstanc
   if (order === 'before') await theirs()
   await fastify.register(whatsappTenantConfig, { env })
   if (order === 'after') await theirs()
-  const schema = { body: { type: 'object', properties: { n: { type: 'integer' }, many: { type: 'array', items: { type: 'string' } }, d: { type: 'string', default: 'x' } } } }
+  const schema = {
+    body: {
+      type: 'object',
+      properties: {
+        n: { type: 'integer' },
+        many: { type: 'array', items: { type: 'string' } },
+        d: { type: 'string', default: 'x' }
+      }
+    }
+  }
   fastify.post('/theirs', { schema }, async ({ body }) => body)
   fastify.post('/theirs/csv', async ({ body }) => body)
   fastify.get('/theirs/fails', async () => { throw new Error('their fault') })
@@ -45,42 +61,84 @@ for (const order of ['before', 'after'] as const) {
     const fastify = await host(t, order)
     const authorization = `Bearer ${fastify.auth.mint({ tenantId: `acme-${order}` }, 60)}`
     const send = async (payload: object) => {
-      const { statusCode, body } = await fastify.inject({ method: 'PUT', url: config, headers: { authorization }, payload })
+      const { statusCode, body } = await fastify.inject({
+        method: 'PUT',
+        url: config,
+        headers: { authorization },
+        payload
+      })
       return [statusCode, JSON.parse(body).code]
     }
 
     // Ours goes by our rules.
-    t.equal((await fastify.inject({ method: 'POST', url: config, headers: { authorization }, payload: { waba_id: '1', access_token: 'x'.repeat(2000) } })).statusCode, 201)
+    t.equal(
+      (await fastify.inject({
+        method: 'POST',
+        url: config,
+        headers: { authorization },
+        payload: { waba_id: '1', access_token: 'x'.repeat(2000) }
+      })).statusCode,
+      201
+    )
     const { headers, body } = await fastify.inject({ url: config, headers: { authorization } })
     t.match(JSON.parse(body), { waba_id: '1', access_token: '****xxxx' })
     t.equal(headers['cache-control'], 'no-store')
     t.strictSame(await send({ waba_idd: '1' }), [400, 'VALIDATION_FAILED'])
     t.strictSame(await send({ waba_id: 1 }), [400, 'VALIDATION_FAILED'])
     t.strictSame(await send({ waba_id: ['1'] }), [400, 'VALIDATION_FAILED'])
-    for (const [url, status] of [[config, 401], ['/api/v1/tenant/nowhere', 401], ['/health/ready', 200], ['/docs/json', 200]] as const) {
+    for (const [url, status] of [
+      [config, 401], ['/api/v1/tenant/nowhere', 401], ['/health/ready', 200], ['/docs/json', 200]
+    ] as const) {
       t.equal((await fastify.inject(url)).statusCode, status, url)
     }
     const lost = await fastify.inject({ url: '/api/v1/tenant/nowhere', headers: { authorization } })
     t.match(lost.json(), { status: 404, code: 'ROUTE_NOT_FOUND' })
-    const csv = await fastify.inject({ method: 'PUT', url: config, headers: { authorization, 'content-type': 'text/csv' }, payload: 'waba_id' })
+    const csv = await fastify.inject({
+      method: 'PUT',
+      url: config,
+      headers: { authorization, 'content-type': 'text/csv' },
+      payload: 'waba_id'
+    })
     t.match(csv.json(), { status: 415, code: 'UNSUPPORTED_MEDIA_TYPE' })
     const theirToken = `Bearer ${fastify.jwt.sign({ tenant_id: `acme-${order}`, role: 'admin' }, { expiresIn: 60 })}`
     t.equal((await fastify.inject({ url: config, headers: { authorization: theirToken } })).statusCode, 401)
-    t.match(await fastify.configLoader.getWhatsappConfig(`acme-${order}`), { waba_id: '1', access_token: 'x'.repeat(2000) })
+    t.match(await fastify.configLoader.getWhatsappConfig(`acme-${order}`), {
+      waba_id: '1',
+      access_token: 'x'.repeat(2000)
+    })
 
     // Theirs goes by theirs.
-    const post = async (payload: object) => (await fastify.inject({ method: 'POST', url: '/theirs', payload })).json<unknown>()
+    const post = async (payload: object) =>
+      (await fastify.inject({ method: 'POST', url: '/theirs', payload })).json<unknown>()
     t.strictSame(await post({ n: '7', many: 'one', more: true }), { n: 7, many: ['one'], d: 'x' })
     t.strictSame(await post({ n: 'x' }), { theirs: 'formatted by them' })
     t.match(await post({ long: 'x'.repeat(2000) }), { theirs: /too large/ })
-    t.strictSame((await fastify.inject({ method: 'POST', url: '/theirs/csv', headers: { 'content-type': 'text/csv' }, payload: 'a,b' })).json(), { csv: 'a,b' })
+    t.strictSame(
+      (await fastify.inject({
+        method: 'POST',
+        url: '/theirs/csv',
+        headers: { 'content-type': 'text/csv' },
+        payload: 'a,b'
+      })).json(),
+      { csv: 'a,b' }
+    )
     t.strictSame((await fastify.inject('/theirs/fails')).json(), { theirs: 'their fault' })
     const nowhere = await fastify.inject('/nowhere')
     t.strictSame([nowhere.statusCode, nowhere.json()], [410, { theirs: 'not found' }])
-    t.match((await fastify.inject({ url: '/theirs/me', headers: { authorization: theirToken } })).json(), { role: 'admin' })
-    t.equal((await fastify.inject({ url: '/theirs/me', headers: { authorization } })).statusCode, 418, 'our token is none of theirs')
+    t.match(
+      (await fastify.inject({ url: '/theirs/me', headers: { authorization: theirToken } })).json(),
+      { role: 'admin' }
+    )
+    t.equal(
+      (await fastify.inject({ url: '/theirs/me', headers: { authorization } })).statusCode,
+      418,
+      'our token is none of theirs'
+    )
     t.strictSame((await fastify.inject('/theirs/guarded')).json(), { theirs: new Unauthenticated().message })
-    t.strictSame((await fastify.inject({ url: '/theirs/guarded', headers: { authorization } })).json(), { id: `acme-${order}`, userId: null })
+    t.strictSame(
+      (await fastify.inject({ url: '/theirs/guarded', headers: { authorization } })).json(),
+      { id: `acme-${order}`, userId: null }
+    )
     t.strictSame((await fastify.inject('/theirs/rows')).json(), [{ one: 1 }])
   })
 }
@@ -91,7 +149,10 @@ await t.test('a build that fails leaves nothing open', async (t) => {
 })
 
 await t.test('whose address a request has', async (t) => {
-  for (const [setting, ip] of [['false', '127.0.0.1'], ['true', '1.1.1.1'], ['1', '2.2.2.2'], ['127.0.0.1', '2.2.2.2'], ['127.0.0.0/8,2.2.2.2', '1.1.1.1']] as const) {
+  for (const [setting, ip] of [
+    ['false', '127.0.0.1'], ['true', '1.1.1.1'], ['1', '2.2.2.2'], ['127.0.0.1', '2.2.2.2'],
+    ['127.0.0.0/8,2.2.2.2', '1.1.1.1']
+  ] as const) {
     let log = ''
     const logTo = { write: (line: string) => { log += line } }
     const fastify = await buildApp({ ...env, TRUST_PROXY: setting }, { logTo })

@@ -18,7 +18,11 @@ await t.test('SIGTERM while 5 codes are at Meta and 20 logins wait: the tokens a
   await until(() => life.stdout().split('"msg":"incoming request"').length > 26)
   const ended = life.end('SIGTERM')
   for (const answer of waiting) t.match(await answer, { is: '503 SERVICE_CLOSING' })
-  t.match(await query(url, 'select * from onboardings where access_token is not null'), [], 'the tokens have not come yet')
+  t.match(
+    await query(url, 'select * from onboardings where access_token is not null'),
+    [],
+    'the tokens have not come yet'
+  )
   for (const answer of flying) t.match(await answer, { is: '503 SERVICE_CLOSING' })
   t.equal(await ended, 0)
   t.same(meta.requests.map(({ route }) => route), Array(5).fill('access_token'), 'Meta is asked nothing more')

@@ -16,9 +16,19 @@ export const JWT_SECRET = randomBytes(48).toString('base64')
 const ENCRYPTION_KEYS = `t1:${newKey()}`
 
 /** Settings every test app starts from; nothing of the process environment gets in, and nothing gets out to Meta. */
-export const baseEnv = { NODE_ENV: 'test', LOG_LEVEL: 'trace', PORT: 0, JWT_SECRET, ENCRYPTION_KEYS, GRAPH_API_BASE_URL: 'http://127.0.0.1:9' }
+export const baseEnv = {
+  NODE_ENV: 'test',
+  LOG_LEVEL: 'trace',
+  PORT: 0,
+  JWT_SECRET,
+  ENCRYPTION_KEYS,
+  GRAPH_API_BASE_URL: 'http://127.0.0.1:9'
+}
 
-/** Makes and drops the databases of this process; kept, since PostgreSQL takes tens of milliseconds for a new connection. */
+/**
+ * Makes and drops the databases of this process; kept, since PostgreSQL takes tens of milliseconds for a new
+ * connection.
+ */
 const admin = new pg.Pool({
   connectionString: readFileSync(join(CLUSTER_DIR, URL_FILE), 'utf8'), max: 1, allowExitOnIdle: true
 })
@@ -26,12 +36,15 @@ admin.on('error', () => {})
 
 /** The environment for a child process that is to have these settings and no others, wherever it works. */
 export function childEnv (settings: Record<string, string>): NodeJS.ProcessEnv {
-  return { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !settingNames.includes(name))), ...settings }
+  return {
+    ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !settingNames.includes(name))),
+    ...settings
+  }
 }
 
 /**
- * A migrated database of the test's own; returns its URL. Dropped when the test ends. `empty` leaves out the schema; the monitor
- * looks at the tokens of one that is `watched`, and at no others.
+ * A migrated database of the test's own; returns its URL. Dropped when the test ends. `empty` leaves out the schema;
+ * the monitor looks at the tokens of one that is `watched`, and at no others.
  */
 export async function createDatabase (t: Test, { empty = false, watched = false } = {}): Promise<string> {
   const name = `wtc_test_${randomBytes(8).toString('hex')}`
@@ -55,8 +68,13 @@ export async function query (url: string, text: string, values: unknown[] = []):
   }
 }
 
-/** Like `query`, on connections that are kept until the test ends: PostgreSQL takes tens of milliseconds for a new one. */
-export function queries (t: Test, url: string): (text: string, values?: unknown[]) => Promise<Record<string, unknown>[]> {
+/**
+ * Like `query`, on connections that are kept until the test ends: PostgreSQL takes tens of milliseconds for a new one.
+ */
+export function queries (
+  t: Test,
+  url: string
+): (text: string, values?: unknown[]) => Promise<Record<string, unknown>[]> {
   const pool = new pg.Pool({ connectionString: url, allowExitOnIdle: true })
   pool.on('error', () => {})
   t.teardown(async () => await pool.end())
@@ -74,7 +92,8 @@ export async function connect (t: Test, url: string): Promise<pg.Client> {
 
 /** Waits until exactly so many connections of the database wait for a lock. */
 export async function untilWaiting (url: string, count: number): Promise<void> {
-  const waiting = "select count(*)::int as count from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+  const waiting = 'select count(*)::int as count from pg_stat_activity where datname = current_database() and ' +
+    "wait_event_type = 'Lock'"
   // One connection for all looks: a new one for each would keep PostgreSQL busy.
   const client = new pg.Client({ connectionString: url })
   client.on('error', () => {})

@@ -29,7 +29,10 @@ await t.test('a request is logged by its path', async (t) => {
   let text = ''
   const fastify = Fastify({ logger: { ...loggerOptions('trace'), stream: { write (line: string) { text += line } } } })
   fastify.get('/there', async () => 'ok')
-  await fastify.inject({ url: `/there?code=${canary}&x=?${canary}`, headers: { authorization: `Bearer ${canary}`, cookie: canary } })
+  await fastify.inject({
+    url: `/there?code=${canary}&x=?${canary}`,
+    headers: { authorization: `Bearer ${canary}`, cookie: canary }
+  })
   await fastify.close()
   t.match(text, '"req":{"method":"GET","path":"/there","ip":"127.0.0.1"}')
   t.notMatch(text, canary)
@@ -39,13 +42,34 @@ await t.test('the message of an error is told only when it can hold no value', a
   const parse = await thrownBy(() => JSON.parse(canary))
   const system = await thrownBy(async () => await readFile('/no/such/file'))
   t.match(describeError(system), { type: 'Error', code: 'ENOENT', message: /^ENOENT: no such file/ })
-  t.match(describeError(new TenantInactive()), { code: 'TENANT_INACTIVE', message: /deactivated/, stack: /^ {4}at .*\.ts:\d+/ })
+  t.match(describeError(
+    new TenantInactive()
+  ), { code: 'TENANT_INACTIVE', message: /deactivated/, stack: /^ {4}at .*\.ts:\d+/ })
   t.match(describeError(parse), { type: 'SyntaxError', message: undefined, stack: / {4}at JSON\.parse/ })
   t.strictSame(describeError(canary), { type: 'string' })
   t.strictSame(describeError(null), { type: 'object' })
 
-  const wrapped = new TenantInactive({ cause: new Error(canary, { cause: Object.assign(new Error(canary), { code: '23505', constraint: 'c', table: 't', routine: 'r', detail: canary, where: canary }) }) })
-  t.match(describeError(wrapped), { code: 'TENANT_INACTIVE', cause: { type: 'Error', cause: { code: '23505', constraint: 'c', table: 't', routine: 'r' } } })
+  const wrapped = new TenantInactive(
+    {
+      cause: new Error(
+        canary,
+        {
+          cause: Object.assign(new Error(canary), {
+            code: '23505',
+            constraint: 'c',
+            table: 't',
+            routine: 'r',
+            detail: canary,
+            where: canary
+          })
+        }
+      )
+    }
+  )
+  t.match(describeError(wrapped), {
+    code: 'TENANT_INACTIVE',
+    cause: { type: 'Error', cause: { code: '23505', constraint: 'c', table: 't', routine: 'r' } }
+  })
   const stackless = Object.assign(new Error(canary), { stack: undefined })
   const lookalike = new Error(`first line\n    at ${canary}`)
   t.notMatch(JSON.stringify([parse, wrapped, stackless, lookalike].map(describeError)), canary)
@@ -64,11 +88,22 @@ await t.test('an error is safe however it is logged', async (t) => {
     logger.info({ fields: 1 })
   })
   t.notMatch(text, canary)
-  t.match(read, [...Array(3).fill({ err: { type: 'Error' }, msg: 'error' }), { err: { type: 'Error' }, msg: 'error', child: true }, { msg: 'in our words' }, { msg: 'in our words' }, { msg: 'only words' }, { fields: 1 }])
+  t.match(read, [
+    ...Array(3).fill({ err: { type: 'Error' }, msg: 'error' }),
+    { err: { type: 'Error' }, msg: 'error', child: true },
+    { msg: 'in our words' },
+    { msg: 'in our words' },
+    { msg: 'only words' },
+    { fields: 1 }
+  ])
 })
 
 await t.test('a secret that is logged by its name is not shown', async (t) => {
-  const secrets = Object.fromEntries(['access_token', 'fb_app_secret', 'verify_token', 'refresh_token', 'password', 'authorization'].map((name) => [name, canary]))
+  const secrets = Object.fromEntries(
+    [
+      'access_token', 'fb_app_secret', 'verify_token', 'refresh_token', 'password', 'authorization'
+    ].map((name) => [name, canary])
+  )
   const { text, read } = lines((logger) => { logger.info({ ...secrets, config: secrets, waba_id: 'shown' }) })
   t.notMatch(text, canary)
   t.match(read, [{ waba_id: 'shown', access_token: '[Redacted]' }])

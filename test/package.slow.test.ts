@@ -12,7 +12,10 @@ await t.test('the package holds what it needs, and no more', async (t) => {
   const { stdout } = await run('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'])
   const [{ files }]: [{ files: { path: string }[] }] = JSON.parse(stdout)
   const paths = files.map(({ path }) => path)
-  for (const path of ['package.json', 'dist/app.js', 'dist/app.d.ts', 'dist/server.js', 'drizzle/meta/_journal.json', 'drizzle/0000_tenant_configs.sql']) t.ok(paths.includes(path), path)
+  for (const path of [
+    'package.json', 'dist/app.js', 'dist/app.d.ts', 'dist/server.js', 'drizzle/meta/_journal.json',
+    'drizzle/0000_tenant_configs.sql'
+  ]) t.ok(paths.includes(path), path)
   t.same(paths.filter((path) => !/^(dist|drizzle|docs)\/|^(package\.json|README\.md|LICENSE)$/.test(path)), [])
 })
 
@@ -90,7 +93,14 @@ await t.test('its types, for another package', async (t) => {
     // @ts-expect-error
     await host.register(plugin, { environment: {} })
   `)
-  const options = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2023']
-  const { code = 0, stdout } = await run(process.execPath, [resolve('node_modules/typescript/bin/tsc'), ...options, 'main.mts'], { cwd: dir }).catch((err) => err)
+  const options = [
+    '--noEmit', '--strict', '--exactOptionalPropertyTypes', '--skipLibCheck', '--module', 'nodenext', '--target',
+    'es2023'
+  ]
+  const { code = 0, stdout } = await run(
+    process.execPath,
+    [resolve('node_modules/typescript/bin/tsc'), ...options, 'main.mts'],
+    { cwd: dir }
+  ).catch((err) => err)
   t.strictSame([code, stdout], [0, ''])
 })

@@ -10,12 +10,19 @@ import { baseEnv, createDatabase } from './helper.js'
 const env = { ...baseEnv, DATABASE_URL: await createDatabase(t) }
 
 /** A server with the plugin in it, and the routes that the plugin brought. */
-async function host (t: Test, options: PluginOptions, before: (fastify: FastifyInstance) => Promise<void> = async () => {}) {
+async function host (
+  t: Test,
+  options: PluginOptions,
+  before: (fastify: FastifyInstance) => Promise<void> = async () => {}
+) {
   const fastify = Fastify()
   t.teardown(async () => await fastify.close())
   await before(fastify)
   const routes: string[] = []
-  fastify.addHook('onRoute', ({ method, url }) => { if (String(method) !== 'HEAD') routes.push(`${String(method)} ${url}`) })
+  fastify.addHook(
+    'onRoute',
+    ({ method, url }) => { if (String(method) !== 'HEAD') routes.push(`${String(method)} ${url}`) }
+  )
   await fastify.register(plugin, { env, ...options })
   const as = (tenantId: string) => ({ authorization: `Bearer ${fastify.auth.mint({ tenantId }, 60)}` })
   const get = async (url: string) => await fastify.inject({ url, headers: as('acme') })
@@ -28,7 +35,10 @@ const isHealth = (route: string) => /^GET \S*\/health\/(live|ready)$/.test(route
 await t.test('without options the routes are where they were', async (t) => {
   const { routes, get } = await host(t, {})
   t.strictSame([routes.length, routes.filter(isDocs).length, routes.filter(isHealth).length], [25, 2, 2])
-  t.strictSame(routes.filter((route) => !isDocs(route) && !isHealth(route) && !/^[A-Z]+ \/api\/v1\/tenant\//.test(route)), [])
+  t.strictSame(
+    routes.filter((route) => !isDocs(route) && !isHealth(route) && !/^[A-Z]+ \/api\/v1\/tenant\//.test(route)),
+    []
+  )
   t.equal((await get('/health/live')).statusCode, 200)
 })
 
@@ -37,7 +47,9 @@ for (const [given, prefix] of [['/whatsapp', '/whatsapp'], ['/a/b/', '/a/b'], ['
     const { fastify, routes, as, get } = await host(t, { prefix: given })
     const bare = await host(t, {})
     t.strictSame(routes, bare.routes.map((route) => route.replace(' ', ` ${prefix}`)))
-    for (const url of ['/docs', '/docs/json', '/health/live', '/api/v1/tenant/config']) t.match((await get(url)).json(), { statusCode: 404, error: 'Not Found' }, url)
+    for (const url of [
+      '/docs', '/docs/json', '/health/live', '/api/v1/tenant/config'
+    ]) t.match((await get(url)).json(), { statusCode: 404, error: 'Not Found' }, url)
 
     const config = `${prefix}/api/v1/tenant/config`
     const created = await fastify.inject({ method: 'POST', url: config, headers: as(given), payload: { waba_id: '1' } })
@@ -52,7 +64,10 @@ for (const [given, prefix] of [['/whatsapp', '/whatsapp'], ['/a/b/', '/a/b'], ['
     t.equal((await get(`${prefix}/docs/static/swagger-initializer.js`)).statusCode, 200)
     const { paths, servers } = (await get(`${prefix}/docs/json`)).json()
     t.strictSame(servers, [{ url: '/' }])
-    t.strictSame(Object.keys(paths), Object.keys((await bare.get('/docs/json')).json().paths).map((path) => prefix + path))
+    t.strictSame(
+      Object.keys(paths),
+      Object.keys((await bare.get('/docs/json')).json().paths).map((path) => prefix + path)
+    )
     t.strictSame(paths[config].post.responses[201].headers.location.schema.examples, [config])
   })
 }
@@ -63,7 +78,9 @@ await t.test('docs: false and health: false leave these routes out, and no other
   t.strictSame((await host(t, { health: false })).routes, routes.filter((route) => !isHealth(route)))
   const bare = await host(t, { docs: false, health: false })
   t.strictSame(bare.routes, routes.filter((route) => !isDocs(route) && !isHealth(route)))
-  for (const url of ['/docs', '/docs/json', '/health/live', '/health/ready']) t.equal((await bare.get(url)).statusCode, 404, url)
+  for (const url of [
+    '/docs', '/docs/json', '/health/live', '/health/ready'
+  ]) t.equal((await bare.get(url)).statusCode, 404, url)
   t.equal((await host(t, { env: { ...env, API_DOCS: 'false' }, docs: true })).routes.filter(isDocs).length, 0)
 })
 
@@ -76,7 +93,11 @@ await t.test('a server with docs, health checks and helmet of its own keeps them
     fastify.get('/health/live', async () => 'theirs')
     fastify.get('/theirs', { schema: { summary: 'theirs' } }, async () => 'theirs')
   }
-  for (const options of [{ prefix: '/whatsapp' }, { docs: false, health: false }, { prefix: '/whatsapp', docs: false, health: false }]) {
+  for (const options of [
+    { prefix: '/whatsapp' },
+    { docs: false, health: false },
+    { prefix: '/whatsapp', docs: false, health: false }
+  ]) {
     const { get } = await host(t, options, theirs)
     const prefix = options.prefix ?? ''
     for (const url of ['/health', '/health/live']) t.equal((await get(url)).body, 'theirs', url)

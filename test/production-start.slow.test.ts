@@ -19,7 +19,8 @@ t.setTimeout(300_000)
 const canary = `canary-${randomBytes(12).toString('hex')}`
 const secrets = { JWT_SECRET: `${canary}-of-thirty-two-bytes-or-more`, ENCRYPTION_KEYS: `k1:${newKey()}` }
 const DATABASE_URL = await createDatabase(t)
-const lines = (settings: Record<string, string>) => Object.entries(settings).map(([name, value]) => `${name}=${value}\n`).join('')
+const lines = (settings: Record<string, string>) =>
+  Object.entries(settings).map(([name, value]) => `${name}=${value}\n`).join('')
 const whole = lines({ NODE_ENV: 'production', DATABASE_URL, ...secrets })
 
 /** Starts the service where this is the `.env`, and ends it once it listens; tells what it printed and what it left. */
@@ -28,7 +29,11 @@ async function serve (t: Test, dotEnv: string | Buffer | null, env: Record<strin
   t.teardown(() => rmSync(cwd, { recursive: true }))
   if (dotEnv === null) mkdirSync(join(cwd, '.env'))
   else writeFileSync(join(cwd, '.env'), dotEnv)
-  const child = spawn(process.execPath, [...process.execArgv, modulePath('src/server.ts')], { cwd, env: childEnv({ PORT: '0', ...env }), stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv, modulePath('src/server.ts')],
+    { cwd, env: childEnv({ PORT: '0', ...env }), stdio: ['ignore', 'pipe', 'pipe'] }
+  )
   t.teardown(() => { child.kill('SIGKILL') })
   let [out, err] = ['', '']
   child.stdout.on('data', (chunk) => { out += String(chunk) })
@@ -36,7 +41,11 @@ async function serve (t: Test, dotEnv: string | Buffer | null, env: Record<strin
   const ended = once(child, 'close')
   const origin = () => /Server listening at (http:[^"]+)/.exec(out)?.[1]
   await until(() => origin() !== undefined || child.exitCode !== null, 60_000)
-  const status = async (token: string) => (await fetch(`${origin()}/api/v1/tenant/admin/configs/stats`, { headers: { authorization: `Bearer ${token}` } })).status
+  const status = async (token: string) =>
+    (await fetch(
+      `${origin()}/api/v1/tenant/admin/configs/stats`,
+      { headers: { authorization: `Bearer ${token}` } }
+    )).status
   const admin = origin() === undefined ? 'refused' : await status(signed({ role: 'admin' }, secrets.JWT_SECRET))
   child.kill('SIGTERM')
   await ended
@@ -44,7 +53,10 @@ async function serve (t: Test, dotEnv: string | Buffer | null, env: Record<strin
 }
 
 /** A start that is refused with this message, prints no value and no token, and leaves nothing. */
-async function refused (t: Test, message: RegExp, ...how: [string | Buffer | null, Record<string, string>?]): Promise<void> {
+async function refused (t: Test, message: RegExp, ...how: [
+  string | Buffer | null,
+  Record<string, string>?
+]): Promise<void> {
   const { admin, out, err, left } = await serve(t, ...how)
   t.equal(admin, 'refused')
   t.match(err, message)
@@ -54,7 +66,10 @@ async function refused (t: Test, message: RegExp, ...how: [string | Buffer | nul
 }
 
 await t.test('a production .env in whatever form serves as production, or is refused', async (t) => {
-  for (const text of [`\uFEFF${whole}`, `export ${whole.replace('production', '"production"  # as it is').replaceAll('\n', '\r\n')}`]) {
+  for (const text of [
+    `\uFEFF${whole}`,
+    `export ${whole.replace('production', '"production"  # as it is').replaceAll('\n', '\r\n')}`
+  ]) {
     const { admin, out, err, left } = await serve(t, text)
     t.equal(admin, 200, 'it serves with the secret that was given')
     t.match(out, /Server listening at http:\/\/(?!127)/, 'on all addresses, as in production')
@@ -72,7 +87,12 @@ await t.test('NODE_ENV of the environment is production after trimming, or refus
   t.equal(admin, 200)
   t.notMatch(out + err, /eyJ|curl|Local mode/)
   t.same(left, [])
-  await refused(t, /^The service did not start: Some settings cannot be used:\n {2}NODE_ENV is not usable: production, development or test\n$/, whole, { NODE_ENV: 'prod' })
+  await refused(
+    t,
+    /^The service did not start: Some settings cannot be used:\n {2}NODE_ENV is not usable: production, development or test\n$/,
+    whole,
+    { NODE_ENV: 'prod' }
+  )
 })
 
 await t.test('with a database of yours, or on other addresses, nothing is generated or printed', async (t) => {
@@ -88,15 +108,27 @@ await t.test('secrets that would make the service refuse every token are refused
   const production = { NODE_ENV: 'production', DATABASE_URL, ...secrets }
   const wrapped = `${canary}${randomBytes(24).toString('base64')}\n${randomBytes(16).toString('base64')}`
   await refused(t, /JWT_SECRET is not usable: it holds a line break/, '', { ...production, JWT_SECRET: wrapped })
-  await refused(t, /JWT_SECRET is not usable: there are quotes around the value/, '', { ...production, JWT_SECRET: `"${secrets.JWT_SECRET}"` })
-  t.equal((await serve(t, '', { ...production, JWT_SECRET: `${secrets.JWT_SECRET}\n` })).admin, 200, 'a line break at the end is trimmed')
+  await refused(
+    t,
+    /JWT_SECRET is not usable: there are quotes around the value/,
+    '',
+    { ...production, JWT_SECRET: `"${secrets.JWT_SECRET}"` }
+  )
+  t.equal(
+    (await serve(t, '', { ...production, JWT_SECRET: `${secrets.JWT_SECRET}\n` })).admin,
+    200,
+    'a line break at the end is trimmed'
+  )
 })
 
 await t.test('a misspelled name in .env is warned of, without its value', async (t) => {
   const { admin, out, err } = await serve(t, `${whole}\nJWT_ISSUR=${canary}\nREDIS_URL=${canary}\n`)
   t.equal(admin, 200)
   const warnings = out.split('\n').filter((line) => line.includes('"level":40'))
-  t.match(warnings.map((line) => JSON.parse(line).msg), ['.env, line 6: JWT_ISSUR is not a setting and has no effect. Is it meant to be JWT_ISSUER?'])
+  t.match(
+    warnings.map((line) => JSON.parse(line).msg),
+    ['.env, line 6: JWT_ISSUR is not a setting and has no effect. Is it meant to be JWT_ISSUER?']
+  )
   t.equal(warnings.length, 1)
   t.notMatch(out + err, canary)
 })
@@ -111,12 +143,27 @@ await t.test('a remote database without TLS is warned of, in production too, wit
     return log.split('\n').filter((line) => line.includes('"level":40')).map((line) => JSON.parse(line).msg)
   }
   const remote = `postgres://u:${canary}@db.invalid/x`
-  const warning = (name: string) => `${name} leads to another machine without TLS, so what is sent can be read. Add ?sslmode=verify-full.`
-  for (const NODE_ENV of ['development', 'production']) t.same(await warnings({ NODE_ENV, DATABASE_URL: remote }), [warning('DATABASE_URL')])
-  t.same(await warnings({ DATABASE_URL: `${remote}?sslmode=disable`, DATABASE_DIRECT_URL: remote }), [warning('DATABASE_URL'), warning('DATABASE_DIRECT_URL')])
-  t.same(await warnings({ DATABASE_URL: `postgres:///x?host=db.invalid&password=${canary}` }), [warning('DATABASE_URL')])
-  t.same(await warnings({ DATABASE_URL: `${remote}?sslmode=no-verify`, DATABASE_DIRECT_URL: 'postgres://u@db.invalid/x' }), [warning('DATABASE_DIRECT_URL')])
-  for (const url of [`${remote}?sslmode=verify-full`, `${remote}?ssl=true`, 'postgres://127.0.0.1:1/x', 'postgres://127.9.9.9:1/x', 'postgres://[::1]:1/x', 'postgres://localhost:1/x', 'postgres:///x?host=/nowhere']) {
+  const warning = (name: string) =>
+    `${name} leads to another machine without TLS, so what is sent can be read. Add ?sslmode=verify-full.`
+  for (const NODE_ENV of [
+    'development', 'production'
+  ]) t.same(await warnings({ NODE_ENV, DATABASE_URL: remote }), [warning('DATABASE_URL')])
+  t.same(
+    await warnings({ DATABASE_URL: `${remote}?sslmode=disable`, DATABASE_DIRECT_URL: remote }),
+    [warning('DATABASE_URL'), warning('DATABASE_DIRECT_URL')]
+  )
+  t.same(
+    await warnings({ DATABASE_URL: `postgres:///x?host=db.invalid&password=${canary}` }),
+    [warning('DATABASE_URL')]
+  )
+  t.same(
+    await warnings({ DATABASE_URL: `${remote}?sslmode=no-verify`, DATABASE_DIRECT_URL: 'postgres://u@db.invalid/x' }),
+    [warning('DATABASE_DIRECT_URL')]
+  )
+  for (const url of [
+    `${remote}?sslmode=verify-full`, `${remote}?ssl=true`, 'postgres://127.0.0.1:1/x', 'postgres://127.9.9.9:1/x',
+    'postgres://[::1]:1/x', 'postgres://localhost:1/x', 'postgres:///x?host=/nowhere'
+  ]) {
     t.same(await warnings({ DATABASE_URL: url }), [], url)
   }
 })

@@ -46,7 +46,11 @@ interface Server {
 
 /** Starts the service in a process of its own. */
 function start (t: Test, cwd: string, env: Record<string, string> = {}, nodeArgs: string[] = []): Server {
-  const child = spawn(process.execPath, [...process.execArgv, ...nodeArgs, modulePath('src/server.ts')], { cwd, env: childEnv({ PORT: '0', ...env }), stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv, ...nodeArgs, modulePath('src/server.ts')],
+    { cwd, env: childEnv({ PORT: '0', ...env }), stdio: ['ignore', 'pipe', 'pipe'] }
+  )
   t.teardown(() => { child.kill('SIGKILL') })
   let [out, err] = ['', '']
   child.stdout.on('data', (chunk) => { out += String(chunk) })
@@ -77,14 +81,26 @@ async function firstAnswer (t: Test, server: Server, began: number): Promise<str
 
 /** What the banner shows. */
 function banner (out: string) {
-  const found = /(?:Docs +(?<docs>\S+)\n)?Tenant token +(?<tenant>\S+)\nAdmin token +(?<admin>\S+)\n/.exec(out)?.groups ?? {}
-  return { docs: found['docs'] ?? '', tenant: found['tenant'] ?? '', admin: found['admin'] ?? '', lines: out.split('\n').filter((line) => line.startsWith('curl ')) }
+  const found = /(?:Docs +(?<docs>\S+)\n)?Tenant token +(?<tenant>\S+)\nAdmin token +(?<admin>\S+)\n/.exec(out)?.groups ??
+    {}
+  return {
+    docs: found['docs'] ?? '',
+    tenant: found['tenant'] ?? '',
+    admin: found['admin'] ?? '',
+    lines: out.split('\n').filter((line) => line.startsWith('curl '))
+  }
 }
 
 const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } })
 
 /** A request that PostgreSQL keeps waiting while the process is signalled is answered before the process ends. */
-async function endsGracefully (t: Test, server: Server, databaseUrl: string, token: string, signal: NodeJS.Signals): Promise<void> {
+async function endsGracefully (
+  t: Test,
+  server: Server,
+  databaseUrl: string,
+  token: string,
+  signal: NodeJS.Signals
+): Promise<void> {
   const holder = await connect(t, databaseUrl)
   await holder.query('begin; lock table tenant_configs in access exclusive mode')
   const inFlight = fetch(`${await server.origin()}${config}`, bearer(token))
@@ -135,7 +151,10 @@ await t.test('local mode, from the first start to the last', async (t) => {
   t.match(second.err(), /^The service did not start: The data directory .* is in use by another running server/)
   t.equal((await fetch(`${origin}${config}`, bearer(tenant))).status, 200, 'the first one is unharmed')
   t.same(await squeezed.ended, [1, null])
-  t.equal(squeezed.err(), `The service did not start: listen EADDRINUSE: address already in use 127.0.0.1:${port}. Stop what listens there, or set PORT to another one.\n`)
+  t.equal(
+    squeezed.err(),
+    `The service did not start: listen EADDRINUSE: address already in use 127.0.0.1:${port}. Stop what listens there, or set PORT to another one.\n`
+  )
   t.notOk(existsSync(join(otherDir, '.data/postgres/postmaster.pid')), 'its PostgreSQL is gone')
 
   const neighbour = start(t, otherDir, { API_DOCS: 'false' })
@@ -152,7 +171,11 @@ await t.test('local mode, from the first start to the last', async (t) => {
   began = performance.now()
   const again = start(t, dir)
   const restarted = await firstAnswer(t, again, began)
-  t.match(await (await fetch(`${restarted}${config}/full`, bearer(tenant))).json(), { access_token: 'EAAG-not-a-real-token-1234' }, 'what was stored is still there')
+  t.match(
+    await (await fetch(`${restarted}${config}/full`, bearer(tenant))).json(),
+    { access_token: 'EAAG-not-a-real-token-1234' },
+    'what was stored is still there'
+  )
   t.equal((await fetch(`${restarted}/api/v1/tenant/admin/configs/stats`, bearer(admin))).status, 200)
 
   const pids = [pidOf(dir), pidOf(otherDir)]
@@ -162,14 +185,20 @@ await t.test('local mode, from the first start to the last', async (t) => {
 })
 
 // A fault of code that runs beside ours, at a moment of our choosing.
-const beside = (fault: string) => ['--import', encodeURI(`data:text/javascript,process.once('SIGWINCH', () => { ${fault} })`)]
+const beside = (fault: string) => [
+  '--import',
+  encodeURI(`data:text/javascript,process.once('SIGWINCH', () => { ${fault} })`)
+]
 
 /** An error that nobody caught ends the process, and shows no value. */
 async function crashes (t: Test, server: Server): Promise<void> {
   await server.origin()
   server.child.kill('SIGWINCH')
   t.same(await server.ended, [1, null])
-  t.match(server.out(), /"level":60,.*"err":\{"type":"Error","stack":" +at .*"msg":"closing on an error that nobody caught"/)
+  t.match(
+    server.out(),
+    /"level":60,.*"err":\{"type":"Error","stack":" +at .*"msg":"closing on an error that nobody caught"/
+  )
   t.notMatch(server.out() + server.err(), canary)
 }
 
@@ -194,13 +223,25 @@ await t.test('production', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const production = { ...secrets, NODE_ENV: 'production', DATABASE_URL, LOG_LEVEL: 'trace', CANARY: canary }
 
-  const refused = start(t, dir, { ...production, DATABASE_URL: `mysql://u:${canary}@h/x`, JWT_SECRET: canary.slice(0, 20), ENCRYPTION_KEYS: `k1:${canary}`, PORT: canary })
+  const refused = start(t, dir, {
+    ...production,
+    DATABASE_URL: `mysql://u:${canary}@h/x`,
+    JWT_SECRET: canary.slice(0, 20),
+    ENCRYPTION_KEYS: `k1:${canary}`,
+    PORT: canary
+  })
   const away = start(t, dir, { ...production, DATABASE_URL: `postgres://u:${canary}@127.0.0.1:1/x` })
   t.same(await refused.ended, [1, null])
-  t.match(refused.err(), /^The service did not start: Some settings cannot be used:\n( {2}(PORT|DATABASE_URL|JWT_SECRET|ENCRYPTION_KEYS) is not usable: .+\n){4}$/)
+  t.match(
+    refused.err(),
+    /^The service did not start: Some settings cannot be used:\n( {2}(PORT|DATABASE_URL|JWT_SECRET|ENCRYPTION_KEYS) is not usable: .+\n){4}$/
+  )
   t.notMatch(refused.out() + refused.err(), canary.slice(0, 20))
   t.same(await away.ended, [1, null])
-  t.match(away.err(), /^The service did not start: The database cannot be reached: connect ECONNREFUSED 127\.0\.0\.1:1\. See that it runs and that DATABASE_URL is right\.\n$/)
+  t.match(
+    away.err(),
+    /^The service did not start: The database cannot be reached: connect ECONNREFUSED 127\.0\.0\.1:1\. See that it runs and that DATABASE_URL is right\.\n$/
+  )
   t.notMatch(away.out() + away.err(), canary)
   t.notOk(existsSync(join(dir, '.data')))
 

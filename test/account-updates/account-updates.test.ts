@@ -10,11 +10,20 @@ const FORMER = 'a former app secret'
 const OLDER = 'a much older app secret'
 const VERIFY_TOKEN = 'the v\u00e9rify & token'
 const url = `${base}/onboard/account-update`
-const service = await client(t, { FB_APP_ID: '42', FB_APP_SECRET: SECRET, FB_APP_SECRETS_PREVIOUS: ` ${FORMER} , ,${OLDER},`, WEBHOOK_VERIFY_TOKEN: VERIFY_TOKEN })
+const service = await client(t, {
+  FB_APP_ID: '42',
+  FB_APP_SECRET: SECRET,
+  FB_APP_SECRETS_PREVIOUS: ` ${FORMER} , ,${OLDER},`,
+  WEBHOOK_VERIFY_TOKEN: VERIFY_TOKEN
+})
 const { app, as, call, sql, log, databaseUrl } = service
 
-const sign = (body: string | Buffer, secret = SECRET) => `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`
-const signed = (body: string | Buffer, secret?: string) => ({ 'content-type': 'application/json', 'x-hub-signature-256': sign(body, secret) })
+const sign = (body: string | Buffer, secret = SECRET) =>
+  `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`
+const signed = (body: string | Buffer, secret?: string) => ({
+  'content-type': 'application/json',
+  'x-hub-signature-256': sign(body, secret)
+})
 
 /** Sends a body that is signed, as text; returns what is said. */
 const deliver = async (body: unknown) => {
@@ -24,9 +33,15 @@ const deliver = async (body: unknown) => {
 
 let deliveries = 0
 /** A body of Meta's with one change; no two are alike. */
-function update (event: string, { waba, entry = '524126980791429', time = ++deliveries }: { waba?: unknown, entry?: unknown, time?: unknown }) {
+function update (
+  event: string,
+  { waba, entry = '524126980791429', time = ++deliveries }: { waba?: unknown, entry?: unknown, time?: unknown }
+) {
   const info = waba === undefined ? {} : { waba_info: { waba_id: waba, owner_business_id: '524126980791429' } }
-  return { object: 'whatsapp_business_account', entry: [{ id: entry, time, changes: [{ field: 'account_update', value: { event, ...info } }] }] }
+  return {
+    object: 'whatsapp_business_account',
+    entry: [{ id: entry, time, changes: [{ field: 'account_update', value: { event, ...info } }] }]
+  }
 }
 
 let wabas = 0
@@ -38,7 +53,12 @@ async function tenants (count: number, fields: object = {}): Promise<string[]> {
 }
 
 const isActive = async (tenantId: string) => (await call(as(tenantId), 'GET', config)).body['is_active']
-const state = async () => [await service.rows(), await sql('select * from token_watch order by tenant_id'), await sql('select * from webhook_deliveries order by digest'), await sql('select * from events_outbox')]
+const state = async () => [
+  await service.rows(),
+  await sql('select * from token_watch order by tenant_id'),
+  await sql('select * from webhook_deliveries order by digest'),
+  await sql('select * from events_outbox')
+]
 
 /** Holds that nothing at all is written while `work` is done. */
 async function changesNothing (t: Test, work: () => Promise<void>) {
@@ -65,23 +85,41 @@ await t.test('each of the events deactivates every tenant on the account, and sa
     }
     t.equal(await isActive(other), true)
     t.same(told.sort(), [[waba, 'revoked', event], [second, 'revoked', event]].sort())
-    for (const id of [waba, second]) t.match(await app.tokenWatch.healthOf(id), { token_status: 'revoked', reason: event })
+    for (const id of [waba, second]) {
+      t.match(
+        await app.tokenWatch.healthOf(id),
+        { token_status: 'revoked', reason: event }
+      )
+    }
     t.match(await app.tokenWatch.healthOf(other), { token_status: 'unverified', reason: null })
   }
 })
 
 await t.test('nothing of another account or event is touched', async (t) => {
   const [waba = ''] = await tenants(1)
-  const all = ['AD_ACCOUNT_LINKED', 'PARTNER_ADDED', 'PARTNER_APP_INSTALLED', 'DISABLED_UPDATE', 'ACCOUNT_OFFBOARDED', 'ACCOUNT_RECONNECTED', 'ACCOUNT_VIOLATION', 'partner_removed', 'PARTNER_REMOVED ', '', 'toString']
+  const all = [
+    'AD_ACCOUNT_LINKED', 'PARTNER_ADDED', 'PARTNER_APP_INSTALLED', 'DISABLED_UPDATE', 'ACCOUNT_OFFBOARDED',
+    'ACCOUNT_RECONNECTED', 'ACCOUNT_VIOLATION', 'partner_removed', 'PARTNER_REMOVED ', '', 'toString'
+  ]
   const change = update('PARTNER_REMOVED', { waba }).entry[0]?.changes[0]
   await changesNothing(t, async () => {
     for (const event of all) t.equal(await deliver(update(event, { waba, entry: waba })), '200', event)
     for (const body of [
-      null, 1, 'text', [], {}, { object: 'page', entry: update('PARTNER_REMOVED', { waba }).entry }, { entry: update('PARTNER_REMOVED', { waba }).entry },
-      { object: 'whatsapp_business_account' }, { object: 'whatsapp_business_account', entry: {} }, { object: 'whatsapp_business_account', entry: [] },
-      ...[null, 1, [], {}, { id: waba }, { id: waba, changes: {} }, { id: waba, changes: [] }, { id: waba, changes: [null, 1, {}, [change]] },
-        { id: waba, changes: [{ ...change, field: 'messages' }] }, { id: waba, changes: [{ value: change?.value }] }, { id: waba, changes: [{ field: 'account_update' }] },
-        { id: waba, changes: [{ field: 'account_update', value: null }] }, { id: waba, changes: [{ field: 'account_update', value: { event: ['PARTNER_REMOVED'], waba_info: { waba_id: waba } } }] }
+      null, 1, 'text', [], {}, { object: 'page', entry: update('PARTNER_REMOVED', { waba }).entry },
+      { entry: update('PARTNER_REMOVED', { waba }).entry },
+      {
+        object: 'whatsapp_business_account'
+      }, { object: 'whatsapp_business_account', entry: {} }, { object: 'whatsapp_business_account', entry: [] },
+      ...[null, 1, [], {}, { id: waba }, {
+        id: waba,
+        changes: {}
+      }, { id: waba, changes: [] }, { id: waba, changes: [null, 1, {}, [change]] },
+      { id: waba, changes: [{ ...change, field: 'messages' }] }, { id: waba, changes: [{ value: change?.value }] },
+      { id: waba, changes: [{ field: 'account_update' }] },
+      { id: waba, changes: [{ field: 'account_update', value: null }] }, {
+        id: waba,
+        changes: [{ field: 'account_update', value: { event: ['PARTNER_REMOVED'], waba_info: { waba_id: waba } } }]
+      }
       ].map((entry) => ({ object: 'whatsapp_business_account', entry: [entry] }))
     ]) t.equal(await deliver(JSON.stringify(body)), '200', JSON.stringify(body))
     for (const odd of [1, null, [waba], { id: waba }, '', 'x'.repeat(256), `${waba}\0`, '\ud800']) {
@@ -115,19 +153,31 @@ await t.test('what was lost before an onboarding', async (t) => {
   const reset = async () => {
     await sql('update tenant_configs set is_active = true where waba_id = $1', [waba])
     await sql('update tenant_configs set onboarded_at = to_timestamp($2) where tenant_id = $1', [waba, onboarded])
-    await sql('update tenant_configs set onboarded_at = to_timestamp($2) where tenant_id = $1', [early, onboarded - 3600])
+    await sql(
+      'update tenant_configs set onboarded_at = to_timestamp($2) where tenant_id = $1',
+      [early, onboarded - 3600]
+    )
   }
-  const left = () => log().split(`"tenant_id":"${waba}","waba_id":"${waba}","event":"PARTNER_REMOVED","msg":"left a tenant as it is`).length - 1
+  const left = () => log().split(
+    `"tenant_id":"${waba}","waba_id":"${waba}","event":"PARTNER_REMOVED","msg":"left a tenant as it is`
+  ).length - 1
 
   await reset()
   t.equal(await deliver(update('PARTNER_REMOVED', { waba, time: onboarded - 6 })), '200')
-  t.strictSame([await isActive(waba), await isActive(never), await isActive(early)], [true, false, false], 'the others are another matter')
+  t.strictSame(
+    [await isActive(waba), await isActive(never), await isActive(early)],
+    [true, false, false],
+    'the others are another matter'
+  )
   t.match(await app.tokenWatch.healthOf(waba), { token_status: 'unverified', reason: null })
   t.equal(left(), 1)
   t.match(log(), /"level":30[^\n]*left a tenant as it is/)
 
   // 5 seconds between the clocks are nothing, and odd times no times.
-  for (const time of [onboarded - 5, onboarded, onboarded + 3600, onboarded * 1000, undefined, null, String(onboarded - 6), -1, 1e300, 1.5, {}]) {
+  for (const time of [
+    onboarded - 5, onboarded, onboarded + 3600, onboarded * 1000, undefined, null, String(onboarded - 6), -1, 1e300,
+    1.5, {}
+  ]) {
     await reset()
     const body = update('PARTNER_REMOVED', { waba, time })
     if (time === undefined) delete body.entry[0]?.time
@@ -151,16 +201,33 @@ await t.test('an account nobody has is kept as seen, and so is an odd neighbour 
   await call(as('late'), 'POST', config, { waba_id: 'not here yet' })
   await changesNothing(t, async () => { t.equal(await deliver(unknown), '200') })
   const body = update('PARTNER_REMOVED', { waba })
-  t.equal(await deliver({ ...body, entry: [null, { id: 1, changes: [] }, { changes: [7, ...body.entry[0]?.changes ?? []] }] }), '200')
+  t.equal(
+    await deliver({
+      ...body,
+      entry: [null, { id: 1, changes: [] }, { changes: [7, ...body.entry[0]?.changes ?? []] }]
+    }),
+    '200'
+  )
   t.equal(await isActive(waba), false)
 })
 
 await t.test('a thousand entries are one statement', async (t) => {
   const known = await tenants(3)
   const ids = [...known, ...Array.from({ length: 997 }, (_, i) => `unknown-${i}`)]
-  await sql('create table updates (n int); create function count_updates() returns trigger language plpgsql as $$ begin insert into updates values (1); return null; end $$')
-  await sql('create trigger count_updates after update on tenant_configs for each statement execute function count_updates()')
-  t.equal(await deliver({ object: 'whatsapp_business_account', entry: ids.flatMap((waba) => update('ACCOUNT_DELETED', { entry: waba }).entry) }), '200')
+  await sql(
+    'create table updates (n int); create function count_updates() returns trigger language plpgsql as $$ begin ' +
+      'insert into updates values (1); return null; end $$'
+  )
+  await sql(
+    'create trigger count_updates after update on tenant_configs for each statement execute function count_updates()'
+  )
+  t.equal(
+    await deliver({
+      object: 'whatsapp_business_account',
+      entry: ids.flatMap((waba) => update('ACCOUNT_DELETED', { entry: waba }).entry)
+    }),
+    '200'
+  )
   t.equal((await sql('select * from updates')).length, 1)
   await sql('drop function count_updates cascade; drop table updates')
   for (const id of known) t.equal(await isActive(id), false)
@@ -217,10 +284,16 @@ await t.test('a signature is that of the very bytes, by a secret of the app', as
 })
 
 await t.test('bytes of any type and length up to 3 MiB', async (t) => {
-  for (const type of [undefined, 'text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data', 'application/json; charset=latin1', 'nonsense', 'application/']) {
+  for (const type of [
+    undefined, 'text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data',
+    'application/json; charset=latin1', 'nonsense', 'application/'
+  ]) {
     const [waba = ''] = await tenants(1)
     const text = JSON.stringify(update('PARTNER_REMOVED', { waba }))
-    const { is, body } = await call({}, 'POST', url, Buffer.from(text), { 'x-hub-signature-256': sign(text), ...type !== undefined && { 'content-type': type } })
+    const { is, body } = await call({}, 'POST', url, Buffer.from(text), {
+      'x-hub-signature-256': sign(text),
+      ...type !== undefined && { 'content-type': type }
+    })
     t.strictSame([is, body], ['200', { success: true }], String(type))
     t.equal(await isActive(waba), false)
   }
@@ -230,7 +303,11 @@ await t.test('bytes of any type and length up to 3 MiB', async (t) => {
   t.equal((await call({}, 'POST', url, longer, signed(longer))).is, '413 PAYLOAD_TOO_LARGE')
   t.equal(await isActive(waba), true)
   const longest = text.padEnd(3 * 1024 * 1024)
-  t.equal((await call({}, 'POST', `${url}?route=a&route=b`, longest, signed(longest))).is, '200', 'with what the URL has besides')
+  t.equal(
+    (await call({}, 'POST', `${url}?route=a&route=b`, longest, signed(longest))).is,
+    '200',
+    'with what the URL has besides'
+  )
   t.equal(await isActive(waba), false)
 })
 
@@ -249,7 +326,9 @@ await t.test('a delivery seen before changes nothing, 50 posts of it neither', a
   t.teardown(app.tokenWatch.onTransition(({ tenant_id }) => { told.push(tenant_id) }))
   // No more are read at once.
   const limit = pLimit(8)
-  const answers = await Promise.all(Array.from({ length: 50 }, async () => await limit(async () => await call({}, 'POST', url, text, signed(text)))))
+  const answers = await Promise.all(
+    Array.from({ length: 50 }, async () => await limit(async () => await call({}, 'POST', url, text, signed(text))))
+  )
   t.ok(answers.every(({ is }) => is === '200'))
   t.same(told, [waba])
   t.equal(log().split(`"tenant_id":"${waba}","waba_id"`).length, 2, 'one line')
@@ -262,7 +341,10 @@ await t.test('a delivery seen before changes nothing, 50 posts of it neither', a
 
 await t.test('two deliveries of the same accounts, in another order, do not wait for each other', async (t) => {
   const ids = await tenants(6)
-  const body = (ids: string[]) => JSON.stringify({ object: 'whatsapp_business_account', entry: ids.flatMap((waba) => update('PARTNER_REMOVED', { waba }).entry) })
+  const body = (ids: string[]) => JSON.stringify({
+    object: 'whatsapp_business_account',
+    entry: ids.flatMap((waba) => update('PARTNER_REMOVED', { waba }).entry)
+  })
   const other = await connect(t, databaseUrl)
   await other.query('begin; select from tenant_configs for update')
   const answers = [body(ids), body(ids.toReversed())].map(deliver)
@@ -284,7 +366,10 @@ await t.test('with the database away it is not taken, and the next try counts', 
   // The last statement fails, and with it all that came before.
   const [late = ''] = await tenants(1)
   const again = JSON.stringify(update('PARTNER_REMOVED', { waba: late }))
-  await sql("create function away() returns trigger language plpgsql as $$ begin raise sqlstate '57014'; end $$; create trigger away before update on token_watch for each row execute function away()")
+  await sql(
+    "create function away() returns trigger language plpgsql as $$ begin raise sqlstate '57014'; end $$; create " +
+      'trigger away before update on token_watch for each row execute function away()'
+  )
   await changesNothing(t, async () => { t.equal(await deliver(again), '503 DATABASE_UNAVAILABLE') })
   await sql('drop function away cascade')
   t.equal(await deliver(again), '200')
@@ -297,25 +382,54 @@ await t.test('the verification is answered to who knows the token', async (t) =>
     return { is: statusCode === 200 ? '200' : `${statusCode} ${JSON.parse(body).code}`, headers, body }
   }
   const good = { 'hub.mode': 'subscribe', 'hub.challenge': '1158201444', 'hub.verify_token': VERIFY_TOKEN }
-  for (const challenge of ['1158201444', ' <script>alert(1)</script>&"\u00e9\u{1f600} ', '{"a":1}', 'x'.repeat(512), '\u{1f600}'.repeat(512), '0']) {
+  for (const challenge of [
+    '1158201444', ' <script>alert(1)</script>&"\u00e9\u{1f600} ', '{"a":1}', 'x'.repeat(512), '\u{1f600}'.repeat(512),
+    '0'
+  ]) {
     const { is, headers, body } = await verify({ ...good, 'hub.challenge': challenge, 'hub.other': '1', x: '' })
     t.strictSame([is, body], ['200', challenge])
-    t.match(headers, { 'content-type': 'text/plain; charset=utf-8', 'x-content-type-options': 'nosniff', 'cache-control': 'no-store' })
+    t.match(headers, {
+      'content-type': 'text/plain; charset=utf-8',
+      'x-content-type-options': 'nosniff',
+      'cache-control': 'no-store'
+    })
   }
-  for (const challenge of ['', 'x'.repeat(513), 'a\nb', '\0', '\x85']) t.equal((await verify({ ...good, 'hub.challenge': challenge })).is, '400 VALIDATION_FAILED', challenge)
+  for (const challenge of ['', 'x'.repeat(513), 'a\nb', '\0', '\x85']) {
+    t.equal(
+      (await verify({ ...good, 'hub.challenge': challenge })).is,
+      '400 VALIDATION_FAILED',
+      challenge
+    )
+  }
   for (const token of ['', 'x', VERIFY_TOKEN.slice(1), `${VERIFY_TOKEN} `, VERIFY_TOKEN.toUpperCase(), SECRET]) {
     t.equal((await verify({ ...good, 'hub.verify_token': token })).is, '403 VERIFY_TOKEN_MISMATCH', token)
   }
-  const strangers: Array<Record<string, string>> = [{}, { ...good, 'hub.mode': 'unsubscribe' }, { 'hub.challenge': 'a\nb' }]
+  const strangers: Array<Record<string, string>> = [
+    {}, { ...good, 'hub.mode': 'unsubscribe' }, { 'hub.challenge': 'a\nb' }
+  ]
   for (const query of strangers) t.equal((await verify(query)).is, '403 VERIFY_TOKEN_MISMATCH')
   t.equal((await verify({ 'hub.mode': 'subscribe', 'hub.verify_token': VERIFY_TOKEN })).is, '400 VALIDATION_FAILED')
   const twice = `hub.verify_token=${encodeURIComponent(VERIFY_TOKEN)}`
-  t.equal((await call({}, 'GET', `${url}?hub.mode=subscribe&hub.challenge=1&${twice}&${twice}`)).is, '403 VERIFY_TOKEN_MISMATCH')
+  t.equal(
+    (await call({}, 'GET', `${url}?hub.mode=subscribe&hub.challenge=1&${twice}&${twice}`)).is,
+    '403 VERIFY_TOKEN_MISMATCH'
+  )
   t.notMatch(log(), /1158201444|v\u00e9rify/)
 
   const bare = await client(t)
-  for (const token of ['', 'undefined', 'null', VERIFY_TOKEN]) t.equal((await verify({ ...good, 'hub.verify_token': token }, bare.app)).is, '403 VERIFY_TOKEN_MISMATCH')
-  for (const secret of ['', 'undefined', SECRET]) t.equal((await bare.call({}, 'POST', url, '{}', signed('{}', secret))).is, '401 SIGNATURE_INVALID', 'no secret, no signature')
+  for (const token of ['', 'undefined', 'null', VERIFY_TOKEN]) {
+    t.equal(
+      (await verify({ ...good, 'hub.verify_token': token }, bare.app)).is,
+      '403 VERIFY_TOKEN_MISMATCH'
+    )
+  }
+  for (const secret of ['', 'undefined', SECRET]) {
+    t.equal(
+      (await bare.call({}, 'POST', url, '{}', signed('{}', secret))).is,
+      '401 SIGNATURE_INVALID',
+      'no secret, no signature'
+    )
+  }
   const former = await client(t, { FB_APP_SECRETS_PREVIOUS: FORMER })
   t.equal((await former.call({}, 'POST', url, '{}', signed('{}', FORMER))).is, '200')
 })

@@ -37,7 +37,10 @@ await t.test('a delivery without the shape of a signature is refused before its 
   const hex = '0123456789abcdef'.repeat(4)
   for (const headers of [
     '', 'x-hub-signature-256:\r\n', `x-hub-signature: sha1=${hex.slice(24)}\r\n`,
-    ...[hex, `sha1=${hex}`, `SHA256=${hex}`, `sha256=${hex.toUpperCase()}`, `sha256=${hex.slice(1)}`, `sha256=${hex}0`, `sha256=${hex.slice(1)}g`, `sha256= ${hex}`, `sha256=${hex},`]
+    ...[
+      hex, `sha1=${hex}`, `SHA256=${hex}`, `sha256=${hex.toUpperCase()}`, `sha256=${hex.slice(1)}`, `sha256=${hex}0`,
+      `sha256=${hex.slice(1)}g`, `sha256= ${hex}`, `sha256=${hex},`
+    ]
       .map((value) => `x-hub-signature-256: ${value}\r\n`),
     `x-hub-signature-256: sha256=${hex}\r\n`.repeat(2)
   ]) {
@@ -60,7 +63,10 @@ await t.test('8 deliveries are read at once, and each way to end frees its place
     t.equal(await deliver(), '200', `while ${count} are read`)
     await hold()
   }
-  t.match(await text(await begin(`${SIGNATURE}content-length: 9\r\n`)), /^HTTP\/1\.1 503 [^]*retry-after: 5\r\n[^]*"code":"OVERLOADED"/)
+  t.match(
+    await text(await begin(`${SIGNATURE}content-length: 9\r\n`)),
+    /^HTTP\/1\.1 503 [^]*retry-after: 5\r\n[^]*"code":"OVERLOADED"/
+  )
   t.match(await text(await begin('content-length: 9\r\n')), /^HTTP\/1\.1 401 /, 'without a signature')
   t.equal((await call(as('acme'), 'POST', config, { waba_id: 'waba-1' })).is, '201', 'other routes')
 
@@ -84,7 +90,12 @@ await t.test('8 deliveries are read at once, and each way to end frees its place
   await until(async () => await deliver() === '200')
   const other = await connect(t, databaseUrl)
   await other.query('begin; select from tenant_configs for update')
-  const removal = JSON.stringify({ object: 'whatsapp_business_account', entry: [{ changes: [{ field: 'account_update', value: { event: 'ACCOUNT_DELETED', waba_info: { waba_id: 'waba-1' } } }] }] })
+  const removal = JSON.stringify({
+    object: 'whatsapp_business_account',
+    entry: [
+      { changes: [{ field: 'account_update', value: { event: 'ACCOUNT_DELETED', waba_info: { waba_id: 'waba-1' } } }] }
+    ]
+  })
   const waiting = await hold(`x-hub-signature-256: ${sign(removal)}\r\ncontent-length: ${removal.length}\r\n`, removal)
   await untilWaiting(databaseUrl, 1)
   waiting.destroy()
@@ -111,13 +122,21 @@ await t.test('in a server that is slow before it reads, a client that leaves fre
     arrived++
     await until(() => !isSlow)
   })
-  await host.register(whatsappTenantConfig, { env: { ...baseEnv, DATABASE_URL: databaseUrl, FB_APP_ID: '42', FB_APP_SECRET: SECRET } })
+  await host.register(
+    whatsappTenantConfig,
+    { env: { ...baseEnv, DATABASE_URL: databaseUrl, FB_APP_ID: '42', FB_APP_SECRET: SECRET } }
+  )
   const at = await host.listen({ port: 0, host: '127.0.0.1' })
   const sockets = await Promise.all(Array.from({ length: 8 }, async () => await begin(CHUNKED, '1\r\n{\r\n', at)))
   await until(() => arrived === 8)
   for (const socket of sockets) socket.destroy()
   await until(async () => await countConnections(host) === 0)
   isSlow = false
-  const { statusCode } = await host.inject({ method: 'POST', url, payload: '{}', headers: { 'x-hub-signature-256': sign('{}') } })
+  const { statusCode } = await host.inject({
+    method: 'POST',
+    url,
+    payload: '{}',
+    headers: { 'x-hub-signature-256': sign('{}') }
+  })
   t.equal(statusCode, 200)
 })

@@ -22,8 +22,20 @@ export interface Server {
 export async function startServer (): Promise<Server> {
   const given = process.env['TEST_DATABASE_URL']
   const names: string[] = []
-  const drop = async (url: string) => { for (const name of names) await query(url, `drop database if exists ${name} with (force)`) }
-  const { url, close } = given === undefined ? await embeddedServer() : { url: given, close: async () => { await drop(given) } }
+  const drop = async (url: string) => {
+    for (const name of names) {
+      await query(
+        url,
+    `drop database if exists ${name} with (force)`
+      )
+    }
+  }
+  const { url, close } = given === undefined
+    ? await embeddedServer()
+    : {
+        url: given,
+        close: async () => { await drop(given) }
+      }
   const { version, postmaster } = await identify(url)
   return {
     version,
@@ -58,7 +70,9 @@ export async function embeddedServer (): Promise<{ url: string, close: () => Pro
 async function identify (url: string): Promise<{ version: string, postmaster: number }> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
-  const { rows: [session] } = await client.query<{ version: string, pid: number }>("select current_setting('server_version') as version, pg_backend_pid() as pid")
+  const { rows: [session] } = await client.query<{ version: string, pid: number }>(
+    "select current_setting('server_version') as version, pg_backend_pid() as pid"
+  )
   // While the connection is open: its backend goes with it.
   const postmaster = postmasterOf(session?.pid ?? NaN)
   await client.end()

@@ -16,5 +16,9 @@ export async function fire (origin: string, requests: Request[]): Promise<void> 
     sampleInt: 50,
     setupClient: (client) => { client.setRequests(requests.slice(begun, begun += share)) }
   })
-  if (result['2xx'] !== requests.length) throw new Error(`${origin} answered ${JSON.stringify(result.statusCodeStats)}, ${result.errors} errors`)
+  if (result['2xx'] !== requests.length) {
+    throw new Error(
+    `${origin} answered ${JSON.stringify(result.statusCodeStats)}, ${result.errors} errors`
+    )
+  }
 }

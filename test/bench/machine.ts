@@ -8,7 +8,12 @@ const GIB = 1024 ** 3
 export function machine (postgres: string, busy: number): string[] {
   return [
     `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} cores, ${Math.round(totalmem() / GIB)} GiB, ${type()} ${release()}; load average before: ${busy.toFixed(1)}`,
-    ...busy < 1 ? [] : ['**The machine had other work to do.** So all times are too long, and the ratios too small: interruptions cost both sides the same.'],
+    ...busy < 1
+      ? []
+      : [
+          '**The machine had other work to do.** So all times are too long, and the ratios too small: interruptions cost ' +
+        'both sides the same.'
+        ],
     `Node ${process.versions.node}, PostgreSQL ${postgres}, ${PACKAGES.map((name) => `${name} ${versionOf(name)}`).join(', ')}`
   ]
 }
@@ -17,6 +22,8 @@ export function machine (postgres: string, busy: number): string[] {
 export const load = () => loadavg()[0] ?? 0
 
 function versionOf (name: string): string {
-  const { version }: { version: string } = JSON.parse(readFileSync(new URL(`../../node_modules/${name}/package.json`, import.meta.url), 'utf8'))
+  const { version }: { version: string } = JSON.parse(
+    readFileSync(new URL(`../../node_modules/${name}/package.json`, import.meta.url), 'utf8')
+  )
   return version
 }

@@ -18,7 +18,10 @@ await runCli(async (stopAtEnd) => {
   const busy = load()
   const stage = await told('PostgreSQL, with 100,000 tenants', async () => await setUp(stopAtEnd))
   const results: Result[] = []
-  for (const [what, measure] of [['the loader', loader], ['GET and PUT /config', http], ['freshness', freshness], ['a million tenants', million], ['start-up', startUp]] as const) {
+  for (const [what, measure] of [
+    ['the loader', loader], ['GET and PUT /config', http], ['freshness', freshness], ['a million tenants', million],
+    ['start-up', startUp]
+  ] as const) {
     results.push(...await told(what, async () => await measure(stage)))
   }
   console.log(table(results))

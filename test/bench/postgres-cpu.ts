@@ -3,8 +3,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 const MICROSECONDS_PER_TICK = 10_000
 
 /**
- * CPU time that a PostgreSQL on this machine has used so far, in microseconds: all its processes, those that have ended too.
- * Takes the process id of the postmaster; returns NaN where there is no /proc.
+ * CPU time that a PostgreSQL on this machine has used so far, in microseconds: all its processes, those that have ended
+ * too. Takes the process id of the postmaster; returns NaN where there is no /proc.
  */
 export function postgresCpu (postmaster: number): number {
   try {
@@ -36,7 +36,8 @@ function parentOf (pid: number): number {
 
 function statOf (pid: number): { parent: number, waited: number } {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-  // The name before it may hold blanks and brackets. proc(5): 4 ppid, 16 and 17 the time of children that were waited for.
+  // The name before it may hold blanks and brackets. proc(5): 4 ppid, 16 and 17 the time of children that were waited
+  // for.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ').map(Number)
   const [parent = NaN, user = NaN, system = NaN] = [fields[1], fields[13], fields[14]]
   return { parent, waited: (user + system) * MICROSECONDS_PER_TICK }

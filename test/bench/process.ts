@@ -13,7 +13,11 @@ export interface Child {
 
 /** Starts one of the files under children/; resolves when it can be asked. */
 export async function start (name: string, settings: EnvSource, nodeOptions: string[] = []): Promise<Child> {
-  const child = spawn(process.execPath, [...process.execArgv, ...nodeOptions, fileURLToPath(new URL(`children/${name}.ts`, import.meta.url))], {
+  const child = spawn(process.execPath, [
+    ...process.execArgv,
+    ...nodeOptions,
+    fileURLToPath(new URL(`children/${name}.ts`, import.meta.url))
+  ], {
     env: { ...process.env, BENCH_SETTINGS: JSON.stringify(settings) },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     serialization: 'advanced'

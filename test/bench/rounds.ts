@@ -1,4 +1,7 @@
-/** What one operation cost, in microseconds of CPU: of the Node process, and of PostgreSQL (NaN when that cannot be known). */
+/**
+ * What one operation cost, in microseconds of CPU: of the Node process, and of PostgreSQL (NaN when that cannot be
+ * known).
+ */
 export interface Cost { node: number, postgres: number }
 
 /** What the floor does, and what we do; each is told the number of the round. */
@@ -22,7 +25,10 @@ export async function interleaved ({ floor, ours }: Contest): Promise<Record<key
   return { floor: median(turns[0].costs), ours: median(turns[1].costs) }
 }
 
-const median = (costs: Cost[]): Cost => ({ node: quantile(costs.map(({ node }) => node), 0.5), postgres: quantile(costs.map(({ postgres }) => postgres), 0.5) })
+const median = (costs: Cost[]): Cost => ({
+  node: quantile(costs.map(({ node }) => node), 0.5),
+  postgres: quantile(costs.map(({ postgres }) => postgres), 0.5)
+})
 
 /** The smallest of the values that at least this share of them does not exceed. */
 export function quantile (values: number[], share: number): number {

@@ -40,7 +40,11 @@ function tenant ({ seal }: ReturnType<typeof createVault>, row: number): [id: st
   const id = randomUUID()
   const account = String(102290129340398 + row)
   const phone = String(306540352242922 + row)
-  const secrets = [seal(accessToken(), id, 'access_token'), seal(randomBytes(16).toString('hex'), id, 'fb_app_secret'), seal(randomBytes(24).toString('base64url'), id, 'verify_token')]
+  const secrets = [
+    seal(accessToken(), id, 'access_token'),
+    seal(randomBytes(16).toString('hex'), id, 'fb_app_secret'),
+    seal(randomBytes(24).toString('base64url'), id, 'verify_token')
+  ]
   return [id, account, phone, ...secrets]
 }
 
@@ -53,10 +57,16 @@ const placeholders = `
     case when i % 7 > 0 then now() + (i % 90 - 5) * interval '1 day' end, i % 10 > 0, i % 4 > 0, now(), now()
   from generate_series($1::int, $2::int) as i`
 
-/** Fills `tenant_configs` with very many tenants, to count and to list; on two connections, as PostgreSQL uses one core for each. */
+/**
+ * Fills `tenant_configs` with very many tenants, to count and to list; on two connections, as PostgreSQL uses one core
+ * for each.
+ */
 export async function seedPlaceholders (url: string, count: number): Promise<void> {
   // It would still be at work when the figures are taken; they are vacuumed below.
-  await query(url, 'alter table tenant_configs set (autovacuum_enabled = off); alter table token_watch set (autovacuum_enabled = off)')
+  await query(
+    url,
+    'alter table tenant_configs set (autovacuum_enabled = off); alter table token_watch set (autovacuum_enabled = off)'
+  )
   await Promise.all([[1, count / 2], [count / 2 + 1, count]].map(async (range) => {
     const client = await connected(url)
     await client.query(placeholders, range)

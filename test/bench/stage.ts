@@ -41,6 +41,7 @@ export async function setUp (stopAtEnd: StopAtEnd): Promise<Stage> {
     settings,
     tenants: await seed(url, keyRing, TENANTS),
     authorize: signer(secret),
-    start: async (name, own = {}, nodeOptions) => await stopAtEnd(start(name, { ...settings, ...own }, nodeOptions), async (child) => await child.end())
+    start: async (name, own = {}, nodeOptions) =>
+      await stopAtEnd(start(name, { ...settings, ...own }, nodeOptions), async (child) => await child.end())
   }
 }

@@ -10,7 +10,10 @@ import { refused, run, start, tables } from './run.js'
 const migrate = 'src/cli/migrate.ts'
 const rollback = 'src/cli/rollback.ts'
 const newest = String(tags.at(-1))
-const all = ['events_outbox', 'oauth_states', 'onboardings', 'phone_callbacks', 'tenant_configs', 'token_watch', 'vault_keys', 'verified_identities', 'webhook_deliveries']
+const all = [
+  'events_outbox', 'oauth_states', 'onboardings', 'phone_callbacks', 'tenant_configs', 'token_watch', 'vault_keys',
+  'verified_identities', 'webhook_deliveries'
+]
 
 /** Rolls back with this answer at the prompt. */
 async function answered (t: Test, url: string, answer: string) {
@@ -30,7 +33,10 @@ await t.test('up on a database of yours, and down when the name of the migration
   }
   t.same(await tables(url), all)
   for (const [name, left] of [[newest, all], ['0000_tenant_configs', []]] as const) {
-    t.match(await answered(t, url, `${name}\n`), { code: 0, stdout: new RegExp(`This undoes ${name} and deletes .*Undid ${name}\\.\n$`, 's') })
+    t.match(await answered(t, url, `${name}\n`), {
+      code: 0,
+      stdout: new RegExp(`This undoes ${name} and deletes .*Undid ${name}\\.\n$`, 's')
+    })
     t.same(await tables(url), left)
     for (const tag of tags.slice(1, -1).toReversed()) await undo(url, async (name) => name === tag)
   }
@@ -55,7 +61,11 @@ await t.test('a database that goes away while the prompt waits', async (t) => {
   const { code, stderr } = await ended
   await giveBack()
   t.equal(code, 1)
-  t.equal(stderr, 'The database cannot be reached: PostgreSQL refuses with SQLSTATE 3D000. See that it runs and that DATABASE_URL is right.\n')
+  t.equal(
+    stderr,
+    'The database cannot be reached: PostgreSQL refuses with SQLSTATE 3D000. See that it runs and that DATABASE_URL ' +
+      'is right.\n'
+  )
   t.same(await tables(url), all)
 })
 

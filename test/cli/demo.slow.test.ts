@@ -16,7 +16,10 @@ async function temporary (t: Test) {
   const TMPDIR = join(tmpdir(), `demo-test-${randomUUID()}`)
   await mkdir(TMPDIR)
   t.teardown(async () => await rm(TMPDIR, { recursive: true }))
-  return { env: { TMPDIR }, left: async () => (await readdir(TMPDIR)).filter((name) => name.startsWith('whatsapp-tenant-config')) }
+  return {
+    env: { TMPDIR },
+    left: async () => (await readdir(TMPDIR)).filter((name) => name.startsWith('whatsapp-tenant-config'))
+  }
 }
 
 await t.test('two at once: one goes to its end, one is interrupted', async (t) => {

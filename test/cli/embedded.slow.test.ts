@@ -15,7 +15,9 @@ const newest = String(tags.at(-1))
 
 // Directly under the temporary directory, where the user that runs PostgreSQL for root can enter.
 const DATA_DIR = join(tmpdir(), `cli-test-${randomUUID()}`)
-const postmaster = async () => Number((await readFile(join(DATA_DIR, 'postgres/postmaster.pid'), 'utf8')).split('\n')[0])
+const postmaster = async () => Number(
+  (await readFile(join(DATA_DIR, 'postgres/postmaster.pid'), 'utf8')).split('\n')[0]
+)
 t.teardown(async () => {
   for (const path of [realpathSync(join(DATA_DIR, 'postgres')), DATA_DIR]) await rm(path, { recursive: true })
 })
@@ -42,7 +44,9 @@ await t.test('while a server runs on it, it is left alone', async (t) => {
   const server = await startEmbedded(DATA_DIR)
   t.teardown(async () => await server.stop())
   refused(t, await run(t, [rollback, '--yes'], { DATA_DIR }), /in use by another running server/)
-  t.match(await tables(server.url), ['events_outbox', 'oauth_states', 'onboardings', 'phone_callbacks', 'tenant_configs'])
+  t.match(await tables(server.url), [
+    'events_outbox', 'oauth_states', 'onboardings', 'phone_callbacks', 'tenant_configs'
+  ])
 })
 
 await t.test('a script needs to type no name', async (t) => {

@@ -11,7 +11,8 @@ t.setTimeout(300_000)
 const TENANTS = 20_000
 const command = ['src/cli/migrate.ts']
 const undo = ['src/cli/rollback.ts', '--yes']
-const invalid = "select relname from pg_index join pg_class on pg_class.oid = indexrelid where not indisvalid and relname not like 'pg_%'"
+const invalid = 'select relname from pg_index join pg_class on pg_class.oid = indexrelid where not indisvalid and ' +
+  "relname not like 'pg_%'"
 const verified = 'select count(*)::int as count from verified_identities'
 
 /** A database as the version before left it, with tenants of whom all are verified. */
@@ -33,8 +34,14 @@ async function isUpToDate (t: Test, url: string): Promise<void> {
   t.same(await migrate(url), [], 'nothing is left to do')
   t.same(await query(url, verified), [{ count: TENANTS }])
   t.same(await query(url, invalid), [])
-  const indexes = await query(url, "select indexname as name from pg_indexes where indexname ~ '^(oauth_states_tenant|onboardings_created_at|tenant_configs_phone_number_id)' order by 1")
-  t.same(indexes.map(({ name }) => name), ['oauth_states_tenant_idx', 'onboardings_created_at_idx', 'tenant_configs_phone_number_id_idx'])
+  const indexes = await query(
+    url,
+    'select indexname as name from pg_indexes where indexname ~ ' +
+      "'^(oauth_states_tenant|onboardings_created_at|tenant_configs_phone_number_id)' order by 1"
+  )
+  t.same(indexes.map(({ name }) => name), [
+    'oauth_states_tenant_idx', 'onboardings_created_at_idx', 'tenant_configs_phone_number_id_idx'
+  ])
   t.same((await query(url, 'select created_at from drizzle.__whatsapp_tenant_config_migrations')).length, tags.length)
 }
 
@@ -43,7 +50,10 @@ await t.test('kill -9 while rows are filled in: the next run finishes it', async
   const holder = await connect(t, url)
   await holder.query("begin; select from tenant_configs where tenant_id = 't5001' for update")
   const { child, ended } = start(t, command, { DATABASE_URL: url })
-  await until(async () => (await query(url, "select where to_regclass('verified_identities') is not null")).length > 0 && (await query(url, `${verified} having count(*) >= 5000`)).length > 0)
+  await until(
+    async () => (await query(url, "select where to_regclass('verified_identities') is not null")).length > 0 &&
+      (await query(url, `${verified} having count(*) >= 5000`)).length > 0
+  )
   child.kill('SIGKILL')
   await ended
   await holder.query('commit')
@@ -62,7 +72,10 @@ await t.test('kill -9 while an index waits for an open transaction: the next run
   await ended
   const next = start(t, command, { DATABASE_URL: url })
   next.child.stderr.once('data', () => { holder.query('commit').catch(t.fail) })
-  t.match(await next.ended, { code: 0, stderr: /^Another process migrates: waiting for a lock for \d s, try 1 failed\.$/m })
+  t.match(await next.ended, {
+    code: 0,
+    stderr: /^Another process migrates: waiting for a lock for \d s, try 1 failed\.$/m
+  })
   await isUpToDate(t, url)
 })
 
@@ -73,7 +86,11 @@ await t.test('a connection that is ended while an index is made: the next run ma
   const { ended } = start(t, command, { DATABASE_URL: url })
   await until(async () => (await query(url, invalid)).length > 0)
   await untilWaiting(url, 1)
-  await query(url, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+  await query(
+    url,
+    'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event_type = ' +
+      "'Lock'"
+  )
   t.match(await ended, { code: 1 })
   await holder.query('commit')
   t.same(await query(url, invalid), [{ relname: 'oauth_states_tenant_idx' }])
@@ -89,7 +106,10 @@ await t.test('kill -9 while the journal is taken over: the next run takes it ove
   child.kill('SIGKILL')
   await ended
   await holder.query('commit')
-  t.same(await query(url, "select to_regclass('drizzle.__whatsapp_tenant_config_migrations') as journal"), [{ journal: null }])
+  t.same(
+    await query(url, "select to_regclass('drizzle.__whatsapp_tenant_config_migrations') as journal"),
+    [{ journal: null }]
+  )
   await isFinished(t, url)
 })
 
@@ -107,5 +127,9 @@ await t.test('a migration that waits for a lock says so on stderr', async (t) =>
   await holder.query('begin; lock table token_watch')
   const { child, ended } = start(t, undo, { DATABASE_URL: url })
   child.stderr.once('data', () => { holder.query('commit').catch(t.fail) })
-  t.match(await ended, { code: 0, stdout: `Undid ${tags.at(-1)}.\n`, stderr: new RegExp(`^${tags.at(-1)}: waiting for a lock for \\d s, try 1 failed\\.$`, 'm') })
+  t.match(await ended, {
+    code: 0,
+    stdout: `Undid ${tags.at(-1)}.\n`,
+    stderr: new RegExp(`^${tags.at(-1)}: waiting for a lock for \\d s, try 1 failed\\.$`, 'm')
+  })
 })

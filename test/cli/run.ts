@@ -12,7 +12,11 @@ const settings = { ...Object.fromEntries(settingNames.map((name) => [name, '']))
 /** Starts one of our TypeScript files as a process of its own, killed when the test ends. */
 export function start (t: Test, [file = '', ...args]: string[], env: Record<string, string> = {}) {
   // From a directory without a .env, and anywhere but in the project.
-  const child = spawn(process.execPath, [...process.execArgv, modulePath(file), ...args], { cwd: tmpdir(), env: { ...process.env, ...settings, ...env } })
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv, modulePath(file), ...args],
+    { cwd: tmpdir(), env: { ...process.env, ...settings, ...env } }
+  )
   t.teardown(() => { child.kill('SIGKILL') })
   const out = { stdout: '', stderr: '' }
   child.stdout.on('data', (data) => { out.stdout += String(data) })
@@ -23,7 +27,11 @@ export function start (t: Test, [file = '', ...args]: string[], env: Record<stri
   async function printed (text: string): Promise<void> {
     while (!out.stdout.includes(text)) {
       const end = await Promise.race([once(child.stdout, 'data').then(() => null), ended])
-      if (end !== null && !out.stdout.includes(text)) throw new Error(`ended without printing "${text}": ${JSON.stringify(end)}`)
+      if (end !== null && !out.stdout.includes(text)) {
+        throw new Error(
+        `ended without printing "${text}": ${JSON.stringify(end)}`
+        )
+      }
     }
   }
   return { child, ended, printed }
@@ -46,5 +54,7 @@ export function refused (t: Test, { code, stdout, stderr }: Awaited<ReturnType<t
 
 /** The names of a database's tables, in order. */
 export async function tables (url: string): Promise<unknown[]> {
-  return (await query(url, "select tablename from pg_tables where schemaname = 'public' order by 1")).map(({ tablename }) => tablename)
+  return (await query(url, "select tablename from pg_tables where schemaname = 'public' order by 1")).map(
+    ({ tablename }) => tablename
+  )
 }

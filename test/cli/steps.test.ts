@@ -4,19 +4,29 @@ import { createSteps } from '../../src/cli/demo/steps.js'
 const outcome = {
   status: 200,
   sent: { code: 'AQ0123456789abcdef', cleared: null },
-  body: { code: 'PHONE_NUMBER_TAKEN', none: null, deep: { access_token: 'EAA0123456789abcdef', verify_token: 'short' }, list: [{ refresh_token: '0123456789abcdef' }, 2] }
+  body: {
+    code: 'PHONE_NUMBER_TAKEN',
+    none: null,
+    deep: { access_token: 'EAA0123456789abcdef', verify_token: 'short' },
+    list: [{ refresh_token: '0123456789abcdef' }, 2]
+  }
 }
 
 await t.test('a step shows what is done and what came back, and counts when it held', async (t) => {
   const printed: string[] = []
   const { step, passed } = createSteps((text) => printed.push(text))
-  for (const expected of [{}, outcome, { status: /^2/, body: { deep: { access_token: /^EAA/ } } }]) t.equal(await step('It is done.', Promise.resolve(outcome), expected), outcome)
+  for (const expected of [
+    {},
+    outcome,
+    { status: /^2/, body: { deep: { access_token: /^EAA/ } } }
+  ]) t.equal(await step('It is done.', Promise.resolve(outcome), expected), outcome)
   t.equal(passed(), 3)
   t.same(printed.slice(-4), [
     '\n3. It is done.',
     '   status: 200',
     "   sent: { code: '****cdef', cleared: null }",
-    "   body: { code: 'PHONE_NUMBER_TAKEN', deep: { access_token: '****cdef', verify_token: 'short' }, list: [ { refresh_token: '****cdef' }, 2 ] }"
+    "   body: { code: 'PHONE_NUMBER_TAKEN', deep: { access_token: '****cdef', verify_token: 'short' }, list: [ { " +
+      "refresh_token: '****cdef' }, 2 ] }"
   ])
 })
 
@@ -30,9 +40,17 @@ await t.test('a step that does not hold says where, what was expected and what i
     [{ sent: { cleared: undefined } }, 'outcome.sent.cleared should be undefined, and is null.'],
     [{ body: { none: {} } }, 'outcome.body.none should be {}, and is null.'],
     [{ body: { list: [{}] } }, 'outcome.body.list.length should be 1, and is 2.'],
-    [{ body: { deep: { access_token: 'EAA9999999999999999' } } }, "outcome.body.deep.access_token should be '****9999', and is '****cdef'."]
+    [
+      { body: { deep: { access_token: 'EAA9999999999999999' } } },
+      "outcome.body.deep.access_token should be '****9999', and is '****cdef'."
+    ]
   ]
-  for (const [expected, fault] of rows) await t.rejects(step('It is done.', Promise.resolve(outcome), expected), { message: `Step 1 did not hold: ${fault}` })
+  for (const [expected, fault] of rows) {
+    await t.rejects(
+      step('It is done.', Promise.resolve(outcome), expected),
+      { message: `Step 1 did not hold: ${fault}` }
+    )
+  }
   await t.rejects(step('It is done.', Promise.reject(new Error('not done')), {}), { message: 'not done' })
   t.equal(passed(), 0)
 })

@@ -14,7 +14,11 @@ await t.test('a token it prints opens the API, for whom it says', async (t) => {
     return stdout.trim()
   }
   const ask = async (bearer: string, url: string, payload?: object) => {
-    const reply = await app.inject({ url: `/api/v1/tenant${url}`, headers: { authorization: `Bearer ${bearer}` }, ...(payload && { method: 'POST', payload }) })
+    const reply = await app.inject({
+      url: `/api/v1/tenant${url}`,
+      headers: { authorization: `Bearer ${bearer}` },
+      ...(payload && { method: 'POST', payload })
+    })
     return { status: reply.statusCode, body: reply.json() }
   }
   const tenant = await printed('--tenant', 'acmé 1', '--user', 'u1', '--expires', '60')
@@ -42,13 +46,19 @@ await t.test('in local mode it signs with the secret kept in DATA_DIR, and makes
 })
 
 await t.test('a command line that cannot be meant is answered with the usage', async (t) => {
-  for (const args of [[], ['--tennant', 'a'], ['--tenant', ''], ['--tenant', 'a', '--user', ''], ['--tenant', 'a', '--expires', '0']]) {
+  for (const args of [
+    [], ['--tennant', 'a'], ['--tenant', ''], ['--tenant', 'a', '--user', ''], ['--tenant', 'a', '--expires', '0']
+  ]) {
     refused(t, await run(t, [token, ...args]), /npm run -s token -- --tenant <id>/)
   }
 })
 
 await t.test('settings that cannot be used are named, their values are not', async (t) => {
-  const { stderr, ...rest } = await run(t, [token, '--admin'], { NODE_ENV: 'production', JWT_SECRET: 'canary', ENCRYPTION_KEYS: 'canary' })
+  const { stderr, ...rest } = await run(t, [token, '--admin'], {
+    NODE_ENV: 'production',
+    JWT_SECRET: 'canary',
+    ENCRYPTION_KEYS: 'canary'
+  })
   refused(t, { stderr, ...rest }, /DATABASE_URL is missing.*JWT_SECRET is not usable.*ENCRYPTION_KEYS is not usable/s)
   t.notMatch(stderr, /canary/)
 })

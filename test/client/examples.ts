@@ -19,16 +19,30 @@ function accepts (name: string, example: unknown): void {
 }
 
 function acceptsAll (name: string, content: Record<string, Described> = {}): void {
-  for (const media of Object.values(content)) for (const example of examplesOf(media, document.components)) accepts(name, example)
+  for (const media of Object.values(content)) {
+    for (const example of examplesOf(
+      media,
+      document.components
+    )) accepts(name, example)
+  }
 }
 
 for (const { operation: { operationId, parameters = [], requestBody, responses } } of operationsOf(document)) {
   for (const [place, suffix] of [['path', 'Params'], ['query', 'QueryParams'], ['header', 'Header']]) {
     const placed = parameters.filter((parameter) => parameter.in === place)
-    const example = Object.fromEntries(placed.map((parameter) => [parameter.name, examplesOf(parameter, document.components)[0]]))
+    const example = Object.fromEntries(
+      placed.map((parameter) => [parameter.name, examplesOf(parameter, document.components)[0]])
+    )
     if (placed.length > 0) accepts(`${operationId}${suffix}`, example)
   }
   acceptsAll(`${operationId}Body`, requestBody?.content)
-  for (const [status, { content }] of Object.entries(responses)) if (Number(status) < 400) acceptsAll(`${operationId}Response`, content)
+  for (const [status, { content }] of Object.entries(responses)) {
+    if (Number(status) < 400) {
+      acceptsAll(
+    `${operationId}Response`,
+    content
+      )
+    }
+  }
 }
 console.log(`A zod client accepts all ${count} examples of requests and answers.`)

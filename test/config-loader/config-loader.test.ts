@@ -32,9 +32,20 @@ const row = {
 const { phone_number_id: phone_id, refresh_token: _, ...rest } = row
 const fromRow = { phone_id, ...rest }
 const appOfEnv = { fb_app_id: env.FB_APP_ID, fb_app_secret: env.FB_APP_SECRET }
-const restOfEnv = { ...appOfEnv, callback_url: env.CALLBACK_URL, redirect_url: env.REDIRECT_URL, verify_token: env.VERIFY_TOKEN }
+const restOfEnv = {
+  ...appOfEnv,
+  callback_url: env.CALLBACK_URL,
+  redirect_url: env.REDIRECT_URL,
+  verify_token: env.VERIFY_TOKEN
+}
 const noIdentity = { phone_id: null, access_token: null, waba_id: null, token_expires_at: null }
-const fromEnv = { phone_id: env.WHATSAPP_PHONE_ID, access_token: env.WHATSAPP_TOKEN, waba_id: env.WHATSAPP_WABA_ID, token_expires_at: null, ...restOfEnv }
+const fromEnv = {
+  phone_id: env.WHATSAPP_PHONE_ID,
+  access_token: env.WHATSAPP_TOKEN,
+  waba_id: env.WHATSAPP_WABA_ID,
+  token_expires_at: null,
+  ...restOfEnv
+}
 
 /** What the loader gives for a tenant: the values, or the code it throws. */
 type Outcome = object | 'TENANT_INACTIVE' | 'CONFIG_NOT_FOUND'
@@ -88,17 +99,34 @@ await t.test('what serves, by the row there is and by CONFIG_FALLBACK', async (t
   }
 
   const { app: { configLoader } } = await buildTestApp(t, { DATABASE_URL })
-  t.strictSame(Object.values(await configLoader.getWhatsappConfig('missing')), Array(9).fill(null), 'with nothing in .env')
-  t.strictSame((await configLoader.forTenant('half an app')).getSources(), { ...Object.fromEntries(Object.keys(fromRow).map((key) => [key, 'database'])), fb_app_id: null, fb_app_secret: null })
+  t.strictSame(
+    Object.values(await configLoader.getWhatsappConfig('missing')),
+    Array(9).fill(null),
+    'with nothing in .env'
+  )
+  t.strictSame((await configLoader.forTenant('half an app')).getSources(), {
+    ...Object.fromEntries(Object.keys(fromRow).map((key) => [key, 'database'])),
+    fb_app_id: null,
+    fb_app_secret: null
+  })
 })
 
 await t.test('what is no tenant id is a TypeError', async (t) => {
   const { app: { configLoader } } = await buildTestApp(t, env)
-  const call: (id: unknown) => Promise<unknown> = async (id) => await Reflect.apply(configLoader.forTenant, configLoader, [id])
-  for (const id of [undefined, null, 1, {}, ['acme'], '', 'x'.repeat(101), '👋'.repeat(101), 'a\0', 'a\n', '\u007f', '\u0085', '\ud800', Object('acme')]) {
+  const call: (id: unknown) => Promise<unknown> = async (id) => await Reflect.apply(
+    configLoader.forTenant,
+    configLoader,
+    [id]
+  )
+  for (const id of [
+    undefined, null, 1, {}, ['acme'], '', 'x'.repeat(101), '👋'.repeat(101), 'a\0', 'a\n', '\u007f', '\u0085', '\ud800',
+    Object('acme')
+  ]) {
     await t.rejects(call(id), TypeError)
   }
-  for (const id of ['x', '👋'.repeat(100), ' ', '__proto__', "'; drop table"]) t.equal((await configLoader.forTenant(id)).getPhoneId(), env.WHATSAPP_PHONE_ID)
+  for (const id of [
+    'x', '👋'.repeat(100), ' ', '__proto__', "'; drop table"
+  ]) t.equal((await configLoader.forTenant(id)).getPhoneId(), env.WHATSAPP_PHONE_ID)
 })
 
 await t.test('what the database said is cached, until it is too old or too much is', async (t) => {
@@ -115,15 +143,33 @@ await t.test('what the database said is cached, until it is too old or too much 
   const snapshot = await configLoader.forTenant('acme')
   for (const tenant of ['inactive', 'missing']) t.equal((await configLoader.forTenant(tenant)).hasTenantConfig(), false)
 
-  await query(DATABASE_URL, "update tenant_configs set waba_id = 'new', is_active = true; insert into tenant_configs (tenant_id) values ('missing')")
+  await query(
+    DATABASE_URL,
+    "update tenant_configs set waba_id = 'new', is_active = true; insert into tenant_configs (tenant_id) values " +
+      "('missing')"
+  )
   t.equal(await configLoader.forTenant('acme'), snapshot, 'the very same')
   t.equal(await wabaOf(one), 'old')
   await until(async () => await wabaOf(brief) === 'new')
   t.equal(await wabaOf(one, 'other'), 'new')
   t.equal(await wabaOf(one), 'new', 'the other tenant took its place')
-  for (const tenant of ['inactive', 'missing']) t.equal((await configLoader.forTenant(tenant)).hasTenantConfig(), false, `so is that it is ${tenant}`)
+  for (const tenant of ['inactive', 'missing']) {
+    t.equal(
+      (await configLoader.forTenant(tenant)).hasTenantConfig(),
+      false,
+    `so is that it is ${tenant}`
+    )
+  }
   t.match(one.stats(), { entries: { tenants: 1 }, hits: 1, misses: 3, loads: 3, stale_serves: 0, channel: 'up' })
-  t.strictSame(configLoader.stats(), { entries: { tenants: 3, phone_numbers: 0, wabas: 0 }, hits: 4, misses: 3, loads: 3, invalidations: 1, stale_serves: 0, channel: 'up' })
+  t.strictSame(configLoader.stats(), {
+    entries: { tenants: 3, phone_numbers: 0, wabas: 0 },
+    hits: 4,
+    misses: 3,
+    loads: 3,
+    invalidations: 1,
+    stale_serves: 0,
+    channel: 'up'
+  })
 })
 
 await t.test('a write through this process is visible to the next call', async (t) => {
@@ -160,7 +206,11 @@ await t.test('ten thousand calls at once for a cold tenant are one query', async
   const snapshots = await calls
   t.equal(new Set(snapshots).size, 1)
   t.equal(snapshots[0]?.getAccessToken(), row.access_token)
-  t.strictSame(await query(databaseUrl, 'select last_value::int as count, is_called from reads'), [{ count: 1, is_called: true }], 'as PostgreSQL counts them')
+  t.strictSame(
+    await query(databaseUrl, 'select last_value::int as count, is_called from reads'),
+    [{ count: 1, is_called: true }],
+    'as PostgreSQL counts them'
+  )
   t.match(configLoader.stats(), { misses: 10_000, loads: 1, hits: 0 })
 })
 
@@ -196,7 +246,8 @@ await t.test('a secret that cannot be opened is an error, never answered with .e
   await tenantConfigs.create('spoilt', null, row)
   for (const column of ['access_token', 'fb_app_secret', 'verify_token']) {
     await query(databaseUrl, `update tenant_configs set ${column} = 'v1.' || ${column}`)
-    const codeOf = async (call: () => Promise<unknown>) => await call().then(() => null, (err: unknown) => err instanceof Error && 'code' in err ? err.code : err)
+    const codeOf = async (call: () => Promise<unknown>) =>
+      await call().then(() => null, (err: unknown) => err instanceof Error && 'code' in err ? err.code : err)
     await until(async () => await codeOf(async () => await configLoader.forTenant('spoilt')) === 'SECRET_UNREADABLE')
     await t.rejects(configLoader.getWhatsappConfig('spoilt'), { code: 'SECRET_UNREADABLE' }, column)
     await t.rejects(configLoader.forPhoneNumber(row.phone_number_id), { code: 'SECRET_UNREADABLE' }, column)

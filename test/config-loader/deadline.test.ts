@@ -32,9 +32,17 @@ function areInTime (t: Test, ends: Array<{ ms: number }>): void {
 }
 
 await t.test('of 100 callers that meet slow reads each has an answer within 5 seconds', async (t) => {
-  const { app: { configLoader, tenantConfigs }, databaseUrl } = await buildTestApp(t, { DATABASE_POOL_MAX: 2, CONFIG_CACHE_TTL_MS: 1000, CONFIG_FALLBACK: 'none' })
+  const { app: { configLoader, tenantConfigs }, databaseUrl } = await buildTestApp(
+    t,
+    { DATABASE_POOL_MAX: 2, CONFIG_CACHE_TTL_MS: 1000, CONFIG_FALLBACK: 'none' }
+  )
   const known = Array.from({ length: 50 }, (_, number) => `known ${number}`)
-  for (const tenant of known) await tenantConfigs.create(tenant, null, { access_token: `token of ${tenant}`, waba_id: '7' })
+  for (const tenant of known) {
+    await tenantConfigs.create(tenant, null, {
+      access_token: `token of ${tenant}`,
+      waba_id: '7'
+    })
+  }
   await query(databaseUrl, 'update tenant_configs set last_verified_at = now()')
   await until(async () => (await configLoader.forWaba('7')).length === 50)
   for (const tenant of known) await configLoader.forTenant(tenant)
@@ -59,9 +67,16 @@ await t.test('of 100 callers that meet slow reads each has an answer within 5 se
 
 await t.test('forWaba returns 100 tenants at most, by tenant id', async (t) => {
   const { app: { configLoader }, databaseUrl } = await buildTestApp(t)
-  await query(databaseUrl, "insert into tenant_configs (tenant_id, waba_id, last_verified_at) select 'tenant ' || to_char(n, 'FM000'), '7', now() from generate_series(1, 150) n")
+  await query(
+    databaseUrl,
+    "insert into tenant_configs (tenant_id, waba_id, last_verified_at) select 'tenant ' || to_char(n, 'FM000'), '7', " +
+      'now() from generate_series(1, 150) n'
+  )
   await until(async () => (await configLoader.forWaba('7')).length === 100)
-  t.same((await configLoader.forWaba('7')).map((config) => config.getTenantId()), Array.from({ length: 100 }, (_, n) => `tenant ${String(n + 1).padStart(3, '0')}`))
+  t.same(
+    (await configLoader.forWaba('7')).map((config) => config.getTenantId()),
+    Array.from({ length: 100 }, (_, n) => `tenant ${String(n + 1).padStart(3, '0')}`)
+  )
 })
 
 await t.test('a table that stays locked keeps nobody waiting longer than 5 seconds, however many wait', async (t) => {
@@ -69,7 +84,9 @@ await t.test('a table that stays locked keeps nobody waiting longer than 5 secon
   const holder = await connect(t, databaseUrl)
   await holder.query('begin; lock table tenant_configs in access exclusive mode')
   const began = performance.now()
-  await Promise.all(Array.from({ length: 100 }, async (_, i) => { await t.rejects(configLoader.forTenant(`tenant ${i}`), unavailable) }))
+  await Promise.all(
+    Array.from({ length: 100 }, async (_, i) => { await t.rejects(configLoader.forTenant(`tenant ${i}`), unavailable) })
+  )
   t.ok(performance.now() - began < 5000, `${Math.round(performance.now() - began)} ms`)
   await holder.query('rollback')
   t.equal((await configLoader.forTenant('tenant 0')).hasTenantConfig(), false)

@@ -7,7 +7,10 @@ import { newKey } from '../without-database.js'
 
 const explanationWith = async (more: Record<string, string | boolean> = {}) =>
   createExplanation({ vault, decision: createConfigDecision({ vault, env: await settingsWith(more) }) })
-const keys = ['phone_id', 'access_token', 'waba_id', 'fb_app_id', 'fb_app_secret', 'callback_url', 'redirect_url', 'verify_token', 'token_expires_at']
+const keys = [
+  'phone_id', 'access_token', 'waba_id', 'fb_app_id', 'fb_app_secret', 'callback_url', 'redirect_url', 'verify_token',
+  'token_expires_at'
+]
 const nothing = Object.fromEntries(keys.map((key) => [key, { value: null, source: null }]))
 const row = { is_active: true, updated_at: '2026-11-23T12:00:00.000000Z', key_ids: ['k1'], unreadable: [] }
 const fromPlatform = {
@@ -50,10 +53,34 @@ await t.test('each reason has its decision, its values, and a sentence with what
     [{}, rowWith(), 'serve', 'ACTIVE_ROW', /which serves.*PUT \/config\.$/],
     [{}, undefined, 'fall_back', 'NO_ROW', /no configuration.*\.env serve.*POST \/config or onboard\.$/],
     [{}, off, 'fall_back', 'INACTIVE_ROW', /turned off.*\.env serve.*POST \/config\/activate\.$/],
-    [{ CONFIG_FALLBACK: 'none' }, undefined, 'refuse', 'CONFIG_NOT_FOUND', /no configuration, and CONFIG_FALLBACK.*POST \/config or onboard\.$/],
-    [{ CONFIG_FALLBACK: 'missing' }, off, 'refuse', 'TENANT_INACTIVE', /turned off, and CONFIG_FALLBACK.*POST \/config\/activate\.$/],
-    [{ CONFIG_REFUSE_DEAD_TOKENS: true }, rowWith({ token_status: 'revoked' }), 'refuse', 'TOKEN_DEAD', /revoked.*CONFIG_REFUSE_DEAD_TOKENS.*access_token with PUT \/config\.$/],
-    [{}, rowWith({ verify_token: 'no sealed text' }), 'refuse', 'SECRET_UNREADABLE', /does not open.*`unreadable` again with PUT \/config.*\.$/]
+    [
+      { CONFIG_FALLBACK: 'none' },
+      undefined,
+      'refuse',
+      'CONFIG_NOT_FOUND',
+      /no configuration, and CONFIG_FALLBACK.*POST \/config or onboard\.$/
+    ],
+    [
+      { CONFIG_FALLBACK: 'missing' },
+      off,
+      'refuse',
+      'TENANT_INACTIVE',
+      /turned off, and CONFIG_FALLBACK.*POST \/config\/activate\.$/
+    ],
+    [
+      { CONFIG_REFUSE_DEAD_TOKENS: true },
+      rowWith({ token_status: 'revoked' }),
+      'refuse',
+      'TOKEN_DEAD',
+      /revoked.*CONFIG_REFUSE_DEAD_TOKENS.*access_token with PUT \/config\.$/
+    ],
+    [
+      {},
+      rowWith({ verify_token: 'no sealed text' }),
+      'refuse',
+      'SECRET_UNREADABLE',
+      /does not open.*`unreadable` again with PUT \/config.*\.$/
+    ]
   ] as const) {
     const explained = (await explanationWith({ ...platform, ...settings }))('acme', given)
     t.match(explained, { tenant_id: 'acme', decision, reason, explanation: says })
@@ -67,7 +94,9 @@ await t.test('what neither the row nor the platform has is null, secrets too', a
   const explained = await explanationWith()
   t.strictSame(explained('acme', undefined).values, nothing)
   const { values } = explained('acme', rowWith({ access_token: null, verify_token: null }))
-  t.strictSame([values.access_token, values.verify_token], [{ value: null, source: null }, { value: null, source: null }])
+  t.strictSame([
+    values.access_token, values.verify_token
+  ], [{ value: null, source: null }, { value: null, source: null }])
 })
 
 await t.test('the row is described by its keys, each once and in order, and by what does not open', async (t) => {
@@ -76,15 +105,33 @@ await t.test('the row is described by its keys, each once and in order, and by w
   const other = createVault({ keyRing: `a0:${newKey()}` })
   t.strictSame(rowOf({}), row)
   t.strictSame(rowOf({ access_token: null, fb_app_secret: null, verify_token: null }), { ...row, key_ids: [] })
-  t.strictSame(rowOf({ verify_token: other.seal('x', 'acme', 'verify_token') }), { ...row, key_ids: ['a0', 'k1'], unreadable: ['verify_token'] })
+  t.strictSame(
+    rowOf({ verify_token: other.seal('x', 'acme', 'verify_token') }),
+    { ...row, key_ids: ['a0', 'k1'], unreadable: ['verify_token'] }
+  )
   t.strictSame(rowOf({ access_token: 'no sealed text' }), { ...row, unreadable: ['access_token'] })
-  t.strictSame(rowOf({ is_active: false, fb_app_secret: vault.seal('x', 'acme', 'verify_token') }), { ...row, is_active: false, unreadable: ['fb_app_secret'] }, 'a secret of another column')
-  t.strictSame(rowOf({ tenant_id: 'other' })?.unreadable, ['access_token', 'fb_app_secret', 'verify_token'], 'secrets of another tenant')
+  t.strictSame(
+    rowOf({ is_active: false, fb_app_secret: vault.seal('x', 'acme', 'verify_token') }),
+    { ...row, is_active: false, unreadable: ['fb_app_secret'] },
+    'a secret of another column'
+  )
+  t.strictSame(
+    rowOf({ tenant_id: 'other' })?.unreadable,
+    ['access_token', 'fb_app_secret', 'verify_token'],
+    'secrets of another tenant'
+  )
 })
 
 await t.test('an error of any other kind is no reason', async (t) => {
   const explained = await explanationWith()
-  for (const odd of [new Error('odd'), Object.assign(new Error('odd'), { code: 'ODD' }), Object.assign(new Error('odd'), { code: ['TOKEN_DEAD'] }), { code: 'TOKEN_DEAD' }, 'odd', null]) {
+  for (const odd of [
+    new Error('odd'),
+    Object.assign(new Error('odd'), { code: 'ODD' }),
+    Object.assign(new Error('odd'), { code: ['TOKEN_DEAD'] }),
+    { code: 'TOKEN_DEAD' },
+    'odd',
+    null
+  ]) {
     const row = { get is_active (): never { throw odd } }
     t.equal(thrownBy(() => Reflect.apply(explained, undefined, ['acme', row])), odd)
   }

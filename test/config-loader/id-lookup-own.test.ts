@@ -29,30 +29,112 @@ await t.test('what this process writes the next look-up sees, also when it hears
     const all = async () => [await Promise.all(numbers.map(on)), await Promise.all(wabas.map(among))]
     const steps: [what: string, write: () => Promise<unknown>, onNumbers: (string | null)[], onWabas: string[][]][] = [
       ['nobody', async () => {}, [null, null, null], [[], [], []]],
-      ['create', async () => await tenantConfigs.create('a', null, { phone_number_id: '1', waba_id: '7', access_token: 'one' }), [null, null, null], [[], [], []]],
+      [
+        'create',
+        async () => await tenantConfigs.create('a', null, { phone_number_id: '1', waba_id: '7', access_token: 'one' }),
+        [null, null, null],
+        [[], [], []]
+      ],
       ['verify', async () => await verifyPasted(app, 'a'), ['a', null, null], [['a'], [], []]],
-      ['a second one', async () => { await paste('b', { phone_number_id: '2', waba_id: '7' }) }, ['a', 'b', null], [['a', 'b'], [], []]],
-      ['the same number, unverified', async () => await tenantConfigs.create('squatter', null, { phone_number_id: '2', waba_id: '7' }), ['a', 'b', null], [['a', 'b'], [], []]],
+      [
+        'a second one',
+        async () => { await paste('b', { phone_number_id: '2', waba_id: '7' }) },
+        ['a', 'b', null],
+        [['a', 'b'], [], []]
+      ],
+      [
+        'the same number, unverified',
+        async () => await tenantConfigs.create('squatter', null, { phone_number_id: '2', waba_id: '7' }),
+        ['a', 'b', null],
+        [['a', 'b'], [], []]
+      ],
       ['its end', async () => { await tenantConfigs.remove('squatter') }, ['a', 'b', null], [['a', 'b'], [], []]],
-      ['update of the number', async () => await tenantConfigs.update('a', { phone_number_id: '3' }), [null, 'b', null], [['b'], [], []]],
+      [
+        'update of the number',
+        async () => await tenantConfigs.update('a', { phone_number_id: '3' }),
+        [null, 'b', null],
+        [['b'], [], []]
+      ],
       ['verify the number', async () => await verifyPasted(app, 'a'), [null, 'b', 'a'], [['a', 'b'], [], []]],
-      ['update of the account', async () => await tenantConfigs.update('a', { waba_id: '8' }), [null, 'b', null], [['b'], [], []]],
+      [
+        'update of the account',
+        async () => await tenantConfigs.update('a', { waba_id: '8' }),
+        [null, 'b', null],
+        [['b'], [], []]
+      ],
       ['verify the account', async () => await verifyPasted(app, 'a'), [null, 'b', 'a'], [['b'], ['a'], []]],
-      ['another token', async () => await tenantConfigs.update('a', { access_token: 'another' }), [null, 'b', 'a'], [['b'], ['a'], []]],
+      [
+        'another token',
+        async () => await tenantConfigs.update('a', { access_token: 'another' }),
+        [null, 'b', 'a'],
+        [['b'], ['a'], []]
+      ],
       ['off', async () => await tenantConfigs.setActive('a', false), [null, 'b', null], [['b'], [], []]],
       ['on', async () => await tenantConfigs.setActive('a', true), [null, 'b', 'a'], [['b'], ['a'], []]],
-      ['ids that are taken away', async () => await tenantConfigs.update('a', { phone_number_id: null, waba_id: null }), [null, 'b', null], [['b'], [], []]],
-      ['onboarding', async () => { await prove(app, 'c', { waba_id: '9', phone_number_id: '1', access_token: 'one', token_expires_at: null }) }, ['c', 'b', null], [['b'], [], ['c']]],
-      ['another token of b', async () => await tenantConfigs.update('b', { access_token: 'another' }), ['c', 'b', null], [['b'], [], ['c']]],
-      ['onboarding with the number of another', async () => { await prove(app, 'a', { waba_id: '9', phone_number_id: '2', access_token: 'two', token_expires_at: null }) }, ['c', 'a', null], [[], [], ['a', 'c']]],
-      ['onboarding with another number', async () => { await prove(app, 'a', { waba_id: '8', phone_number_id: '3', access_token: 'two', token_expires_at: null }) }, ['c', null, 'a'], [[], ['a'], ['c']]],
+      [
+        'ids that are taken away',
+        async () => await tenantConfigs.update('a', { phone_number_id: null, waba_id: null }),
+        [null, 'b', null],
+        [['b'], [], []]
+      ],
+      [
+        'onboarding',
+        async () => {
+          await prove(app, 'c', {
+            waba_id: '9',
+            phone_number_id: '1',
+            access_token: 'one',
+            token_expires_at: null
+          })
+        },
+        ['c', 'b', null],
+        [['b'], [], ['c']]
+      ],
+      [
+        'another token of b',
+        async () => await tenantConfigs.update('b', { access_token: 'another' }),
+        ['c', 'b', null],
+        [['b'], [], ['c']]
+      ],
+      [
+        'onboarding with the number of another',
+        async () => {
+          await prove(app, 'a', {
+            waba_id: '9',
+            phone_number_id: '2',
+            access_token: 'two',
+            token_expires_at: null
+          })
+        },
+        ['c', 'a', null],
+        [[], [], ['a', 'c']]
+      ],
+      [
+        'onboarding with another number',
+        async () => {
+          await prove(app, 'a', {
+            waba_id: '8',
+            phone_number_id: '3',
+            access_token: 'two',
+            token_expires_at: null
+          })
+        },
+        ['c', null, 'a'],
+        [[], ['a'], ['c']]
+      ],
       ['verify what another left', async () => await verifyPasted(app, 'b'), ['c', 'b', 'a'], [['b'], ['a'], ['c']]],
       ['remove', async () => { await tenantConfigs.remove('a') }, ['c', 'b', null], [['b'], [], ['c']]],
       ['all', async () => { await tenantConfigs.removeAll(2) }, [null, null, null], [[], [], []]]
     ]
     for (const [what, write, onNumbers, onWabas] of steps) {
       await write()
-      for (const times of ['first', 'again']) t.strictSame(await all(), [onNumbers, onWabas], `${what}, ${times}${isBlind ? ', blind' : ''}`)
+      for (const times of ['first', 'again']) {
+        t.strictSame(
+          await all(),
+          [onNumbers, onWabas],
+        `${what}, ${times}${isBlind ? ', blind' : ''}`
+        )
+      }
     }
   }
 })
@@ -64,7 +146,9 @@ await t.test('a row whose secrets do not open fails alone', async (t) => {
     await tenantConfigs.create(tenant, null, { phone_number_id, waba_id: '7', access_token: `token of ${tenant}` })
   }
   t.strictSame(await among('7'), ['a', 'b', 'c'])
-  const swap = async (one: string, other: string) => await psql(`update tenant_configs set access_token = (select access_token from tenant_configs where tenant_id = '${other}') where tenant_id = '${one}'`)
+  const swap = async (one: string, other: string) => await psql(
+    `update tenant_configs set access_token = (select access_token from tenant_configs where tenant_id = '${other}') where tenant_id = '${one}'`
+  )
   await psql('create table kept as select tenant_id, access_token from tenant_configs')
   await swap('b', 'c')
   await until(async () => (await among('7')).length < 3)
@@ -75,11 +159,17 @@ await t.test('a row whose secrets do not open fails alone', async (t) => {
   await until(async () => (await among('7')).length < 2)
   t.strictSame(await among('7'), ['c'])
   await swap('c', 'b')
-  await psql("update tenant_configs set access_token = (select access_token from kept where tenant_id = 'a') where tenant_id = 'c'")
+  await psql(
+    "update tenant_configs set access_token = (select access_token from kept where tenant_id = 'a') where tenant_id " +
+      "= 'c'"
+  )
   await until(async () => await among('7').then(() => false, () => true))
   await t.rejects(configLoader.forWaba('7'), unreadable, 'when none opens, that is said')
   await t.rejects(on('1'), unreadable)
-  await psql('update tenant_configs set access_token = kept.access_token from kept where kept.tenant_id = tenant_configs.tenant_id')
+  await psql(
+    'update tenant_configs set access_token = kept.access_token from kept where kept.tenant_id = ' +
+      'tenant_configs.tenant_id'
+  )
   await until(async () => await among('7').then((tenants) => tenants.length === 3, () => false))
   t.equal(await on('2'), 'b')
 })
@@ -122,7 +212,11 @@ await t.test('what does not fit together is read again once, and fits from then 
   t.strictSame(await costs(async () => await on('1')), [0, 0, 0, 0])
   await psql("update tenant_configs set phone_number_id = null where tenant_id = 'a'")
   await tell([['a', null, null]])
-  t.strictSame(await costs(async () => { t.equal(await on('1'), null) }), [2, 0, 0, 0], 'the row, and who has the number')
+  t.strictSame(
+    await costs(async () => { t.equal(await on('1'), null) }),
+    [2, 0, 0, 0],
+    'the row, and who has the number'
+  )
   await psql("update tenant_configs set waba_id = '8' where tenant_id in ('a', 'b')")
   await tell([['a', null, null], ['b', null, null]])
   t.strictSame(await costs(async () => { t.strictSame(await among('7'), ['c']) }), [3, 0, 0, 0])
@@ -130,9 +224,16 @@ await t.test('what does not fit together is read again once, and fits from then 
 
 await t.test('a row that was missed is read with who has it, and fits from then on', async (t) => {
   const { on, among, psql, tell, costs } = await createUntold(t)
-  await psql("update tenant_configs set phone_number_id = null where tenant_id = 'a'; update tenant_configs set phone_number_id = '1', waba_id = '8' where tenant_id = 'b'")
+  await psql(
+    "update tenant_configs set phone_number_id = null where tenant_id = 'a'; update tenant_configs set " +
+      "phone_number_id = '1', waba_id = '8' where tenant_id = 'b'"
+  )
   await tell([['a', '1', null]])
-  t.strictSame(await costs(async () => { t.equal(await on('1'), 'b') }), [3, 1, 0, 0], 'who has it twice and both at once; then the row that was struck')
+  t.strictSame(
+    await costs(async () => { t.equal(await on('1'), 'b') }),
+    [3, 1, 0, 0],
+    'who has it twice and both at once; then the row that was struck'
+  )
   await psql("update tenant_configs set waba_id = '8' where tenant_id = 'c'")
   await tell([['b', null, '8']])
   t.strictSame(await costs(async () => { t.strictSame(await among('8'), ['b', 'c']) }), [4, 1, 0, 0])
@@ -141,7 +242,9 @@ await t.test('a row that was missed is read with who has it, and fits from then 
 await t.test('secrets that do not open when both are read at once', async (t) => {
   const { on, among, psql, tell } = await createUntold(t)
   const swap = "access_token = (select access_token from tenant_configs where tenant_id = 'a')"
-  await psql(`update tenant_configs set phone_number_id = '4', waba_id = '8' where tenant_id in ('c'); update tenant_configs set phone_number_id = '5', waba_id = '8', ${swap} where tenant_id = 'b'`)
+  await psql(
+    `update tenant_configs set phone_number_id = '4', waba_id = '8' where tenant_id in ('c'); update tenant_configs set phone_number_id = '5', waba_id = '8', ${swap} where tenant_id = 'b'`
+  )
   await tell([['a', '5', '8']])
   await t.rejects(on('5'), unreadable)
   await tell([['a', '5', '8'], ['x', '4', null]])

@@ -6,7 +6,12 @@ import { slowReads } from './slow-reads.js'
 
 /** Two tenants, each with its token, verified number and account; `psql` writes as another program does. */
 async function createLookedUp (t: Test, env: Record<string, string | number> = {}) {
-  const { app, databaseUrl } = await buildTestApp(t, { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env', WHATSAPP_WABA_ID: '99', ...env })
+  const { app, databaseUrl } = await buildTestApp(t, {
+    WHATSAPP_PHONE_ID: '99',
+    WHATSAPP_TOKEN: 'token of env',
+    WHATSAPP_WABA_ID: '99',
+    ...env
+  })
   const { tenantConfigs, configLoader } = app
   await verifyEachRow(databaseUrl)
   await tenantConfigs.create('a', null, { phone_number_id: '1', waba_id: '7', access_token: 'token of a' })
@@ -33,7 +38,13 @@ await t.test('a number finds its tenant, an account all of its tenants', async (
   t.equal(configLoader.stats().loads, loads, 'it is cached')
   t.strictSame(configLoader.stats().entries, { tenants: 2, phone_numbers: 1, wabas: 1 })
 
-  for (const times of [1, 2]) t.strictSame([await on('99'), await among('99')], [null, []], `nobody has those of .env, ${times}`)
+  for (const times of [1, 2]) {
+    t.strictSame(
+      [await on('99'), await among('99')],
+      [null, []],
+    `nobody has those of .env, ${times}`
+    )
+  }
   t.equal(configLoader.stats().loads, loads + 2, 'that nobody has them is cached too')
   t.equal((await configLoader.forTenant('missing')).getTenantId(), null)
 
@@ -55,7 +66,9 @@ await t.test('what cannot be an id in a row is no query', async (t) => {
     t.strictSame(await configLoader.forWaba(id), [])
   }
   t.match(configLoader.stats(), { misses, loads, entries: { phone_numbers: 0, wabas: 0 } })
-  for (const id of ["'; drop table tenant_configs", '__proto__', '👋'.repeat(255), 'x'.repeat(255), '1 ', ' 1', '01', '%']) {
+  for (const id of [
+    "'; drop table tenant_configs", '__proto__', '👋'.repeat(255), 'x'.repeat(255), '1 ', ' 1', '01', '%'
+  ]) {
     t.equal(await configLoader.forPhoneNumber(id), null)
     t.strictSame(await configLoader.forWaba(id), [])
   }
@@ -78,10 +91,22 @@ await t.test('a number that moves answers with who has it', async (t) => {
   t.strictSame(await both(), ['b', null])
 
   const moves: [sql: string, expected: [string | null, string | null]][] = [
-    ["begin; update tenant_configs set phone_number_id = null; update tenant_configs set phone_number_id = case tenant_id when 'a' then '1' else '2' end; commit", ['a', 'b']],
-    ["begin; update tenant_configs set phone_number_id = null; update tenant_configs set phone_number_id = case tenant_id when 'a' then '2' else '1' end; commit", ['b', 'a']],
+    [
+      'begin; update tenant_configs set phone_number_id = null; update tenant_configs set phone_number_id = case ' +
+        "tenant_id when 'a' then '1' else '2' end; commit",
+      ['a', 'b']
+    ],
+    [
+      'begin; update tenant_configs set phone_number_id = null; update tenant_configs set phone_number_id = case ' +
+        "tenant_id when 'a' then '2' else '1' end; commit",
+      ['b', 'a']
+    ],
     ["update tenant_configs set is_active = false where tenant_id = 'a'", ['b', null]],
-    ["begin; delete from tenant_configs where tenant_id = 'b'; update tenant_configs set phone_number_id = '1', is_active = true; commit", ['a', null]],
+    [
+      "begin; delete from tenant_configs where tenant_id = 'b'; update tenant_configs set phone_number_id = '1', " +
+        'is_active = true; commit',
+      ['a', null]
+    ],
     ["update tenant_configs set tenant_id = 'c', access_token = null", ['c', null]],
     ["insert into tenant_configs (tenant_id, waba_id, phone_number_id) values ('d', '7', '2')", ['c', 'd']],
     ['truncate tenant_configs cascade', [null, null]]
@@ -105,7 +130,10 @@ await t.test('what was read before and after a move is not put together', async 
   await Promise.all([on('1'), among('7')])
   // Nobody is told, so that one of the two stays as it was.
   await muteChanges(databaseUrl)
-  await psql("begin; update tenant_configs set phone_number_id = null; update tenant_configs set phone_number_id = '1', waba_id = '7' where tenant_id = 'b'; update tenant_configs set waba_id = '8' where tenant_id = 'a'; commit")
+  await psql(
+    "begin; update tenant_configs set phone_number_id = null; update tenant_configs set phone_number_id = '1', " +
+      "waba_id = '7' where tenant_id = 'b'; update tenant_configs set waba_id = '8' where tenant_id = 'a'; commit"
+  )
   const { app } = await buildTestApp(t, { DATABASE_URL })
   t.equal((await app.configLoader.forPhoneNumber('1'))?.getTenantId(), 'b')
   t.strictSame([await on('1'), await among('7')], ['a', ['a', 'b']], 'what is held fits together')
@@ -124,9 +152,16 @@ await t.test('who waits for a look-up while the number moves gets who has it now
   const holder = await connect(t, databaseUrl)
   await holder.query('select pg_advisory_lock(7)')
   const waiting = Promise.all([on('1'), among('7'), configLoader.forTenant('a')])
-  await until(async () => (await psql("select count(*)::int as count from pg_locks where locktype = 'advisory' and not granted"))[0]?.['count'] === 3)
+  await until(
+    async () => (await psql(
+      "select count(*)::int as count from pg_locks where locktype = 'advisory' and not granted"
+    ))[0]?.['count'] === 3
+  )
   const { invalidations } = configLoader.stats()
-  await psql("begin; update stored set phone_number_id = null, waba_id = '8' where tenant_id = 'a'; update stored set phone_number_id = '1' where tenant_id = 'b'; commit")
+  await psql(
+    "begin; update stored set phone_number_id = null, waba_id = '8' where tenant_id = 'a'; update stored set " +
+      "phone_number_id = '1' where tenant_id = 'b'; commit"
+  )
   await until(() => configLoader.stats().invalidations >= invalidations + 4)
   await holder.query('select pg_advisory_unlock(7)')
   const [holderOf1, holdersOf7, a] = await waiting
@@ -144,7 +179,8 @@ await t.test('numbers and accounts that are swapped all the time always have som
     for (let asked = 0; !writing.isDone; asked++) {
       const snapshots = [await configLoader.forPhoneNumber(numberId), ...await configLoader.forWaba(wabaId)]
       const told = snapshots.map((snapshot) => [snapshot?.getTenantId(), snapshot?.getAccessToken()].join())
-      const right = snapshots.length === 2 && told.every((words) => words === 'a,token of a' || words === 'b,token of b')
+      const right = snapshots.length === 2 &&
+        told.every((words) => words === 'a,token of a' || words === 'b,token of b')
       if (!right || snapshots[0]?.getPhoneId() !== numberId || snapshots[1]?.getWabaId() !== wabaId) wrong.push(told)
       await new Promise(setImmediate)
     }

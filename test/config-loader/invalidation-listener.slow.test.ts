@@ -12,10 +12,14 @@ import { ownPostgres } from '../fixtures/own-postgres.js'
 import { tcpProxy } from '../fixtures/tcp-proxy.js'
 import { buildTestApp, createDatabase, query, until } from '../helper.js'
 
-const LISTENERS = "select pid from pg_stat_activity where datname = current_database() and application_name = 'whatsapp-tenant-config listen'"
+const LISTENERS = 'select pid from pg_stat_activity where datname = current_database() and application_name = ' +
+  "'whatsapp-tenant-config listen'"
 
 /** A channel over these URLs with all that it tells, closed when the test ends. */
-function channelOver (t: Test, { url, notifyUrl = url, notify }: { url: string, notifyUrl?: string, notify?: () => Promise<unknown> }) {
+function channelOver (
+  t: Test,
+  { url, notifyUrl = url, notify }: { url: string, notifyUrl?: string, notify?: () => Promise<unknown> }
+) {
   const told: Array<RowChange[] | null> = []
   const turns: string[] = []
   const lines: string[] = []
@@ -45,7 +49,11 @@ async function timed (work: () => Promise<unknown>): Promise<number> {
   return performance.now() - begun
 }
 
-const insert = async (url: string, id: string) => await query(url, 'insert into tenant_configs (tenant_id) values ($1)', [id])
+const insert = async (url: string, id: string) => await query(
+  url,
+  'insert into tenant_configs (tenant_id) values ($1)',
+  [id]
+)
 
 parallel('it is up once its hello is heard, and hears of every change', async (t) => {
   const url = await createDatabase(t)
@@ -60,7 +68,10 @@ parallel('it is up once its hello is heard, and hears of every change', async (t
   t.same(told, [[['a', null, null]], null])
   const before = health.lastConfirmedAt
   await until(() => health.lastConfirmedAt > before)
-  t.ok(health.lastConfirmedAt <= performance.now() && health.validUntil === health.lastConfirmedAt + 6000, 'a heartbeat')
+  t.ok(
+    health.lastConfirmedAt <= performance.now() && health.validUntil === health.lastConfirmedAt + 6000,
+    'a heartbeat'
+  )
   await close()
   t.notOk(isUp())
   t.same(turns, ['connect'], 'who closes it has lost nothing')
@@ -224,7 +235,10 @@ parallel('a server that is no PostgreSQL', async (t) => {
   await once(server, 'listening')
   t.teardown(() => { server.close() })
   const address = server.address()
-  const { open, isUp, lines, attempts } = channelOver(t, { url: `postgres://u:p@127.0.0.1:${typeof address === 'object' ? address?.port : ''}/x` })
+  const { open, isUp, lines, attempts } = channelOver(
+    t,
+    { url: `postgres://u:p@127.0.0.1:${typeof address === 'object' ? address?.port : ''}/x` }
+  )
   await open()
   await until(() => attempts.length === 7)
   t.notOk(isUp())
@@ -235,7 +249,12 @@ parallel('it closes at once, whatever it is at', async (t) => {
   const url = await createDatabase(t)
   const elsewhere = await createDatabase(t)
 
-  async function closes (name: string, { close, isUp, turns, attempts }: ReturnType<typeof channelOver>, opened: Promise<void>, way?: { drop: () => void }): Promise<void> {
+  async function closes (
+    name: string,
+    { close, isUp, turns, attempts }: ReturnType<typeof channelOver>,
+    opened: Promise<void>,
+    way?: { drop: () => void }
+  ): Promise<void> {
     const before = [...turns]
     const ms = await timed(close)
     way?.drop()
@@ -291,7 +310,11 @@ parallel('it closes at once, whatever it is at', async (t) => {
 parallel('a service says what is wrong without a word of its URL', async (t) => {
   const url = new URL(await createDatabase(t))
   const canary = 'canary-of-the-password'
-  const wrong = [Object.assign(new URL(url), { password: canary }).href, `postgres://${canary}:${canary}@127.0.0.1:9/${canary}`, `postgres://u:${canary}@nowhere.invalid/x`]
+  const wrong = [
+    Object.assign(new URL(url), { password: canary }).href,
+    `postgres://${canary}:${canary}@127.0.0.1:9/${canary}`,
+    `postgres://u:${canary}@nowhere.invalid/x`
+  ]
   for (const DATABASE_DIRECT_URL of wrong) {
     const { app, log } = await buildTestApp(t, { DATABASE_URL: url.href, DATABASE_DIRECT_URL })
     t.equal(app.configLoader.stats().channel, 'down')

@@ -4,7 +4,9 @@ import { ConfigSnapshot, type Resolved } from '../../src/config-loader/snapshot.
 import type { ConfigRow } from '../../src/config-loader/config-rows.sql.js'
 import { platform, rowWith, settingsWith, vault } from '../fixtures/config-row.js'
 
-const decisionWith = async (more: Record<string, string | boolean> = {}) => createConfigDecision({ vault, env: await settingsWith(more) })
+const decisionWith = async (more: Record<string, string | boolean> = {}) => createConfigDecision(
+  { vault, env: await settingsWith(more) }
+)
 
 /** What serves by a row; fails where nothing does. */
 function served (found: Resolved | string): Resolved {
@@ -29,7 +31,12 @@ await t.test('an active row serves with its secrets opened', async (t) => {
       verify_token: 'short',
       token_expires_at: '2999-01-02T03:04:05.678000Z'
     },
-    sources: Object.fromEntries(['phone_id', 'access_token', 'waba_id', 'fb_app_id', 'fb_app_secret', 'callback_url', 'redirect_url', 'verify_token', 'token_expires_at'].map((key) => [key, 'database']))
+    sources: Object.fromEntries(
+      [
+        'phone_id', 'access_token', 'waba_id', 'fb_app_id', 'fb_app_secret', 'callback_url', 'redirect_url',
+        'verify_token', 'token_expires_at'
+      ].map((key) => [key, 'database'])
+    )
   })
 })
 
@@ -41,12 +48,20 @@ await t.test('no row is "missing", a row that is off is "inactive", whatever is 
 
 await t.test('a secret that does not open is thrown', async (t) => {
   const { fromRow } = await decisionWith()
-  for (const column of ['access_token', 'fb_app_secret', 'verify_token'] as const) t.throws(() => fromRow(rowWith({ [column]: 'no sealed text' })), { code: 'SECRET_UNREADABLE' }, column)
+  for (const column of ['access_token', 'fb_app_secret', 'verify_token'] as const) {
+    t.throws(
+      () => fromRow(rowWith({ [column]: 'no sealed text' })),
+      { code: 'SECRET_UNREADABLE' },
+      column
+    )
+  }
 })
 
 await t.test('a token that was never checked is "unverified", and no token has no status', async (t) => {
   const { fromRow } = await decisionWith()
-  for (const [change, status] of [[{ token_status: null }, 'unverified'], [{ token_status: 'expiring' }, 'expiring'], [{ access_token: null }, null]] as const) {
+  for (const [change, status] of [
+    [{ token_status: null }, 'unverified'], [{ token_status: 'expiring' }, 'expiring'], [{ access_token: null }, null]
+  ] as const) {
     t.equal(served(fromRow(rowWith(change))).tokenStatus, status)
   }
 })
@@ -66,10 +81,29 @@ await t.test('the platform\'s settings serve where a row has nothing, and withou
   }
   t.strictSame(decision.withoutRow('missing').getAllConfig(), expected)
   t.equal(decision.withoutRow('missing').isStale(), false)
-  const empty = rowWith({ phone_number_id: null, access_token: null, waba_id: null, fb_app_id: null, fb_app_secret: null, callback_url: null, redirect_url: null, verify_token: null, token_expires_at: null })
-  t.strictSame(served(decision.fromRow(empty)).values, { ...expected, phone_id: null, access_token: null, waba_id: null })
+  const empty = rowWith({
+    phone_number_id: null,
+    access_token: null,
+    waba_id: null,
+    fb_app_id: null,
+    fb_app_secret: null,
+    callback_url: null,
+    redirect_url: null,
+    verify_token: null,
+    token_expires_at: null
+  })
+  t.strictSame(served(decision.fromRow(empty)).values, {
+    ...expected,
+    phone_id: null,
+    access_token: null,
+    waba_id: null
+  })
   const { withoutRow } = await decisionWith()
-  t.strictSame(withoutRow('missing').getAllConfig(), Object.fromEntries(Object.keys(expected).map((key) => [key, null])), 'nothing is set')
+  t.strictSame(
+    withoutRow('missing').getAllConfig(),
+    Object.fromEntries(Object.keys(expected).map((key) => [key, null])),
+    'nothing is set'
+  )
 })
 
 await t.test('CONFIG_FALLBACK says for whom the platform\'s settings stand in', async (t) => {
@@ -87,14 +121,26 @@ await t.test('CONFIG_FALLBACK says for whom the platform\'s settings stand in', 
 })
 
 await t.test('a dead token is refused with CONFIG_REFUSE_DEAD_TOKENS, and only then', async (t) => {
-  const snapshotBy = ({ fromRow }: Awaited<ReturnType<typeof decisionWith>>, change: Partial<ConfigRow>) => new ConfigSnapshot(served(fromRow(rowWith(change))), false)
+  const snapshotBy = ({ fromRow }: Awaited<ReturnType<typeof decisionWith>>, change: Partial<ConfigRow>) =>
+    new ConfigSnapshot(served(fromRow(rowWith(change))), false)
   const lax = await decisionWith()
   const strict = await decisionWith({ CONFIG_REFUSE_DEAD_TOKENS: true })
-  for (const change of [{ token_status: 'expired' }, { token_status: 'revoked' }, { token_status: 'reauth_required' }, { token_expires_at: '2020-01-01T00:00:00.000000Z' }] as const) {
+  for (const change of [
+    { token_status: 'expired' },
+    { token_status: 'revoked' },
+    { token_status: 'reauth_required' },
+    { token_expires_at: '2020-01-01T00:00:00.000000Z' }
+  ] as const) {
     t.doesNotThrow(() => { lax.assertTokenServes(snapshotBy(lax, change)) })
-    t.throws(() => { strict.assertTokenServes(snapshotBy(strict, change)) }, { code: 'TOKEN_DEAD' }, JSON.stringify(change))
+    t.throws(
+      () => { strict.assertTokenServes(snapshotBy(strict, change)) },
+      { code: 'TOKEN_DEAD' },
+      JSON.stringify(change)
+    )
   }
-  for (const change of [{ token_status: 'ok' }, { token_status: 'expiring' }, { token_status: null }, { access_token: null }] as const) {
+  for (const change of [
+    { token_status: 'ok' }, { token_status: 'expiring' }, { token_status: null }, { access_token: null }
+  ] as const) {
     t.doesNotThrow(() => { strict.assertTokenServes(snapshotBy(strict, change)) }, JSON.stringify(change))
   }
 })

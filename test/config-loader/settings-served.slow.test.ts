@@ -29,11 +29,22 @@ await t.test('a service whose settings are given takes none of the process envir
 })
 
 await t.test('a command reads .env in the working directory, and the process environment wins', async (t) => {
-  const cwd = t.testdir({ '.env': `JWT_SECRET='${secrets.JWT_SECRET}'\nENCRYPTION_KEYS=${secrets.ENCRYPTION_KEYS}\nJWT_ISSUER=file # who\nJWT_AUDIENCE=file\nJWT_TENANT_CLAIM=\nJWT_ISSUR=canary-value\n` })
+  const cwd = t.testdir(
+    {
+      '.env': `JWT_SECRET='${secrets.JWT_SECRET}'\nENCRYPTION_KEYS=${secrets.ENCRYPTION_KEYS}\nJWT_ISSUER=file # who\nJWT_AUDIENCE=file\nJWT_TENANT_CLAIM=\nJWT_ISSUR=canary-value\n`
+    }
+  )
   const command = [...process.execArgv, modulePath('src/cli/token.ts'), '--tenant', 'acme']
-  const mint = async (env: Record<string, string>) => await promisify(execFile)(process.execPath, command, { cwd, env: childEnv(env) })
+  const mint = async (env: Record<string, string>) => await promisify(execFile)(
+    process.execPath,
+    command,
+    { cwd, env: childEnv(env) }
+  )
   const { stdout, stderr } = await mint({ JWT_AUDIENCE: 'process', JWT_ISSUER: ' ' })
-  t.match(JSON.parse(Buffer.from(stdout.split('.')[1] ?? '', 'base64url').toString()), { tenant_id: 'acme', iss: 'file', aud: 'process' })
+  t.match(
+    JSON.parse(Buffer.from(stdout.split('.')[1] ?? '', 'base64url').toString()),
+    { tenant_id: 'acme', iss: 'file', aud: 'process' }
+  )
   t.equal(stderr, '.env, line 6: JWT_ISSUR is not a setting and has no effect. Is it meant to be JWT_ISSUER?\n')
 
   rmSync(join(cwd, '.env'))
@@ -44,7 +55,10 @@ await t.test('a command reads .env in the working directory, and the process env
 await t.test('TRUST_PROXY says whose word on the client is taken', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const forwarded = { 'x-forwarded-for': '203.0.113.9, 10.0.0.2' }
-  for (const [TRUST_PROXY, ip] of [['false', '10.0.0.1'], ['true', '203.0.113.9'], ['1', '10.0.0.2'], ['2', '203.0.113.9'], ['10.0.0.1, ::1', '10.0.0.2'], ['10.0.0.0/8', '203.0.113.9']] as const) {
+  for (const [TRUST_PROXY, ip] of [
+    ['false', '10.0.0.1'], ['true', '203.0.113.9'], ['1', '10.0.0.2'], ['2', '203.0.113.9'],
+    ['10.0.0.1, ::1', '10.0.0.2'], ['10.0.0.0/8', '203.0.113.9']
+  ] as const) {
     const { app, log } = await buildTestApp(t, { DATABASE_URL, TRUST_PROXY })
     await app.inject({ url: '/health/live', headers: forwarded, remoteAddress: '10.0.0.1' })
     t.match(log(), `"path":"/health/live","ip":"${ip}"`, TRUST_PROXY)
@@ -54,8 +68,16 @@ await t.test('TRUST_PROXY says whose word on the client is taken', async (t) => 
 await t.test('createConfigLoader reads NAME_FILE too, and databaseUrl stands in for both', async (t) => {
   t.testdir({})
   const url = await createDatabase(t)
-  const env = { NODE_ENV: 'production', LOG_LEVEL: 'silent', ENCRYPTION_KEYS_FILE: fileOf(t, secrets.ENCRYPTION_KEYS), JWT_SECRET_FILE: '/none' }
-  for (const options of [{ env: { ...env, DATABASE_URL_FILE: fileOf(t, `${url}\n`) } }, { databaseUrl: url, env: { ...env, DATABASE_URL_FILE: '/none' } }]) {
+  const env = {
+    NODE_ENV: 'production',
+    LOG_LEVEL: 'silent',
+    ENCRYPTION_KEYS_FILE: fileOf(t, secrets.ENCRYPTION_KEYS),
+    JWT_SECRET_FILE: '/none'
+  }
+  for (const options of [
+    { env: { ...env, DATABASE_URL_FILE: fileOf(t, `${url}\n`) } },
+    { databaseUrl: url, env: { ...env, DATABASE_URL_FILE: '/none' } }
+  ]) {
     const loader = await createConfigLoader(options)
     t.equal((await loader.forTenant('acme')).hasTenantConfig(), false)
     await loader.close()

@@ -24,14 +24,25 @@ const appPair = ['fb_app_id', 'fb_app_secret']
 
 /** The snapshot of a tenant with these values in its row, or without a row. */
 const snapshotOf = (values: ConfigValues | null, fallback: ConfigValues) =>
-  new ConfigSnapshot(resolve(values && { tenantId: 'acme', isVerified: true, tokenStatus: 'ok', values }, fallback), false)
+  new ConfigSnapshot(
+    resolve(values && { tenantId: 'acme', isVerified: true, tokenStatus: 'ok', values }, fallback),
+    false
+  )
 
 /** Holds a snapshot to where each of its values should come from. */
-function comesFrom (t: Test, what: string, snapshot: ConfigSnapshot, source: (key: string) => 'database' | 'env' | null): void {
+function comesFrom (
+  t: Test,
+  what: string,
+  snapshot: ConfigSnapshot,
+  source: (key: string) => 'database' | 'env' | null
+): void {
   const expected = each((key) => source(key) === null ? null : `${source(key)} ${key}`)
   t.strictSame(snapshot.getAllConfig(), expected, what)
   t.strictSame(snapshot.getSources(), each(source), what)
-  t.strictSame([snapshot.getPhoneId(), snapshot.getAccessToken(), snapshot.getWabaId()], [expected.phone_id, expected.access_token, expected.waba_id])
+  t.strictSame(
+    [snapshot.getPhoneId(), snapshot.getAccessToken(), snapshot.getWabaId()],
+    [expected.phone_id, expected.access_token, expected.waba_id]
+  )
 }
 
 await t.test('without an active row everything comes from .env', async (t) => {
@@ -39,7 +50,11 @@ await t.test('without an active row everything comes from .env', async (t) => {
   comesFrom(t, 'all set', snapshot, () => 'env')
   t.equal(snapshot.hasTenantConfig(), false)
   comesFrom(t, 'nothing set', snapshotOf(null, none), () => null)
-  comesFrom(t, 'some set', snapshotOf(null, { ...env, access_token: null, fb_app_id: null }), (key) => ['access_token', 'fb_app_id'].includes(key) ? null : 'env')
+  comesFrom(t, 'some set', snapshotOf(null, {
+    ...env,
+    access_token: null,
+    fb_app_id: null
+  }), (key) => ['access_token', 'fb_app_id'].includes(key) ? null : 'env')
 })
 
 await t.test('a whole row comes first', async (t) => {
@@ -52,14 +67,23 @@ await t.test('a whole row comes first', async (t) => {
 
 await t.test('isVerified() is that of the row, and false for .env values', async (t) => {
   for (const isVerified of [true, false]) {
-    t.equal(new ConfigSnapshot(resolve({ tenantId: 'acme', isVerified, tokenStatus: 'ok', values: row }, env), false).isVerified(), isVerified)
+    t.equal(
+      new ConfigSnapshot(
+        resolve({ tenantId: 'acme', isVerified, tokenStatus: 'ok', values: row }, env),
+        false
+      ).isVerified(),
+      isVerified
+    )
   }
   t.equal(snapshotOf(null, env).isVerified(), false)
 })
 
 await t.test('the identity never mixes: what the row lacks of it is null', async (t) => {
   for (const missing of identity) {
-    comesFrom(t, missing, snapshotOf(each((key) => key === missing ? null : `database ${key}`), env), (key) => key === missing ? null : 'database')
+    comesFrom(t, missing, snapshotOf(
+      each((key) => key === missing ? null : `database ${key}`),
+      env
+    ), (key) => key === missing ? null : 'database')
   }
   const empty = snapshotOf(none, env)
   comesFrom(t, 'an empty row', empty, (key) => identity.includes(key) ? null : 'env')
@@ -98,10 +122,14 @@ await t.test('a token expires at its time, and never without one', async (t) => 
 await t.test('the status of the token is that of the last check, "expired" once its own date has passed, null without a token', async (t) => {
   const [past, ahead] = ['2020-01-01T00:00:00.000000Z', '2999-01-01T00:00:00.000000Z']
   for (const [tokenStatus, token_expires_at, expected] of [
-    ['ok', ahead, 'ok'], ['ok', null, 'ok'], ['ok', past, 'expired'], ['unverified', past, 'expired'], ['expiring', past, 'expired'], ['revoked', past, 'revoked'],
+    ['ok', ahead, 'ok'], ['ok', null, 'ok'], ['ok', past, 'expired'], ['unverified', past, 'expired'],
+    ['expiring', past, 'expired'], ['revoked', past, 'revoked'],
     ['reauth_required', past, 'reauth_required'], ['reauth_required', ahead, 'reauth_required'], [null, past, null]
   ] as const) {
-    const resolved = resolve({ tenantId: 'acme', isVerified: true, tokenStatus, values: { ...row, token_expires_at } }, none)
+    const resolved = resolve(
+      { tenantId: 'acme', isVerified: true, tokenStatus, values: { ...row, token_expires_at } },
+      none
+    )
     t.equal(new ConfigSnapshot(resolved, false).getTokenStatus(), expected, `${tokenStatus} ${token_expires_at}`)
   }
   t.equal(snapshotOf(null, { ...env, token_expires_at: past }).getTokenStatus(), null, 'of .env nothing is known')
@@ -132,8 +160,15 @@ await t.test('it shows nothing when it is printed, serialised or logged', async 
   logger.info(snapshot, 'one')
   logger.info({ snapshot, list: [snapshot] }, 'two %s %o %j', snapshot, snapshot, snapshot)
   t.match(logged, /one.*two/s)
-  const shown = [inspect(snapshot, { depth: Infinity, showHidden: true, getters: true }), format('%s %o %O %j', snapshot, snapshot, snapshot, snapshot),
-    JSON.stringify({ snapshot }), String(snapshot), JSON.stringify(structuredClone(snapshot)), JSON.stringify({ ...snapshot }), logged].join('\n')
+  const shown = [inspect(snapshot, { depth: Infinity, showHidden: true, getters: true }), format(
+    '%s %o %O %j',
+    snapshot,
+    snapshot,
+    snapshot,
+    snapshot
+  ),
+  JSON.stringify({ snapshot }), String(snapshot), JSON.stringify(structuredClone(snapshot)),
+  JSON.stringify({ ...snapshot }), logged].join('\n')
   t.notMatch(shown, canary)
   t.equal(snapshot.getAccessToken(), canary)
 })

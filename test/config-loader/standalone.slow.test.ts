@@ -12,14 +12,24 @@ import { modulePath } from '../run/paths.js'
 const ENCRYPTION_KEYS = `k1:${newKey()}`
 const env = { NODE_ENV: 'production', LOG_LEVEL: 'silent', ENCRYPTION_KEYS }
 const write = async (url: string, tenant: string, phone: string) => {
-  await query(url, 'insert into tenant_configs (tenant_id, phone_number_id) values ($1, $2) on conflict (tenant_id) do update set phone_number_id = excluded.phone_number_id', [tenant, phone])
+  await query(
+    url,
+    'insert into tenant_configs (tenant_id, phone_number_id) values ($1, $2) on conflict (tenant_id) do update set ' +
+      'phone_number_id = excluded.phone_number_id',
+    [tenant, phone]
+  )
 }
-const ours = "select application_name from pg_stat_activity where datname = current_database() and application_name like 'whatsapp-tenant-config%'"
+const ours = 'select application_name from pg_stat_activity where datname = current_database() and application_name ' +
+  "like 'whatsapp-tenant-config%'"
 const connections = async (url: string) => (await query(url, ours)).length
 
 /** Test the loader in a process of its own, with these arguments and this environment; works in `cwd`. */
 function worker (t: Test, args: unknown[], settings: Record<string, string>, cwd = '.') {
-  const child = spawn(process.execPath, [...process.execArgv, modulePath('test/config-loader/loader-process.ts'), JSON.stringify(args)], { cwd, env: childEnv(settings) })
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv, modulePath('test/config-loader/loader-process.ts'), JSON.stringify(args)],
+    { cwd, env: childEnv(settings) }
+  )
   t.teardown(() => { child.kill('SIGKILL') })
   const said: string[] = []
   let stderr = ''
@@ -53,7 +63,12 @@ await t.test('a worker in production needs no JWT_SECRET, hears what others writ
   await write(url, 'acme', '1')
   // As in a .env where the line was left empty.
   const cwd = t.testdir({ '.env': 'JWT_SECRET=\nDATABASE_URL=\nCONFIG_CACHE_MAXX=canary-value\n' })
-  const { ask, says, said, stderr, end } = worker(t, [{ databaseUrl: url }], { ...env, LOG_LEVEL: 'info', DATABASE_POOL_MAX: '2' }, cwd)
+  const { ask, says, said, stderr, end } = worker(
+    t,
+    [{ databaseUrl: url }],
+    { ...env, LOG_LEVEL: 'info', DATABASE_POOL_MAX: '2' },
+    cwd
+  )
   await says(1)
   ask('acme')
   t.equal(await says(2), 'acme: 1')
@@ -67,7 +82,10 @@ await t.test('a worker in production needs no JWT_SECRET, hears what others writ
   t.equal((await end()).code, 0)
   t.equal(said.at(-1), 'does not listen')
   t.same(said.filter((line) => !/^(ready|acme: [12]|does not listen)$/.test(line)), [], 'the log is not on stdout')
-  t.match(stderr(), /^\{"level":40.*CONFIG_CACHE_MAXX is not a setting.*\}\n\{.*changes of configurations are heard at once"\}\n$/)
+  t.match(
+    stderr(),
+    /^\{"level":40.*CONFIG_CACHE_MAXX is not a setting.*\}\n\{.*changes of configurations are heard at once"\}\n$/
+  )
   t.notMatch(stderr(), 'canary-value')
   await until(async () => await connections(url) === 0)
 })
@@ -104,13 +122,24 @@ await t.test('a worker ends soon, also when its listening connection is half ope
     t.equal(code, 0)
     t.ok(ms < 5000, `${Math.round(ms)} ms`)
   }
-  t.equal((await query(url, "select from pg_stat_activity where datname = current_database() and application_name = 'whatsapp-tenant-config'")).length, 0)
+  t.equal(
+    (await query(
+      url,
+      "select from pg_stat_activity where datname = current_database() and application_name = 'whatsapp-tenant-config'"
+    )).length,
+    0
+  )
 })
 
 await t.test('it is the loader of the service', async (t) => {
   const url = await createDatabase(t)
   const vault = createVault({ keyRing: ENCRYPTION_KEYS })
-  await query(url, "insert into tenant_configs (tenant_id, phone_number_id, waba_id, access_token, last_verified_at) values ('acme', '1', '10', $1, now())", [vault.seal('the token', 'acme', 'access_token')])
+  await query(
+    url,
+    'insert into tenant_configs (tenant_id, phone_number_id, waba_id, access_token, last_verified_at) values ' +
+      "('acme', '1', '10', $1, now())",
+    [vault.seal('the token', 'acme', 'access_token')]
+  )
   const loader = await createConfigLoader({ databaseUrl: url, env })
   t.teardown(loader.close)
   t.equal((await loader.forTenant('acme')).getAccessToken(), 'the token')
@@ -128,9 +157,13 @@ await t.test('it is the loader of the service', async (t) => {
 await t.test('two in one process have nothing in common', async (t) => {
   const [one, other] = await Promise.all([createDatabase(t), createDatabase(t)])
   await Promise.all([write(one, 'acme', '1'), write(other, 'acme', '2')])
-  const loaders = await Promise.all([one, one, other].map(async (databaseUrl) => await createConfigLoader({ databaseUrl, env })))
+  const loaders = await Promise.all(
+    [one, one, other].map(async (databaseUrl) => await createConfigLoader({ databaseUrl, env }))
+  )
   for (const { close } of loaders) t.teardown(close)
-  const phones = async () => await Promise.all(loaders.map(async ({ forTenant }) => (await forTenant('acme')).getPhoneId()))
+  const phones = async () => await Promise.all(
+    loaders.map(async ({ forTenant }) => (await forTenant('acme')).getPhoneId())
+  )
   t.same(await phones(), ['1', '1', '2'])
   await loaders[0]?.close()
   await write(one, 'acme', '3')
@@ -140,17 +173,33 @@ await t.test('two in one process have nothing in common', async (t) => {
 
 await t.test('what keeps it from beginning', async (t) => {
   const url = await createDatabase(t)
-  const fails = async (options: Parameters<typeof createConfigLoader>[0]) => await createConfigLoader(options).then(() => 'it began', (err: Error) => err.message)
+  const fails = async (options: Parameters<typeof createConfigLoader>[0]) =>
+    await createConfigLoader(options).then(() => 'it began', (err: Error) => err.message)
 
   const canary = 'canary-of-a-value'
-  const wrong = await fails({ databaseUrl: `mysql://u:${canary}@h/x`, env: { ...env, ENCRYPTION_KEYS: canary, CONFIG_CACHE_MAX: canary, LOG_LEVEL: canary, JWT_SECRET: 'short' } })
-  t.same(wrong.match(/^ {2}[A-Z_]+ is .*?(?=:)/gm)?.sort(), ['CONFIG_CACHE_MAX', 'DATABASE_URL', 'ENCRYPTION_KEYS', 'LOG_LEVEL'].map((name) => `  ${name} is not usable`))
+  const wrong = await fails({
+    databaseUrl: `mysql://u:${canary}@h/x`,
+    env: { ...env, ENCRYPTION_KEYS: canary, CONFIG_CACHE_MAX: canary, LOG_LEVEL: canary, JWT_SECRET: 'short' }
+  })
+  t.same(
+    wrong.match(/^ {2}[A-Z_]+ is .*?(?=:)/gm)?.sort(),
+    ['CONFIG_CACHE_MAX', 'DATABASE_URL', 'ENCRYPTION_KEYS', 'LOG_LEVEL'].map((name) => `  ${name} is not usable`)
+  )
   t.notMatch(wrong, canary)
-  t.match(await fails({ databaseUrl: url, env: { NODE_ENV: 'production' } }), /\n {2}ENCRYPTION_KEYS is missing: [^\n]*$/)
+  t.match(
+    await fails({ databaseUrl: url, env: { NODE_ENV: 'production' } }),
+    /\n {2}ENCRYPTION_KEYS is missing: [^\n]*$/
+  )
 
   const local = { NODE_ENV: 'development', LOG_LEVEL: 'silent', ENCRYPTION_KEYS }
-  for (const options of [{ env: local }, { databaseUrl: '', env: local }, { databaseUrl: 'embedded', env: local }, { env: { ...local, DATABASE_URL: 'embedded' } }]) {
-    t.equal(await fails(options), 'There is no database to load from: pass databaseUrl, or set DATABASE_URL, as postgres://…')
+  for (const options of [
+    { env: local }, { databaseUrl: '', env: local }, { databaseUrl: 'embedded', env: local },
+    { env: { ...local, DATABASE_URL: 'embedded' } }
+  ]) {
+    t.equal(
+      await fails(options),
+      'There is no database to load from: pass databaseUrl, or set DATABASE_URL, as postgres://…'
+    )
   }
   t.match(await fails({ env }), 'DATABASE_URL is missing')
 
@@ -165,7 +214,10 @@ await t.test('what keeps it from beginning', async (t) => {
   t.match(await fails({ databaseUrl: silent.url, env }), /^The database cannot be reached: .*timeout/)
 
   const behind = await createDatabase(t, { empty: true })
-  t.match(await fails({ databaseUrl: behind, env }), /^The database lacks the migrations .*0002_changes.*npm run db:migrate/)
+  t.match(
+    await fails({ databaseUrl: behind, env }),
+    /^The database lacks the migrations .*0002_changes.*npm run db:migrate/
+  )
   await (await createConfigLoader({ databaseUrl: url, env })).close()
   t.match(await fails({ databaseUrl: url, env: { ...env, ENCRYPTION_KEYS: `k1:${newKey()}` } }), /ENCRYPTION_KEYS/)
   for (const left of [url, behind]) await until(async () => await connections(left) === 0)
@@ -182,7 +234,13 @@ await t.test('a worker that cannot begin ends with an error, and not before it i
 await t.test('it never migrates, whatever the settings say', async (t) => {
   const url = await createDatabase(t, { empty: true })
   for (const settings of [{ MIGRATE_ON_START: true }, { MIGRATE_ON_START: 'true' }, {}]) {
-    await t.rejects(createConfigLoader({ databaseUrl: url, env: { ...env, ...settings } }), { message: /^The database lacks the migrations 0000_tenant_configs, / })
+    await t.rejects(
+      createConfigLoader({ databaseUrl: url, env: { ...env, ...settings } }),
+      { message: /^The database lacks the migrations 0000_tenant_configs, / }
+    )
   }
-  t.same(await query(url, "select to_regclass('tenant_configs') as table, to_regnamespace('drizzle') as schema"), [{ table: null, schema: null }])
+  t.same(
+    await query(url, "select to_regclass('tenant_configs') as table, to_regnamespace('drizzle') as schema"),
+    [{ table: null, schema: null }]
+  )
 })

@@ -22,7 +22,8 @@ async function createKnown (t: Test, env: Record<string, string | boolean | numb
 const saying = async (look: Promise<ConfigSnapshot | null>) =>
   await look.then((snapshot) => snapshot?.getTokenStatus(), ({ code }) => code)
 
-const effective = async ({ app, as }: TestApp) => (await app.inject({ url: '/api/v1/tenant/config/effective', headers: as('acme') })).json()
+const effective = async ({ app, as }: TestApp) =>
+  (await app.inject({ url: '/api/v1/tenant/config/effective', headers: as('acme') })).json()
 
 await t.test('a snapshot tells what the last check found of the token, as soon as it changes', async (t) => {
   const { service, configLoader, call } = await createKnown(t, { CONFIG_CACHE_TTL_MS: 60_000 })
@@ -75,12 +76,24 @@ await t.test('with CONFIG_REFUSE_DEAD_TOKENS a dead token is not served, and web
     await call(status)
     const refused = dead.includes(status) ? 'TOKEN_DEAD' : undefined
     await until(async () => await saying(configLoader.forPhoneNumber('8')) === status)
-    for (const time of ['loaded', 'cached']) t.equal(await saying(configLoader.forTenant('acme')), refused ?? status, `${time}, ${status}`)
-    t.equal(await configLoader.getWhatsappConfig('acme').then(({ access_token: token }) => token, ({ code }) => code), refused ?? 'token of acme')
+    for (const time of ['loaded', 'cached']) {
+      t.equal(
+        await saying(configLoader.forTenant('acme')),
+        refused ?? status,
+      `${time}, ${status}`
+      )
+    }
+    t.equal(
+      await configLoader.getWhatsappConfig('acme').then(({ access_token: token }) => token, ({ code }) => code),
+      refused ?? 'token of acme'
+    )
     t.equal(await saying(configLoader.forPhoneNumber('8')), status)
     t.equal((await configLoader.forWaba('7'))[0]?.getTokenStatus(), status)
     const { decision, reason, values } = await effective(service)
-    t.same([decision, reason, values.access_token.value], refused === undefined ? ['serve', 'ACTIVE_ROW', '****'] : ['refuse', 'TOKEN_DEAD', null])
+    t.same(
+      [decision, reason, values.access_token.value],
+      refused === undefined ? ['serve', 'ACTIVE_ROW', '****'] : ['refuse', 'TOKEN_DEAD', null]
+    )
   }
   await call('ok')
   await tenantConfigs.update('acme', { token_expires_at: past })
@@ -92,7 +105,10 @@ await t.test('with CONFIG_REFUSE_DEAD_TOKENS a dead token is not served, and web
 })
 
 await t.test('a token that dies while its configuration is cached is refused from then on', async (t) => {
-  const { configLoader, tenantConfigs } = await createKnown(t, { CONFIG_REFUSE_DEAD_TOKENS: true, CONFIG_CACHE_TTL_MS: 60_000 })
+  const { configLoader, tenantConfigs } = await createKnown(t, {
+    CONFIG_REFUSE_DEAD_TOKENS: true,
+    CONFIG_CACHE_TTL_MS: 60_000
+  })
   const diesAt = Date.now() + 3000
   await tenantConfigs.update('acme', { token_expires_at: new Date(diesAt).toISOString() })
   t.equal((await configLoader.forTenant('acme')).getTokenStatus(), 'unverified')

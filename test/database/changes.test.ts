@@ -9,7 +9,10 @@ import { connect, createDatabase, query } from '../helper.js'
 const [, second, third] = tags
 const ANY = ''
 
-/** A migrated database, a connection that writes, and `told`: what a listener is told of what is done meanwhile, each notification by its sorted rows. */
+/**
+ * A migrated database, a connection that writes, and `told`: what a listener is told of what is done meanwhile, each
+ * notification by its sorted rows.
+ */
 async function listened (t: Test, url?: string) {
   const databaseUrl = url ?? await createDatabase(t)
   const writer = await connect(t, databaseUrl)
@@ -22,7 +25,10 @@ async function listened (t: Test, url?: string) {
     else heard.push(payload === ANY ? ANY : sorted(JSON.parse(payload)))
   })
 
-  /** Runs it and returns the payloads. Notifications arrive in the order of their commits, so that one more tells that these were all. */
+  /**
+   * Runs it and returns the payloads. Notifications arrive in the order of their commits, so that one more tells that
+   * these were all.
+   */
   async function told (work: string | (() => Promise<unknown>), values?: unknown[]): Promise<unknown[]> {
     await (typeof work === 'string' ? writer.query(work, values) : work())
     const done = once(markers, 'done')
@@ -35,20 +41,40 @@ async function listened (t: Test, url?: string) {
 
 const sorted = (rows: unknown[]) => rows.map((row) => JSON.stringify(row)).sort().map((row): unknown => JSON.parse(row))
 const change = (...ids: unknown[]) => ids
-const rows = (from: number, to: number) => `select 't' || n, 'p' || n, 'w' || n % 3 from generate_series(${from}, ${to}) as n`
+const rows = (from: number, to: number) =>
+  `select 't' || n, 'p' || n, 'w' || n % 3 from generate_series(${from}, ${to}) as n`
 const insert = 'insert into tenant_configs (tenant_id, phone_number_id, waba_id)'
 
 await t.test('a statement tells once what its rows were and are found by', async (t) => {
   const { told } = await listened(t)
   t.same(await told(`${insert} values ('a', '1', '10')`), [[change('a', '1', '10')]])
-  t.same(await told(`${insert} values ('b', null, null), ('c', '3', null)`), [[change('b', null, null), change('c', '3', null)]])
-  t.same(await told("update tenant_configs set is_active = false where tenant_id = 'a'"), [[change('a', '1', '10')]], 'what stays is told once')
-  t.same(await told("update tenant_configs set phone_number_id = '2', waba_id = null where tenant_id = 'a'"), [[change('a', '1', '10'), change('a', '2', null)]])
-  t.same(await told("update tenant_configs set tenant_id = 'z' where tenant_id = 'a'"), [[change('a', '2', null), change('z', '2', null)]])
+  t.same(
+    await told(`${insert} values ('b', null, null), ('c', '3', null)`),
+    [[change('b', null, null), change('c', '3', null)]]
+  )
+  t.same(
+    await told("update tenant_configs set is_active = false where tenant_id = 'a'"),
+    [[change('a', '1', '10')]],
+    'what stays is told once'
+  )
+  t.same(
+    await told("update tenant_configs set phone_number_id = '2', waba_id = null where tenant_id = 'a'"),
+    [[change('a', '1', '10'), change('a', '2', null)]]
+  )
+  t.same(
+    await told("update tenant_configs set tenant_id = 'z' where tenant_id = 'a'"),
+    [[change('a', '2', null), change('z', '2', null)]]
+  )
   t.same(await told("update tenant_configs set waba_id = '9'"), [
-    [change('b', null, '9'), change('b', null, null), change('c', '3', '9'), change('c', '3', null), change('z', '2', '9'), change('z', '2', null)]
+    [
+      change('b', null, '9'), change('b', null, null), change('c', '3', '9'), change('c', '3', null),
+      change('z', '2', '9'), change('z', '2', null)
+    ]
   ])
-  t.same(await told("delete from tenant_configs where tenant_id <> 'b'"), [[change('c', '3', '9'), change('z', '2', '9')]])
+  t.same(
+    await told("delete from tenant_configs where tenant_id <> 'b'"),
+    [[change('c', '3', '9'), change('z', '2', '9')]]
+  )
   t.same(await told('truncate tenant_configs'), [ANY])
   t.same(await told('truncate tenant_configs'), [ANY], 'also of an empty table')
 })
@@ -60,18 +86,32 @@ await t.test('a statement that changes nothing tells nothing', async (t) => {
   t.same(await told('delete from tenant_configs where false'), [])
   t.same(await told(`${insert} select 'b', '2', '20' where false`), [])
   t.same(await told(`${insert} values ('a', '9', '90') on conflict do nothing`), [])
-  t.same(await told(`${insert} values ('a', '9', '90') on conflict (tenant_id) do update set user_id = 'u' where false`), [])
+  t.same(
+    await told(`${insert} values ('a', '9', '90') on conflict (tenant_id) do update set user_id = 'u' where false`),
+    []
+  )
   t.same(await told('select * from tenant_configs for update'), [])
-  t.same(await told(async () => await t.rejects(writer.query(`${insert} values ('a', '1', '20')`), { code: '23505' })), [], 'a tenant that has a row')
+  t.same(
+    await told(async () => await t.rejects(writer.query(`${insert} values ('a', '1', '20')`), { code: '23505' })),
+    [],
+    'a tenant that has a row'
+  )
 })
 
 await t.test('what is inserted where something is already', async (t) => {
   const { told, writer } = await listened(t)
   await told(`${insert} values ('a', '1', '10')`)
-  t.same(await told(`${insert} values ('a', '9', '90'), ('b', '2', '20') on conflict (tenant_id) do nothing`), [[change('b', '2', '20')]])
+  t.same(
+    await told(`${insert} values ('a', '9', '90'), ('b', '2', '20') on conflict (tenant_id) do nothing`),
+    [[change('b', '2', '20')]]
+  )
   const upsert = 'on conflict (tenant_id) do update set phone_number_id = excluded.phone_number_id'
   t.same(await told(`${insert} values ('c', '3', '30') ${upsert}`), [[change('c', '3', '30')]], 'it inserts')
-  t.same(await told(`${insert} values ('a', '4', '90') ${upsert}`), [[change('a', '1', '10'), change('a', '4', '10')]], 'it updates')
+  t.same(
+    await told(`${insert} values ('a', '4', '90') ${upsert}`),
+    [[change('a', '1', '10'), change('a', '4', '10')]],
+    'it updates'
+  )
   const both = await told(`${insert} values ('a', '5', '0'), ('d', '6', '60') ${upsert}`)
   t.same(sorted(both.flat()), [change('a', '4', '10'), change('a', '5', '10'), change('d', '6', '60')], 'it does both')
 
@@ -98,8 +138,13 @@ await t.test('up to 32 rows are named; of more only that there were some', async
   t.same(await told("delete from tenant_configs where tenant_id <> 't1'"), [ANY])
   t.same(await told('delete from tenant_configs'), [[change('t1', 'p1', null)]])
 
-  const copy = async (text: string) => await writer.query(`copy tenant_configs (tenant_id, phone_number_id) from program '${text}'`)
-  t.same(await told(async () => await copy('printf "c1\\\\tp1\\nc2\\\\tp2\\n"')), [[change('c1', 'p1', null), change('c2', 'p2', null)]])
+  const copy = async (text: string) => await writer.query(
+    `copy tenant_configs (tenant_id, phone_number_id) from program '${text}'`
+  )
+  t.same(
+    await told(async () => await copy('printf "c1\\\\tp1\\nc2\\\\tp2\\n"')),
+    [[change('c1', 'p1', null), change('c2', 'p2', null)]]
+  )
   t.same(await told(async () => await copy('seq 1000 1999 | sed "s/\\(.*\\)/x\\1\\\\ty\\1/"')), [ANY])
 })
 
@@ -108,14 +153,18 @@ await t.test('ids of any kind arrive as they are', async (t) => {
   const byOne = async (ids: unknown[]) => await told(`${insert} values ($1, $2, $3)`, ids)
   for (const ids of [
     ['"', '\\', '\\"'], ["'; drop table tenant_configs --", '$$', '%s'], ['[', ']]', ',"'], [' ', '', 'null'],
-    ['\u0001\u001f\u007f\u0080', '\n\r\t\b\f', '\u2028\u2029\u202e'], ['ä', 'é', 'e\u0301'], ['true', '1e9', '{}'], ['\u{10FFFF}', '\uFEFF', '\uFFFD']
+    ['\u0001\u001f\u007f\u0080', '\n\r\t\b\f', '\u2028\u2029\u202e'], ['ä', 'é', 'e\u0301'], ['true', '1e9', '{}'],
+    ['\u{10FFFF}', '\uFEFF', '\uFFFD']
   ]) t.same(await byOne(ids), [[ids]])
 
   const longest = (filling: string) => [filling.repeat(100), filling.repeat(255), filling.repeat(255)]
   for (const filling of ['💬', '"', '\u0001']) {
     const ids = longest(filling)
     t.same(await byOne(ids), [[ids]], 'of full length')
-    t.same(await told('update tenant_configs set waba_id = null where tenant_id = $1', [ids[0]]), [sorted([ids, [ids[0], ids[1], null]])])
+    t.same(
+      await told('update tenant_configs set waba_id = null where tenant_id = $1', [ids[0]]),
+      [sorted([ids, [ids[0], ids[1], null]])]
+    )
     await told('delete from tenant_configs where tenant_id = $1', [ids[0]])
   }
 })
@@ -123,7 +172,9 @@ await t.test('ids of any kind arrive as they are', async (t) => {
 await t.test('a payload that PostgreSQL would refuse is not sent, and the write succeeds', async (t) => {
   const { told, url } = await listened(t)
   const wide = (n: number) => change(n + '💬'.repeat(99), n + '💬'.repeat(254), '💬'.repeat(255))
-  const bytes = (all: unknown[][]) => Buffer.byteLength(`[${all.map((ids) => `[${ids.map((id) => JSON.stringify(id)).join(', ')}]`).join(', ')}]`)
+  const bytes = (all: unknown[][]) => Buffer.byteLength(
+    `[${all.map((ids) => `[${ids.map((id) => JSON.stringify(id)).join(', ')}]`).join(', ')}]`
+  )
   const values = (all: unknown[][]) => all.map((_, i) => `($${3 * i + 1}, $${3 * i + 2}, $${3 * i + 3})`).join()
   const last = (length: number) => [wide(1), wide(2), wide(3), change('t', 'ä'.repeat(255), 'x'.repeat(length))]
   const room = 7999 - bytes(last(0))
@@ -136,7 +187,10 @@ await t.test('a payload that PostgreSQL would refuse is not sent, and the write 
   t.equal(bytes(tooLong), 8000)
   t.same(await told(`${insert} values ${values(tooLong)}`, tooLong.flat()), [ANY])
   t.same(await told("update tenant_configs set phone_number_id = null, waba_id = ''"), [ANY])
-  t.same(await told('delete from tenant_configs where phone_number_id is null'), [sorted(tooLong.map(([id]) => change(id, null, '')))])
+  t.same(
+    await told('delete from tenant_configs where phone_number_id is null'),
+    [sorted(tooLong.map(([id]) => change(id, null, '')))]
+  )
   t.same(await query(url, 'select tenant_id from tenant_configs'), [])
 })
 
@@ -146,10 +200,23 @@ await t.test('a transaction tells when it commits, all of it and each thing once
     for (const statement of statements) await writer.query(statement)
   })
   t.same(await sets('begin', `${insert} values ('a', '1', '10')`, 'rollback'), [])
-  t.same(await sets('begin', 'savepoint s', `${insert} values ('a', '1', '10')`, 'rollback to s', `${insert} values ('b', '2', '20')`, 'commit'), [[change('b', '2', '20')]])
+  t.same(
+    await sets(
+      'begin',
+      'savepoint s',
+      `${insert} values ('a', '1', '10')`,
+      'rollback to s',
+      `${insert} values ('b', '2', '20')`,
+      'commit'
+    ),
+    [[change('b', '2', '20')]]
+  )
   const touch = "update tenant_configs set user_id = user_id where tenant_id = 'b'"
   t.same(await sets('begin', ...Array.from({ length: 100 }, () => touch), 'commit'), [[change('b', '2', '20')]])
-  const moves = Array.from({ length: 50 }, (_, i) => `update tenant_configs set phone_number_id = 'n${i}' where tenant_id = 'b'`)
+  const moves = Array.from(
+    { length: 50 },
+    (_, i) => `update tenant_configs set phone_number_id = 'n${i}' where tenant_id = 'b'`
+  )
   t.equal((await sets('begin', ...moves, 'commit')).length, 50, 'in their order')
 
   await writer.query('begin')
@@ -165,8 +232,20 @@ await t.test('a transaction tells when it commits, all of it and each thing once
 
 await t.test('one statement with several writes, and a routine', async (t) => {
   const { told } = await listened(t)
-  t.same(sorted((await told(`with one as (${insert} values ('a', '1', '10') returning id) ${insert} select 'b', '2', '20' from one`)).flat()), [change('a', '1', '10'), change('b', '2', '20')])
-  t.same(await told("do $$ begin for i in 1..40 loop update tenant_configs set user_id = i where tenant_id = 'a'; end loop; end $$"), [[change('a', '1', '10')]])
+  t.same(
+    sorted(
+      (await told(
+        `with one as (${insert} values ('a', '1', '10') returning id) ${insert} select 'b', '2', '20' from one`
+      )).flat()
+    ),
+    [change('a', '1', '10'), change('b', '2', '20')]
+  )
+  t.same(
+    await told(
+      "do $$ begin for i in 1..40 loop update tenant_configs set user_id = i where tenant_id = 'a'; end loop; end $$"
+    ),
+    [[change('a', '1', '10')]]
+  )
 })
 
 await t.test('also where triggers are off for a replica, under another search path, and by another role', async (t) => {
@@ -178,8 +257,14 @@ await t.test('also where triggers are off for a replica, under another search pa
   t.same(await told('truncate tenant_configs'), [ANY])
   await writer.query("set session_replication_role = 'origin'")
 
-  await writer.query("create temporary table changed (tenant_id text, phone_number_id text, waba_id text); insert into changed values ('wrong', 'wrong', 'wrong')")
-  await writer.query("create schema evil; create function evil.pg_notify(text, text) returns void language sql as 'select'; create function evil.octet_length(text) returns int language sql as 'select 9999'")
+  await writer.query(
+    'create temporary table changed (tenant_id text, phone_number_id text, waba_id text); insert into changed values ' +
+      "('wrong', 'wrong', 'wrong')"
+  )
+  await writer.query(
+    "create schema evil; create function evil.pg_notify(text, text) returns void language sql as 'select'; create " +
+      "function evil.octet_length(text) returns int language sql as 'select 9999'"
+  )
   await writer.query('set search_path = evil, pg_temp, public')
   t.same(await told('insert into public.tenant_configs (tenant_id) values ($1)', ['b']), [[change('b', null, null)]])
   await writer.query('reset search_path')
@@ -199,7 +284,11 @@ await t.test('it comes to a filled database, goes and comes again', async (t) =>
   const { told, writer } = await listened(t, url)
   t.same(await pendingMigrations(drizzle(writer), options.folder), [third])
   await writer.query(`${insert} ${rows(1, 5000)}`)
-  const content = async () => await query(url, 'select md5(string_agg(tenant_configs::text, chr(10) order by id)) as content, count(*)::int as count from tenant_configs')
+  const content = async () => await query(
+    url,
+    'select md5(string_agg(tenant_configs::text, chr(10) order by id)) as content, count(*)::int as count from ' +
+      'tenant_configs'
+  )
   const before = await content()
   t.match(before, [{ count: 5000 }])
   const touch = "update tenant_configs set user_id = null where tenant_id = 't1'"

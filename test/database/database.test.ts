@@ -11,14 +11,25 @@ import { buildTestApp, connect, createDatabase, query, takeAway, until, untilWai
 
 const canary = `canary-${randomBytes(8).toString('hex')}`
 const url = '/api/v1/tenant/config'
-const secrets = { access_token: `${canary}-token`, fb_app_secret: `${canary}-app`, verify_token: `${canary}-verify`, refresh_token: `${canary}-refresh` }
+const secrets = {
+  access_token: `${canary}-token`,
+  fb_app_secret: `${canary}-app`,
+  verify_token: `${canary}-verify`,
+  refresh_token: `${canary}-refresh`
+}
 
 /** POSTs a configuration full of canaries. */
 const post = async ({ app, as }: TestApp, tenant: string, more: object = {}) =>
   await app.inject({ method: 'POST', url, headers: as(tenant), payload: { ...secrets, ...more } })
 
 /** Holds a response to a code, and it and the log to have no canary. */
-function answered (t: Test, { log }: TestApp, response: { json: () => { code?: string }, body: string }, code: string, what = code): void {
+function answered (
+  t: Test,
+  { log }: TestApp,
+  response: { json: () => { code?: string }, body: string },
+  code: string,
+  what = code
+): void {
   t.equal(response.json().code, code, what)
   t.notMatch(response.body, canary, `${what}: response`)
   t.notOk(log().includes(canary), `${what}: log`)
@@ -27,7 +38,8 @@ function answered (t: Test, { log }: TestApp, response: { json: () => { code?: s
 const get = async ({ app, as }: TestApp) => await app.inject({ url, headers: as('acme') })
 
 const lock = 'begin; lock table tenant_configs in access exclusive mode'
-const terminateAll = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = current_database() and application_name = 'whatsapp-tenant-config'"
+const terminateAll = 'select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = ' +
+  "current_database() and application_name = 'whatsapp-tenant-config'"
 
 /** Ends all connections of the service, and waits until it knows. */
 async function loseConnections ({ app }: TestApp, databaseUrl: string): Promise<void> {
@@ -56,12 +68,24 @@ await t.test('what PostgreSQL refuses shows no value', async (t) => {
 
 await t.test('SQLSTATEs', async (t) => {
   const { app: { database } } = await buildTestApp(t)
-  const raise = async (code: string, more = '') => await database.run(sql.raw(`do $$ begin raise exception '${canary}' using errcode = '${code}'${more}; end $$`))
-  const away = ['08006', '53000', '53100', '53200', '53300', '57014', '57P01', '57P03', '28000', '28P01', '3D000', '40001', '40P01', '25006', '55P03']
+  const raise = async (code: string, more = '') => await database.run(
+    sql.raw(`do $$ begin raise exception '${canary}' using errcode = '${code}'${more}; end $$`)
+  )
+  const away = [
+    '08006', '53000', '53100', '53200', '53300', '57014', '57P01', '57P03', '28000', '28P01', '3D000', '40001', '40P01',
+    '25006', '55P03'
+  ]
   for (const code of away) await t.rejects(raise(code), { code: 'DATABASE_UNAVAILABLE', cause: { code } }, code)
-  for (const code of ['22001', '22003', '22021', '22P02', '22P05']) await t.rejects(raise(code), { code: 'VALIDATION_FAILED', cause: undefined }, code)
-  await t.rejects(raise('23505', ", constraint = 'verified_identities_phone_number_id_key'"), { code: 'PHONE_NUMBER_TAKEN' })
-  for (const code of ['23502', '23505', '23514', '42P01', '42501', 'P0001', 'XX000']) await t.rejects(raise(code), { code }, `${code} is our own fault`)
+  for (const code of [
+    '22001', '22003', '22021', '22P02', '22P05'
+  ]) await t.rejects(raise(code), { code: 'VALIDATION_FAILED', cause: undefined }, code)
+  await t.rejects(
+    raise('23505', ", constraint = 'verified_identities_phone_number_id_key'"),
+    { code: 'PHONE_NUMBER_TAKEN' }
+  )
+  for (const code of [
+    '23502', '23505', '23514', '42P01', '42501', 'P0001', 'XX000'
+  ]) await t.rejects(raise(code), { code }, `${code} is our own fault`)
   const ours = new TypeError('not from the database')
   await t.rejects(database.transaction(async () => { throw ours }), ours)
 })
@@ -93,7 +117,9 @@ await t.test('a transaction that loses its connection costs no crash, and no con
   const { app: { database }, databaseUrl } = service
   const lose = {
     'between two statements': async () => await query(databaseUrl, terminateAll),
-    'within one': async (tx: Pick<typeof database, 'run'>) => await tx.run(sql`select pg_terminate_backend(pg_backend_pid())`)
+    'within one': async (tx: Pick<typeof database, 'run'>) => await tx.run(
+      sql`select pg_terminate_backend(pg_backend_pid())`
+    )
   }
   for (const [when, loseIt] of Object.entries(lose)) {
     await t.rejects(database.transaction(async (tx) => {
@@ -103,7 +129,12 @@ await t.test('a transaction that loses its connection costs no crash, and no con
     }), { code: 'DATABASE_UNAVAILABLE' }, when)
     t.match(await database.transaction(async (tx) => await tx.run(sql`select 3 as three`)), [{ three: 3 }])
   }
-  for (let i = 0; i < 3; i++) await t.rejects(database.transaction(async () => { throw new Error('of the caller') }), { message: 'of the caller' })
+  for (let i = 0; i < 3; i++) {
+    await t.rejects(
+      database.transaction(async () => { throw new Error('of the caller') }),
+      { message: 'of the caller' }
+    )
+  }
   t.equal(service.app.pg['tenantConfig']?.pool.idleCount, 1)
 })
 
@@ -239,13 +270,20 @@ await t.test('a role with one connection besides the listening one, whose passwo
 })
 
 await t.test('without a database nothing boots, and the error shows no password', async (t) => {
-  /** What a database that answers a new connection with these bytes, and is silent then, says to a start and to a migration. */
+  /**
+   * What a database that answers a new connection with these bytes, and is silent then, says to a start and to a
+   * migration.
+   */
   async function faults (answer: string, parameters = ''): Promise<string[]> {
-    const silent = createServer((socket) => socket.on('error', () => {}).once('data', () => socket.write(answer, 'latin1'))).listen(0, '127.0.0.1')
+    const silent = createServer(
+      (socket) => socket.on('error', () => {}).once('data', () => socket.write(answer, 'latin1'))
+    ).listen(0, '127.0.0.1')
     await once(silent, 'listening')
     t.teardown(() => silent.close())
     const address = silent.address()
-    return await bootAndMigrate(`postgres://${canary}-u:${canary}@127.0.0.1:${typeof address === 'object' ? address?.port : ''}/${canary}${parameters}`)
+    return await bootAndMigrate(
+      `postgres://${canary}-u:${canary}@127.0.0.1:${typeof address === 'object' ? address?.port : ''}/${canary}${parameters}`
+    )
   }
   async function bootAndMigrate (DATABASE_URL: string): Promise<string[]> {
     const both = await Promise.allSettled([buildTestApp(t, { DATABASE_URL }), migrate(DATABASE_URL)])
@@ -258,14 +296,20 @@ await t.test('without a database nothing boots, and the error shows no password'
   }
   for (const [why, ends] of Object.entries(tried)) {
     for (const message of ends.flat()) {
-      t.match(message, RegExp(`^Error: The database cannot be reached: .*${why}.*\\. See that it runs and that DATABASE_URL is right\\.\n`))
+      t.match(
+        message,
+        RegExp(
+          `^Error: The database cannot be reached: .*${why}.*\\. See that it runs and that DATABASE_URL is right\\.\n`
+        )
+      )
       t.notMatch(message, canary)
     }
   }
 })
 
 await t.test('of a host with two addresses, neither of which answers, the first one is told', async (t) => {
-  const message = 'The database cannot be reached: connect ECONNREFUSED ::1:1. See that it runs and that DATABASE_URL is right.'
+  const message = 'The database cannot be reached: connect ECONNREFUSED ::1:1. See that it runs and that ' +
+    'DATABASE_URL is right.'
   const both = ['::1:1', '127.0.0.1:1'].map((address) => new Error(`connect ECONNREFUSED ${address}`))
   await t.rejects(assertReachable(Promise.reject(new AggregateError(both))), new Error(message))
 })
@@ -273,8 +317,17 @@ await t.test('of a host with two addresses, neither of which answers, the first 
 await t.test('a password in which a % stands for itself, beside options', async (t) => {
   const databaseUrl = await createDatabase(t)
   const role = `wtc_test_${randomBytes(8).toString('hex')}`
-  await query(databaseUrl, `create role ${role} login password '100%é /'; grant connect on database ${new URL(databaseUrl).pathname.slice(1)} to ${role}`)
+  await query(
+    databaseUrl,
+    `create role ${role} login password '100%é /'; grant connect on database ${new URL(databaseUrl).pathname.slice(1)} to ${role}`
+  )
   t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
-  const url = databaseUrl.replace(/\/\/[^@]+@/, `//${role}:100%é%20%2F@`) + `${databaseUrl.includes('?') ? '&' : '?'}options=-c%20work_mem%3D1234kB`
-  t.match(await withConnection(url, async (db) => await db.execute(sql`show work_mem`)), { rows: [{ work_mem: '1234kB' }] })
+  const url = databaseUrl.replace(
+    /\/\/[^@]+@/,
+    `//${role}:100%é%20%2F@`
+  ) + `${databaseUrl.includes('?') ? '&' : '?'}options=-c%20work_mem%3D1234kB`
+  t.match(
+    await withConnection(url, async (db) => await db.execute(sql`show work_mem`)),
+    { rows: [{ work_mem: '1234kB' }] }
+  )
 })

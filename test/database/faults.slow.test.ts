@@ -4,7 +4,9 @@ import t from '../run/tap.js'
 import { faults } from '../graph/faults.js'
 import { dataDir, killAll, pidOf, until } from '../fixtures/embedded.js'
 import { ownPostgres } from '../fixtures/own-postgres.js'
-import { connectionsOf, listeningService, lockRows, META_TIMEOUT_MS, POOL_MAX, rowsOf, stallChanges, type Outcome } from '../fixtures/operations.js'
+import {
+  connectionsOf, listeningService, lockRows, META_TIMEOUT_MS, POOL_MAX, rowsOf, stallChanges, type Outcome
+} from '../fixtures/operations.js'
 import { serverProcess, signed } from '../fixtures/server-process.js'
 import { JWT_SECRET, query } from '../helper.js'
 
@@ -26,14 +28,19 @@ function areAway (t: Test, outcomes: Outcome[]): void {
   }
 }
 
-const every = async (times = 1) => await Promise.all(Object.values(all).flatMap((ask) => Array.from({ length: times }, ask)))
+const every = async (times = 1) => await Promise.all(
+  Object.values(all).flatMap((ask) => Array.from({ length: times }, ask))
+)
 
 /** Fills the pool. */
 async function fill (): Promise<void> {
   await Promise.all(Array.from({ length: 5 * POOL_MAX }, operations.getConfig))
 }
 
-/** Says that all works again without a restart, on the rows as they were, or on any when what was sent may have been done. */
+/**
+ * Says that all works again without a restart, on the rows as they were, or on any when what was sent may have been
+ * done.
+ */
 async function isWell (t: Test, before?: unknown[]): Promise<void> {
   const [{ now } = {}] = await query(url, 'select clock_timestamp()::text as now')
   await until(ready)
@@ -52,7 +59,9 @@ async function isWell (t: Test, before?: unknown[]): Promise<void> {
 await t.test('every operation that may answer DATABASE_UNAVAILABLE is tried here', async (t) => {
   const { paths }: { paths: Record<string, Record<string, { operationId: string }>> } = (await app.inject('/docs/json')).json()
   const documented = Object.values(paths).flatMap((path) => Object.values(path))
-    .filter((operation) => JSON.stringify(operation).includes('DATABASE_UNAVAILABLE')).map(({ operationId }) => operationId)
+    .filter((operation) => JSON.stringify(operation).includes('DATABASE_UNAVAILABLE')).map(
+      ({ operationId }) => operationId
+    )
   t.ok(documented.length > 10)
   t.same(Object.keys(operations).sort(), documented.sort())
 })
@@ -75,7 +84,10 @@ await t.test('all backends are killed, idle ones and one that works', async (t) 
   const asked = change({ verify_token: 'never' })
   await stall.waiting()
   t.equal((await connectionsOf(url)).length, POOL_MAX)
-  await query(url, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'whatsapp-tenant-config'")
+  await query(
+    url,
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'whatsapp-tenant-config'"
+  )
   areAway(t, [await asked])
   await until(() => service.log().split('lost an idle database connection').length === POOL_MAX)
   await stall.release()
@@ -182,8 +194,16 @@ await t.test('Meta is slow, drops connections, fails, or is gone', async (t) => 
 await t.test('kill -9 of the server in the middle of writes, then of the server and its PostgreSQL', async (t) => {
   const dir = dataDir(t)
   const start = async () => await serverProcess(t, { DATA_DIR: dir, JWT_SECRET })
-  const tenants = ['a', 'b', 'c', 'd'].map((id) => ({ authorization: `Bearer ${signed({ tenant_id: id }, JWT_SECRET)}`, acknowledged: 0 }))
-  const valueOf = (n: number) => ({ waba_id: String(n), phone_number_id: null, verify_token: `value ${n}`, callback_url: `https://a.example/${n}` })
+  const tenants = ['a', 'b', 'c', 'd'].map((id) => ({
+    authorization: `Bearer ${signed({ tenant_id: id }, JWT_SECRET)}`,
+    acknowledged: 0
+  }))
+  const valueOf = (n: number) => ({
+    waba_id: String(n),
+    phone_number_id: null,
+    verify_token: `value ${n}`,
+    callback_url: `https://a.example/${n}`
+  })
 
   /** Writes numbers in ascending order, each to several columns, until the server is gone. */
   async function write (origin: string, tenant: { authorization: string, acknowledged: number }): Promise<void> {
@@ -212,7 +232,10 @@ await t.test('kill -9 of the server in the middle of writes, then of the server 
     server = await start()
     for (const tenant of tenants) {
       const { authorization, acknowledged } = tenant
-      const stored: unknown = await (await fetch(`${server.origin}/api/v1/tenant/config/full`, { headers: { authorization } })).json()
+      const stored: unknown = await (await fetch(
+        `${server.origin}/api/v1/tenant/config/full`,
+        { headers: { authorization } }
+      )).json()
       const n = acknowledged + (JSON.stringify(stored).includes(`"value ${acknowledged}"`) ? 0 : 1)
       t.match(stored, valueOf(n), `${acknowledged} were acknowledged, ${n} are stored, and whole`)
       tenant.acknowledged = n

@@ -21,7 +21,10 @@ await t.test('a statement that PostgreSQL refuses leaves its connection in the p
   const { app, database, pid } = await createOne(t)
   const before = await pid()
   const duplicate = sql`insert into vault_keys (key_id, check_value) select key_id, check_value from vault_keys`
-  const select = prepare('one', builder.select().from(tenantConfigs).where(eq(tenantConfigs.tenant_id, sql.placeholder('key'))))
+  const select = prepare(
+    'one',
+    builder.select().from(tenantConfigs).where(eq(tenantConfigs.tenant_id, sql.placeholder('key')))
+  )
   for (let times = 0; times < 30; times++) {
     await t.rejects(database.transaction(async (tx) => await tx.run(duplicate)), { code: '23505' })
     await t.rejects(database.transaction(async (tx) => await tx.run(duplicate)), { code: '23505' })
@@ -61,7 +64,11 @@ await t.test('a connection whose statement has not been answered never comes bac
 
 await t.test('a connection whose statement was cancelled, or whose prepared statements do not fit any more, is not used again', async (t) => {
   const { database, pid, databaseUrl } = await createOne(t)
-  const raise = async (code: string) => { await database.run(sql.raw(`do $$ begin raise exception 'x' using errcode = '${code}'; end $$`)) }
+  const raise = async (code: string) => {
+    await database.run(
+      sql.raw(`do $$ begin raise exception 'x' using errcode = '${code}'; end $$`)
+    )
+  }
   const away = ['08006', '57014', '57P01', '40001', '53100', '55P03']
   const parts = ['08006', '57014', '57P01', '25P03', '25P04', '0A000', '26000', '42P05']
   for (const code of [...parts, '23505', '40001', '53100', '55P03', 'P0001']) {
@@ -78,7 +85,10 @@ await t.test('a connection whose statement was cancelled, or whose prepared stat
     t.not(await pid(), before)
   }
 
-  const all = prepare('all', builder.select().from(tenantConfigs).where(eq(tenantConfigs.tenant_id, sql.placeholder('key'))))
+  const all = prepare(
+    'all',
+    builder.select().from(tenantConfigs).where(eq(tenantConfigs.tenant_id, sql.placeholder('key')))
+  )
   t.same(await database.run(all, { key: 'a' }), [])
   await query(databaseUrl, 'alter table tenant_configs alter column user_id type varchar(300)')
   await t.rejects(database.run(all, { key: 'a' }), { code: '0A000' })
@@ -133,7 +143,10 @@ await t.test('a write whose backend is terminated is not done again', async (t) 
   await query(databaseUrl, 'create table counted (n int); create sequence attempts')
   const holder = await connect(t, databaseUrl)
   await holder.query('begin; lock table counted')
-  const write = t.rejects(database.run(sql`insert into counted select nextval('attempts')`), { ...unavailable, cause: { code: '57P01' } })
+  const write = t.rejects(
+    database.run(sql`insert into counted select nextval('attempts')`),
+    { ...unavailable, cause: { code: '57P01' } }
+  )
   await untilWaiting(databaseUrl, 1)
   await query(databaseUrl, `select pg_terminate_backend(pid) from pg_stat_activity where ${isOurs}`)
   await write
@@ -146,7 +159,10 @@ await t.test('a read is tried at most five times when it loses its connection, a
   const { database, databaseUrl } = await createOne(t)
   const attempt = async (what: string, code: string) => {
     await query(databaseUrl, 'create sequence attempts')
-    await t.rejects(database.run(sql.raw(`select nextval('attempts'), ${what}, pg_sleep(1)`)), { ...unavailable, cause: { code } })
+    await t.rejects(
+      database.run(sql.raw(`select nextval('attempts'), ${what}, pg_sleep(1)`)),
+      { ...unavailable, cause: { code } }
+    )
     const [{ attempts } = {}] = await query(databaseUrl, 'select last_value::int as attempts from attempts')
     await query(databaseUrl, 'drop sequence attempts')
     return Number(attempts)
@@ -159,10 +175,13 @@ await t.test('a read is tried at most five times when it loses its connection, a
 await t.test('a read that lost its connection does not meet another one that was open then', async (t) => {
   const { app: { database }, databaseUrl } = await buildTestApp(t, { DATABASE_POOL_MAX: 5 })
   await query(databaseUrl, 'create sequence attempts')
-  const pid = async (more: string) => (await database.run(sql<{ pid: number }>`select pg_backend_pid() as pid, ${sql.raw(more)}`))[0]?.pid
+  const pid = async (more: string) =>
+    (await database.run(sql<{ pid: number }>`select pg_backend_pid() as pid, ${sql.raw(more)}`))[0]?.pid
   const older = await Promise.all(Array.from({ length: 5 }, async () => await pid('pg_sleep(0.2)')))
   t.equal(new Set(older).size, 5)
-  const own = await pid("case nextval('attempts') when 1 then pg_terminate_backend(pg_backend_pid()) and pg_sleep(1) is null end")
+  const own = await pid(
+    "case nextval('attempts') when 1 then pg_terminate_backend(pg_backend_pid()) and pg_sleep(1) is null end"
+  )
   t.notOk(older.includes(own))
   t.match(await query(databaseUrl, 'select last_value::int as attempts from attempts'), [{ attempts: 2 }])
 })
@@ -178,7 +197,10 @@ await t.test('a read that loses its connection late is not tried again, so that 
 await t.test('a transaction for which there is no connection is told so', async (t) => {
   const { app, database } = await createOne(t)
   const client = await app.pg['tenantConfig']?.pool.connect()
-  await t.rejects(database.transaction(async () => {}), { ...unavailable, cause: { message: 'timeout exceeded when trying to connect' } })
+  await t.rejects(database.transaction(async () => {}), {
+    ...unavailable,
+    cause: { message: 'timeout exceeded when trying to connect' }
+  })
   client?.release()
   await t.resolves(database.transaction(async () => {}))
 })

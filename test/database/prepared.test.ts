@@ -22,35 +22,75 @@ async function createDb (t: Test) {
 await t.test('each placeholder gets its value, wherever it stands and however often', async (t) => {
   const { db } = await createDb(t)
   const [from, to] = [sql.placeholder('from'), sql.placeholder('to')]
-  const between = prepare('between', builder.select({ tenant_id }).from(table).where(and(gte(tenant_id, from), lte(tenant_id, to), gte(tenant_id, from))).orderBy(asc(tenant_id)))
+  const between = prepare(
+    'between',
+    builder.select({ tenant_id }).from(table).where(
+      and(gte(tenant_id, from), lte(tenant_id, to), gte(tenant_id, from))
+    ).orderBy(asc(tenant_id))
+  )
   t.same(await db.run(between, { to: 'b', from: 'a' }), [{ tenant_id: 'a' }, { tenant_id: 'b' }])
   t.same(await db.run(between, { from: 'c', to: 'c', other: 'not asked for' }), [{ tenant_id: 'c' }])
   t.same(await db.run(between, { from: 'c', to: 'a' }), [])
-  t.match(await db.run(sql`select statement from pg_prepared_statements where name = 'between'`), [{ statement: />= \$1 .*<= \$2 .*>= \$1/ }], 'once, on the server')
+  t.match(
+    await db.run(sql`select statement from pg_prepared_statements where name = 'between'`),
+    [{ statement: />= \$1 .*<= \$2 .*>= \$1/ }],
+    'once, on the server'
+  )
 
   const names = Array.from({ length: 12 }, (_, number) => `n${number}`)
   const each = names.map((name) => sql.placeholder(name))
-  const twice = prepare('twice', builder.select({ tenant_id }).from(table).where(and(inArray(tenant_id, each), inArray(tenant_id, each.toReversed()))))
-  for (const place of [0, 1, 9, 10, 11]) t.same(await db.run(twice, { ...Object.fromEntries(names.map((name) => [name, null])), [`n${place}`]: 'b' }), [{ tenant_id: 'b' }], `at ${place}`)
+  const twice = prepare(
+    'twice',
+    builder.select({ tenant_id }).from(table).where(
+      and(inArray(tenant_id, each), inArray(tenant_id, each.toReversed()))
+    )
+  )
+  for (const place of [0, 1, 9, 10, 11]) {
+    t.same(
+      await db.run(twice, { ...Object.fromEntries(names.map((name) => [name, null])), [`n${place}`]: 'b' }),
+      [{ tenant_id: 'b' }],
+    `at ${place}`
+    )
+  }
 
   const own = sql.placeholder('own')
-  const insert = prepare('insert', builder.insert(table).values({ tenant_id: own, phone_number_id: own, waba_id: sql.placeholder('waba') }).returning({ tenant_id, phone_number_id, waba_id }))
+  const insert = prepare(
+    'insert',
+    builder.insert(table).values({
+      tenant_id: own,
+      phone_number_id: own,
+      waba_id: sql.placeholder('waba')
+    }).returning({ tenant_id, phone_number_id, waba_id })
+  )
   t.same(await db.run(insert, { own: '5', waba: null }), [{ tenant_id: '5', phone_number_id: '5', waba_id: null }])
 })
 
 await t.test('a value that was forgotten is not null', async (t) => {
   const { db, sent } = await createDb(t)
   const before = sent()
-  const one = prepare('one', builder.select({ tenant_id }).from(table).where(and(eq(tenant_id, sql.placeholder('key')), eq(waba_id, sql.placeholder('waba')))))
-  for (const values of [{}, { key: 'a' }, { key: 'a', waba: undefined }, { waba: '7', Key: 'a' }]) await t.rejects(db.run(one, values), /^no value for (key|waba)$/)
+  const one = prepare(
+    'one',
+    builder.select({ tenant_id }).from(table).where(
+      and(eq(tenant_id, sql.placeholder('key')), eq(waba_id, sql.placeholder('waba')))
+    )
+  )
+  for (const values of [
+    {}, { key: 'a' }, { key: 'a', waba: undefined }, { waba: '7', Key: 'a' }
+  ]) await t.rejects(db.run(one, values), /^no value for (key|waba)$/)
   t.equal(sent(), before, 'nothing is sent')
   t.same(await db.run(one, { key: 'a', waba: '7' }), [{ tenant_id: 'a' }])
   t.equal(sent(), before + 1)
 })
 
 await t.test('a value that is part of the statement is refused', async (t) => {
-  t.throws(() => prepare('constant', builder.select({ tenant_id }).from(table).where(eq(tenant_id, 'a'))), { message: 'a prepared statement takes placeholders only' })
-  t.throws(() => prepare('constant', builder.select({ tenant_id }).from(table).where(sql`${tenant_id} = ${'a'}`)), { message: 'a prepared statement takes placeholders only' })
+  t.throws(
+    () => prepare('constant', builder.select({ tenant_id }).from(table).where(eq(tenant_id, 'a'))),
+    { message: 'a prepared statement takes placeholders only' }
+  )
+  t.throws(
+    () => prepare('constant', builder.select({ tenant_id }).from(table).where(sql`${tenant_id} = ${'a'}`)),
+    { message: 'a prepared statement takes placeholders only' }
+  )
 })
 
 await t.test('an error holds no value', async (t) => {
@@ -67,12 +107,22 @@ await t.test('times are as drizzle gives them, the rest as pg does', async (t) =
   const { app, db } = await createDb(t)
   const at = '2027-01-22T12:00:00.001000Z'
   await app.tenantConfigs.update('a', { token_expires_at: at })
-  const query = builder.select({ tenant_id, phone_number_id, token_expires_at, is_active }).from(table).where(eq(tenant_id, sql.placeholder('key')))
+  const query = builder.select({ tenant_id, phone_number_id, token_expires_at, is_active }).from(table).where(
+    eq(tenant_id, sql.placeholder('key'))
+  )
   const rows = await db.run(prepare('times', query), { key: 'a' })
   t.same(rows, [{ tenant_id: 'a', phone_number_id: null, token_expires_at: at, is_active: true }])
   const pool = app.pg['tenantConfig']?.pool
   if (pool === undefined) throw new Error('no pool')
-  t.same(rows, await drizzle(pool).select({ tenant_id, phone_number_id, token_expires_at, is_active }).from(table).where(eq(tenant_id, 'a')))
+  t.same(
+    rows,
+    await drizzle(pool).select({
+      tenant_id,
+      phone_number_id,
+      token_expires_at,
+      is_active
+    }).from(table).where(eq(tenant_id, 'a'))
+  )
   await db.run(sql`update tenant_configs set token_expires_at = null where tenant_id = 'a'`)
   t.match(await db.run(prepare('times', query), { key: 'a' }), [{ token_expires_at: null }])
 })

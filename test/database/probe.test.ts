@@ -6,7 +6,8 @@ import t from '../run/tap.js'
 import { line } from '../fixtures/line.js'
 import { buildTestApp, connect, createDatabase, query, takeAway, until } from '../helper.js'
 
-const others = 'select count(*)::int as count from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()'
+const others = 'select count(*)::int as count from pg_stat_activity where datname = current_database() and pid <> ' +
+  'pg_backend_pid()'
 const connections = async (url: string) => (await query(url, others))[0]?.['count']
 
 await t.test('one who is let in leaves nothing behind', async (t) => {
@@ -55,14 +56,20 @@ await t.test('too many connections, and a password that is wrong', async (t) => 
   await query(databaseUrl, `create role ${role} login password 'one'; grant all on all tables in schema public to ${role};
     grant usage on schema drizzle to ${role}; grant select on all tables in schema drizzle to ${role}`)
   t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
-  const { app } = await buildTestApp(t, { DATABASE_URL: Object.assign(new URL(databaseUrl), { username: role, password: 'one' }).href })
+  const { app } = await buildTestApp(
+    t,
+    { DATABASE_URL: Object.assign(new URL(databaseUrl), { username: role, password: 'one' }).href }
+  )
   await query(databaseUrl, `alter role ${role} connection limit 1`)
   await t.resolves(app.database.probe(), 'it is there, and says that it has too many')
   await query(databaseUrl, `alter role ${role} connection limit -1 password 'other'`)
   await t.rejects(app.database.probe(), { code: '28P01' })
 })
 
-/** A way to a PostgreSQL; once `isSilent`, whoever comes is let in, and then hears nothing any more, not even that his goodbye was heard. */
+/**
+ * A way to a PostgreSQL; once `isSilent`, whoever comes is let in, and then hears nothing any more, not even that his
+ * goodbye was heard.
+ */
 async function silentDoor (t: Test, target: string) {
   const url = new URL(target)
   const { hostname, port } = url

@@ -8,9 +8,17 @@ const off = 'alter table tenant_configs disable trigger all;'
 /** As pg_restore leaves it. */
 const on = 'alter table tenant_configs enable trigger all;'
 const state = async (url: string) => ({
-  watched: (await query(url, 'select tenant_id, status from token_watch order by 1')).map((row) => Object.values(row).join(' ')),
-  verified: (await query(url, 'select tenant_id, waba_id, phone_number_id from verified_identities order by 1')).map((row) => Object.values(row).join(' ')),
-  triggers: (await query(url, "select tgname from pg_trigger where not tgisinternal and tgname <> 'quiet' and tgenabled <> 'A'")).length
+  watched: (await query(url, 'select tenant_id, status from token_watch order by 1')).map(
+    (row) => Object.values(row).join(' ')
+  ),
+  verified: (await query(
+    url,
+    'select tenant_id, waba_id, phone_number_id from verified_identities order by 1'
+  )).map((row) => Object.values(row).join(' ')),
+  triggers: (await query(
+    url,
+    "select tgname from pg_trigger where not tgisinternal and tgname <> 'quiet' and tgenabled <> 'A'"
+  )).length
 })
 
 /** A database where the triggers were off for some writes. */
@@ -35,11 +43,20 @@ await t.test('a start makes up for what was loaded while the triggers were off, 
     const { app, as, log } = await buildTestApp(t, { DATABASE_URL: url })
     const found = await state(url)
     t.equal(found.triggers, 0)
-    t.same(found.watched.filter((line) => !line.startsWith('new-')), ['acme ok', 'changed ok', 'taken unverified', 'verified unverified'])
+    t.same(found.watched.filter((line) => !line.startsWith('new-')), [
+      'acme ok', 'changed ok', 'taken unverified', 'verified unverified'
+    ])
     t.equal(found.watched.filter((line) => line.startsWith('new-')).length, 2500)
     t.same(found.verified, ['acme 1 1', 'changed 2 5', 'cleared 4 4', 'verified 6 6'])
-    t.match(log(), '"found":{"triggers not ALWAYS":12,"tokens without a watch":2502,"watches without a token":2,"verified identities of other ids":2,"missing verified identities":2},"msg":"reconciled')
-    t.match((await app.inject({ url: '/api/v1/tenant/config/health', headers: as('new-1') })).json(), { token_status: 'unverified', reason: null })
+    t.match(
+      log(),
+      '"found":{"triggers not ALWAYS":12,"tokens without a watch":2502,"watches without a token":2,"verified ' +
+        'identities of other ids":2,"missing verified identities":2},"msg":"reconciled'
+    )
+    t.match(
+      (await app.inject({ url: '/api/v1/tenant/config/health', headers: as('new-1') })).json(),
+      { token_status: 'unverified', reason: null }
+    )
     t.notMatch((await buildTestApp(t, { DATABASE_URL: url })).log(), 'reconciled')
   }
 })
@@ -49,7 +66,10 @@ await t.test('a tenant that was turned on while the triggers were off has its to
   await query(url, `${on} update tenant_configs set is_active = false where tenant_id in ('acme', 'gone')`)
   await query(url, `${off} update tenant_configs set is_active = true where tenant_id = 'acme'`)
   t.same(await reconcile(drizzle(await connect(t, url))), { 'triggers not ALWAYS': 12, 'tokens that are never due': 1 })
-  t.same((await query(url, "select tenant_id from token_watch where next_check_at > now() + interval '1 day'")), [{ tenant_id: 'gone' }])
+  t.same(
+    (await query(url, "select tenant_id from token_watch where next_check_at > now() + interval '1 day'")),
+    [{ tenant_id: 'gone' }]
+  )
 })
 
 await t.test('a watch that is missing while the triggers are on is made', async (t) => {
@@ -68,7 +88,15 @@ await t.test('the sequence of the ids is behind, as `pg_restore --table` leaves 
     await query(url, `insert into tenant_configs (id, tenant_id) values ${rows}`)
     const { app, as, log } = await buildTestApp(t, { DATABASE_URL: url })
     t.match(log(), '"found":{"sequences behind":1}')
-    t.equal((await app.inject({ method: 'POST', url: '/api/v1/tenant/config', headers: as('acme'), payload: { waba_id: '1' } })).statusCode, 201)
+    t.equal(
+      (await app.inject({
+        method: 'POST',
+        url: '/api/v1/tenant/config',
+        headers: as('acme'),
+        payload: { waba_id: '1' }
+      })).statusCode,
+      201
+    )
     t.same(await query(url, "select id from tenant_configs where tenant_id = 'acme'"), [{ id: next }])
   }
 })
@@ -78,7 +106,10 @@ await t.test('a token that is stored meanwhile keeps its watch', async (t) => {
   const writer = await connect(t, url)
   // The triggers are on for the writer: pg_restore is over.
   await query(url, on)
-  await writer.query("begin; insert into tenant_configs (tenant_id, access_token) values ('acme', 'y'); update tenant_configs set access_token = 'y' where tenant_id = 'cleared'")
+  await writer.query(
+    "begin; insert into tenant_configs (tenant_id, access_token) values ('acme', 'y'); update tenant_configs set " +
+      "access_token = 'y' where tenant_id = 'cleared'"
+  )
   const reconciling = reconcile(drizzle(await connect(t, url)))
   await untilWaiting(url, 1)
   await writer.query('commit')
@@ -95,7 +126,12 @@ await t.test('while somebody holds the table a start goes on without it; the nex
   t.match((await app.inject({ url: '/api/v1/tenant/config/health', headers: as('new-1') })).json(),
     { token_status: 'unverified', reason: null, checked_at: null, next_check_at: null }, 'a token without a watch')
   t.match((await app.inject({ url: '/api/v1/tenant/config/health', headers: as('cleared') })).json(),
-    { token_status: 'unverified', reason: 'no_token', checked_at: null, next_check_at: null }, 'a watch without a token')
+    {
+      token_status: 'unverified',
+      reason: 'no_token',
+      checked_at: null,
+      next_check_at: null
+    }, 'a watch without a token')
   await holder.query('commit')
   await buildTestApp(t, { DATABASE_URL: url })
   t.equal((await state(url)).triggers, 0)

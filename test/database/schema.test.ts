@@ -33,45 +33,84 @@ await t.test('tenant_configs has exactly its 19 columns', async (t) => {
     ['created_at', `${time} not null now()`],
     ['updated_at', `${time} not null now()`]
   ])
-  const insert = async (tenant: string, phone: string | null) => await query(url, 'insert into tenant_configs (tenant_id, phone_number_id) values ($1, $2)', [tenant, phone])
+  const insert = async (tenant: string, phone: string | null) => await query(
+    url,
+    'insert into tenant_configs (tenant_id, phone_number_id) values ($1, $2)',
+    [tenant, phone]
+  )
   await insert('a', null)
   await insert('b', null)
   await insert('c', '1')
   await insert('d', '1')
   await t.rejects(insert('a', '2'), { code: '23505', constraint: 'tenant_configs_tenant_id_key' })
   const verify = async (tenant: string, phone: string | null) =>
-    await query(url, "insert into verified_identities (tenant_id, waba_id, phone_number_id) values ($1, 'w', $2)", [tenant, phone])
+    await query(
+      url,
+      "insert into verified_identities (tenant_id, waba_id, phone_number_id) values ($1, 'w', $2)",
+      [tenant, phone]
+    )
   for (const [tenant, phone] of [['a', null], ['b', null], ['c', '1']] as const) await verify(tenant, phone)
   await t.rejects(verify('d', '1'), { code: '23505', constraint: 'verified_identities_phone_number_id_key' })
 })
 
 await t.test('the indexes are those that schema.ts describes', async (t) => {
   const url = await createDatabase(t)
-  const found = await query(url, "select indexname as name, indexdef like 'CREATE UNIQUE%' as unique from pg_indexes where schemaname = 'public' and indexname not in (select conname from pg_constraint) order by 1")
-  const described = Object.values(schema).flatMap((value) => is(value, PgTable) ? getTableConfig(value).indexes : []).map(({ config }) => ({ name: config.name, unique: config.unique }))
-  t.strictSame(described.sort((a, b) => String(a.name).localeCompare(String(b.name))), found.map(({ name, unique }) => ({ name, unique })))
+  const found = await query(
+    url,
+    "select indexname as name, indexdef like 'CREATE UNIQUE%' as unique from pg_indexes where schemaname = 'public' " +
+      'and indexname not in (select conname from pg_constraint) order by 1'
+  )
+  const described = Object.values(schema).flatMap(
+    (value) => is(value, PgTable) ? getTableConfig(value).indexes : []
+  ).map(({ config }) => ({ name: config.name, unique: config.unique }))
+  t.strictSame(
+    described.sort((a, b) => String(a.name).localeCompare(String(b.name))),
+    found.map(({ name, unique }) => ({ name, unique }))
+  )
 })
 
 await t.test('updated_at follows every update, whoever makes it', async (t) => {
   const url = await createDatabase(t)
-  await query(url, "insert into tenant_configs (tenant_id, created_at, updated_at) values ('acme', '2020-01-01Z', '2020-01-01Z')")
-  const [row] = await query(url, "update tenant_configs set waba_id = '1', updated_at = '2001-01-01Z' returning created_at = '2020-01-01Z' as kept, updated_at = now() as touched")
+  await query(
+    url,
+    "insert into tenant_configs (tenant_id, created_at, updated_at) values ('acme', '2020-01-01Z', '2020-01-01Z')"
+  )
+  const [row] = await query(
+    url,
+    "update tenant_configs set waba_id = '1', updated_at = '2001-01-01Z' returning created_at = '2020-01-01Z' as " +
+      'kept, updated_at = now() as touched'
+  )
   t.same(row, { kept: true, touched: true })
 })
 
 await t.test('times are ISO 8601 in UTC to the microsecond, whatever style and zone the database or its URL has', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   await query(DATABASE_URL, `alter database ${new URL(DATABASE_URL).pathname.slice(1)} set datestyle = 'SQL, DMY'`)
-  await query(DATABASE_URL, "insert into tenant_configs (tenant_id, onboarded_at, token_expires_at) values ('acme', '2026-11-23Z', '2027-01-22 14:00:00.123456+02')")
+  await query(
+    DATABASE_URL,
+    "insert into tenant_configs (tenant_id, onboarded_at, token_expires_at) values ('acme', '2026-11-23Z', " +
+      "'2027-01-22 14:00:00.123456+02')"
+  )
   const session = sql`select current_setting('timezone') as zone, current_setting('datestyle') as style, current_setting('work_mem') as memory`
-  for (const options of ['-c datestyle=German', ...['UTC', 'Asia/Kolkata', 'America/St_Johns', 'Pacific/Auckland'].map((zone) => `-c timezone=${zone}`)]) {
+  for (const options of [
+    '-c datestyle=German',
+    ...['UTC', 'Asia/Kolkata', 'America/St_Johns', 'Pacific/Auckland'].map((zone) => `-c timezone=${zone}`)
+  ]) {
     const url = new URL(DATABASE_URL)
     url.searchParams.set('options', `${options} -c work_mem=1234kB`)
     const { app } = await buildTestApp(t, { DATABASE_URL: url.href })
-    t.match(await app.tenantConfigs.find('acme'), { onboarded_at: '2026-11-23T00:00:00.000000Z', token_expires_at: '2027-01-22T12:00:00.123456Z' }, options)
+    t.match(
+      await app.tenantConfigs.find('acme'),
+      { onboarded_at: '2026-11-23T00:00:00.000000Z', token_expires_at: '2027-01-22T12:00:00.123456Z' },
+      options
+    )
     const expected = [{ zone: 'UTC', style: /^ISO,/, memory: '1234kB' }]
     t.match(await app.database.run(session), expected, `the pool, ${options}`)
-    t.match(await app.database.withoutTimeout(async (orm) => (await orm.execute(session)).rows), expected, `a connection of its own, ${options}`)
+    t.match(
+      await app.database.withoutTimeout(async (orm) => (await orm.execute(session)).rows),
+      expected,
+      `a connection of its own, ${options}`
+    )
   }
   const { app } = await buildTestApp(t, { DATABASE_URL })
   t.match(await app.tenantConfigs.find('acme'), { token_expires_at: '2027-01-22T12:00:00.123456Z' }, 'without options')
@@ -89,15 +128,25 @@ await t.test('isoTime answers in UTC with six digits, at any offset, and throws 
     ['9999-12-31 23:59:59.999999+00', '9999-12-31T23:59:59.999999Z']
   ] as const) t.equal(isoFromPostgres(written), expected, written)
   for (const written of [
-    '23/11/2026 05:55:00 UTC', '11/23/2026 05:55:00.123 UTC', '23.11.2026 05:55:00 UTC', 'Mon Nov 23 05:55:00 2026 UTC', '2026-11-23 05:55:00', '2026-11-23T05:55:00+00',
-    '2026-11-23 05:55:00 IST', '2026-11-23 05:55:00.1234567+00', 'infinity', '-infinity', '0044-03-15 00:00:00+00 BC', '10000-01-01 00:00:00+00', '9999-12-31 23:59:59-08', ''
-  ]) t.throws(() => isoFromPostgres(written), { message: `PostgreSQL sent a time that is not in ISO style: ${written}` })
+    '23/11/2026 05:55:00 UTC', '11/23/2026 05:55:00.123 UTC', '23.11.2026 05:55:00 UTC', 'Mon Nov 23 05:55:00 2026 UTC',
+    '2026-11-23 05:55:00', '2026-11-23T05:55:00+00',
+    '2026-11-23 05:55:00 IST', '2026-11-23 05:55:00.1234567+00', 'infinity', '-infinity', '0044-03-15 00:00:00+00 BC',
+    '10000-01-01 00:00:00+00', '9999-12-31 23:59:59-08', ''
+  ]) {
+    t.throws(
+      () => isoFromPostgres(written),
+      { message: `PostgreSQL sent a time that is not in ISO style: ${written}` }
+    )
+  }
   t.equal(isoFromMs(Date.UTC(2026, 10, 23, 5, 55, 0, 123)), '2026-11-23T05:55:00.123000Z')
 })
 
 await t.test('a configuration that is turned off or goes away ends the onboardings of its tenant that may go on, and those of nobody else', async (t) => {
   for (const [deed, left] of [
-    ["update tenant_configs set is_active = false where tenant_id = 'acme'", ['failed', 'failed', 'completed', 'failed', 'in_progress']],
+    [
+      "update tenant_configs set is_active = false where tenant_id = 'acme'",
+      ['failed', 'failed', 'completed', 'failed', 'in_progress']
+    ],
     ["delete from tenant_configs where tenant_id = 'acme'", ['failed', 'failed', 'completed', 'failed', 'in_progress']],
     ['truncate tenant_configs', ['failed', 'failed', 'completed', 'failed', 'failed']]
   ] as const) {
@@ -109,7 +158,11 @@ await t.test('a configuration that is turned off or goes away ends the onboardin
     await query(url, deed)
     const found = await query(url, 'select status, access_token, holder from onboardings order by code_hash')
     t.same(found.map(({ status }) => status), left, deed)
-    t.same(found.filter(({ status, access_token: token, holder }) => status === 'failed' && (token ?? holder) !== null), [], 'no holder may come back')
+    t.same(
+      found.filter(({ status, access_token: token, holder }) => status === 'failed' && (token ?? holder) !== null),
+      [],
+      'no holder may come back'
+    )
     t.equal(found.at(-1)?.['access_token'], left[4] === 'failed' ? null : 'waits')
   }
 })

@@ -10,7 +10,12 @@ const at = '2027-01-22T12:00:00.250000Z'
 async function createPooled (t: Test, settings: Record<string, string>): Promise<string> {
   const databaseUrl = await createDatabase(t)
   const name = new URL(databaseUrl).pathname.slice(1)
-  for (const [setting, value] of Object.entries(settings)) await query(databaseUrl, `alter database ${name} set ${setting} = '${value}'`)
+  for (const [setting, value] of Object.entries(settings)) {
+    await query(
+      databaseUrl,
+    `alter database ${name} set ${setting} = '${value}'`
+    )
+  }
   return await dropOptions(t, databaseUrl)
 }
 
@@ -26,9 +31,19 @@ for (const timezone of ['Asia/Kolkata', 'America/St_Johns', 'America/New_York', 
     t.ok(Math.abs(Date.parse(config.created_at) - before) < 60_000, config.created_at)
     t.equal((await configLoader.forTenant('acme')).getAllConfig().token_expires_at, at)
     t.equal((await configLoader.explain('acme')).values.token_expires_at.value, at)
-    t.match(await query(databaseUrl, "select extract(epoch from token_expires_at)::float8 as at from tenant_configs where tenant_id = 'acme'"), [{ at: Date.parse(at) / 1000 }])
+    t.match(
+      await query(
+        databaseUrl,
+        "select extract(epoch from token_expires_at)::float8 as at from tenant_configs where tenant_id = 'acme'"
+      ),
+      [{ at: Date.parse(at) / 1000 }]
+    )
     await query(databaseUrl, "update tenant_configs set token_expires_at = '1890-06-01T00:00:00Z'")
-    t.equal((await app.inject({ url: '/api/v1/tenant/config', headers: as('acme') })).json().token_expires_at, '1890-06-01T00:00:00.000000Z', 'an offset with seconds')
+    t.equal(
+      (await app.inject({ url: '/api/v1/tenant/config', headers: as('acme') })).json().token_expires_at,
+      '1890-06-01T00:00:00.000000Z',
+      'an offset with seconds'
+    )
     const loader = await createConfigLoader({ databaseUrl, env: { ...baseEnv, LOG_LEVEL: 'silent' } })
     t.equal((await loader.forTenant('acme')).getAllConfig().token_expires_at, '1890-06-01T00:00:00.000000Z')
     await loader.close()
@@ -48,7 +63,15 @@ await t.test('a session that does not write ISO dates refuses the start', async 
 await t.test('without a pooler the session is ours, whatever the defaults', async (t) => {
   const databaseUrl = await createDatabase(t)
   const name = new URL(databaseUrl).pathname.slice(1)
-  await query(databaseUrl, `alter database ${name} set datestyle = 'SQL, DMY'; alter database ${name} set timezone = 'Asia/Tokyo'`)
+  await query(
+    databaseUrl,
+    `alter database ${name} set datestyle = 'SQL, DMY'; alter database ${name} set timezone = 'Asia/Tokyo'`
+  )
   const { app } = await buildTestApp(t, { DATABASE_URL: databaseUrl })
-  t.match(await app.pg['tenantConfig']?.pool.query("select current_setting('timezone') as zone, current_setting('datestyle') as style"), { rows: [{ zone: 'UTC', style: /^ISO/ }] })
+  t.match(
+    await app.pg['tenantConfig']?.pool.query(
+      "select current_setting('timezone') as zone, current_setting('datestyle') as style"
+    ),
+    { rows: [{ zone: 'UTC', style: /^ISO/ }] }
+  )
 })

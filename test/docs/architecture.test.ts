@@ -8,7 +8,10 @@ const architecture = readFileSync('docs/architecture.md', 'utf8').replace(/^```.
 const section = (text: string, heading: string) => text.split(`\n## ${heading}\n`)[1]?.split('\n## ')[0] ?? ''
 
 /** The cells of the rows of a table, without its head. */
-const rowsOf = (text: string) => text.split('\n').filter((line) => line.startsWith('|')).slice(2).map((line) => line.split('|').slice(1, -1).map((cell) => cell.trim()))
+const rowsOf = (text: string) =>
+  text.split('\n').filter((line) => line.startsWith('|')).slice(2).map(
+    (line) => line.split('|').slice(1, -1).map((cell) => cell.trim())
+  )
 
 /** The words in backticks. */
 const codeIn = (text: string) => [...text.matchAll(/`([^`]+)`/g)].map(([, code = '']) => code)
@@ -33,6 +36,9 @@ await t.test('every file that it names is there', async (t) => {
 
 await t.test('the README lists what is in src/', async (t) => {
   const listed = rowsOf(section(readFileSync('README.md', 'utf8'), 'Layout')).flatMap(([names = '']) => codeIn(names))
-  const there = readdirSync('src', { withFileTypes: true }).map((entry) => entry.isDirectory() ? `${entry.name}/` : entry.name)
+  const there = readdirSync(
+    'src',
+    { withFileTypes: true }
+  ).map((entry) => entry.isDirectory() ? `${entry.name}/` : entry.name)
   t.same(listed.sort(), there.sort())
 })

@@ -12,7 +12,10 @@ export interface Page {
   post: (origin: string, data: unknown) => void
   /** How many requests the page has sent, besides those for a state. */
   requests: () => number
-  /** What the element with this id says once all requests are answered, or have failed, and the page has read the answers. */
+  /**
+   * What the element with this id says once all requests are answered, or have failed, and the page has read the
+   * answers.
+   */
   says: (id: string) => Promise<string>
 }
 

@@ -51,7 +51,10 @@ const settings: Record<string, (t: Test) => Promise<Setting>> = {
     t.teardown(graph.close)
     const { app_id } = graph.state.addApp(APP)
     graph.state.addWaba({ id: WABA, app_ids: [app_id], phones: PHONES })
-    const { id: waba } = graph.state.addWaba({ app_ids: [app_id], phones: [{ id: '201' }, { id: '202' }, { id: '203', display_phone_number: '+1 631-555-0203' }] })
+    const { id: waba } = graph.state.addWaba({
+      app_ids: [app_id],
+      phones: [{ id: '201' }, { id: '202' }, { id: '203', display_phone_number: '+1 631-555-0203' }]
+    })
     graph.state.addWaba({ id: 'waba-1', app_ids: [app_id], phones: [{ id: 'phone-1', registered: true }] })
     graph.state.issueToken({ app_id, waba_ids: ['waba-1'] }, 'EAAG-not-a-real-token-1234')
     const codes = () => graph.state.issueCode({ app_id })
@@ -70,7 +73,9 @@ const settings: Record<string, (t: Test) => Promise<Setting>> = {
 
 // The documents' commands run the build.
 await t.test('the build is not older than the sources', async (t) => {
-  const newest = Math.max(...readdirSync('src', { recursive: true }).map((name) => statSync(`src/${String(name)}`).mtimeMs))
+  const newest = Math.max(
+    ...readdirSync('src', { recursive: true }).map((name) => statSync(`src/${String(name)}`).mtimeMs)
+  )
   t.ok(statSync('dist/app.js').mtimeMs >= newest, 'run `npm run build` first')
 })
 
@@ -78,9 +83,19 @@ for (const [path, text] of documents) {
   await t.test(`${path}: its commands do what it shows`, async (t) => {
     const { values = {}, env = {}, ownModules = false, database, page } = await settings[path]?.(t) ?? {}
     const session = await openSession(t, env, { ownModules })
-    const replaced = { ...values, '/opt/whatsapp-tenant-config': () => session.dir, '/usr/bin/node': () => process.execPath, 'http://127.0.0.1:8002': () => session.origin }
-    const own = (text: string) => Object.entries(replaced).reduce((text, [shown, mine]) => text.replaceAll(shown, mine), text)
-    const blocks = blocksOf(text).map((block) => ({ ...block, text: runnable(block) })).filter((block) => !/^[:&\s]*$/.test(block.text))
+    const replaced = {
+      ...values,
+      '/opt/whatsapp-tenant-config': () => session.dir,
+      '/usr/bin/node': () => process.execPath,
+      'http://127.0.0.1:8002': () => session.origin
+    }
+    const own = (text: string) => Object.entries(replaced).reduce(
+      (text, [shown, mine]) => text.replaceAll(shown, mine),
+      text
+    )
+    const blocks = blocksOf(text).map((block) => ({ ...block, text: runnable(block) })).filter(
+      (block) => !/^[:&\s]*$/.test(block.text)
+    )
     for (const [index, block] of blocks.entries()) {
       const where = `line ${block.line}`
       const shown = blocks[index + 1]
@@ -88,7 +103,13 @@ for (const [path, text] of documents) {
         const output = await session.run(own(block.text))
         check(t, where, output, shown, own)
         // What the service prints to be pasted is pasted.
-        for (const line of output.stdout.match(/^curl .*$/gm) ?? []) check(t, line.slice(0, 60), await session.run(line))
+        for (const line of output.stdout.match(/^curl .*$/gm) ?? []) {
+          check(
+            t,
+            line.slice(0, 60),
+            await session.run(line)
+          )
+        }
       } else if (block.language === 'js') {
         writeFileSync(join(session.dir, 'example.js'), own(block.text))
         check(t, where, await session.run('node example.js'), shown, own)
@@ -107,20 +128,33 @@ for (const [path, text] of documents) {
   })
 }
 
-/** The commands of a block as a session runs them: those that run elsewhere do nothing, and what a reader is told to do by hand is done. */
+/**
+ * The commands of a block as a session runs them: those that run elsewhere do nothing, and what a reader is told to do
+ * by hand is done.
+ */
 function runnable ({ language, text }: Block): string {
-  return language === 'sh' ? ELSEWHERE.reduce((text, command) => text.replaceAll(command, ':'), text).replace(/^# Stop the service.*/, 'stop') : text
+  return language === 'sh'
+    ? ELSEWHERE.reduce((text, command) => text.replaceAll(command, ':'), text).replace(
+      /^# Stop the service.*/,
+      'stop'
+    )
+    : text
 }
 
 /** Holds an output to what the document shows after the command: its JSON, or its text. */
-function check (t: Test, where: string, { stdout, statuses }: Output, shown?: Block, own = (text: string) => text): void {
+function check (t: Test, where: string, { stdout, statuses }: Output, shown?: Block, own = (text: string) =>
+  text): void {
   const output = plain(stdout.replace(/^\{"level".*\n/gm, ''))
   const expected = plain(own(shown?.text ?? ''))
   if (shown?.language === 'text') t.equal(output.trim(), expected.trim(), `${where}: its output`)
   if (shown?.language === 'json') t.strictSame(JSON.parse(output), JSON.parse(expected), `${where}: its JSON`)
   const refusal = /"status": (\d{3})/.exec(expected)?.[1]
-  if (refusal === undefined) t.ok(statuses.every((status) => status < 400), `${where}: no request is refused (${statuses})`)
-  else t.strictSame(statuses, [Number(refusal)], `${where}: its status`)
+  if (refusal === undefined) {
+    t.ok(
+      statuses.every((status) => status < 400),
+    `${where}: no request is refused (${statuses})`
+    )
+  } else t.strictSame(statuses, [Number(refusal)], `${where}: its status`)
 }
 
 /** The text without what differs each time: times, ids, tokens. */
@@ -151,7 +185,9 @@ async function startUnit (t: Test, { run }: Session, unit: string): Promise<void
 
 await t.test('the key change keeps the old keys, however they are written', async (t) => {
   const { dir, run } = await openSession(t, {})
-  const changes = blocksOf(textOf('docs/TENANT_CONFIG_GUIDE.md')).map(({ text }) => text).filter((text) => text.includes('NEW_KEY='))
+  const changes = blocksOf(textOf('docs/TENANT_CONFIG_GUIDE.md')).map(({ text }) => text).filter(
+    (text) => text.includes('NEW_KEY=')
+  )
   const [own = '', local = ''] = changes
   const changed = (key: string) => new RegExp(`^k2:[^,]{44},${key}$`)
 
@@ -174,7 +210,10 @@ await t.test('the key change keeps the old keys, however they are written', asyn
   const after = readFileSync(kept, 'utf8')
   t.match(after.trim(), changed(before.trim().replaceAll('+', '\\+')))
   t.equal(modeOf(kept), 0o600)
-  t.match((await run('npm start; curl -sS $BASE/full -H "authorization: Bearer $TOKEN"')).stdout, 'sealed-with-the-old-key')
+  t.match(
+    (await run('npm start; curl -sS $BASE/full -H "authorization: Bearer $TOKEN"')).stdout,
+    'sealed-with-the-old-key'
+  )
 })
 
 await t.test('what cannot run here runs in CI', async (t) => {
@@ -197,28 +236,50 @@ await t.test('the tables are those of the program', async (t) => {
   const guide = textOf('docs/TENANT_CONFIG_GUIDE.md')
   const readme = textOf('README.md')
 
-  const { DATABASE_URL, ...given } = { ...baseEnv, DATABASE_URL: '', NODE_ENV: '', LOG_LEVEL: '', PORT: '', GRAPH_API_BASE_URL: '' }
+  const { DATABASE_URL, ...given } = {
+    ...baseEnv,
+    DATABASE_URL: '',
+    NODE_ENV: '',
+    LOG_LEVEL: '',
+    PORT: '',
+    GRAPH_API_BASE_URL: ''
+  }
   const defaults = new Map<string, unknown>(Object.entries(await readEnv({ ...given, DATABASE_URL })))
   const secrets = ['JWT_SECRET', 'ENCRYPTION_KEYS']
-  const expected = settingNames.map((name) => [`\`${name}\``, secrets.includes(name) || !defaults.has(name) ? '–' : `\`${String(defaults.get(name))}\``])
+  const expected = settingNames.map((name) => [
+    `\`${name}\``,
+    secrets.includes(name) || !defaults.has(name) ? '–' : `\`${String(defaults.get(name))}\``
+  ])
   t.strictSame(tableOf(readme, 'setting').map(([name, value]) => [name, value]), expected, 'settings')
 
   const { app } = await buildTestApp(t)
   const { paths }: { paths: Record<string, object> } = (await app.inject('/docs/json')).json()
-  const routes = Object.entries(paths).flatMap(([url, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${url}`))
+  const routes = Object.entries(paths).flatMap(
+    ([url, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${url}`)
+  )
   const listed = tableOf(readme, 'method').map(([method = '', url = '']) => `${method} ${url.replaceAll('`', '')}`)
   const documentation = ['GET /docs', 'GET /docs/json']
   t.strictSame(listed.toSorted(), [...routes, ...documentation].toSorted(), 'endpoints')
   for (const url of documentation) t.equal((await app.inject(url.slice(4))).statusCode, 200, url)
 
-  const codes = errors.errorClasses.map((ErrorClass) => new ErrorClass()).map(({ code, statusCode }) => [`\`${code}\``, String(statusCode)])
+  const codes = errors.errorClasses.map((ErrorClass) => new ErrorClass()).map(({ code, statusCode }) => [
+    `\`${code}\``, String(statusCode)
+  ])
   t.strictSame(tableOf(guide, 'code').map(([code, status]) => [code, status]).toSorted(), codes.toSorted(), 'errors')
 
   const { scripts }: { scripts: Record<string, string> } = JSON.parse(readFileSync('package.json', 'utf8'))
   for (const [path, text] of documents) {
-    for (const [command, name = ''] of text.matchAll(/npm run (?:-s )?([\w:]+)/g)) t.ok(name in scripts, `${path}: ${command}`)
+    for (const [command, name = ''] of text.matchAll(
+      /npm run (?:-s )?([\w:]+)/g
+    )) t.ok(name in scripts, `${path}: ${command}`)
   }
   const commands = tableOf(readme, 'command').map(([command = '']) => command.replaceAll('`', ''))
   const short = ['start', 'test']
-  t.strictSame(commands.toSorted(), Object.keys(scripts).filter((name) => name !== 'prepare').map((name) => `npm ${short.includes(name) ? '' : 'run '}${name}`).toSorted(), 'commands')
+  t.strictSame(
+    commands.toSorted(),
+    Object.keys(scripts).filter((name) => name !== 'prepare').map(
+      (name) => `npm ${short.includes(name) ? '' : 'run '}${name}`
+    ).toSorted(),
+    'commands'
+  )
 })

@@ -9,7 +9,10 @@ export interface Block {
 }
 
 /** All documents, by their path from the root of the project. */
-export const documents = new Map(['README.md', ...readdirSync('docs').filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)]
+export const documents = new Map([
+  'README.md',
+  ...readdirSync('docs').filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)
+]
   .map((path) => [path, readFileSync(path, 'utf8')]))
 
 /** The text of one document. Throws when there is none. */
@@ -24,7 +27,10 @@ export function blocksOf (markdown: string): Block[] {
     { language, text, line: markdown.slice(0, index).split('\n').length }))
 }
 
-/** The rows of the table whose header begins with `first`, each cell as it is written. Throws when there is no such table. */
+/**
+ * The rows of the table whose header begins with `first`, each cell as it is written. Throws when there is no such
+ * table.
+ */
 export function tableOf (markdown: string, first: string): string[][] {
   const [, rows] = new RegExp(`^\\| *${first} *\\|.*\\n\\|[-| ]+\\n((?:\\|.*\\n)+)`, 'm').exec(markdown) ?? []
   if (rows === undefined) throw new Error(`no table begins with ${first}`)
@@ -34,5 +40,7 @@ export function tableOf (markdown: string, first: string): string[][] {
 /** What the headings of a document are called in a link to it. */
 export function anchorsOf (markdown: string): string[] {
   const prose = markdown.replace(/^```.*?^```$/gms, '')
-  return [...prose.matchAll(/^#+ (.+)$/gm)].map(({ 1: heading = '' }) => heading.toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, '').replaceAll(' ', '-'))
+  return [
+    ...prose.matchAll(/^#+ (.+)$/gm)
+  ].map(({ 1: heading = '' }) => heading.toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, '').replaceAll(' ', '-'))
 }

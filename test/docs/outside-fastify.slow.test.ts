@@ -13,8 +13,14 @@ import type { App } from '../graph/state.js'
 import { baseEnv, buildTestApp, childEnv, query, takeAway, until } from '../helper.js'
 import { blocksOf, textOf } from './markdown.js'
 
-const [example, ...more] = blocksOf(textOf('docs/TENANT_CONFIG_GUIDE.md')).filter(({ language, text }) => language === 'js' && text.includes('createConfigLoader'))
-t.match([example?.text, more], [/forTenant.*forPhoneNumber|forPhoneNumber.*forTenant/s, []], 'the guide has one example')
+const [example, ...more] = blocksOf(textOf('docs/TENANT_CONFIG_GUIDE.md')).filter(
+  ({ language, text }) => language === 'js' && text.includes('createConfigLoader')
+)
+t.match(
+  [example?.text, more],
+  [/forTenant.*forPhoneNumber|forPhoneNumber.*forTenant/s, []],
+  'the guide has one example'
+)
 
 const graph = await startGraph()
 t.teardown(graph.close)
@@ -24,12 +30,22 @@ const theirs = graph.state.addApp({ require_proof: true })
 /** An account at Meta with one number: how a tenant's configuration names it. */
 function account (app: App, phone: string) {
   const { id } = graph.state.addWaba({ app_ids: [app.app_id], phones: [{ id: phone, registered: true }] })
-  return { waba_id: id, phone_number_id: phone, access_token: graph.state.issueToken({ app_id: app.app_id, waba_ids: [id] }) }
+  return {
+    waba_id: id,
+    phone_number_id: phone,
+    access_token: graph.state.issueToken({ app_id: app.app_id, waba_ids: [id] })
+  }
 }
 
 /** What Meta was asked to send, by whom, since the last time. */
 const sent = () => graph.requests.splice(0).map(({ path, headers, query, form }) => (
-  { from: path, token: headers.authorization, proof: query['appsecret_proof'], to: form['to'], text: JSON.parse(form['text'] ?? '').body }))
+  {
+    from: path,
+    token: headers.authorization,
+    proof: query['appsecret_proof'],
+    to: form['to'],
+    text: JSON.parse(form['text'] ?? '').body
+  }))
 const message = (tenant: ReturnType<typeof account>, app: App, to: string, text: string) => ({
   from: `/v26.0/${tenant.phone_number_id}/messages`,
   token: `Bearer ${tenant.access_token}`,
@@ -38,9 +54,18 @@ const message = (tenant: ReturnType<typeof account>, app: App, to: string, text:
   text
 })
 
-/** The service with two tenants, one of them with an app of its own, and the example in a process beside it, which waits for Meta as long as is told. */
+/**
+ * The service with two tenants, one of them with an app of its own, and the example in a process beside it, which waits
+ * for Meta as long as is told.
+ */
 async function start (t: Test, { own = {}, patience = '10_000' } = {}) {
-  const settings = { FB_APP_ID: platform.app_id, FB_APP_SECRET: platform.app_secret, GRAPH_API_BASE_URL: graph.url, CONFIG_FALLBACK: 'none', ...own }
+  const settings = {
+    FB_APP_ID: platform.app_id,
+    FB_APP_SECRET: platform.app_secret,
+    GRAPH_API_BASE_URL: graph.url,
+    CONFIG_FALLBACK: 'none',
+    ...own
+  }
   const { app, databaseUrl } = await buildTestApp(t, settings)
   const [acme, shop] = [account(platform, '101'), account(theirs, '202')]
   await app.tenantConfigs.create('acme', null, acme)
@@ -54,11 +79,19 @@ async function start (t: Test, { own = {}, patience = '10_000' } = {}) {
   t.equal(parts.length, 2, 'it says once how long it waits')
   writeFileSync(join(dir, 'example.mjs'), parts.join(patience))
   // What was built may be older than the sources whose coverage is measured.
-  const env = childEnv({ ...settings, DATABASE_URL: databaseUrl, ENCRYPTION_KEYS: baseEnv.ENCRYPTION_KEYS, LOG_LEVEL: 'silent', _TAPJS_PROCESSINFO_COVERAGE_: '0' })
+  const env = childEnv({
+    ...settings,
+    DATABASE_URL: databaseUrl,
+    ENCRYPTION_KEYS: baseEnv.ENCRYPTION_KEYS,
+    LOG_LEVEL: 'silent',
+    _TAPJS_PROCESSINFO_COVERAGE_: '0'
+  })
   const child = spawn(process.execPath, ['example.mjs'], { cwd: dir, env })
   t.teardown(() => { child.kill('SIGKILL') })
   const said: string[] = []
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { said.push(...String(data).trimEnd().split('\n')) })
+  for (const stream of [
+    child.stdout, child.stderr
+  ]) stream.on('data', (data) => { said.push(...String(data).trimEnd().split('\n')) })
   const closed = once(child, 'close')
   const write = (line: string) => { child.stdin.write(`${line}\n`) }
   const post = (job: object) => { write(JSON.stringify(job)) }
@@ -72,7 +105,10 @@ async function start (t: Test, { own = {}, patience = '10_000' } = {}) {
     send: (tenant: string, text: string) => post({ tenant, to: '16505551234', text }),
     /** What the worker says next, once it has told of so many messages what became of them. */
     async says (messages: number) {
-      await until(() => said.filter((line) => /: sent from |^Failed: |^Passed over: /.test(line)).length >= messages || child.exitCode !== null)
+      await until(
+        () => said.filter((line) => /: sent from |^Failed: |^Passed over: /.test(line)).length >= messages ||
+          child.exitCode !== null
+      )
       return said.splice(0)
     },
     async end () {
@@ -98,13 +134,28 @@ async function deliver (t: Test, post: (job: object) => void, app: App, ...phone
       messaging_product: 'whatsapp',
       metadata: { display_phone_number: '16315555555', phone_number_id: phone },
       contacts: [{ profile: { name: 'Zoë' }, wa_id: '16505559999' }],
-      messages: [{ from: '16505559999', id: 'wamid.HBgL1', timestamp: '1795450736', type: 'text', text: { body: 'Grüße' } }]
+      messages: [
+        { from: '16505559999', id: 'wamid.HBgL1', timestamp: '1795450736', type: 'text', text: { body: 'Grüße' } }
+      ]
     }
   })
-  const status = { field: 'messages', value: { messaging_product: 'whatsapp', metadata: { phone_number_id: phones[0] }, statuses: [{ id: 'wamid.HBgL0', status: 'read' }] } }
+  const status = {
+    field: 'messages',
+    value: {
+      messaging_product: 'whatsapp',
+      metadata: { phone_number_id: phones[0] },
+      statuses: [{ id: 'wamid.HBgL0', status: 'read' }]
+    }
+  }
   const update = { field: 'account_update', value: { event: 'VERIFIED_ACCOUNT' } }
-  const body = { object: 'whatsapp_business_account', entry: [{ id: '1', changes: [update, status] }, { id: '2', changes: phones.map(change) }] }
-  t.match(await graph.deliver(app.app_id, body, { url: `http://127.0.0.1:${typeof address === 'object' && address?.port}` }), { statuses: [200] })
+  const body = {
+    object: 'whatsapp_business_account',
+    entry: [{ id: '1', changes: [update, status] }, { id: '2', changes: phones.map(change) }]
+  }
+  t.match(
+    await graph.deliver(app.app_id, body, { url: `http://127.0.0.1:${typeof address === 'object' && address?.port}` }),
+    { statuses: [200] }
+  )
 }
 
 await t.test('each message goes with the token and the number of its own tenant', async (t) => {
@@ -112,14 +163,24 @@ await t.test('each message goes with the token and the number of its own tenant'
   for (let i = 0; i < 3; i++) for (const tenant of ['acme', 'shop']) send(tenant, `${tenant} ${i}`)
   const said = await says(6)
   t.strictSame(said, [1, 2, 3].flatMap(() => ['acme: sent from 101', 'shop: sent from 202']))
-  t.strictSame(sent(), [0, 1, 2].flatMap((i) => [message(acme, platform, '16505551234', `acme ${i}`), message(shop, theirs, '16505551234', `shop ${i}`)]))
+  t.strictSame(
+    sent(),
+    [0, 1, 2].flatMap((i) => [
+      message(acme, platform, '16505551234', `acme ${i}`),
+      message(shop, theirs, '16505551234', `shop ${i}`)
+    ])
+  )
 
   const thanks = 'Thank you, we will be with you soon.'
   await deliver(t, post, platform, '101')
   t.strictSame(await says(1), ['acme: sent from 101'])
   const unsigned = 'Passed over: not signed by the app of a tenant with this number'
   await deliver(t, post, theirs, '303', '101', '202')
-  t.strictSame(await says(3), [unsigned, unsigned, 'shop: sent from 202'], 'a number nobody has is passed over, as is one of another app')
+  t.strictSame(
+    await says(3),
+    [unsigned, unsigned, 'shop: sent from 202'],
+    'a number nobody has is passed over, as is one of another app'
+  )
   t.strictSame(sent(), [message(acme, platform, '16505559999', thanks), message(shop, theirs, '16505559999', thanks)])
   await deliver(t, post, platform, '202')
   t.strictSame(await says(1), [unsigned])
@@ -133,19 +194,28 @@ await t.test('each message goes with the token and the number of its own tenant'
 
   t.equal(await end(), 0, 'it ends by itself')
   // Only the service still listens.
-  const left = "select application_name from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and application_name like '%listen'"
+  const left = 'select application_name from pg_stat_activity where datname = current_database() and pid <> ' +
+    "pg_backend_pid() and application_name like '%listen'"
   await until(async () => (await query(databaseUrl, left)).length === 1)
 })
 
 await t.test('what cannot be sent is not, and said why', async (t) => {
   const { app, databaseUrl, acme, post, send, says, end } = await start(t)
   await app.tenantConfigs.create('bare', null, { waba_id: '1' })
-  await app.tenantConfigs.create('old', null, { phone_number_id: '303', access_token: acme.access_token, token_expires_at: '2020-01-01T00:00:00Z' })
+  await app.tenantConfigs.create('old', null, {
+    phone_number_id: '303',
+    access_token: acme.access_token,
+    token_expires_at: '2020-01-01T00:00:00Z'
+  })
   await app.tenantConfigs.create('off', null, { waba_id: '4', phone_number_id: '404', access_token: acme.access_token })
   await verifyPasted(app, 'off')
   await app.tenantConfigs.setActive('off', false)
   await app.tenantConfigs.create('moved', null, { phone_number_id: '505', access_token: acme.access_token })
-  await query(databaseUrl, "update tenant_configs set access_token = (select access_token from tenant_configs where tenant_id = 'acme') where tenant_id = 'moved'")
+  await query(
+    databaseUrl,
+    "update tenant_configs set access_token = (select access_token from tenant_configs where tenant_id = 'acme') " +
+      "where tenant_id = 'moved'"
+  )
   await app.tenantConfigs.create('revoked', null, { phone_number_id: '606', access_token: 'not-a-token-of-meta' })
   for (const [tenant, why] of [
     ['bare', 'there is no token or no phone number: onboard the tenant'],
@@ -187,7 +257,11 @@ await t.test('what is written elsewhere serves, and what was known serves while 
 
   const giveBack = await takeAway(databaseUrl)
   t.match(await untilSays('acme', 'The database is away, this is what it said last.'), { token: `Bearer ${renewed}` })
-  t.strictSame(await untilSays('shop', 'Failed: DATABASE_UNAVAILABLE'), undefined, 'what was never asked for is not known')
+  t.strictSame(
+    await untilSays('shop', 'Failed: DATABASE_UNAVAILABLE'),
+    undefined,
+    'what was never asked for is not known'
+  )
   await giveBack()
   await untilSays('shop', 'shop: sent from 202')
   t.equal(await end(), 0)
@@ -195,7 +269,17 @@ await t.test('what is written elsewhere serves, and what was known serves while 
 
 await t.test('nothing goes out from the number of the platform', async (t) => {
   const own = account(platform, '701')
-  const { app, send, says, end } = await start(t, { own: { CONFIG_FALLBACK: '', WHATSAPP_PHONE_ID: own.phone_number_id, WHATSAPP_WABA_ID: own.waba_id, WHATSAPP_TOKEN: own.access_token } })
+  const { app, send, says, end } = await start(
+    t,
+    {
+      own: {
+        CONFIG_FALLBACK: '',
+        WHATSAPP_PHONE_ID: own.phone_number_id,
+        WHATSAPP_WABA_ID: own.waba_id,
+        WHATSAPP_TOKEN: own.access_token
+      }
+    }
+  )
   await app.tenantConfigs.create('off', null, account(platform, '702'))
   await app.tenantConfigs.setActive('off', false)
   for (const tenant of ['acne', 'off']) {
@@ -225,10 +309,20 @@ await t.test('a bad line costs one line, and none of it is repeated', async (t) 
 })
 
 await t.test('it does not wait for ever for Meta, with the secret of an app and without', async (t) => {
-  const { send, says, end } = await start(t, { own: { FB_APP_ID: '', FB_APP_SECRET: '', GRAPH_API_VERSION: 'v25.0' }, patience: '1000' })
+  const { send, says, end } = await start(t, {
+    own: { FB_APP_ID: '', FB_APP_SECRET: '', GRAPH_API_VERSION: 'v25.0' },
+    patience: '1000'
+  })
   graph.fail('messages', { latency_ms: 600_000, times: 2 })
   for (const tenant of ['acme', 'shop', 'acme', 'shop']) send(tenant, 'Hello')
-  t.strictSame(await says(4), ['Failed: TimeoutError', 'Failed: TimeoutError', 'acme: sent from 101', 'shop: sent from 202'])
-  t.match(sent(), [['101', undefined], ['202', String], ['101', undefined], ['202', String]].map(([phone, proof]) => ({ from: `/v25.0/${phone}/messages`, proof })))
+  t.strictSame(await says(4), [
+    'Failed: TimeoutError', 'Failed: TimeoutError', 'acme: sent from 101', 'shop: sent from 202'
+  ])
+  t.match(
+    sent(),
+    [
+      ['101', undefined], ['202', String], ['101', undefined], ['202', String]
+    ].map(([phone, proof]) => ({ from: `/v25.0/${phone}/messages`, proof }))
+  )
   t.equal(await end(), 0)
 })

@@ -1,15 +1,18 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, copyFileSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync, copyFileSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync,
+  realpathSync, rmSync, symlinkSync, writeFileSync
+} from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Test } from 'tap'
 
-// `npm start` is what a reader leaves running in a terminal of its own, and ends there before starting it again; what it
-// runs is run without npm, so that the signal to end reaches it.
-// curl tells the status of its answer on stderr, so that none passes unseen. A signal, such as that of a pipe to a test that
-// was killed, would end the shell without its EXIT trap, and the service would stay.
+// `npm start` is what a reader leaves running in a terminal of its own, and ends there before starting it again; what
+// it runs is run without npm, so that the signal to end reaches it. curl tells the status of its answer on stderr, so
+// that none passes unseen. A signal, such as that of a pipe to a test that was killed, would end the shell without its
+// EXIT trap, and the service would stay.
 const PREAMBLE = `set -e
 start='node dist/server.js'
 curl () { command curl -w '%{stderr}%{http_code}\\n' "$@"; }
@@ -40,7 +43,10 @@ export interface Output {
   statuses: number[]
 }
 
-/** A shell, in a directory that looks like a fresh clone after `npm ci`, which keeps its variables from one script to the next. */
+/**
+ * A shell, in a directory that looks like a fresh clone after `npm ci`, which keeps its variables from one script to
+ * the next.
+ */
 export interface Session {
   dir: string
   /** Of the service once `npm start` was run. */
@@ -53,7 +59,11 @@ export interface Session {
  * Opens a session; it ends, and the service with it, when the test ends.
  * With `ownModules` it has modules of its own, which may be changed.
  */
-export async function openSession (t: Test, env: Record<string, string>, { ownModules = false } = {}): Promise<Session> {
+export async function openSession (
+  t: Test,
+  env: Record<string, string>,
+  { ownModules = false } = {}
+): Promise<Session> {
   const dir = ownModules ? t.testdir() : mkdtempSync(join(tmpdir(), 'docs-'))
   // Root runs PostgreSQL as another user, who must be able to pass.
   chmodSync(dir, 0o711)
@@ -63,8 +73,17 @@ export async function openSession (t: Test, env: Record<string, string>, { ownMo
   }
   const port = await freePort()
   const { PATH = '', HOME = '' } = process.env
-  const npm = { npm_config_offline: 'true', npm_config_audit: 'false', npm_config_fund: 'false', npm_config_update_notifier: 'false' }
-  const shell = spawn('sh', { cwd: dir, env: { PATH, HOME, PORT: String(port), ...npm, ...env }, stdio: ['pipe', 'pipe', 'inherit'] })
+  const npm = {
+    npm_config_offline: 'true',
+    npm_config_audit: 'false',
+    npm_config_fund: 'false',
+    npm_config_update_notifier: 'false'
+  }
+  const shell = spawn('sh', {
+    cwd: dir,
+    env: { PATH, HOME, PORT: String(port), ...npm, ...env },
+    stdio: ['pipe', 'pipe', 'inherit']
+  })
   const ended = once(shell, 'exit').then(() => 'ended')
   t.teardown(async () => {
     shell.stdin.end()
@@ -76,7 +95,12 @@ export async function openSession (t: Test, env: Record<string, string>, { ownMo
   return { dir, origin: `http://127.0.0.1:${port}`, run: (script) => run(shell, ended, dir, script) }
 }
 
-async function run ({ stdin, stdout }: ChildProcess, ended: Promise<string>, dir: string, script: string): Promise<Output> {
+async function run (
+  { stdin, stdout }: ChildProcess,
+  ended: Promise<string>,
+  dir: string,
+  script: string
+): Promise<Output> {
   writeFileSync(join(dir, 'script.sh'), script)
   // Each block may be pasted into a new terminal, so none has the umask of another.
   stdin?.write('umask 022; . ./script.sh >stdout.txt 2>stderr.txt </dev/null; echo\n')

@@ -5,16 +5,24 @@ import * as errors from '../../src/errors.js'
 import { openPage } from './browser.js'
 import type { Session } from './session.js'
 
-/** What Meta has: an account with the phone numbers 201, 202 and 203, the last +1 631-555-0203 of Lucky Shrub, and new codes for it. */
+/**
+ * What Meta has: an account with the phone numbers 201, 202 and 203, the last +1 631-555-0203 of Lucky Shrub, and new
+ * codes for it.
+ */
 interface Meta {
   waba: string
   codes: () => string
 }
 
-/** Walks through the sign-up page as a customer does: Meta's two messages come in either order, the state before or after them. */
+/**
+ * Walks through the sign-up page as a customer does: Meta's two messages come in either order, the state before or
+ * after them.
+ */
 export async function signUp (t: Test, { origin, run }: Session, html: string, { waba, codes }: Meta): Promise<void> {
   const finished = (data: object) => JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH', version: 3, data })
-  for (const [tenant, phone, isCodeFirst, isStateFirst] of [['page-1', '201', true, true], ['page-2', '202', false, false]] as const) {
+  for (const [tenant, phone, isCodeFirst, isStateFirst] of [
+    ['page-1', '201', true, true], ['page-2', '202', false, false]
+  ] as const) {
     const token = (await run(`node dist/cli/token.js --tenant ${tenant}`)).stdout.trim()
     const headers = { authorization: `Bearer ${token}` }
     const page = openPage(html, origin, token)
@@ -24,7 +32,9 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
     const code = () => login?.answer({ status: 'connected', authResponse: { code: codes() } })
     const account = () => page.post('https://www.facebook.com', finished({ waba_id: waba, phone_number_id: phone }))
 
-    for (const stranger of ['https://evilfacebook.com', 'https://facebook.com.evil.example', 'http://www.facebook.com', 'null']) page.post(stranger, finished({ waba_id: '1', phone_number_id: '666' }))
+    for (const stranger of [
+      'https://evilfacebook.com', 'https://facebook.com.evil.example', 'http://www.facebook.com', 'null'
+    ]) page.post(stranger, finished({ waba_id: '1', phone_number_id: '666' }))
     page.post('https://www.facebook.com', 'not JSON')
     page.post('https://www.facebook.com', '{"type":"something else"}')
     page.post('https://www.facebook.com', 'null')
@@ -38,7 +48,12 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
     t.equal(await page.says('status'), 'Connected.')
     t.equal(page.requests(), 1)
     const config = await fetch(`${origin}/api/v1/tenant/config`, { headers })
-    t.match(await config.json(), { tenant_id: tenant, waba_id: waba, phone_number_id: phone, onboarding_completed: true })
+    t.match(await config.json(), {
+      tenant_id: tenant,
+      waba_id: waba,
+      phone_number_id: phone,
+      onboarding_completed: true
+    })
     // A reader without Meta has no such tenants.
     await fetch(`${origin}/api/v1/tenant/config`, { method: 'DELETE', headers })
   }
@@ -48,9 +63,19 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
   page.click('connect')
   page.logins[0]?.answer({ status: 'unknown', authResponse: null })
   t.match(await page.says('status'), 'not finished')
-  page.post('https://www.facebook.com', JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'CANCEL', data: { current_step: 'PERMISSIONS' } }))
+  page.post(
+    'https://www.facebook.com',
+    JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'CANCEL', data: { current_step: 'PERMISSIONS' } })
+  )
   t.match(await page.says('status'), 'not finished')
-  page.post('https://www.facebook.com', JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH_WHATSAPP_BUSINESS_APP_ONBOARDING', data: { waba_id: waba } }))
+  page.post(
+    'https://www.facebook.com',
+    JSON.stringify({
+      type: 'WA_EMBEDDED_SIGNUP',
+      event: 'FINISH_WHATSAPP_BUSINESS_APP_ONBOARDING',
+      data: { waba_id: waba }
+    })
+  )
   t.match(await page.says('status'), 'WhatsApp Business app')
   page.click('connect')
   page.logins[1]?.answer({ status: 'connected', authResponse: { code: 'not-a-code' } })
@@ -59,7 +84,10 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
 
   page.click('connect')
   page.logins[2]?.answer({ status: 'connected', authResponse: { code: codes() } })
-  page.post('https://www.facebook.com', JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH_ONLY_WABA', data: { waba_id: waba } }))
+  page.post(
+    'https://www.facebook.com',
+    JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH_ONLY_WABA', data: { waba_id: waba } })
+  )
   t.match(await page.says('status'), 'Which number')
   page.choose('numbers', '+1 631-555-0203 (Lucky Shrub)')
   t.equal(await page.says('status'), 'Connected.')
@@ -67,7 +95,9 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
   t.match(await (await fetch(`${origin}/api/v1/tenant/config`, { headers })).json(), { phone_number_id: '203' })
   await fetch(`${origin}/api/v1/tenant/config`, { method: 'DELETE', headers })
 
-  for (const [body, isStateGiven] of [['<html>Bad Gateway</html>', true], ['null', true], [undefined, true], [undefined, false], ['null', false]] as const) {
+  for (const [body, isStateGiven] of [
+    ['<html>Bad Gateway</html>', true], ['null', true], [undefined, true], [undefined, false], ['null', false]
+  ] as const) {
     const proxy = createServer((request, reply) => {
       if (isStateGiven && request.url?.endsWith('/start')) reply.end('{"state":"a-state"}')
       else if (body === undefined) request.socket.destroy()

@@ -47,20 +47,42 @@ export const signatureOf = (body: Buffer) => `sha256=${createHmac('sha256', secr
 /** Puts an event into the outbox, known by its reason, and as old as `age` says; returns its id. */
 export async function put (databaseUrl: string, tenantId: string, reason: string | null, age = '0'): Promise<string> {
   const [row] = await query(databaseUrl, `insert into events_outbox (type, tenant_id, "from", "to", reason, at)
-    values ('token.revoked', $1, 'ok', 'revoked', $2, clock_timestamp() - $3::interval) returning id`, [tenantId, reason, age])
+    values ('token.revoked', $1, 'ok', 'revoked', $2, clock_timestamp() - $3::interval) returning id`, [
+    tenantId, reason, age
+  ])
   return String(row?.['id'])
 }
 
 /** What waits in the outbox, oldest first; `wait` is in seconds. */
-export async function waiting (databaseUrl: string): Promise<{ id: string, reason: unknown, attempts: number, wait: number }[]> {
-  const rows = await query(databaseUrl, 'select id, reason, attempts, extract(epoch from next_attempt_at - now())::float8 as wait from events_outbox order by at')
-  return rows.map(({ id, reason, attempts, wait }) => ({ id: String(id), reason, attempts: Number(attempts), wait: Number(wait) }))
+export async function waiting (databaseUrl: string): Promise<{
+  id: string
+  reason: unknown
+  attempts: number
+  wait: number
+}[]> {
+  const rows = await query(
+    databaseUrl,
+    'select id, reason, attempts, extract(epoch from next_attempt_at - now())::float8 as wait from events_outbox ' +
+      'order by at'
+  )
+  return rows.map(({ id, reason, attempts, wait }) => ({
+    id: String(id),
+    reason,
+    attempts: Number(attempts),
+    wait: Number(wait)
+  }))
 }
 
 /** Ends every wait. */
-export const hurry = async (databaseUrl: string) => await query(databaseUrl, 'update events_outbox set next_attempt_at = now()')
+export const hurry = async (databaseUrl: string) => await query(
+  databaseUrl,
+  'update events_outbox set next_attempt_at = now()'
+)
 
-/** A process's way of delivering, on a pool; what it logs is kept. `run` has it look at once, and stop when a condition holds. */
+/**
+ * A process's way of delivering, on a pool; what it logs is kept. `run` has it look at once, and stop when a condition
+ * holds.
+ */
 export function deliverer (database: Pick<FastifyInstance['database'], 'run'>, url: string) {
   const lines: Record<string, unknown>[] = []
   const at = (level: string) => (fields: object, message: string) => { lines.push({ level, message, ...fields }) }

@@ -16,18 +16,32 @@ await t.test('an event is signed over its bytes and goes once it is delivered', 
   const ids = await Promise.all(tenants.map(async (tenant) => await put(DATABASE_URL, tenant, 'canary-reason')))
   const { log } = await buildTestApp(t, { DATABASE_URL, ...env })
   await until(async () => (await waiting(DATABASE_URL)).length === 0)
-  t.same(new Set(received.map(({ event }) => event.tenant_id)), new Set(tenants), 'the first look is right after the start')
+  t.same(
+    new Set(received.map(({ event }) => event.tenant_id)),
+    new Set(tenants),
+    'the first look is right after the start'
+  )
   for (const { event, body, headers } of received) {
     t.strictSame([headers['x-signature-256'], headers['content-type']], [signatureOf(body), 'application/json'])
     t.strictSame(Object.keys(event), ['id', 'type', 'tenant_id', 'from', 'to', 'reason', 'at'])
-    t.match(event, { id: ids[tenants.indexOf(String(event.tenant_id))], type: 'token.revoked', from: 'ok', to: 'revoked', reason: 'canary-reason', at: /^\d{4}-\d\d-\d\dT[\d:.]+Z$/ })
+    t.match(event, {
+      id: ids[tenants.indexOf(String(event.tenant_id))],
+      type: 'token.revoked',
+      from: 'ok',
+      to: 'revoked',
+      reason: 'canary-reason',
+      at: /^\d{4}-\d\d-\d\dT[\d:.]+Z$/
+    })
   }
 
   const late = await put(DATABASE_URL, 'late', null)
   await until(async () => (await waiting(DATABASE_URL)).length === 0)
   t.match(received.slice(tenants.length), [{ event: { id: late, reason: null } }], 'it goes on looking')
   await until(() => log().includes(late))
-  t.match(log().split('\n').find((line) => line.includes(late)), '"type":"token.revoked","attempts":1,"status":204,"msg":"an event was delivered"')
+  t.match(
+    log().split('\n').find((line) => line.includes(late)),
+    '"type":"token.revoked","attempts":1,"status":204,"msg":"an event was delivered"'
+  )
   for (const word of [secret, 'canary-reason', 'müller', '/events']) t.notMatch(log(), word)
 })
 
@@ -48,11 +62,25 @@ await t.test('what fails is tried again, ever more seldom, until it is 7 days ol
   const { url, received, answer, reasons } = await receiver(t, status(500))
   const { lines, run } = deliverer(app.database, url)
   const id = await put(databaseUrl, 'acme', 'revoked', '7 days -1 minute')
-  for (const [attempts, least, most] of [[1, 5, 10], [2, 10, 20], [3, 20, 40], [9, 1280, 2560], [10, 1800, 3600], [200, 1800, 3600]] as const) {
+  for (const [attempts, least, most] of [
+    [1, 5, 10], [2, 10, 20], [3, 20, 40], [9, 1280, 2560], [10, 1800, 3600], [200, 1800, 3600]
+  ] as const) {
     await query(databaseUrl, 'update events_outbox set next_attempt_at = now(), attempts = $1', [attempts - 1])
     const before = lines.length
     await run(() => lines.length > before)
-    t.match(lines.slice(before), [{ level: 'warn', message: 'an event could not be delivered yet', id, type: 'token.revoked', attempts, status: 500 }])
+    t.match(
+      lines.slice(before),
+      [
+        {
+          level: 'warn',
+          message: 'an event could not be delivered yet',
+          id,
+          type: 'token.revoked',
+          attempts,
+          status: 500
+        }
+      ]
+    )
     const [row] = await waiting(databaseUrl)
     t.match(row, { id, attempts })
     t.ok(Number(row?.wait) > least - 2 && Number(row?.wait) <= most, `${row?.wait} s after attempt ${attempts}`)
@@ -67,19 +95,37 @@ await t.test('what fails is tried again, ever more seldom, until it is 7 days ol
   await put(databaseUrl, 'acme', 'next')
   answer((res, { reason }) => res.writeHead(reason === 'stale' ? 404 : 200).end())
   await run(async () => (await waiting(databaseUrl)).length === 0)
-  t.match(lines.filter(({ level }) => level === 'error'), [{ message: 'an event could not be delivered for 7 days and is given up', id: stale, type: 'token.revoked', attempts: 1, status: 404 }])
+  t.match(
+    lines.filter(({ level }) => level === 'error'),
+    [
+      {
+        message: 'an event could not be delivered for 7 days and is given up',
+        id: stale,
+        type: 'token.revoked',
+        attempts: 1,
+        status: 404
+      }
+    ]
+  )
   t.same(reasons().slice(-2), ['stale', 'next'], 'what was given up holds nothing back')
 })
 
 await t.test('the events of a tenant come in their order, and wait for each other', async (t) => {
   const { app, databaseUrl } = await buildTestApp(t)
-  const { url, answer, reasons } = await receiver(t, (res, { reason }) => res.writeHead(reason === 'a1' ? 500 : 200).end())
+  const { url, answer, reasons } = await receiver(
+    t,
+    (res, { reason }) => res.writeHead(reason === 'a1' ? 500 : 200).end()
+  )
   const { run } = deliverer(app.database, url)
-  for (const [tenant, reason, age] of [['a', 'a3', '1 s'], ['a', 'a1', '3 s'], ['b', 'b1', '2 s'], ['a', 'a2', '2 s']] as const) await put(databaseUrl, tenant, reason, age)
+  for (const [tenant, reason, age] of [
+    ['a', 'a3', '1 s'], ['a', 'a1', '3 s'], ['b', 'b1', '2 s'], ['a', 'a2', '2 s']
+  ] as const) await put(databaseUrl, tenant, reason, age)
   await run(async () => (await waiting(databaseUrl)).length === 3)
   t.same(reasons().sort(), ['a1', 'b1'])
   const [first, ...others] = await waiting(databaseUrl)
-  t.match([first, ...others], [{ reason: 'a1', attempts: 1 }, { reason: 'a2', attempts: 0 }, { reason: 'a3', attempts: 0 }])
+  t.match([first, ...others], [
+    { reason: 'a1', attempts: 1 }, { reason: 'a2', attempts: 0 }, { reason: 'a3', attempts: 0 }
+  ])
   for (const { wait } of others) t.ok(Math.abs(wait - Number(first?.wait)) < 0.1, 'the later ones wait as long')
 
   answer(status(200))
@@ -116,11 +162,23 @@ await t.test('receivers that do not as they should', async (t) => {
   const { lines, run } = deliverer(app.database, url)
   for (const [what, misbehave, seen] of [
     ['redirects', (res) => res.writeHead(307, { location: url }).end(), { level: 'warn', status: 307 }],
-    ['answers HTML and 500', (res) => res.writeHead(500, { 'content-type': 'text/html' }).end(page), { level: 'warn', status: 500 }],
+    [
+      'answers HTML and 500',
+      (res) => res.writeHead(500, { 'content-type': 'text/html' }).end(page),
+      { level: 'warn', status: 500 }
+    ],
     ['resets', (res) => res.socket?.resetAndDestroy(), { level: 'warn', reason: /^(ECONNRESET|UND_ERR_SOCKET)$/ }],
     ['hangs', () => {}, { level: 'warn', reason: 'TimeoutError' }],
-    ['never ends its page', (res) => res.writeHead(200, { 'content-type': 'text/html' }).write(page), { level: 'info', status: 200 }],
-    ['resets after its answer', (res) => res.writeHead(200, { 'content-length': 9 }).write('x', () => res.socket?.resetAndDestroy()), { level: 'info', status: 200 }]
+    [
+      'never ends its page',
+      (res) => res.writeHead(200, { 'content-type': 'text/html' }).write(page),
+      { level: 'info', status: 200 }
+    ],
+    [
+      'resets after its answer',
+      (res) => res.writeHead(200, { 'content-length': 9 }).write('x', () => res.socket?.resetAndDestroy()),
+      { level: 'info', status: 200 }
+    ]
   ] satisfies [string, Parameters<typeof answer>[0], object][]) {
     await put(databaseUrl, 'acme', what)
     answer(misbehave)
@@ -142,7 +200,10 @@ await t.test('receivers that do not as they should', async (t) => {
 await t.test('one who comes late does not disturb whoever has claimed the event since', async (t) => {
   const { app, databaseUrl } = await buildTestApp(t)
   const { url } = await receiver(t, async (res) => {
-    await query(databaseUrl, "update events_outbox set attempts = attempts + 1, next_attempt_at = now() + interval '25 s'")
+    await query(
+      databaseUrl,
+      "update events_outbox set attempts = attempts + 1, next_attempt_at = now() + interval '25 s'"
+    )
     res.writeHead(500).end()
   })
   const { lines, run } = deliverer(app.database, url)
@@ -180,7 +241,11 @@ await t.test('a database that goes away is logged once and survived', async (t) 
   const { url, reasons, answer } = await receiver(t, (res) => { cut(); res.writeHead(200).end() })
   await put(databaseUrl, 'acme', 'x')
   const { lines, run } = deliverer(createPooledDatabase(pool), url)
-  const away = { level: 'warn', message: 'the outbox of events cannot be read or written', err: { code: 'DATABASE_UNAVAILABLE' } }
+  const away = {
+    level: 'warn',
+    message: 'the outbox of events cannot be read or written',
+    err: { code: 'DATABASE_UNAVAILABLE' }
+  }
   await run(async () => {
     if (connections >= 2) isOpen = true
     return reasons().length === 1 && lines.length === 2

@@ -20,14 +20,26 @@ export interface Inside {
 }
 
 /** Answers one request as Graph does, or as the fault that waits for it says; rejects when the client has gone. */
-export async function answer ({ state, queue, requests, headers: standing }: Inside, req: IncomingMessage, res: ServerResponse): Promise<void> {
+export async function answer (
+  { state, queue, requests, headers: standing }: Inside,
+  req: IncomingMessage,
+  res: ServerResponse
+): Promise<void> {
   const { method = '', url = '', headers } = req
   const [, path = '', search = ''] = /^([^?]*)\??(.*)$/.exec(url) ?? []
   const [query, body] = [new URLSearchParams(search), await membersOf(req)]
   const params = new URLSearchParams([...query, ...body])
   const { version, rest } = splitVersion(path)
   const found = findRoute(state, method, rest, params)
-  const record = { route: found?.route ?? null, method, path, query: Object.fromEntries(query), form: Object.fromEntries(body), headers, hung_up: false }
+  const record = {
+    route: found?.route ?? null,
+    method,
+    path,
+    query: Object.fromEntries(query),
+    form: Object.fromEntries(body),
+    headers,
+    hung_up: false
+  }
   requests.push(record)
 
   const fault: Fault = (found && queue.take(found.route)) ?? {}

@@ -21,9 +21,21 @@ export function findToken (state: GraphState, text: string, status = 400): Token
   const [appId = '', rest] = text.split('|')
   if (rest === undefined) return tokenRefused(undefined, status)
   const app = state.apps.get(appId)
-  if (!app) return new GraphError(status, 101, 'Error validating application. Cannot get application info due to a system error.')
+  if (!app) {
+    return new GraphError(
+      status,
+      101,
+      'Error validating application. Cannot get application info due to a system error.'
+    )
+  }
   // "{app_id}|{app_secret}" serves wherever an app token does (Meta: Facebook Login, "Access Tokens").
-  if (text !== app.app_token && rest !== app.app_secret) return new GraphError(status, 190, 'Invalid OAuth access token signature.')
+  if (text !== app.app_token && rest !== app.app_secret) {
+    return new GraphError(
+      status,
+      190,
+      'Invalid OAuth access token signature.'
+    )
+  }
   return { app, type: 'APP', expires_at: 0, scopes: [], waba_ids: [] }
 }
 
@@ -52,9 +64,19 @@ export function authenticate (state: GraphState, { params, bearer }: Call): { te
 // Meta: Graph API, "Secure Graph API Calls"
 function checkProof ({ app }: Token, text: string, proof: string | null): void {
   if (proof === null && app.require_proof) {
-    throw new GraphError(400, 100, 'API calls from the server require an appsecret_proof argument', { type: 'GraphMethodException' })
+    throw new GraphError(
+      400,
+      100,
+      'API calls from the server require an appsecret_proof argument',
+      { type: 'GraphMethodException' }
+    )
   }
   if (proof !== null && proof !== createHmac('sha256', app.app_secret).update(text).digest('hex')) {
-    throw new GraphError(400, 100, 'Invalid appsecret_proof provided in the API argument', { type: 'GraphMethodException' })
+    throw new GraphError(
+      400,
+      100,
+      'Invalid appsecret_proof provided in the API argument',
+      { type: 'GraphMethodException' }
+    )
   }
 }

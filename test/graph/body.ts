@@ -13,7 +13,10 @@ export async function membersOf (req: IncomingMessage): Promise<URLSearchParams>
   const text = await textOf(req)
   if (type.startsWith('application/x-www-form-urlencoded')) return new URLSearchParams(text)
   if (!type.startsWith('application/json')) return new URLSearchParams()
-  const members = Object.entries(parse(text)).map(([name, value]) => [name, typeof value === 'object' ? JSON.stringify(value) : String(value)])
+  const members = Object.entries(parse(text)).map(([name, value]) => [
+    name,
+    typeof value === 'object' ? JSON.stringify(value) : String(value)
+  ])
   return new URLSearchParams(Object.fromEntries(members))
 }
 

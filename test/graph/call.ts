@@ -1,10 +1,20 @@
 import type { Graph } from './server.js'
 
-interface Options { bearer?: string, form?: Record<string, string>, json?: unknown, method?: string, signal?: AbortSignal }
+interface Options {
+  bearer?: string
+  form?: Record<string, string>
+  json?: unknown
+  method?: string
+  signal?: AbortSignal
+}
 
 /** Calls the stand-in over HTTP: `raw` gives the response, `call` its status, headers and parsed body. */
 export function callerOf (graph: Graph) {
-  async function raw (path: string, params: Record<string, string> = {}, { bearer, form, json, method, signal }: Options = {}) {
+  async function raw (
+    path: string,
+    params: Record<string, string> = {},
+    { bearer, form, json, method, signal }: Options = {}
+  ) {
     return await fetch(`${graph.url}${path}?${new URLSearchParams(params)}`, {
       method: method ?? (form || json ? 'POST' : 'GET'),
       redirect: 'manual',

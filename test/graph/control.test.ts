@@ -16,7 +16,10 @@ const ours = { client_id: '42', client_secret: 'secret' }
 
 /** One request to the control endpoint: its status and body. */
 async function control (method: string, path: string, json?: unknown) {
-  const response = await fetch(`${graph.url}/_control/${path}`, { method, ...(json !== undefined && { body: JSON.stringify(json) }) })
+  const response = await fetch(`${graph.url}/_control/${path}`, {
+    method,
+    ...(json !== undefined && { body: JSON.stringify(json) })
+  })
   return { status: response.status, body: JSON.parse(await response.text()) }
 }
 const done = { status: 200, body: {} }
@@ -34,7 +37,12 @@ await t.test('seed, state, codes, tokens, revocations', async t => {
   t.strictSame(await control('POST', 'seed', {
     apps: [APP, { app_id: '43' }],
     wabas: [
-      { id: '102', country: 'DE', phones: [{ id: '106', pin: '123456', colour: 'mauve' }], subscriptions: { 42: subscription } },
+      {
+        id: '102',
+        country: 'DE',
+        phones: [{ id: '106', pin: '123456', colour: 'mauve' }],
+        subscriptions: { 42: subscription }
+      },
       { id: '103', app_ids: ['43'] }
     ],
     codes: [{ code: 'AQfixed', age: -3600 }],
@@ -43,7 +51,13 @@ await t.test('seed, state, codes, tokens, revocations', async t => {
   t.match((await control('GET', 'state')).body, {
     apps: [{ ...APP, require_proof: false }, { app_id: '43', callback_url: null }],
     wabas: [
-      { id: '102', app_ids: ['42', '43'], country: 'DE', phones: [{ id: '106', pin: '123456', colour: 'mauve', registered: false }], subscriptions: { 42: subscription } },
+      {
+        id: '102',
+        app_ids: ['42', '43'],
+        country: 'DE',
+        phones: [{ id: '106', pin: '123456', colour: 'mauve', registered: false }],
+        subscriptions: { 42: subscription }
+      },
       { id: '103', app_ids: ['43'], phones: [{ id: /^\d+$/ }], subscriptions: {} }
     ],
     tokens: [{ access_token: 'EAAfixed', app_id: '42', expires_at: 0, waba_ids: ['102'] }]
@@ -52,7 +66,10 @@ await t.test('seed, state, codes, tokens, revocations', async t => {
   t.equal((await raw('/v26.0/oauth/access_token', { ...ours, code: 'AQfixed' })).status, 200)
 
   const { body: { code } } = await control('POST', 'codes', { redirect_uri: 'https://a.example/', expires_in: 60 })
-  t.match(await (await raw('/v26.0/oauth/access_token', { ...ours, code, redirect_uri: 'https://a.example/' })).json(), { expires_in: 60 })
+  t.match(
+    await (await raw('/v26.0/oauth/access_token', { ...ours, code, redirect_uri: 'https://a.example/' })).json(),
+    { expires_in: 60 }
+  )
   const { body: { access_token: token } } = await control('POST', 'tokens')
   t.match(await (await debug(token)).json(), { data: { is_valid: true, app_id: '42' } })
   for (const [more, subcode] of [[{}, 458], [{ subcode: 460 }, 460]] as const) {
@@ -74,8 +91,18 @@ await t.test('a replaced app holds for the codes and tokens that were handed out
   t.same([await me(), await me({ appsecret_proof: proof('old') })], [200, 200])
 
   await control('POST', 'seed', { apps: [{ ...app, app_secret: 'new', require_proof: true }] })
-  t.same([await me(), await me({ appsecret_proof: proof('old') }), await me({ appsecret_proof: proof('new') })], [400, 400, 200])
-  t.match(await (await raw('/v26.0/debug_token', { input_token: token, access_token: '44|new', appsecret_proof: proof('new', '44|new') })).json(), { data: { is_valid: true, app_id: '44' } })
+  t.same(
+    [await me(), await me({ appsecret_proof: proof('old') }), await me({ appsecret_proof: proof('new') })],
+    [400, 400, 200]
+  )
+  t.match(
+    await (await raw('/v26.0/debug_token', {
+      input_token: token,
+      access_token: '44|new',
+      appsecret_proof: proof('new', '44|new')
+    })).json(),
+    { data: { is_valid: true, app_id: '44' } }
+  )
   t.equal((await raw('/v26.0/oauth/access_token', { client_id: '44', client_secret: 'old', code })).status, 400)
   t.equal((await raw('/v26.0/oauth/access_token', { client_id: '44', client_secret: 'new', code })).status, 200)
 })
@@ -108,14 +135,25 @@ await t.test('each fault has a name', async t => {
   const code = () => control('POST', 'codes').then(({ body }) => String(body.code))
   const exchange = async () => await raw('/v26.0/oauth/access_token', { ...ours, code: await code() })
   const list = () => raw('/v26.0/102/phone_numbers', {}, { bearer: 'EAAfixed' })
-  const error = (code: number, more: object = {}) => async (response: Response) => t.match(await response.json(), { error: { code, ...more } })
+  const error = (code: number, more: object = {}) => async (response: Response) => t.match(
+    await response.json(),
+    { error: { code, ...more } }
+  )
   const rows: Array<[fault: object, status: number | null, check?: (response: Response) => unknown]> = [
     [{ fault: 'dropBefore' }, null],
     [{ fault: 'dropAfter' }, null],
     [{ fault: 'badGateway' }, 502, async response => t.match(await response.text(), /^<html>/)],
     [{ fault: 'unreadable' }, 200, async response => await t.rejects(response.json())],
-    [{ fault: 'withoutExpiry' }, 200, async response => t.strictSame(Object.keys(Object(await response.json())), ['access_token', 'token_type'])],
-    [{ fault: 'withoutToken' }, 200, async response => t.strictSame(Object.keys(Object(await response.json())), ['token_type', 'expires_in'])],
+    [
+      { fault: 'withoutExpiry' },
+      200,
+      async response => t.strictSame(Object.keys(Object(await response.json())), ['access_token', 'token_type'])
+    ],
+    [
+      { fault: 'withoutToken' },
+      200,
+      async response => t.strictSame(Object.keys(Object(await response.json())), ['token_type', 'expires_in'])
+    ],
     [{ fault: 'extraFields' }, 200, async response => t.match(await response.json(), { future_field: {} })],
     [{ fault: 'unknownEnums' }, 200, async response => t.match(await response.json(), { token_type: 'bearer' })],
     [{ fault: 'otherOrder' }, 200],
@@ -125,19 +163,32 @@ await t.test('each fault has a name', async t => {
     [{ fault: 'down' }, 500, error(2, { is_transient: true })],
     [{ fault: 'down', status: 503 }, 503, error(2)],
     [{ fault: 'throttled' }, 429, error(80007)],
-    [{ fault: 'throttled', code: 4 }, 429, response => t.match(JSON.parse(response.headers.get('x-app-usage') ?? ''), { call_count: 100 })],
+    [
+      { fault: 'throttled', code: 4 },
+      429,
+      response => t.match(JSON.parse(response.headers.get('x-app-usage') ?? ''), { call_count: 100 })
+    ],
     [{ fault: 'throttled', code: 80008, usage: { business: 99, waba_id: '102', regain_minutes: 7 } }, 429, response => {
-      t.match(JSON.parse(response.headers.get('x-business-use-case-usage') ?? ''), { 102: [{ call_count: 99, estimated_time_to_regain_access: 7 }] })
+      t.match(
+        JSON.parse(response.headers.get('x-business-use-case-usage') ?? ''),
+        { 102: [{ call_count: 99, estimated_time_to_regain_access: 7 }] }
+      )
     }],
     [{ fault: 'tokenRefused' }, 401, async response => t.notOk('error_subcode' in Object(await response.json()).error)],
-    ...tokenSubcodes.map((subcode): [object, number, (response: Response) => unknown] => [{ fault: 'tokenRefused', subcode, status: 400 }, 400, error(190, { error_subcode: subcode })]),
+    ...tokenSubcodes.map((subcode): [object, number, (response: Response) => unknown] => [
+      { fault: 'tokenRefused', subcode, status: 400 }, 400, error(190, { error_subcode: subcode })
+    ]),
     [{ fault: 'registerRefused', code: 133000 }, 500, error(133000)],
     [{ fault: 'registerRefused', code: 133004 }, 503, error(133004)],
     [{ fault: 'registerRefused', code: 100 }, 400, error(100, { error_subcode: 2388092 })],
     [{ fault: 'callbackRefused' }, 400, error(2200, { message: /HTTP Message = Forbidden$/ })],
     [{ fault: 'callbackRefused', message: 'curl_errno = 28' }, 400, error(2200, { message: /: curl_errno = 28$/ })],
     [{ fault: 'error' }, 400, error(100)],
-    [{ fault: 'error', status: 403, code: 368, subcode: 5, message: 'No.' }, 403, error(368, { error_subcode: 5, message: 'No.' })],
+    [
+      { fault: 'error', status: 403, code: 368, subcode: 5, message: 'No.' },
+      403,
+      error(368, { error_subcode: 5, message: 'No.' })
+    ],
     [{ patch: { expires_in: 1 }, without: ['token_type'], headers: { 'x-a': 'b' } }, 200, async response => {
       t.match(response.headers.get('x-a'), 'b')
       const body = Object(await response.json())
@@ -160,7 +211,14 @@ await t.test('each fault has a name', async t => {
   for (const route of routes) t.strictSame(await control('POST', 'faults', { route, fault: 'down' }), done)
   await control('DELETE', 'faults')
   await control('POST', 'faults', { route: 'phone_numbers', fault: 'unknownEnums' })
-  t.match(await (await list()).json(), { data: [{ id: '106', quality_rating: 'NEW_IN_2030', throughput: { level: 'NEW_IN_2030' }, verified_name: 'Lucky Shrub' }] })
+  t.match(
+    await (await list()).json(),
+    {
+      data: [
+        { id: '106', quality_rating: 'NEW_IN_2030', throughput: { level: 'NEW_IN_2030' }, verified_name: 'Lucky Shrub' }
+      ]
+    }
+  )
   const { body: { access_token: wide } } = await control('POST', 'tokens', { waba_ids: ['1', '2'] })
   for (const ids of [['2', '1'], ['1', '2']]) {
     if (ids[0] === '2') await control('POST', 'faults', { route: 'debug_token', fault: 'otherOrder' })
@@ -194,7 +252,10 @@ await t.test('usage stands until it is taken back', async t => {
   t.match((await control('PUT', 'usage', { app: 96, business: 80 })).body, { 'x-app-usage': /"call_count":96/ })
   for (let i = 0; i < 2; i++) {
     t.match(JSON.parse((await headers()).get('x-app-usage') ?? ''), { call_count: 96, total_time: 1, total_cputime: 1 })
-    t.match((await headers()).get('x-business-use-case-usage'), /whatsapp_business_management.*"call_count":80.*"estimated_time_to_regain_access":0/)
+    t.match(
+      (await headers()).get('x-business-use-case-usage'),
+      /whatsapp_business_management.*"call_count":80.*"estimated_time_to_regain_access":0/
+    )
   }
   await control('POST', 'faults', { route: 'debug_token', usage: { app: 100 } })
   t.match((await headers()).get('x-app-usage'), /"call_count":100/, 'a fault says otherwise')
@@ -205,15 +266,24 @@ await t.test('usage stands until it is taken back', async t => {
 await t.test('requests', async t => {
   t.strictSame(await control('DELETE', 'requests'), done)
   await debug('x')
-  t.match((await control('GET', 'requests')).body, [{ route: 'debug_token', method: 'GET', query: { input_token: 'x' } }])
+  t.match(
+    (await control('GET', 'requests')).body,
+    [{ route: 'debug_token', method: 'GET', query: { input_token: 'x' } }]
+  )
   t.equal(graph.requests.length, 1, 'what goes to the control endpoint is none')
 })
 
 await t.test('only for this machine', async t => {
   const ask = (headers: { host: string, origin?: string }) => new Promise<number | undefined>((resolve, reject) => {
-    request(`${graph.url}/_control/state`, { headers }, response => resolve(response.resume().statusCode)).on('error', reject).end()
+    request(`${graph.url}/_control/state`, { headers }, response => resolve(
+      response.resume().statusCode
+    )).on('error', reject).end()
   })
-  for (const headers of [{ host: 'localhost:8003' }, { host: '[::1]' }, { host: '127.0.0.1', origin: 'http://localhost:3000' }]) t.equal(await ask(headers), 200)
+  for (const headers of [
+    { host: 'localhost:8003' },
+    { host: '[::1]' },
+    { host: '127.0.0.1', origin: 'http://localhost:3000' }
+  ]) t.equal(await ask(headers), 200)
   for (const headers of [
     { host: 'evil.example' }, { host: '127.0.0.1.evil.example' }, { host: '127.0.0.1@evil.example' }, { host: 'a b' },
     { host: 'localhost', origin: 'https://evil.example' }, { host: 'localhost', origin: 'null' }

@@ -66,8 +66,9 @@ const ACTIONS = new Map<string, Action>([
 ])
 
 /**
- * `/_control/…`: what a test does with the methods of Graph, over HTTP; README.md next to this file shows how. Answers JSON: 200, 400
- * `{"error": …}` for what is wrong with a request, 404 for what there is not, 403 to a browser that a page from elsewhere sends.
+ * `/_control/…`: what a test does with the methods of Graph, over HTTP; README.md next to this file shows how. Answers
+ * JSON: 200, 400 `{"error": …}` for what is wrong with a request, 404 for what there is not, 403 to a browser that a
+ * page from elsewhere sends.
  */
 export async function control (graph: Graph, req: IncomingMessage, res: ServerResponse): Promise<void> {
   const { status, body } = await reply(graph, req)

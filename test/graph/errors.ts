@@ -6,7 +6,9 @@ export class GraphError extends Error {
   readonly code: number
   readonly extra: Json
 
-  /** @param extra further members of the envelope (`error_subcode`, `is_transient`, `error_data` …), or another `type` */
+  /**
+   * @param extra further members of the envelope (`error_subcode`, `is_transient`, `error_data` …), or another `type`
+   */
   constructor (status: number, code: number, message: string, extra: Json = {}) {
     super(message)
     this.status = status
@@ -22,7 +24,9 @@ export class GraphError extends Error {
   /** The `WWW-Authenticate` header that comes with every OAuthException. */
   get challenge (): string | undefined {
     if (this.envelope.type !== 'OAuthException') return undefined
-    const word = /(authorization|verification) code/.test(this.message) ? 'invalid_code' : CHALLENGES[this.code] ?? 'invalid_request'
+    const word = /(authorization|verification) code/.test(this.message)
+      ? 'invalid_code'
+      : CHALLENGES[this.code] ?? 'invalid_request'
     // Node refuses control characters in a header, and a test may put any text into a message.
     return `OAuth "Facebook Platform" "${word}" "${this.message.replace(/[^ -~]/g, '?')}"`
   }
@@ -33,7 +37,8 @@ const CHALLENGES: Record<number, string> = { 1: 'invalid_client', 101: 'invalid_
 const TOKEN_FLAWS: Record<number, string> = {
   458: 'The user has not authorized the application.',
   459: 'You cannot access the app till you log in to www.facebook.com and follow the instructions given.',
-  460: 'The session has been invalidated because the user changed their password or Facebook has changed the session for security reasons.',
+  460: 'The session has been invalidated because the user changed their password or Facebook has changed the session ' +
+    'for security reasons.',
   463: 'Session has expired.',
   464: 'Sessions for the user are not allowed because the user is not a confirmed user.',
   467: 'The session is invalid because the user logged out.',
@@ -55,7 +60,12 @@ export function tokenRefused (subcode?: number, status = 400): GraphError {
 
 /** Error 2: Meta asks to try again later. */
 export function temporarilyDown (status = 500): GraphError {
-  return new GraphError(status, 2, 'An unexpected error has occurred. Please retry your request later.', { is_transient: true })
+  return new GraphError(
+    status,
+    2,
+    'An unexpected error has occurred. Please retry your request later.',
+    { is_transient: true }
+  )
 }
 
 /** A rate limit: 4 of the app; 80007 (WhatsApp's error page) or 80008 (the rate limit page) of the WABA. */

@@ -1,6 +1,8 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { checked } from './checked.js'
-import { GraphError, registerCodes, registerRefused, temporarilyDown, throttled, tokenRefused, tokenSubcodes, type Json } from './errors.js'
+import {
+  GraphError, registerCodes, registerRefused, temporarilyDown, throttled, tokenRefused, tokenSubcodes, type Json
+} from './errors.js'
 import { faults, merge, routes, type Fault, type Route } from './faults.js'
 import { callbackRefused } from './subscribed-apps.js'
 import { usageHeaders } from './usage.js'
@@ -54,7 +56,9 @@ const named = new Map(Object.entries<(given: Given) => Fault>({
     reply: throttled(oneOf('code', [4, 80007, 80008] as const, code)),
     headers: usageHeaders(code === 4 ? { app: 100 } : { business: 100, regain_minutes: 5 })
   }),
-  tokenRefused: ({ subcode, status = 401 }) => ({ reply: tokenRefused(subcode === undefined ? undefined : oneOf('subcode', tokenSubcodes, subcode), status) }),
+  tokenRefused: ({ subcode, status = 401 }) => ({
+    reply: tokenRefused(subcode === undefined ? undefined : oneOf('subcode', tokenSubcodes, subcode), status)
+  }),
   registerRefused: ({ code }) => ({ reply: registerRefused(oneOf('code', registerCodes, code)) }),
   callbackRefused: ({ message }) => ({ reply: callbackRefused(message) }),
   error: ({ status = 400, code = 100, subcode, message = `(#${code}) As you wished` }) => ({
@@ -67,11 +71,12 @@ export const faultNames = [...named.keys()]
 
 /**
  * A fault as JSON says it: `{"route": "access_token", "fault": "dropAfter"}`, and for
- * - any: `latency_ms`, `headers`, `usage` (`{app, business, waba_id, regain_minutes}`), `times` (a number, or "always"),
- *   `processed` (a request that is dropped or refused takes effect all the same)
- * - an answer that goes out otherwise, with no `fault`: `patch` (merged in), `without` (members taken away, as "data.expires_at")
- * - `down`: `status`; `throttled`: `code` 4, 80007 or 80008; `tokenRefused`: `subcode`, `status`; `registerRefused`: `code`;
- *   `callbackRefused`: `message`; `redirect`: `location`; `error`: `status`, `code`, `subcode`, `message`.
+ * - any: `latency_ms`, `headers`, `usage` (`{app, business, waba_id, regain_minutes}`), `times` (a number, or
+ * "always"),   `processed` (a request that is dropped or refused takes effect all the same)
+ * - an answer that goes out otherwise, with no `fault`: `patch` (merged in), `without` (members taken away, as
+ * "data.expires_at")
+ * - `down`: `status`; `throttled`: `code` 4, 80007 or 80008; `tokenRefused`: `subcode`, `status`; `registerRefused`:
+ * `code`;   `callbackRefused`: `message`; `redirect`: `location`; `error`: `status`, `code`, `subcode`, `message`.
  * Throws an error that says what is wrong with it.
  */
 export function faultFrom (json: unknown): { route: Route, fault: Fault } {
@@ -84,7 +89,12 @@ export function faultFrom (json: unknown): { route: Route, fault: Fault } {
       ...base,
       latency_ms,
       processed: processed ?? base.processed,
-      patch: patch || without ? (without ?? []).reduce((all, path) => merge(all, absent(path)), patch ?? {}) : base.patch,
+      patch: patch || without
+        ? (without ?? []).reduce(
+            (all, path) => merge(all, absent(path)),
+            patch ?? {}
+          )
+        : base.patch,
       headers: { ...base.headers, ...usageHeaders(usage ?? {}), ...headers },
       times: times === 'always' ? Infinity : times
     }

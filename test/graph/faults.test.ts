@@ -28,14 +28,24 @@ const appParams = { ...ours, grant_type: 'client_credentials' }
 const ask: Record<Route, () => ReturnType<typeof raw>> = {
   access_token: () => raw('/v26.0/oauth/access_token', appParams),
   debug_token: () => raw('/v26.0/debug_token', { input_token: token, access_token: app.app_token }),
-  extend: () => raw('/v26.0/oauth/access_token', { ...ours, grant_type: 'fb_exchange_token', fb_exchange_token: token }),
+  extend: () => raw('/v26.0/oauth/access_token', {
+    ...ours,
+    grant_type: 'fb_exchange_token',
+    fb_exchange_token: token
+  }),
   me: () => raw('/v26.0/me', {}, { bearer: token }),
   waba: () => raw(`/v26.0/${waba.id}`, {}, { bearer: token }),
   phone_numbers: () => raw(`/v26.0/${waba.id}/phone_numbers`, {}, { bearer: token }),
   phone: () => raw('/v26.0/106', {}, { bearer: token }),
-  phone_override: () => raw('/v26.0/106', {}, { bearer: token, json: { webhook_configuration: { override_callback_uri: callbackUrl, verify_token: 'v' } } }),
+  phone_override: () => raw('/v26.0/106', {}, {
+    bearer: token,
+    json: { webhook_configuration: { override_callback_uri: callbackUrl, verify_token: 'v' } }
+  }),
   subscribe: () => raw(`/v26.0/${waba.id}/subscribed_apps`, {}, { bearer: token, form: {} }),
-  override: () => raw(`/v26.0/${waba.id}/subscribed_apps`, {}, { bearer: token, form: { override_callback_uri: callbackUrl, verify_token: 'v' } }),
+  override: () => raw(`/v26.0/${waba.id}/subscribed_apps`, {}, {
+    bearer: token,
+    form: { override_callback_uri: callbackUrl, verify_token: 'v' }
+  }),
   subscriptions: () => raw(`/v26.0/${waba.id}/subscribed_apps`, {}, { bearer: token }),
   unsubscribe: async () => {
     // The routes after this one need the subscription.
@@ -45,7 +55,10 @@ const ask: Record<Route, () => ReturnType<typeof raw>> = {
   },
   register: async () => {
     fresh()
-    return await raw('/v26.0/106/register', {}, { bearer: token, json: { messaging_product: 'whatsapp', pin: '123456' } })
+    return await raw('/v26.0/106/register', {}, {
+      bearer: token,
+      json: { messaging_product: 'whatsapp', pin: '123456' }
+    })
   },
   deregister: async () => {
     fresh().registered = true
@@ -53,7 +66,10 @@ const ask: Record<Route, () => ReturnType<typeof raw>> = {
   },
   messages: () => {
     fresh().registered = true
-    return raw('/v26.0/106/messages', {}, { bearer: token, json: { messaging_product: 'whatsapp', to: '16505551234', text: { body: 'Hello' } } })
+    return raw('/v26.0/106/messages', {}, {
+      bearer: token,
+      json: { messaging_product: 'whatsapp', to: '16505551234', text: { body: 'Hello' } }
+    })
   }
 }
 
@@ -130,9 +146,14 @@ await t.test('whether the code is burnt', async t => {
 })
 
 await t.test('members that are missing or strange', async t => {
-  for (const [fault, missing] of [[faults.withoutExpiry, 'expires_in'], [faults.withoutToken, 'access_token']] as const) {
+  for (const [fault, missing] of [
+    [faults.withoutExpiry, 'expires_in'], [faults.withoutToken, 'access_token']
+  ] as const) {
     graph.fail('access_token', fault)
-    const { status, body } = await call('/v26.0/oauth/access_token', { ...ours, code: state.issueCode({ app_id: app.app_id }) })
+    const { status, body } = await call('/v26.0/oauth/access_token', {
+      ...ours,
+      code: state.issueCode({ app_id: app.app_id })
+    })
     t.equal(status, 200)
     t.strictSame(['access_token', 'expires_in'].filter(key => !(key in body)), [missing])
   }
@@ -156,12 +177,30 @@ await t.test('latency, and a client that does not wait', async t => {
 
 await t.test('requests are recorded', async t => {
   graph.requests.length = 0
-  await call('/v25.0/a%2Fb/phone_numbers', { access_token: 'x', redirect_uri: 'https://a.example/?b=c' }, { bearer: 'y' })
+  await call(
+    '/v25.0/a%2Fb/phone_numbers',
+    { access_token: 'x', redirect_uri: 'https://a.example/?b=c' },
+    { bearer: 'y' }
+  )
   await call('/v26.0/oauth/access_token', { q: '1' }, { form: { code: 'c' } })
   await fetch(`${graph.url}/v26.0/debug_token?input_token=a?b`, { method: 'POST', body: '{}' })
   t.match(graph.requests, [
-    { route: 'phone_numbers', method: 'GET', path: '/v25.0/a%2Fb/phone_numbers', query: { access_token: 'x', redirect_uri: 'https://a.example/?b=c' }, form: {}, headers: { authorization: 'Bearer y' }, hung_up: false },
-    { route: 'access_token', method: 'POST', path: '/v26.0/oauth/access_token', query: { q: '1' }, form: { code: 'c' } },
+    {
+      route: 'phone_numbers',
+      method: 'GET',
+      path: '/v25.0/a%2Fb/phone_numbers',
+      query: { access_token: 'x', redirect_uri: 'https://a.example/?b=c' },
+      form: {},
+      headers: { authorization: 'Bearer y' },
+      hung_up: false
+    },
+    {
+      route: 'access_token',
+      method: 'POST',
+      path: '/v26.0/oauth/access_token',
+      query: { q: '1' },
+      form: { code: 'c' }
+    },
     { route: null, method: 'POST', path: '/v26.0/debug_token', query: { input_token: 'a?b' }, form: {} }
   ])
   t.equal(graph.requests.length, 3)

@@ -32,15 +32,31 @@ export interface Fault {
 export const faults = {
   dropBefore: { drop: true },
   dropAfter: { drop: true, processed: true },
-  badGateway: { reply: { status: 502, headers: { 'content-type': 'text/html' }, body: '<html><body><h1>502 Bad Gateway</h1></body></html>' } },
+  badGateway: {
+    reply: {
+      status: 502,
+      headers: { 'content-type': 'text/html' },
+      body: '<html><body><h1>502 Bad Gateway</h1></body></html>'
+    }
+  },
   unreadable: { processed: true, reply: { status: 200, body: '{"access_token":"EAA' } },
   withoutExpiry: { patch: { expires_in: undefined } },
   withoutToken: { patch: { access_token: undefined } },
   extraFields: { patch: { future_field: { nested: [1, null, 'x'] } } },
   /** Every enum in the answer has a value that nobody knows yet. */
-  unknownEnums: { patch: body => rewrite(body, value => typeof value === 'string' && /^[A-Z][A-Z_]+$/.test(value) ? 'NEW_IN_2030' : value) },
+  unknownEnums: {
+    patch: body => rewrite(
+      body,
+      value => typeof value === 'string' && /^[A-Z][A-Z_]+$/.test(value) ? 'NEW_IN_2030' : value
+    )
+  },
   /** Meta promises no order of the `target_ids`. */
-  otherOrder: { patch: body => rewrite(body, (value, key) => key === 'target_ids' && Array.isArray(value) ? value.toReversed() : value) },
+  otherOrder: {
+    patch: body => rewrite(
+      body,
+      (value, key) => key === 'target_ids' && Array.isArray(value) ? value.toReversed() : value
+    )
+  },
   oversized: { patch: { padding: 'x'.repeat(5_000_000) } },
   redirect: (location: string) => ({ reply: { status: 302, headers: { location }, body: '' } })
 } satisfies Record<string, Fault | ((location: string) => Fault)>

@@ -28,7 +28,10 @@ await t.test('access_token: what succeeds', async t => {
     ['a code of the JavaScript SDK, without redirect_uri', state.issueCode({ app_id: app.app_id }), {}],
     ['the same with an empty one', state.issueCode({ app_id: app.app_id }), { redirect_uri: '' }],
     ['a code of the dialog, with its redirect_uri', state.issueCode(dialog), { redirect_uri: REDIRECT }],
-    ['a code just short of 30 s', state.issueCode({ app_id: app.app_id, age: 28 }), { grant_type: 'authorization_code' }]
+    [
+      'a code just short of 30 s', state.issueCode({ app_id: app.app_id, age: 28 }),
+      { grant_type: 'authorization_code' }
+    ]
   ] as const) {
     t.match(code, /^AQ[\w-]{74,}$/, name)
     const { status, headers, body } = await exchange({ ...ours, code, ...extra })
@@ -39,7 +42,11 @@ await t.test('access_token: what succeeds', async t => {
     t.ok(state.codes.get(code)?.used)
   }
 
-  const posted = await call('/v26.0/oauth/access_token', {}, { form: { ...ours, code: state.issueCode({ app_id: app.app_id }) } })
+  const posted = await call(
+    '/v26.0/oauth/access_token',
+    {},
+    { form: { ...ours, code: state.issueCode({ app_id: app.app_id }) } }
+  )
   t.equal(posted.status, 200, 'a POSTed form')
   const forEver = await exchange({ ...ours, code: state.issueCode({ app_id: app.app_id, expires_in: 0 }) })
   t.notOk('expires_in' in forEver.body, 'a token that never expires')
@@ -59,21 +66,77 @@ await t.test('access_token: every refusal, in the order of the checks, and none 
 
   const rows: Array<[string, Record<string, string>, number, number | undefined, string, string]> = [
     ['no client_id', { client_secret: 'x' }, 101, undefined, 'Missing client_id parameter.', 'invalid_client'],
-    ['unknown app', { client_id: '1', client_secret: 'x' }, 101, undefined, 'Error validating application. Invalid application ID.', 'invalid_client'],
-    ['wrong secret, even with a used code', { ...used, client_secret: 'x' }, 1, undefined, 'Error validating client secret.', 'invalid_client'],
-    ['wrong secret, app token', { ...ours, client_secret: 'x', grant_type: 'client_credentials' }, 1, undefined, 'Error validating client secret.', 'invalid_client'],
+    [
+      'unknown app',
+      { client_id: '1', client_secret: 'x' },
+      101,
+      undefined,
+      'Error validating application. Invalid application ID.',
+      'invalid_client'
+    ],
+    [
+      'wrong secret, even with a used code', { ...used, client_secret: 'x' }, 1, undefined,
+      'Error validating client secret.', 'invalid_client'
+    ],
+    [
+      'wrong secret, app token',
+      { ...ours, client_secret: 'x', grant_type: 'client_credentials' },
+      1,
+      undefined,
+      'Error validating client secret.',
+      'invalid_client'
+    ],
     ['unknown grant', { ...sdk, grant_type: 'password' }, 100, undefined, 'Invalid grant_type', 'invalid_request'],
     ['no code', ours, 1, undefined, 'Missing authorization code', 'invalid_code'],
     ['malformed code', { ...ours, code: 'x' }, 100, undefined, 'Invalid verification code format.', 'invalid_code'],
     ['code of another app', { ...sdk, ...anyone }, 100, undefined, 'Invalid verification code format.', 'invalid_code'],
     ['used, before expired', used, 100, 36009, 'This authorization code has been used.', 'invalid_code'],
-    ['expired, before redirect', { ...ours, code: state.issueCode({ app_id: app.app_id, age: 30 }), redirect_uri: 'x' }, 100, 36007, 'This authorization code has expired.', 'invalid_code'],
+    [
+      'expired, before redirect',
+      { ...ours, code: state.issueCode({ app_id: app.app_id, age: 30 }), redirect_uri: 'x' },
+      100,
+      36007,
+      'This authorization code has expired.',
+      'invalid_code'
+    ],
     ['redirect_uri missing', dialog, 191, undefined, 'Missing redirect_uri parameter.', 'invalid_request'],
-    ['redirect_uri not absolute', { ...dialog, redirect_uri: '/callback' }, 191, undefined, "redirect_uri isn't an absolute URI. Check RFC 3986.", 'invalid_request'],
-    ['redirect_uri of a foreign domain', { ...dialog, redirect_uri: 'https://evil.example/callback' }, 191, undefined, "Can't load URL", 'invalid_request'],
-    ['redirect_uri differs', { ...dialog, redirect_uri: `${REDIRECT}/` }, 100, 36008, 'identical to the one you used in the OAuth dialog request', 'invalid_code'],
+    [
+      'redirect_uri not absolute',
+      { ...dialog, redirect_uri: '/callback' },
+      191,
+      undefined,
+      "redirect_uri isn't an absolute URI. Check RFC 3986.",
+      'invalid_request'
+    ],
+    [
+      'redirect_uri of a foreign domain',
+      { ...dialog, redirect_uri: 'https://evil.example/callback' },
+      191,
+      undefined,
+      "Can't load URL",
+      'invalid_request'
+    ],
+    [
+      'redirect_uri differs',
+      { ...dialog, redirect_uri: `${REDIRECT}/` },
+      100,
+      36008,
+      'identical to the one you used in the OAuth dialog request',
+      'invalid_code'
+    ],
     ['redirect_uri for a code of the SDK', { ...sdk, redirect_uri: REDIRECT }, 100, 36008, 'identical', 'invalid_code'],
-    ['redirect_uri differs, no domain registered', { ...anyone, code: state.issueCode({ app_id: anyRedirect.app_id, redirect_uri: REDIRECT }), redirect_uri: 'https://b.example/' }, 100, 36008, 'identical', 'invalid_code']
+    [
+      'redirect_uri differs, no domain registered',
+      {
+        ...anyone,
+        code: state.issueCode({ app_id: anyRedirect.app_id, redirect_uri: REDIRECT }),
+        redirect_uri: 'https://b.example/'
+      },
+      100,
+      36008,
+      'identical',
+      'invalid_code'
+    ]
   ]
   for (const [name, params, code, subcode, message, challenge] of rows) {
     const { status, headers, body } = await exchange(params)
@@ -83,7 +146,9 @@ await t.test('access_token: every refusal, in the order of the checks, and none 
     t.match(body.error.fbtrace_id, /^A[\w-]{22}$/)
     t.ok(headers.get('www-authenticate')?.startsWith(`OAuth "Facebook Platform" "${challenge}" "`), name)
   }
-  for (const params of [sdk, { ...dialog, redirect_uri: REDIRECT }]) t.equal((await exchange(params)).status, 200, 'the code is still good')
+  for (const params of [
+    sdk, { ...dialog, redirect_uri: REDIRECT }
+  ]) t.equal((await exchange(params)).status, 200, 'the code is still good')
   t.throws(() => state.issueCode({ app_id: app.app_id, redirect_uri: 'https://evil.example/' }), /unregistered/)
   t.throws(() => state.issueCode({ app_id: '1' }), /no app/)
 })
@@ -96,7 +161,10 @@ await t.test('access_token: of many at once, one gets the token', async t => {
 
 await t.test('debug_token', async t => {
   const input = state.issueToken({ app_id: app.app_id, waba_ids: [waba.id] })
-  const debug = (token: string, access: string) => call('/v26.0/debug_token', { input_token: token, access_token: access })
+  const debug = (token: string, access: string) => call('/v26.0/debug_token', {
+    input_token: token,
+    access_token: access
+  })
 
   await t.test('who may ask', async t => {
     for (const access of [app.app_token, `${app.app_id}|${app.app_secret}`, input]) {
@@ -117,7 +185,13 @@ await t.test('debug_token', async t => {
   await t.test('what it tells', async t => {
     const before = Math.floor(Date.now() / 1000)
     const { data } = (await debug(input, app.app_token)).body
-    t.match(data, { app_id: app.app_id, type: 'SYSTEM_USER', is_valid: true, data_access_expires_at: 0, user_id: /^\d+$/ })
+    t.match(data, {
+      app_id: app.app_id,
+      type: 'SYSTEM_USER',
+      is_valid: true,
+      data_access_expires_at: 0,
+      user_id: /^\d+$/
+    })
     t.ok(Math.abs(data.expires_at - before - 5183944) < 5)
     t.strictSame(data.scopes, ['whatsapp_business_management', 'whatsapp_business_messaging', 'public_profile'])
     t.strictSame(data.granular_scopes, [
@@ -134,7 +208,11 @@ await t.test('debug_token', async t => {
     const revoked = state.issueToken({ app_id: app.app_id })
     const token = state.tokens.get(revoked)
     if (token) token.revoked = 458
-    for (const [bad, subcode] of [[state.issueToken({ app_id: app.app_id, expires_in: -1 }), 463], [revoked, 458], ['garbage', undefined]] as const) {
+    for (const [bad, subcode] of [
+      [state.issueToken({ app_id: app.app_id, expires_in: -1 }), 463],
+      [revoked, 458],
+      ['garbage', undefined]
+    ] as const) {
       const { status, body } = await debug(bad, app.app_token)
       t.equal(status, 200)
       t.equal(body.data.is_valid, false)
@@ -164,7 +242,10 @@ await t.test('phone_numbers: paging', async t => {
   const whole = (await list(token)).body
   t.equal(whole.data.length, 5)
   t.notOk('next' in whole.paging, 'no next on the only page')
-  t.strictSame(Object.keys(whole.data[0]).sort(), ['code_verification_status', 'display_phone_number', 'id', 'last_onboarded_time', 'platform_type', 'quality_rating', 'throughput', 'verified_name'])
+  t.strictSame(Object.keys(whole.data[0]).sort(), [
+    'code_verification_status', 'display_phone_number', 'id', 'last_onboarded_time', 'platform_type', 'quality_rating',
+    'throughput', 'verified_name'
+  ])
   t.strictSame((await list(token, { fields: 'status', limit: '1' })).body.data, [{ status: 'CONNECTED', id: 'p5' }])
   t.strictSame((await list(token, { after: whole.paging.cursors.after })).body, { data: [] })
   for (const limit of ['0', '101', 'x']) t.equal((await list(token, { limit })).status, 400)
@@ -180,7 +261,10 @@ await t.test('phone_numbers: who may see what', async t => {
   const path = `/v26.0/${waba.id}/phone_numbers`
   t.equal((await call(path, { access_token: good })).status, 200, 'as a parameter')
   t.equal((await list(wide)).status, 200, 'not restricted to some WABAs')
-  t.equal((await list(state.issueToken({ app_id: app.app_id, scopes: ['whatsapp_business_manage_events'] }))).status, 200)
+  t.equal(
+    (await list(state.issueToken({ app_id: app.app_id, scopes: ['whatsapp_business_manage_events'] }))).status,
+    200
+  )
 
   for (const [bad, subcode] of [[expired, 463], ['garbage', undefined]] as const) {
     for (const [status, options] of [[401, { bearer: bad }], [400, {}]] as const) {
@@ -192,9 +276,14 @@ await t.test('phone_numbers: who may see what', async t => {
     }
   }
   t.match(await call(path), { status: 401, body: { error: { code: 104 } } })
-  for (const [token, id] of [[elsewhere, waba.id], [good, foreignWaba.id], [wide, foreignWaba.id], [good, '1'], [app.app_token, waba.id]] as const) {
+  for (const [token, id] of [
+    [elsewhere, waba.id], [good, foreignWaba.id], [wide, foreignWaba.id], [good, '1'], [app.app_token, waba.id]
+  ] as const) {
     const { status, headers, body } = await list(token, {}, id)
-    t.match({ status, ...body }, { status: 400, error: { code: 100, error_subcode: 33, type: 'GraphMethodException', message: `'${id}'` } })
+    t.match({ status, ...body }, {
+      status: 400,
+      error: { code: 100, error_subcode: 33, type: 'GraphMethodException', message: `'${id}'` }
+    })
     t.notOk(headers.has('www-authenticate'))
   }
   t.match(await list(mute), { status: 403, body: { error: { code: 200, message: /^\(#200\)/ } } })
@@ -227,13 +316,24 @@ await t.test('appsecret_proof', async t => {
 })
 
 await t.test('versions and headers', async t => {
-  for (const [asked, served] of [['v21.0', 'v21.0'], ['v24.0', 'v24.0'], ['v26.0', 'v26.0'], ['v19.0', 'v21.0'], ['v1.0', 'v21.0']] as const) {
-    const { status, headers } = await call(`/${asked}/oauth/access_token`, { ...ours, grant_type: 'client_credentials' })
+  for (const [asked, served] of [
+    ['v21.0', 'v21.0'], ['v24.0', 'v24.0'], ['v26.0', 'v26.0'], ['v19.0', 'v21.0'], ['v1.0', 'v21.0']
+  ] as const) {
+    const { status, headers } = await call(`/${asked}/oauth/access_token`, {
+      ...ours,
+      grant_type: 'client_credentials'
+    })
     t.strictSame([status, headers.get('facebook-api-version')], [200, served])
     for (const name of ['x-fb-trace-id', 'x-fb-request-id']) t.match(headers.get(name), /^A[\w-]{22}$/)
-    t.match(await call(`/${asked}/me`), { status: 400, body: { error: { code: 2500, message: 'An active access token must be used' } } })
+    t.match(await call(`/${asked}/me`), {
+      status: 400,
+      body: { error: { code: 2500, message: 'An active access token must be used' } }
+    })
   }
   for (const unknown of ['/v27.0/me', '/v0.0/me', '/v21.1/me', '/me']) {
-    t.match(await call(unknown), { status: 400, body: { error: { type: 'OAuthException', code: 2500, message: 'Unknown path components: /me' } } })
+    t.match(await call(unknown), {
+      status: 400,
+      body: { error: { type: 'OAuthException', code: 2500, message: 'Unknown path components: /me' } }
+    })
   }
 })

@@ -19,7 +19,9 @@ const readme = await readFile('test/graph/README.md', 'utf8')
 const said = (text: string, name: string) => new RegExp(`${name}[= ](\\S+)`).exec(text)?.[1] ?? ''
 
 await t.test('npm run graph, until Ctrl-C', async t => {
-  const child = spawn('npm', ['run', '-s', 'graph', '--', '--port', '0'], { detached: true, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn('npm', [
+    'run', '-s', 'graph', '--', '--port', '0'
+  ], { detached: true, stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = once(child, 'exit')
   const interrupt = () => process.kill(-(child.pid ?? NaN), 'SIGINT')
   let out = ''
@@ -27,7 +29,11 @@ await t.test('npm run graph, until Ctrl-C', async t => {
   while (!out.includes('The next one')) out += String((await once(child.stdout, 'data'))[0])
   const url = said(out, 'GRAPH_API_BASE_URL')
   t.match(url, /^http:\/\/127\.0\.0\.1:\d+$/)
-  const params = { client_id: said(out, 'FB_APP_ID'), client_secret: said(out, 'FB_APP_SECRET'), code: said(out, '  code') }
+  const params = {
+    client_id: said(out, 'FB_APP_ID'),
+    client_secret: said(out, 'FB_APP_SECRET'),
+    code: said(out, '  code')
+  }
   const response = await fetch(`${url}/v26.0/oauth/access_token?${new URLSearchParams(params)}`)
   t.match(await response.json(), { access_token: /^EAA/ })
   t.match(out, 'waba_id 102290129340398, phone_number_id 106540352242922 or 106540352242923')
@@ -56,7 +62,10 @@ await t.test('each line of the README works as it stands there', async t => {
   const commands = blocks.flatMap(block => block.split(/^(?=curl )/m))
   t.ok(commands.length >= 15)
   for (const command of commands) {
-    const { stdout } = await promisify(execFile)('bash', ['-c', command.replace('http://127.0.0.1:8003', url).replace('curl', 'curl -sf')])
+    const { stdout } = await promisify(execFile)('bash', [
+      '-c',
+      command.replace('http://127.0.0.1:8003', url).replace('curl', 'curl -sf')
+    ])
     t.type(JSON.parse(stdout), Object, command)
   }
   t.same(webhooks, ['/api/v1/tenant/onboard/account-update', '/api/v1/tenant/onboard/account-update'])
@@ -65,10 +74,15 @@ await t.test('each line of the README works as it stands there', async t => {
 })
 
 await t.test('the README names each fault and each route', async t => {
-  const named = [...readme.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, names = '']) => [...names.matchAll(/`(\w+)`/g)].map(([, name]) => name))
+  const named = [
+    ...readme.matchAll(/^\| (`.*?) \|/gm)
+  ].flatMap(([, names = '']) => [...names.matchAll(/`(\w+)`/g)].map(([, name]) => name))
   t.strictSame(named.filter(name => name !== 'fault').sort(), faultNames.toSorted())
   const listed = /The routes: ([^.]*)\./.exec(readme)?.[1] ?? ''
-  t.strictSame([...listed.replace(/\([^)]*\)/g, '').matchAll(/`(\w+)`/g)].map(([, name]) => name).sort(), routes.toSorted())
+  t.strictSame(
+    [...listed.replace(/\([^)]*\)/g, '').matchAll(/`(\w+)`/g)].map(([, name]) => name).sort(),
+    routes.toSorted()
+  )
 })
 
 await t.test('what is wrong with the command line or the seed is said', async t => {
@@ -90,7 +104,11 @@ await t.test('what is wrong with the command line or the seed is said', async t 
 })
 
 await t.test('it does not outlive the program that started it', async t => {
-  const child = spawn(process.execPath, [...process.execArgv, modulePath(main), '--port', '0'], { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv, modulePath(main), '--port', '0'],
+    { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] }
+  )
   t.teardown(() => { child.kill('SIGKILL') })
   const [{ url }] = await once(child, 'message')
   t.equal((await fetch(`${url}/_control/state`)).status, 200)

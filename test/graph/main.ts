@@ -36,7 +36,9 @@ async function read ({ state }: Graph, seed: string): Promise<void> {
 
 function greeting ({ url, state }: Graph, code: string): string {
   const app = state.app(firstApp(state))
-  const wabas = [...state.wabas.values()].map(({ id, phones }) => `  waba_id ${id}, phone_number_id ${phones.map(({ id }) => id).join(' or ')}`)
+  const wabas = [...state.wabas.values()].map(
+    ({ id, phones }) => `  waba_id ${id}, phone_number_id ${phones.map(({ id }) => id).join(' or ')}`
+  )
   return `Meta's Graph API is stood in for at ${url}
 
 For .env:

@@ -11,16 +11,29 @@ const app = state.addApp()
 const waba = state.addWaba({ app_ids: [app.app_id], phones: [{ id: '4712', registered: true }, { id: '4713' }] })
 const bearer = state.issueToken({ app_id: app.app_id })
 const hello = { messaging_product: 'whatsapp', to: '+1 650-555-1234', type: 'text', text: { body: 'Hello' } }
-const send = (json: object, token = bearer, phone = '4712') => call(`/v26.0/${phone}/messages`, {}, { bearer: token, json })
+const send = (json: object, token = bearer, phone = '4712') => call(
+  `/v26.0/${phone}/messages`,
+  {},
+  { bearer: token, json }
+)
 const refusal = (code: number, message: string, status = 400) => ({ status, body: { error: { code, message } } })
 
 await t.test('a message is taken, and who sent it is recorded', async t => {
   const { status, body } = await send(hello)
   t.equal(status, 200)
   t.match(body.messages[0].id, /^wamid\.HBgL[A-Za-z0-9]{40}$/)
-  t.strictSame({ ...body, messages: [] }, { messaging_product: 'whatsapp', contacts: [{ input: '+1 650-555-1234', wa_id: '16505551234' }], messages: [] })
+  t.strictSame({ ...body, messages: [] }, {
+    messaging_product: 'whatsapp',
+    contacts: [{ input: '+1 650-555-1234', wa_id: '16505551234' }],
+    messages: []
+  })
   t.match(graph.requests.at(-1), {
-    route: 'messages', path: '/v26.0/4712/messages', headers: { authorization: `Bearer ${bearer}` }, form: { to: hello.to, text: '{"body":"Hello"}' }
+    route: 'messages',
+    path: '/v26.0/4712/messages',
+    headers: {
+      authorization: `Bearer ${bearer}`
+    },
+    form: { to: hello.to, text: '{"body":"Hello"}' }
   })
   t.not((await send(hello)).body.messages[0].id, body.messages[0].id, 'each has an id of its own')
   t.equal((await send({ ...hello, type: undefined })).status, 200, 'a text unless it says otherwise')
@@ -31,7 +44,13 @@ await t.test('what is missing is said', async t => {
   for (const [name, change] of [
     ['messaging_product', { messaging_product: 'sms' }], ['to', { to: undefined }], ['to', { to: '' }],
     ["text['body']", { text: undefined }], ["text['body']", { text: { body: '' } }], ["text['body']", { text: 'Hello' }]
-  ] as const) t.match(await send({ ...hello, ...change }), refusal(100, `(#100) The parameter ${name} is required.`), JSON.stringify(change))
+  ] as const) {
+    t.match(
+      await send({ ...hello, ...change }),
+      refusal(100, `(#100) The parameter ${name} is required.`),
+      JSON.stringify(change)
+    )
+  }
 })
 
 await t.test('whose token it is, and which number', async t => {
@@ -43,7 +62,10 @@ await t.test('whose token it is, and which number', async t => {
   t.match(await send(hello, state.issueToken({ app_id: state.addApp().app_id })), gone, 'of another app')
   t.match(await send(hello, bearer, '4714'), { status: 400, body: { error: { code: 100, error_subcode: 33 } } })
 
-  t.match(await send(hello, issue({ scopes: ['whatsapp_business_management'] })), refusal(200, '(#200) You do not have the necessary permissions to send messages', 403))
+  t.match(
+    await send(hello, issue({ scopes: ['whatsapp_business_management'] })),
+    refusal(200, '(#200) You do not have the necessary permissions to send messages', 403)
+  )
   t.equal((await send(hello, issue({ scopes: ['whatsapp_business_messaging'], waba_ids: [waba.id] }))).status, 200)
   t.match(await send(hello, bearer, '4713'), refusal(133010, '(#133010) Account not registered'))
 })

@@ -9,8 +9,9 @@ import { opaque, type GraphState } from './state.js'
 const Text = Type.Object({ body: Type.String({ minLength: 1 }) })
 
 /**
- * `POST /{phone_number_id}/messages`: takes a message of a registered number, which goes nowhere. Of the types only that of a text is
- * looked into. Meta: WhatsApp, "Messages API" for what it takes and answers; the wording of the refusals is that of live answers.
+ * `POST /{phone_number_id}/messages`: takes a message of a registered number, which goes nowhere. Of the types only
+ * that of a text is looked into. Meta: WhatsApp, "Messages API" for what it takes and answers; the wording of the
+ * refusals is that of live answers.
  */
 export function messages (state: GraphState, call: Call): Json {
   const { phone } = openPhone(state, call, maySend)
@@ -18,7 +19,10 @@ export function messages (state: GraphState, call: Call): Json {
   const to = params.get('to') ?? ''
   if (params.get('messaging_product') !== 'whatsapp') throw required('messaging_product')
   if (to === '') throw required('to')
-  if ((params.get('type') ?? 'text') === 'text' && !Value.Check(Text, parse(params.get('text') ?? ''))) throw required("text['body']")
+  if ((params.get('type') ?? 'text') === 'text' && !Value.Check(
+    Text,
+    parse(params.get('text') ?? '')
+  )) throw required("text['body']")
   if (!phone.registered) throw registerRefused(133010)
   return {
     messaging_product: 'whatsapp',

@@ -6,7 +6,8 @@ import type { GraphState } from './state.js'
 /** `GET /{phone_number_id}` (Meta: WhatsApp, "Phone Numbers"). */
 export function phone (state: GraphState, call: Call): Json {
   const { token, waba, phone } = openPhone(state, call)
-  const fields = call.params.get('fields') ?? 'verified_name,display_phone_number,quality_rating,code_verification_status'
+  const fields = call.params.get('fields') ??
+    'verified_name,display_phone_number,quality_rating,code_verification_status'
   return showPhone(phone, waba, token.app, fields)
 }
 
@@ -15,7 +16,10 @@ export function waba (state: GraphState, call: Call): Json {
   return showWaba(openWaba(state, call).waba, call.params.get('fields') ?? 'name')
 }
 
-/** `GET /me`: whom a token stands for. With `fields=client_business_id` only the token of a customer's system user is answered. */
+/**
+ * `GET /me`: whom a token stands for. With `fields=client_business_id` only the token of a customer's system user is
+ * answered.
+ */
 export function me (state: GraphState, call: Call): Json {
   if (call.bearer === undefined && !call.params.get('access_token')) throw noActiveToken()
   const { token } = authenticate(state, call)

@@ -5,7 +5,9 @@ import type { App, GraphState, Phone, Token, Waba } from './state.js'
 // Since 2026 some tokens of Embedded Signup carry the second in place of the first (chatwoot #14690, #14697).
 const NEEDED = ['whatsapp_business_management', 'whatsapp_business_manage_events']
 
-/** The WABA in the path, for a token that sees it and has the permission; throws the GraphError it deserves otherwise. */
+/**
+ * The WABA in the path, for a token that sees it and has the permission; throws the GraphError it deserves otherwise.
+ */
 export function openWaba (state: GraphState, call: Call): { text: string, token: Token, waba: Waba } {
   const { text, token } = authenticate(state, call)
   const waba = state.wabas.get(call.id)
@@ -15,7 +17,11 @@ export function openWaba (state: GraphState, call: Call): { text: string, token:
 }
 
 /** The phone number in the path, and its WABA, likewise; `permit` throws at a token that lacks the permission. */
-export function openPhone (state: GraphState, call: Call, permit = mayManage): { token: Token, waba: Waba, phone: Phone } {
+export function openPhone (
+  state: GraphState,
+  call: Call,
+  permit = mayManage
+): { token: Token, waba: Waba, phone: Phone } {
   const { token } = authenticate(state, call)
   for (const waba of state.wabas.values()) {
     const phone = waba.phones.find(({ id }) => id === call.id)
@@ -39,20 +45,38 @@ function mayManage (token: Token): void {
 /** Throws at a token that may not send messages. */
 export function maySend (token: Token): void {
   if (token.scopes.includes('whatsapp_business_messaging')) return
-  throw new GraphError(403, 200, '(#200) You do not have the necessary permissions to send messages on behalf of this WhatsApp Business Account')
+  throw new GraphError(
+    403,
+    200,
+    '(#200) You do not have the necessary permissions to send messages on behalf of this WhatsApp Business Account'
+  )
 }
 
 // One answer for "not there" and "not yours", so that nobody learns which ids exist.
 function notThere ({ method, id }: Call): GraphError {
-  return new GraphError(400, 100, `Unsupported ${method.toLowerCase()} request. Object with ID '${id}' does not exist, cannot be loaded due to missing permissions, or does not support this operation. Please read the Graph API documentation at https://developers.facebook.com/docs/graph-api`, { type: 'GraphMethodException', error_subcode: 33 })
+  return new GraphError(
+    400,
+    100,
+    `Unsupported ${method.toLowerCase()} request. Object with ID '${id}' does not exist, cannot be loaded due to missing permissions, or does not support this operation. Please read the Graph API documentation at https://developers.facebook.com/docs/graph-api`,
+    { type: 'GraphMethodException', error_subcode: 33 }
+  )
 }
 
 /** The fields of a phone number that a caller of `app` asked for (comma-separated), and its id. */
-export function showPhone ({ id, pin, registered, verified, attempts, override, ...shown }: Phone, waba: Waba, app: App, fields: string): Json {
+export function showPhone (
+  { id, pin, registered, verified, attempts, override, ...shown }: Phone,
+  waba: Waba,
+  app: App,
+  fields: string
+): Json {
   return pick(fields, {
     code_verification_status: verified ? 'VERIFIED' : 'NOT_VERIFIED',
     status: registered ? 'CONNECTED' : 'PENDING',
-    webhook_configuration: configuration(override?.url, waba.subscriptions.get(app.app_id)?.override?.url, app.callback_url),
+    webhook_configuration: configuration(
+      override?.url,
+      waba.subscriptions.get(app.app_id)?.override?.url,
+      app.callback_url
+    ),
     ...shown,
     id
   })
@@ -65,7 +89,11 @@ export function showWaba ({ id, app_ids: _, phones: __, subscriptions: ___, ...s
 
 // Meta: WhatsApp, "Webhooks: Override". The closest one counts.
 function configuration (phone?: string, waba?: string, application?: string | null): Json | undefined {
-  const set = Object.entries({ phone_number: phone, whatsapp_business_account: waba, application }).filter(([, url]) => url)
+  const set = Object.entries({
+    phone_number: phone,
+    whatsapp_business_account: waba,
+    application
+  }).filter(([, url]) => url)
   return set.length > 0 ? Object.fromEntries(set) : undefined
 }
 

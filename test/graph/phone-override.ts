@@ -11,8 +11,9 @@ import { prove } from './subscribed-apps.js'
 const Wanted = Type.Object({ override_callback_uri: Type.String(), verify_token: Type.String({ default: '' }) })
 
 /**
- * `POST /{phone_number_id}` with a `webhook_configuration`: the webhooks of the number go to an address of its own, once that has
- * answered as it should; an empty one takes it away. With a `pin`: that of the two-step verification from now on.
+ * `POST /{phone_number_id}` with a `webhook_configuration`: the webhooks of the number go to an address of its own,
+ * once that has answered as it should; an empty one takes it away. With a `pin`: that of the two-step verification from
+ * now on.
  */
 export async function changePhone (state: GraphState, call: Call): Promise<Json> {
   const { token: { app }, waba, phone } = openPhone(state, call)
@@ -22,7 +23,13 @@ export async function changePhone (state: GraphState, call: Call): Promise<Json>
     return { success: true }
   }
   const wanted = Value.Default(Wanted, parse(sent))
-  if (!Value.Check(Wanted, wanted)) throw new GraphError(400, 100, '(#100) Param webhook_configuration must have an override_callback_uri')
+  if (!Value.Check(Wanted, wanted)) {
+    throw new GraphError(
+      400,
+      100,
+      '(#100) Param webhook_configuration must have an override_callback_uri'
+    )
+  }
   const override = { url: wanted.override_callback_uri, verify_token: wanted.verify_token }
   if (override.url === '') {
     delete phone.override

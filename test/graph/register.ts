@@ -10,7 +10,13 @@ const WINDOW_S = 72 * 3600
 /** `POST /{phone_number_id}/register`: sets the PIN of a number that has none, and asks for it after that. */
 export function register (state: GraphState, call: Call): Json {
   const { phone } = openPhone(state, call)
-  if (call.params.get('messaging_product') !== 'whatsapp') throw new GraphError(400, 100, '(#100) The parameter messaging_product is required.')
+  if (call.params.get('messaging_product') !== 'whatsapp') {
+    throw new GraphError(
+      400,
+      100,
+      '(#100) The parameter messaging_product is required.'
+    )
+  }
   const pin = pinIn(call)
   count(phone)
   if (!phone.verified) throw registerRefused(133006)

@@ -25,14 +25,26 @@ const OBJECT = /^\/([^/]+)$/
 
 // The first that fits.
 const ROUTES: Entry[] = [
-  { route: 'extend', methods: ['GET', 'POST'], path: /^\/oauth\/access_token$/, when: params => params.get('grant_type') === 'fb_exchange_token', handle: extend },
+  {
+    route: 'extend',
+    methods: ['GET', 'POST'],
+    path: /^\/oauth\/access_token$/,
+    when: params => params.get('grant_type') === 'fb_exchange_token',
+    handle: extend
+  },
   { route: 'access_token', methods: ['GET', 'POST'], path: /^\/oauth\/access_token$/, handle: accessToken },
   { route: 'debug_token', methods: ['GET'], path: /^\/debug_token$/, handle: debugToken },
   { route: 'me', methods: ['GET'], path: /^\/me$/, handle: me },
   { route: 'phone_numbers', methods: ['GET'], path: /^\/([^/]+)\/phone_numbers$/, handle: phoneNumbers },
   { route: 'subscriptions', methods: ['GET'], path: SUBSCRIBED_APPS, handle: subscriptions },
   { route: 'unsubscribe', methods: ['DELETE'], path: SUBSCRIBED_APPS, handle: unsubscribe },
-  { route: 'override', methods: ['POST'], path: SUBSCRIBED_APPS, when: params => Boolean(params.get('override_callback_uri')), handle: override },
+  {
+    route: 'override',
+    methods: ['POST'],
+    path: SUBSCRIBED_APPS,
+    when: params => Boolean(params.get('override_callback_uri')),
+    handle: override
+  },
   { route: 'subscribe', methods: ['POST'], path: SUBSCRIBED_APPS, handle: subscribe },
   { route: 'register', methods: ['POST'], path: /^\/([^/]+)\/register$/, handle: register },
   { route: 'deregister', methods: ['POST'], path: /^\/([^/]+)\/deregister$/, handle: deregister },
@@ -40,14 +52,21 @@ const ROUTES: Entry[] = [
   { route: 'waba', methods: ['GET'], path: OBJECT, when: (_, id, state) => state.wabas.has(id), handle: waba },
   // Also what is no object at all: Graph knows them by their ids only.
   { route: 'phone', methods: ['GET'], path: OBJECT, handle: phone },
-  { route: 'phone_override', methods: ['POST'], path: OBJECT, when: params => params.has('webhook_configuration') || params.has('pin'), handle: changePhone }
+  {
+    route: 'phone_override',
+    methods: ['POST'],
+    path: OBJECT,
+    when: params => params.has('webhook_configuration') || params.has('pin'),
+    handle: changePhone
+  }
 ]
 
 /** Which route a request takes, if there is one, and the id in its path, percent-encoded still. */
 export function findRoute (state: GraphState, method: string, path: string, params: URLSearchParams) {
   for (const { route, methods, path: pattern, when, handle } of ROUTES) {
     const [, id = ''] = pattern.exec(path) ?? [undefined]
-    if (methods.includes(method) && pattern.test(path) && (when?.(params, id, state) ?? true)) return { route, handle, id }
+    if (methods.includes(method) && pattern.test(path) &&
+      (when?.(params, id, state) ?? true)) return { route, handle, id }
   }
   return undefined
 }

@@ -59,9 +59,9 @@ const SeedJson = Type.Object({
 }, only)
 
 /**
- * Adds what JSON says: `{"apps": […], "wabas": […], "codes": […], "tokens": […]}`, each as the methods of GraphState take it; an id
- * that is there already is replaced. Without `app_id` a code or token is of the first app; without `app_ids` all apps see a WABA.
- * Throws an error that says what is wrong, and where.
+ * Adds what JSON says: `{"apps": […], "wabas": […], "codes": […], "tokens": […]}`, each as the methods of GraphState
+ * take it; an id that is there already is replaced. Without `app_id` a code or token is of the first app; without
+ * `app_ids` all apps see a WABA. Throws an error that says what is wrong, and where.
  */
 export function sow (state: GraphState, json: unknown): void {
   const { apps = [], wabas = [], codes = [], tokens = [] } = checked(SeedJson, json)

@@ -55,7 +55,10 @@ export interface Grant {
   /** The WABAs shared with the app; `null` (the default): all the app may see, as with a system user made by hand. */
   waba_ids?: string[] | null
   scopes?: string[]
-  /** Life of the token in seconds from its minting: default 5183944 (about 60 days), 0 for ever, negative for expired at birth. */
+  /**
+   * Life of the token in seconds from its minting: default 5183944 (about 60 days), 0 for ever, negative for expired at
+   * birth.
+   */
   expires_in?: number
   /** Default SYSTEM_USER, as Embedded Signup hands out. */
   type?: 'SYSTEM_USER' | 'USER'
@@ -100,8 +103,8 @@ export class GraphState {
   readonly tokens = new Map<string, Token>()
 
   /**
-   * Adds an app, or replaces the one with its id, also for the codes and tokens it handed out. What is left out is made up; no
-   * `redirect_uris` means: any.
+   * Adds an app, or replaces the one with its id, also for the codes and tokens it handed out. What is left out is made
+   * up; no `redirect_uris` means: any.
    */
   addApp (seed: Partial<App> = {}): App {
     const appId = seed.app_id ?? digits()
@@ -140,7 +143,13 @@ export class GraphState {
    * @param options.code its text; made up by default
    * @throws where the dialog would show an error page: unknown app, unregistered `redirect_uri`
    */
-  issueCode ({ redirect_uri: redirectUri = null, age = 0, code = opaque('AQ', 160), ...grant }: Grant & { redirect_uri?: string | null, age?: number, code?: string }): string {
+  issueCode (
+    { redirect_uri: redirectUri = null, age = 0, code = opaque('AQ', 160), ...grant }: Grant & {
+      redirect_uri?: string | null
+      age?: number
+      code?: string
+    }
+  ): string {
     const app = this.app(grant.app_id)
     if (redirectUri !== null && app.redirect_uris.length > 0 && !app.redirect_uris.includes(redirectUri)) {
       throw new Error(`the dialog refuses the unregistered ${redirectUri}`)
@@ -151,7 +160,13 @@ export class GraphState {
 
   /** Mints a customer's token, as the exchange of a code does. */
   issueToken (grant: Grant, text?: string): string {
-    const { expires_in: lifetime = TOKEN_LIFETIME_S, scopes = SCOPES, waba_ids: wabaIds = null, type = 'SYSTEM_USER', extendable = true } = grant
+    const {
+      expires_in: lifetime = TOKEN_LIFETIME_S,
+      scopes = SCOPES,
+      waba_ids: wabaIds = null,
+      type = 'SYSTEM_USER',
+      extendable = true
+    } = grant
     return this.mint({
       app: this.app(grant.app_id),
       type,

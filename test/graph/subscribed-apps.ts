@@ -16,10 +16,15 @@ export function subscribe (state: GraphState, call: Call): Json {
   return { success: true }
 }
 
-/** The same with `override_callback_uri` and `verify_token`: they go there, once that address has answered as it should. */
+/**
+ * The same with `override_callback_uri` and `verify_token`: they go there, once that address has answered as it should.
+ */
 export async function override (state: GraphState, call: Call): Promise<Json> {
   const { token: { app }, waba } = openWaba(state, call)
-  const wanted = { url: call.params.get('override_callback_uri') ?? '', verify_token: call.params.get('verify_token') ?? '' }
+  const wanted = {
+    url: call.params.get('override_callback_uri') ?? '',
+    verify_token: call.params.get('verify_token') ?? ''
+  }
   await prove(app, waba, wanted)
   waba.subscriptions.set(app.app_id, { override: wanted })
   return { success: true }
@@ -29,7 +34,12 @@ export async function override (state: GraphState, call: Call): Promise<Json> {
 export async function prove (app: App, waba: Waba, wanted: Override): Promise<void> {
   check(wanted)
   if (app.callback_url === null || !waba.subscriptions.has(app.app_id)) {
-    throw new GraphError(400, 100, '(#100) Before override the current callback uri, your app must be subscribed to receive messages for WhatsApp Business Account')
+    throw new GraphError(
+      400,
+      100,
+      '(#100) Before override the current callback uri, your app must be subscribed to receive messages for WhatsApp ' +
+        'Business Account'
+    )
   }
   const failure = await verify(wanted)
   if (failure !== null) throw callbackRefused(failure)
@@ -60,7 +70,11 @@ export function callbackRefused (failure = 'HTTP Status Code = 403; HTTP Message
 function check ({ url, verify_token: verifyToken }: Override): void {
   const open = /^https:/i.test(url) ? URL.canParse(url) : /^http:/i.test(url) && isLoopback(url)
   if (!open || url.length > MAX_URL_LENGTH) {
-    throw new GraphError(400, 100, `(#100) Param override_callback_uri must be a valid https URI of at most ${MAX_URL_LENGTH} characters`)
+    throw new GraphError(
+      400,
+      100,
+      `(#100) Param override_callback_uri must be a valid https URI of at most ${MAX_URL_LENGTH} characters`
+    )
   }
   if (verifyToken === '') throw new GraphError(400, 100, '(#100) The parameter verify_token is required')
 }

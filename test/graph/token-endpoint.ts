@@ -6,8 +6,8 @@ import { now, TOKEN_LIFETIME_S, type App, type Code, type GraphState } from './s
 const CODE_LIFETIME_S = 30
 
 /**
- * `/oauth/access_token`: exchanges a code, or the app's own credentials, for a token. Meta documents neither the order of
- * the checks nor what a failed exchange does to its code; here only a successful one burns it.
+ * `/oauth/access_token`: exchanges a code, or the app's own credentials, for a token. Meta documents neither the order
+ * of the checks nor what a failed exchange does to its code; here only a successful one burns it.
  */
 export function accessToken (state: GraphState, { params }: Call): Json {
   const app = authenticateApp(state, params)
@@ -19,8 +19,8 @@ export function accessToken (state: GraphState, { params }: Call): Json {
 }
 
 /**
- * `/oauth/access_token` with `grant_type=fb_exchange_token`: another token of the same grant with 60 days to live; the old one
- * stays good. What Meta says of tokens that it does not extend is not documented; here it is error 190.
+ * `/oauth/access_token` with `grant_type=fb_exchange_token`: another token of the same grant with 60 days to live; the
+ * old one stays good. What Meta says of tokens that it does not extend is not documented; here it is error 190.
  */
 export function extend (state: GraphState, { params }: Call): Json {
   const app = authenticateApp(state, params)
@@ -71,7 +71,18 @@ function checkRedirect (app: App, code: Code, sent: string): void {
   if (!URL.canParse(sent)) throw new GraphError(400, 191, "redirect_uri isn't an absolute URI. Check RFC 3986.")
   const { host } = new URL(sent)
   if (app.redirect_uris.length > 0 && !app.redirect_uris.some(uri => new URL(uri).host === host)) {
-    throw new GraphError(400, 191, "Can't load URL: The domain of this URL isn't included in the app's domains. To be able to load this URL, add all domains and subdomains of your app to the App Domains field in your app settings.")
+    throw new GraphError(
+      400,
+      191,
+      "Can't load URL: The domain of this URL isn't included in the app's domains. To be able to load this URL, add " +
+        'all domains and subdomains of your app to the App Domains field in your app settings.'
+    )
   }
-  throw new GraphError(400, 100, 'Error validating verification code. Please make sure your redirect_uri is identical to the one you used in the OAuth dialog request', { error_subcode: 36008 })
+  throw new GraphError(
+    400,
+    100,
+    'Error validating verification code. Please make sure your redirect_uri is identical to the one you used in the ' +
+      'OAuth dialog request',
+    { error_subcode: 36008 }
+  )
 }

@@ -11,11 +11,19 @@ export interface Usage {
 }
 
 /** The headers that tell of it (Meta: Graph API, "Rate Limits"). */
-export function usageHeaders ({ app, business, waba_id: wabaId = '102290129340398', regain_minutes: regain = 0 }: Usage): Record<string, string> {
+export function usageHeaders (
+  { app, business, waba_id: wabaId = '102290129340398', regain_minutes: regain = 0 }: Usage
+): Record<string, string> {
   const headers: Record<string, string> = {}
   if (app !== undefined) headers['x-app-usage'] = JSON.stringify({ call_count: app, total_time: 1, total_cputime: 1 })
   if (business !== undefined) {
-    const use = { type: 'whatsapp_business_management', call_count: business, total_cputime: 1, total_time: 1, estimated_time_to_regain_access: regain }
+    const use = {
+      type: 'whatsapp_business_management',
+      call_count: business,
+      total_cputime: 1,
+      total_time: 1,
+      estimated_time_to_regain_access: regain
+    }
     headers['x-business-use-case-usage'] = JSON.stringify({ [wabaId]: [use] })
   }
   return headers

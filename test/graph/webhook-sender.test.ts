@@ -27,7 +27,10 @@ async function receiver (t: Test, ...statuses: number[]) {
   return { url: `http://127.0.0.1:${address.port}`, got }
 }
 
-const webhook = (field: string, value: object = {}, id = '102') => ({ object: 'whatsapp_business_account', entry: [{ id, changes: [{ field, value }] }] })
+const webhook = (field: string, value: object = {}, id = '102') => ({
+  object: 'whatsapp_business_account',
+  entry: [{ id, changes: [{ field, value }] }]
+})
 
 /** The stand-in with one app that has its webhooks sent to `url`. */
 async function started (t: Test, url: string | null) {
@@ -56,12 +59,22 @@ await t.test('the bytes that are sent are those that are signed, in ASCII', asyn
 await t.test('again until it is taken, and once more', async t => {
   const { url, got } = await receiver(t, 500, 0, 302, 204)
   const { graph, app } = await started(t, url)
-  t.strictSame(await graph.deliver(app.app_id, webhook('account_update'), { duplicates: 2, hour_ms: 1 }), { url, statuses: [500, null, 302, 204, 200, 200, 200] })
-  t.equal(new Set(got.map(({ headers, body }) => `${headers['x-hub-signature-256']} ${body}`)).size, 1, 'the same each time')
+  t.strictSame(
+    await graph.deliver(app.app_id, webhook('account_update'), { duplicates: 2, hour_ms: 1 }),
+    { url, statuses: [500, null, 302, 204, 200, 200, 200] }
+  )
+  t.equal(
+    new Set(got.map(({ headers, body }) => `${headers['x-hub-signature-256']} ${body}`)).size,
+    1,
+    'the same each time'
+  )
 
   const never = await receiver(t, ...Array<number>(20).fill(503))
   const begun = performance.now()
-  t.strictSame(await graph.deliver(app.app_id, {}, { url: never.url, hour_ms: 1, duplicates: 1 }), { url: never.url, statuses: Array(10).fill(503) })
+  t.strictSame(
+    await graph.deliver(app.app_id, {}, { url: never.url, hour_ms: 1, duplicates: 1 }),
+    { url: never.url, statuses: Array(10).fill(503) }
+  )
   t.ok(performance.now() - begun > 150, 'after seven days, each of 24 ms')
 })
 
@@ -69,7 +82,12 @@ await t.test('where it goes', async t => {
   const { url, got } = await receiver(t)
   const { graph, app } = await started(t, `${url}/app`)
   const override = (path: string) => ({ override: { url: `${url}${path}`, verify_token: 'v' } })
-  graph.state.addWaba({ id: '102', app_ids: [app.app_id], phones: [{ id: '1' }, { id: '2', ...override('/phone') }], subscriptions: { [app.app_id]: override('/waba') } })
+  graph.state.addWaba({
+    id: '102',
+    app_ids: [app.app_id],
+    phones: [{ id: '1' }, { id: '2', ...override('/phone') }],
+    subscriptions: { [app.app_id]: override('/waba') }
+  })
   graph.state.addWaba({ id: '103', app_ids: [app.app_id], subscriptions: { [app.app_id]: {} } })
   const from = (id: string) => ({ metadata: { phone_number_id: id } })
   for (const [body, path, options] of [

@@ -28,11 +28,17 @@ const OVERRIDDEN = [
 ]
 
 /**
- * Delivers a webhook as Meta does: non-ASCII escaped, the very bytes signed with the app's secret, tried again until the answer
- * is 200. Its first change decides where it goes, whether or not the app is subscribed to the WABA.
+ * Delivers a webhook as Meta does: non-ASCII escaped, the very bytes signed with the app's secret, tried again until
+ * the answer is 200. Its first change decides where it goes, whether or not the app is subscribed to the WABA.
  * @throws for an unknown app, and where the app has no address
  */
-export async function deliver (state: GraphState, appId: string, body: Json, options: DeliveryOptions, signal: AbortSignal): Promise<Delivery> {
+export async function deliver (
+  state: GraphState,
+  appId: string,
+  body: Json,
+  options: DeliveryOptions,
+  signal: AbortSignal
+): Promise<Delivery> {
   const app = state.app(appId)
   const url = options.url ?? addressOf(state, app, body) ?? app.callback_url
   if (url === null) throw new Error(`the app ${appId} has no callback_url`)
@@ -43,7 +49,13 @@ export async function deliver (state: GraphState, appId: string, body: Json, opt
   }
   const post = async (): Promise<number | null> => {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_LIMIT_MS)])
-    const response = await fetch(url, { method: 'POST', redirect: 'manual', headers, body: bytes, signal: limit }).catch(() => null)
+    const response = await fetch(url, {
+      method: 'POST',
+      redirect: 'manual',
+      headers,
+      body: bytes,
+      signal: limit
+    }).catch(() => null)
     await response?.body?.cancel()
     return response?.status ?? null
   }
@@ -61,7 +73,9 @@ export async function deliver (state: GraphState, appId: string, body: Json, opt
 
 /** Meta signs what it sends: JSON in which every character beyond ASCII is an escape, in lower-case hex. */
 function encode (body: Json): Buffer {
-  return Buffer.from(JSON.stringify(body).replace(/[\u0080-\uffff]/g, unit => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`))
+  return Buffer.from(
+    JSON.stringify(body).replace(/[\u0080-\uffff]/g, unit => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+  )
 }
 
 /** The override for what a webhook tells of: that of the phone, else that of the WABA. */

@@ -9,11 +9,15 @@ const now = Math.floor(Date.now() / 1000)
 const exp = now + 60
 const good = { tenant_id: 'acme', exp }
 
-const part = (value: unknown) => (typeof value === 'string' ? Buffer.from(value) : Buffer.from(JSON.stringify(value))).toString('base64url')
+const part = (value: unknown) =>
+  (typeof value === 'string' ? Buffer.from(value) : Buffer.from(JSON.stringify(value))).toString('base64url')
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 
 /** The header of a token of any claims, the payload an object or its very text. */
-function token (claims: unknown, { secret = JWT_SECRET, header = {}, hash = 'sha256' }: { secret?: string, header?: object, hash?: string } = {}) {
+function token (
+  claims: unknown,
+  { secret = JWT_SECRET, header = {}, hash = 'sha256' }: { secret?: string, header?: object, hash?: string } = {}
+) {
   const signed = `${part({ alg: 'HS256', typ: 'JWT', ...header })}.${part(claims)}`
   return bearer(`${signed}.${createHmac(hash, secret).update(signed).digest('base64url')}`)
 }
@@ -36,7 +40,9 @@ await t.test('who gets in', async (t) => {
 /** Checks that none of these headers gets in anywhere, and none leaves a trace. */
 async function refused (t: Test, attempts: Record<string, Record<string, string>>): Promise<void> {
   for (const [name, who] of Object.entries(attempts)) {
-    for (const [method, url] of [['GET', config], ['POST', config], ['GET', `${configs}/stats`], ['DELETE', `${configs}/delete-all?x=1`]] as const) {
+    for (const [method, url] of [
+      ['GET', config], ['POST', config], ['GET', `${configs}/stats`], ['DELETE', `${configs}/delete-all?x=1`]
+    ] as const) {
       const { is, body } = await call({ ...who }, method, url)
       t.equal(is, '401 UNAUTHENTICATED', `${name}: ${method} ${url}`)
       t.notMatch(JSON.stringify(body), /acme|expired,|signature/)
@@ -79,7 +85,10 @@ await t.test('tokens that are none', async (t) => {
     hs512: token(good, { header: { alg: 'HS512' }, hash: 'sha512' }),
     'hs256 by name, hs512 by hash': token(good, { hash: 'sha512' }),
     rs256,
-    'rs256, the public key as secret': token(good, { secret: publicKey.export({ type: 'spki', format: 'pem' }).toString() }),
+    'rs256, the public key as secret': token(
+      good,
+      { secret: publicKey.export({ type: 'spki', format: 'pem' }).toString() }
+    ),
     'another key': token(good, { secret: `${JWT_SECRET}x` }),
     'the empty key': token(good, { secret: '' }),
     'critical extension': token(good, { header: { crit: ['exp2'], exp2: 1 } })
@@ -118,47 +127,87 @@ await t.test('tokens that have run out, are too early, or say so in no usable wa
 
 await t.test('tokens with an unusable sub', async (t) => {
   await refused(t, {
-    ...Object.fromEntries([1, '', 'x'.repeat(256), '😀'.repeat(256), null, ['x'], {}, true, 'a\0b', 'a\nb'].map((sub, i) => [`sub ${i}`, token({ ...good, sub })])),
+    ...Object.fromEntries(
+      [
+        1, '', 'x'.repeat(256), '😀'.repeat(256), null, ['x'], {}, true, 'a\0b', 'a\nb'
+      ].map((sub, i) => [`sub ${i}`, token({ ...good, sub })])
+    ),
     'sub a lone surrogate': token(`{"tenant_id":"acme","exp":${exp},"sub":"\\ud800"}`)
   })
 })
 
 await t.test('tokens that name no usable tenant', async (t) => {
-  for (const tenant_id of [undefined, null, '', 'x'.repeat(101), '😀'.repeat(101), 1, true, ['acme'], { id: 'acme' }, 'a\0', 'a\n', '\x7f', 'a\x85b']) {
+  for (const tenant_id of [
+    undefined, null, '', 'x'.repeat(101), '😀'.repeat(101), 1, true, ['acme'], { id: 'acme' }, 'a\0', 'a\n', '\x7f',
+    'a\x85b'
+  ]) {
     const who = token({ ...good, tenant_id, tenantId: 'acme', tenant: 'acme' })
     t.equal((await call(who, 'POST', config, { waba_id: '1' })).is, '403 TENANT_CLAIM_INVALID')
     t.equal((await call(who, 'GET', `${config}/nowhere`)).is, '403 TENANT_CLAIM_INVALID')
   }
-  t.equal((await call(token(`{"tenant_id":"\\udc00","exp":${exp}}`), 'POST', config, { waba_id: '1' })).is, '403 TENANT_CLAIM_INVALID')
-  t.equal((await call(token({ role: 'admin', exp }), 'GET', config)).is, '403 TENANT_CLAIM_INVALID', 'an admin of no tenant')
+  t.equal(
+    (await call(token(`{"tenant_id":"\\udc00","exp":${exp}}`), 'POST', config, { waba_id: '1' })).is,
+    '403 TENANT_CLAIM_INVALID'
+  )
+  t.equal(
+    (await call(token({ role: 'admin', exp }), 'GET', config)).is,
+    '403 TENANT_CLAIM_INVALID',
+    'an admin of no tenant'
+  )
   t.same(await rows(), [])
 })
 
 await t.test('the admin role', async (t) => {
   const isOf = async (claims: object) => (await call(token({ exp, ...claims }), 'GET', `${configs}/stats`)).is
-  for (const claims of [{ role: 'admin' }, { role: ['x', 'admin'] }, { roles: ['admin'] }, { roles: 'admin' }, { role: 'x', roles: ['y', 'admin'] }, { role: 'admin', tenant_id: '' }]) {
+  for (const claims of [
+    { role: 'admin' }, { role: ['x', 'admin'] }, { roles: ['admin'] }, { roles: 'admin' },
+    { role: 'x', roles: ['y', 'admin'] }, { role: 'admin', tenant_id: '' }
+  ]) {
     t.equal(await isOf(claims), '200', JSON.stringify(claims))
   }
   for (const claims of [
-    {}, { tenant_id: 'admin' }, { sub: 'admin' }, { role: '' }, { role: 'Admin' }, { role: 'admin ' }, { role: 'administrator' }, { role: 'x,admin' }, { role: 'x admin' }, { role: null }, { role: true },
-    { role: { admin: true } }, { role: [['admin']] }, { roles: [] }, { roles: ['x'] }, { admin: true }, { scope: 'admin' }, { role: 0, roles: { 0: 'admin', length: 1 } }
+    {}, { tenant_id: 'admin' }, { sub: 'admin' }, { role: '' }, { role: 'Admin' }, { role: 'admin ' },
+    { role: 'administrator' }, { role: 'x,admin' }, { role: 'x admin' }, { role: null }, { role: true },
+    {
+      role: { admin: true }
+    }, { role: [['admin']] }, { roles: [] }, { roles: ['x'] }, { admin: true }, { scope: 'admin' }, {
+      role: 0,
+      roles: { 0: 'admin', length: 1 }
+    }
   ]) t.equal(await isOf({ tenant_id: 'acme', ...claims }), '403 FORBIDDEN', JSON.stringify(claims))
-  t.equal((await call(as('acme'), 'DELETE', `${configs}/delete-tenant/${'x'.repeat(300)}`)).is, '403 FORBIDDEN', 'before validation')
+  t.equal(
+    (await call(as('acme'), 'DELETE', `${configs}/delete-tenant/${'x'.repeat(300)}`)).is,
+    '403 FORBIDDEN',
+    'before validation'
+  )
 })
 
 await t.test('claims and roles of other names, an issuer and an audience', async (t) => {
-  const settings = { JWT_TENANT_CLAIM: 'https://acme.example/org', JWT_ROLE_CLAIM: 'groups', JWT_ADMIN_ROLE: 'whatsapp admins', JWT_ISSUER: 'https://id.example', JWT_AUDIENCE: 'whatsapp' }
+  const settings = {
+    JWT_TENANT_CLAIM: 'https://acme.example/org',
+    JWT_ROLE_CLAIM: 'groups',
+    JWT_ADMIN_ROLE: 'whatsapp admins',
+    JWT_ISSUER: 'https://id.example',
+    JWT_AUDIENCE: 'whatsapp'
+  }
   const { app, as, admin, call } = await client(t, settings)
   const claims = { exp, iss: 'https://id.example', aud: 'whatsapp', 'https://acme.example/org': 'acme' }
   const get = async (more: object, url = config) => (await call(token({ ...claims, ...more }), 'GET', url)).is
   t.equal(await get({}), '404 CONFIG_NOT_FOUND')
   t.equal(await get({ aud: ['other', 'whatsapp'] }), '404 CONFIG_NOT_FOUND')
   t.equal(await get({ 'https://acme.example/org': undefined, tenant_id: 'acme' }), '403 TENANT_CLAIM_INVALID')
-  for (const more of [{ iss: undefined }, { iss: 'other' }, { iss: ['https://id.example', 'other'] }, { aud: undefined }, { aud: 'other' }, { aud: [] }]) {
+  for (const more of [
+    { iss: undefined }, { iss: 'other' }, { iss: ['https://id.example', 'other'] }, { aud: undefined },
+    { aud: 'other' }, { aud: [] }
+  ]) {
     t.equal(await get(more), '401 UNAUTHENTICATED', JSON.stringify(more))
   }
-  for (const more of [{ groups: 'whatsapp admins' }, { groups: ['x', 'whatsapp admins'] }]) t.equal(await get(more, `${configs}/stats`), '200')
-  for (const more of [{ groups: 'admin' }, { role: 'whatsapp admins' }, { roles: ['whatsapp admins'] }]) t.equal(await get(more, `${configs}/stats`), '403 FORBIDDEN')
+  for (const more of [
+    { groups: 'whatsapp admins' }, { groups: ['x', 'whatsapp admins'] }
+  ]) t.equal(await get(more, `${configs}/stats`), '200')
+  for (const more of [
+    { groups: 'admin' }, { role: 'whatsapp admins' }, { roles: ['whatsapp admins'] }
+  ]) t.equal(await get(more, `${configs}/stats`), '403 FORBIDDEN')
   t.equal((await call(as('acme', 'user'), 'POST', config, { waba_id: '1' })).body.user_id, 'user')
   t.equal((await call(admin, 'GET', `${configs}/stats`)).is, '200')
   const both = bearer(app.auth.mint({ tenantId: 'acme', admin: true }, 60))

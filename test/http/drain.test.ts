@@ -58,7 +58,9 @@ await t.test('what is under way is answered first', async (t) => {
 })
 
 await t.test('a body has five seconds to come', async (t) => {
-  const { app, socket } = await serverWith('POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"a":')
+  const { app, socket } = await serverWith(
+    'POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"a":'
+  )
   await delay(20)
   const began = performance.now()
   await app.close()

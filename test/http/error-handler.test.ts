@@ -21,7 +21,9 @@ async function open (head: string, rest = '') {
   const socket = connect(port, '127.0.0.1')
   socket.on('error', () => {})
   await once(socket, 'connect')
-  socket.write(`${head} HTTP/1.1\r\nhost: x\r\nauthorization: ${tenant.authorization}\r\ncontent-type: application/json\r\n${rest}`)
+  socket.write(
+    `${head} HTTP/1.1\r\nhost: x\r\nauthorization: ${tenant.authorization}\r\ncontent-type: application/json\r\n${rest}`
+  )
   return socket
 }
 
@@ -38,7 +40,10 @@ await t.test('a fault of ours tells nothing but that', async (t) => {
     if new.verify_token is null then raise exception 'canary % of %', new.waba_id, new.tenant_id using hint = 'canary', errcode = new.waba_id; end if;
     return new; end $$`)
   await sql('create trigger boom before update on tenant_configs for each row execute function boom()')
-  for (const [sqlstate, is] of [['P0001', '500 INTERNAL'], ['XX000', '500 INTERNAL'], ['42501', '500 INTERNAL'], ['22001', '400 VALIDATION_FAILED'], ['57014', '503 DATABASE_UNAVAILABLE']] as const) {
+  for (const [sqlstate, is] of [
+    ['P0001', '500 INTERNAL'], ['XX000', '500 INTERNAL'], ['42501', '500 INTERNAL'], ['22001', '400 VALIDATION_FAILED'],
+    ['57014', '503 DATABASE_UNAVAILABLE']
+  ] as const) {
     const answer = await call(tenant, 'PUT', config, { verify_token: null, waba_id: sqlstate })
     t.equal(answer.is, is, sqlstate)
     t.notMatch(JSON.stringify(answer.body), /canary|boom|acme|plpgsql|\bP0001|22001/)
@@ -77,7 +82,9 @@ await t.test('what an error of ours carries besides', async (t) => {
 
   const advice = registerAdvice[133005]
   t.strictSame(await problem(MetaRegisterRefused, { advice }), { detail: advice, phone_numbers: undefined })
-  for (const foreign of ['canary', `${advice} canary`, '', null, undefined, 133005, [advice], { toString: () => advice }]) {
+  for (const foreign of [
+    'canary', `${advice} canary`, '', null, undefined, 133005, [advice], { toString: () => advice }
+  ]) {
     t.strictSame(await problem(MetaRegisterRefused, { advice: foreign }), plain(MetaRegisterRefused))
   }
 
@@ -87,7 +94,10 @@ await t.test('what an error of ours carries besides', async (t) => {
   ]
   const asked = { ...plain(MetaPhoneChoiceRequired), phone_numbers: numbers }
   t.strictSame(await problem(MetaPhoneChoiceRequired, { phone_numbers: numbers }), asked)
-  t.strictSame(await problem(MetaPhoneChoiceRequired, { phone_numbers: numbers.map((number) => ({ ...number, pin: 'canary' })) }), asked)
+  t.strictSame(
+    await problem(MetaPhoneChoiceRequired, { phone_numbers: numbers.map((number) => ({ ...number, pin: 'canary' })) }),
+    asked
+  )
   for (const foreign of ['canary', null, [{ id: 'canary' }], [{ ...numbers[0], id: 1 }], [null], { 0: numbers[0] }]) {
     t.strictSame(await problem(MetaPhoneChoiceRequired, { phone_numbers: foreign }), plain(MetaPhoneChoiceRequired))
   }
@@ -130,7 +140,8 @@ await t.test('what HTTP itself refuses', async (t) => {
     const { status, title, code, request_id: id } = problem
     t.equal(`${String(status)} ${String(code)}`, is, `${head.slice(0, 40)} ${rest.slice(0, 40)}`)
     t.equal(first, [
-      `HTTP/1.1 ${String(status)} ${String(title)}`, 'content-type: application/problem+json', 'cache-control: no-store', `content-length: ${Buffer.byteLength(body)}`, 'connection: close'
+      `HTTP/1.1 ${String(status)} ${String(title)}`, 'content-type: application/problem+json',
+      'cache-control: no-store', `content-length: ${Buffer.byteLength(body)}`, 'connection: close'
     ].join('\r\n'))
     t.match(log(), `"reqId":"${String(id)}"`)
   }

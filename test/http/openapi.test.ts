@@ -5,7 +5,9 @@ import t from '../run/tap.js'
 import whatsappTenantConfig from '../../src/app.js'
 import * as errors from '../../src/errors.js'
 import { onboardingStatuses, stepNames, stepStatuses, tokenStatuses } from '../../src/schemas/statuses.js'
-import { examplesOf as examplesIn, operationsOf, type Described, type Document, type Operation, type Schema } from './openapi-document.js'
+import {
+  examplesOf as examplesIn, operationsOf, type Described, type Document, type Operation, type Schema
+} from './openapi-document.js'
 import { baseEnv, buildTestApp, createDatabase } from '../helper.js'
 import { base, client, config, configs, onboard } from '../routes/client.js'
 
@@ -29,25 +31,51 @@ function fits (t: Test, schema: Schema, value: unknown, where: string) {
 
 /** Everything of an operation that has a schema, by where it stands. */
 function partsOf ({ operationId, parameters = [], requestBody, responses }: Operation) {
-  const bodies = Object.entries({ ...responses, ...requestBody && { request: requestBody } }).flatMap(([name, { content = {} }]) => Object.values(content).map((media) => [`${operationId} ${name}`, media] as const))
-  const headers = Object.entries(responses).flatMap(([status, { headers = {} }]) => Object.entries(headers).map(([name, header]) => [`${operationId} ${status} ${name}`, header] as const))
-  return { bodies, named: [...parameters.map((parameter) => [`${operationId} ${parameter.name}`, parameter] as const), ...headers] }
+  const bodies = Object.entries({ ...responses, ...requestBody && { request: requestBody } }).flatMap(
+    ([name, { content = {} }]) => Object.values(content).map((media) => [`${operationId} ${name}`, media] as const)
+  )
+  const headers = Object.entries(responses).flatMap(
+    ([status, { headers = {} }]) =>
+      Object.entries(headers).map(([name, header]) => [`${operationId} ${status} ${name}`, header] as const)
+  )
+  return {
+    bodies,
+    named: [...parameters.map((parameter) => [`${operationId} ${parameter.name}`, parameter] as const), ...headers]
+  }
 }
 
 const examplesOf = (part: Described) => examplesIn(part, components)
 
-/** Holds that an answer has the body and the headers that are described for its status, and of those below no others. */
-function isDescribed (t: Test, id: string, { statusCode, headers, body }: { statusCode: number, headers: Record<string, unknown>, body: unknown }) {
-  const { headers: described = {}, content = {} } = operations.find(({ operation }) => operation.operationId === id)?.operation.responses[statusCode] ?? {}
+/**
+ * Holds that an answer has the body and the headers that are described for its status, and of those below no others.
+ */
+function isDescribed (
+  t: Test,
+  id: string,
+  { statusCode, headers, body }: { statusCode: number, headers: Record<string, unknown>, body: unknown }
+) {
+  const {
+    headers: described = {},
+    content = {}
+  } = operations.find(({ operation }) => operation.operationId === id)?.operation.responses[statusCode] ??
+    {}
   const sent = ['cache-control', 'location', 'retry-after', 'www-authenticate'].filter((name) => name in headers)
   t.strictSame(Object.keys(described).sort(), sent, `${id} ${statusCode}`)
-  for (const [name, header] of Object.entries(described)) t.strictSame(examplesOf(header).map(String), [headers[name]], `${id} ${statusCode} ${name}`)
+  for (const [name, header] of Object.entries(described)) {
+    t.strictSame(
+      examplesOf(header).map(String),
+      [headers[name]],
+    `${id} ${statusCode} ${name}`
+    )
+  }
   for (const { schema } of Object.values(content)) fits(t, schema, body, `${id} ${statusCode}`)
 }
 
 await t.test('every route is described, and nothing else', async (t) => {
   const described = operations.map(({ method, path }) => `${method} ${path}`)
-  const registered = routes.filter((route) => !/^HEAD |^OPTIONS |^\w+ \/docs/.test(route)).map((route) => route.replace(/:(\w+)/g, '{$1}'))
+  const registered = routes.filter((route) => !/^HEAD |^OPTIONS |^\w+ \/docs/.test(route)).map(
+    (route) => route.replace(/:(\w+)/g, '{$1}')
+  )
   t.equal(document.openapi, '3.1.0')
   t.strictSame(described.sort(), registered.sort())
   t.strictSame(described.length, 23)
@@ -76,12 +104,21 @@ await t.test('nothing is left to guess', async (t) => {
     for (const [where, part] of [...bodies, ...named]) t.not(examplesOf(part).length, 0, `${where} has an example`)
     for (const [where, { description }] of named) t.ok(description, `${where} has a description`)
     // Swagger UI would send it unasked, a confirmation too.
-    for (const parameter of operation.parameters ?? []) t.notOk('example' in parameter || 'examples' in parameter, parameter.name)
+    for (const parameter of operation.parameters ?? []) {
+      t.notOk(
+        'example' in parameter || 'examples' in parameter,
+        parameter.name
+      )
+    }
     for (const [status, { description, headers = {} }] of Object.entries(operation.responses)) {
       const where = `${operation.operationId} ${status}`
       t.notMatch(description, 'Default Response', where)
       // The answer of the onboarding has none.
-      t.equal('location' in headers, status === '201' && operation.operationId !== 'onboardWhatsappClient', `${where} location`)
+      t.equal(
+        'location' in headers,
+        status === '201' && operation.operationId !== 'onboardWhatsappClient',
+        `${where} location`
+      )
       t.equal('www-authenticate' in headers, status === '401', `${where} www-authenticate`)
       t.equal('retry-after' in headers, status === '503' || status === '429', `${where} retry-after`)
     }
@@ -107,16 +144,21 @@ await t.test('every example is what its schema describes', async (t) => {
 })
 
 await t.test('patterns need no flag, no \\p and no look-around, and each refuses what the service does not take', (t) => {
-  const patterns = new Set(JSON.stringify(document).match(/(?<="pattern":)"(\\.|[^"\\])*"/g)?.map((pattern): string => JSON.parse(pattern)))
+  const patterns = new Set(
+    JSON.stringify(document).match(/(?<="pattern":)"(\\.|[^"\\])*"/g)?.map((pattern): string => JSON.parse(pattern))
+  )
   t.equal(patterns.size, 4)
-  const samples = ['a', '\u00e9', '0', '123456', 'a b', ' a', 'a ', '\u00a0a', 'a\n', '\n', '\u0000', '\u0085', 'p{Cc}', '', '.']
+  const samples = [
+    'a', '\u00e9', '0', '123456', 'a b', ' a', 'a ', '\u00a0a', 'a\n', '\n', '\u0000', '\u0085', 'p{Cc}', '', '.'
+  ]
   for (const pattern of patterns) {
     t.notMatch(pattern, /\\[pPuk]|\(\?/)
     const [plain, unicode] = [new RegExp(pattern), new RegExp(pattern, 'u')]
     for (const sample of samples) t.equal(plain.test(sample), unicode.test(sample), JSON.stringify([pattern, sample]))
   }
   const { properties = {} } = document.paths[config]?.['post']?.requestBody?.content['application/json']?.schema ?? {}
-  const taken = (field: string) => samples.filter((sample) => new RegExp(properties[field]?.pattern ?? '.').test(sample))
+  const taken = (field: string) =>
+    samples.filter((sample) => new RegExp(properties[field]?.pattern ?? '.').test(sample))
   t.strictSame(taken('verify_token'), ['a', '\u00e9', '0', '123456', 'a b', 'p{Cc}', '.'])
   t.strictSame(taken('access_token'), ['a', '0', '123456', 'p{Cc}', '.'])
   t.end()
@@ -126,37 +168,61 @@ await t.test('the codes of a problem, statuses and step names are enums', (t) =>
   for (const { operation: { operationId, responses } } of operations) {
     for (const [status, { content = {} }] of Object.entries(responses).filter(([status]) => Number(status) >= 400)) {
       const { schema: { allOf = [] } = {}, examples = {} } = content['application/problem+json'] ?? {}
-      t.match(allOf, [{ $ref: '#/components/schemas/Problem' }, { properties: { code: { type: 'string', enum: Object.keys(examples) } } }], `${operationId} ${status}`)
+      t.match(
+        allOf,
+        [
+          { $ref: '#/components/schemas/Problem' },
+          { properties: { code: { type: 'string', enum: Object.keys(examples) } } }
+        ],
+        `${operationId} ${status}`
+      )
     }
   }
   const { OnboardingRecord: { properties: { status, steps } = {} } = {}, TokenHealth } = components.schemas
   const { name, status: stepStatus } = steps?.items?.properties ?? {}
-  t.strictSame([status, name, stepStatus, TokenHealth?.properties?.['token_status']].map((schema) => schema?.enum), [onboardingStatuses, stepNames, stepStatuses, tokenStatuses])
+  t.strictSame(
+    [status, name, stepStatus, TokenHealth?.properties?.['token_status']].map((schema) => schema?.enum),
+    [onboardingStatuses, stepNames, stepStatuses, tokenStatuses]
+  )
   t.end()
 })
 
 await t.test('every error has an example as it is answered', async (t) => {
-  const known = new Map<string, object>(errors.errorClasses.map((ErrorClass) => new ErrorClass()).map(({ code, message, statusCode }) => [code, { detail: message, status: statusCode }]))
+  const known = new Map<string, object>(
+    errors.errorClasses.map((ErrorClass) => new ErrorClass()).map(({ code, message, statusCode }) => [
+      code, { detail: message, status: statusCode }
+    ])
+  )
   const seen = new Set<string>()
   for (const { operation: { operationId, responses } } of operations) {
-    for (const [status, { description, content = {} }] of Object.entries(responses).filter(([status]) => Number(status) >= 400)) {
+    for (const [status, { description, content = {} }] of Object.entries(responses).filter(
+      ([status]) => Number(status) >= 400
+    )) {
       t.strictSame(Object.keys(content), ['application/problem+json'])
       for (const [code, { value }] of Object.entries(content['application/problem+json']?.examples ?? {})) {
         seen.add(code)
-        t.match(value, { code, status: Number(status), type: 'about:blank', title: String, request_id: String, ...known.get(code) }, `${operationId} ${code}`)
+        t.match(
+          value,
+          { code, status: Number(status), type: 'about:blank', title: String, request_id: String, ...known.get(code) },
+          `${operationId} ${code}`
+        )
         t.match(description, code)
       }
     }
     t.ok('400' in responses && '500' in responses, operationId)
   }
   // Those that no route answers: an unknown one, what is no HTTP, and what the loader alone throws.
-  const unseen = ['EXPECTATION_FAILED', 'HEADERS_TOO_LARGE', 'MALFORMED_REQUEST', 'REQUEST_TIMEOUT', 'ROUTE_NOT_FOUND', 'TENANT_INACTIVE', 'TOKEN_DEAD']
+  const unseen = [
+    'EXPECTATION_FAILED', 'HEADERS_TOO_LARGE', 'MALFORMED_REQUEST', 'REQUEST_TIMEOUT', 'ROUTE_NOT_FOUND',
+    'TENANT_INACTIVE', 'TOKEN_DEAD'
+  ]
   t.strictSame([...known.keys()].filter((code) => !seen.has(code)).sort(), unseen)
 })
 
 await t.test('examples are what the service takes and gives', async (t) => {
   const { as, admin, call } = await client(t)
-  const example = (path: string, method: string) => document.paths[path]?.[method]?.requestBody?.content['application/json']?.example
+  const example = (path: string, method: string) =>
+    document.paths[path]?.[method]?.requestBody?.content['application/json']?.example
   const refused = await call(as('other'), 'POST', onboard, example(onboard, 'post'))
   const answers = {
     createConfig: await call(as('acme', 'user-1'), 'POST', config, example(config, 'post')),
@@ -171,16 +237,42 @@ await t.test('examples are what the service takes and gives', async (t) => {
     deleteTenantConfig: await call(admin, 'DELETE', `${configs}/delete-tenant/acme`),
     onboardWhatsappClient: refused
   }
-  t.strictSame(Object.values(answers).map(({ is }) => is), ['201', '200', '200', '200', '200', '200', '200', '200', '400 VALIDATION_FAILED', '404 CONFIG_NOT_FOUND', '503 META_APP_NOT_CONFIGURED'])
-  for (const [id, { is, headers, body }] of Object.entries(answers)) isDescribed(t, id, { statusCode: parseInt(is), headers, body })
+  t.strictSame(Object.values(answers).map(({ is }) => is), [
+    '201', '200', '200', '200', '200', '200', '200', '200', '400 VALIDATION_FAILED', '404 CONFIG_NOT_FOUND',
+    '503 META_APP_NOT_CONFIGURED'
+  ])
+  for (const [id, { is, headers, body }] of Object.entries(answers)) {
+    isDescribed(
+      t,
+      id,
+      { statusCode: parseInt(is), headers, body }
+    )
+  }
 
-  const { createConfig, getFullConfig, getEffectiveConfig, listConfigs, getStats, deleteAllConfigs, deleteConfig } = answers
-  for (const [name, { body }] of Object.entries({ MaskedConfig: createConfig, FullConfig: getFullConfig, EffectiveConfig: getEffectiveConfig, ConfigPage: listConfigs, Stats: getStats, Deleted: deleteAllConfigs, Problem: deleteConfig })) {
+  const {
+    createConfig,
+    getFullConfig,
+    getEffectiveConfig,
+    listConfigs,
+    getStats,
+    deleteAllConfigs,
+    deleteConfig
+  } = answers
+  for (const [name, { body }] of Object.entries({
+    MaskedConfig: createConfig,
+    FullConfig: getFullConfig,
+    EffectiveConfig: getEffectiveConfig,
+    ConfigPage: listConfigs,
+    Stats: getStats,
+    Deleted: deleteAllConfigs,
+    Problem: deleteConfig
+  })) {
     const { properties = {}, examples = [] } = components.schemas[name] ?? {}
     t.strictSame(Object.keys(body).filter((field) => !(field in properties)), [], name)
     for (const shown of examples) t.strictSame(Object.keys(shown), Object.keys(body), name)
   }
-  const secrets = ({ access_token, fb_app_secret, verify_token, refresh_token }: Record<string, unknown>) => ({ access_token, fb_app_secret, verify_token, refresh_token })
+  const secrets = ({ access_token, fb_app_secret, verify_token, refresh_token }: Record<string, unknown>) =>
+    ({ access_token, fb_app_secret, verify_token, refresh_token })
   const shown = (name: string) => components.schemas[name]?.examples?.[0] ?? {}
   t.strictSame(secrets(shown('MaskedConfig')), secrets(createConfig.body))
   t.strictSame(secrets(shown('FullConfig')), secrets(getFullConfig.body))
@@ -189,9 +281,25 @@ await t.test('examples are what the service takes and gives', async (t) => {
 
 await t.test('what need not be sent is not required', async (t) => {
   for (const { operation: { operationId, parameters = [], requestBody } } of operations) {
-    t.strictSame(parameters.filter(({ required }) => required).map(({ name }) => name), { deleteTenantConfig: ['id'], getTenantEffectiveConfig: ['id'], verifyAccountUpdate: ['hub.challenge'] }[operationId] ?? [], operationId)
-    t.equal(requestBody?.required ?? false, ['createConfig', 'updateConfig', 'onboardWhatsappClient', 'receiveAccountUpdate'].includes(operationId), operationId)
-    t.equal(requestBody !== undefined, ['verifyConfig', 'startOnboarding', 'resumeOnboarding'].includes(operationId) || requestBody?.required === true, operationId)
+    t.strictSame(
+      parameters.filter(({ required }) => required).map(({ name }) => name),
+      {
+        deleteTenantConfig: ['id'],
+        getTenantEffectiveConfig: ['id'],
+        verifyAccountUpdate: ['hub.challenge']
+      }[operationId] ?? [],
+      operationId
+    )
+    t.equal(
+      requestBody?.required ?? false,
+      ['createConfig', 'updateConfig', 'onboardWhatsappClient', 'receiveAccountUpdate'].includes(operationId),
+      operationId
+    )
+    t.equal(
+      requestBody !== undefined,
+      ['verifyConfig', 'startOnboarding', 'resumeOnboarding'].includes(operationId) || requestBody?.required === true,
+      operationId
+    )
   }
 })
 
@@ -219,14 +327,23 @@ await t.test('the pages to read it', async (t) => {
 })
 
 await t.test('no script from elsewhere runs in the pages, and none is shown in a frame', async (t) => {
-  for (const path of ['/docs', '/docs/', '/docs/json', '/docs/static/swagger-ui-bundle.js', '/docs/static/index.html']) {
+  for (const path of [
+    '/docs', '/docs/', '/docs/json', '/docs/static/swagger-ui-bundle.js', '/docs/static/index.html'
+  ]) {
     const { headers } = await fastify.inject(path)
     const policy = String(headers['content-security-policy']).split(';')
-    for (const directive of ["default-src 'self'", "script-src 'self'", "script-src-attr 'none'", "object-src 'none'", "base-uri 'self'", "frame-ancestors 'none'"]) {
+    for (const directive of [
+      "default-src 'self'", "script-src 'self'", "script-src-attr 'none'", "object-src 'none'", "base-uri 'self'",
+      "frame-ancestors 'none'"
+    ]) {
       t.ok(policy.includes(directive), `${path} ${directive}`)
     }
     t.notMatch(headers['content-security-policy'], 'upgrade-insecure-requests', 'there need be no TLS')
-    t.match(headers, { 'x-frame-options': 'DENY', 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer' })
+    t.match(headers, {
+      'x-frame-options': 'DENY',
+      'x-content-type-options': 'nosniff',
+      'referrer-policy': 'no-referrer'
+    })
     t.notOk('strict-transport-security' in headers)
   }
   t.notOk('content-security-policy' in (await fastify.inject('/health/live')).headers, 'other routes have no page')

@@ -94,7 +94,9 @@ await t.test('an idle connection lives as long as the server lets it', async (t)
 
 await t.test('an injected request has no connection to bound', async (t) => {
   const { fastify } = await listening(t)
-  const answers = await Promise.all(Array.from({ length: 200 }, async () => (await fastify.inject('/small')).statusCode))
+  const answers = await Promise.all(
+    Array.from({ length: 200 }, async () => (await fastify.inject('/small')).statusCode)
+  )
   t.ok(answers.every((status) => status === 200))
   t.strictSame((await fastify.inject('/timers')).json(), { timers: 0 })
 })
@@ -104,7 +106,9 @@ await t.test('HTTP/1.1 wants one Host header, on known and unknown routes', asyn
   const origin = await app.listen({ port: 0, host: '127.0.0.1' })
   const refused = 'HTTP/1.1 400 Bad Request.*MALFORMED_REQUEST'
   for (const path of ['/health/live', '/nowhere', '/api/v1/tenant/config', '/docs/json']) {
-    for (const hosts of ['', 'host: a\r\nhost: b\r\n', 'host: a\r\nHOST: a\r\n', `host: a\r\n${'a:\r\n'.repeat(2000)}Host: b\r\n`]) {
+    for (const hosts of [
+      '', 'host: a\r\nhost: b\r\n', 'host: a\r\nHOST: a\r\n', `host: a\r\n${'a:\r\n'.repeat(2000)}Host: b\r\n`
+    ]) {
       const answer = await exchange(origin, `GET ${path} HTTP/1.1\r\n${CLOSE}${hosts}\r\n`)
       t.match(answer.replaceAll('\r\n', ' '), new RegExp(refused), `${path} ${hosts.slice(0, 20)}`)
       t.match(answer, 'content-type: application/problem+json')
@@ -147,19 +151,31 @@ await t.test('what Node would answer itself is answered with a problem', async (
     [`CONNECT example.com:443 HTTP/1.1\r\n${close}\r\n`, '404 ROUTE_NOT_FOUND'],
     [`TRACE /health/live HTTP/1.1\r\n${close}\r\n`, '404 ROUTE_NOT_FOUND'],
     [`OPTIONS * HTTP/1.1\r\n${close}\r\n`, '404 ROUTE_NOT_FOUND'],
-    [`POST /health/live HTTP/1.1\r\n${close}transfer-encoding: chunked\r\n\r\n1;${'x'.repeat(20_000)}\r\n`, '400 MALFORMED_REQUEST'],
+    [
+      `POST /health/live HTTP/1.1\r\n${close}transfer-encoding: chunked\r\n\r\n1;${'x'.repeat(20_000)}\r\n`,
+      '400 MALFORMED_REQUEST'
+    ],
     ['GET / HTTP/9.9\r\n\r\n', '400 MALFORMED_REQUEST'],
     ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', '400 MALFORMED_REQUEST']
   ] as const) {
     const answer = await exchange(origin, request)
-    const [, status, body = '{}'] = /^HTTP\/1\.1 (\d+) [^]*?\r\n\r\n([^]*)$/.exec(answer.replace('HTTP/1.1 100 Continue\r\n\r\n', '')) ?? []
+    const [, status, body = '{}'] = /^HTTP\/1\.1 (\d+) [^]*?\r\n\r\n([^]*)$/.exec(
+      answer.replace('HTTP/1.1 100 Continue\r\n\r\n', '')
+    ) ?? []
     const { code, request_id: id } = JSON.parse(body)
     t.equal(`${status} ${code}`, is, request.slice(0, 30))
     t.match(answer, 'content-type: application/problem+json')
     t.match(log(), id)
   }
-  t.match(await exchange(origin, `GET /health/live HTTP/1.1\r\n${close}upgrade: websocket\r\n\r\n`), 'HTTP/1.1 200 OK', 'an upgrade is left out')
-  t.match(await exchange(origin, `GET /health/live HTTP/1.1\r\n${close}expect: 100-Continue\r\n\r\n`), /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK/)
+  t.match(
+    await exchange(origin, `GET /health/live HTTP/1.1\r\n${close}upgrade: websocket\r\n\r\n`),
+    'HTTP/1.1 200 OK',
+    'an upgrade is left out'
+  )
+  t.match(
+    await exchange(origin, `GET /health/live HTTP/1.1\r\n${close}expect: 100-Continue\r\n\r\n`),
+    /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK/
+  )
 })
 
 await t.test('a client that is still sending sees the answer, and goes on unhindered', async (t) => {
@@ -188,7 +204,9 @@ await t.test('a client that is still sending sees the answer, and goes on unhind
   await until(async () => await countConnections(app) === 0)
 
   const token = app.auth.mint({ tenantId: 'acme' }, 60)
-  const { socket, answer } = await answered(`PUT /api/v1/tenant/config HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\ncontent-length: 100000\r\n\r\n`)
+  const { socket, answer } = await answered(
+    `PUT /api/v1/tenant/config HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\ncontent-length: 100000\r\n\r\n`
+  )
   t.match(answer, 'HTTP/1.1 413 ')
   const next = once(socket, 'data')
   socket.write(get('/health/live', CLOSE))

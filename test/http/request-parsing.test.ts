@@ -12,25 +12,51 @@ const json = { 'content-type': 'application/json' }
 const targets = [[tenant, 'PUT', config], [as('fresh'), 'POST', config], [as('fresh'), 'POST', onboard]] as const
 
 await t.test('bodies that are not JSON in UTF-8', async (t) => {
-  const around = (bytes: number[]) => Buffer.concat([Buffer.from('{"waba_id":"'), Buffer.from(bytes), Buffer.from('"}')])
+  const around = (bytes: number[]) => Buffer.concat([
+    Buffer.from('{"waba_id":"'), Buffer.from(bytes), Buffer.from('"}')
+  ])
   for (const body of [
-    '{', '{"waba_id":}', "{'waba_id':'1'}", '{"waba_id":"1",}', '{"waba_id":"1"}{}', 'waba_id=1', 'undefined', ' ', 'NaN', '{"waba_id":"a\nb"}', '{"waba_id":"\\x41"}',
-    '{"__proto__":{"waba_id":"1"}}', '{"waba_id":"1","__proto__":null}', '{"\\u005f_proto__":1}', '{"constructor":{"prototype":{"waba_id":"1"}}}',
-    around([0xff]), around([0xc3]), around([0xc0, 0x80]), around([0xed, 0xa0, 0x80]), around([0xf4, 0x90, 0x80, 0x80]), around([0xe2, 0x82]),
+    '{', '{"waba_id":}', "{'waba_id':'1'}", '{"waba_id":"1",}', '{"waba_id":"1"}{}', 'waba_id=1', 'undefined', ' ',
+    'NaN', '{"waba_id":"a\nb"}', '{"waba_id":"\\x41"}',
+    '{"__proto__":{"waba_id":"1"}}', '{"waba_id":"1","__proto__":null}', '{"\\u005f_proto__":1}',
+    '{"constructor":{"prototype":{"waba_id":"1"}}}',
+    around([0xff]), around([0xc3]), around([0xc0, 0x80]), around([0xed, 0xa0, 0x80]), around(
+      [0xf4, 0x90, 0x80, 0x80]
+    ), around([0xe2, 0x82]),
     Buffer.from('{"waba_id":"1"}', 'utf16le'), Buffer.from([0x1f, 0x8b, 0x08, 0])
   ]) {
-    for (const [who, method, url] of targets) t.equal((await call(who, method, url, body, json)).is, '400 MALFORMED_JSON', JSON.stringify(body))
+    for (const [who, method, url] of targets) {
+      t.equal(
+        (await call(who, method, url, body, json)).is,
+        '400 MALFORMED_JSON',
+        JSON.stringify(body)
+      )
+    }
   }
   t.same(await rows(), before)
 })
 
 await t.test('JSON that is no object', async (t) => {
-  for (const body of ['null', 'true', '0', '"waba_id"', '[]', '[{"waba_id":"1"}]', '', '[null]', '['.repeat(30_000) + ']'.repeat(30_000)]) {
-    for (const [who, method, url] of targets) t.equal((await call(who, method, url, body, json)).is, '400 VALIDATION_FAILED', body.slice(0, 20))
+  for (const body of [
+    'null', 'true', '0', '"waba_id"', '[]', '[{"waba_id":"1"}]', '', '[null]', '['.repeat(30_000) + ']'.repeat(30_000)
+  ]) {
+    for (const [who, method, url] of targets) {
+      t.equal(
+        (await call(who, method, url, body, json)).is,
+        '400 VALIDATION_FAILED',
+        body.slice(0, 20)
+      )
+    }
   }
   // The names of Object.prototype are fields like any other unknown one.
   for (const body of ['{"constructor":1,"waba_id":"1"}', '{"toString":"x","waba_id":"1"}']) {
-    for (const [who, method, url] of targets) t.equal((await call(who, method, url, body, json)).is, '400 VALIDATION_FAILED', body)
+    for (const [who, method, url] of targets) {
+      t.equal(
+        (await call(who, method, url, body, json)).is,
+        '400 VALIDATION_FAILED',
+        body
+      )
+    }
   }
   t.same(await rows(), before)
 })
@@ -38,25 +64,45 @@ await t.test('JSON that is no object', async (t) => {
 await t.test('content types', async (t) => {
   const body = JSON.stringify({ waba_id: '1' })
   for (const type of [
-    'text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'application/xml', 'application/octet-stream', 'application/jsonx', 'application/problem+json',
+    'text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'application/xml',
+    'application/octet-stream', 'application/jsonx', 'application/problem+json',
     'text/json', 'json', '*/*', 'application/', 'application/json application/json'
   ]) {
-    for (const [who, method, url] of targets) t.equal((await call(who, method, url, body, { 'content-type': type })).is, '415 UNSUPPORTED_MEDIA_TYPE', type)
+    for (const [who, method, url] of targets) {
+      t.equal(
+        (await call(who, method, url, body, { 'content-type': type })).is,
+        '415 UNSUPPORTED_MEDIA_TYPE',
+        type
+      )
+    }
   }
-  for (const [who, method, url] of targets) t.equal((await call(who, method, url, Buffer.from(body))).is, '415 UNSUPPORTED_MEDIA_TYPE', 'none')
+  for (const [who, method, url] of targets) {
+    t.equal(
+      (await call(who, method, url, Buffer.from(body))).is,
+      '415 UNSUPPORTED_MEDIA_TYPE',
+      'none'
+    )
+  }
   t.same(await rows(), before)
   for (const type of ['application/json; charset=utf-8', 'Application/JSON', 'application/json;x=y']) {
     t.equal((await call(tenant, 'PUT', config, body, { 'content-type': type })).is, '200', type)
   }
   t.equal((await call(tenant, 'PUT', config, `\ufeff${body}`, json)).is, '200', 'a byte order mark')
-  t.equal((await call(tenant, 'PUT', config, '{"waba_id":"first","waba_id":"waba-1"}', json)).body.waba_id, 'waba-1', 'the last of two')
+  t.equal(
+    (await call(tenant, 'PUT', config, '{"waba_id":"first","waba_id":"waba-1"}', json)).body.waba_id,
+    'waba-1',
+    'the last of two'
+  )
 })
 
 await t.test('64 KiB and no more', async (t) => {
   const sized = (bytes: number) => JSON.stringify({ waba_id: '1' }).padEnd(bytes)
   for (const [who, method, url] of targets) {
     t.equal((await call(who, method, url, sized(65537), json)).is, '413 PAYLOAD_TOO_LARGE')
-    t.equal((await call(who, method, url, sized(65537), { ...json, 'transfer-encoding': 'chunked' })).is, '413 PAYLOAD_TOO_LARGE')
+    t.equal(
+      (await call(who, method, url, sized(65537), { ...json, 'transfer-encoding': 'chunked' })).is,
+      '413 PAYLOAD_TOO_LARGE'
+    )
   }
   t.equal((await call(tenant, 'POST', `${config}/activate`, sized(65537), json)).is, '413 PAYLOAD_TOO_LARGE')
   t.equal((await call(tenant, 'PUT', config, sized(65536), json)).is, '200')
@@ -64,7 +110,11 @@ await t.test('64 KiB and no more', async (t) => {
 
 await t.test('a length that is not so', async (t) => {
   for (const length of ['1', '400']) {
-    t.equal((await call(tenant, 'PUT', config, '{"waba_id":"1"}', { ...json, 'content-length': length })).is, '400 MALFORMED_JSON', length)
+    t.equal(
+      (await call(tenant, 'PUT', config, '{"waba_id":"1"}', { ...json, 'content-length': length })).is,
+      '400 MALFORMED_JSON',
+      length
+    )
   }
 })
 
@@ -72,12 +122,22 @@ await t.test('query parameters', async (t) => {
   for (const url of [config, `${config}/full`, `${config}/activate`, `${config}/deactivate`, onboard]) {
     const method = url === onboard || url.endsWith('activate') ? 'POST' : 'GET'
     for (const query of ['x', 'x=1', 'tenant_id=other', '__proto__=1', 'constructor=1', '=', 'EAAGcanary=1']) {
-      const { is, body } = await call(tenant, method, `${url}?${query}`, url === onboard ? { code: 'x', waba_id: '1', phone_number_id: '2' } : undefined)
+      const { is, body } = await call(
+        tenant,
+        method,
+        `${url}?${query}`,
+        url === onboard ? { code: 'x', waba_id: '1', phone_number_id: '2' } : undefined
+      )
       t.equal(is, '400 VALIDATION_FAILED', `${url}?${query}`)
       t.notMatch(JSON.stringify(body), 'EAAGcanary')
     }
   }
-  for (const method of ['PUT', 'POST', 'DELETE']) t.equal((await call(tenant, method, `${config}?dry_run=true`, method === 'DELETE' ? undefined : full)).is, '400 VALIDATION_FAILED')
+  for (const method of ['PUT', 'POST', 'DELETE']) {
+    t.equal(
+      (await call(tenant, method, `${config}?dry_run=true`, method === 'DELETE' ? undefined : full)).is,
+      '400 VALIDATION_FAILED'
+    )
+  }
   for (const query of ['%', '%zz', '%ff', 'tenant_id=%ff', 'tenant_id=%c3', 'tenant_id=%ed%a0%80', 'tenant_id=50%']) {
     t.equal((await call(admin, 'GET', `${configs}/all?${query}`)).is, '400 VALIDATION_FAILED', query)
   }

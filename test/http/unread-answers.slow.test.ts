@@ -63,12 +63,17 @@ await t.test('what connections that do not read hold is free again once they lea
 await t.test('an unread answer holds no file and no copy of a document', async (t) => {
   const { server, before } = await start(t)
   const sockets: Socket[] = []
-  for (const path of ['/docs', '/docs/', '/docs/json', '/docs/yaml', '/docs/static/swagger-ui.css', '/docs/static/swagger-ui-bundle.js']) {
+  for (const path of [
+    '/docs', '/docs/', '/docs/json', '/docs/yaml', '/docs/static/swagger-ui.css', '/docs/static/swagger-ui-bundle.js'
+  ]) {
     sockets.push(await unread(t, server.origin, get(path).repeat(90)))
   }
   t.ok(await isAlive(server))
   const inUse = { descriptors: descriptors(server), memory: await memory(server) }
   // The connections themselves, and that of the request above.
-  t.ok(inUse.descriptors <= before.descriptors + sockets.length + 2, `${inUse.descriptors} descriptors after ${before.descriptors}`)
+  t.ok(
+    inUse.descriptors <= before.descriptors + sockets.length + 2,
+    `${inUse.descriptors} descriptors after ${before.descriptors}`
+  )
   t.ok(inUse.memory < before.memory + 16 * MIB, `${inUse.memory} bytes after ${before.memory}`)
 })

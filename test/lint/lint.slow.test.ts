@@ -22,8 +22,19 @@ const offenders: Array<[rule: RegExp, what: string, path: string, text: string]>
   [/by their door/, 'a value of another folder', 'src/events/events.ts', value('../token-watch/state.js')],
   [/by their door/, 'a value of a folder within another one', 'src/server.ts', value('./database/embedded/cluster.js')],
   [/local\/door Only the door/, 'a plugin that is no door', 'src/events/outbox.sql.ts', value('fastify-plugin', 'fp')],
-  [/local\/door A door decorates/, 'a door with two decorators', 'src/vault/vault.ts', "import fp from 'fastify-plugin'\n\nexport const createX = fp\nexport default (f: any) => { f.decorate('a'); f.decorate('b') }\n"],
-  [/local\/door A door exports/, 'a door without a factory', 'src/vault/vault.ts', "import fp from 'fastify-plugin'\n\nexport default fp\n"],
+  [
+    /local\/door A door decorates/,
+    'a door with two decorators',
+    'src/vault/vault.ts',
+    "import fp from 'fastify-plugin'\n\nexport const createX = fp\nexport default (f: any) => { f.decorate('a'); " +
+      "f.decorate('b') }\n"
+  ],
+  [
+    /local\/door A door exports/,
+    'a door without a factory',
+    'src/vault/vault.ts',
+    "import fp from 'fastify-plugin'\n\nexport default fp\n"
+  ],
   [/own folder/, 'a statement of another folder', 'src/events/events.ts', type('../token-watch/token-watch.sql.js')],
   [/not Fastify/, 'a *.sql.ts that knows Fastify', 'src/events/outbox.sql.ts', type('fastify')],
   [/SQL stands in/, 'SQL outside of *.sql.ts', 'src/events/events.ts', value('drizzle-orm', 'sql')],
@@ -36,7 +47,12 @@ const offenders: Array<[rule: RegExp, what: string, path: string, text: string]>
   [/No barrels/, 'a barrel', 'src/events/events.ts', "export * from './outbox.sql.js'\n"],
   [/no-process-env/, 'an env read outside settings/', 'src/events/events.ts', "export const y = process.env['HOME']\n"],
   [/max-lines/, 'a long file', 'src/events/events.ts', `${lines(251)}\n`],
-  [/local\/functionLines/, 'a long function', 'src/events/events.ts', `export function long (): void {\n${lines(60)}\n}\n`],
+  [
+    /local\/functionLines/,
+    'a long function',
+    'src/events/events.ts',
+    `export function long (): void {\n${lines(60)}\n}\n`
+  ],
   [/max-len/, 'a wide line', 'src/events/events.ts', `export const y = '${'x'.repeat(120)}'\n`]
 ]
 
@@ -51,7 +67,13 @@ await t.test('lint takes a type of any file that is lower', async (t) => {
 })
 
 await t.test('a folder of src/ has at most 12 files, src/ itself 5', (t) => {
-  const folders = ['src', ...readdirSync('src', { recursive: true, withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name))]
+  const folders = [
+    'src',
+    ...readdirSync('src', {
+      recursive: true,
+      withFileTypes: true
+    }).filter((entry) => entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name))
+  ]
   for (const folder of folders) {
     const files = readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isFile())
     t.ok(files.length <= (folder === 'src' ? 5 : 12), `${folder} has ${files.length} files`)

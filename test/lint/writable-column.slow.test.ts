@@ -9,10 +9,21 @@ t.setTimeout(300_000)
 /** Where a further writable column has to be written down: the file, the line it follows, and the line itself. */
 const places: Array<[file: string, after: string, line: string]> = [
   ['src/schemas/columns.ts', "  refresh_token: 'secret'", "  nickname: 'plain'"],
-  ['src/schemas/config.ts', "  refresh_token: 'Secret: kept for you; Meta issues none'", "  nickname: 'How people call it'"],
-  ['src/schemas/config.ts', '  refresh_token: Type.Optional(nullable(text(4096, { description: about.refresh_token })))', '  nickname: Type.Optional(nullable(text(255, { description: about.nickname })))'],
+  [
+    'src/schemas/config.ts',
+    "  refresh_token: 'Secret: kept for you; Meta issues none'",
+    "  nickname: 'How people call it'"
+  ],
+  [
+    'src/schemas/config.ts',
+    '  refresh_token: Type.Optional(nullable(text(4096, { description: about.refresh_token })))',
+    '  nickname: Type.Optional(nullable(text(255, { description: about.nickname })))'
+  ],
   ['src/schemas/config.ts', "  verify_token: 'a-verify-token-of-yours'", "  nickname: 'Lucky Shrub'"],
-  ['src/schemas/config.ts', '    refresh_token: secret(about.refresh_token)', '    nickname: textOrNull(about.nickname)'],
+  [
+    'src/schemas/config.ts', '    refresh_token: secret(about.refresh_token)',
+    '    nickname: textOrNull(about.nickname)'
+  ],
   ['src/database/schema.ts', '  refresh_token: text()', '  nickname: text()']
 ]
 
@@ -34,7 +45,9 @@ function errorsWith (written: typeof places): string[] {
   }
   host.readFile = (file) => texts.get(resolve(file)) ?? readFile(file)
   const program = ts.createProgram(config?.fileNames ?? [], config?.options ?? {}, host)
-  return ts.getPreEmitDiagnostics(program).map(({ file, messageText }) => `${file?.fileName} ${ts.flattenDiagnosticMessageText(messageText, ' ')}`)
+  return ts.getPreEmitDiagnostics(program).map(
+    ({ file, messageText }) => `${file?.fileName} ${ts.flattenDiagnosticMessageText(messageText, ' ')}`
+  )
 }
 
 await t.test('a writable column compiles once it is written down everywhere', async (t) => {

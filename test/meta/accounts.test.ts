@@ -9,7 +9,10 @@ await t.test('the phone numbers of all pages, each page with its proof', async t
   const token = meta.state.issueToken({ app_id: app.id })
   meta.fail('phone_numbers', faults.extraFields)
   const phones = await graph.listPhoneNumbers(app, token, waba.id)
-  t.strictSame(phones, waba.phones.map(({ id, display_phone_number, verified_name }) => ({ id, display_phone_number, verified_name })))
+  t.strictSame(
+    phones,
+    waba.phones.map(({ id, display_phone_number, verified_name }) => ({ id, display_phone_number, verified_name }))
+  )
   t.equal(phones.length, 250)
   t.equal(meta.requests.length, 3)
   for (const { method, query, headers } of meta.requests) {
@@ -26,22 +29,38 @@ await t.test('null where a page may lack a value is no value', async t => {
   const { meta, waba, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   // Of 250 numbers the first page holds 100: what says that there are more is taken away.
-  for (const patch of [{ paging: null }, { paging: { next: null } }, { paging: { cursors: null, next: null } }, { paging: { cursors: { after: null }, next: null } }]) {
+  for (const patch of [
+    { paging: null },
+    { paging: { next: null } },
+    { paging: { cursors: null, next: null } },
+    { paging: { cursors: { after: null }, next: null } }
+  ]) {
     meta.fail('phone_numbers', { patch })
     t.equal((await graph.listPhoneNumbers(app, token, waba.id)).length, 100)
   }
-  for (const patch of [{ data: null }, { data: [null] }, { paging: { cursors: null } }, { paging: { cursors: { after: null } } }]) {
+  for (const patch of [
+    { data: null }, { data: [null] }, { paging: { cursors: null } }, { paging: { cursors: { after: null } } }
+  ]) {
     meta.fail('phone_numbers', { patch })
     await t.rejects(graph.listPhoneNumbers(app, token, waba.id), { code: 'META_UNEXPECTED_REPLY' })
   }
-  const bare = { data: [{ id: '1' }, { id: '2', display_phone_number: null, verified_name: null }], paging: { next: null } }
+  const bare = {
+    data: [{ id: '1' }, { id: '2', display_phone_number: null, verified_name: null }],
+    paging: { next: null }
+  }
   meta.fail('phone_numbers', { patch: bare })
-  t.strictSame(await graph.listPhoneNumbers(app, token, waba.id), ['1', '2'].map(id => ({ id, display_phone_number: null, verified_name: null })))
+  t.strictSame(
+    await graph.listPhoneNumbers(app, token, waba.id),
+    ['1', '2'].map(id => ({ id, display_phone_number: null, verified_name: null }))
+  )
 })
 
 await t.test('pages without end are not read to the end', async t => {
   let page = 0
-  const another = (after: string) => json(200, { data: [{ id: '1' }], paging: { cursors: { after }, next: 'http://127.0.0.1:1/' } })
+  const another = (after: string) => json(200, {
+    data: [{ id: '1' }],
+    paging: { cursors: { after }, next: 'http://127.0.0.1:1/' }
+  })
   const endless = await meta(t, (res) => { another(String(page++))(res) })
   await t.rejects(endless.graph.listPhoneNumbers(app, token, '1'), { code: 'META_UNEXPECTED_REPLY' })
   t.equal(endless.urls.length, 50)
@@ -112,19 +131,35 @@ await t.test('subscribe, override, look and leave', async t => {
   await graph.subscribeApp(app, token, waba.id)
   t.strictSame(await graph.subscriptionOf(app, token, waba.id), { override_callback_uri: null })
 
-  await t.rejects(graph.overrideCallback(app, token, waba.id, { ...callback, callback_url }), { code: 'META_APP_REJECTED' }, 'the app has no webhook')
+  await t.rejects(
+    graph.overrideCallback(app, token, waba.id, { ...callback, callback_url }),
+    { code: 'META_APP_REJECTED' },
+    'the app has no webhook'
+  )
   const seen = [...meta.state.apps.values()].find(({ app_id }) => app_id === app.id)
   if (seen) seen.callback_url = 'https://app.example/'
   t.equal(await graph.effectiveCallback(app, token, '7'), 'https://app.example/')
-  await t.rejects(graph.overrideCallback(app, token, waba.id, { callback_url, verify_token: 'wrong' }), { code: 'META_CALLBACK_REFUSED' })
-  await t.rejects(graph.overrideCallback(app, token, waba.id, { callback_url: `https://${'a'.repeat(200)}.example/`, verify_token: 'x' }), { code: 'META_CALLBACK_REFUSED' })
+  await t.rejects(
+    graph.overrideCallback(app, token, waba.id, { callback_url, verify_token: 'wrong' }),
+    { code: 'META_CALLBACK_REFUSED' }
+  )
+  await t.rejects(
+    graph.overrideCallback(app, token, waba.id, {
+      callback_url: `https://${'a'.repeat(200)}.example/`,
+      verify_token: 'x'
+    }),
+    { code: 'META_CALLBACK_REFUSED' }
+  )
   await graph.overrideCallback(app, token, waba.id, { callback_url, verify_token: callback.verify_token })
   t.strictSame(asked, ['wrong', callback.verify_token])
   t.strictSame(await graph.subscriptionOf(app, token, waba.id), { override_callback_uri: callback_url })
   t.equal(await graph.effectiveCallback(app, token, '7'), callback_url)
 
   const ofPhone = `${callback_url}&of=phone`
-  await t.rejects(graph.overridePhoneCallback(app, token, '7', { callback_url: ofPhone, verify_token: 'wrong' }), { code: 'META_CALLBACK_REFUSED' })
+  await t.rejects(
+    graph.overridePhoneCallback(app, token, '7', { callback_url: ofPhone, verify_token: 'wrong' }),
+    { code: 'META_CALLBACK_REFUSED' }
+  )
   await graph.overridePhoneCallback(app, token, '7', { callback_url: ofPhone, verify_token: callback.verify_token })
   t.strictSame(meta.requests.at(-1)?.headers['content-type'], 'application/json')
   t.strictSame(asked.slice(2), ['wrong', callback.verify_token])
@@ -138,7 +173,10 @@ await t.test('subscribe, override, look and leave', async t => {
   t.ok(waba.subscriptions.has(other.app_id))
 
   for (const { route, method, path, query, form, headers } of meta.requests) {
-    t.match({ query, headers }, { query: { appsecret_proof: proof(token) }, headers: { authorization: `Bearer ${token}` } })
+    t.match({ query, headers }, {
+      query: { appsecret_proof: proof(token) },
+      headers: { authorization: `Bearer ${token}` }
+    })
     t.notMatch(path + JSON.stringify(query), callback.verify_token)
     if (method !== 'GET' && !route?.endsWith('override')) t.strictSame(form, {})
   }
@@ -151,7 +189,13 @@ await t.test('what an answer leaves out, or empties, is none', async t => {
   for (const [data, expected] of [
     [[], null],
     [[{}], null],
-    [[{ whatsapp_business_api_data: null }, { whatsapp_business_api_data: { id: null } }, { whatsapp_business_api_data: { id: '1' } }], null],
+    [
+      [
+        { whatsapp_business_api_data: null }, { whatsapp_business_api_data: { id: null } },
+        { whatsapp_business_api_data: { id: '1' } }
+      ],
+      null
+    ],
     [[{}, ours], { override_callback_uri: null }],
     [[{ ...ours, override_callback_uri: null }], { override_callback_uri: null }],
     [[{ ...ours, override_callback_uri: '' }], { override_callback_uri: null }]
@@ -189,7 +233,10 @@ await t.test('fetch repeats nothing but a read', async t => {
   for (const [route, call] of Object.entries(calls)) {
     // What has no body, or one that can be read again, fetch sends once more after this.
     const { graph, urls } = await meta(t, raw(421, ''))
-    t.match(await thrownBy(call(graph)), { code: route === 'access_token' ? 'META_EXCHANGE_UNKNOWN' : 'META_UNEXPECTED_REPLY' })
+    t.match(
+      await thrownBy(call(graph)),
+      { code: route === 'access_token' ? 'META_EXCHANGE_UNKNOWN' : 'META_UNEXPECTED_REPLY' }
+    )
     const reads = ['debug_token', 'phone_numbers', 'subscriptions', 'phone']
     t.equal(urls.length, reads.includes(route) ? 2 : 1, route)
   }

@@ -17,7 +17,9 @@ async function failure (t: Test, answer: Answer, call: (graph: MetaGraph) => Pro
   const err = await thrownBy(call(graph))
   t.equal(urls.length, 1, 'called once')
   t.equal(lines.length, 1, 'logged once')
-  const given = inspect([err, lines, graphErrorDetails(err)], { depth: Infinity, showHidden: true }) + JSON.stringify([err, lines])
+  const given = inspect([
+    err, lines, graphErrorDetails(err)
+  ], { depth: Infinity, showHidden: true }) + JSON.stringify([err, lines])
   for (const secret of [...secrets, proof(token)]) t.notOk(given.includes(secret), `gives nothing away ${secret}`)
   t.equal(err instanceof Error ? err.cause : null, undefined)
   t.match(err, { code: lines[0]?.outcome })
@@ -53,7 +55,10 @@ const noAnswer: Row[] = [
   ['META_UNAVAILABLE', refused(500, 424242)],
   ['META_UNAVAILABLE', raw(502, '<html>Bad gateway</html>', { 'content-type': 'text/html' })],
   ['META_UNAVAILABLE', drop],
-  ['META_UNAVAILABLE', res => { res.writeHead(200, { 'content-length': 100 }).write('{"acc'); setTimeout(() => res.destroy(), 20) }],
+  [
+    'META_UNAVAILABLE',
+    res => { res.writeHead(200, { 'content-length': 100 }).write('{"acc'); setTimeout(() => res.destroy(), 20) }
+  ],
   ['META_TIMEOUT', () => {}],
   ['META_TIMEOUT', res => { res.writeHead(200).write('{"access_token"') }],
   ['META_UNEXPECTED_REPLY', refused(200, 190)],
@@ -76,11 +81,18 @@ const noAnswer: Row[] = [
 ]
 
 const oddTokens = [
-  ...[undefined, null, '', 42, 'with\nbreak', 'a b', 'é', 'x'.repeat(4097)].map((odd) => json(200, { access_token: odd, token_type: 'bearer' })),
+  ...[
+    undefined, null, '', 42, 'with\nbreak', 'a b', 'é', 'x'.repeat(4097)
+  ].map((odd) => json(200, { access_token: odd, token_type: 'bearer' })),
   ...['5183944', -1, {}].map((odd) => json(200, { access_token: token, expires_in: odd })),
   raw(200, `{"access_token":"${token}","expires_in":1e999}`)
 ]
-const noSession = refused(400, 2500, undefined, { message: 'An active access token must be used to query information about the current user.' })
+const noSession = refused(
+  400,
+  2500,
+  undefined,
+  { message: 'An active access token must be used to query information about the current user.' }
+)
 
 /** How the customer's token is refused, and how an object it is used for is not to be had. */
 const customers = (missing: string): Row[] => [
@@ -93,7 +105,15 @@ const customers = (missing: string): Row[] => [
   ['META_APP_REJECTED', refused(500, 3)],
   [missing, refused(400, 2500, undefined, { message: 'Unknown path components: /phone_numbers' })],
   [missing, refused(400, 100, 33, { type: 'GraphMethodException' })],
-  [missing, refused(400, 100, undefined, { message: '(#100) Tried accessing nonexisting field (phone_numbers) on node type (User)' })],
+  [
+    missing,
+    refused(
+      400,
+      100,
+      undefined,
+      { message: '(#100) Tried accessing nonexisting field (phone_numbers) on node type (User)' }
+    )
+  ],
   [missing, refused(400, 33)],
   [missing, refused(404, 803)],
   ['META_UNEXPECTED_REPLY', refused(400, 2500)],
@@ -127,11 +147,27 @@ const tables: Record<string, Row[]> & Record<keyof typeof calls, Row[]> = {
   ],
   debug_token: [
     ...noAnswer,
-    ['META_TOKEN_INVALID', json(200, { data: { app_id: app.id, is_valid: false, expires_at: 1, error: { code: 190, message: `Meta quotes ${token}`, subcode: 463 } } })],
+    [
+      'META_TOKEN_INVALID',
+      json(
+        200,
+        {
+          data: {
+            app_id: app.id,
+            is_valid: false,
+            expires_at: 1,
+            error: { code: 190, message: `Meta quotes ${token}`, subcode: 463 }
+          }
+        }
+      )
+    ],
     ['META_TOKEN_INVALID', json(200, { data: { is_valid: false, scopes: [] } })],
     ['META_TOKEN_INVALID', json(200, { data: { app_id: '1', is_valid: true, expires_at: 0 } })],
     ['META_UNEXPECTED_REPLY', json(200, { data: { is_valid: true, expires_at: 0 } })],
-    ['META_TOKEN_INVALID', refused(400, 100, undefined, { message: '(#100) The App_id in the input_token did not match the Viewing App' })],
+    [
+      'META_TOKEN_INVALID',
+      refused(400, 100, undefined, { message: '(#100) The App_id in the input_token did not match the Viewing App' })
+    ],
     ...[102, 190, 368, 2500].map((code): Row => ['META_APP_REJECTED', refused(400, code)]),
     ['META_APP_REJECTED', refused(401, 0)],
     ['META_APP_REJECTED', refused(400, 100, undefined, proofError)],
@@ -145,9 +181,15 @@ const tables: Record<string, Row[]> & Record<keyof typeof calls, Row[]> = {
     ['META_UNEXPECTED_REPLY', json(200, { data: [{ id: 106540352242922 }] })],
     ['META_UNEXPECTED_REPLY', json(200, { data: [{ id: '1' }], paging: { next: 'http://127.0.0.1:1/' } })]
   ],
-  subscribe: [...noAnswer, ...wabas, ['META_UNEXPECTED_REPLY', refused(400, 100)], ['META_UNEXPECTED_REPLY', refused(400, 2200)]],
-  override: [...noAnswer, ...wabas, ['META_CALLBACK_REFUSED', refused(400, 2200)], ['META_CALLBACK_REFUSED', refused(400, 100)]],
-  phone_override: [...noAnswer, ...wabas, ['META_CALLBACK_REFUSED', refused(400, 2200)], ['META_CALLBACK_REFUSED', refused(400, 100)]],
+  subscribe: [
+    ...noAnswer, ...wabas, ['META_UNEXPECTED_REPLY', refused(400, 100)], ['META_UNEXPECTED_REPLY', refused(400, 2200)]
+  ],
+  override: [
+    ...noAnswer, ...wabas, ['META_CALLBACK_REFUSED', refused(400, 2200)], ['META_CALLBACK_REFUSED', refused(400, 100)]
+  ],
+  phone_override: [
+    ...noAnswer, ...wabas, ['META_CALLBACK_REFUSED', refused(400, 2200)], ['META_CALLBACK_REFUSED', refused(400, 100)]
+  ],
   subscriptions: [...noAnswer, ...wabas, ['META_UNEXPECTED_REPLY', json(200, { data: [null] })]],
   unsubscribe: [...noAnswer, ...wabas],
   phone: [...noAnswer, ...phones, ['META_UNEXPECTED_REPLY', refused(400, 133010)]],

@@ -7,7 +7,10 @@ import { connect, untilWaiting } from '../helper.js'
 import { app } from './wire.js'
 import { config } from '../routes/client.js'
 
-const service = await onboardingService(t, { OAUTH_STATE: 'required', OAUTH_REDIRECT_URIS: 'https://shop.example/done' })
+const service = await onboardingService(t, {
+  OAUTH_STATE: 'required',
+  OAUTH_REDIRECT_URIS: 'https://shop.example/done'
+})
 const { meta, issue, as, call, post, resume, record, records, start, login, newTenant, configure, asked } = service
 // A block lasts beyond the test that it began in.
 const { goOn } = clock(t)
@@ -28,17 +31,25 @@ const stateOf = async (tenant: string) => String((await start(tenant, { redirect
 await t.test('while Meta blocks the app, a hundred dry runs at once make no call; no verification and no leaving does', async (t) => {
   const tenants = await Promise.all(Array.from({ length: 20 }, connected))
   const [one = '', other = ''] = tenants
-  meta.fail('debug_token', { reply: throttled(4), headers: { 'x-app-usage': '{"call_count":100,"estimated_time_to_regain_access":7}' } })
+  meta.fail('debug_token', {
+    reply: throttled(4),
+    headers: { 'x-app-usage': '{"call_count":100,"estimated_time_to_regain_access":7}' }
+  })
   t.match(await verify(one, { waba_id: '1' }), { is: '503 META_RATE_LIMITED', headers: { 'retry-after': '420' } })
   meta.requests.length = 0
   goOn(60_000)
 
   const all: Array<[object | undefined, number]> = [[{ waba_id: '1' }, 100], [undefined, 10]]
   for (const [body, length] of all) {
-    const answers = await Promise.all(Array.from({ length }, async (_, i) => await verify(String(tenants[i % 20]), body)))
+    const answers = await Promise.all(
+      Array.from({ length }, async (_, i) => await verify(String(tenants[i % 20]), body))
+    )
     for (const { is, headers } of answers) {
       t.equal(is, '503 META_RATE_LIMITED')
-      t.ok(Number(headers['retry-after']) > 350 && Number(headers['retry-after']) <= 360, String(headers['retry-after']))
+      t.ok(
+        Number(headers['retry-after']) > 350 && Number(headers['retry-after']) <= 360,
+        String(headers['retry-after'])
+      )
     }
   }
   const left = await call(as(other), 'DELETE', `${config}?unsubscribe=true`)
@@ -58,7 +69,12 @@ await t.test('a code is not sent while Meta blocks the app: neither it nor its s
   meta.fail('debug_token', { reply: throttled(4) })
   await verify(one)
   meta.requests.length = 0
-  for (let times = 0; times < 2; times++) t.match(await post(tenant, body), { is: '503 META_RATE_LIMITED', headers: { 'retry-after': /^(300|29\d)$/ } })
+  for (let times = 0; times < 2; times++) {
+    t.match(await post(tenant, body), {
+      is: '503 META_RATE_LIMITED',
+      headers: { 'retry-after': /^(300|29\d)$/ }
+    })
+  }
   t.same([asked(), await records(tenant)], [[], []])
   t.equal((await resume(tenant)).is, '404 ONBOARDING_NOT_FOUND')
 
@@ -71,7 +87,10 @@ await t.test('a code that a block stops on its way is sent when the same request
   const tenant = newTenant()
   const body = login(tenant, { state: await stateOf(tenant), redirect_uri, code: issue({ redirect_uri, age: -1000 }) })
   // The block begins after the record is made and before the code goes out.
-  await service.sql('create function wait() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(1); return new; end $$')
+  await service.sql(
+    'create function wait() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(1); return ' +
+      'new; end $$'
+  )
   await service.sql('create trigger wait before update on onboardings for each row execute function wait()')
   const gate = await connect(t, service.databaseUrl)
   await gate.query('select pg_advisory_lock(1)')
@@ -98,7 +117,9 @@ await t.test('what a block stops later is resumed', async (t) => {
   const body = login(tenant, { state: await stateOf(tenant), redirect_uri, code: issue({ redirect_uri }), pin: PIN })
   meta.fail('debug_token', { headers: { 'x-app-usage': '{"call_count":100}' } })
   t.match(await post(tenant, body), { is: '503 META_RATE_LIMITED' })
-  t.same(stepsOf(await record(tenant)).slice(0, 3), ['exchange done 1', 'inspect done 1', 'assets failed 1 META_RATE_LIMITED'])
+  t.same(stepsOf(await record(tenant)).slice(0, 3), [
+    'exchange done 1', 'inspect done 1', 'assets failed 1 META_RATE_LIMITED'
+  ])
   meta.requests.length = 0
   t.match(await resume(tenant, { pin: PIN }), { is: '503 META_RATE_LIMITED' })
   t.same(asked(), [])
@@ -108,7 +129,8 @@ await t.test('what a block stops later is resumed', async (t) => {
 
 await t.test('the limit of one account holds up no other tenant of the app', async (t) => {
   const limits = [
-    new GraphError(400, 17, '(#17) User request limit reached'), new GraphError(400, 32, '(#32)'), new GraphError(400, 613, '(#613)'), throttled(80007), throttled(80008)
+    new GraphError(400, 17, '(#17) User request limit reached'), new GraphError(400, 32, '(#32)'),
+    new GraphError(400, 613, '(#613)'), throttled(80007), throttled(80008)
   ]
   for (const reply of limits) {
     const [one, other] = [await connected(), await connected()]
@@ -141,10 +163,16 @@ await t.test('a stranger\'s token at its limit, shown to Meta by leaving, blocks
   for (const code of [4, 17, 80007] as const) {
     meta.fail('unsubscribe', {
       reply: new GraphError(429, code, 'limit'),
-      headers: { 'x-app-usage': '{"call_count":100}', ...usageHeaders({ business: 100, waba_id: String(waba_id), regain_minutes: 9 }) }
+      headers: {
+        'x-app-usage': '{"call_count":100}',
+        ...usageHeaders({ business: 100, waba_id: String(waba_id), regain_minutes: 9 })
+      }
     })
     await configure(one, 'PUT', { access_token: `EAAofAnotherApp${code}` })
-    t.match(await call(as(one), 'DELETE', `${config}?unsubscribe=true`), { is: '503 META_RATE_LIMITED', headers: { 'retry-after': '540' } })
+    t.match(await call(as(one), 'DELETE', `${config}?unsubscribe=true`), {
+      is: '503 META_RATE_LIMITED',
+      headers: { 'retry-after': '540' }
+    })
     t.equal((await verify(other)).is, '200')
   }
 })

@@ -13,7 +13,12 @@ import { app, calls, client, code, drop, json, meta, pin, raw, refused, standIn,
 /** What Node says when a host has several addresses and none of them lets it connect. */
 const causeOfConnecting = (port: number) => new Promise<unknown>((resolve) => {
   const addresses = [{ address: '127.0.0.1', family: 4 }, { address: '127.0.0.2', family: 4 }]
-  connect({ host: 'several.example', port, autoSelectFamily: true, lookup: (_host, _options, found) => { found(null, addresses) } }).on('error', resolve)
+  connect({
+    host: 'several.example',
+    port,
+    autoSelectFamily: true,
+    lookup: (_host, _options, found) => { found(null, addresses) }
+  }).on('error', resolve)
 })
 
 await t.test('the stand-in refuses as Meta does', async t => {
@@ -31,16 +36,28 @@ await t.test('the stand-in refuses as Meta does', async t => {
   await t.rejects(graph.exchangeCode(app, { code: used }), { code: 'META_CODE_USED' })
   await t.rejects(graph.exchangeCode(app, { code: issue({ age: 31 }) }), { code: 'META_CODE_EXPIRED' })
   await t.rejects(graph.exchangeCode(app, { code: 'x' }), { code: 'META_CODE_INVALID' })
-  await t.rejects(graph.exchangeCode(app, { code: issue({ redirect_uri: redirectUri }) }), { code: 'META_REDIRECT_MISMATCH' })
-  await t.rejects(graph.exchangeCode(app, { code: issue({ redirect_uri: redirectUri }), redirect_uri: `${redirectUri}/` }), { code: 'META_REDIRECT_MISMATCH' })
+  await t.rejects(
+    graph.exchangeCode(app, { code: issue({ redirect_uri: redirectUri }) }),
+    { code: 'META_REDIRECT_MISMATCH' }
+  )
+  await t.rejects(
+    graph.exchangeCode(app, { code: issue({ redirect_uri: redirectUri }), redirect_uri: `${redirectUri}/` }),
+    { code: 'META_REDIRECT_MISMATCH' }
+  )
   await t.rejects(graph.exchangeCode(wrongSecret, { code: issue() }), { code: 'META_APP_REJECTED' })
   await t.rejects(graph.exchangeCode({ ...app, id: '1' }, { code: issue() }), { code: 'META_APP_REJECTED' })
   await t.rejects(graph.inspectToken(app, foreign), { code: 'META_TOKEN_INVALID' })
   await t.rejects(graph.inspectToken(app, 'garbage'), { code: 'META_TOKEN_INVALID' })
-  await t.rejects(graph.inspectToken(app, meta.state.issueToken({ app_id: app.id, expires_in: -1 })), { code: 'META_TOKEN_INVALID' })
+  await t.rejects(
+    graph.inspectToken(app, meta.state.issueToken({ app_id: app.id, expires_in: -1 })),
+    { code: 'META_TOKEN_INVALID' }
+  )
   await t.rejects(graph.inspectToken(wrongSecret, fine), { code: 'META_APP_REJECTED' })
   await t.rejects(graph.extendToken(app, 'garbage', { sixtyDays: true }), { code: 'META_TOKEN_INVALID' })
-  await t.rejects(graph.extendToken(app, meta.state.issueToken({ app_id: app.id, expires_in: -1 }), { sixtyDays: false }), { code: 'META_TOKEN_INVALID' })
+  await t.rejects(
+    graph.extendToken(app, meta.state.issueToken({ app_id: app.id, expires_in: -1 }), { sixtyDays: false }),
+    { code: 'META_TOKEN_INVALID' }
+  )
   await t.rejects(graph.extendToken(wrongSecret, fine, { sixtyDays: false }), { code: 'META_APP_REJECTED' })
   await t.rejects(graph.listPhoneNumbers(wrongSecret, fine, waba.id), { code: 'META_APP_REJECTED' })
   await t.rejects(graph.listPhoneNumbers(app, 'garbage', waba.id), { code: 'META_TOKEN_INVALID' })
@@ -59,7 +76,12 @@ await t.test('the exchange is one POST whose URL carries nothing', async t => {
   const form = { client_id: app.id, client_secret: app.secret }
   t.strictSame(meta.requests.map(({ method, path, query, form }) => ({ method, path, query, form })), [
     { method: 'POST', path: '/v26.0/oauth/access_token', query: {}, form: { ...form, code: first } },
-    { method: 'POST', path: '/v26.0/oauth/access_token', query: {}, form: { ...form, code: second, redirect_uri: redirectUri } }
+    {
+      method: 'POST',
+      path: '/v26.0/oauth/access_token',
+      query: {},
+      form: { ...form, code: second, redirect_uri: redirectUri }
+    }
   ])
 
   // A connection that was good before tempts HTTP clients to try again.
@@ -126,7 +148,10 @@ await t.test('what a token was granted, as far as it can be read', async t => {
     type: 'SOMETHING_NEW'
   }), { type: 'SOMETHING_NEW', scopes: ['a', 'b'], waba_ids: ['2', '1', '3', '4'] })
   for (const none of [undefined, null, 'x', { a: 1 }]) {
-    t.strictSame(await granted({ granular_scopes: none, scopes: none, type: {} }), { type: null, scopes: [], waba_ids: [] })
+    t.strictSame(
+      await granted({ granular_scopes: none, scopes: none, type: {} }),
+      { type: null, scopes: [], waba_ids: [] }
+    )
   }
 })
 
@@ -140,8 +165,20 @@ await t.test('a token is extended by a POST whose URL carries nothing', async t 
   t.match(await graph.extendToken(app, forEver, { sixtyDays: false }), { access_token: /^EAA/, expires_at: null })
   const form = { client_id: app.id, client_secret: app.secret, grant_type: 'fb_exchange_token' }
   t.strictSame(meta.requests.map(({ route, method, path, query, form }) => ({ route, method, path, query, form })), [
-    { route: 'extend', method: 'POST', path: '/v26.0/oauth/access_token', query: {}, form: { ...form, fb_exchange_token: old, set_token_expires_in_60_days: 'true' } },
-    { route: 'extend', method: 'POST', path: '/v26.0/oauth/access_token', query: {}, form: { ...form, fb_exchange_token: forEver } }
+    {
+      route: 'extend',
+      method: 'POST',
+      path: '/v26.0/oauth/access_token',
+      query: {},
+      form: { ...form, fb_exchange_token: old, set_token_expires_in_60_days: 'true' }
+    },
+    {
+      route: 'extend',
+      method: 'POST',
+      path: '/v26.0/oauth/access_token',
+      query: {},
+      form: { ...form, fb_exchange_token: forEver }
+    }
   ])
 })
 
@@ -152,14 +189,21 @@ await t.test('only what never reached Meta counts as not sent', async t => {
     for (const call of [calls.access_token, calls.subscribe]) {
       const err = await thrownBy(call(graph))
       t.match(err, { code: 'META_UNAVAILABLE' }, label)
-      t.strictSame(graphErrorDetails(err), { sent: false, meta_code: null, meta_subcode: null, fbtrace_id: null }, label)
+      t.strictSame(
+        graphErrorDetails(err),
+        { sent: false, meta_code: null, meta_subcode: null, fbtrace_id: null },
+        label
+      )
     }
   }
   await never(gone.graph, 'refused')
   await never(client('http://no-such-host.invalid').graph, 'not found')
 
   const port = Number(new URL(gone.url).port)
-  const failing = (cause: unknown) => client(gone.url, { fetch: () => Promise.reject(new TypeError('fetch failed', { cause })) }).graph
+  const failing = (cause: unknown) => client(
+    gone.url,
+    { fetch: () => Promise.reject(new TypeError('fetch failed', { cause })) }
+  ).graph
   const everyAddress = await causeOfConnecting(port)
   t.type(everyAddress, AggregateError)
   await never(failing(everyAddress), 'each address refused')
@@ -201,7 +245,20 @@ await t.test('a token that no header can carry is not sent', async t => {
 await t.test('the log line names the call and what Meta says to look it up by', async t => {
   const { graph, lines } = await meta(t, refused(400, 190, 463))
   await t.rejects(graph.listPhoneNumbers(app, token, '1'))
-  t.match(lines, [{ call: 'phone_numbers', outcome: 'META_TOKEN_INVALID', status: 400, meta_code: 190, meta_subcode: 463, fbtrace_id: 'AbCdEfGhIjK', graph_version: 'v27.0' }])
+  t.match(
+    lines,
+    [
+      {
+        call: 'phone_numbers',
+        outcome: 'META_TOKEN_INVALID',
+        status: 400,
+        meta_code: 190,
+        meta_subcode: 463,
+        fbtrace_id: 'AbCdEfGhIjK',
+        graph_version: 'v27.0'
+      }
+    ]
+  )
 
   const bare = await meta(t, raw(502, '<html>', { 'x-fb-trace-id': 'FromTheHeader' }))
   await t.rejects(bare.graph.exchangeCode(app, { code }), { code: 'META_EXCHANGE_UNKNOWN' })
@@ -214,7 +271,10 @@ await t.test('the log line names the call and what Meta says to look it up by', 
 })
 
 await t.test('a success is logged with the version that Meta served', async t => {
-  const { graph, lines, successes } = await meta(t, json(200, { access_token: token }, { 'facebook-api-version': 'v21.0' }))
+  const { graph, lines, successes } = await meta(
+    t,
+    json(200, { access_token: token }, { 'facebook-api-version': 'v21.0' })
+  )
   await graph.exchangeCode(app, { code })
   t.strictSame(successes, [{ call: 'exchange_code', graph_version: 'v21.0' }])
   t.same(lines, [])
@@ -235,7 +295,12 @@ await t.test('the plugin takes its settings from fastify.env', async t => {
     }
   })
   await fastify.register(closing)
-  await fastify.register(fp(async (fastify) => { fastify.decorate('vault', createVault({ keyRing: fastify.env.ENCRYPTION_KEYS })) }, { name: 'vault' }))
+  await fastify.register(
+    fp(
+      async (fastify) => { fastify.decorate('vault', createVault({ keyRing: fastify.env.ENCRYPTION_KEYS })) },
+      { name: 'vault' }
+    )
+  )
   await fastify.register(metaGraph)
   await fastify.metaGraph.exchangeCode(app, { code: meta.state.issueCode({ app_id: app.id }) })
   t.equal(meta.requests[0]?.path, '/v25.0/oauth/access_token')

@@ -39,7 +39,14 @@ const headers = ({ ofApp, ofAccounts }: { ofApp?: unknown, ofAccounts?: unknown 
   ...(ofAccounts === undefined ? {} : { 'x-business-use-case-usage': JSON.stringify(ofAccounts) })
 })
 const fine = (usage: { ofApp?: unknown, ofAccounts?: unknown }) => json(200, { success: true }, headers(usage))
-const account = (more: object) => ({ type: 'whatsapp_business_management', call_count: 3, total_cputime: 1, total_time: 1, estimated_time_to_regain_access: 0, ...more })
+const account = (more: object) => ({
+  type: 'whatsapp_business_management',
+  call_count: 3,
+  total_cputime: 1,
+  total_time: 1,
+  estimated_time_to_regain_access: 0,
+  ...more
+})
 
 await t.test('the highest share of the limits of an app, and of one subject, by the latest answers', async t => {
   const { goOn } = stopClock(t)
@@ -50,10 +57,17 @@ await t.test('the highest share of the limits of an app, and of one subject, by 
 
   await call(fine({ ofApp: { call_count: 28, total_time: 25, total_cputime: 31 } }))
   t.strictSame(usage(), { percent: 31, blockedUntil: 0 })
-  await call(fine({ ofAccounts: { 1: [account({}), account({ call_count: 80 })], 2: [account({ total_time: 60 })] } }), 'access_token')
+  await call(
+    fine({ ofAccounts: { 1: [account({}), account({ call_count: 80 })], 2: [account({ total_time: 60 })] } }),
+    'access_token'
+  )
   t.strictSame([usage(), usage('1'), usage('2'), usage('3')].map(({ percent }) => percent), [31, 80, 60, 31])
   await call(fine({ ofAccounts: { 1: [account({})] } }))
-  t.strictSame([usage('1'), usage('2')].map(({ percent }) => percent), [31, 60], 'an account counts as its latest answer says')
+  t.strictSame(
+    [usage('1'), usage('2')].map(({ percent }) => percent),
+    [31, 60],
+    'an account counts as its latest answer says'
+  )
   await call(json(200, { success: true }))
   t.equal(usage('2').percent, 60, 'an answer that says nothing changes nothing')
   t.strictSame(usageOf('another'), { percent: 0, blockedUntil: 0 })
@@ -70,7 +84,16 @@ await t.test('the highest share of the limits of an app, and of one subject, by 
 await t.test('no call for a subject before Meta says so', async t => {
   const { goOn } = stopClock(t)
   const { call, usage, usageOf } = await client(t)
-  await call(fine({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 7 })], 2: [account({ estimated_time_to_regain_access: 3 })] } }))
+  await call(
+    fine(
+      {
+        ofAccounts: {
+          1: [account({ estimated_time_to_regain_access: 7 })],
+          2: [account({ estimated_time_to_regain_access: 3 })]
+        }
+      }
+    )
+  )
   const regains = () => [usage(), usage('1'), usage('2'), usage('3')].map(({ blockedUntil }) => blockedUntil)
   t.strictSame(regains(), [0, NOW + 7 * MINUTE, NOW + 3 * MINUTE, 0])
   await call(fine({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 2 })] } }))
@@ -80,7 +103,13 @@ await t.test('no call for a subject before Meta says so', async t => {
   t.strictSame(regains(), [0, NOW + 7 * MINUTE, 0, 0])
   goOn(4 * MINUTE)
   t.strictSame(regains(), [0, 0, 0, 0])
-  await call(json(429, { error: { code: 80007 } }, headers({ ofAccounts: { 1: [account({ call_count: 101, estimated_time_to_regain_access: 119 })] } })))
+  await call(
+    json(
+      429,
+      { error: { code: 80007 } },
+      headers({ ofAccounts: { 1: [account({ call_count: 101, estimated_time_to_regain_access: 119 })] } })
+    )
+  )
   t.strictSame(usage('1'), { percent: 100, blockedUntil: NOW + 126 * MINUTE })
   t.strictSame([usage(), usage('2'), usageOf('1')].map(({ blockedUntil }) => blockedUntil), [0, 0, 0])
   goOn(61 * MINUTE)
@@ -94,8 +123,17 @@ await t.test('a refusal for a limit of the app is the app\'s, whatever accounts 
   stopClock(t)
   for (const [status, code] of [[400, 4], [429, 1]] as const) {
     const { call, usage } = await client(t)
-    await call(json(status, { error: { code } }, headers({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 19 })] } })))
-    t.strictSame([usage(), usage('1'), usage('2')].map(({ blockedUntil }) => blockedUntil), [5, 19, 5].map(minutes => NOW + minutes * MINUTE))
+    await call(
+      json(
+        status,
+        { error: { code } },
+        headers({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 19 })] } })
+      )
+    )
+    t.strictSame(
+      [usage(), usage('1'), usage('2')].map(({ blockedUntil }) => blockedUntil),
+      [5, 19, 5].map(minutes => NOW + minutes * MINUTE)
+    )
   }
 })
 
@@ -103,7 +141,18 @@ await t.test('what is remembered of subjects is bounded', async t => {
   const { call, usage } = await client(t)
   const last = 110 * 100 - 1
   for (let i = 0; i <= last; i += 100) {
-    await call(fine({ ofAccounts: Object.fromEntries(Array.from({ length: 100 }, (_, j) => [`${i + j}`, [{ call_count: 50, estimated_time_to_regain_access: 20 }]])) }))
+    await call(
+      fine(
+        {
+          ofAccounts: Object.fromEntries(
+            Array.from({ length: 100 }, (_, j) => [
+              `${i + j}`,
+              [{ call_count: 50, estimated_time_to_regain_access: 20 }]
+            ])
+          )
+        }
+      )
+    )
   }
   t.strictSame(usage('0'), { percent: 0, blockedUntil: 0 })
   t.equal(usage(String(last)).percent, 50)
@@ -133,7 +182,9 @@ await t.test('a refusal for a limit stands for five minutes where Meta names no 
     }
   }
   for (const code of [17, 32, 613, 80007, 80008]) {
-    for (const name of [17, 32, 613].includes(code) ? ['subscribe', 'debug_token'] as const : ['debug_token', 'access_token', 'register'] as const) {
+    for (const name of [17, 32, 613].includes(code)
+      ? ['subscribe', 'debug_token'] as const
+      : ['debug_token', 'access_token', 'register'] as const) {
       const { call, usage } = await client(t)
       await call(refused(400, code), name)
       t.strictSame([usage(), usage(WABA)], [free, free], `${code} at ${name} is the token's`)
@@ -149,7 +200,17 @@ await t.test('a refusal for a limit stands for five minutes where Meta names no 
 await t.test('all of a limit in use is a block, for five minutes where Meta names no time', async t => {
   stopClock(t)
   const { call, usage } = await client(t)
-  await call(fine({ ofAccounts: { 1: [account({ call_count: 100 })], 2: [account({ call_count: 100, estimated_time_to_regain_access: 2 })], 3: [account({ total_time: 99 })] } }))
+  await call(
+    fine(
+      {
+        ofAccounts: {
+          1: [account({ call_count: 100 })],
+          2: [account({ call_count: 100, estimated_time_to_regain_access: 2 })],
+          3: [account({ total_time: 99 })]
+        }
+      }
+    )
+  )
   t.strictSame(['1', '2', '3'].map(id => usage(id).blockedUntil), [NOW + 5 * MINUTE, NOW + 2 * MINUTE, 0])
   await call(fine({ ofApp: { total_cputime: 100 } }))
   t.strictSame([usage(), usage('3')], Array(2).fill({ percent: 100, blockedUntil: NOW + 5 * MINUTE }))
@@ -211,7 +272,12 @@ await t.test('a limit of an account that no call was about, and one of the token
   for (const code of [17, 32, 613, 80007, 80008]) {
     const { goOn } = stopClock(t)
     const { graph, urls } = await meta(t, refused(400, code))
-    for (let times = 0; times < 2; times++) t.match(await thrownBy(calls.debug_token(graph)), { code: 'META_RATE_LIMITED', retry_after: 300 })
+    for (let times = 0; times < 2; times++) {
+      t.match(
+        await thrownBy(calls.debug_token(graph)),
+        { code: 'META_RATE_LIMITED', retry_after: 300 }
+      )
+    }
     t.equal(urls.length, 1, String(code))
     goOn(BLOCK_MS)
     await thrownBy(calls.debug_token(graph))
@@ -228,15 +294,27 @@ await t.test('a good answer to a token without an app holds nothing', async t =>
 
 await t.test('the limit of a token that may be another app\'s is the token\'s alone', async t => {
   stopClock(t)
-  const limits = headers({ ofApp: { call_count: 100 }, ofAccounts: { [WABA]: [account({ call_count: 100, estimated_time_to_regain_access: 9 })] } })
+  const limits = headers({
+    ofApp: { call_count: 100 },
+    ofAccounts: { [WABA]: [account({ call_count: 100, estimated_time_to_regain_access: 9 })] }
+  })
   const free = { percent: 0, blockedUntil: 0 }
-  for (const answer of [json(400, { error: { code: 4 } }, limits), json(429, { error: { code: 80007 } }, limits), refused(400, 17), raw(429, '')]) {
-    const made = [calls.unsubscribe, async (graph: MetaGraph) => { await graph.listPhoneNumbers(undefined, token, WABA) }]
+  for (const answer of [
+    json(400, { error: { code: 4 } }, limits), json(429, { error: { code: 80007 } }, limits), refused(400, 17),
+    raw(429, '')
+  ]) {
+    const made = [
+      calls.unsubscribe,
+      async (graph: MetaGraph) => { await graph.listPhoneNumbers(undefined, token, WABA) }
+    ]
     for (const calls of [made, made.toReversed()]) {
       const { graph, urls } = await meta(t, answer)
       for (const call of calls) t.match(await thrownBy(call(graph)), { code: 'META_RATE_LIMITED' })
       t.equal(urls.length, 1, 'with or without an app')
-      t.strictSame([graph.utilizationOf(app.id), graph.utilizationOf(app.id, WABA), graph.blockedApps()], [free, free, []])
+      t.strictSame(
+        [graph.utilizationOf(app.id), graph.utilizationOf(app.id, WABA), graph.blockedApps()],
+        [free, free, []]
+      )
     }
   }
   const { graph } = await meta(t, json(200, { success: true }, limits))
@@ -246,8 +324,14 @@ await t.test('the limit of a token that may be another app\'s is the token\'s al
 
 await t.test('whatever the headers hold', async t => {
   stopClock(t)
-  const odd = ['', 'x', '{', 'null', '1', '"x"', '[]', '[1]', '{}', '{"a":1}', '{"a":[1]}', '{"a":[null]}', '{"a":[]}', '{"a":{"call_count":99}}', '{"__proto__":[{}]}', '{}, {"call_count":5}']
-  const values = ['"99"', '-5', 'null', '{}', '[99]', 'false', '-1e999', '-0'].flatMap(value => [`{"call_count":${value},"total_time":${value}}`, `{"a":[{"call_count":${value},"estimated_time_to_regain_access":${value}}]}`])
+  const odd = [
+    '', 'x', '{', 'null', '1', '"x"', '[]', '[1]', '{}', '{"a":1}', '{"a":[1]}', '{"a":[null]}', '{"a":[]}',
+    '{"a":{"call_count":99}}', '{"__proto__":[{}]}', '{}, {"call_count":5}'
+  ]
+  const values = ['"99"', '-5', 'null', '{}', '[99]', 'false', '-1e999', '-0'].flatMap(value => [
+    `{"call_count":${value},"total_time":${value}}`,
+    `{"a":[{"call_count":${value},"estimated_time_to_regain_access":${value}}]}`
+  ])
   for (const value of [...odd, ...values]) {
     const { call, usage } = await client(t)
     await call(json(200, { success: true }, { 'x-app-usage': value, 'x-business-use-case-usage': value }))
@@ -255,12 +339,20 @@ await t.test('whatever the headers hold', async t => {
   }
   for (const huge of ['1e999', '1e300', String(Number.MAX_SAFE_INTEGER)]) {
     const { call, usage } = await client(t)
-    await call(json(200, { success: true }, { 'x-business-use-case-usage': `{"a":[{"call_count":${huge},"estimated_time_to_regain_access":${huge}}]}` }))
+    await call(
+      json(
+        200,
+        { success: true },
+        { 'x-business-use-case-usage': `{"a":[{"call_count":${huge},"estimated_time_to_regain_access":${huge}}]}` }
+      )
+    )
     t.strictSame(usage('a'), { percent: 100, blockedUntil: NOW + 24 * 60 * MINUTE }, huge)
   }
 
   const { call, usage } = await client(t)
-  const accounts = Object.fromEntries(Array.from({ length: 33 }, (_, i) => [String(i), [account({ call_count: 33 + i })]]))
+  const accounts = Object.fromEntries(
+    Array.from({ length: 33 }, (_, i) => [String(i), [account({ call_count: 33 + i })]])
+  )
   await call(fine({ ofAccounts: accounts }))
   t.strictSame(usage('32'), { percent: 65, blockedUntil: 0 })
 })

@@ -19,16 +19,25 @@ const ALL: Call[] = [...CUSTOMER, 'access_token', 'extend', 'debug_token']
 
 const refused = (code: number, subcode?: number, message = 'A message', status = 400) =>
   new GraphError(status, code, message, subcode === undefined ? {} : { error_subcode: subcode })
-const beforeOverride = '(#100) Before override the current callback uri, your app must be subscribed to receive messages for WhatsApp Business Account'
+const beforeOverride = '(#100) Before override the current callback uri, your app must be subscribed to receive ' +
+  'messages for WhatsApp Business Account'
 
 /* The rows of Meta's error tables, §3.3, §3.4 and §6.5 of the fact sheet, in their order. */
 const tables: [string, Call[], Row[]][] = [
   ['/oauth/access_token, a code', ['access_token'], [
     [refused(100, 36009, 'This authorization code has been used.'), '400 META_CODE_USED', /used already/],
     [refused(100, 36007, 'This authorization code has expired.'), '400 META_CODE_EXPIRED', /has expired/],
-    [refused(100, 36008, 'Error validating verification code.'), '400 META_REDIRECT_MISMATCH', /character by character/],
+    [
+      refused(100, 36008, 'Error validating verification code.'),
+      '400 META_REDIRECT_MISMATCH',
+      /character by character/
+    ],
     [refused(100, undefined, 'Invalid verification code format.'), '400 META_CODE_INVALID', /unchanged/],
-    [refused(191, undefined, 'Missing redirect_uri parameter.'), '400 META_REDIRECT_MISMATCH', /character by character/],
+    [
+      refused(191, undefined, 'Missing redirect_uri parameter.'),
+      '400 META_REDIRECT_MISMATCH',
+      /character by character/
+    ],
     [refused(1, undefined, 'Error validating client secret.'), '502 META_APP_REJECTED', /fb_app_secret/],
     [temporarilyDown(), '502 META_EXCHANGE_UNKNOWN', /not sent again/],
     [new GraphError(503, 1, 'An unexpected error has occurred.', { is_transient: true }), '502 META_EXCHANGE_UNKNOWN'],
@@ -43,14 +52,20 @@ const tables: [string, Call[], Row[]][] = [
     [temporarilyDown(), '503 META_UNAVAILABLE', /Try again later/]
   ]],
   ['/oauth/access_token, the app', ['access_token', 'extend'], [
-    [refused(101, undefined, 'Error validating application. Invalid application ID.'), '502 META_APP_REJECTED', /fb_app_id/],
+    [
+      refused(101, undefined, 'Error validating application. Invalid application ID.'),
+      '502 META_APP_REJECTED',
+      /fb_app_id/
+    ],
     [refused(101, undefined, 'Missing client_id parameter.'), '502 META_APP_REJECTED']
   ]],
   ['any call', ALL, [
     [refused(3, undefined, 'Capability', 403), '502 META_APP_REJECTED', /what the app may do/],
     [refused(4), '503 META_RATE_LIMITED', /limits the rate/],
     [throttled(4), '503 META_RATE_LIMITED'],
-    ...[10, 200, 299].map((code): Row => [refused(code, undefined, 'Permission', 403), '403 META_PERMISSION_MISSING', /grant all that it asks for/]),
+    ...[10, 200, 299].map((code): Row => [
+      refused(code, undefined, 'Permission', 403), '403 META_PERMISSION_MISSING', /grant all that it asks for/
+    ]),
     ...[17, 32, 341, 80007, 80008].map((code): Row => [refused(code), '503 META_RATE_LIMITED']),
     [refused(613, 1996), '503 META_RATE_LIMITED'],
     [throttled(80007), '503 META_RATE_LIMITED'],
@@ -120,7 +135,11 @@ for (const [name, routes, rows] of tables) {
         meta.fail(route, { reply, times: 2 })
         const { sent, ...facts } = graphErrorDetails(await thrownBy(calls[route](graph))) ?? {}
         t.equal(sent, true, of)
-        t.match(facts, { meta_code: reply.code, meta_subcode: reply.extra.error_subcode ?? null, fbtrace_id: /^A\w{22}$/ }, of)
+        t.match(
+          facts,
+          { meta_code: reply.code, meta_subcode: reply.extra.error_subcode ?? null, fbtrace_id: /^A\w{22}$/ },
+          of
+        )
         if (expected.includes('RATE')) goOn(BLOCK_MS)
 
         const answer = await server.inject({ method: 'POST', url: `/${route}` })
@@ -140,7 +159,13 @@ for (const [name, routes, rows] of tables) {
 await t.test('each case has an advice of its own, which is the detail too', async t => {
   const { meta, graph } = await standIn(t)
   const codes = [100, 133000, 133005, 133006, 133008, 133009, 133010, 133015, 133016] as const
-  const replies = [...codes.map(code => registerRefused(code)), ...[458, 459, 460, 463, 464, 467, 492].map(subcode => tokenRefused(subcode, 401)), refused(10), refused(368), refused(131031)]
+  const replies = [
+    ...codes.map(code => registerRefused(code)),
+    ...[458, 459, 460, 463, 464, 467, 492].map(subcode => tokenRefused(subcode, 401)),
+    refused(10),
+    refused(368),
+    refused(131031)
+  ]
   const given = new Set<string>()
   for (const reply of replies) {
     meta.fail('register', { reply })
@@ -158,11 +183,17 @@ await t.test('each case has an advice of its own, which is the detail too', asyn
 
 await t.test('debug_token says why a token is no longer good', async t => {
   const { meta, graph } = await standIn(t)
-  for (const [subcode, words] of [[460, /changed the password/], [undefined, /not valid for this app/], ['460; drop', /not valid for this app/]] as const) {
+  for (const [subcode, words] of [
+    [460, /changed the password/], [undefined, /not valid for this app/], ['460; drop', /not valid for this app/]
+  ] as const) {
     meta.fail('debug_token', { patch: { data: { is_valid: false, error: { code: 190, subcode } } } })
     const err = await thrownBy(calls.debug_token(graph))
     t.ok(isOurs(err) && words.test(adviceFor(err)), String(subcode))
-    t.match(graphErrorDetails(err), { sent: true, meta_code: 190, meta_subcode: typeof subcode === 'number' ? subcode : null })
+    t.match(graphErrorDetails(err), {
+      sent: true,
+      meta_code: 190,
+      meta_subcode: typeof subcode === 'number' ? subcode : null
+    })
   }
 })
 

@@ -70,7 +70,12 @@ const rows: Row[] = [
   [['app'], { code: 0 }, 'META_UNEXPECTED_REPLY'],
   [['app'], { code: 100 }, 'META_TOKEN_INVALID'],
 
-  ...Object.entries(tokenAdvice).map(([subcode, advice]): Row => [TOKEN, { code: 190, subcode: Number(subcode), status: 401 }, 'META_TOKEN_INVALID', advice]),
+  ...Object.entries(tokenAdvice).map(([subcode, advice]): Row => [
+    TOKEN,
+    { code: 190, subcode: Number(subcode), status: 401 },
+    'META_TOKEN_INVALID',
+    advice
+  ]),
   [TOKEN, { code: 190, subcode: 1 }, 'META_TOKEN_INVALID'],
   [TOKEN, { code: 102, subcode: 463 }, 'META_TOKEN_INVALID'],
   [TOKEN, { code: 0, status: 401 }, 'META_TOKEN_INVALID'],
@@ -82,7 +87,9 @@ const rows: Row[] = [
   [['code'], { code: 0, status: 401 }, 'META_UNEXPECTED_REPLY', advice.newCode],
   [['code'], { code: 2500, message: noSession }, 'META_UNEXPECTED_REPLY', advice.newCode],
 
-  ...([[WABA, 'META_WABA_NOT_ACCESSIBLE'], [PHONE, 'META_PHONE_NOT_IN_WABA'], [['extend'], 'META_UNEXPECTED_REPLY']] as const).flatMap(([on, code]): Row[] => [
+  ...([
+    [WABA, 'META_WABA_NOT_ACCESSIBLE'], [PHONE, 'META_PHONE_NOT_IN_WABA'], [['extend'], 'META_UNEXPECTED_REPLY']
+  ] as const).flatMap(([on, code]): Row[] => [
     [[...on], { code: 2500, message: unknownPath }, code],
     [[...on], { code: 100, subcode: 33 }, code],
     [[...on], { code: 100, message: noField }, code],
@@ -126,22 +133,35 @@ await t.test('an error envelope of Meta\'s becomes one error of ours, with Meta\
 await t.test('a reply without an envelope, or outside 4xx and 5xx, becomes the error of its status', async (t) => {
   for (const on of without('code')) {
     for (const [status, error, code] of [
-      [200, undefined, 'META_UNEXPECTED_REPLY'], [399, { code: 190 }, 'META_UNEXPECTED_REPLY'], [400, undefined, 'META_UNEXPECTED_REPLY'], [429, undefined, 'META_RATE_LIMITED'],
-      [499, undefined, 'META_UNEXPECTED_REPLY'], [500, undefined, 'META_UNAVAILABLE'], [500, { code: 424242 }, 'META_UNAVAILABLE'], [503, undefined, 'META_UNAVAILABLE']
+      [200, undefined, 'META_UNEXPECTED_REPLY'], [399, { code: 190 }, 'META_UNEXPECTED_REPLY'],
+      [400, undefined, 'META_UNEXPECTED_REPLY'], [429, undefined, 'META_RATE_LIMITED'],
+      [
+        499, undefined, 'META_UNEXPECTED_REPLY'
+      ], [
+        500, undefined, 'META_UNAVAILABLE'
+      ], [500, { code: 424242 }, 'META_UNAVAILABLE'], [503, undefined, 'META_UNAVAILABLE']
     ] as const) t.equal(codeOf(mapGraphError(on, status, error)), code, `${on} ${status}`)
   }
 })
 
 await t.test('what became of a code stays open unless a 4xx with an envelope tells', async (t) => {
   for (const [status, error, code] of [
-    [200, undefined, 'META_EXCHANGE_UNKNOWN'], [400, undefined, 'META_EXCHANGE_UNKNOWN'], [429, undefined, 'META_EXCHANGE_UNKNOWN'], [500, undefined, 'META_EXCHANGE_UNKNOWN'],
-    [399, { code: 100 }, 'META_EXCHANGE_UNKNOWN'], [400, { code: 100 }, 'META_CODE_INVALID'], [499, { code: 100 }, 'META_CODE_INVALID'], [500, { code: 100 }, 'META_EXCHANGE_UNKNOWN'],
+    [200, undefined, 'META_EXCHANGE_UNKNOWN'], [400, undefined, 'META_EXCHANGE_UNKNOWN'],
+    [429, undefined, 'META_EXCHANGE_UNKNOWN'], [500, undefined, 'META_EXCHANGE_UNKNOWN'],
+    [
+      399, { code: 100 }, 'META_EXCHANGE_UNKNOWN'
+    ], [
+      400, { code: 100 }, 'META_CODE_INVALID'
+    ], [499, { code: 100 }, 'META_CODE_INVALID'], [500, { code: 100 }, 'META_EXCHANGE_UNKNOWN'],
     [429, { code: 100 }, 'META_RATE_LIMITED']
   ] as const) t.equal(codeOf(mapGraphError('code', status, error)), code, `${status} ${error?.code}`)
 })
 
 await t.test('each limit counts for the app, the account or the token; a bare 429 for the app', async (t) => {
-  for (const [code, scope] of [[4, 'app'], [341, 'app'], [80007, 'account'], [80008, 'account'], [17, 'token'], [32, 'token'], [613, 'token'], [190, null]] as const) {
+  for (const [code, scope] of [
+    [4, 'app'], [341, 'app'], [80007, 'account'], [80008, 'account'], [17, 'token'], [32, 'token'], [613, 'token'],
+    [190, null]
+  ] as const) {
     t.equal(limitScopeOf(400, { code }), scope, String(code))
   }
   t.equal(limitScopeOf(429, { code: 190 }), 'app')

@@ -31,7 +31,8 @@ export const calls = {
 } satisfies Partial<Record<Route, (graph: MetaGraph) => Promise<unknown>>>
 
 /** What a call that must fail is rejected with. */
-export const thrownBy = (call: Promise<unknown>): Promise<unknown> => call.then(() => new Error('no failure'), (err: unknown) => err)
+export const thrownBy = (call: Promise<unknown>): Promise<unknown> =>
+  call.then(() => new Error('no failure'), (err: unknown) => err)
 
 /** The `appsecret_proof` of a token. */
 export const proof = (of: string) => createHmac('sha256', app.secret).update(of).digest('hex')
@@ -44,10 +45,18 @@ export const json = (status: number, body: unknown, headers = {}): Answer => res
   res.writeHead(status, { 'content-type': 'application/json; charset=UTF-8', ...headers }).end(JSON.stringify(body))
 }
 /** Answers with `body` as it is. */
-export const raw = (status: number, body: string | Buffer, headers = {}): Answer => res => { res.writeHead(status, headers).end(body) }
+export const raw = (status: number, body: string | Buffer, headers = {}): Answer =>
+  res => { res.writeHead(status, headers).end(body) }
 /** Answers with Meta's error envelope. It quotes all it was sent, as Meta's messages may. */
 export const refused = (status: number, code: number, subcode?: number, more = {}) => json(status, {
-  error: { message: `Meta quotes ${secrets.join()}`, type: 'OAuthException', code, error_subcode: subcode, fbtrace_id: 'AbCdEfGhIjK', ...more }
+  error: {
+    message: `Meta quotes ${secrets.join()}`,
+    type: 'OAuthException',
+    code,
+    error_subcode: subcode,
+    fbtrace_id: 'AbCdEfGhIjK',
+    ...more
+  }
 }, { 'facebook-api-version': 'v27.0' })
 /** Cuts the connection in place of an answer. */
 export const drop: Answer = res => { res.socket?.destroy() }
@@ -71,7 +80,19 @@ export function client (baseUrl: string, options: Partial<GraphOptions> = {}) {
   const lines: Record<string, unknown>[] = []
   const successes: object[] = []
   const log = { info: (line: object) => { successes.push(line) }, warn: (line: object) => { lines.push({ ...line }) } }
-  return { graph: createMetaGraph({ vault: { open: (sealed) => sealed }, baseUrl, version: 'v26.0', timeoutMs: 2000, fetch, log, ...options }), lines, successes }
+  return {
+    graph: createMetaGraph({
+      vault: { open: (sealed) => sealed },
+      baseUrl,
+      version: 'v26.0',
+      timeoutMs: 2000,
+      fetch,
+      log,
+      ...options
+    }),
+    lines,
+    successes
+  }
 }
 
 /** A stand-in whose app demands proofs, and whose one WABA has phone numbers "1" to "250". */

@@ -11,7 +11,12 @@ import { client, config } from '../routes/client.js'
 const leave = `${config}?unsubscribe=true`
 const force = `${leave}&force=true`
 const { meta } = await standIn(t)
-const env = { GRAPH_API_BASE_URL: meta.url, GRAPH_TIMEOUT_MS: 1500, FB_APP_ID: platform.id, FB_APP_SECRET: platform.secret }
+const env = {
+  GRAPH_API_BASE_URL: meta.url,
+  GRAPH_TIMEOUT_MS: 1500,
+  FB_APP_ID: platform.id,
+  FB_APP_SECRET: platform.secret
+}
 const { as, call, sql, log, rows, databaseUrl, app } = await client(t, env)
 t.beforeEach(() => {
   meta.clearFaults()
@@ -20,19 +25,35 @@ t.beforeEach(() => {
 
 const issue = (of = platform.id) => meta.state.issueToken({ app_id: of })
 const unsubscribed = () => meta.requests.filter(({ route }) => route === 'unsubscribe').length
-const newWaba = (apps = [platform.id]) => meta.state.addWaba({ app_ids: apps, subscriptions: Object.fromEntries(apps.map((id) => [id, {}])) })
+const newWaba = (apps = [platform.id]) => meta.state.addWaba({
+  app_ids: apps,
+  subscriptions: Object.fromEntries(apps.map((id) => [id, {}]))
+})
 
 let tenants = 0
 /** A tenant on an account that our app gets the webhooks of, verified if it has an account. */
 async function tenant (fields: object = {}, waba: Waba = newWaba()) {
   const id = `tenant-${++tenants}`
-  t.equal((await call(as(id), 'POST', config, { waba_id: waba.id, phone_number_id: `phone of ${id}`, access_token: issue(), ...fields })).is, '201')
+  t.equal(
+    (await call(as(id), 'POST', config, {
+      waba_id: waba.id,
+      phone_number_id: `phone of ${id}`,
+      access_token: issue(),
+      ...fields
+    })).is,
+    '201'
+  )
   await verifyPasted(app, id)
   return { id, who: as(id), waba }
 }
 
 /** Holds that the tenant is gone, or is not. */
-const isGone = async (t: Test, who: Record<string, string>, gone = true) => { t.equal((await call(who, 'GET', config)).is, gone ? '404 CONFIG_NOT_FOUND' : '200') }
+const isGone = async (t: Test, who: Record<string, string>, gone = true) => {
+  t.equal(
+    (await call(who, 'GET', config)).is,
+    gone ? '404 CONFIG_NOT_FOUND' : '200'
+  )
+}
 
 await t.test('our app is taken off the account, then the configuration is deleted', async (t) => {
   const { who, waba } = await tenant()
@@ -55,7 +76,10 @@ await t.test('only when it is asked for', async (t) => {
     await isGone(t, who)
   }
   const { who } = await tenant()
-  for (const query of ['unsubscribe', 'unsubscribe=1', 'unsubscribe=yes', 'unsubscribe=TRUE', 'unsubscribe=true&force=maybe', 'unsubscribe=true&unsubscribe=true', 'unsubscribed=true']) {
+  for (const query of [
+    'unsubscribe', 'unsubscribe=1', 'unsubscribe=yes', 'unsubscribe=TRUE', 'unsubscribe=true&force=maybe',
+    'unsubscribe=true&unsubscribe=true', 'unsubscribed=true'
+  ]) {
     t.equal((await call(who, 'DELETE', `${config}?${query}`)).is, '400 VALIDATION_FAILED', query)
   }
   await isGone(t, who, false)
@@ -64,7 +88,10 @@ await t.test('only when it is asked for', async (t) => {
 
 await t.test('the app of the tenant is the one that goes', async (t) => {
   const own = meta.state.addApp()
-  const { who, waba } = await tenant({ fb_app_id: own.app_id, fb_app_secret: own.app_secret, access_token: issue(own.app_id) }, newWaba([platform.id, own.app_id]))
+  const { who, waba } = await tenant(
+    { fb_app_id: own.app_id, fb_app_secret: own.app_secret, access_token: issue(own.app_id) },
+    newWaba([platform.id, own.app_id])
+  )
   t.equal((await call(who, 'DELETE', leave)).is, '204')
   t.strictSame([...waba.subscriptions.keys()], [platform.id])
 })
@@ -85,12 +112,16 @@ await t.test('a number of another tenant lives on the account', async (t) => {
   const other = await tenant({}, waba)
   const before = (await rows()).filter(({ tenant_id: id }) => id === other.id)
   // Neither the secrets nor Meta are needed.
-  await sql('update tenant_configs set access_token = $1 where tenant_id <> $2 and waba_id = $3', ['v1.none.AAAA', other.id, waba.id])
+  await sql(
+    'update tenant_configs set access_token = $1 where tenant_id <> $2 and waba_id = $3',
+    ['v1.none.AAAA', other.id, waba.id]
+  )
   t.equal((await call(who, 'DELETE', leave)).is, '204')
   await isGone(t, who)
   t.strictSame([waba.subscriptions.size, unsubscribed()], [1, 0])
   t.same((await rows()).filter(({ tenant_id: id }) => id === other.id), before)
-  const stays = (id: string) => log().split(`"tenant_id":"${id}","waba_id":"${waba.id}","msg":"our app stays on the account`).length - 1
+  const stays = (id: string) =>
+    log().split(`"tenant_id":"${id}","waba_id":"${waba.id}","msg":"our app stays on the account`).length - 1
   t.equal(stays(id), 1)
   await call(other.who, 'POST', `${config}/deactivate`)
   t.equal((await call(other.who, 'DELETE', leave)).is, '204', 'the last one takes it off')
@@ -100,7 +131,10 @@ await t.test('a number of another tenant lives on the account', async (t) => {
 
 await t.test('who names the account without a number does not live there', async (t) => {
   const { who, waba } = await tenant()
-  const squatter = await tenant({ phone_number_id: null, access_token: meta.state.issueToken({ app_id: platform.id, waba_ids: ['1'] }) }, waba)
+  const squatter = await tenant(
+    { phone_number_id: null, access_token: meta.state.issueToken({ app_id: platform.id, waba_ids: ['1'] }) },
+    waba
+  )
   t.equal((await call(squatter.who, 'DELETE', leave)).is, '204')
   t.strictSame([waba.subscriptions.size, unsubscribed()], [1, 0], 'and leaves the others alone')
   await tenant({ phone_number_id: null }, waba)
@@ -139,7 +173,10 @@ await t.test('what keeps Meta from being asked or answering is answered as itsel
   for (const [fault, expected] of [
     [faults.dropBefore, '503 META_UNAVAILABLE'],
     [{ reply: temporarilyDown() }, '503 META_UNAVAILABLE'],
-    [{ reply: new GraphError(400, 100, 'Invalid appsecret_proof provided in the API argument') }, '502 META_APP_REJECTED'],
+    [
+      { reply: new GraphError(400, 100, 'Invalid appsecret_proof provided in the API argument') },
+      '502 META_APP_REJECTED'
+    ],
     [{ reply: { status: 200, body: '{"success":false}' } }, '502 META_UNEXPECTED_REPLY'],
     [{ latency_ms: 60_000 }, '504 META_TIMEOUT']
   ] as Array<[Fault, string]>) {
@@ -240,7 +277,10 @@ await t.test('somebody moves onto the account while the app is taken off it', as
   await isGone(t, who)
   await isGone(t, neighbour.who, false)
   t.strictSame([...waba.subscriptions], [[platform.id, {}]])
-  t.match(log(), new RegExp(`"level":40[^\\n]*"tenant_id":"${id}","waba_id":"${waba.id}"[^\\n]*subscribed our app again`))
+  t.match(
+    log(),
+    new RegExp(`"level":40[^\\n]*"tenant_id":"${id}","waba_id":"${waba.id}"[^\\n]*subscribed our app again`)
+  )
   t.same(meta.requests.map(({ route }) => route), ['unsubscribe', 'subscriptions', 'subscribe'])
 
   // An onboarding may have subscribed it already; again would clear its callback.
@@ -255,7 +295,12 @@ await t.test('somebody moves onto the account while the app is taken off it', as
   meta.fail('subscribe', faults.dropBefore)
   t.equal((await failing.leaving).is, '204', 'what the leaver can do nothing about')
   t.equal(failing.waba.subscriptions.size, 0)
-  t.match(log(), new RegExp(`"level":40[^\\n]*META_UNAVAILABLE[^\\n]*"tenant_id":"${failing.id}","waba_id":"${failing.waba.id}"[^\\n]*could not subscribe our app again`))
+  t.match(
+    log(),
+    new RegExp(
+      `"level":40[^\\n]*META_UNAVAILABLE[^\\n]*"tenant_id":"${failing.id}","waba_id":"${failing.waba.id}"[^\\n]*could not subscribe our app again`
+    )
+  )
 
   const forced = await meets({ drop: true, processed: true }, force)
   t.equal((await forced.leaving).is, '204')

@@ -6,11 +6,30 @@ import { connect, until } from '../helper.js'
 import { app } from '../meta/wire.js'
 
 const service = await onboardingService(t)
-const { meta, waba, post, resume, record, configure, login, issue, newTenant, asked, row, records, instance, lastToken, databaseUrl } = service
+const {
+  meta,
+  waba,
+  post,
+  resume,
+  record,
+  configure,
+  login,
+  issue,
+  newTenant,
+  asked,
+  row,
+  records,
+  instance,
+  lastToken,
+  databaseUrl
+} = service
 
 let ids = 0
 /** A WABA of our app's with as many phone numbers. */
-const newWaba = (phones: number) => meta.state.addWaba({ app_ids: [app.id], phones: Array.from({ length: phones }, () => ({ id: `p${++ids}` })) })
+const newWaba = (phones: number) => meta.state.addWaba({
+  app_ids: [app.id],
+  phones: Array.from({ length: phones }, () => ({ id: `p${++ids}` }))
+})
 
 /** What Meta is asked by a call, and its answer. */
 async function asking<T> (call: () => Promise<T>): Promise<[T, Array<string | null>]> {
@@ -40,7 +59,9 @@ await t.test('who goes on later asks about the token before it vouches for it', 
     await lock.query('select from tenant_configs where tenant_id = $1 for update', [tenant])
     t.equal((await first).is, '503 DATABASE_UNAVAILABLE')
     await lock.query('rollback')
-    const granted = [...meta.state.tokens].flatMap(([text, token]) => token.waba_ids?.includes(account.id) ? [{ text, token }] : [])
+    const granted = [
+      ...meta.state.tokens
+    ].flatMap(([text, token]) => token.waba_ids?.includes(account.id) ? [{ text, token }] : [])
     t.equal(granted.length, 1)
     const questions = () => asked('debug_token').filter(({ query }) => query['input_token'] === granted[0]?.text).length
     t.equal(questions(), 1)
@@ -50,7 +71,12 @@ await t.test('who goes on later asks about the token before it vouches for it', 
     t.equal(questions(), 2)
     t.match(await row(tenant), { phone_number_id: account.phones[0]?.id, onboarding_completed: !isRevoked })
     t.match(await records(tenant), [{ status: isRevoked ? 'failed' : 'completed', access_token: null }])
-    if (isRevoked) t.match(stepIn(await record(tenant), 'done'), { status: 'failed', error: { code: 'META_TOKEN_INVALID', meta_code: 190, meta_subcode: 460 } })
+    if (isRevoked) {
+      t.match(stepIn(await record(tenant), 'done'), {
+        status: 'failed',
+        error: { code: 'META_TOKEN_INVALID', meta_code: 190, meta_subcode: 460 }
+      })
+    }
   })))
 })
 
@@ -71,13 +97,19 @@ await t.test('an extended token serves an onboarding that waits, for as long as 
   const tenant = newTenant()
   meta.fail('register', { reply: registerRefused(133005) })
   t.equal((await post(tenant, login(tenant, { pin: PIN }))).is, '409 META_REGISTER_REFUSED')
-  const [{ claim = '' } = {}] = await database.run(sql<{ claim: string }>`select next_check_at as claim from token_watch where tenant_id = ${tenant}`)
+  const [{ claim = '' } = {}] = await database.run(
+    sql<{ claim: string }>`select next_check_at as claim from token_watch where tenant_id = ${tenant}`
+  )
   const held = String((await row(tenant))?.['access_token'])
   const extended = meta.state.issueToken({ app_id: app.id })
   const expiry = '2099-01-01T00:00:00.000000Z'
   t.equal(await at.tokenWatch.extend(tenant, held, vault.seal(extended, tenant, 'access_token'), expiry, claim), true)
   t.equal((await resume(tenant, { pin: PIN })).is, '200')
-  t.match((await configure(tenant, 'GET', undefined, '/full')).body, { access_token: extended, token_expires_at: expiry, onboarding_completed: true })
+  t.match((await configure(tenant, 'GET', undefined, '/full')).body, {
+    access_token: extended,
+    token_expires_at: expiry,
+    onboarding_completed: true
+  })
   t.match(await at.tokenWatch.healthOf(tenant), { token_status: 'ok', token_expires_at: expiry })
   t.equal(asked('debug_token').at(-1)?.query['input_token'], extended)
 })
@@ -93,7 +125,10 @@ await t.test('a completed onboarding registers the number, once', async (t) => {
   const phoneId = (await row(tenant))?.['phone_number_id']
   t.match(phoneOf(phoneId), { registered: true, pin: PIN })
   t.match(await record(tenant), { body: { id, status: 'completed' } })
-  t.match(stepIn(await record(tenant), 'register'), { status: 'done', attempts: 2, evidence: { phone_number_id: phoneId } })
+  t.match(stepIn(
+    await record(tenant),
+    'register'
+  ), { status: 'done', attempts: 2, evidence: { phone_number_id: phoneId } })
   t.match(await row(tenant), { onboarding_completed: true, is_active: true })
   for (const body of [{ pin: PIN }, {}, { phone_number_id: String(phoneId), pin: PIN }]) {
     const [again, calls] = await asking(async () => await resume(tenant, body))
@@ -108,7 +143,9 @@ await t.test('many who ask a completed onboarding for a registration get one', a
   const other = await instance()
   meta.requests.length = 0
   meta.fail('register', { latency_ms: 300 })
-  const answers = await Promise.all(Array.from({ length: 20 }, async (_, i) => await (i % 2 ? service : other).resume(tenant, { pin: PIN })))
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, async (_, i) => await (i % 2 ? service : other).resume(tenant, { pin: PIN }))
+  )
   t.same([...new Set(answers.map(({ is }) => is))], ['200'])
   t.equal(asked('register').length, 1)
 })
@@ -123,12 +160,21 @@ await t.test('a completed onboarding moves to another number of the account, or 
   t.equal((await resume(tenant, { phone_number_id: 'none of them' })).is, '403 META_PHONE_NOT_IN_WABA')
   for (const [account, phone] of [[one, one.phones[1]], [two, two.phones[0]]] as const) {
     t.equal((await resume(tenant, { phone_number_id: String(phone?.id) })).is, '200')
-    t.match((await configure(tenant, 'GET', undefined, '/full')).body, { waba_id: account.id, phone_number_id: phone?.id, access_token: lastToken(), onboarding_completed: true })
+    t.match((await configure(tenant, 'GET', undefined, '/full')).body, {
+      waba_id: account.id,
+      phone_number_id: phone?.id,
+      access_token: lastToken(),
+      onboarding_completed: true
+    })
     t.same(account.subscriptions.get(app.id), {})
   }
   const claimed = newTenant()
   t.equal((await post(claimed, { code: issue(), waba_id: one.id, phone_number_id: one.phones[0]?.id })).is, '201')
-  t.equal((await resume(claimed, { phone_number_id: String(waba.phones.at(-1)?.id) })).is, '403 META_PHONE_NOT_IN_WABA', 'the account that was claimed stays the one')
+  t.equal(
+    (await resume(claimed, { phone_number_id: String(waba.phones.at(-1)?.id) })).is,
+    '403 META_PHONE_NOT_IN_WABA',
+    'the account that was claimed stays the one'
+  )
 })
 
 await t.test('a completed onboarding without a number finds one that came later', async (t) => {
@@ -147,7 +193,8 @@ await t.test('a completed onboarding without a number finds one that came later'
 
 await t.test('a completed onboarding whose configuration was changed since is not opened again', async (t) => {
   for (const [what, change, path] of [
-    ['token', { access_token: 'another' }, ''], ['account', { waba_id: 'another' }, ''], ['number', { phone_number_id: null }, ''], ['turned off', undefined, '/deactivate']
+    ['token', { access_token: 'another' }, ''], ['account', { waba_id: 'another' }, ''],
+    ['number', { phone_number_id: null }, ''], ['turned off', undefined, '/deactivate']
   ] as const) {
     const tenant = newTenant()
     await post(tenant, login(tenant))
@@ -169,6 +216,9 @@ await t.test('a registration that Meta refuses leaves a completed tenant as it s
   meta.fail('register', { reply: temporarilyDown() })
   t.equal((await resume(tenant, { pin: PIN })).is, '503 META_UNAVAILABLE')
   t.same((await configure(tenant, 'GET', undefined, '/full')).body, left.body)
-  t.match(stepsOf(await record(tenant)), [/exchange done/, /inspect done/, /assets done/, /store done/, /subscribe done/, 'register failed 2 META_UNAVAILABLE', 'done pending 1'])
+  t.match(stepsOf(await record(tenant)), [
+    /exchange done/, /inspect done/, /assets done/, /store done/, /subscribe done/,
+    'register failed 2 META_UNAVAILABLE', 'done pending 1'
+  ])
   t.equal((await resume(tenant, { pin: PIN })).is, '200')
 })

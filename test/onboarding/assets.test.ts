@@ -11,9 +11,18 @@ let ids = 0
 /** A WABA of our app's with as many phone numbers. */
 const newWaba = (phones: number) => meta.state.addWaba({
   app_ids: [app.id],
-  phones: Array.from({ length: phones }, () => ({ id: `p${++ids}`, display_phone_number: `+1 555 ${ids}`, verified_name: null }))
+  phones: Array.from({ length: phones }, () => ({
+    id: `p${++ids}`,
+    display_phone_number: `+1 555 ${ids}`,
+    verified_name: null
+  }))
 })
-const choices = (...wabas: Array<typeof waba>) => wabas.flatMap(({ phones }) => phones).map(({ id, display_phone_number: shown, verified_name: name }) => ({ id, display_phone_number: shown, verified_name: name }))
+const choices = (...wabas: Array<typeof waba>) =>
+  wabas.flatMap(({ phones }) => phones).map(({ id, display_phone_number: shown, verified_name: name }) => ({
+    id,
+    display_phone_number: shown,
+    verified_name: name
+  }))
 
 /** What is stored of a tenant's identity. */
 async function identity (tenant: string) {
@@ -28,13 +37,25 @@ await t.test('what is claimed or not claimed, by how many numbers the account ha
         const account = newWaba(count)
         const phone = claimsPhone ? account.phones.at(-1)?.id ?? 'none' : undefined
         const tenant = newTenant()
-        const answer = await post(tenant, { code: issue({ waba_ids: [account.id] }), waba_id: claimsWaba ? account.id : undefined, phone_number_id: phone })
+        const answer = await post(tenant, {
+          code: issue({ waba_ids: [account.id] }),
+          waba_id: claimsWaba ? account.id : undefined,
+          phone_number_id: phone
+        })
         const where = `${claimsWaba ? 'WABA' : 'no WABA'}, ${claimsPhone ? 'number' : 'no number'}, ${count} there`
         if (claimsPhone ? count > 0 : count < 2) {
           const taken = phone ?? account.phones[0]?.id ?? null
           t.equal(answer.is, '201', where)
           t.same(await identity(tenant), [account.id, taken, true], where)
-          t.match(stepIn(await record(tenant), 'assets'), { status: 'done', evidence: { waba_id: account.id, phone_number_id: taken, is_discovered: !claimsWaba, has_phone_number: taken !== null } })
+          t.match(stepIn(await record(tenant), 'assets'), {
+            status: 'done',
+            evidence: {
+              waba_id: account.id,
+              phone_number_id: taken,
+              is_discovered: !claimsWaba,
+              has_phone_number: taken !== null
+            }
+          })
         } else {
           t.equal(answer.is, claimsPhone ? '403 META_PHONE_NOT_IN_WABA' : '409 META_PHONE_CHOICE_REQUIRED', where)
           t.same(answer.body['phone_numbers'], claimsPhone ? undefined : choices(account), where)
@@ -52,14 +73,21 @@ await t.test('of several numbers a resumption names one', async (t) => {
   const first = await post(tenant, body)
   t.equal(first.is, '409 META_PHONE_CHOICE_REQUIRED')
   t.match(first.body, { detail: /phone_numbers/, phone_numbers: choices(account) })
-  t.match(stepIn(await record(tenant), 'assets'), { status: 'failed', evidence: { phone_numbers: choices(account) }, error: { code: 'META_PHONE_CHOICE_REQUIRED', meta_code: null } })
+  t.match(stepIn(await record(tenant), 'assets'), {
+    status: 'failed',
+    evidence: { phone_numbers: choices(account) },
+    error: { code: 'META_PHONE_CHOICE_REQUIRED', meta_code: null }
+  })
   t.same((await post(tenant, body)).body['phone_numbers'], choices(account), 'a replay lists them too')
   t.equal(asked('phone_numbers').length, 1)
   t.equal((await resume(tenant)).is, '409 META_PHONE_CHOICE_REQUIRED', 'one has to be named')
   t.equal((await resume(tenant, { phone_number_id: 'none of them' })).is, '403 META_PHONE_NOT_IN_WABA')
   t.equal((await resume(tenant, { phone_number_id: String(account.phones[1]?.id) })).is, '200')
   t.same(await identity(tenant), [account.id, account.phones[1]?.id, true])
-  t.match(stepsOf(await record(tenant)), ['exchange done 1', 'inspect done 1', 'assets done 4', 'store done 1', 'subscribe done 1', 'register skipped 1', 'done done 1'])
+  t.match(stepsOf(await record(tenant)), [
+    'exchange done 1', 'inspect done 1', 'assets done 4', 'store done 1', 'subscribe done 1', 'register skipped 1',
+    'done done 1'
+  ])
   t.equal((await post(tenant, body)).is, '200')
 })
 
@@ -69,7 +97,9 @@ await t.test('a choice that a newer login took over is no longer one', async (t)
   await post(tenant, body)
   t.equal((await post(tenant, login(tenant))).is, '201')
   t.equal((await post(tenant, body)).is, '409 ONBOARDING_SUPERSEDED')
-  t.match(await records(tenant), [{ status: 'failed', access_token: null }, { status: 'completed', access_token: null }])
+  t.match(await records(tenant), [
+    { status: 'failed', access_token: null }, { status: 'completed', access_token: null }
+  ])
   t.equal((await resume(tenant)).is, '200')
 })
 
@@ -87,7 +117,9 @@ await t.test('the WABA of a token: those it names and sees, in whatever order', 
   }
   for (const wabaIds of [[one.id, two.id], [two.id, hidden.id, one.id]]) {
     const { tenant, answer } = await found(wabaIds)
-    const numbers = choices(...wabaIds.map((id) => [one, two].find((waba) => waba.id === id)).flatMap((waba) => waba ?? []))
+    const numbers = choices(
+      ...wabaIds.map((id) => [one, two].find((waba) => waba.id === id)).flatMap((waba) => waba ?? [])
+    )
     t.same([answer.is, answer.body['phone_numbers']], ['409 META_PHONE_CHOICE_REQUIRED', numbers])
     const wanted = String(two.phones[1]?.id)
     t.equal((await resume(tenant, { phone_number_id: wanted })).is, '200')
@@ -97,14 +129,26 @@ await t.test('the WABA of a token: those it names and sees, in whatever order', 
   const claimed = await found([one.id, two.id], { phone_number_id: two.phones[0]?.id })
   t.same([claimed.answer.is, ...claimed.stored], ['201', two.id, two.phones[0]?.id])
   t.match((await found([empty.id])).stored, [empty.id, null])
-  t.match((await found([empty.id, newWaba(0).id])).answer, { is: '403 META_WABA_NOT_ACCESSIBLE', body: { detail: /send the waba_id of the one that is meant/ } })
-  for (const wabaIds of [[], [hidden.id], ['404', hidden.id], null]) t.equal((await found(wabaIds)).answer.is, '403 META_WABA_NOT_ACCESSIBLE', String(wabaIds))
-  t.equal((await found([one.id], { code: issue({ waba_ids: [one.id], scopes: ['whatsapp_business_messaging'] }) })).answer.is, '403 META_PERMISSION_MISSING', 'named, but not seen')
+  t.match((await found([empty.id, newWaba(0).id])).answer, {
+    is: '403 META_WABA_NOT_ACCESSIBLE',
+    body: { detail: /send the waba_id of the one that is meant/ }
+  })
+  for (const wabaIds of [
+    [], [hidden.id], ['404', hidden.id], null
+  ]) t.equal((await found(wabaIds)).answer.is, '403 META_WABA_NOT_ACCESSIBLE', String(wabaIds))
+  t.equal(
+    (await found([one.id], { code: issue({ waba_ids: [one.id], scopes: ['whatsapp_business_messaging'] }) })).answer.is,
+    '403 META_PERMISSION_MISSING',
+    'named, but not seen'
+  )
 
   const tenant = newTenant()
   meta.fail('phone_numbers', faults.dropBefore)
   t.equal((await post(tenant, { code: issue({ waba_ids: [one.id] }) })).is, '503 META_UNAVAILABLE')
-  await service.sql("update onboardings set steps = jsonb_set(steps, '{1,evidence}', 'null') where tenant_id = $1", [tenant])
+  await service.sql(
+    "update onboardings set steps = jsonb_set(steps, '{1,evidence}', 'null') where tenant_id = $1",
+    [tenant]
+  )
   t.equal((await resume(tenant)).is, '403 META_WABA_NOT_ACCESSIBLE', 'of a record that names none')
 
   meta.fail('debug_token', { patch: { data: { granular_scopes: 'none' } } })
@@ -113,7 +157,10 @@ await t.test('the WABA of a token: those it names and sees, in whatever order', 
 
 await t.test('a discovery that fails for another reason says so, and has one limit', async (t) => {
   const accounts = Array.from({ length: 25 }, () => newWaba(0))
-  for (const [fault, code] of [[{ reply: new GraphError(400, 190, 'x') }, '400 META_TOKEN_INVALID'], [{ latency_ms: 60_000 }, '504 META_TIMEOUT']] as const) {
+  for (const [fault, code] of [
+    [{ reply: new GraphError(400, 190, 'x') }, '400 META_TOKEN_INVALID'],
+    [{ latency_ms: 60_000 }, '504 META_TIMEOUT']
+  ] as const) {
     meta.fail('phone_numbers', fault)
     t.equal((await post(newTenant(), { code: issue({ waba_ids: accounts.map(({ id }) => id) }) })).is, code)
     t.equal(asked('phone_numbers').length, 1)
@@ -142,11 +189,25 @@ await t.test('scopes are advice: what the calls say decides', async (t) => {
   const tenant = newTenant()
   const scopes = ['whatsapp_business_manage_events', 'public_profile']
   t.equal((await post(tenant, login(tenant, { code: issue({ scopes }) }))).is, '201')
-  t.match(stepIn(await record(tenant), 'inspect'), { evidence: { app_id: app.id, type: 'SYSTEM_USER', scopes, missing_scopes: ['whatsapp_business_management', 'whatsapp_business_messaging'] } })
+  t.match(
+    stepIn(await record(tenant), 'inspect'),
+    {
+      evidence: {
+        app_id: app.id,
+        type: 'SYSTEM_USER',
+        scopes,
+        missing_scopes: ['whatsapp_business_management', 'whatsapp_business_messaging']
+      }
+    }
+  )
   t.match(service.log(), /"missing":\["whatsapp_business_management","whatsapp_business_messaging"\]/)
   const discovered = newTenant()
   const account = newWaba(1)
-  t.equal((await post(discovered, { code: issue({ scopes, waba_ids: [account.id] }) })).is, '201', 'some tokens carry no other')
+  t.equal(
+    (await post(discovered, { code: issue({ scopes, waba_ids: [account.id] }) })).is,
+    '201',
+    'some tokens carry no other'
+  )
 })
 
 await t.test('a number that was not there is found by a resumption, or left out', async (t) => {

@@ -13,7 +13,8 @@ const APP = { app_id: '670843887433847', app_secret: '0123456789abcdef0123456789
 const PIN = '123456'
 const names: StepName[] = ['exchange', 'inspect', 'assets', 'store', 'subscribe', 'register', 'done']
 
-// Only another login helps against the first, and against the others too until the credentials are stored; against a review of Meta's, its end.
+// Only another login helps against the first, and against the others too until the credentials are stored; against a
+// review of Meta's, its end.
 const FINAL = ['META_TOKEN_INVALID']
 const FINAL_BEFORE_STORE = ['META_PERMISSION_MISSING', 'META_WABA_NOT_ACCESSIBLE']
 const REVIEWED = [368, 131031]
@@ -22,13 +23,19 @@ const meta = await startGraph()
 t.teardown(meta.close)
 meta.state.addApp(APP)
 const { goOn } = clock(t)
-const { call, as, sql } = await client(t, { GRAPH_API_BASE_URL: meta.url, FB_APP_ID: APP.app_id, FB_APP_SECRET: APP.app_secret })
+const { call, as, sql } = await client(t, {
+  GRAPH_API_BASE_URL: meta.url,
+  FB_APP_ID: APP.app_id,
+  FB_APP_SECRET: APP.app_secret
+})
 
 /** The tenant's configuration as PostgreSQL writes it. */
-const rowOf = async (tenant: string) => (await sql('select to_jsonb(c)::text as row from tenant_configs c where tenant_id = $1', [tenant]))[0]?.['row']
+const rowOf = async (tenant: string) =>
+  (await sql('select to_jsonb(c)::text as row from tenant_configs c where tenant_id = $1', [tenant]))[0]?.['row']
 
 /** Whether the record of the tenant's onboarding still holds the granted token. */
-const holdsToken = async (tenant: string) => (await sql('select access_token is not null as kept from onboardings where tenant_id = $1', [tenant]))[0]?.['kept']
+const holdsToken = async (tenant: string) =>
+  (await sql('select access_token is not null as kept from onboardings where tenant_id = $1', [tenant]))[0]?.['kept']
 
 async function stepsOf (tenant: string): Promise<{ status: unknown, steps: Step[] }> {
   const { body: { status, steps } } = await call(as(tenant), 'GET', onboard)
@@ -38,12 +45,25 @@ async function stepsOf (tenant: string): Promise<{ status: unknown, steps: Step[
 let tenants = 0
 
 /** One error of Meta's, at the call of a step: what is answered and stored, and whether the onboarding goes on. */
-async function refused (t: Test, step: StepName, route: Route, fault: Fault, codes: [code: number, subcode: number | null], [is, advice]: Verdict, { isDiscovered = false } = {}): Promise<void> {
+async function refused (
+  t: Test,
+  step: StepName,
+  route: Route,
+  fault: Fault,
+  codes: [code: number, subcode: number | null],
+  [is, advice]: Verdict,
+  { isDiscovered = false } = {}
+): Promise<void> {
   const tenant = `tenant ${++tenants}`
   const who = as(tenant)
   const phone = String(2e14 + tenants)
   const waba = meta.state.addWaba({ app_ids: [APP.app_id], phones: [{ id: phone }] })
-  const old = { waba_id: 'old', access_token: 'the-old-token', token_expires_at: '2030-01-01T00:00:00.000000Z', redirect_url: 'https://old.example/' }
+  const old = {
+    waba_id: 'old',
+    access_token: 'the-old-token',
+    token_expires_at: '2030-01-01T00:00:00.000000Z',
+    redirect_url: 'https://old.example/'
+  }
   t.equal((await call(who, 'POST', config, old)).is, '201')
   const before = await rowOf(tenant)
   const code = meta.state.issueCode({ app_id: APP.app_id, waba_ids: [waba.id] })
@@ -68,14 +88,25 @@ async function refused (t: Test, step: StepName, route: Route, fault: Fault, cod
   t.same(record.steps.map(({ name, status, attempts }) => [name, status, attempts]),
     names.map((name, i) => [name, i < at ? 'done' : i === at ? 'failed' : 'pending', i <= at ? 1 : 0]))
   const { error } = record.steps[at] ?? {}
-  t.match(error, { code: name, meta_code: codes[0], meta_subcode: codes[1], fbtrace_id: 'reply' in fault ? /^A\w{22}$/ : null })
+  t.match(error, {
+    code: name,
+    meta_code: codes[0],
+    meta_subcode: codes[1],
+    fbtrace_id: 'reply' in fault ? /^A\w{22}$/ : null
+  })
   t.equal(error?.advice, answer.body['detail'])
   t.equal(await holdsToken(tenant), !isFinal)
 
   const stored = await call(who, 'GET', `${config}/full`)
   const token = [...meta.state.tokens.keys()].at(-1)
-  if (isStored) t.match(stored.body, { waba_id: waba.id, phone_number_id: phone, access_token: token, onboarding_completed: false })
-  else t.equal(await rowOf(tenant), before, 'the configuration is as it was')
+  if (isStored) {
+    t.match(stored.body, {
+      waba_id: waba.id,
+      phone_number_id: phone,
+      access_token: token,
+      onboarding_completed: false
+    })
+  } else t.equal(await rowOf(tenant), before, 'the configuration is as it was')
 
   const asked = meta.requests.length
   if (isFinal) await stays(t, answer, [resume, post])
@@ -84,7 +115,11 @@ async function refused (t: Test, step: StepName, route: Route, fault: Fault, cod
   if (name === 'META_RATE_LIMITED') goOn(BLOCK_MS)
   if (!isFinal) {
     t.equal((await resume()).is, '200', 'Meta is well again')
-    t.match((await call(as(tenant), 'GET', `${config}/full`)).body, { waba_id: waba.id, access_token: token, onboarding_completed: true })
+    t.match((await call(as(tenant), 'GET', `${config}/full`)).body, {
+      waba_id: waba.id,
+      access_token: token,
+      onboarding_completed: true
+    })
     t.match(await stepsOf(tenant), { status: 'completed', steps: names.map(() => ({ status: 'done', error: null })) })
     t.equal(await holdsToken(tenant), false)
   }
@@ -124,7 +159,10 @@ await t.test('debug_token', async (t) => {
     const { code, message } = error
     const subcode = subcodeOf(error)
     const patch = { data: { is_valid: false, error: { code, message, ...(subcode !== null && { subcode }) } } }
-    await t.test(`not valid: ${message}`, async (t) => { await refused(t, 'inspect', 'debug_token', { patch }, [code, subcode], [is, advice]) })
+    await t.test(
+      `not valid: ${message}`,
+      async (t) => { await refused(t, 'inspect', 'debug_token', { patch }, [code, subcode], [is, advice]) }
+    )
   }
 })
 
@@ -135,7 +173,15 @@ await t.test('phone_numbers', async (t) => {
 await t.test('phone_numbers of the one account that the token names', async (t) => {
   for (const { error, waba } of refusals.filter(({ error: { code } }) => [10, 100, 131031].includes(code))) {
     await t.test(error.message, async (t) => {
-      await refused(t, 'assets', 'phone_numbers', { reply: error }, [error.code, subcodeOf(error)], waba, { isDiscovered: true })
+      await refused(
+        t,
+        'assets',
+        'phone_numbers',
+        { reply: error },
+        [error.code, subcodeOf(error)],
+        waba,
+        { isDiscovered: true }
+      )
     })
   }
 })

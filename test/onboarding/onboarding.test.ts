@@ -18,17 +18,31 @@ await t.test('a login of a new tenant is exchanged, proven and stored', async (t
   const began = Date.now()
   const { is, body } = await post(tenant, login(tenant, { phone_number_id: '201' }))
   t.equal(is, '201')
-  const stored = { tenant_id: tenant, user_id: USER, waba_id: waba.id, phone_number_id: '201', is_active: true, onboarding_completed: true }
+  const stored = {
+    tenant_id: tenant,
+    user_id: USER,
+    waba_id: waba.id,
+    phone_number_id: '201',
+    is_active: true,
+    onboarding_completed: true
+  }
   t.match(body, { ...stored, access_token: `****${lastToken()?.slice(-4)}` })
   const kept = await row(tenant)
   t.match(kept, { ...stored, access_token: /^v1\.t1\./ })
-  for (const column of ['onboarded_at', 'last_verified_at']) t.ok(Math.abs(Date.parse(String(kept?.[column])) - began) < 60_000, column)
+  for (const column of [
+    'onboarded_at', 'last_verified_at'
+  ]) t.ok(Math.abs(Date.parse(String(kept?.[column])) - began) < 60_000, column)
   t.match((await configure(tenant, 'GET', undefined, '/full')).body, { access_token: lastToken() })
 
   // The number is on the third page of the list.
-  t.same(asked().map(({ route }) => route), ['access_token', 'debug_token', 'phone_numbers', 'phone_numbers', 'phone_numbers', 'subscribe'])
+  t.same(asked().map(({ route }) => route), [
+    'access_token', 'debug_token', 'phone_numbers', 'phone_numbers', 'phone_numbers', 'subscribe'
+  ])
   for (const { query, headers: { authorization = '' } } of asked().slice(1)) {
-    t.equal(query['appsecret_proof'], createHmac('sha256', app.secret).update(authorization.replace('Bearer ', '')).digest('hex'))
+    t.equal(
+      query['appsecret_proof'],
+      createHmac('sha256', app.secret).update(authorization.replace('Bearer ', '')).digest('hex')
+    )
   }
   t.ok(asked().slice(2).every(({ headers }) => headers.authorization === `Bearer ${lastToken()}`))
 })
@@ -56,7 +70,10 @@ await t.test('the redirect_uri goes to Meta byte by byte, or not at all', async 
     t.equal((await post(tenant, login(tenant, body))).is, '201')
   }
   t.same(asked('access_token').map(({ form }) => form['redirect_uri']), [redirect.redirect_uri, undefined])
-  for (const body of [{ code: issue(redirect) }, { code: issue(redirect), redirect_uri: `${redirect.redirect_uri}/` }]) {
+  for (const body of [
+    { code: issue(redirect) },
+    { code: issue(redirect), redirect_uri: `${redirect.redirect_uri}/` }
+  ]) {
     t.equal((await post('x', login('x', body))).is, '400 META_REDIRECT_MISMATCH')
   }
 })
@@ -79,7 +96,10 @@ await t.test('which app it goes through', async (t) => {
   t.same(await ask(pair, service, app.id), ['400 META_CODE_INVALID', own.app_id], 'a code of another app')
 })
 
-/** Checks that an onboarding is refused so, with advice, having sent its code once, and leaves the tenant's row as it was. */
+/**
+ * Checks that an onboarding is refused so, with advice, having sent its code once, and leaves the tenant's row as it
+ * was.
+ */
 async function refused (t: Test, expected: string, tenant: string, body: Body): Promise<void> {
   const before = await row(tenant)
   const { is, body: problem } = await bare.post(tenant, body)
@@ -88,25 +108,44 @@ async function refused (t: Test, expected: string, tenant: string, body: Body): 
   t.same(await row(tenant), before, 'the row is as it was')
   t.equal(asked('access_token').filter(({ form }) => form['code'] === body['code']).length, 1)
   const given = JSON.stringify(problem)
-  t.same([...meta.state.codes.keys(), ...meta.state.tokens.keys(), own.app_secret, ...secrets].filter((secret) => given.includes(secret)), [], 'gives nothing away')
+  t.same(
+    [
+      ...meta.state.codes.keys(), ...meta.state.tokens.keys(), own.app_secret, ...secrets
+    ].filter((secret) => given.includes(secret)),
+    [],
+    'gives nothing away'
+  )
 }
 
 await t.test('whatever goes wrong in whichever call, the code is not sent again', async (t) => {
   const unknown = '502 META_EXCHANGE_UNKNOWN'
   const table: Array<[exchange: string, later: string, Fault]> = [
-    ['502 META_APP_REJECTED', '502 META_APP_REJECTED', { reply: new GraphError(400, 101, 'Error validating application.') }],
+    [
+      '502 META_APP_REJECTED',
+      '502 META_APP_REJECTED',
+      { reply: new GraphError(400, 101, 'Error validating application.') }
+    ],
     [unknown, '502 META_UNEXPECTED_REPLY', faults.unreadable],
     [unknown, '502 META_UNEXPECTED_REPLY', faults.oversized],
     [unknown, '502 META_UNEXPECTED_REPLY', faults.redirect('https://elsewhere.example/')],
     ['503 META_RATE_LIMITED', '503 META_RATE_LIMITED', { reply: throttled(80007) }],
-    ['503 META_UNAVAILABLE', '503 META_UNAVAILABLE', { reply: new GraphError(400, 2, 'Later.', { is_transient: true }) }],
+    [
+      '503 META_UNAVAILABLE',
+      '503 META_UNAVAILABLE',
+      { reply: new GraphError(400, 2, 'Later.', { is_transient: true }) }
+    ],
     [unknown, '503 META_UNAVAILABLE', { reply: new GraphError(500, 2, 'Later.', { is_transient: true }) }],
     [unknown, '503 META_UNAVAILABLE', faults.badGateway],
     [unknown, '503 META_UNAVAILABLE', faults.dropBefore],
     [unknown, '503 META_UNAVAILABLE', faults.dropAfter],
     [unknown, '504 META_TIMEOUT', { latency_ms: 60_000 }]
   ]
-  const tenant = await existing({ waba_id: 'old', access_token: 'old', fb_app_id: own.app_id, fb_app_secret: own.app_secret })
+  const tenant = await existing({
+    waba_id: 'old',
+    access_token: 'old',
+    fb_app_id: own.app_id,
+    fb_app_secret: own.app_secret
+  })
   const { goOn } = clock(t)
   const send = async (expected: string) => {
     const body = login(tenant, { code: issue({ app_id: own.app_id }) })
@@ -136,7 +175,12 @@ await t.test('a refusal for a passing reason is final for a code that Meta has s
   const tenant = newTenant()
   const body = login(tenant)
   meta.fail('access_token', { reply: new GraphError(400, 2, 'Later.') })
-  for (let times = 0; times < 2; times++) t.match(await post(tenant, body), { is: '503 META_UNAVAILABLE', body: { detail: /new one/ } })
+  for (let times = 0; times < 2; times++) {
+    t.match(await post(tenant, body), {
+      is: '503 META_UNAVAILABLE',
+      body: { detail: /new one/ }
+    })
+  }
   t.equal(asked('access_token').length, 1)
 })
 
@@ -144,7 +188,10 @@ await t.test('a secret that does not open, or a claim that is none, never gets t
   const tenant = await existing({ access_token: 'old', fb_app_id: own.app_id, fb_app_secret: own.app_secret })
   await sql('update tenant_configs set fb_app_secret = access_token where tenant_id = $1', [tenant])
   t.equal((await post(tenant, login(tenant))).is, '500 SECRET_UNREADABLE')
-  for (const claim of [{ waba_id: '..' }, { phone_number_id: '' }, { code: ' AQ' }, { redirect_uri: '/cb' }, { code: 'x'.repeat(2049) }, { code: undefined }]) {
+  for (const claim of [
+    { waba_id: '..' }, { phone_number_id: '' }, { code: ' AQ' }, { redirect_uri: '/cb' }, { code: 'x'.repeat(2049) },
+    { code: undefined }
+  ]) {
     t.equal((await post('x', login('x', claim))).is, '400 VALIDATION_FAILED')
   }
   t.same(asked(), [])
@@ -156,6 +203,10 @@ await t.test('the loader serves the new values at once', async (t) => {
   t.equal((await configLoader.forTenant(tenant)).getAccessToken(), null)
   for (const phone of ['246', '247']) {
     await post(tenant, login(tenant, { phone_number_id: phone }))
-    t.match(await configLoader.getWhatsappConfig(tenant), { phone_id: phone, waba_id: waba.id, access_token: lastToken() })
+    t.match(await configLoader.getWhatsappConfig(tenant), {
+      phone_id: phone,
+      waba_id: waba.id,
+      access_token: lastToken()
+    })
   }
 })

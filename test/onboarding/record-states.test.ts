@@ -2,11 +2,18 @@ import t from '../run/tap.js'
 import type { OnboardingRow, Step, StepError } from '../../src/database/schema.js'
 import type { StepName } from '../../src/schemas/statuses.js'
 import {
-  withStepBegun, stepFailure, failedStep, isCodeUnderWay, isFinal, isFinished, isTransient, lacksRequested, newSteps, withStepsReopened, resumeChange, shownSteps, stepOf, withStep
+  withStepBegun, stepFailure, failedStep, isCodeUnderWay, isFinal, isFinished, isTransient, lacksRequested, newSteps,
+  withStepsReopened, resumeChange, shownSteps, stepOf, withStep
 } from '../../src/onboarding/record.js'
 import { stepNames } from '../../src/schemas/statuses.js'
 
-const refused = (code: string, meta_code: number | null = null): StepError => ({ code, meta_code, meta_subcode: null, fbtrace_id: null, advice: `Advice of ${code}.` })
+const refused = (code: string, meta_code: number | null = null): StepError => ({
+  code,
+  meta_code,
+  meta_subcode: null,
+  fbtrace_id: null,
+  advice: `Advice of ${code}.`
+})
 
 /** A record as PostgreSQL keeps it, with these steps done and the rest pending. */
 function recordWith (done: StepName[], change: Partial<OnboardingRow> = {}): OnboardingRow {
@@ -16,7 +23,14 @@ function recordWith (done: StepName[], change: Partial<OnboardingRow> = {}): Onb
     user_id: null,
     code_hash: 'hash',
     status: 'in_progress',
-    steps: newSteps().map((step) => done.includes(step.name) ? { ...step, status: 'done', attempts: 1, evidence: { is: step.name } } : step),
+    steps: newSteps().map((step) => done.includes(step.name)
+      ? {
+          ...step,
+          status: 'done',
+          attempts: 1,
+          evidence: { is: step.name }
+        }
+      : step),
     waba_id: 'waba',
     phone_number_id: 'phone',
     pin_given: false,
@@ -31,7 +45,10 @@ function recordWith (done: StepName[], change: Partial<OnboardingRow> = {}): Onb
 }
 
 await t.test('a new record has every step pending, in order', async (t) => {
-  t.same(newSteps(), stepNames.map((name) => ({ name, status: 'pending', attempts: 0, at: null, evidence: null, error: null })))
+  t.same(
+    newSteps(),
+    stepNames.map((name) => ({ name, status: 'pending', attempts: 0, at: null, evidence: null, error: null }))
+  )
 })
 
 await t.test('a step is found by its name', async (t) => {
@@ -47,22 +64,40 @@ await t.test('a change of one step leaves the others and writes its time', async
 })
 
 await t.test('a step that begins is pending, counted and without its former error', async (t) => {
-  const failed = withStep(withStep(newSteps(), 'store', { attempts: 2 }), 'store', { status: 'failed', error: refused('INTERNAL') })
-  t.match(withStepBegun(failed, 'store').find(({ name }) => name === 'store'), { status: 'pending', attempts: 3, error: null })
+  const failed = withStep(
+    withStep(newSteps(), 'store', { attempts: 2 }),
+    'store',
+    { status: 'failed', error: refused('INTERNAL') }
+  )
+  t.match(withStepBegun(failed, 'store').find(({ name }) => name === 'store'), {
+    status: 'pending',
+    attempts: 3,
+    error: null
+  })
 })
 
 await t.test('a step that is opened again opens all after it and none before', async (t) => {
-  const steps = withStep(recordWith(['exchange', 'inspect', 'assets', 'store', 'subscribe']).steps, 'register', { status: 'failed', attempts: 4, error: refused('META_REGISTER_REFUSED') })
+  const steps = withStep(
+    recordWith(['exchange', 'inspect', 'assets', 'store', 'subscribe']).steps,
+    'register',
+    { status: 'failed', attempts: 4, error: refused('META_REGISTER_REFUSED') }
+  )
   const again = withStepsReopened(steps, 'store')
   t.same(again.slice(0, 3), steps.slice(0, 3))
-  t.match(again.slice(3).map(({ status, evidence, error }) => [status, evidence, error]), Array(4).fill(['pending', null, null]))
+  t.match(
+    again.slice(3).map(({ status, evidence, error }) => [status, evidence, error]),
+    Array(4).fill(['pending', null, null])
+  )
   t.equal(again[5]?.attempts, 4)
 })
 
 await t.test('done and skipped need nothing more', async (t) => {
   const [step] = newSteps()
   if (step === undefined) throw new Error('no step')
-  t.same((['pending', 'done', 'skipped', 'failed'] as const).map((status) => isFinished({ ...step, status })), [false, true, true, false])
+  t.same(
+    (['pending', 'done', 'skipped', 'failed'] as const).map((status) => isFinished({ ...step, status })),
+    [false, true, true, false]
+  )
 })
 
 await t.test('the failed step is the one that failed', async (t) => {
@@ -92,31 +127,59 @@ await t.test('which errors end an onboarding depends on the step', async (t) => 
     ['subscribe', refused('META_PERMISSION_MISSING', 10), false],
     ['register', refused('META_REGISTER_REFUSED', 133005), false]
   ]
-  for (const [name, error, isEnd] of ends) t.equal(isFinal({ name, error }), isEnd, `${name} ${error?.code} ${error?.meta_code}`)
+  for (const [name, error, isEnd] of ends) {
+    t.equal(
+      isFinal({ name, error }),
+      isEnd,
+    `${name} ${error?.code} ${error?.meta_code}`
+    )
+  }
 })
 
 await t.test('what passes by itself is told from what Meta refused', async (t) => {
-  for (const code of ['META_UNAVAILABLE', 'META_TIMEOUT', 'META_UNEXPECTED_REPLY', 'DATABASE_UNAVAILABLE', 'INTERNAL']) t.ok(isTransient(refused(code)), code)
+  for (const code of [
+    'META_UNAVAILABLE', 'META_TIMEOUT', 'META_UNEXPECTED_REPLY', 'DATABASE_UNAVAILABLE', 'INTERNAL'
+  ]) t.ok(isTransient(refused(code)), code)
   t.ok(isTransient(refused('META_UNAVAILABLE', 2)))
   t.ok(isTransient(refused('META_RATE_LIMITED')), 'a limit that kept the call from being made')
   t.notOk(isTransient(refused('META_RATE_LIMITED', 80007)), 'a limit that Meta named')
-  for (const code of ['META_TOKEN_INVALID', 'META_CALLBACK_REFUSED']) for (const meta of [null, 190]) t.notOk(isTransient(refused(code, meta)), code)
+  for (const code of [
+    'META_TOKEN_INVALID', 'META_CALLBACK_REFUSED'
+  ]) for (const meta of [null, 190]) t.notOk(isTransient(refused(code, meta)), code)
 })
 
 await t.test('steps are shown with times of six digits, whatever version wrote them', async (t) => {
   const at = '2026-11-23T12:00:00.123Z'
   const inspect = { at, evidence: { expires_at: '2027-01-01T00:00:00.000Z', scopes: ['a'] } }
-  const steps = withStep(newSteps(), 'inspect', {}).map((step) => step.name === 'inspect' ? { ...step, ...inspect } : step)
+  const steps = withStep(
+    newSteps(),
+    'inspect',
+    {}
+  ).map((step) => step.name === 'inspect' ? { ...step, ...inspect } : step)
   const shown = shownSteps(steps)
-  t.same(shown[1], { ...steps[1], at: '2026-11-23T12:00:00.123000Z', evidence: { expires_at: '2027-01-01T00:00:00.000000Z', scopes: ['a'] } })
+  t.same(shown[1], {
+    ...steps[1],
+    at: '2026-11-23T12:00:00.123000Z',
+    evidence: { expires_at: '2027-01-01T00:00:00.000000Z', scopes: ['a'] }
+  })
   t.same(shown.toSpliced(1, 1), steps.toSpliced(1, 1), 'the others have no time and no evidence')
   const bare = steps.map((step) => ({ ...step, at, evidence: { expires_at: null } }))
-  t.same(shownSteps(bare).map(({ evidence }) => evidence), bare.map(({ evidence }) => evidence), 'a token that never expires')
+  t.same(
+    shownSteps(bare).map(({ evidence }) => evidence),
+    bare.map(({ evidence }) => evidence),
+    'a token that never expires'
+  )
 })
 
 await t.test('a code is under way once the exchange was begun and has no outcome', async (t) => {
   const exchange = (change: Partial<Step>) => isCodeUnderWay({ steps: withStep(newSteps(), 'exchange', change) })
-  t.same([exchange({}), exchange({ attempts: 1 }), exchange({ status: 'done', attempts: 1 }), exchange({ status: 'failed', attempts: 1 })], [false, true, false, false])
+  t.same(
+    [
+      exchange({}), exchange({ attempts: 1 }), exchange({ status: 'done', attempts: 1 }),
+      exchange({ status: 'failed', attempts: 1 })
+    ],
+    [false, true, false, false]
+  )
 })
 
 await t.test('a resumption opens the assets again for another number or one that was missing', async (t) => {
@@ -124,7 +187,11 @@ await t.test('a resumption opens the assets again for another number or one that
   t.same(resumeChange(recordWith(done), {}), {})
   t.same(resumeChange(recordWith(done), { phone_number_id: 'phone' }), {})
   t.same(resumeChange(recordWith(done), { pin: '123456' }), { pin_given: true })
-  t.match(resumeChange(recordWith(done), { phone_number_id: 'other' }), { phone_number_id: 'other', waba_id: undefined, steps: withStepsReopened(recordWith(done).steps, 'assets') })
+  t.match(resumeChange(recordWith(done), { phone_number_id: 'other' }), {
+    phone_number_id: 'other',
+    waba_id: undefined,
+    steps: withStepsReopened(recordWith(done).steps, 'assets')
+  })
   const lacking = recordWith(done, { phone_number_id: null })
   t.match(resumeChange(lacking, {}), { phone_number_id: null, steps: withStepsReopened(lacking.steps, 'assets') })
   t.same(resumeChange(recordWith(['exchange'], { phone_number_id: null }), {}), {})
@@ -148,9 +215,19 @@ await t.test('a completed onboarding lacks another number, the first one, or a r
 })
 
 await t.test('the error of a step is told with its advice and evidence', async (t) => {
-  const [step] = withStep(newSteps(), 'exchange', { error: refused('META_PHONE_CHOICE_REQUIRED'), evidence: { phone_numbers: ['1'] } })
-  t.match(stepFailure(step), { code: 'META_PHONE_CHOICE_REQUIRED', advice: 'Advice of META_PHONE_CHOICE_REQUIRED.', phone_numbers: ['1'] })
+  const [step] = withStep(newSteps(), 'exchange', {
+    error: refused('META_PHONE_CHOICE_REQUIRED'),
+    evidence: { phone_numbers: ['1'] }
+  })
+  t.match(stepFailure(step), {
+    code: 'META_PHONE_CHOICE_REQUIRED',
+    advice: 'Advice of META_PHONE_CHOICE_REQUIRED.',
+    phone_numbers: ['1']
+  })
   t.match(stepFailure(newSteps()[0]), { code: 'META_UNAVAILABLE' })
-  t.match(stepFailure(withStep(newSteps(), 'exchange', { error: refused('NO_CODE_OF_OURS') })[0]), { code: 'META_UNAVAILABLE' })
+  t.match(
+    stepFailure(withStep(newSteps(), 'exchange', { error: refused('NO_CODE_OF_OURS') })[0]),
+    { code: 'META_UNAVAILABLE' }
+  )
   t.match(stepFailure(undefined), { code: 'ONBOARDING_SUPERSEDED' })
 })

@@ -6,7 +6,26 @@ import { until } from '../helper.js'
 import { app, secrets } from '../meta/wire.js'
 
 const service = await onboardingService(t)
-const { meta, waba, post, resume, record, login, issue, newTenant, asked, row, records, crash, vacate, sql, instance, call, lastToken, log } = service
+const {
+  meta,
+  waba,
+  post,
+  resume,
+  record,
+  login,
+  issue,
+  newTenant,
+  asked,
+  row,
+  records,
+  crash,
+  vacate,
+  sql,
+  instance,
+  call,
+  lastToken,
+  log
+} = service
 const names = ['exchange', 'inspect', 'assets', 'store', 'subscribe', 'register', 'done']
 
 await t.test('the record of an onboarding: its steps with their evidence, and no secret', async (t) => {
@@ -55,8 +74,14 @@ await t.test('whose record it is', async (t) => {
   t.equal((await record(tenant)).body['id'], id)
   t.equal((await record(tenant, undefined, 'another user')).body['id'], id, 'it is the tenant\'s')
   for (const url of ['', '/start', '/resume']) {
-    t.equal((await call(service.admin, url === '' ? 'GET' : 'POST', `/api/v1/tenant/onboard/whatsapp-client${url}`)).is, '403 TENANT_CLAIM_INVALID')
-    t.equal((await call({}, url === '' ? 'GET' : 'POST', `/api/v1/tenant/onboard/whatsapp-client${url}`)).is, '401 UNAUTHENTICATED')
+    t.equal(
+      (await call(service.admin, url === '' ? 'GET' : 'POST', `/api/v1/tenant/onboard/whatsapp-client${url}`)).is,
+      '403 TENANT_CLAIM_INVALID'
+    )
+    t.equal(
+      (await call({}, url === '' ? 'GET' : 'POST', `/api/v1/tenant/onboard/whatsapp-client${url}`)).is,
+      '401 UNAUTHENTICATED'
+    )
   }
 })
 
@@ -67,12 +92,26 @@ await t.test('what Meta said of a refusal is kept, and what to do', async (t) =>
   t.match(answer, { is: '400 META_TOKEN_INVALID', body: { detail: /changed the password/ } })
   const shown = await record(tenant)
   t.equal(shown.body['status'], 'failed')
-  t.match(stepIn(shown, 'assets'), { status: 'failed', attempts: 1, evidence: null, error: { code: 'META_TOKEN_INVALID', meta_code: 190, meta_subcode: 460, fbtrace_id: /^A/, advice: answer.body['detail'] } })
+  t.match(stepIn(shown, 'assets'), {
+    status: 'failed',
+    attempts: 1,
+    evidence: null,
+    error: {
+      code: 'META_TOKEN_INVALID',
+      meta_code: 190,
+      meta_subcode: 460,
+      fbtrace_id: /^A/,
+      advice: answer.body['detail']
+    }
+  })
   const used = issue()
   await post(tenant, login(tenant, { code: used }))
   await sql('delete from onboardings')
   await post(tenant, login(tenant, { code: used }))
-  t.match(stepIn(await record(tenant), 'exchange'), { status: 'failed', error: { code: 'META_CODE_USED', meta_code: 100, meta_subcode: 36009 } })
+  t.match(stepIn(
+    await record(tenant),
+    'exchange'
+  ), { status: 'failed', error: { code: 'META_CODE_USED', meta_code: 100, meta_subcode: 36009 } })
 })
 
 await t.test('killed at any step, an onboarding goes on from there with what it has', async (t) => {
@@ -114,9 +153,16 @@ await t.test('many resumptions at once', async (t) => {
   meta.requests.length = 0
   meta.fail('debug_token', { latency_ms: 300 })
   const other = await instance()
-  const answers = await Promise.all(Array.from({ length: 30 }, async (_, i) => await (i % 2 ? service : other).resume(tenant)))
+  const answers = await Promise.all(
+    Array.from({ length: 30 }, async (_, i) => await (i % 2 ? service : other).resume(tenant))
+  )
   t.same([...new Set(answers.map(({ is }) => is))], ['200'])
-  t.same(asked().map(({ route }) => route), ['debug_token', 'phone_numbers', ...Array.from({ length: Math.max(0, asked('phone_numbers').length - 1) }, () => 'phone_numbers'), 'subscribe'])
+  t.same(asked().map(({ route }) => route), [
+    'debug_token',
+    'phone_numbers',
+    ...Array.from({ length: Math.max(0, asked('phone_numbers').length - 1) }, () => 'phone_numbers'),
+    'subscribe'
+  ])
   t.match(stepIn(await record(tenant), 'inspect'), { attempts: 2 })
 })
 
@@ -128,7 +174,10 @@ await t.test('one who is at it for long holds it, also while the database hiccup
   await sql('alter table onboardings rename to renamed')
   await until(() => log().includes('the hold on an onboarding was not renewed'))
   await sql('alter table renamed rename to onboardings')
-  const held = async () => (await sql('select held_until > now() as held from onboardings where tenant_id = $1', [tenant]))[0]?.['held']
+  const held = async () => (await sql(
+    'select held_until > now() as held from onboardings where tenant_id = $1',
+    [tenant]
+  ))[0]?.['held']
   const began = Date.now()
   await until(async () => await held() !== true || Date.now() > began + 4500)
   t.equal(await held(), true, 'renewed beyond the five seconds of a hold')
@@ -185,9 +234,18 @@ await t.test('records that cannot be are a fault of ours, and harm nobody', asyn
   for (const [what, change, expected] of [
     ['no token', 'access_token = null', '500 INTERNAL'],
     ['no account', 'waba_id = null', '500 INTERNAL'],
-    ['all done, but not ended', "steps = (select jsonb_agg(step || '{\"status\": \"done\"}') from jsonb_array_elements(steps) step)", '500 INTERNAL'],
+    [
+      'all done, but not ended',
+      "steps = (select jsonb_agg(step || '{\"status\": \"done\"}') from jsonb_array_elements(steps) step)",
+      '500 INTERNAL'
+    ],
     ['a step too few', 'steps = steps - 4', '500 INTERNAL'],
-    ['an error that is none of ours', "steps = jsonb_set(steps, '{0}', '{\"name\": \"exchange\", \"status\": \"failed\", \"attempts\": 1, \"error\": {\"code\": \"OF_THE_FUTURE\"}}')", '503 META_UNAVAILABLE']
+    [
+      'an error that is none of ours',
+      "steps = jsonb_set(steps, '{0}', '{\"name\": \"exchange\", \"status\": \"failed\", \"attempts\": 1, \"error\": " +
+        "{\"code\": \"OF_THE_FUTURE\"}}')",
+      '503 META_UNAVAILABLE'
+    ]
   ] as const) {
     const tenant = await failing()
     const before = await row(tenant)
@@ -208,7 +266,10 @@ await t.test('a new token whose state cannot be noted is onboarded all the same'
   t.match(log(), 'the state of a new token could not be noted')
   const noted = newTenant()
   t.equal((await post(noted, login(noted))).is, '201')
-  t.match(await sql('select status from token_watch where tenant_id in ($1, $2) order by tenant_id', [tenant, noted].sort()), [{ status: /./ }, { status: /./ }])
+  t.match(
+    await sql('select status from token_watch where tenant_id in ($1, $2) order by tenant_id', [tenant, noted].sort()),
+    [{ status: /./ }, { status: /./ }]
+  )
   t.match(await sql('select status from token_watch where tenant_id = $1', [noted]), [{ status: 'ok' }])
 })
 
@@ -217,7 +278,10 @@ await t.test('internal code hears of a token that is replaced', async (t) => {
   await post(tenant, login(tenant))
   const heard: unknown[] = []
   const stop = service.app.onboarding.onTransition((transition) => { heard.push(transition) })
-  const [{ access_token: sealed } = {}] = await sql('select access_token from tenant_configs where tenant_id = $1', [tenant])
+  const [{ access_token: sealed } = {}] = await sql(
+    'select access_token from tenant_configs where tenant_id = $1',
+    [tenant]
+  )
   await service.app.tokenWatch.record(tenant, String(sealed), { valid: false, reason: 'meta_190_460' })
   t.equal((await post(tenant, login(tenant))).is, '200')
   t.match(heard, [{ tenant_id: tenant, type: 'token.revoked' }, { tenant_id: tenant, type: 'token.recovered' }])

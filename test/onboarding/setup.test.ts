@@ -5,7 +5,24 @@ import { query } from '../helper.js'
 import { app } from '../meta/wire.js'
 
 const service = await onboardingService(t)
-const { meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, vacate, databaseUrl, log, sql } = service
+const {
+  meta,
+  waba,
+  post,
+  resume,
+  record,
+  configure,
+  login,
+  newTenant,
+  existing,
+  asked,
+  row,
+  records,
+  vacate,
+  databaseUrl,
+  log,
+  sql
+} = service
 const platform = meta.state.apps.get(app.id)
 if (platform === undefined) throw new Error('the stand-in lost the app')
 
@@ -20,7 +37,10 @@ await t.test('the WABA is subscribed, and its messages are sent where the tenant
   const plain = newTenant()
   t.equal((await post(plain, login(plain))).is, '201')
   t.same(waba.subscriptions.get(app.id), {})
-  t.match(stepIn(await record(plain), 'subscribe'), { status: 'done', evidence: { waba_id: waba.id, callback: 'none' } })
+  t.match(stepIn(
+    await record(plain),
+    'subscribe'
+  ), { status: 'done', evidence: { waba_id: waba.id, callback: 'none' } })
 
   await vacate()
   const { tenant, hook } = await withCallback()
@@ -42,7 +62,11 @@ await t.test('a callback that does not answer as it should is mended, and the on
   const body = login(tenant)
   t.equal((await post(tenant, body)).is, '409 META_CALLBACK_REFUSED')
   t.same(hook.asked, ['not what it knows'])
-  t.match(stepIn(await record(tenant), 'subscribe'), { status: 'failed', evidence: null, error: { code: 'META_CALLBACK_REFUSED', meta_code: 2200, fbtrace_id: /^A/, advice: /hub.challenge/ } })
+  t.match(stepIn(await record(tenant), 'subscribe'), {
+    status: 'failed',
+    evidence: null,
+    error: { code: 'META_CALLBACK_REFUSED', meta_code: 2200, fbtrace_id: /^A/, advice: /hub.challenge/ }
+  })
   t.match(await row(tenant), { waba_id: waba.id, onboarding_completed: false })
   t.equal((await post(tenant, body)).is, '409 META_CALLBACK_REFUSED')
   t.equal(hook.asked.length, 1, 'a replay asks nobody')
@@ -100,7 +124,8 @@ await t.test('a number is registered when a pin is given, and only then', async 
 
 await t.test('each refusal of a registration: what is said, what is kept, and how it goes on', async (t) => {
   for (const [number, advice] of [
-    [100, /six digits/], [133000, /made again at Meta/], [133005, /Send the right one .* reset it/], [133006, /verified again/], [133008, /guessed wrong too often/],
+    [100, /six digits/], [133000, /made again at Meta/], [133005, /Send the right one .* reset it/],
+    [133006, /verified again/], [133008, /guessed wrong too often/],
     [133009, /too fast/], [133010, /added and verified/], [133015, /deleted a short while ago/], [133016, /72 hours/]
   ] as const) {
     await vacate()
@@ -110,7 +135,16 @@ await t.test('each refusal of a registration: what is said, what is kept, and ho
     meta.fail('register', { reply: registerRefused(number) })
     t.match(await post(tenant, body), { is: '409 META_REGISTER_REFUSED', body: { detail: advice } }, String(number))
     t.match(stepIn(await record(tenant), 'register'), {
-      status: 'failed', attempts: 1, evidence: null, error: { code: 'META_REGISTER_REFUSED', meta_code: number, meta_subcode: number === 100 ? 2388092 : null, fbtrace_id: /^A/, advice }
+      status: 'failed',
+      attempts: 1,
+      evidence: null,
+      error: {
+        code: 'META_REGISTER_REFUSED',
+        meta_code: number,
+        meta_subcode: number === 100 ? 2388092 : null,
+        fbtrace_id: /^A/,
+        advice
+      }
     })
     t.match(await row(tenant), { waba_id: waba.id, onboarding_completed: false })
     t.match(await post(tenant, body), { is: '409 META_REGISTER_REFUSED', body: { detail: advice } }, 'a replay')
@@ -131,10 +165,20 @@ await t.test('the wrong pin, then the right one; one more number', async (t) => 
   t.equal((await post(tenant, login(tenant, { pin: PIN }))).is, '409 META_REGISTER_REFUSED')
   t.equal((await resume(tenant, { pin: '111111' })).is, '409 META_REGISTER_REFUSED')
   t.match(stepIn(await record(tenant), 'register'), { attempts: 2, error: { meta_code: 133005 } })
-  t.match(await resume(tenant, { phone_number_id: phone.id }), { is: '409 META_REGISTER_REFUSED', body: { detail: /pin is not stored/ } })
-  t.equal((await resume(tenant, { phone_number_id: '230', pin: '222222' })).is, '200', 'another number is proven, stored and registered')
+  t.match(await resume(tenant, { phone_number_id: phone.id }), {
+    is: '409 META_REGISTER_REFUSED',
+    body: { detail: /pin is not stored/ }
+  })
+  t.equal(
+    (await resume(tenant, { phone_number_id: '230', pin: '222222' })).is,
+    '200',
+    'another number is proven, stored and registered'
+  )
   t.match(await row(tenant), { phone_number_id: '230', onboarding_completed: true })
-  t.match(stepsOf(await record(tenant)), ['exchange done 1', 'inspect done 1', 'assets done 2', 'store done 2', 'subscribe done 2', 'register done 4', 'done done 1'])
+  t.match(stepsOf(await record(tenant)), [
+    'exchange done 1', 'inspect done 1', 'assets done 2', 'store done 2', 'subscribe done 2', 'register done 4',
+    'done done 1'
+  ])
   t.equal(phone.registered, false)
 })
 
@@ -147,10 +191,22 @@ await t.test('Meta that cannot register at the moment', async (t) => {
 })
 
 await t.test('the pin is nowhere', async (t) => {
-  const answers = await Promise.all((await sql('select distinct tenant_id from onboardings')).map(async ({ tenant_id: id }) => await record(String(id))))
+  const answers = await Promise.all(
+    (await sql('select distinct tenant_id from onboardings')).map(async ({ tenant_id: id }) => await record(String(id)))
+  )
   t.ok(answers.length > 10)
-  const tables = await query(databaseUrl, "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
-  const dump = JSON.stringify(await Promise.all(tables.map(async ({ name }) => await query(databaseUrl, `select t::text as row from ${name} t`))))
+  const tables = await query(
+    databaseUrl,
+    "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname not in ('pg_catalog', " +
+      "'information_schema')"
+  )
+  const dump = JSON.stringify(
+    await Promise.all(tables.map(async ({ name }) => await query(databaseUrl, `select t::text as row from ${name} t`)))
+  )
   t.match(dump, waba.id, 'what is there is found')
-  for (const [where, text] of Object.entries({ dump, log: log(), answers: JSON.stringify(answers) })) t.notMatch(text, PIN, where)
+  for (const [where, text] of Object.entries({
+    dump,
+    log: log(),
+    answers: JSON.stringify(answers)
+  })) t.notMatch(text, PIN, where)
 })

@@ -16,14 +16,19 @@ platform.callback_url = 'https://platform.example/hook'
 let accounts = 0
 function account (numbers = 2) {
   accounts++
-  return meta.state.addWaba({ app_ids: [app.id], phones: Array.from({ length: numbers }, (_, i) => ({ id: `${accounts}000${i}` })) })
+  return meta.state.addWaba({
+    app_ids: [app.id],
+    phones: Array.from({ length: numbers }, (_, i) => ({ id: `${accounts}000${i}` }))
+  })
 }
 
 /** A tenant with the number of an account, or none, and a callback of its own, unless it has none. */
 async function tenantOn (t: Test, waba: Waba, index: number, hasCallback = true) {
   const hook = await callback(t, `verify ${index}`)
   const phone = waba.phones[index]
-  const id = await existing(hasCallback ? { callback_url: hook.url, verify_token: `verify ${index}` } : { redirect_url: 'https://a.example' })
+  const id = await existing(
+    hasCallback ? { callback_url: hook.url, verify_token: `verify ${index}` } : { redirect_url: 'https://a.example' }
+  )
   return {
     id,
     hook,
@@ -34,7 +39,11 @@ async function tenantOn (t: Test, waba: Waba, index: number, hasCallback = true)
       return stepIn(await record(id), 'subscribe')['evidence']
     },
     /** Where Meta sends the messages of its number. */
-    effective: async () => await service.app.metaGraph.effectiveCallback(app, meta.state.issueToken({ app_id: app.id }), String(phone?.id)),
+    effective: async () => await service.app.metaGraph.effectiveCallback(
+      app,
+      meta.state.issueToken({ app_id: app.id }),
+      String(phone?.id)
+    ),
     verified: async () => {
       const { is, body } = await call(as(id), 'POST', `${config}/verify`)
       t.equal(is, '200')
@@ -136,7 +145,11 @@ await t.test('no callback, or no number to set it for, changes nothing of the ac
   const before = structuredClone(waba.subscriptions.get(app.id))
   const without = await tenantOn(t, waba, 1, false)
   t.match(await without.onboard(), { callback: 'none' })
-  t.match(log(), new RegExp(`"level":40[^\\n]*"tenant_id":"${without.id}"[^\\n]*an account it shares`), 'where its messages go is said')
+  t.match(
+    log(),
+    new RegExp(`"level":40[^\\n]*"tenant_id":"${without.id}"[^\\n]*an account it shares`),
+    'where its messages go is said'
+  )
   t.same(waba.subscriptions.get(app.id), before)
 
   const bare = account(0)
@@ -162,7 +175,10 @@ await t.test('a callback of a number that does not answer is mended, and the onb
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.onboard()
   await b.change({ verify_token: 'not what it knows' })
-  t.equal((await post(b.id, { code: issue(), waba_id: waba.id, phone_number_id: b.phone?.id })).is, '409 META_CALLBACK_REFUSED')
+  t.equal(
+    (await post(b.id, { code: issue(), waba_id: waba.id, phone_number_id: b.phone?.id })).is,
+    '409 META_CALLBACK_REFUSED'
+  )
   t.equal(await a.effective(), a.hook.url)
   await b.change({ verify_token: 'verify 1' })
   t.equal((await service.resume(b.id)).is, '200')

@@ -42,11 +42,21 @@ await t.test('a login leads to the dialog of Meta, with the state that is to com
 
 await t.test('the configuration at Meta takes the place of the scope', async (t) => {
   const configured = await instance({ FB_LOGIN_CONFIG_ID: 'of the platform', GRAPH_API_VERSION: 'v25.0' })
-  for (const [at, body, expected] of [[service, { config_id: '77' }, '77'], [configured, {}, 'of the platform'], [configured, { config_id: '77' }, '77']] as const) {
-    const { config_id: id, scope, response_type: type, override_default_response_type: overrides } = await dialogOf(newTenant(), { redirect_uri: REDIRECT, ...body }, at)
+  for (const [at, body, expected] of [
+    [service, { config_id: '77' }, '77'], [configured, {}, 'of the platform'], [configured, { config_id: '77' }, '77']
+  ] as const) {
+    const {
+      config_id: id,
+      scope,
+      response_type: type,
+      override_default_response_type: overrides
+    } = await dialogOf(newTenant(), { redirect_uri: REDIRECT, ...body }, at)
     t.same([id, scope, type, overrides], [expected, undefined, 'code', 'true'])
   }
-  t.match((await configured.start(newTenant(), { redirect_uri: REDIRECT })).body, { authorization_url: /\/v25\.0\/dialog/ })
+  t.match(
+    (await configured.start(newTenant(), { redirect_uri: REDIRECT })).body,
+    { authorization_url: /\/v25\.0\/dialog/ }
+  )
 })
 
 await t.test('where the customer is sent back to: as asked, else by the row, else by the platform', async (t) => {
@@ -63,7 +73,10 @@ await t.test('where the customer is sent back to: as asked, else by the row, els
   const { is, body } = await start(newTenant())
   t.same([is, body['errors']], ['400 VALIDATION_FAILED', [{ field: 'redirect_uri', message: 'is required' }]])
   for (const wrong of [{ redirect_uri: '/cb' }, { redirect_uri: null }, { config_id: '' }, { state: 'x' }, []]) {
-    t.equal((await service.call(service.as('x'), 'POST', '/api/v1/tenant/onboard/whatsapp-client/start', wrong)).is, '400 VALIDATION_FAILED')
+    t.equal(
+      (await service.call(service.as('x'), 'POST', '/api/v1/tenant/onboard/whatsapp-client/start', wrong)).is,
+      '400 VALIDATION_FAILED'
+    )
   }
 })
 
@@ -71,17 +84,29 @@ await t.test('the allow-list is exact, and production wants one', async (t) => {
   const listed = await instance({ OAUTH_REDIRECT_URIS: ` ${REDIRECT}, https://b.example/cb ` })
   const production = await instance({ NODE_ENV: 'production', OAUTH_STATE: 'optional' })
   const both = await instance({ NODE_ENV: 'production', OAUTH_STATE: 'optional', OAUTH_REDIRECT_URIS: REDIRECT })
-  const refused = [`${REDIRECT}/`, `${REDIRECT}?`, REDIRECT.toUpperCase(), REDIRECT.slice(0, -1), 'https://tenant.example:443/oauth/done', 'https://other.example']
+  const refused = [
+    `${REDIRECT}/`, `${REDIRECT}?`, REDIRECT.toUpperCase(), REDIRECT.slice(0, -1),
+    'https://tenant.example:443/oauth/done', 'https://other.example'
+  ]
   for (const [at, uri, isAllowed] of [
-    [listed, REDIRECT, true], [listed, 'https://b.example/cb', true], [both, REDIRECT, true], ...refused.map((uri) => [listed, uri, false] as const),
+    [listed, REDIRECT, true], [listed, 'https://b.example/cb', true], [both, REDIRECT, true],
+    ...refused.map((uri) => [listed, uri, false] as const),
     [production, REDIRECT, false], [both, 'https://b.example/cb', false]
   ] as const) {
     const tenant = newTenant()
     t.equal((await at.start(tenant, { redirect_uri: uri })).is, isAllowed ? '200' : '400 REDIRECT_URI_NOT_ALLOWED', uri)
-    t.equal((await at.post(tenant, login(tenant, { code: issue({ redirect_uri: uri }), redirect_uri: uri }))).is, isAllowed ? '201' : '400 REDIRECT_URI_NOT_ALLOWED', uri)
+    t.equal(
+      (await at.post(tenant, login(tenant, { code: issue({ redirect_uri: uri }), redirect_uri: uri }))).is,
+      isAllowed ? '201' : '400 REDIRECT_URI_NOT_ALLOWED',
+      uri
+    )
     t.equal((await records(tenant)).length, isAllowed ? 1 : 0)
   }
-  t.equal((await listed.start(await existing({ redirect_url: 'https://row.example/cb' }))).is, '400 REDIRECT_URI_NOT_ALLOWED', 'the row is no way around it')
+  t.equal(
+    (await listed.start(await existing({ redirect_url: 'https://row.example/cb' }))).is,
+    '400 REDIRECT_URI_NOT_ALLOWED',
+    'the row is no way around it'
+  )
   t.equal(asked('access_token').length, 3, 'a code that comes from elsewhere is not sent')
   const sdk = newTenant()
   t.equal((await production.post(sdk, login(sdk))).is, '201', 'a code of the JavaScript SDK has none')
@@ -91,10 +116,17 @@ await t.test('which app the dialog is of', async (t) => {
   const bare = await instance({ FB_APP_ID: undefined, FB_APP_SECRET: undefined })
   const pair = await existing({ fb_app_id: own.app_id, fb_app_secret: own.app_secret })
   const half = await existing({ fb_app_id: own.app_id })
-  for (const [at, tenant, expected] of [[service, pair, own.app_id], [bare, pair, own.app_id], [service, half, app.id]] as const) {
+  for (const [at, tenant, expected] of [
+    [service, pair, own.app_id], [bare, pair, own.app_id], [service, half, app.id]
+  ] as const) {
     t.equal((await dialogOf(tenant, { redirect_uri: REDIRECT }, at)).client_id, expected)
   }
-  for (const tenant of [half, newTenant()]) t.equal((await bare.start(tenant, { redirect_uri: REDIRECT })).is, '503 META_APP_NOT_CONFIGURED')
+  for (const tenant of [half, newTenant()]) {
+    t.equal(
+      (await bare.start(tenant, { redirect_uri: REDIRECT })).is,
+      '503 META_APP_NOT_CONFIGURED'
+    )
+  }
   await sql('update tenant_configs set fb_app_secret = $1 where tenant_id = $2', ['garbage', pair])
   t.equal((await start(pair, { redirect_uri: REDIRECT })).is, '500 SECRET_UNREADABLE')
 })
@@ -102,7 +134,10 @@ await t.test('which app the dialog is of', async (t) => {
 await t.test('a state is kept as its hash alone, for whom it was made', async (t) => {
   const tenant = newTenant()
   const state = await stateOf(tenant)
-  const [kept, ...others] = await sql('select *, extract(epoch from expires_at - now())::int as left from oauth_states where tenant_id = $1', [tenant])
+  const [kept, ...others] = await sql(
+    'select *, extract(epoch from expires_at - now())::int as left from oauth_states where tenant_id = $1',
+    [tenant]
+  )
   t.match(kept, { state_hash: hash(state), tenant_id: tenant, user_id: USER })
   t.ok(Number(kept?.['left']) > 590 && Number(kept?.['left']) <= 600)
   t.same(others, [])
@@ -112,11 +147,15 @@ await t.test('a state is kept as its hash alone, for whom it was made', async (t
 
 await t.test('the right state is taken once, and a refused one leaves the code as it is', async (t) => {
   const tenant = newTenant()
-  const [mine, other, expired, nobodys] = [await stateOf(tenant), await stateOf('other'), await stateOf(tenant), await stateOf(tenant, null)]
+  const [mine, other, expired, nobodys] = [
+    await stateOf(tenant), await stateOf('other'), await stateOf(tenant), await stateOf(tenant, null)
+  ]
   await sql('update oauth_states set expires_at = now() where state_hash = $1', [hash(expired)])
   const code = issue()
   for (const [what, state, user] of [
-    ['unknown', 'x'.repeat(43)], ['another tenant\'s', other], ['expired', expired], ['another user\'s', mine, 'somebody else'], ['of a user, sent by nobody', mine, null], ['nobody\'s, sent by a user', nobodys]
+    ['unknown', 'x'.repeat(43)], ['another tenant\'s', other], ['expired', expired],
+    ['another user\'s', mine, 'somebody else'], ['of a user, sent by nobody', mine, null],
+    ['nobody\'s, sent by a user', nobodys]
   ] as const) {
     t.equal((await post(tenant, login(tenant, { code, state }), user)).is, '400 OAUTH_STATE_INVALID', what)
   }
@@ -124,7 +163,11 @@ await t.test('the right state is taken once, and a refused one leaves the code a
   t.same(asked(), [])
   t.equal((await post(tenant, login(tenant, { code, state: mine }))).is, '201', 'nothing was used up')
   t.equal((await post(tenant, login(tenant, { state: mine }))).is, '400 OAUTH_STATE_INVALID', 'used')
-  t.equal((await post(tenant, login(tenant, { state: nobodys }), null)).is, '200', 'a token without a user is somebody too')
+  t.equal(
+    (await post(tenant, login(tenant, { state: nobodys }), null)).is,
+    '200',
+    'a token without a user is somebody too'
+  )
   t.equal((await records(tenant)).length, 2)
 })
 

@@ -4,7 +4,25 @@ import { temporarilyDown } from '../graph/errors.js'
 import { until } from '../helper.js'
 
 const service = await onboardingService(t)
-const { app, meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, sql, vacate, lastToken, as } = service
+const {
+  app,
+  meta,
+  waba,
+  post,
+  resume,
+  record,
+  configure,
+  login,
+  newTenant,
+  existing,
+  asked,
+  row,
+  records,
+  sql,
+  vacate,
+  lastToken,
+  as
+} = service
 
 await t.test('an onboarding, the number claimed by another tenant, leaves the claim and owns the number', async (t) => {
   const squatter = await existing({ waba_id: waba.id, phone_number_id: '250', access_token: 'a-made-up-token' })
@@ -26,7 +44,10 @@ await t.test('an onboarding, the number owned by a tenant with a verified token,
   t.equal((await post(tenant, body)).is, '409 PHONE_NUMBER_TAKEN', 'a replay')
   t.equal((await resume(tenant)).is, '409 PHONE_NUMBER_TAKEN', 'and a resumption')
   t.same([await row(holder), await row(tenant)], [held, undefined])
-  t.match(stepsOf(await record(tenant)), ['exchange done 1', 'inspect done 1', 'assets done 1', 'store failed 2 PHONE_NUMBER_TAKEN', /pending/, /pending/, /pending/])
+  t.match(stepsOf(await record(tenant)), [
+    'exchange done 1', 'inspect done 1', 'assets done 1', 'store failed 2 PHONE_NUMBER_TAKEN', /pending/, /pending/,
+    /pending/
+  ])
   const old = await existing({ waba_id: 'old', access_token: 'old-token' })
   const before = await row(old)
   t.equal((await post(old, login(old, { phone_number_id: '249' }))).is, '409 PHONE_NUMBER_TAKEN')
@@ -72,7 +93,12 @@ await t.test('nobody is onboarded before it is done', async (t) => {
     meta.fail('subscribe', { latency_ms: 300, reply: temporarilyDown() })
     const answer = post(tenant, login(tenant))
     await until(() => asked('subscribe').length === 1)
-    const stored = { waba_id: waba.id, access_token: `****${lastToken()?.slice(-4)}`, onboarding_completed: false, onboarded_at: null }
+    const stored = {
+      waba_id: waba.id,
+      access_token: `****${lastToken()?.slice(-4)}`,
+      onboarding_completed: false,
+      onboarded_at: null
+    }
     t.match((await configure(tenant, 'GET')).body, stored)
     t.equal((await answer).is, '503 META_UNAVAILABLE')
     t.match((await configure(tenant, 'GET')).body, stored)
@@ -84,9 +110,23 @@ await t.test('nobody is onboarded before it is done', async (t) => {
 await t.test('what somebody did meanwhile is not undone', async (t) => {
   const put = (body: Record<string, unknown>) => async (tenant: string) => await configure(tenant, 'PUT', body)
   const deeds = [
-    ['deactivated', async (tenant: string) => await configure(tenant, 'POST', undefined, '/deactivate'), { is_active: false, onboarding_completed: false }],
+    [
+      'deactivated',
+      async (tenant: string) => await configure(tenant, 'POST', undefined, '/deactivate'),
+      { is_active: false, onboarding_completed: false }
+    ],
     ['deleted', async (tenant: string) => await configure(tenant, 'DELETE'), undefined],
-    ['deleted and made anew', async (tenant: string) => { await configure(tenant, 'DELETE'); await configure(tenant, 'POST', { waba_id: 'new' }) }, { waba_id: 'new', access_token: null, onboarding_completed: false }],
+    [
+      'deleted and made anew',
+      async (tenant: string) => {
+        await configure(tenant, 'DELETE'); await configure(
+          tenant,
+          'POST',
+          { waba_id: 'new' }
+        )
+      },
+      { waba_id: 'new', access_token: null, onboarding_completed: false }
+    ],
     ['another token', put({ access_token: 'another' }), { onboarding_completed: false, last_verified_at: null }],
     ['another WABA', put({ waba_id: 'another' }), { waba_id: 'another', onboarding_completed: false }],
     ['another number', put({ phone_number_id: null }), { phone_number_id: null, onboarding_completed: false }]
@@ -106,7 +146,9 @@ await t.test('what somebody did meanwhile is not undone', async (t) => {
       t.same(await row(tenant), left, 'nothing is resurrected')
       t.match(left, expected)
       t.match(await records(tenant), [{ status: 'failed', access_token: null }])
-      for (const again of [await post(tenant, body), await resume(tenant)]) t.equal(again.is, '409 ONBOARDING_SUPERSEDED')
+      for (const again of [
+        await post(tenant, body), await resume(tenant)
+      ]) t.equal(again.is, '409 ONBOARDING_SUPERSEDED')
       t.same(await row(tenant), left)
     }
   }
@@ -130,17 +172,31 @@ await t.test('credentials that somebody wrote before the subscription are not se
   meta.requests.length = 0
   t.equal((await resume(tenant)).is, '409 ONBOARDING_SUPERSEDED')
   t.same(asked(), [])
-  t.match(stepIn(await record(tenant), 'subscribe'), { status: 'failed', attempts: 2, error: { code: 'ONBOARDING_SUPERSEDED' } })
+  t.match(stepIn(
+    await record(tenant),
+    'subscribe'
+  ), { status: 'failed', attempts: 2, error: { code: 'ONBOARDING_SUPERSEDED' } })
 })
 
 await t.test('an inactive tenant is activated when it is done', async (t) => {
-  const tenant = await existing({ waba_id: 'old', fb_app_id: 'half a pair', callback_url: 'https://a.example/', redirect_url: 'https://b.example/', refresh_token: 'refresh' })
+  const tenant = await existing({
+    waba_id: 'old',
+    fb_app_id: 'half a pair',
+    callback_url: 'https://a.example/',
+    redirect_url: 'https://b.example/',
+    refresh_token: 'refresh'
+  })
   await configure(tenant, 'POST', undefined, '/deactivate')
   const before = await row(tenant)
   t.equal((await post(tenant, login(tenant))).is, '200')
   const after = await row(tenant) ?? {}
-  const changed = Object.keys(after).filter((column) => JSON.stringify(after[column]) !== JSON.stringify(before?.[column]))
-  t.same(changed.sort(), ['access_token', 'is_active', 'last_verified_at', 'onboarded_at', 'onboarding_completed', 'phone_number_id', 'token_expires_at', 'updated_at', 'waba_id'])
+  const changed = Object.keys(after).filter(
+    (column) => JSON.stringify(after[column]) !== JSON.stringify(before?.[column])
+  )
+  t.same(changed.sort(), [
+    'access_token', 'is_active', 'last_verified_at', 'onboarded_at', 'onboarding_completed', 'phone_number_id',
+    'token_expires_at', 'updated_at', 'waba_id'
+  ])
   t.match(after, { user_id: 'who configured', waba_id: waba.id, is_active: true, onboarding_completed: true })
 })
 
@@ -151,7 +207,12 @@ await t.test('two onboardings of a tenant at once: the later one stays, whole', 
     const answers = await Promise.all(bodies.map(async (body) => await post(tenant, body)))
     for (const { is } of answers) t.match(is, /^(20[01]|409 ONBOARDING_SUPERSEDED)$/)
     const { body: config } = await configure(tenant, 'GET')
-    t.ok(answers.some(({ body }) => body['phone_number_id'] === config['phone_number_id'] && body['access_token'] === config['access_token']))
+    t.ok(
+      answers.some(
+        ({ body }) => body['phone_number_id'] === config['phone_number_id'] &&
+          body['access_token'] === config['access_token']
+      )
+    )
     t.match(config, { onboarding_completed: true, is_active: true })
     const [, later] = await records(tenant)
     t.match(later, { status: 'completed', phone_number_id: config['phone_number_id'] })
@@ -171,11 +232,20 @@ await t.test('two onboardings of a tenant at once: the later one stays, whole', 
 await t.test('what cannot be stored for a fault of ours can be tried again', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
-  await sql("alter table tenant_configs add constraint never check (tenant_id <> 'tenant') not valid; alter table tenant_configs rename column refresh_token to renamed")
+  await sql(
+    "alter table tenant_configs add constraint never check (tenant_id <> 'tenant') not valid; alter table " +
+      'tenant_configs rename column refresh_token to renamed'
+  )
   const answer = await service.call(as(tenant), 'GET', '/api/v1/tenant/config')
   t.equal(answer.is, '500 INTERNAL')
-  await sql('alter table tenant_configs rename column renamed to refresh_token; alter table tenant_configs drop constraint never')
-  await sql('create function refuse() returns trigger language plpgsql as \'begin raise exception \'\'no\'\'; end\'; create trigger refuse before insert on tenant_configs for each row execute function refuse()')
+  await sql(
+    'alter table tenant_configs rename column renamed to refresh_token; alter table tenant_configs drop constraint ' +
+      'never'
+  )
+  await sql(
+    'create function refuse() returns trigger language plpgsql as \'begin raise exception \'\'no\'\'; end\'; create ' +
+      'trigger refuse before insert on tenant_configs for each row execute function refuse()'
+  )
   t.equal((await post(tenant, body)).is, '500 INTERNAL')
   t.match(stepIn(await record(tenant), 'store'), { status: 'failed', error: { code: 'INTERNAL', meta_code: null } })
   await sql('drop function refuse cascade')

@@ -9,18 +9,28 @@ const { app, sql, start, login, post, newTenant, records, databaseUrl } = servic
 const { database, log } = app
 const REDIRECT = { redirect_uri: 'https://a.example' }
 
-const sweep = async (closing = new AbortController().signal) => { await createSweeper({ database, closing, log }).sweep() }
-const count = async (table: string, condition = 'true') => Number((await sql(`select count(*) from ${table} where ${condition}`))[0]?.['count'])
+const sweep = async (
+  closing = new AbortController().signal
+) => { await createSweeper({ database, closing, log }).sweep() }
+const count = async (table: string, condition = 'true') => Number(
+  (await sql(`select count(*) from ${table} where ${condition}`))[0]?.['count']
+)
 
 /** Inserts so many states whose time was up so long ago. */
 async function states (rows: number, expiry: string, tenant = "'tenant ' || i"): Promise<void> {
-  await sql(`insert into oauth_states select 'state ' || i || ${tenant}, ${tenant}, null, now() + interval '${expiry}' from generate_series(1, ${rows}) i`)
+  await sql(
+    `insert into oauth_states select 'state ' || i || ${tenant}, ${tenant}, null, now() + interval '${expiry}' from generate_series(1, ${rows}) i`
+  )
 }
 
 await t.test('with a million expired states of others a login begins at once', async (t) => {
   // To build the indexes behind the rows takes a third of the time.
-  const indexes = (await sql("select indexname, indexdef from pg_indexes where tablename = 'oauth_states' and indexname not like '%pkey'"))
-  await sql('alter table oauth_states set unlogged, set (autovacuum_enabled = false), drop constraint oauth_states_pkey')
+  const indexes = (await sql(
+    "select indexname, indexdef from pg_indexes where tablename = 'oauth_states' and indexname not like '%pkey'"
+  ))
+  await sql(
+    'alter table oauth_states set unlogged, set (autovacuum_enabled = false), drop constraint oauth_states_pkey'
+  )
   for (const { indexname: name } of indexes) await sql(`drop index ${String(name)}`)
   await states(1_000_000, '-1 second')
   await sql('alter table oauth_states add primary key (state_hash)')
@@ -33,7 +43,10 @@ await t.test('with a million expired states of others a login begins at once', a
 await t.test('a sweep deletes what has expired, in as many batches as it takes, and nothing else', async (t) => {
   await states(2500, '-1 second')
   await states(3, '1 minute', "'open'")
-  await sql("insert into webhook_deliveries values ('old', now() - interval '30 days 1 minute'), ('young', now() - interval '29 days 23 hours')")
+  await sql(
+    "insert into webhook_deliveries values ('old', now() - interval '30 days 1 minute'), ('young', now() - interval " +
+      "'29 days 23 hours')"
+  )
   await sweep()
   t.strictSame([await count('oauth_states'), await count('webhook_deliveries')], [3, 1])
   t.match(await sql('select digest from webhook_deliveries'), [{ digest: 'young' }])
@@ -44,7 +57,9 @@ await t.test('an onboarding goes after a year, unless it waits with a token or i
   const insert = async (code: string, age: string, values: object = {}) => {
     const row = { status: 'in_progress', access_token: null, held_until: null, ...values }
     await sql(`insert into onboardings (tenant_id, code_hash, steps, created_at, status, access_token, held_until)
-      values ('old', $1, $2, now() - $3::interval, $4, $5, now() + $6::interval)`, [code, JSON.stringify(newSteps()), age, ...Object.values(row)])
+      values ('old', $1, $2, now() - $3::interval, $4, $5, now() + $6::interval)`, [
+      code, JSON.stringify(newSteps()), age, ...Object.values(row)
+    ])
   }
   await insert('failed', '366 days', { status: 'failed' })
   await insert('completed', '366 days', { status: 'completed' })
@@ -54,8 +69,10 @@ await t.test('an onboarding goes after a year, unless it waits with a token or i
   await insert('is executed', '366 days', { held_until: '1 minute' })
   await insert('young', '364 days', { status: 'failed' })
   await sweep()
-  t.same((await sql("select code_hash from onboardings where tenant_id = 'old' order by code_hash")).map(({ code_hash: code }) => code),
-    ['is executed', 'waits with a token', 'young'])
+  t.same((await sql("select code_hash from onboardings where tenant_id = 'old' order by code_hash")).map(
+    ({ code_hash: code }) => code
+  ),
+  ['is executed', 'waits with a token', 'young'])
 })
 
 await t.test('rows that somebody else has locked are left to the next sweep', async (t) => {
@@ -108,7 +125,9 @@ await t.test('a tenant has at most 20 open logins: the oldest goes', async (t) =
 await t.test('many logins at once, through two processes, leave 20', async (t) => {
   const tenant = newTenant()
   const other = await service.instance()
-  const answers = await Promise.all(Array.from({ length: 100 }, async (_, i) => await (i % 2 ? service : other).start(tenant, REDIRECT)))
+  const answers = await Promise.all(
+    Array.from({ length: 100 }, async (_, i) => await (i % 2 ? service : other).start(tenant, REDIRECT))
+  )
   t.same([...new Set(answers.map(({ is }) => is))], ['200'])
   t.equal(await count('oauth_states', `tenant_id = '${tenant}'`), 20)
 })
@@ -119,7 +138,11 @@ await t.test('surplus that cannot be deleted does not fail a login', async (t) =
   await sql(`create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
     create trigger refuse before delete on oauth_states for each row execute function refuse();
     create trigger refuse before delete on onboardings for each row execute function refuse()`)
-  await sql("insert into onboardings (tenant_id, code_hash, steps, status) select $1, 'refused ' || i, $2, 'failed' from generate_series(1, 30) i", [tenant, JSON.stringify(newSteps())])
+  await sql(
+    "insert into onboardings (tenant_id, code_hash, steps, status) select $1, 'refused ' || i, $2, 'failed' from " +
+      'generate_series(1, 30) i',
+    [tenant, JSON.stringify(newSteps())]
+  )
   t.equal((await start(tenant, REDIRECT)).is, '200')
   t.equal((await post(tenant, login(tenant))).is, '201')
   await sql('drop function refuse() cascade')

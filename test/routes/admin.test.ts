@@ -6,12 +6,19 @@ const { as, admin, call, rows, sql } = service
 
 // As PostgreSQL's "C" collation has them: by bytes, which is not how UTF-16 sorts.
 const byBytes = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b))
-const tenants = ['A', 'a', 'a%', 'a%b', 'a/b', 'aA', 'a_', 'a_b', 'ab', 'a\\', 'ä', 'ﬀ', '😀', '😀a', '\u{10ffff}', '\u{10ffff}'.repeat(100), ' ', '.', '..', 'Z', '-'].sort(byBytes)
+const tenants = [
+  'A', 'a', 'a%', 'a%b', 'a/b', 'aA', 'a_', 'a_b', 'ab', 'a\\', 'ä', 'ﬀ', '😀', '😀a', '\u{10ffff}',
+  '\u{10ffff}'.repeat(100), ' ', '.', '..', 'Z', '-'
+].sort(byBytes)
 
 async function ids (query: string, { call, admin }: Pick<Client, 'call' | 'admin'> = service): Promise<unknown[]> {
   const found: unknown[] = []
   for (let cursor = ''; ;) {
-    const { is, body: { configs: page, next_cursor: next } } = await call(admin, 'GET', `${configs}/all?${query}${cursor}`)
+    const { is, body: { configs: page, next_cursor: next } } = await call(
+      admin,
+      'GET',
+      `${configs}/all?${query}${cursor}`
+    )
     if (is !== '200' || !Array.isArray(page)) return [is]
     found.push(...page.map(({ tenant_id: id }) => id))
     if (typeof next !== 'string') return next === null ? found : ['no next_cursor']
@@ -25,14 +32,35 @@ await t.test('nobody yet', async (t) => {
 })
 
 await t.test('the list, by pages of any size, in the order of bytes', async (t) => {
-  for (const id of [...tenants].reverse()) t.equal((await call(as(id), 'POST', config, { ...full, phone_number_id: null })).is, '201')
-  for (const limit of [1, 2, 7, tenants.length - 1, tenants.length, 200]) t.strictSame(await ids(`limit=${limit}`), tenants)
+  for (const id of [...tenants].reverse()) {
+    t.equal(
+      (await call(as(id), 'POST', config, { ...full, phone_number_id: null })).is,
+      '201'
+    )
+  }
+  for (const limit of [
+    1, 2, 7, tenants.length - 1, tenants.length, 200
+  ]) t.strictSame(await ids(`limit=${limit}`), tenants)
   const { body } = await call(admin, 'GET', `${configs}/all`)
-  t.match(body.configs, [{ access_token: '****', fb_app_secret: '****', verify_token: '****', refresh_token: '****', waba_id: full.waba_id }])
+  t.match(
+    body.configs,
+    [
+      {
+        access_token: '****',
+        fb_app_secret: '****',
+        verify_token: '****',
+        refresh_token: '****',
+        waba_id: full.waba_id
+      }
+    ]
+  )
   const [first] = Array.isArray(body.configs) ? body.configs : []
   t.strictSame(Object.keys(first), columns)
   await call(as('A'), 'PUT', config, { access_token: null })
-  t.match((await call(admin, 'GET', `${configs}/all?tenant_id=A`)).body, { configs: [{ access_token: null, verify_token: '****' }] })
+  t.match(
+    (await call(admin, 'GET', `${configs}/all?tenant_id=A`)).body,
+    { configs: [{ access_token: null, verify_token: '****' }] }
+  )
 })
 
 await t.test('50 on a page unless told', async (t) => {
@@ -42,12 +70,21 @@ await t.test('50 on a page unless told', async (t) => {
   t.match(await size(''), { configs: { length: 50 }, next_cursor: String })
   t.match(await size('limit=200'), { configs: { length: 200 }, next_cursor: String })
   t.equal((await ids('', other)).length, 250)
-  t.strictSame(await ids('tenant_id=t24&limit=3', other), ['t24', 't240', 't241', 't242', 't243', 't244', 't245', 't246', 't247', 't248', 't249'])
+  t.strictSame(await ids('tenant_id=t24&limit=3', other), [
+    't24', 't240', 't241', 't242', 't243', 't244', 't245', 't246', 't247', 't248', 't249'
+  ])
 })
 
 await t.test('a prefix is literal', async (t) => {
-  for (const prefix of ['a', 'A', 'a%', 'a_', 'a\\', 'a/', '%', '_', '😀', 'ä', 'ﬀ', '\u{10ffff}', '\u{10ffff}'.repeat(100), ' ', '.', 'zz', 'ab']) {
-    t.strictSame(await ids(`limit=2&tenant_id=${encodeURIComponent(prefix)}`), tenants.filter((id) => id.startsWith(prefix)), prefix)
+  for (const prefix of [
+    'a', 'A', 'a%', 'a_', 'a\\', 'a/', '%', '_', '😀', 'ä', 'ﬀ', '\u{10ffff}', '\u{10ffff}'.repeat(100), ' ', '.', 'zz',
+    'ab'
+  ]) {
+    t.strictSame(
+      await ids(`limit=2&tenant_id=${encodeURIComponent(prefix)}`),
+      tenants.filter((id) => id.startsWith(prefix)),
+      prefix
+    )
   }
 })
 
@@ -65,8 +102,18 @@ await t.test('filters', async (t) => {
 await t.test('the status of the token is a filter of those who have one', async (t) => {
   const withToken = tenants.filter((id) => id !== 'A')
   t.strictSame(await ids('token_status=unverified&limit=3'), withToken)
-  for (const [status, of] of [['ok', ['a', 'ab', 'Z', 'ä', '😀']], ['revoked', ['a_b']]] as const) await sql('update token_watch set status = $1 where tenant_id = any($2)', [status, of])
-  for (const limit of [1, 2, 5, 200]) t.strictSame(await ids(`token_status=ok&limit=${limit}`), ['Z', 'a', 'ab', 'ä', '😀'])
+  for (const [status, of] of [['ok', ['a', 'ab', 'Z', 'ä', '😀']], ['revoked', ['a_b']]] as const) {
+    await sql(
+      'update token_watch set status = $1 where tenant_id = any($2)',
+      [status, of]
+    )
+  }
+  for (const limit of [1, 2, 5, 200]) {
+    t.strictSame(
+      await ids(`token_status=ok&limit=${limit}`),
+      ['Z', 'a', 'ab', 'ä', '😀']
+    )
+  }
   t.strictSame(await ids('token_status=revoked'), ['a_b'])
   t.strictSame(await ids('token_status=reauth_required'), [])
   t.strictSame(await ids('token_status=ok&tenant_id=a'), ['a', 'ab'])
@@ -83,29 +130,48 @@ await t.test('the status of the token is a filter of those who have one', async 
 await t.test('a page goes on where the last ended, whatever happened meanwhile', async (t) => {
   const { body: { next_cursor: next } } = await call(admin, 'GET', `${configs}/all?limit=9`)
   await sql('delete from tenant_configs where tenant_id = $1', [tenants[8]])
-  t.match((await call(admin, 'GET', `${configs}/all?limit=1&cursor=${String(next)}`)).body, { configs: [{ tenant_id: tenants[9] }] })
+  t.match(
+    (await call(admin, 'GET', `${configs}/all?limit=1&cursor=${String(next)}`)).body,
+    { configs: [{ tenant_id: tenants[9] }] }
+  )
 })
 
 await t.test('bad queries', async (t) => {
   for (const query of [
-    'limit=0', 'limit=201', 'limit=-1', 'limit=1.5', 'limit=abc', 'limit=', 'limit=1&limit=2', 'limit=null', 'limit=true', 'limit=1e9', 'limit=NaN', 'limit=Infinity', 'limit[]=1',
-    'is_active=1', 'is_active=', 'is_active=TRUE', 'is_active=yes', 'is_active=true&is_active=true', 'is_active=null', 'onboarding_completed=0', 'onboarding_completed',
-    'tenant_id=', 'tenant_id=%00', 'tenant_id=a%0a', 'tenant_id=a&tenant_id=b', `tenant_id=${'a'.repeat(101)}`, 'cursor=YQ&cursor=YQ',
-    'token_status=', 'token_status=OK', 'token_status=none', 'token_status=null', 'token_status=ok,revoked', 'token_status=ok&token_status=ok',
+    'limit=0', 'limit=201', 'limit=-1', 'limit=1.5', 'limit=abc', 'limit=', 'limit=1&limit=2', 'limit=null',
+    'limit=true', 'limit=1e9', 'limit=NaN', 'limit=Infinity', 'limit[]=1',
+    'is_active=1', 'is_active=', 'is_active=TRUE', 'is_active=yes', 'is_active=true&is_active=true', 'is_active=null',
+    'onboarding_completed=0', 'onboarding_completed',
+    'tenant_id=', 'tenant_id=%00', 'tenant_id=a%0a', 'tenant_id=a&tenant_id=b', `tenant_id=${'a'.repeat(101)}`,
+    'cursor=YQ&cursor=YQ',
+    'token_status=', 'token_status=OK', 'token_status=none', 'token_status=null', 'token_status=ok,revoked',
+    'token_status=ok&token_status=ok',
     'active=true', 'Limit=1', 'offset=1', 'tenantId=a', 'limit%00=1', 'constructor=1', '__proto__=1', 'waba_id=1'
   ]) t.equal((await call(admin, 'GET', `${configs}/all?${query}`)).is, '400 VALIDATION_FAILED', query)
   const cursorOf = (bytes: Buffer | string) => Buffer.from(bytes).toString('base64url')
   for (const cursor of [
-    '', 'a', '!!!!', 'YQ==', 'YR', ' YQ', 'YQ ', 'null', 'undefined', cursorOf(''), cursorOf('\0'), cursorOf('a\0'), cursorOf('a\n'), cursorOf(Buffer.from([0xff])),
+    '', 'a', '!!!!', 'YQ==', 'YR', ' YQ', 'YQ ', 'null', 'undefined', cursorOf(''), cursorOf('\0'), cursorOf('a\0'),
+    cursorOf('a\n'), cursorOf(Buffer.from([0xff])),
     cursorOf(Buffer.from([0xed, 0xa0, 0x80])), cursorOf('a'.repeat(101)), cursorOf('😀'.repeat(101)), 'A'.repeat(8000)
-  ]) t.equal((await call(admin, 'GET', `${configs}/all?cursor=${encodeURIComponent(cursor)}`)).is, '400 INVALID_CURSOR', cursor.slice(0, 20))
+  ]) {
+    t.equal(
+      (await call(admin, 'GET', `${configs}/all?cursor=${encodeURIComponent(cursor)}`)).is,
+      '400 INVALID_CURSOR',
+      cursor.slice(0, 20)
+    )
+  }
   t.equal((await call(admin, 'GET', `${configs}/all?cursor=${cursorOf('nobody has this id')}`)).is, '200')
 })
 
 await t.test('delete one, whatever its id', async (t) => {
   t.equal((await call(admin, 'DELETE', `${configs}/delete-tenant/nobody`)).is, '404 CONFIG_NOT_FOUND')
   // Neither an encoded slash nor a percent sign is decoded twice.
-  for (const id of ['a%252Fb', 'a%2525', 'a%255F']) t.equal((await call(admin, 'DELETE', `${configs}/delete-tenant/${id}`)).is, '404 CONFIG_NOT_FOUND')
+  for (const id of ['a%252Fb', 'a%2525', 'a%255F']) {
+    t.equal(
+      (await call(admin, 'DELETE', `${configs}/delete-tenant/${id}`)).is,
+      '404 CONFIG_NOT_FOUND'
+    )
+  }
   const left = (await rows()).map((row) => String(row.tenant_id))
   // A client that follows the URL standard resolves these two before it sends them.
   for (const id of left.filter((id) => !['.', '..'].includes(id))) {
@@ -115,8 +181,11 @@ await t.test('delete one, whatever its id', async (t) => {
   }
   t.equal((await rows()).length, 2)
   for (const [id, is] of [
-    ['', '400 VALIDATION_FAILED'], ['%00', '400 VALIDATION_FAILED'], ['a%0a', '400 VALIDATION_FAILED'], ['a'.repeat(101), '400 VALIDATION_FAILED'],
-    ['%F0%9F%98%80'.repeat(101), '400 VALIDATION_FAILED'], ['a'.repeat(9000), '400 VALIDATION_FAILED'], ['a/b', '404 ROUTE_NOT_FOUND'], ['a?x=1', '400 VALIDATION_FAILED'],
+    ['', '400 VALIDATION_FAILED'], ['%00', '400 VALIDATION_FAILED'], ['a%0a', '400 VALIDATION_FAILED'],
+    ['a'.repeat(101), '400 VALIDATION_FAILED'],
+    [
+      '%F0%9F%98%80'.repeat(101), '400 VALIDATION_FAILED'
+    ], ['a'.repeat(9000), '400 VALIDATION_FAILED'], ['a/b', '404 ROUTE_NOT_FOUND'], ['a?x=1', '400 VALIDATION_FAILED'],
     ['%ff', '400 VALIDATION_FAILED'], ['%', '400 VALIDATION_FAILED'], ['%ed%a0%80', '400 VALIDATION_FAILED']
   ] as const) t.equal((await call(admin, 'DELETE', `${configs}/delete-tenant/${id}`)).is, is, id.slice(0, 20))
   t.equal((await call(admin, 'DELETE', `${configs}/delete-tenant/a`, { force: true })).is, '400 VALIDATION_FAILED')

@@ -11,8 +11,10 @@ export const configs = `${base}/admin/configs`
 export const onboard = `${base}/onboard/whatsapp-client`
 
 export const columns = [
-  'id', 'tenant_id', 'user_id', 'waba_id', 'phone_number_id', 'access_token', 'fb_app_id', 'fb_app_secret', 'callback_url', 'redirect_url',
-  'verify_token', 'token_expires_at', 'refresh_token', 'is_active', 'onboarding_completed', 'onboarded_at', 'last_verified_at', 'created_at', 'updated_at'
+  'id', 'tenant_id', 'user_id', 'waba_id', 'phone_number_id', 'access_token', 'fb_app_id', 'fb_app_secret',
+  'callback_url', 'redirect_url',
+  'verify_token', 'token_expires_at', 'refresh_token', 'is_active', 'onboarding_completed', 'onboarded_at',
+  'last_verified_at', 'created_at', 'updated_at'
 ]
 
 /** Every writable field, with values that come back as they went in. */
@@ -39,14 +41,23 @@ export interface Answer {
   headers: LightMyRequestResponse['headers']
 }
 
-/** The service, with nothing where Meta should be, and what asks it; every answer is held to what the contract says of all answers. */
+/**
+ * The service, with nothing where Meta should be, and what asks it; every answer is held to what the contract says of
+ * all answers.
+ */
 export async function client (t: Test, env?: EnvSource) {
-  const { app, as, admin, databaseUrl, log } = await buildTestApp(t, { GRAPH_API_BASE_URL: 'http://127.0.0.1:1', ...env })
+  const { app, as, admin, databaseUrl, log } = await buildTestApp(t, {
+    GRAPH_API_BASE_URL: 'http://127.0.0.1:1',
+    ...env
+  })
   const sql = queries(t, databaseUrl)
   /** Sends a request. An object becomes JSON; text and bytes go as they are, with the headers given. */
   async function call (who: Who, method: string, url: string, body?: unknown, headers: Who = {}): Promise<Answer> {
     const raw = typeof body === 'string' || Buffer.isBuffer(body)
-    const request: InjectOptions = { url, headers: { ...(body === undefined || raw ? {} : { 'content-type': 'application/json' }), ...headers, ...who } }
+    const request: InjectOptions = {
+      url,
+      headers: { ...(body === undefined || raw ? {} : { 'content-type': 'application/json' }), ...headers, ...who }
+    }
     if (body !== undefined) request.payload = raw ? body : JSON.stringify(body)
     // The type knows the common methods only.
     return checked(url, await app.inject(Object.assign(request, { method })))
@@ -74,11 +85,24 @@ function checked (url: string, { statusCode, headers, body: text }: LightMyReque
   // Until Meta takes calls again; what is answered from a record waits for the longest block without a known end.
   if (body['code'] === 'META_RATE_LIMITED') assert.match(String(headers['retry-after']), /^[1-9]\d{0,4}$/)
   else assert.equal(headers['retry-after'], statusCode === 503 || statusCode === 429 ? '5' : undefined)
-  assert.equal(headers['www-authenticate'], statusCode === 401 ? body['code'] === 'SIGNATURE_INVALID' ? 'HMAC-SHA256' : 'Bearer' : undefined)
+  assert.equal(
+    headers['www-authenticate'],
+    statusCode === 401 ? body['code'] === 'SIGNATURE_INVALID' ? 'HMAC-SHA256' : 'Bearer' : undefined
+  )
   assert.equal(headers['content-type'], 'application/problem+json')
   if (text === '') return { is: String(statusCode), body, headers }
   const { detail, code, request_id: id, errors, confirm, phone_numbers: phones } = body
-  assert.deepEqual({ ...body, errors, confirm, phone_numbers: phones }, { type: 'about:blank', title: STATUS_CODES[statusCode], status: statusCode, detail, code, request_id: id, errors, confirm, phone_numbers: phones })
+  assert.deepEqual({ ...body, errors, confirm, phone_numbers: phones }, {
+    type: 'about:blank',
+    title: STATUS_CODES[statusCode],
+    status: statusCode,
+    detail,
+    code,
+    request_id: id,
+    errors,
+    confirm,
+    phone_numbers: phones
+  })
   assert.equal(Array.isArray(errors), code === 'VALIDATION_FAILED')
   assert.equal(typeof confirm === 'string', code === 'CONFIRMATION_REQUIRED')
   assert.equal(Array.isArray(phones), code === 'META_PHONE_CHOICE_REQUIRED')

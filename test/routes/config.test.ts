@@ -9,7 +9,8 @@ const nothing = Object.fromEntries(Object.keys(full).map((name) => [name, null])
 await t.test('a tenant without a configuration', async (t) => {
   const who = as('nobody')
   for (const [method, url] of [
-    ['GET', config], ['GET', `${config}/full`], ['DELETE', config], ['POST', `${config}/activate`], ['POST', `${config}/deactivate`]
+    ['GET', config], ['GET', `${config}/full`], ['DELETE', config], ['POST', `${config}/activate`],
+    ['POST', `${config}/deactivate`]
   ] as const) t.equal((await call(who, method, url)).is, '404 CONFIG_NOT_FOUND', `${method} ${url}`)
   t.equal((await call(who, 'PUT', config, { waba_id: '1' })).is, '404 CONFIG_NOT_FOUND')
   t.same(await rows(), [])
@@ -83,7 +84,11 @@ await t.test('PUT: left out stays, null clears', async (t) => {
       const { is, body } = await call(who, 'PUT', config, { [name]: written })
       // A token takes the date of the one before it with it.
       const expiry = name === 'access_token' ? { token_expires_at: null } : {}
-      t.strictSame([is, body], ['200', { ...before, ...expiry, [name]: written === null ? null : shown[name], updated_at: body.updated_at }], name)
+      t.strictSame(
+        [is, body],
+        ['200', { ...before, ...expiry, [name]: written === null ? null : shown[name], updated_at: body.updated_at }],
+        name
+      )
       t.ok(String(body.updated_at) > String(before.updated_at))
       before = body
     }
@@ -106,7 +111,9 @@ await t.test('at least one field, which may be null', async (t) => {
 await t.test('activation is idempotent and changes nothing else', async (t) => {
   const who = as('switch')
   const { body: before } = await call(who, 'POST', config, { access_token: full.access_token })
-  for (const [action, active] of [['activate', true], ['deactivate', false], ['deactivate', false], ['activate', true], ['activate', true]] as const) {
+  for (const [action, active] of [
+    ['activate', true], ['deactivate', false], ['deactivate', false], ['activate', true], ['activate', true]
+  ] as const) {
     const { is, body } = await call(who, 'POST', `${config}/${action}`)
     t.strictSame([is, body], ['200', { ...before, is_active: active, updated_at: body.updated_at }])
   }
@@ -114,16 +121,32 @@ await t.test('activation is idempotent and changes nothing else', async (t) => {
 
 await t.test('a POST without a body takes any content type', async (t) => {
   const who = as('switch')
-  for (const type of ['application/json', 'text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data', 'application/octet-stream', 'application/xml; charset=latin1']) {
+  for (const type of [
+    'application/json', 'text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data',
+    'application/octet-stream', 'application/xml; charset=latin1'
+  ]) {
     t.equal((await call(who, 'POST', `${config}/activate`, '', { 'content-type': type })).is, '200', type)
-    t.equal((await call(who, 'POST', `${config}/activate`, '', { 'content-type': type, 'transfer-encoding': 'chunked' })).is, '200', type)
+    t.equal(
+      (await call(who, 'POST', `${config}/activate`, '', { 'content-type': type, 'transfer-encoding': 'chunked' })).is,
+      '200',
+      type
+    )
   }
   t.equal((await call(who, 'POST', `${config}/activate`, {})).is, '200')
   for (const body of [[], { is_active: false }, '0', 'false', '""', '[]']) {
-    t.equal((await call(who, 'POST', `${config}/deactivate`, body, { 'content-type': 'application/json' })).is, '400 VALIDATION_FAILED')
+    t.equal(
+      (await call(who, 'POST', `${config}/deactivate`, body, { 'content-type': 'application/json' })).is,
+      '400 VALIDATION_FAILED'
+    )
   }
-  t.equal((await call(who, 'POST', `${config}/deactivate`, '{', { 'content-type': 'application/json' })).is, '400 MALFORMED_JSON')
-  t.equal((await call(who, 'POST', `${config}/deactivate`, '{}', { 'content-type': 'text/plain' })).is, '415 UNSUPPORTED_MEDIA_TYPE')
+  t.equal(
+    (await call(who, 'POST', `${config}/deactivate`, '{', { 'content-type': 'application/json' })).is,
+    '400 MALFORMED_JSON'
+  )
+  t.equal(
+    (await call(who, 'POST', `${config}/deactivate`, '{}', { 'content-type': 'text/plain' })).is,
+    '415 UNSUPPORTED_MEDIA_TYPE'
+  )
   t.equal((await call(who, 'GET', config)).body.is_active, true)
 })
 
@@ -140,7 +163,10 @@ await t.test('delete', async (t) => {
   const who = as('gone')
   const values = { ...full, phone_number_id: 'given-back' }
   await call(who, 'POST', config, values)
-  t.strictSame(await call(who, 'DELETE', config).then(({ is, body, headers }) => [is, body, headers['content-type']]), ['204', {}, undefined])
+  t.strictSame(
+    await call(who, 'DELETE', config).then(({ is, body, headers }) => [is, body, headers['content-type']]),
+    ['204', {}, undefined]
+  )
   t.equal((await call(who, 'DELETE', config)).is, '404 CONFIG_NOT_FOUND')
   t.equal((await call(who, 'POST', config, values)).is, '201', 'its phone number is free again')
   t.equal((await call(who, 'DELETE', config, {})).is, '204')

@@ -10,7 +10,10 @@ import { client, config, configs, full } from './client.js'
 const effective = `${config}/effective`
 const of = (tenantId: string) => `${configs}/effective/${encodeURIComponent(tenantId)}`
 const secrets: Array<keyof ConfigValues> = ['access_token', 'fb_app_secret', 'verify_token']
-const names: Array<keyof ConfigValues> = ['phone_id', 'access_token', 'waba_id', 'fb_app_id', 'fb_app_secret', 'callback_url', 'redirect_url', 'verify_token', 'token_expires_at']
+const names: Array<keyof ConfigValues> = [
+  'phone_id', 'access_token', 'waba_id', 'fb_app_id', 'fb_app_secret', 'callback_url', 'redirect_url', 'verify_token',
+  'token_expires_at'
+]
 const nothing = Object.fromEntries(names.map((name) => [name, { value: null, source: null }]))
 const fromPlatform = {
   phone_id: { value: platform.WHATSAPP_PHONE_ID, source: 'env' },
@@ -30,7 +33,14 @@ await t.test('a tenant sees what serves it, and why', async (t) => {
   const before = await call(acme, 'GET', effective)
   t.equal(before.is, '200', 'no row is an answer')
   t.strictSame(Object.keys(before.body), ['tenant_id', 'decision', 'reason', 'explanation', 'row', 'values'])
-  t.strictSame({ ...before.body, explanation: '' }, { tenant_id: 'acme', decision: 'fall_back', reason: 'NO_ROW', explanation: '', row: null, values: fromPlatform })
+  t.strictSame({ ...before.body, explanation: '' }, {
+    tenant_id: 'acme',
+    decision: 'fall_back',
+    reason: 'NO_ROW',
+    explanation: '',
+    row: null,
+    values: fromPlatform
+  })
 
   const { body: { updated_at } } = await call(acme, 'POST', config, { ...full, callback_url: null })
   const served = {
@@ -46,15 +56,38 @@ await t.test('a tenant sees what serves it, and why', async (t) => {
   }
   const row = { is_active: true, updated_at, key_ids: ['t1'], unreadable: [] }
   const active = await call(acme, 'GET', effective)
-  t.strictSame({ ...active.body, explanation: '' }, { tenant_id: 'acme', decision: 'serve', reason: 'ACTIVE_ROW', explanation: '', row, values: served })
+  t.strictSame({ ...active.body, explanation: '' }, {
+    tenant_id: 'acme',
+    decision: 'serve',
+    reason: 'ACTIVE_ROW',
+    explanation: '',
+    row,
+    values: served
+  })
 
   await call(acme, 'PUT', config, { fb_app_secret: null })
-  t.match((await call(acme, 'GET', effective)).body, { decision: 'serve', values: { fb_app_id: fromPlatform.fb_app_id, fb_app_secret: fromPlatform.fb_app_secret } }, 'half a pair is none')
+  t.match(
+    (await call(acme, 'GET', effective)).body,
+    { decision: 'serve', values: { fb_app_id: fromPlatform.fb_app_id, fb_app_secret: fromPlatform.fb_app_secret } },
+    'half a pair is none'
+  )
   await call(acme, 'PUT', config, { access_token: null, verify_token: null })
-  t.match((await call(acme, 'GET', effective)).body, { row: { key_ids: [] }, values: { access_token: { value: null, source: null }, verify_token: fromPlatform.verify_token } }, 'the identity falls back whole or not at all; refresh_token is none of the loader\'s')
+  t.match(
+    (await call(acme, 'GET', effective)).body,
+    {
+      row: { key_ids: [] },
+      values: { access_token: { value: null, source: null }, verify_token: fromPlatform.verify_token }
+    },
+    'the identity falls back whole or not at all; refresh_token is none of the loader\'s'
+  )
 
   await call(acme, 'POST', `${config}/deactivate`)
-  t.match((await call(acme, 'GET', effective)).body, { decision: 'fall_back', reason: 'INACTIVE_ROW', row: { is_active: false }, values: fromPlatform })
+  t.match((await call(acme, 'GET', effective)).body, {
+    decision: 'fall_back',
+    reason: 'INACTIVE_ROW',
+    row: { is_active: false },
+    values: fromPlatform
+  })
   t.match((await call(as('other'), 'GET', effective)).body, { tenant_id: 'other', reason: 'NO_ROW', row: null })
 })
 
@@ -71,7 +104,11 @@ await t.test('it is what the loader does, by every row and every CONFIG_FALLBACK
     dead: { ...full, phone_number_id: '6', token_expires_at: '2020-01-01T00:00:00Z' }
   }
   for (const [tenant, input] of Object.entries(rows)) await tenantConfigs.create(tenant, null, input)
-  await query(DATABASE_URL, "update tenant_configs set access_token = (select access_token from tenant_configs where tenant_id = 'whole') where tenant_id like '%moved'")
+  await query(
+    DATABASE_URL,
+    "update tenant_configs set access_token = (select access_token from tenant_configs where tenant_id = 'whole') " +
+      "where tenant_id like '%moved'"
+  )
   await query(DATABASE_URL, "update tenant_configs set is_active = false where tenant_id like 'inactive%'")
 
   const seen = new Set<string>()
@@ -93,12 +130,22 @@ await t.test('it is what the loader does, by every row and every CONFIG_FALLBACK
         const config = await configLoader.forTenant(tenant)
         t.equal(config.hasTenantConfig(), decision === 'serve', what)
         const [clear, sources] = [config.getAllConfig(), config.getSources()]
-        const masked = (name: keyof ConfigValues) => clear[name] !== null && secrets.includes(name) ? sources[name] === 'env' ? MASK : mask(clear[name]) : clear[name]
-        t.strictSame(values, Object.fromEntries(names.map((name) => [name, { value: masked(name), source: sources[name] }])), what)
+        const masked = (name: keyof ConfigValues) =>
+          clear[name] !== null && secrets.includes(name)
+            ? sources[name] === 'env' ? MASK : mask(clear[name])
+            : clear[name]
+        t.strictSame(
+          values,
+          Object.fromEntries(names.map((name) => [name, { value: masked(name), source: sources[name] }])),
+          what
+        )
       }
     }
   }
-  t.strictSame([...seen].sort(), ['fall_back INACTIVE_ROW', 'fall_back NO_ROW', 'refuse CONFIG_NOT_FOUND', 'refuse SECRET_UNREADABLE', 'refuse TENANT_INACTIVE', 'refuse TOKEN_DEAD', 'serve ACTIVE_ROW'])
+  t.strictSame([...seen].sort(), [
+    'fall_back INACTIVE_ROW', 'fall_back NO_ROW', 'refuse CONFIG_NOT_FOUND', 'refuse SECRET_UNREADABLE',
+    'refuse TENANT_INACTIVE', 'refuse TOKEN_DEAD', 'serve ACTIVE_ROW'
+  ])
   t.strictSame([...seen].map((outcome) => outcome.split(' ')[1]).sort(), [...reasons].sort(), 'those are all reasons')
 })
 
@@ -107,21 +154,37 @@ await t.test('the keys of the row, and what does not open', async (t) => {
   const [k1, k2] = [`k1:${newKey()}`, `k2:${newKey()}`]
   const { app: old } = await buildTestApp(t, { DATABASE_URL, ENCRYPTION_KEYS: k1 })
   await old.tenantConfigs.create('acme', null, full)
-  const { app: { tenantConfigs, configLoader } } = await buildTestApp(t, { DATABASE_URL, ENCRYPTION_KEYS: `${k2},${k1}` })
+  const { app: { tenantConfigs, configLoader } } = await buildTestApp(t, {
+    DATABASE_URL,
+    ENCRYPTION_KEYS: `${k2},${k1}`
+  })
   const rowOf = async () => (await configLoader.explain('acme')).row
   t.match(await rowOf(), { key_ids: ['k1'], unreadable: [] })
   await tenantConfigs.update('acme', { access_token: 'sealed anew' })
   t.match(await rowOf(), { key_ids: ['k1', 'k2'], unreadable: [] })
-  t.match((await old.configLoader.explain('acme')).row, { key_ids: ['k1', 'k2'], unreadable: ['access_token'] }, 'where a key is lacking, it is named all the same')
+  t.match(
+    (await old.configLoader.explain('acme')).row,
+    { key_ids: ['k1', 'k2'], unreadable: ['access_token'] },
+    'where a key is lacking, it is named all the same'
+  )
 
-  for (const [sealed, keyIds] of [['no sealed text', ['k1']], ['v1.k1.', ['k1']], ['v1.k9.AAAA', ['k1', 'k9']], ['v2.k9.AAAA', ['k1']], ['', ['k1']]] as const) {
+  for (const [sealed, keyIds] of [
+    ['no sealed text', ['k1']], ['v1.k1.', ['k1']], ['v1.k9.AAAA', ['k1', 'k9']], ['v2.k9.AAAA', ['k1']], ['', ['k1']]
+  ] as const) {
     await query(DATABASE_URL, 'update tenant_configs set access_token = $1', [sealed])
     t.match(await rowOf(), { key_ids: keyIds, unreadable: ['access_token'] }, sealed)
   }
   await query(DATABASE_URL, 'update tenant_configs set fb_app_secret = verify_token, verify_token = fb_app_secret')
-  t.match(await configLoader.explain('acme'), { reason: 'SECRET_UNREADABLE', row: { key_ids: ['k1'], unreadable: ['access_token', 'fb_app_secret', 'verify_token'] } })
+  t.match(await configLoader.explain('acme'), {
+    reason: 'SECRET_UNREADABLE',
+    row: { key_ids: ['k1'], unreadable: ['access_token', 'fb_app_secret', 'verify_token'] }
+  })
   await tenantConfigs.update('acme', { access_token: 'a', fb_app_secret: 'b', verify_token: 'c' })
-  t.match(await configLoader.explain('acme'), { decision: 'serve', row: { key_ids: ['k2'], unreadable: [] } }, 'doing what it says helps')
+  t.match(
+    await configLoader.explain('acme'),
+    { decision: 'serve', row: { key_ids: ['k2'], unreadable: [] } },
+    'doing what it says helps'
+  )
 })
 
 await t.test('it reads the database, and keeps nothing', async (t) => {
@@ -129,7 +192,10 @@ await t.test('it reads the database, and keeps nothing', async (t) => {
   await tenantConfigs.create('acme', null, { waba_id: 'old' })
   // The own write is heard once more, by its notification.
   await until(() => configLoader.stats().invalidations === 3)
-  const wabaOf = async () => [(await configLoader.forTenant('acme')).getWabaId(), (await configLoader.explain('acme')).values.waba_id.value]
+  const wabaOf = async () => [
+    (await configLoader.forTenant('acme')).getWabaId(),
+    (await configLoader.explain('acme')).values.waba_id.value
+  ]
   t.strictSame(await wabaOf(), ['old', 'old'])
   const before = configLoader.stats()
   // A write that nobody is told of.
@@ -158,10 +224,16 @@ await t.test('an admin sees that of any tenant, whatever its id', async (t) => {
     t.equal(body['reason'], ['nobody', '%2Fb'].includes(id) ? 'NO_ROW' : 'ACTIVE_ROW', id)
   }
   for (const [id, is] of [
-    ['', '400 VALIDATION_FAILED'], ['%00', '400 VALIDATION_FAILED'], ['a%0a', '400 VALIDATION_FAILED'], ['a'.repeat(101), '400 VALIDATION_FAILED'], ['a?x=1', '400 VALIDATION_FAILED'],
-    ['%ff', '400 VALIDATION_FAILED'], ['%', '400 VALIDATION_FAILED'], ['%ed%a0%80', '400 VALIDATION_FAILED'], ['a/b', '404 ROUTE_NOT_FOUND']
+    ['', '400 VALIDATION_FAILED'], ['%00', '400 VALIDATION_FAILED'], ['a%0a', '400 VALIDATION_FAILED'],
+    ['a'.repeat(101), '400 VALIDATION_FAILED'], ['a?x=1', '400 VALIDATION_FAILED'],
+    [
+      '%ff', '400 VALIDATION_FAILED'
+    ], ['%', '400 VALIDATION_FAILED'], ['%ed%a0%80', '400 VALIDATION_FAILED'], ['a/b', '404 ROUTE_NOT_FOUND']
   ] as const) t.equal((await call(admin, 'GET', `${configs}/effective/${id}`)).is, is, id.slice(0, 20))
-  t.strictSame((await call(admin, 'GET', `${configs}/effective/a%0a`)).body['errors'], [{ field: 'id', message: 'must not hold control characters or lone surrogates' }])
+  t.strictSame(
+    (await call(admin, 'GET', `${configs}/effective/a%0a`)).body['errors'],
+    [{ field: 'id', message: 'must not hold control characters or lone surrogates' }]
+  )
   t.equal((await call(as('acme'), 'GET', of('acme'))).is, '403 FORBIDDEN')
   t.equal((await call(admin, 'GET', effective)).is, '403 TENANT_CLAIM_INVALID')
 })

@@ -7,15 +7,28 @@ const tally = (answers: Answer[]) => answers.map(({ is }) => is).sort()
 
 await t.test('of two creates at once one makes the row', async (t) => {
   for (let i = 0; i < 25; i++) {
-    const answers = await Promise.all([1, 2, 3, 4].map((n) => call(as(`race-${i}`, `user-${n}`), 'POST', config, { access_token: `token-of-${n}-0123456789`, waba_id: `waba-${n}`, phone_number_id: `race-phone-${i}` })))
+    const answers = await Promise.all(
+      [1, 2, 3, 4].map((n) => call(
+        as(`race-${i}`, `user-${n}`),
+        'POST',
+        config,
+        { access_token: `token-of-${n}-0123456789`, waba_id: `waba-${n}`, phone_number_id: `race-phone-${i}` }
+      ))
+    )
     t.strictSame(tally(answers), ['201', ...Array(3).fill('409 CONFIG_EXISTS')])
     const winner = answers.findIndex(({ is }) => is === '201') + 1
-    t.match((await call(as(`race-${i}`), 'GET', `${config}/full`)).body, { user_id: `user-${winner}`, waba_id: `waba-${winner}`, access_token: `token-of-${winner}-0123456789` })
+    t.match((await call(as(`race-${i}`), 'GET', `${config}/full`)).body, {
+      user_id: `user-${winner}`,
+      waba_id: `waba-${winner}`,
+      access_token: `token-of-${winner}-0123456789`
+    })
   }
 })
 
 await t.test('POST and PUT of one phone number by several tenants collide with nobody', async (t) => {
-  const created = await Promise.all([1, 2, 3].map((n) => call(as(`claim-${n}`), 'POST', config, { waba_id: 'waba', phone_number_id: 'claimed' })))
+  const created = await Promise.all(
+    [1, 2, 3].map((n) => call(as(`claim-${n}`), 'POST', config, { waba_id: 'waba', phone_number_id: 'claimed' }))
+  )
   t.strictSame(tally(created), ['201', '201', '201'])
   await sql("update tenant_configs set last_verified_at = now() where tenant_id = 'claim-1'")
   t.equal((await call(as('claim-4'), 'POST', config, { phone_number_id: 'claimed' })).is, '201', 'nor with its owner')
@@ -25,7 +38,9 @@ await t.test('POST and PUT of one phone number by several tenants collide with n
 await t.test('writes of one tenant at once are all there', async (t) => {
   const who = as('busy')
   await call(who, 'POST', config, { is_active: undefined, waba_id: '1' })
-  const answers = await Promise.all(Object.entries(full).map(([name, value]) => call(who, 'PUT', config, { [name]: value })))
+  const answers = await Promise.all(
+    Object.entries(full).map(([name, value]) => call(who, 'PUT', config, { [name]: value }))
+  )
   t.ok(answers.every(({ is }) => is === '200'))
   // A new token without a date may come after the date was written.
   const { token_expires_at, ...others } = full
@@ -54,7 +69,9 @@ await t.test('a write that PostgreSQL undid to end a deadlock is tried again, on
   await sql(`create sequence meetings; create function meet() returns trigger language plpgsql as $$ begin
     if nextval('meetings') <= tg_argv[0]::int then raise sqlstate '40P01'; end if; return new; end $$`)
   for (const [meetings, create, update] of [[1, '201', '200'], [2, away, away]] as const) {
-    await sql(`create trigger meet before insert or update on tenant_configs for each row execute function meet(${meetings})`)
+    await sql(
+      `create trigger meet before insert or update on tenant_configs for each row execute function meet(${meetings})`
+    )
     await sql('alter sequence meetings restart')
     t.equal((await call(as(`meets-${meetings}`), 'POST', config, { waba_id: '1' })).is, create)
     await sql('alter sequence meetings restart')
@@ -68,7 +85,9 @@ await t.test('of delete-alls at once one deletes', async (t) => {
   for (let i = 0; i < 10; i++) {
     await sql('delete from tenant_configs')
     await sql("insert into tenant_configs (tenant_id) select 'many-' || n from generate_series(1, 30) n")
-    const answers = await Promise.all([1, 2, 3].map(() => call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:30`)))
+    const answers = await Promise.all(
+      [1, 2, 3].map(() => call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:30`))
+    )
     t.strictSame(tally(answers), ['200', '409 CONFIRMATION_MISMATCH', '409 CONFIRMATION_MISMATCH'])
   }
 })
@@ -94,7 +113,14 @@ await t.test('no field, header or query leads to another tenant', async (t) => {
   const a = as('tenant-a')
   await call(as('tenant-b'), 'POST', config, full)
   const before = await rows()
-  const headers = { 'x-tenant-id': 'tenant-b', 'tenant-id': 'tenant-b', tenant_id: 'tenant-b', 'x-forwarded-user': 'tenant-b', 'x-http-method-override': 'DELETE', cookie: 'tenant_id=tenant-b' }
+  const headers = {
+    'x-tenant-id': 'tenant-b',
+    'tenant-id': 'tenant-b',
+    tenant_id: 'tenant-b',
+    'x-forwarded-user': 'tenant-b',
+    'x-http-method-override': 'DELETE',
+    cookie: 'tenant_id=tenant-b'
+  }
   for (const [method, url, body, is] of [
     ['GET', config, undefined, '404 CONFIG_NOT_FOUND'],
     ['GET', `${config}/full`, undefined, '404 CONFIG_NOT_FOUND'],
@@ -114,14 +140,19 @@ await t.test('no field, header or query leads to another tenant', async (t) => {
   ] as const) t.equal((await call(a, method, url, body, headers)).is, is, `${method} ${url}`)
   t.same(await rows(), before)
   // Ids that differ in case, form or blanks alone are others.
-  for (const near of ['Tenant-b', 'tenant-b ', ' tenant-b', 'tenant-b\u200b', 'tenant‐b', 'tenant-b%', 'tenant_b', "tenant-b' or '1'='1"]) {
+  for (const near of [
+    'Tenant-b', 'tenant-b ', ' tenant-b', 'tenant-b\u200b', 'tenant‐b', 'tenant-b%', 'tenant_b', "tenant-b' or '1'='1"
+  ]) {
     t.equal((await call(as(near), 'GET', config)).is, '404 CONFIG_NOT_FOUND', near)
   }
 })
 
 await t.test('a sealed secret opens in its own row alone', async (t) => {
   await call(as('tenant-a'), 'POST', config, { waba_id: '1' })
-  await sql("update tenant_configs a set access_token = b.access_token from tenant_configs b where a.tenant_id = 'tenant-a' and b.tenant_id = 'tenant-b'")
+  await sql(
+    "update tenant_configs a set access_token = b.access_token from tenant_configs b where a.tenant_id = 'tenant-a' " +
+      "and b.tenant_id = 'tenant-b'"
+  )
   for (const url of [config, `${config}/full`]) {
     const { is, body } = await call(as('tenant-a'), 'GET', url)
     t.equal(is, '500 SECRET_UNREADABLE')

@@ -6,7 +6,15 @@ const all = `${configs}/delete-all`
 
 await t.test('statistics', async (t) => {
   const none = { ok: 0, expiring: 0, expired: 0, revoked: 0, unverified: 0, reauth_required: 0 }
-  const empty = { total: 0, active: 0, inactive: 0, onboarded: 0, pending: 0, tokens: { expired: 0, expiring_7d: 0, expiring_30d: 0, no_expiry: 0, missing: 0 }, token_status: none }
+  const empty = {
+    total: 0,
+    active: 0,
+    inactive: 0,
+    onboarded: 0,
+    pending: 0,
+    tokens: { expired: 0, expiring_7d: 0, expiring_30d: 0, no_expiry: 0, missing: 0 },
+    token_status: none
+  }
   t.strictSame((await call(admin, 'GET', `${configs}/stats`)).body, empty)
   await sql(`insert into tenant_configs (tenant_id, access_token, token_expires_at, is_active, onboarding_completed)
     select 't' || row_number() over (), token, now() + away::interval, active, onboarded from (values
@@ -24,9 +32,16 @@ await t.test('statistics', async (t) => {
 
   const statuses = Object.keys(none)
   for (const [i, status] of statuses.entries()) {
-    await sql('update token_watch set status = $1 where tenant_id in (select tenant_id from token_watch where status = $2 order by tenant_id limit $3)', [status, 'unverified', [3, 1, 2, 1, 0, 1][i]])
+    await sql(
+      'update token_watch set status = $1 where tenant_id in (select tenant_id from token_watch where status = $2 ' +
+        'order by tenant_id limit $3)',
+      [status, 'unverified', [3, 1, 2, 1, 0, 1][i]]
+    )
   }
-  t.strictSame((await call(admin, 'GET', `${configs}/stats`)).body.token_status, { ok: 3, expiring: 1, expired: 2, revoked: 1, unverified: 2, reauth_required: 1 })
+  t.strictSame(
+    (await call(admin, 'GET', `${configs}/stats`)).body.token_status,
+    { ok: 3, expiring: 1, expired: 2, revoked: 1, unverified: 2, reauth_required: 1 }
+  )
 })
 
 await t.test('delete all takes two steps', async (t) => {
@@ -35,18 +50,35 @@ await t.test('delete all takes two steps', async (t) => {
     t.strictSame([is, body.confirm], ['428 CONFIRMATION_REQUIRED', 'delete-all:14'])
   }
   for (const confirm of [
-    'yes', 'true', 'delete-all', 'delete-all:', 'delete-all:13', 'delete-all:15', 'delete-all:014', 'delete-all:14%20', '%20delete-all:14', 'delete-all:%2B14', 'delete-all:-14', 'delete-all:14.0',
-    'delete-all:0xe', 'delete-all:1e1', 'DELETE-ALL:14', 'delete-all:14%00', 'delete-all:14%0a', 'delete-all:2147483648', 'delete-all:999999999999999', `delete-all:${'9'.repeat(5000)}`, '%F0%9F%98%80'
-  ]) t.equal((await call(admin, 'DELETE', `${all}?confirm=${confirm}`)).is, '409 CONFIRMATION_MISMATCH', confirm.slice(0, 40))
-  for (const query of ['confirm=delete-all:14&confirm=delete-all:14', 'confirm=delete-all:14&force=1', 'Confirm=delete-all:14', 'x=1']) {
+    'yes', 'true', 'delete-all', 'delete-all:', 'delete-all:13', 'delete-all:15', 'delete-all:014', 'delete-all:14%20',
+    '%20delete-all:14', 'delete-all:%2B14', 'delete-all:-14', 'delete-all:14.0',
+    'delete-all:0xe', 'delete-all:1e1', 'DELETE-ALL:14', 'delete-all:14%00', 'delete-all:14%0a',
+    'delete-all:2147483648', 'delete-all:999999999999999', `delete-all:${'9'.repeat(5000)}`, '%F0%9F%98%80'
+  ]) {
+    t.equal(
+      (await call(admin, 'DELETE', `${all}?confirm=${confirm}`)).is,
+      '409 CONFIRMATION_MISMATCH',
+      confirm.slice(0, 40)
+    )
+  }
+  for (const query of [
+    'confirm=delete-all:14&confirm=delete-all:14', 'confirm=delete-all:14&force=1', 'Confirm=delete-all:14', 'x=1'
+  ]) {
     t.equal((await call(admin, 'DELETE', `${all}?${query}`)).is, '400 VALIDATION_FAILED', query)
   }
   t.equal((await call(admin, 'DELETE', all, { confirm: 'delete-all:14' })).is, '400 VALIDATION_FAILED')
   await sql("insert into tenant_configs (tenant_id) values ('late')")
-  t.equal((await call(admin, 'DELETE', `${all}?confirm=delete-all:14`)).is, '409 CONFIRMATION_MISMATCH', 'the count has changed')
+  t.equal(
+    (await call(admin, 'DELETE', `${all}?confirm=delete-all:14`)).is,
+    '409 CONFIRMATION_MISMATCH',
+    'the count has changed'
+  )
   t.same(await sql('select count(*)::int from tenant_configs'), [{ count: 15 }])
 
-  t.strictSame(await call(admin, 'DELETE', `${all}?confirm=delete-all:15`).then(({ is, body }) => [is, body]), ['200', { deleted: 15 }])
+  t.strictSame(
+    await call(admin, 'DELETE', `${all}?confirm=delete-all:15`).then(({ is, body }) => [is, body]),
+    ['200', { deleted: 15 }]
+  )
   t.same(await sql('select count(*)::int from tenant_configs'), [{ count: 0 }])
   t.equal((await call(admin, 'DELETE', `${all}?confirm=delete-all:15`)).is, '409 CONFIRMATION_MISMATCH', 'a repeat')
   t.equal((await call(admin, 'DELETE', all)).body.confirm, 'delete-all:0')

@@ -24,7 +24,10 @@ await t.test('times have six digits and Z in every answer, whatever digits they 
   for (const digits of ['', '.5', '.123', '.123456']) {
     const time = `2100-01-02T03:04:05${digits}Z`
     sixDigits(t, 'change', (await configure(tenant, 'PUT', { token_expires_at: time })).body, 5)
-    await sql('update tenant_configs set created_at = $1, onboarded_at = $1, last_verified_at = $1, token_expires_at = $1', [time])
+    await sql(
+      'update tenant_configs set created_at = $1, onboarded_at = $1, last_verified_at = $1, token_expires_at = $1',
+      [time]
+    )
     await sql('update token_watch set checked_at = $1, next_check_at = $1', [time])
     await sql('update onboardings set created_at = $1, updated_at = $1', [time])
     sixDigits(t, 'masked', (await configure(tenant, 'GET')).body, 5)
@@ -34,13 +37,21 @@ await t.test('times have six digits and Z in every answer, whatever digits they 
     sixDigits(t, 'list', (await call(admin, 'GET', '/api/v1/tenant/admin/configs/all')).body, 5)
     sixDigits(t, 'record', (await record(tenant)).body, 11)
   }
-  t.equal((await app.configLoader.getWhatsappConfig(tenant)).token_expires_at, '2100-01-02T03:04:05.123456Z', 'for internal code too')
+  t.equal(
+    (await app.configLoader.getWhatsappConfig(tenant)).token_expires_at,
+    '2100-01-02T03:04:05.123456Z',
+    'for internal code too'
+  )
 })
 
 await t.test('the record of an earlier version shows its times with six digits', async (t) => {
   const tenant = newTenant()
   await post(tenant, login(tenant))
-  await sql('update onboardings set steps = regexp_replace(steps::text, \'(\\.\\d{3})\\d{3}Z"\', \'\\1Z"\', \'g\')::jsonb where tenant_id = $1', [tenant])
+  await sql(
+    'update onboardings set steps = regexp_replace(steps::text, \'(\\.\\d{3})\\d{3}Z"\', \'\\1Z"\', \'g\')::jsonb ' +
+      'where tenant_id = $1',
+    [tenant]
+  )
   const { body } = await record(tenant)
   sixDigits(t, 'record', body, 11)
   t.match(JSON.stringify(body), /\.\d{3}000Z","evidence":\{"app_id":"[^"]+","expires_at":"[^"]+\.\d{3}000Z"/)
@@ -49,7 +60,11 @@ await t.test('the record of an earlier version shows its times with six digits',
 await t.test('an event tells its time with six digits', async (t) => {
   const tenant = newTenant()
   await post(tenant, login(tenant))
-  await app.tokenWatch.record(tenant, String((await row(tenant))?.['access_token']), { valid: false, reason: 'meta_190_460' })
+  await app.tokenWatch.record(
+    tenant,
+    String((await row(tenant))?.['access_token']),
+    { valid: false, reason: 'meta_190_460' }
+  )
   await until(() => received.length > 0)
   sixDigits(t, 'event', received.map(({ event }) => event), 1)
 })

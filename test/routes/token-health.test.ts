@@ -9,7 +9,13 @@ await t.test('what is known of the token', async (t) => {
   const { app, as, call } = await client(t)
   t.match(await call(as('acme'), 'GET', health), { is: '404 CONFIG_NOT_FOUND' })
 
-  const bare = { token_status: 'unverified', reason: 'no_token', checked_at: null, token_expires_at: null, next_check_at: null }
+  const bare = {
+    token_status: 'unverified',
+    reason: 'no_token',
+    checked_at: null,
+    token_expires_at: null,
+    next_check_at: null
+  }
   await call(as('acme'), 'POST', config, { waba_id: '1' })
   t.strictSame((await call(as('acme'), 'GET', health)).body, bare)
 
@@ -17,7 +23,12 @@ await t.test('what is known of the token', async (t) => {
   t.match((await call(as('acme'), 'GET', health)).body, { ...bare, reason: null, next_check_at: /Z$/ })
   const { access_token: sealed } = await app.tenantConfigs.find('acme') ?? {}
   await app.tokenWatch.record('acme', String(sealed), { valid: true, expires_at: '2100-01-01T00:00:00.000Z' })
-  t.match((await call(as('acme'), 'GET', health)).body, { token_status: 'ok', reason: null, checked_at: /Z$/, token_expires_at: '2100-01-01T00:00:00.000000Z' })
+  t.match((await call(as('acme'), 'GET', health)).body, {
+    token_status: 'ok',
+    reason: null,
+    checked_at: /Z$/,
+    token_expires_at: '2100-01-01T00:00:00.000000Z'
+  })
   t.match(await call(as('other'), 'GET', health), { is: '404 CONFIG_NOT_FOUND' }, "another tenant's is not shown")
 })
 

@@ -19,9 +19,24 @@ const claims = { code: 'AQD', waba_id: '1', phone_number_id: '2' }
 /** Sends one field's value to every route that takes the field; returns what they say. */
 async function answers (field: string, value: unknown) {
   const found = []
-  if (field in full) found.push(await call(tenant, 'PUT', config, { [field]: value }), await call(fresh, 'POST', config, { [field]: value }))
-  if (field in claims || ['redirect_uri', 'state'].includes(field)) found.push(await call(fresh, 'POST', onboard, { ...claims, [field]: value }))
-  for (const [name, url] of Object.entries(begins)) if (name === field && value !== null) found.push(await call(fresh, 'POST', url, { [field]: value }))
+  if (field in full) {
+    found.push(
+      await call(tenant, 'PUT', config, { [field]: value }),
+      await call(fresh, 'POST', config, { [field]: value })
+    )
+  }
+  if (field in claims || ['redirect_uri', 'state'].includes(field)) {
+    found.push(
+      await call(fresh, 'POST', onboard, { ...claims, [field]: value })
+    )
+  }
+  for (const [name, url] of Object.entries(begins)) {
+    if (name === field && value !== null) {
+      found.push(
+        await call(fresh, 'POST', url, { [field]: value })
+      )
+    }
+  }
   return found
 }
 
@@ -39,31 +54,52 @@ async function refused (t: Test, fields: string[], values: unknown[], code = 'VA
 }
 
 await t.test('wrong types', async (t) => {
-  await refused(t, [...texts, ...urls, 'token_expires_at'], [0, 1, -1.5, 1e300, true, false, [], ['x'], {}, { a: 1 }, '', [null]])
+  await refused(t, [
+    ...texts, ...urls, 'token_expires_at'
+  ], [0, 1, -1.5, 1e300, true, false, [], ['x'], {}, { a: 1 }, '', [null]])
   await refused(t, ['code', 'redirect_uri', 'state'], [null])
   await refused(t, ['config_id'], [0, true, [], {}, ''])
-  for (const field of ['waba_id', 'phone_number_id']) t.equal((await call(fresh, 'POST', onboard, { ...claims, [field]: null })).is, '400 VALIDATION_FAILED')
+  for (const field of ['waba_id', 'phone_number_id']) {
+    t.equal(
+      (await call(fresh, 'POST', onboard, { ...claims, [field]: null })).is,
+      '400 VALIDATION_FAILED'
+    )
+  }
 })
 
 await t.test('text that is not clean', async (t) => {
   const controls = ['\0', '\x01', '\n', '\r', '\t', '\x1b', '\x7f', '\x85', '\x9f', '\ud800', '\udfff', '\udc00\ud800']
   const blanks = [' ', '\u00a0', '\ufeff', '\u2028', '\u3000', '\u1680']
-  await refused(t, texts, [...controls.map((bad) => `a${bad}b`), ...blanks.flatMap((blank) => [blank, `${blank}a`, `a${blank}`])])
+  await refused(t, texts, [
+    ...controls.map((bad) => `a${bad}b`),
+    ...blanks.flatMap((blank) => [blank, `${blank}a`, `a${blank}`])
+  ])
 })
 
 await t.test('an access token is what an HTTP header carries', async (t) => {
   const errors = [{ field: 'access_token', message: 'must be visible ASCII without blanks: an HTTP header carries it' }]
-  for (const access_token of ['a b', '\u00e9', 'a\u00ff', '\u0442\u043e\u043a\u0435\u043d', 'a\u200bb', '\u{1f600}', '\uff21', 'a\x7f', 'a\x1f']) {
-    for (const [who, method, url] of [[tenant, 'PUT', config], [fresh, 'POST', config], [tenant, 'POST', `${config}/verify`]] as const) {
+  for (const access_token of [
+    'a b', '\u00e9', 'a\u00ff', '\u0442\u043e\u043a\u0435\u043d', 'a\u200bb', '\u{1f600}', '\uff21', 'a\x7f', 'a\x1f'
+  ]) {
+    for (const [who, method, url] of [
+      [tenant, 'PUT', config], [fresh, 'POST', config], [tenant, 'POST', `${config}/verify`]
+    ] as const) {
       const { is, body } = await call(who, method, url, { access_token })
-      t.strictSame([is, body['errors']], ['400 VALIDATION_FAILED', errors], `${method} ${url} ${encodeURIComponent(access_token)}`)
+      t.strictSame(
+        [is, body['errors']],
+        ['400 VALIDATION_FAILED', errors],
+        `${method} ${url} ${encodeURIComponent(access_token)}`
+      )
     }
   }
   t.same(await rows(), before)
 })
 
 await t.test('too long, by characters', async (t) => {
-  for (const [fields, longest] of [[[...ids, 'fb_app_secret', 'verify_token'], 255], [['access_token', 'refresh_token'], 4096], [['code'], 2048], [['state'], 512], [['config_id'], 255]] as const) {
+  for (const [fields, longest] of [
+    [[...ids, 'fb_app_secret', 'verify_token'], 255], [['access_token', 'refresh_token'], 4096], [['code'], 2048],
+    [['state'], 512], [['config_id'], 255]
+  ] as const) {
     await refused(t, [...fields], ['x'.repeat(longest + 1), '😀'.repeat(longest + 1)])
   }
   const url = (length: number, end = '') => `https://a.example/${'x'.repeat(length - 18 - [...end].length)}${end}`
@@ -78,16 +114,31 @@ await t.test('ids that would walk up a path', async (t) => {
 await t.test('a refusal says the rule of its field, and not the value', async (t) => {
   const clean = 'hold control characters or lone surrogates, nor begin or end with a blank'
   for (const value of ['..', 'a\nb', 'a\ud800', ' a']) {
-    const ofSecret = (field: string) => [field, field === 'access_token' ? 'must be visible ASCII without blanks: an HTTP header carries it' : `must not ${clean}`]
-    for (const [field, message] of [...ids.map((field) => [field, `must not be . or .., ${clean}`]), ...value === '..' ? [] : secrets.map(ofSecret)]) {
+    const ofSecret = (field: string) => [
+      field,
+      field === 'access_token' ? 'must be visible ASCII without blanks: an HTTP header carries it' : `must not ${clean}`
+    ]
+    for (const [field, message] of [
+      ...ids.map((field) => [field, `must not be . or .., ${clean}`]),
+      ...value === '..' ? [] : secrets.map(ofSecret)
+    ]) {
       for (const { body } of await answers(String(field), value)) t.strictSame(body.errors, [{ field, message }])
     }
   }
   // A tenant's id may be . or have blanks at its ends.
-  for (const [method, url, field] of [['GET', `${configs}/all?tenant_id=a%00`, 'tenant_id'], ['DELETE', `${configs}/delete-tenant/a%0a`, 'id']] as const) {
-    t.strictSame((await call(admin, method, url)).body.errors, [{ field, message: 'must not hold control characters or lone surrogates' }])
+  for (const [method, url, field] of [
+    ['GET', `${configs}/all?tenant_id=a%00`, 'tenant_id'],
+    ['DELETE', `${configs}/delete-tenant/a%0a`, 'id']
+  ] as const) {
+    t.strictSame(
+      (await call(admin, method, url)).body.errors,
+      [{ field, message: 'must not hold control characters or lone surrogates' }]
+    )
   }
-  t.strictSame(await answers('code', ' ').then(([answer]) => answer?.body.errors), [{ field: 'code', message: `must not ${clean}` }])
+  t.strictSame(
+    await answers('code', ' ').then(([answer]) => answer?.body.errors),
+    [{ field: 'code', message: `must not ${clean}` }]
+  )
 })
 
 await t.test('masks', async (t) => {
@@ -96,39 +147,60 @@ await t.test('masks', async (t) => {
 
 await t.test('URLs', async (t) => {
   await refused(t, urls, [
-    'a.example', '//a.example', '/path', 'https:', 'https://', 'https:a.example', 'https:/a.example', 'https:///a.example', 'https:\\\\a.example',
-    'http://a.example', 'http://127.0.0.2', 'http://localhost.example', 'http://localhost@a.example', 'http://10.0.0.1', 'ftp://a.example', 'javascript:alert(1)',
-    'data:text/plain,x', 'file:///etc/passwd', 'JAVASCRIPT://a.example/%0aalert(1)', 'https://u:p@a.example', 'https://u@a.example', 'https://@a.example',
-    'https://:@a.example', 'https://a.example\\@b.example', 'https://a.example/\\b', 'https://a.example/a b', 'https://a b.example', 'https://a.example/\u00a0x',
-    'https://a.example:99999', 'https://a.example:x', 'https://[::1', 'https://a.example/\n', 'https://a\t.example', ' https://a.example', 'https://a.example ',
+    'a.example', '//a.example', '/path', 'https:', 'https://', 'https:a.example', 'https:/a.example',
+    'https:///a.example', 'https:\\\\a.example',
+    'http://a.example', 'http://127.0.0.2', 'http://localhost.example', 'http://localhost@a.example', 'http://10.0.0.1',
+    'ftp://a.example', 'javascript:alert(1)',
+    'data:text/plain,x', 'file:///etc/passwd', 'JAVASCRIPT://a.example/%0aalert(1)', 'https://u:p@a.example',
+    'https://u@a.example', 'https://@a.example',
+    'https://:@a.example', 'https://a.example\\@b.example', 'https://a.example/\\b', 'https://a.example/a b',
+    'https://a b.example', 'https://a.example/\u00a0x',
+    'https://a.example:99999', 'https://a.example:x', 'https://[::1', 'https://a.example/\n', 'https://a\t.example',
+    ' https://a.example', 'https://a.example ',
     'https://a.example/\0', 'https://a.example/\ud800', 'https://%', 'https://a..example:0x1'
   ])
 })
 
 await t.test('dates', async (t) => {
   await refused(t, ['token_expires_at'], [
-    '2026-02-30T00:00:00Z', '2026-02-29T00:00:00Z', '2100-02-29T00:00:00Z', '2026-04-31T00:00:00Z', '2026-13-01T00:00:00Z', '2026-00-01T00:00:00Z', '2026-01-00T00:00:00Z',
-    '2026-01-01T24:00:00Z', '2026-01-01T25:00:00Z', '2026-01-01T00:60:00Z', '2026-06-30T23:59:60Z', '2026-01-01T00:00:61Z',
-    '2026-01-01', '2026-01-01T00:00:00', '2026-01-01 00:00:00Z', '2026-01-01T00:00Z', '2026-01-01T00:00:00+0100', '2026-01-01T00:00:00+01', '2026-01-01T00:00:00+24:00',
-    '2026-01-01T00:00:00+01:60', '2026-01-01T00:00:00.Z', '2026-01-01T00:00:00,5Z', '2026-01-01T00:00:00.1234567890Z', '2026-1-1T00:00:00Z', '26-01-01T00:00:00Z',
-    '0000-01-01T00:00:00Z', '0001-01-01T00:00:00+00:01', '9999-12-31T23:59:59-00:01', '9999-12-31T00:30:00-23:59', '10000-01-01T00:00:00Z', '+010000-01-01T00:00:00Z',
-    '-0001-01-01T00:00:00Z', 'now', 'infinity', 'tomorrow', '1767225600', ' 2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z ', '2026-01-01T00:00:00Z\n', '２026-01-01T00:00:00Z'
+    '2026-02-30T00:00:00Z', '2026-02-29T00:00:00Z', '2100-02-29T00:00:00Z', '2026-04-31T00:00:00Z',
+    '2026-13-01T00:00:00Z', '2026-00-01T00:00:00Z', '2026-01-00T00:00:00Z',
+    '2026-01-01T24:00:00Z', '2026-01-01T25:00:00Z', '2026-01-01T00:60:00Z', '2026-06-30T23:59:60Z',
+    '2026-01-01T00:00:61Z',
+    '2026-01-01', '2026-01-01T00:00:00', '2026-01-01 00:00:00Z', '2026-01-01T00:00Z', '2026-01-01T00:00:00+0100',
+    '2026-01-01T00:00:00+01', '2026-01-01T00:00:00+24:00',
+    '2026-01-01T00:00:00+01:60', '2026-01-01T00:00:00.Z', '2026-01-01T00:00:00,5Z', '2026-01-01T00:00:00.1234567890Z',
+    '2026-1-1T00:00:00Z', '26-01-01T00:00:00Z',
+    '0000-01-01T00:00:00Z', '0001-01-01T00:00:00+00:01', '9999-12-31T23:59:59-00:01', '9999-12-31T00:30:00-23:59',
+    '10000-01-01T00:00:00Z', '+010000-01-01T00:00:00Z',
+    '-0001-01-01T00:00:00Z', 'now', 'infinity', 'tomorrow', '1767225600', ' 2026-01-01T00:00:00Z',
+    '2026-01-01T00:00:00Z ', '2026-01-01T00:00:00Z\n', '２026-01-01T00:00:00Z'
   ])
 })
 
 await t.test('fields that nobody may write, or that do not exist', async (t) => {
   for (const field of [
-    'id', 'tenant_id', 'user_id', 'is_active', 'onboarding_completed', 'onboarded_at', 'last_verified_at', 'created_at', 'updated_at', 'acces_token',
+    'id', 'tenant_id', 'user_id', 'is_active', 'onboarding_completed', 'onboarded_at', 'last_verified_at', 'created_at',
+    'updated_at', 'acces_token',
     'ACCESS_TOKEN', 'accessToken', 'constructor', 'toString', 'hasOwnProperty', 'EAAGm0PX4ZCpsBA', 'a b', ''
   ]) {
     const shown = /^[a-z_]+$/.test(field) ? field : '(a field that is not shown)'
-    for (const [who, method, url, body] of [[tenant, 'PUT', config, full], [fresh, 'POST', config, full], [fresh, 'POST', onboard, claims]] as const) {
+    for (const [who, method, url, body] of [
+      [tenant, 'PUT', config, full], [fresh, 'POST', config, full], [fresh, 'POST', onboard, claims]
+    ] as const) {
       const { is, body: problem } = await call(who, method, url, { ...body, [field]: 'x' })
-      t.strictSame([is, problem.errors], ['400 VALIDATION_FAILED', [{ field: shown, message: 'is not a field of this request' }]], field)
+      t.strictSame(
+        [is, problem.errors],
+        ['400 VALIDATION_FAILED', [{ field: shown, message: 'is not a field of this request' }]],
+        field
+      )
     }
   }
   for (const url of [`${onboard}/start`, `${onboard}/resume`]) {
-    t.strictSame((await call(fresh, 'POST', url, { acces_token: 'x' })).body.errors, [{ field: 'acces_token', message: 'is not a field of this request' }])
+    t.strictSame(
+      (await call(fresh, 'POST', url, { acces_token: 'x' })).body.errors,
+      [{ field: 'acces_token', message: 'is not a field of this request' }]
+    )
   }
   const { is, body } = await call(fresh, 'POST', onboard, { ...claims, code: undefined })
   t.strictSame([is, body.errors], ['400 VALIDATION_FAILED', [{ field: 'code', message: 'is required' }]])
@@ -137,7 +209,10 @@ await t.test('fields that nobody may write, or that do not exist', async (t) => 
 
 await t.test('what is refused is never repeated', async (t) => {
   const secret = 'EAAGcanary0123456789'
-  for (const body of [{ access_token: [secret] }, { access_token: `${secret}\n` }, { callback_url: secret }, { token_expires_at: secret }, { access_token: `****${secret}` }, { [secret]: 1 }, secret, [secret]]) {
+  for (const body of [
+    { access_token: [secret] }, { access_token: `${secret}\n` }, { callback_url: secret }, { token_expires_at: secret },
+    { access_token: `****${secret}` }, { [secret]: 1 }, secret, [secret]
+  ]) {
     const answer = await call(tenant, 'PUT', config, JSON.stringify(body), { 'content-type': 'application/json' })
     t.match(answer.is, /^400/)
     t.notMatch(JSON.stringify(answer.body), secret)
@@ -157,8 +232,18 @@ await t.test('the longest and the oddest that is right', async (t) => {
     longest('x'),
     longest('é'),
     // 4-byte characters in every field at once would be more than the body may hold.
-    ...Object.entries(longest('😀')).map(([field, value]) => ({ [field]: value })).filter((body) => JSON.stringify(body) !== '{}'),
-    { waba_id: '...', phone_number_id: '../x', fb_app_id: '%2e%2e', verify_token: '***', fb_app_secret: "'; drop table tenant_configs; --", access_token: '!"\\%{x}~', refresh_token: 'a b\u200b\\"%{x}' },
+    ...Object.entries(longest('😀')).map(([field, value]) => ({ [field]: value })).filter(
+      (body) => JSON.stringify(body) !== '{}'
+    ),
+    {
+      waba_id: '...',
+      phone_number_id: '../x',
+      fb_app_id: '%2e%2e',
+      verify_token: '***',
+      fb_app_secret: "'; drop table tenant_configs; --",
+      access_token: '!"\\%{x}~',
+      refresh_token: 'a b\u200b\\"%{x}'
+    },
     { callback_url: 'http://LOCALHOST:3000/x#y', redirect_url: 'http://127.0.0.1' },
     { callback_url: 'http://[::1]:1/', redirect_url: 'HTTPS://exämple.de/%zz?@=@' }
   ]) {

@@ -10,20 +10,27 @@ import { runTestFiles, type Outcome } from './test-process.js'
 /** The end of the name of a file that starts processes. */
 const SLOW = '.slow.test.ts'
 
-// `npm test` runs the test files that start no process of their own, `npm run test:slow` the others (*.slow.test.ts), which together
-// with the last `npm test` must cover all of src/. `npm test -- [--jobs <number>] <file or folder> …` runs those.
+// `npm test` runs the test files that start no process of their own, `npm run test:slow` the others (*.slow.test.ts),
+// which together with the last `npm test` must cover all of src/. `npm test -- [--jobs <number>] <file or folder> …`
+// runs those.
 const { values: { jobs = '4', slow = false }, positionals } = parseArgs({
   allowPositionals: true,
   options: { jobs: { type: 'string' }, slow: { type: 'boolean' } }
 })
 const isWhole = positionals.length === 0
-const files = isWhole ? testFiles('test').filter((file) => file.endsWith(SLOW) === slow) : positionals.flatMap(testFiles)
+const files = isWhole
+  ? testFiles('test').filter((file) => file.endsWith(SLOW) === slow)
+  : positionals.flatMap(testFiles)
 const isOk = ({ failures }: Outcome) => failures.length === 0
 // Those that ask for more time than the others start first, so that none of them runs on alone in the end.
 const isLong = (file: string) => readFileSync(file, 'utf8').includes('t.setTimeout(')
 const waiting = [...files.filter(isLong), ...files.filter((file) => !isLong(file))]
 // A larger young generation (MiB) saves a tenth of the CPU time: it is collected less often.
-const nodeArgs = ['--enable-source-maps', '--max-semi-space-size=64', ...isWhole ? recordCoverage(slow ? 'slow' : 'quick') : []]
+const nodeArgs = [
+  '--enable-source-maps',
+  '--max-semi-space-size=64',
+  ...isWhole ? recordCoverage(slow ? 'slow' : 'quick') : []
+]
 
 // What compiled files look for beside themselves; the demo starts the stand-in of Meta from its TypeScript.
 for (const path of ['docs', 'drizzle', 'test/graph/main.ts', 'test/graph/seed.json']) {
@@ -46,7 +53,9 @@ try {
 if (isWhole && slow) isCovered = await coversAll()
 report()
 
-/** Starts one process after the other until no file is left. A file that starts processes itself gets one of its own. */
+/**
+ * Starts one process after the other until no file is left. A file that starts processes itself gets one of its own.
+ */
 async function runWaiting (): Promise<void> {
   while (waiting.length > 0) {
     let isFull = false
@@ -58,7 +67,9 @@ async function runWaiting (): Promise<void> {
     await runTestFiles(nextFile, nodeArgs, (outcome) => {
       outcomes.push(outcome)
       process.stderr.write(outcome.stderr)
-      console.log(`${isOk(outcome) ? 'ok    ' : 'FAILED'} ${outcome.seconds.toFixed(1).padStart(6)} s  ${outcome.file} (${outcomes.length} of ${files.length})`)
+      console.log(
+        `${isOk(outcome) ? 'ok    ' : 'FAILED'} ${outcome.seconds.toFixed(1).padStart(6)} s  ${outcome.file} (${outcomes.length} of ${files.length})`
+      )
     })
   }
 }
@@ -67,11 +78,15 @@ async function runWaiting (): Promise<void> {
 function report (): void {
   const failed = outcomes.filter((outcome) => !isOk(outcome))
   for (const { file, failures } of failed) {
-    console.log(`\nFAILED ${file}\n\n${failures.join('\n\n').replaceAll(/^(?=.)/gm, '  ')}\n\n  Run it alone: npm test -- ${file}`)
+    console.log(
+      `\nFAILED ${file}\n\n${failures.join('\n\n').replaceAll(/^(?=.)/gm, '  ')}\n\n  Run it alone: npm test -- ${file}`
+    )
   }
   const sum = (name: 'passed' | 'skipped') => outcomes.reduce((sum, outcome) => sum + outcome[name], 0)
   const assertions = `${sum('passed')} assertions passed, ${outcomes.flatMap(({ failures }) => failures).length} failed, ${sum('skipped')} skipped`
-  console.log(`\n${outcomes.length} of ${files.length} test files run, ${failed.length} failed, in ${((performance.now() - began) / 1000).toFixed(0)} s (${assertions})`)
+  console.log(
+    `\n${outcomes.length} of ${files.length} test files run, ${failed.length} failed, in ${((performance.now() - began) / 1000).toFixed(0)} s (${assertions})`
+  )
   if (!isCovered) console.log('`npm test` and these tests do not cover all of src/: see the table above.')
   if (failed.length > 0 || outcomes.length < files.length || !isCovered) process.exitCode = 1
 }
@@ -80,7 +95,10 @@ function report (): void {
 function testFiles (path: string): string[] {
   if (!existsSync(path)) throw new Error(`There is no ${path}.`)
   if (!statSync(path).isDirectory()) return [normalize(path)]
-  return readdirSync(path, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.test.ts')).map((name) => join(path, name)).sort()
+  return readdirSync(path, {
+    recursive: true,
+    encoding: 'utf8'
+  }).filter((name) => name.endsWith('.test.ts')).map((name) => join(path, name)).sort()
 }
 
 /** Runs one of our files to its end. */

@@ -1,14 +1,17 @@
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** Where `npm test` puts the JavaScript of src/ and test/, in folders of these names; see test/tsconfig.compile.json. */
+/**
+ * Where `npm test` puts the JavaScript of src/ and test/, in folders of these names; see test/tsconfig.compile.json.
+ */
 export const COMPILED = '.compiled'
 
 /** Where `npm test` leaves the TAP of its files and their coverage. */
 export const RESULTS = '.tap'
 
 /**
- * The path to start one of our TypeScript files by, in a process of its own: in the form this file has, which is the compiled one.
+ * The path to start one of our TypeScript files by, in a process of its own: in the form this file has, which is the
+ * compiled one.
  * @param file path from the project's root, such as `src/server.ts`
  */
 export function modulePath (file: string): string {

@@ -15,8 +15,9 @@ export interface Outcome extends Results {
 }
 
 /**
- * Runs test files in one process, one after the other, until there are no more or one fails. They share loaded modules and
- * compiled code, which costs a process more than a second of CPU. The TAP is kept in RESULTS, named by the first file.
+ * Runs test files in one process, one after the other, until there are no more or one fails. They share loaded modules
+ * and compiled code, which costs a process more than a second of CPU. The TAP is kept in RESULTS, named by the first
+ * file.
  * @param nextFile called when a file can start
  * @param report called when a file has ended
  */

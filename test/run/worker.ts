@@ -14,8 +14,8 @@ export interface Results {
   failures: string[]
 }
 
-// Runs each test file that its parent names, and sends its results. The parent names one after the other, then ''. The outer test
-// is there because tap would end its own root test between two files.
+// Runs each test file that its parent names, and sends its results. The parent names one after the other, then ''. The
+// outer test is there because tap would end its own root test between two files.
 await tap.test('files', async (t) => {
   process.on('message', async (file: string) => {
     if (file === '') {

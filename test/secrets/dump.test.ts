@@ -7,14 +7,25 @@ import { buildTestApp, createDatabase, query } from '../helper.js'
 const { app, as, databaseUrl } = await buildTestApp(t)
 const [{ major } = {}] = await query(databaseUrl, "select current_setting('server_version_num')::int / 10000 as major")
 const installed = Number(/\d+/.exec(spawnSync('pg_dump', ['--version'], { encoding: 'utf8' }).stdout ?? '')?.[0] ?? 0)
-// A pg_dump refuses a server newer than itself, and the embedded one is newer than those of most systems. CI runs this on an older server.
+// A pg_dump refuses a server newer than itself, and the embedded one is newer than those of most systems. CI runs this
+// on an older server.
 const skip = installed < Number(major) && `PostgreSQL ${major} needs a pg_dump of ${major}`
 
 await t.test('a dump holds no secret in clear', { skip }, async (t) => {
   const leaks = scanner({})
   const dump = () => spawnSync('pg_dump', [databaseUrl], { encoding: 'utf8' })
-  const secrets = { access_token: canary('token'), fb_app_secret: canary('app'), verify_token: canary('verify'), refresh_token: canary('refresh') }
-  const created = await app.inject({ method: 'POST', url: '/api/v1/tenant/config', headers: as('acme'), payload: { waba_id: 'in clear', ...secrets } })
+  const secrets = {
+    access_token: canary('token'),
+    fb_app_secret: canary('app'),
+    verify_token: canary('verify'),
+    refresh_token: canary('refresh')
+  }
+  const created = await app.inject({
+    method: 'POST',
+    url: '/api/v1/tenant/config',
+    headers: as('acme'),
+    payload: { waba_id: 'in clear', ...secrets }
+  })
   t.equal(created.statusCode, 201)
 
   const { status, stdout } = dump()
@@ -31,22 +42,48 @@ await t.test('a data-only restore of tenant_configs and vault_keys alone: a serv
   const part = join(t.testdir({}), 'part.dump')
   const tables = ['--table=tenant_configs', '--table=vault_keys']
   const payload = { waba_id: '1', phone_number_id: '1', access_token: canary('restored') }
-  t.equal((await app.inject({ method: 'POST', url: '/api/v1/tenant/config', headers: as('restored'), payload })).statusCode, 201)
+  t.equal(
+    (await app.inject({ method: 'POST', url: '/api/v1/tenant/config', headers: as('restored'), payload })).statusCode,
+    201
+  )
   await query(databaseUrl, "update tenant_configs set last_verified_at = now() where tenant_id = 'restored'")
   t.equal(spawnSync('pg_dump', ['--format=custom', `--file=${dump}`, databaseUrl]).status, 0)
   t.equal(spawnSync('pg_dump', ['--format=custom', ...tables, `--file=${part}`, databaseUrl]).status, 0)
   for (const triggers of [[], ['--disable-triggers']]) {
     for (const options of [[...tables, dump], [part]]) {
       const DATABASE_URL = await createDatabase(t)
-      const restored = spawnSync('pg_restore', ['--data-only', '--exit-on-error', ...triggers, `--dbname=${DATABASE_URL}`, ...options], { encoding: 'utf8' })
+      const restored = spawnSync(
+        'pg_restore',
+        ['--data-only', '--exit-on-error', ...triggers, `--dbname=${DATABASE_URL}`, ...options],
+        { encoding: 'utf8' }
+      )
       t.same([restored.status, restored.stderr], [0, ''], `pg_restore --data-only ${triggers.join(' ')}`)
       const service = await buildTestApp(t, { DATABASE_URL })
-      const read = async (path: string) => (await service.app.inject({ url: `/api/v1/tenant/config${path}`, headers: service.as('restored') })).json()
+      const read = async (path: string) =>
+        (await service.app.inject({ url: `/api/v1/tenant/config${path}`, headers: service.as('restored') })).json()
       t.match(await read('/full'), payload)
       t.match(await read('/health'), { token_status: 'unverified', reason: null, next_check_at: /Z$/ })
-      t.match(await query(DATABASE_URL, 'select tenant_id, phone_number_id from verified_identities'), [{ tenant_id: 'restored', phone_number_id: '1' }])
-      t.equal((await service.app.inject({ method: 'POST', url: '/api/v1/tenant/config', headers: service.as('new'), payload: { waba_id: '2' } })).statusCode, 201, 'a new row gets an id')
-      t.same(await query(DATABASE_URL, "select tgname from pg_trigger where not tgisinternal and tgname <> 'quiet' and tgenabled <> 'A'"), [])
+      t.match(
+        await query(DATABASE_URL, 'select tenant_id, phone_number_id from verified_identities'),
+        [{ tenant_id: 'restored', phone_number_id: '1' }]
+      )
+      t.equal(
+        (await service.app.inject({
+          method: 'POST',
+          url: '/api/v1/tenant/config',
+          headers: service.as('new'),
+          payload: { waba_id: '2' }
+        })).statusCode,
+        201,
+        'a new row gets an id'
+      )
+      t.same(
+        await query(
+          DATABASE_URL,
+          "select tgname from pg_trigger where not tgisinternal and tgname <> 'quiet' and tgenabled <> 'A'"
+        ),
+        []
+      )
     }
   }
 })

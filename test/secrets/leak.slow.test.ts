@@ -47,7 +47,9 @@ const token = (tenantId: string) => signed({ tenant_id: tenantId, role: 'admin' 
 const tokens = new Map(['first', 'second', 'third', 'tampered', 'misplaced'].map((id) => [id, token(id)]))
 const bearer = (tenantId: string) => `Bearer ${tokens.get(tenantId)}`
 /** Tokens that are refused, and secrets nevertheless. */
-const refused = [{}, { tenant_id: canary('claim').repeat(2) }, { tenant_id: 'x', sub: 7 }, { tenant_id: 'x', exp: 1 }].map((claims) => signed(claims, env.JWT_SECRET))
+const refused = [
+  {}, { tenant_id: canary('claim').repeat(2) }, { tenant_id: 'x', sub: 7 }, { tenant_id: 'x', exp: 1 }
+].map((claims) => signed(claims, env.JWT_SECRET))
 const signatures = [...tokens.values(), ...refused].map((token, i) => [`token ${i}`, token.split('.')[2] ?? ''])
 /** A token, whoever signed it; a shorter pattern would now and then be met in Meta's random `fbtrace_id`. */
 const TOKEN = /eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+/g
@@ -58,7 +60,10 @@ async function routesOf (t: Test): Promise<Route[]> {
   const routes: Route[] = []
   const fastify = Fastify()
   t.teardown(async () => { await fastify.close() })
-  fastify.addHook('onRoute', ({ method, url }) => { routes.push(...[method].flat().map((method) => ({ method, url }))) })
+  fastify.addHook(
+    'onRoute',
+    ({ method, url }) => { routes.push(...[method].flat().map((method) => ({ method, url }))) }
+  )
   await fastify.register(plugin, { env })
   await fastify.ready()
   return routes
@@ -76,11 +81,20 @@ async function everything (origin: string, meanwhile?: () => Promise<void>): Pro
     if (sent.path === FULL && status === 200 && sent.method === 'GET') {
       // The one answer that shows secrets, those of the tenant whose token was sent.
       const config: Record<string, unknown> = JSON.parse(body)
-      if (sent.headers?.['authorization'] !== bearer(String(config['tenant_id']))) found.push('a configuration of another tenant')
-      for (const name of ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token']) shown = shown.replace(`"${config[name]}"`, '')
+      if (sent.headers?.['authorization'] !== bearer(
+        String(config['tenant_id'])
+      )) found.push('a configuration of another tenant')
+      for (const name of [
+        'access_token', 'fb_app_secret', 'verify_token', 'refresh_token'
+      ]) shown = shown.replace(`"${config[name]}"`, '')
     }
     // It answers for any id, and says for which: to an admin who sent it.
-    if (sent.path.startsWith(EFFECTIVE) && status === 200) shown = shown.replace(`"tenant_id":"${decodeURIComponent(sent.path.slice(EFFECTIVE.length))}"`, '')
+    if (sent.path.startsWith(EFFECTIVE) && status === 200) {
+      shown = shown.replace(
+      `"tenant_id":"${decodeURIComponent(sent.path.slice(EFFECTIVE.length))}"`,
+      ''
+      )
+    }
     found.push(...leaks(`${status} of ${sent.method} ${sent.path}`, shown))
     if (status >= 400) met(body)
   }
@@ -89,7 +103,13 @@ async function everything (origin: string, meanwhile?: () => Promise<void>): Pro
     const requests = misplaced(route, bearer('misplaced'), refused.map((token) => `Bearer ${token}`))
     for (const answer of await Promise.all(requests.map(async (sent) => await exchange(origin, sent)))) heard(answer)
   }
-  for (const words of [canary('babble'), `GET /${canary('babble')} HTTP/9.9`, `GET / HTTP/1.1\r\n${canary('babble')}`, `GET / HTTP/1.1\r\nx: ${canary('babble').repeat(1000)}`, `GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: ${canary('babble')}`]) {
+  for (const words of [
+    canary('babble'),
+    `GET /${canary('babble')} HTTP/9.9`,
+    `GET / HTTP/1.1\r\n${canary('babble')}`,
+    `GET / HTTP/1.1\r\nx: ${canary('babble').repeat(1000)}`,
+    `GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: ${canary('babble')}`
+  ]) {
     const answer = await babble(origin, `${words}\r\n\r\n`)
     found.push(...leaks('the answer to what is no HTTP', answer))
     met(answer)
@@ -98,18 +118,30 @@ async function everything (origin: string, meanwhile?: () => Promise<void>): Pro
 }
 
 /** All that can be seen of a thrown value. */
-const seenOf = (err: unknown) => inspect(err, { showHidden: true, depth: Infinity, maxStringLength: Infinity, maxArrayLength: Infinity })
+const seenOf = (err: unknown) => inspect(err, {
+  showHidden: true,
+  depth: Infinity,
+  maxStringLength: Infinity,
+  maxArrayLength: Infinity
+})
 
 await t.test('in this process: answers, log, document, errors of the loader', async (t) => {
   const { app: fastify, log } = await buildTestApp(t, env)
   await fastify.listen({ port: 0, host: '127.0.0.1' })
   const thrown: unknown[] = []
-  const load = async (tenantId: string) => { await fastify.configLoader.forTenant(tenantId).catch((err: unknown) => { thrown.push(err) }) }
+  const load = async (tenantId: string) => {
+    await fastify.configLoader.forTenant(tenantId).catch(
+      (err: unknown) => { thrown.push(err) }
+    )
+  }
   t.same(await everything(fastify.listeningOrigin, async () => { await load('second') }), [])
   await query(postgres.url, "update tenant_configs set access_token = verify_token where tenant_id = 'tampered'")
   for (const id of ['tampered', `${canary('id')}\0`, canary('id').repeat(2)]) await load(id)
   t.match(thrown.map((err) => err instanceof Error && 'code' in err ? err.code : String(err)).sort(),
-    ['42703', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE', 'SECRET_UNREADABLE', /^TypeError/, /^TypeError/])
+    [
+      '42703', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE', 'SECRET_UNREADABLE',
+      /^TypeError/, /^TypeError/
+    ])
   t.same(thrown.flatMap((err) => leaks('an error of the loader', seenOf(err))), [])
   const snapshot = await fastify.configLoader.forTenant('second')
   t.match(snapshot.getAccessToken(), canary('access_token').slice(0, 16))
@@ -120,9 +152,19 @@ await t.test('in this process: answers, log, document, errors of the loader', as
   // None of this would count if a leak stayed unseen.
   fastify.log.info({ planted: canary('planted') })
   t.not(leaks('the log', log()).length, 0)
-  const full = await exchange(fastify.listeningOrigin, { method: 'GET', path: FULL, headers: { authorization: bearer('second') } })
+  const full = await exchange(fastify.listeningOrigin, {
+    method: 'GET',
+    path: FULL,
+    headers: { authorization: bearer('second') }
+  })
   t.not(leaks('an answer', full.whole).length, 0)
-  t.not(leaks('an error', seenOf(Object.defineProperty(new Error('x'), 'hidden', { value: [[[[canary('planted')]]]] }))).length, 0)
+  t.not(
+    leaks(
+      'an error',
+      seenOf(Object.defineProperty(new Error('x'), 'hidden', { value: [[[[canary('planted')]]]] }))
+    ).length,
+    0
+  )
 })
 
 // In the real process: prints what it is told to, and fails as nobody expects, with all that an error can carry.
@@ -148,21 +190,34 @@ await t.test('with an embedded database and keys of its own', async (t) => {
   const { DATABASE_URL, JWT_SECRET, ENCRYPTION_KEYS, ...others } = env
   const server = await serverProcess(t, { ...others, DATA_DIR: dir }, ['--import', puppet])
   const kept = (name: string) => readFileSync(join(dir, name), 'utf8').trim()
-  const own = { 'jwt-secret': kept('jwt-secret'), 'encryption-keys': kept('encryption-keys').split(':')[1] ?? '', 'postgres-password': kept('postgres-password') }
+  const own = {
+    'jwt-secret': kept('jwt-secret'),
+    'encryption-keys': kept('encryption-keys').split(':')[1] ?? '',
+    'postgres-password': kept('postgres-password')
+  }
   const ownLeaks = scanner(own)
   const authorization = `Bearer ${signed({ tenant_id: 'x' }, own['jwt-secret'])}`
 
   // Local mode prints two tokens on purpose, in the lines that are not its log, and no others.
   await until(() => server.stdout().includes('/stats -H'))
   const lines = server.stdout().split('\n')
-  const tokensOf = (isLog: boolean) => new Set(lines.filter((line) => line.startsWith('{"level":') === isLog).join('\n').match(TOKEN))
-  const claims = [...tokensOf(false)].map((token) => JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()))
+  const tokensOf = (isLog: boolean) => new Set(
+    lines.filter((line) => line.startsWith('{"level":') === isLog).join('\n').match(TOKEN)
+  )
+  const claims = [...tokensOf(false)].map((token) => JSON.parse(
+    Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()
+  ))
   t.match(claims, [{ tenant_id: 'demo-tenant' }, { role: 'admin' }])
   t.equal(claims.length, 2)
   t.equal(tokensOf(true).size, 0)
 
   const body = JSON.stringify({ access_token: canary('access_token'), verify_token: own['encryption-keys'] })
-  const created = await exchange(server.origin, { method: 'POST', path: '/api/v1/tenant/config', headers: { authorization, 'content-type': 'application/json' }, body })
+  const created = await exchange(server.origin, {
+    method: 'POST',
+    path: '/api/v1/tenant/config',
+    headers: { authorization, 'content-type': 'application/json' },
+    body
+  })
   t.equal(created.status, 201)
   t.same(ownLeaks('an answer', created.whole), [])
 
@@ -190,10 +245,15 @@ await t.test('the database: its tables, its files and its log', async (t) => {
 
 await t.test('the scanner knows a secret in whatever form, whole or cut short', async (t) => {
   const secret = canary('planted')
-  const forms = [secret, secret.slice(0, 30), secret.slice(-30)].flatMap((part) => Array.from({ length: 6 }, (_, around) => {
+  const forms = [
+    secret, secret.slice(0, 30), secret.slice(-30)
+  ].flatMap((part) => Array.from({ length: 6 }, (_, around) => {
     const bytes = Buffer.from(`${'x'.repeat(around)}${part}${'y'.repeat(around)}`)
     const hex = bytes.toString('hex')
-    return [bytes.toString(), hex, hex.toUpperCase(), bytes.toString('base64'), bytes.toString('base64url'), hex.replace(/../g, '%$&')]
+    return [
+      bytes.toString(), hex, hex.toUpperCase(), bytes.toString('base64'), bytes.toString('base64url'),
+      hex.replace(/../g, '%$&')
+    ]
   })).flat()
   t.same(forms.filter((form) => leaks('a form', `before ${form} after`).length === 0), [])
   t.same(leaks('nothing', secret.replaceAll('Cnry', 'cnry')), [])
@@ -214,13 +274,22 @@ await t.test('the errors were met', async (t) => {
 
 /** Every row of every table, as text. */
 async function tablesOf (url: string): Promise<string> {
-  const tables = await query(url, "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
-  const rows = await Promise.all(tables.map(async ({ name }) => await query(url, `select t::text as row from ${name} t`)))
+  const tables = await query(
+    url,
+    "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname not in ('pg_catalog', " +
+      "'information_schema')"
+  )
+  const rows = await Promise.all(
+    tables.map(async ({ name }) => await query(url, `select t::text as row from ${name} t`))
+  )
   return JSON.stringify(rows)
 }
 
 /** The files of a directory in which a scanner finds something. */
 function inFiles (scan: typeof leaks, dir: string): string[] {
-  const files = readdirSync(dir, { recursive: true, encoding: 'utf8' }).filter((name) => statSync(join(dir, name)).isFile())
+  const files = readdirSync(dir, {
+    recursive: true,
+    encoding: 'utf8'
+  }).filter((name) => statSync(join(dir, name)).isFile())
   return files.filter((name) => scan(name, readFileSync(join(dir, name))).length > 0).sort()
 }

@@ -36,7 +36,9 @@ const secrets = () => ({
 type Send = (tenantId: string, method: string, path: string, body?: object) => Promise<Answer>
 
 /** Takes secrets through all that may become of them, each error included. */
-export async function secretLife ({ origin, bearer, postgres, meta, app, heard, meanwhile = async () => {} }: Life): Promise<void> {
+export async function secretLife (
+  { origin, bearer, postgres, meta, app, heard, meanwhile = async () => {} }: Life
+): Promise<void> {
   const send: Send = async (tenantId, method, path, body) => {
     const headers = { authorization: bearer(tenantId), ...(body && { 'content-type': 'application/json' }) }
     const answer = await exchange(origin, { method, path, headers, body: body && JSON.stringify(body) })
@@ -60,19 +62,29 @@ async function storedAndRead (send: Send): Promise<void> {
   await send('second', 'POST', CONFIG, secrets())
   await send('second', 'PUT', CONFIG, { ...secrets(), phone_number_id: first.phone_number_id })
   await send('second', 'PUT', CONFIG, secrets())
-  for (const path of ['', '/full', '/effective', '/activate', '/deactivate', '/effective']) await send('second', path.endsWith('activate') ? 'POST' : 'GET', CONFIG + path)
+  for (const path of [
+    '', '/full', '/effective', '/activate', '/deactivate', '/effective'
+  ]) await send('second', path.endsWith('activate') ? 'POST' : 'GET', CONFIG + path)
   const confirmations = ['', '?confirm=', `?confirm=${canary('confirmation')}`, '?confirm=delete-all:9999']
   for (const query of confirmations) await send('second', 'DELETE', `/api/v1/tenant/admin/configs/delete-all${query}`)
-  for (const path of ['all', 'all?limit=1', 'stats', 'effective/first', 'effective/second', 'effective/nobody']) await send('second', 'GET', `/api/v1/tenant/admin/configs/${path}`)
+  for (const path of [
+    'all', 'all?limit=1', 'stats', 'effective/first', 'effective/second', 'effective/nobody'
+  ]) await send('second', 'GET', `/api/v1/tenant/admin/configs/${path}`)
 }
 
 async function refusedByMeta (send: Send, meta: Graph, app: Life['app']): Promise<void> {
   const { code, token, onboard } = login(send, meta, app)
   // All that Meta was sent or has granted, in its own words.
   const quoted = `${code} ${token} ${app.app_secret} ${encodeURIComponent(`${app.app_id}|${app.app_secret}`)}`
-  const reply = (status: number, headers: Record<string, string>, body: unknown): Fault => ({ reply: { status, headers, body: JSON.stringify(body) } })
-  const refusals = [36009, 36007, 36008, quoted].map((subcode) => ({ reply: new GraphError(400, 100, quoted, { error_subcode: subcode, error_user_msg: quoted, error_data: { quoted } }) }))
-  const errors = [1, 2, 10, 33, 101, 190, 191, 200, 12345].map((number) => ({ reply: new GraphError(400, number, quoted, { fbtrace_id: quoted }) }))
+  const reply = (status: number, headers: Record<string, string>, body: unknown): Fault => ({
+    reply: { status, headers, body: JSON.stringify(body) }
+  })
+  const refusals = [36009, 36007, 36008, quoted].map((subcode) => ({
+    reply: new GraphError(400, 100, quoted, { error_subcode: subcode, error_user_msg: quoted, error_data: { quoted } })
+  }))
+  const errors = [
+    1, 2, 10, 33, 101, 190, 191, 200, 12345
+  ].map((number) => ({ reply: new GraphError(400, number, quoted, { fbtrace_id: quoted }) }))
   const wire = [
     reply(502, { 'content-type': 'text/html', 'facebook-api-version': quoted }, quoted),
     reply(200, {}, { access_token: [quoted], data: quoted }),
@@ -86,7 +98,10 @@ async function refusedByMeta (send: Send, meta: Graph, app: Life['app']): Promis
   for (const route of ['access_token', 'debug_token', 'phone_numbers', 'subscribe', 'override', 'register'] as const) {
     for (const fault of [...refusals, ...errors, ...wire]) await onboard(route, fault)
   }
-  await onboard('debug_token', { patch: { data: { is_valid: false, error: { message: quoted, code: quoted, subcode: quoted } } } })
+  await onboard(
+    'debug_token',
+    { patch: { data: { is_valid: false, error: { message: quoted, code: quoted, subcode: quoted } } } }
+  )
   await onboard('phone_numbers', reply(200, {}, { data: [] }))
   await onboard('phone_numbers', reply(200, {}, { data: [{ id: '1' }, { id: '2' }] }), { phone_number_id: undefined })
   await onboard('override', { reply: new GraphError(400, 2200, quoted) })
@@ -100,13 +115,27 @@ async function refusedByMeta (send: Send, meta: Graph, app: Life['app']): Promis
   await onboard('access_token', { patch: { access_token: token } }, {}, 'second')
   meta.fail('unsubscribe', { reply: new GraphError(400, 190, quoted) })
   await send('first', 'DELETE', `${CONFIG}?unsubscribe=true`)
-  await send('first', 'POST', ONBOARD, { code: canary('unknown_code'), waba_id: '1', phone_number_id: canary('phone').slice(-9), state: canary('state') })
-  for (const uri of ['https://a.example/cb', 'https://b.example/cb']) await send('first', 'POST', `${ONBOARD}/start`, { redirect_uri: uri })
-  await send('first', 'POST', `${ONBOARD}/start`, { redirect_uri: `https://a.example/?${canary('redirect_uri')}`, config_id: canary('config_id') })
+  await send('first', 'POST', ONBOARD, {
+    code: canary('unknown_code'),
+    waba_id: '1',
+    phone_number_id: canary('phone').slice(-9),
+    state: canary('state')
+  })
+  for (const uri of [
+    'https://a.example/cb', 'https://b.example/cb'
+  ]) await send('first', 'POST', `${ONBOARD}/start`, { redirect_uri: uri })
+  await send('first', 'POST', `${ONBOARD}/start`, {
+    redirect_uri: `https://a.example/?${canary('redirect_uri')}`,
+    config_id: canary('config_id')
+  })
   // Meta's limit of the app, last: no call is made for some minutes.
   await onboard('phone_numbers', { reply: new GraphError(400, 4, quoted, { fbtrace_id: quoted }) })
   await send('first', 'POST', '/api/v1/tenant/onboard/account-update', { entry: [canary('entry')] })
-  await send('first', 'GET', `/api/v1/tenant/onboard/account-update?hub.mode=subscribe&hub.challenge=1&hub.verify_token=${canary('hub')}`)
+  await send(
+    'first',
+    'GET',
+    `/api/v1/tenant/onboard/account-update?hub.mode=subscribe&hub.challenge=1&hub.verify_token=${canary('hub')}`
+  )
 }
 
 /** Logins at Meta whose codes and tokens are canaries. */
@@ -126,7 +155,13 @@ function login (send: Send, meta: Graph, app: Life['app']) {
       if (route === 'override') await send('first', 'PUT', CONFIG, { callback_url: 'https://a.example/' })
       if (route !== 'access_token') meta.fail('access_token', { patch: { access_token: token } })
       meta.fail(route, fault)
-      await send(tenantId, 'POST', ONBOARD, { code, waba_id: waba.id, phone_number_id: String(waba.phones[0]?.id), pin: '123456', ...claims })
+      await send(tenantId, 'POST', ONBOARD, {
+        code,
+        waba_id: waba.id,
+        phone_number_id: String(waba.phones[0]?.id),
+        pin: '123456',
+        ...claims
+      })
       await send('first', 'GET', ONBOARD)
       meta.clearFaults()
       if (route === 'override') await send('first', 'PUT', CONFIG, { callback_url: null })
@@ -148,7 +183,11 @@ async function overfullQueue (send: Send, url: string): Promise<void> {
 
 async function sealedBadly (send: Send, url: string): Promise<void> {
   await send('tampered', 'POST', CONFIG, secrets())
-  await query(url, "update tenant_configs set access_token = verify_token, fb_app_id = '1', fb_app_secret = verify_token where tenant_id = 'tampered'")
+  await query(
+    url,
+    "update tenant_configs set access_token = verify_token, fb_app_id = '1', fb_app_secret = verify_token where " +
+      "tenant_id = 'tampered'"
+  )
   for (const path of ['', '/full', '/effective']) await send('tampered', 'GET', CONFIG + path)
   await send('tampered', 'PUT', CONFIG, { refresh_token: canary('refresh_token') })
   await send('tampered', 'PUT', CONFIG, { access_token: canary('access_token') })
@@ -171,7 +210,13 @@ async function brokenDatabase (send: Send, postgres: OwnPostgres, meanwhile: () 
   await put()
   const cut = put()
   await stall.waiting()
-  await Promise.all((await connectionsOf(url, "wait_event = 'PgSleep'")).map(async (pid) => await query(url, 'select pg_terminate_backend($1)', [pid])))
+  await Promise.all(
+    (await connectionsOf(url, "wait_event = 'PgSleep'")).map(async (pid) => await query(
+      url,
+      'select pg_terminate_backend($1)',
+      [pid]
+    ))
+  )
   await cut
   await stall.release()
 
@@ -179,7 +224,9 @@ async function brokenDatabase (send: Send, postgres: OwnPostgres, meanwhile: () 
   const control = new pg.Client({ connectionString: url })
   await control.connect()
   await control.query("alter role postgres password 'another'")
-  await control.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'whatsapp-tenant-config'")
+  await control.query(
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'whatsapp-tenant-config'"
+  )
   await Promise.all([put(), meanwhile()])
   await control.query(`alter role postgres password '${postgres.password}'`)
   await control.end()

@@ -89,10 +89,17 @@ const alsoUsable: Record<string, string[]> = {
   NODE_ENV: ['development', 'test'],
   LOG_LEVEL: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'],
   TRUST_PROXY: ['false', '0', '3', '12', '127.0.0.1', '10.0.0.0/8, ::1,fc00::/7', '0.0.0.0/1', '::/128'],
-  DATABASE_URL: ['embedded', 'postgres://localhost/x', 'postgres:///x?host=/var/run/postgresql', 'postgres://u:100%@db.example/x', 'postgres://ü:é%@db.example/%c3%a4'],
-  DATABASE_DIRECT_URL: ['postgres://localhost/x', 'postgresql:///x?host=/run/postgresql', 'postgres://u:100%@db.example/x'],
+  DATABASE_URL: [
+    'embedded', 'postgres://localhost/x', 'postgres:///x?host=/var/run/postgresql', 'postgres://u:100%@db.example/x',
+    'postgres://ü:é%@db.example/%c3%a4'
+  ],
+  DATABASE_DIRECT_URL: [
+    'postgres://localhost/x', 'postgresql:///x?host=/run/postgresql', 'postgres://u:100%@db.example/x'
+  ],
   CONFIG_FALLBACK: ['missing'],
-  GRAPH_API_BASE_URL: ['https://proxy.example:8443', 'https://graph.facebook.com/', 'http://localhost', 'http://[::1]:1'],
+  GRAPH_API_BASE_URL: [
+    'https://proxy.example:8443', 'https://graph.facebook.com/', 'http://localhost', 'http://[::1]:1'
+  ],
   TOKEN_CHECK_INTERVAL_MS: ['31536000000'],
   CONFIG_CACHE_BLIND_TTL_MS: ['60000'],
   CONFIG_STALE_IF_ERROR_MS: ['31536000000']
@@ -105,9 +112,19 @@ const unusable: Record<string, string[]> = {
   NODE_ENV: [canary(), 'prod', 'Production', 'PRODUCTION', 'staging', 'production,test'],
   PORT: [number(), `-${number()}`, `${number()}.5`, canary(), 'NaN'],
   LOG_LEVEL: [canary(), 'INFO'],
-  TRUST_PROXY: [canary(), `127.0.0.1,${canary()}`, `10.0.0.0/${number()}`, '10.0.0.0/33', '0.0.0.0/0', '::/0', '::/129', '10.0.0.0/x', '10.0.0.0/x8', '10.0.0.0/8x', '10.0.0.0/', '1000', ','],
-  DATABASE_URL: [canary(), `mysql://u:${canary()}@localhost/x`, `mysql://${canary()}/x?y=postgres://`, `postgres:${canary()}`, `postgres://u:${canary()}@local host/x`, `postgres://u:${canary()}%ff@localhost/x`, `postgres://u:é%${canary()}@localhost/%c3`, 'EMBEDDED'],
-  DATABASE_DIRECT_URL: [canary(), `mysql://u:${canary()}@localhost/x`, `postgres:${canary()}`, `postgres://u:${canary()}@local host/x`, `postgres://u:${canary()}%ff@localhost/x`, 'embedded'],
+  TRUST_PROXY: [
+    canary(), `127.0.0.1,${canary()}`, `10.0.0.0/${number()}`, '10.0.0.0/33', '0.0.0.0/0', '::/0', '::/129',
+    '10.0.0.0/x', '10.0.0.0/x8', '10.0.0.0/8x', '10.0.0.0/', '1000', ','
+  ],
+  DATABASE_URL: [
+    canary(), `mysql://u:${canary()}@localhost/x`, `mysql://${canary()}/x?y=postgres://`, `postgres:${canary()}`,
+    `postgres://u:${canary()}@local host/x`, `postgres://u:${canary()}%ff@localhost/x`,
+    `postgres://u:é%${canary()}@localhost/%c3`, 'EMBEDDED'
+  ],
+  DATABASE_DIRECT_URL: [
+    canary(), `mysql://u:${canary()}@localhost/x`, `postgres:${canary()}`, `postgres://u:${canary()}@local host/x`,
+    `postgres://u:${canary()}%ff@localhost/x`, 'embedded'
+  ],
   API_DOCS: [canary(), 'off'],
   MIGRATE_ON_START: [canary(), 'yes', '2'],
   DATABASE_POOL_MAX: ['0', `-${number()}`, `${number()}.5`, canary()],
@@ -115,8 +132,14 @@ const unusable: Record<string, string[]> = {
   ENCRYPTION_KEYS: [canary(), `${canary()}:${key}!`, `k1:${key},k1:${newKey()}`, `k1:${key},k2:${key}`, `k1:${key},`],
   CONFIG_FALLBACK: [canary(), 'NONE'],
   OAUTH_STATE: [canary(), 'REQUIRED', 'true'],
-  OAUTH_REDIRECT_URIS: [canary(), `https://a.example,${canary()}`, `https://a.example,http://${canary()}.example`, `https://${canary()}@a.example`, `https://:${canary()}@a.example`, 'ftp://localhost', 'https://a.example,'],
-  GRAPH_API_BASE_URL: [canary(), `http://${canary()}.example`, `https://u:${canary()}@host.example`, `https://host.example/${canary()}`, `https://host.example/?${canary()}`, 'ftp://localhost'],
+  OAUTH_REDIRECT_URIS: [
+    canary(), `https://a.example,${canary()}`, `https://a.example,http://${canary()}.example`,
+    `https://${canary()}@a.example`, `https://:${canary()}@a.example`, 'ftp://localhost', 'https://a.example,'
+  ],
+  GRAPH_API_BASE_URL: [
+    canary(), `http://${canary()}.example`, `https://u:${canary()}@host.example`, `https://host.example/${canary()}`,
+    `https://host.example/?${canary()}`, 'ftp://localhost'
+  ],
   GRAPH_API_VERSION: [canary(), '26.0', 'v26', 'v26.0/', `v26.0\n${canary()}`],
   GRAPH_TIMEOUT_MS: ['0', '300001', number(), canary()],
   TOKEN_CHECK_INTERVAL_MS: ['0', '31536000001', `-${number()}`, canary()],
@@ -139,7 +162,11 @@ await t.test('defaults, and what is usable', async (t) => {
   for (const [name, values] of Object.entries(alsoUsable)) {
     for (const value of values) t.match(await readEnv({ ...secrets, [name]: value }), { [name]: value })
   }
-  t.strictSame(await readEnv({ ...secrets, SHELL: '/bin/sh', PORTS: 'x' }), defaults, 'other variables are none of ours')
+  t.strictSame(
+    await readEnv({ ...secrets, SHELL: '/bin/sh', PORTS: 'x' }),
+    defaults,
+    'other variables are none of ours'
+  )
 })
 
 await t.test('what is not usable', async (t) => {
@@ -168,9 +195,15 @@ await t.test('the app pair comes whole or not at all', async (t) => {
 await t.test('events go nowhere without a secret, and only where they are safe', async (t) => {
   const url = 'https://events.example/hook'
   t.same(await complaints(t, { ...secrets, EVENTS_WEBHOOK_URL: url }), ['EVENTS_WEBHOOK_SECRET missing'])
-  t.match(await readEnv({ ...secrets, EVENTS_WEBHOOK_SECRET: 's'.repeat(16) }), { EVENTS_WEBHOOK_SECRET: 's'.repeat(16) })
+  t.match(
+    await readEnv({ ...secrets, EVENTS_WEBHOOK_SECRET: 's'.repeat(16) }),
+    { EVENTS_WEBHOOK_SECRET: 's'.repeat(16) }
+  )
   for (const wrong of [canary(), `http://${canary()}.example`, `https://u:${canary()}@host.example`]) {
-    t.same(await complaints(t, { ...secrets, EVENTS_WEBHOOK_SECRET: 's'.repeat(16), EVENTS_WEBHOOK_URL: wrong }), ['EVENTS_WEBHOOK_URL'])
+    t.same(
+      await complaints(t, { ...secrets, EVENTS_WEBHOOK_SECRET: 's'.repeat(16), EVENTS_WEBHOOK_URL: wrong }),
+      ['EVENTS_WEBHOOK_URL']
+    )
   }
 })
 
@@ -181,17 +214,44 @@ await t.test('production: nothing is generated, nothing weak is accepted', async
   for (const name of required) t.same(await complaints(t, { ...production, [name]: '' }), [`${name} missing`])
   t.notOk(existsSync(dir))
   t.match(await readEnv(production), { NODE_ENV: 'production', DATABASE_URL: 'embedded', OAUTH_STATE: 'required' })
-  t.match(await readEnv({ ...production, OAUTH_STATE: 'optional' }), { OAUTH_STATE: 'optional' }, 'only its default differs')
+  t.match(
+    await readEnv({ ...production, OAUTH_STATE: 'optional' }),
+    { OAUTH_STATE: 'optional' },
+    'only its default differs'
+  )
 
   const guessable = ['postgres://u@h.example/x', 'postgres://u:@h.example/x', 'postgres://admin123:ADMIN123@h.example/x', 'postgres://u%20v:u%20v@h.example/x', 'postgres:///x?host=h.example&password=postgres', 'postgres://a:b@h.example/x?user=app&password=app',
-    ...['postgres', 'password', 'ChangeMe', 'secret', 'admin', '%70assword'].map((word) => `postgres://u:${word}@h.example/x`)]
+    ...[
+      'postgres', 'password', 'ChangeMe', 'secret', 'admin', '%70assword'
+    ].map((word) => `postgres://u:${word}@h.example/x`)]
   const weak = { JWT_SECRET: 'x'.repeat(31), ENCRYPTION_KEYS: 'k1:c2hvcnQ=' }
-  for (const DATABASE_URL of guessable) t.same((await complaints(t, { ...production, ...weak, DATABASE_URL })).sort(), [...required].sort(), DATABASE_URL)
-  for (const DATABASE_DIRECT_URL of guessable) t.same(await complaints(t, { ...production, DATABASE_DIRECT_URL }), ['DATABASE_DIRECT_URL'], DATABASE_DIRECT_URL)
+  for (const DATABASE_URL of guessable) {
+    t.same(
+      (await complaints(t, { ...production, ...weak, DATABASE_URL })).sort(),
+      [...required].sort(),
+      DATABASE_URL
+    )
+  }
+  for (const DATABASE_DIRECT_URL of guessable) {
+    t.same(
+      await complaints(t, { ...production, DATABASE_DIRECT_URL }),
+      ['DATABASE_DIRECT_URL'],
+      DATABASE_DIRECT_URL
+    )
+  }
   t.same(await complaints(t, { ...production, DATABASE_URL: `mysql://u:${canary()}@h.example` }), ['DATABASE_URL'])
 
-  const strong = ['postgres://u:hunter2-hunter2@h.example/x', 'postgres://u:100%@h.example/x', 'postgres://u@localhost/x', 'postgres://u:u@127.0.0.1/x', 'postgres://u@[::1]/x', 'postgres:///x', 'postgres:///x?host=/run/postgresql', 'postgres:///x?host=h.example&password=hunter2', 'postgres://u@h.example/x?sslcert=c.pem']
-  for (const url of strong) t.match(await readEnv({ ...production, DATABASE_URL: url, DATABASE_DIRECT_URL: url }), { DATABASE_URL: url, DATABASE_DIRECT_URL: url })
+  const strong = [
+    'postgres://u:hunter2-hunter2@h.example/x', 'postgres://u:100%@h.example/x', 'postgres://u@localhost/x',
+    'postgres://u:u@127.0.0.1/x', 'postgres://u@[::1]/x', 'postgres:///x', 'postgres:///x?host=/run/postgresql',
+    'postgres:///x?host=h.example&password=hunter2', 'postgres://u@h.example/x?sslcert=c.pem'
+  ]
+  for (const url of strong) {
+    t.match(
+      await readEnv({ ...production, DATABASE_URL: url, DATABASE_DIRECT_URL: url }),
+      { DATABASE_URL: url, DATABASE_DIRECT_URL: url }
+    )
+  }
 })
 
 await t.test('local mode makes its secrets once and keeps them', async (t) => {
@@ -228,7 +288,11 @@ await t.test('settings that are given keep the process environment out', async (
 })
 
 await t.test('.env in the working directory is read, the process environment wins, and a misspelled name is warned of', async (t) => {
-  const cwd = t.testdir({ '.env': `JWT_SECRET='${secrets.JWT_SECRET}'\nENCRYPTION_KEYS=${secrets.ENCRYPTION_KEYS}\nJWT_ISSUER=file # who\nJWT_AUDIENCE=file\nJWT_ISSUR=canary-value\nFB_APP_SECRET_FIL=x\nPORST=x\n` })
+  const cwd = t.testdir(
+    {
+      '.env': `JWT_SECRET='${secrets.JWT_SECRET}'\nENCRYPTION_KEYS=${secrets.ENCRYPTION_KEYS}\nJWT_ISSUER=file # who\nJWT_AUDIENCE=file\nJWT_ISSUR=canary-value\nFB_APP_SECRET_FIL=x\nPORST=x\n`
+    }
+  )
   let log = ''
   const server = Fastify({ logger: { stream: { write (line: string) { log += line } } } })
   const before = process.cwd()
@@ -244,7 +308,10 @@ await t.test('.env in the working directory is read, the process environment win
   t.match(server.env, { JWT_ISSUER: 'file', JWT_AUDIENCE: 'process' })
   t.match(log.trim().split('\n').map((line) => JSON.parse(line)), [
     { level: 40, msg: '.env, line 5: JWT_ISSUR is not a setting and has no effect. Is it meant to be JWT_ISSUER?' },
-    { level: 40, msg: '.env, line 6: FB_APP_SECRET_FIL is not a setting and has no effect. Is it meant to be FB_APP_SECRET_FILE?' },
+    {
+      level: 40,
+      msg: '.env, line 6: FB_APP_SECRET_FIL is not a setting and has no effect. Is it meant to be FB_APP_SECRET_FILE?'
+    },
     { level: 40, msg: '.env, line 7: PORST is not a setting and has no effect. Is it meant to be PORT?' }
   ])
 })
@@ -255,11 +322,18 @@ await t.test('.env.example names all settings, in their order', async (t) => {
   const example = parseEnv(text.replace(/^#(?=[A-Z_]+=)/gm, ''))
   t.same([...text.matchAll(/^#([A-Z_]+)=/gm)].map(([, name]) => name), settingNames)
   t.match(await readEnv({ ...example, ...secrets }), { HOST: '127.0.0.1', DATABASE_URL: /^postgres:/ })
-  for (const [name, value] of Object.entries({ ...defaults, JWT_SECRET: '', ENCRYPTION_KEYS: '' })) t.equal(example[name], String(value), name)
+  for (const [name, value] of Object.entries({
+    ...defaults,
+    JWT_SECRET: '',
+    ENCRYPTION_KEYS: ''
+  })) t.equal(example[name], String(value), name)
 })
 
 await t.test('a server that has an env of its own is told so', async (t) => {
   const server = Fastify()
   server.decorate('env', await readEnv(production))
-  await t.rejects(async () => { await server.register(env, { env: production }) }, { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
+  await t.rejects(
+    async () => { await server.register(env, { env: production }) },
+    { code: 'FST_ERR_DEC_ALREADY_PRESENT' }
+  )
 })

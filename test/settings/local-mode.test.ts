@@ -12,7 +12,10 @@ const remote = 'postgres://u:hunter2-hunter2@db.example/x'
 const local = 'postgres://postgres:postgres@localhost:5432/x'
 const hosts = {
   loopback: ['localhost', 'LOCALHOST', '127.0.0.1', '127.1.2.3', '::1', '0:0:0:0:0:0:0:1', '::ffff:127.0.0.1'],
-  others: ['0.0.0.0', '::', '10.0.0.1', '128.0.0.1', '::ffff:10.0.0.1', '::2', 'localhost.example', 'example.com', '127.0.0.1.example', '127.1', '[::1]', '*']
+  others: [
+    '0.0.0.0', '::', '10.0.0.1', '128.0.0.1', '::ffff:10.0.0.1', '::2', 'localhost.example', 'example.com',
+    '127.0.0.1.example', '127.1', '[::1]', '*'
+  ]
 }
 
 await t.test('loopback hosts are told from all others', (t) => {
@@ -25,14 +28,19 @@ await t.test('local mode needs all of: not production, the embedded database, a 
   for (const NODE_ENV of [undefined, 'development', 'test', 'production']) {
     for (const DATABASE_URL of [undefined, 'embedded', local, remote]) {
       for (const HOST of [undefined, '127.0.0.1', '0.0.0.0']) {
-        const isLocal = NODE_ENV !== 'production' && DATABASE_URL !== local && DATABASE_URL !== remote && HOST !== '0.0.0.0'
+        const isLocal = NODE_ENV !== 'production' && DATABASE_URL !== local && DATABASE_URL !== remote &&
+          HOST !== '0.0.0.0'
         const DATA_DIR = join(dir, String(isLocal))
         const settings: EnvSource = { NODE_ENV, DATABASE_URL, HOST, DATA_DIR }
         t.equal(isLocalMode(settings), isLocal, JSON.stringify(settings))
         if (isLocal) {
           t.ok(await hasGeneratedJwtSecret(await readEnv(settings)))
         } else {
-          const missing = ['JWT_SECRET missing', 'ENCRYPTION_KEYS missing', ...(NODE_ENV === 'production' && DATABASE_URL === undefined ? ['DATABASE_URL missing'] : [])]
+          const missing = [
+            'JWT_SECRET missing',
+            'ENCRYPTION_KEYS missing',
+            ...(NODE_ENV === 'production' && DATABASE_URL === undefined ? ['DATABASE_URL missing'] : [])
+          ]
           t.same((await complaints(t, settings)).sort(), missing.sort(), JSON.stringify(settings))
         }
       }
@@ -43,13 +51,25 @@ await t.test('local mode needs all of: not production, the embedded database, a 
 
 await t.test('settings that cannot be used are not taken for local mode', async (t) => {
   const DATA_DIR = join(t.testdir({}), 'data')
-  for (const wrong of [{ NODE_ENV: 'prod' }, { NODE_ENV: 'Production' }, { DATABASE_URL: 'EMBEDDED' }, { DATABASE_URL: '"embedded"' }, { HOST: '"127.0.0.1"' }] satisfies EnvSource[]) {
+  for (const wrong of [
+    { NODE_ENV: 'prod' }, { NODE_ENV: 'Production' }, { DATABASE_URL: 'EMBEDDED' }, { DATABASE_URL: '"embedded"' },
+    { HOST: '"127.0.0.1"' }
+  ] satisfies EnvSource[]) {
     t.notOk(isLocalMode(wrong))
-    t.same((await complaints(t, { ...wrong, DATA_DIR })).sort(), [...Object.keys(wrong), 'ENCRYPTION_KEYS missing', 'JWT_SECRET missing'].sort())
+    t.same(
+      (await complaints(t, { ...wrong, DATA_DIR })).sort(),
+      [...Object.keys(wrong), 'ENCRYPTION_KEYS missing', 'JWT_SECRET missing'].sort()
+    )
   }
   t.notOk(existsSync(DATA_DIR), 'nothing is generated')
-  t.match(await readEnv({ NODE_ENV: ' test\n', HOST: ' ::1', DATABASE_URL: 'embedded ', DATA_DIR }), { NODE_ENV: 'test', HOST: '::1', DATABASE_URL: 'embedded' })
-  t.match(await readEnv({ ...await readEnv({ DATA_DIR }), NODE_ENV: 'production ', DATABASE_URL: 'embedded' }), { NODE_ENV: 'production' })
+  t.match(
+    await readEnv({ NODE_ENV: ' test\n', HOST: ' ::1', DATABASE_URL: 'embedded ', DATA_DIR }),
+    { NODE_ENV: 'test', HOST: '::1', DATABASE_URL: 'embedded' }
+  )
+  t.match(
+    await readEnv({ ...await readEnv({ DATA_DIR }), NODE_ENV: 'production ', DATABASE_URL: 'embedded' }),
+    { NODE_ENV: 'production' }
+  )
 })
 
 await t.test('a JWT_SECRET that was given is not taken for a generated one', async (t) => {
@@ -63,7 +83,10 @@ await t.test('a JWT_SECRET that was given is not taken for a generated one', asy
   writeFileSync(join(DATA_DIR, 'jwt-secret'), '')
   t.notOk(await hasGeneratedJwtSecret(await readEnv(given)), 'a file that cannot be used matters to nobody')
   rmSync(join(DATA_DIR, 'jwt-secret'))
-  t.match(await readEnv({ DATA_DIR, JWT_SECRET_FILE: join(DATA_DIR, 'encryption-keys') }), { JWT_SECRET: generated.ENCRYPTION_KEYS })
+  t.match(
+    await readEnv({ DATA_DIR, JWT_SECRET_FILE: join(DATA_DIR, 'encryption-keys') }),
+    { JWT_SECRET: generated.ENCRYPTION_KEYS }
+  )
   t.notOk(existsSync(join(DATA_DIR, 'jwt-secret')), 'one that comes from a file is not generated')
   t.same(await complaints(t, { DATA_DIR, JWT_SECRET_FILE: join(DATA_DIR, 'none') }), ['JWT_SECRET_FILE'])
   t.notOk(existsSync(join(DATA_DIR, 'jwt-secret')), 'nor one whose file cannot be read')

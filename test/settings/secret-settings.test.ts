@@ -34,23 +34,57 @@ await t.test('each secret setting is tried below', async (t) => {
 
 await t.test('blanks and line breaks around a value do not count', async (t) => {
   for (const blanks of ['\n', '\r\n', ' ', '\t', '\u00a0', '\uFEFF']) {
-    t.match(await readEnv(Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, `${blanks}${value}${blanks}`]))), settings, JSON.stringify(blanks))
+    t.match(
+      await readEnv(
+        Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, `${blanks}${value}${blanks}`]))
+      ),
+      settings,
+      JSON.stringify(blanks)
+    )
   }
-  t.match(await readEnv({ ...settings, PORT: ' 80 ', NODE_ENV: 'production ', LOG_LEVEL: 'warn\n', CONFIG_REFUSE_DEAD_TOKENS: ' true' }), { PORT: 80, NODE_ENV: 'production', LOG_LEVEL: 'warn', CONFIG_REFUSE_DEAD_TOKENS: true })
+  t.match(
+    await readEnv({
+      ...settings,
+      PORT: ' 80 ',
+      NODE_ENV: 'production ',
+      LOG_LEVEL: 'warn\n',
+      CONFIG_REFUSE_DEAD_TOKENS: ' true'
+    }),
+    { PORT: 80, NODE_ENV: 'production', LOG_LEVEL: 'warn', CONFIG_REFUSE_DEAD_TOKENS: true }
+  )
   t.same(await complaints(t, { ...settings, JWT_SECRET: ' \n' }), ['JWT_SECRET missing'])
 })
 
 await t.test('quotes around a whole value are refused, and named', async (t) => {
-  for (const [name, value] of Object.entries({ ...settings, JWT_ISSUER: 'issuer', HOST: '127.0.0.1', OAUTH_REDIRECT_URIS: 'https://a.example/cb', DATA_DIR: 'data' })) {
+  for (const [name, value] of Object.entries({
+    ...settings,
+    JWT_ISSUER: 'issuer',
+    HOST: '127.0.0.1',
+    OAUTH_REDIRECT_URIS: 'https://a.example/cb',
+    DATA_DIR: 'data'
+  })) {
     for (const [open, close] of ['""', "''", '``', '“”', '„“', '‘’']) {
       const message = await refusal(t, { ...settings, [name]: `${open}${value}${close}` })
-      t.equal(message, `Some settings cannot be used:\n  ${name} is not usable: there are quotes around the value; leave them out`)
+      t.equal(
+        message,
+        `Some settings cannot be used:\n  ${name} is not usable: there are quotes around the value; leave them out`
+      )
     }
   }
-  for (const [name, value] of Object.entries({ NODE_ENV: '"test"', PORT: '"80"', MIGRATE_ON_START: "'true'" })) t.same(await complaints(t, { ...settings, [name]: value }), [name])
+  for (const [name, value] of Object.entries({
+    NODE_ENV: '"test"',
+    PORT: '"80"',
+    MIGRATE_ON_START: "'true'"
+  })) t.same(await complaints(t, { ...settings, [name]: value }), [name])
   for (const name of ['JWT_SECRET', 'VERIFY_TOKEN']) {
     t.same(await complaints(t, { ...settings, [name]: '""' }), [name], 'quotes around nothing')
-    for (const value of [`"${canary()}`, `it's ${canary()}'`, `${canary()}"${canary()}`]) t.match(await readEnv({ ...settings, [name]: value }), { [name]: value }, 'quotes elsewhere are part of it')
+    for (const value of [`"${canary()}`, `it's ${canary()}'`, `${canary()}"${canary()}`]) {
+      t.match(
+        await readEnv({ ...settings, [name]: value }),
+        { [name]: value },
+        'quotes elsewhere are part of it'
+      )
+    }
   }
 })
 
@@ -58,7 +92,11 @@ await t.test('a control character in a secret is refused, and so are bytes that 
   for (const [name, value] of Object.entries(secrets)) {
     for (const character of ['\n', '\r\n', '\t', '\0', '\x7f', '\x85', '\uFFFD']) {
       const message = await refusal(t, { ...settings, [name]: `${value}${character}${value}` })
-      t.equal(message, `Some settings cannot be used:\n  ${name} is not usable: it holds a line break, another control character, or bytes that are not UTF-8`, JSON.stringify(character))
+      t.equal(
+        message,
+        `Some settings cannot be used:\n  ${name} is not usable: it holds a line break, another control character, or bytes that are not UTF-8`,
+        JSON.stringify(character)
+      )
     }
   }
   const wrapped = randomBytes(64).toString('base64').replace(/.{64}/, '$&\n')
@@ -68,7 +106,10 @@ await t.test('a control character in a secret is refused, and so are bytes that 
 await t.test('a PEM is no JWT_SECRET', async (t) => {
   const pem = `-----BEGIN PUBLIC KEY-----\n${randomBytes(44).toString('base64')}\n-----END PUBLIC KEY-----\n`
   for (const value of [pem, pem.replaceAll('\n', '\\n'), pem.replaceAll('\n', ' ')]) {
-    t.match(await refusal(t, { ...settings, JWT_SECRET: value }), /^Some settings cannot be used:\n {2}JWT_SECRET is not usable: it is a PEM, [^\n]+$/)
+    t.match(
+      await refusal(t, { ...settings, JWT_SECRET: value }),
+      /^Some settings cannot be used:\n {2}JWT_SECRET is not usable: it is a PEM, [^\n]+$/
+    )
   }
 })
 
@@ -87,9 +128,19 @@ await t.test('NAME_FILE names a file with the value, for each secret', async (t)
       t.strictSame(env, await readEnv(settings), `${name}_FILE`)
     }
   }
-  const fromFiles = Object.fromEntries(Object.entries(secrets).map(([name, value]) => [`${name}_FILE`, fileOf(t, value)]))
-  t.strictSame(await readEnv({ FB_APP_ID: '1', NODE_ENV: 'production', ...fromFiles }), await readEnv({ ...settings, NODE_ENV: 'production' }), 'all at once, in production')
-  t.match(await readEnv({ ...settings, PORT_FILE: '/none', JWT_ISSUER_FILE: '/none', JWT_SECRET_FILE: ' ' }), settings, 'what is no secret has no file, and an empty name is none')
+  const fromFiles = Object.fromEntries(
+    Object.entries(secrets).map(([name, value]) => [`${name}_FILE`, fileOf(t, value)])
+  )
+  t.strictSame(
+    await readEnv({ FB_APP_ID: '1', NODE_ENV: 'production', ...fromFiles }),
+    await readEnv({ ...settings, NODE_ENV: 'production' }),
+    'all at once, in production'
+  )
+  t.match(
+    await readEnv({ ...settings, PORT_FILE: '/none', JWT_ISSUER_FILE: '/none', JWT_SECRET_FILE: ' ' }),
+    settings,
+    'what is no secret has no file, and an empty name is none'
+  )
 })
 
 await t.test('a file that cannot be used is refused by the name of the setting, without its path or content', async (t) => {
@@ -100,17 +151,34 @@ await t.test('a file that cannot be used is refused by the name of the setting, 
     const path = join(t.testdirName, canary())
     for (const [file, why] of [
       [path, 'the file cannot be read (ENOENT)'], [directory, 'the file cannot be read (EISDIR)'],
-      [fileOf(t, ''), 'the file is empty'], [fileOf(t, ' \n'), 'the file is empty'], [fileOf(t, Buffer.from([0xff, 0xfe, 0x41, 0x00])), 'the file is not UTF-8']
+      [fileOf(t, ''), 'the file is empty'], [fileOf(t, ' \n'), 'the file is empty'],
+      [fileOf(t, Buffer.from([0xff, 0xfe, 0x41, 0x00])), 'the file is not UTF-8']
     ] as const) {
-      t.equal(await refusal(t, { ...without(name), [`${name}_FILE`]: file }), `Some settings cannot be used:\n  ${name}_FILE is not usable: ${why}`)
+      t.equal(
+        await refusal(t, { ...without(name), [`${name}_FILE`]: file }),
+        `Some settings cannot be used:\n  ${name}_FILE is not usable: ${why}`
+      )
     }
     const both = { ...settings, [`${name}_FILE`]: fileOf(t, String(secrets[name])) }
-    t.equal(await refusal(t, both), `Some settings cannot be used:\n  ${name}_FILE is not usable: ${name} is set too; set one of the two`)
+    t.equal(
+      await refusal(t, both),
+      `Some settings cannot be used:\n  ${name}_FILE is not usable: ${name} is set too; set one of the two`
+    )
   }
   const content = canary()
-  const message = await refusal(t, { ...settings, ENCRYPTION_KEYS: undefined, ENCRYPTION_KEYS_FILE: fileOf(t, content), JWT_SECRET_FILE: path(), PORT: 'x' })
+  const message = await refusal(t, {
+    ...settings,
+    ENCRYPTION_KEYS: undefined,
+    ENCRYPTION_KEYS_FILE: fileOf(t, content),
+    JWT_SECRET_FILE: path(),
+    PORT: 'x'
+  })
   t.match(message, /ENCRYPTION_KEYS is not usable/)
-  t.same(message.match(/^ {2}\w+/gm)?.sort(), ['  ENCRYPTION_KEYS', '  JWT_SECRET_FILE', '  PORT'], 'all faults are in one message')
+  t.same(
+    message.match(/^ {2}\w+/gm)?.sort(),
+    ['  ENCRYPTION_KEYS', '  JWT_SECRET_FILE', '  PORT'],
+    'all faults are in one message'
+  )
   t.notMatch(message, content)
 
   function path () { return fileOf(t, canary()) }

@@ -13,7 +13,11 @@ await sql(`create function hold() returns trigger language plpgsql as $$ begin
   end $$;
   create trigger hold after insert or update of access_token on tenant_configs for each row execute function hold()`)
 
-type Hold = (tenant: string) => Promise<{ login: Body, isHeld: (waiting: number) => Promise<void>, release: () => Promise<void> }>
+type Hold = (tenant: string) => Promise<{
+  login: Body
+  isHeld: (waiting: number) => Promise<void>
+  release: () => Promise<void>
+}>
 
 /** Where an onboarding that stores is held, and how many statements wait then. */
 const holds: Record<string, Hold> = {
@@ -43,7 +47,8 @@ const holds: Record<string, Hold> = {
 const deletions: Record<string, (tenant: string) => Promise<string>> = {
   DELETE: async (tenant) => (await call(as(tenant), 'DELETE', config)).is,
   'DELETE with unsubscribe': async (tenant) => (await call(as(tenant), 'DELETE', `${config}?unsubscribe=true`)).is,
-  'delete-tenant': async (tenant) => (await call(admin, 'DELETE', `${configs}/delete-tenant/${encodeURIComponent(tenant)}`)).is,
+  'delete-tenant': async (tenant) =>
+    (await call(admin, 'DELETE', `${configs}/delete-tenant/${encodeURIComponent(tenant)}`)).is,
   // Counted when all else is deleted: what is stored meanwhile is one.
   'delete-all': async () => {
     const { is } = await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:0`)
@@ -58,7 +63,12 @@ for (const [moment, hold] of Object.entries(holds)) {
       await t.test(`${name} while an onboarding stores and ${moment}, of a tenant ${isConfigured ? 'with' : 'without'} a configuration`, async (t) => {
         await sql('delete from tenant_configs')
         const tenant = newTenant()
-        if (isConfigured) t.equal((await call(as(tenant), 'POST', config, { callback_url: 'https://a.example' })).is, '201')
+        if (isConfigured) {
+          t.equal(
+            (await call(as(tenant), 'POST', config, { callback_url: 'https://a.example' })).is,
+            '201'
+          )
+        }
         const { login, isHeld, release } = await hold(tenant)
         const onboarding = post(tenant, login)
         await isHeld(1)
@@ -69,7 +79,13 @@ for (const [moment, hold] of Object.entries(holds)) {
         t.match(await removed, /^20[04]$/)
         t.equal((await onboarding).is, '409 ONBOARDING_SUPERSEDED')
         t.equal(await row(tenant), undefined, 'nothing is left')
-        for (const record of await records(tenant)) t.match(record, { status: 'failed', access_token: null, holder: null })
+        for (const record of await records(tenant)) {
+          t.match(record, {
+            status: 'failed',
+            access_token: null,
+            holder: null
+          })
+        }
         t.equal((await resume(tenant)).is, '409 ONBOARDING_SUPERSEDED')
       })
     }

@@ -4,7 +4,10 @@ import { buildTestApp, connect, query, untilWaiting } from '../helper.js'
 await t.test('a PUT of the token that was stored is a new token once another one is stored meanwhile', async (t) => {
   const { app: { tenantConfigs, vault }, databaseUrl } = await buildTestApp(t)
   await tenantConfigs.create('acme', null, { access_token: 'first' })
-  await query(databaseUrl, "update tenant_configs set last_verified_at = now(), token_expires_at = '2027-01-22T12:00:00Z'")
+  await query(
+    databaseUrl,
+    "update tenant_configs set last_verified_at = now(), token_expires_at = '2027-01-22T12:00:00Z'"
+  )
   const other = await connect(t, databaseUrl)
   await other.query('begin')
   await other.query('update tenant_configs set access_token = $1', [vault.seal('second', 'acme', 'access_token')])

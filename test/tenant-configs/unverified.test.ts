@@ -6,7 +6,11 @@ import { client, config, configs, full, onboard } from '../routes/client.js'
 
 const { app, as, admin, call, sql, databaseUrl } = await client(t)
 
-const proven = { waba_id: 'waba-1', access_token: 'proven-access-token', token_expires_at: '2030-01-01T00:00:00.000000Z' }
+const proven = {
+  waba_id: 'waba-1',
+  access_token: 'proven-access-token',
+  token_expires_at: '2030-01-01T00:00:00.000000Z'
+}
 const proof = { onboarding_completed: true, last_verified_at: String, token_expires_at: proven.token_expires_at }
 const noProof = { onboarding_completed: false, last_verified_at: null, onboarded_at: String }
 
@@ -23,11 +27,24 @@ await t.test('what keeps the proof, and what takes it', async (t) => {
     [{ waba_id: 'waba-1' }, proof],
     [{ access_token: proven.access_token }, proof],
     [{ ...proven }, proof],
-    [{ callback_url: null, redirect_url: 'https://new.example', verify_token: 'new', refresh_token: 'new', fb_app_id: 'new', fb_app_secret: 'new' }, proof],
+    [
+      {
+        callback_url: null,
+        redirect_url: 'https://new.example',
+        verify_token: 'new',
+        refresh_token: 'new',
+        fb_app_id: 'new',
+        fb_app_secret: 'new'
+      },
+      proof
+    ],
     [{ token_expires_at: expiry }, { ...proof, token_expires_at: expiry }],
     [{ access_token: proven.access_token, token_expires_at: null }, { ...proof, token_expires_at: null }],
     [{ waba_id: 'waba-2' }, { ...noProof, token_expires_at: proven.token_expires_at }],
-    [{ waba_id: 'waba-2', access_token: proven.access_token }, { ...noProof, token_expires_at: proven.token_expires_at }],
+    [
+      { waba_id: 'waba-2', access_token: proven.access_token },
+      { ...noProof, token_expires_at: proven.token_expires_at }
+    ],
     [{ waba_id: null }, noProof],
     [{ phone_number_id: 'phone-2' }, { ...noProof, token_expires_at: proven.token_expires_at }],
     [{ phone_number_id: null }, noProof],
@@ -40,14 +57,29 @@ await t.test('what keeps the proof, and what takes it', async (t) => {
     t.equal(is, '200')
     t.match(after, { ...expected, is_active: true }, JSON.stringify(body))
   }
-  t.match((await call(await onboarded('same-phone'), 'PUT', config, { phone_number_id: 'phone-of-same-phone' })).body, proof)
+  t.match(
+    (await call(await onboarded('same-phone'), 'PUT', config, { phone_number_id: 'phone-of-same-phone' })).body,
+    proof
+  )
 })
 
 await t.test('onboarding proves: 201 makes the row, 200 renews it', async (t) => {
   const { meta, waba } = await standIn(t)
-  const { as, call } = await client(t, { GRAPH_API_BASE_URL: meta.url, FB_APP_ID: graphApp.id, FB_APP_SECRET: graphApp.secret })
+  const { as, call } = await client(t, {
+    GRAPH_API_BASE_URL: meta.url,
+    FB_APP_ID: graphApp.id,
+    FB_APP_SECRET: graphApp.secret
+  })
   const login = () => ({ code: meta.state.issueCode({ app_id: graphApp.id }), waba_id: waba.id, phone_number_id: '1' })
-  const fresh = { onboarding_completed: true, onboarded_at: String, last_verified_at: String, is_active: true, user_id: 'first', access_token: /^[*]{4}.{4}$/, phone_number_id: '1' }
+  const fresh = {
+    onboarding_completed: true,
+    onboarded_at: String,
+    last_verified_at: String,
+    is_active: true,
+    user_id: 'first',
+    access_token: /^[*]{4}.{4}$/,
+    phone_number_id: '1'
+  }
   const first = await call(as('acme', 'first'), 'POST', onboard, login())
   t.equal(first.is, '201')
   t.match(first.body, fresh)
@@ -64,8 +96,14 @@ await t.test('onboarding proves: 201 makes the row, 200 renews it', async (t) =>
 await t.test('no token instead of no token is no new one', async (t) => {
   const who = as('tokenless')
   await call(who, 'POST', config, { token_expires_at: full.token_expires_at })
-  await sql("update tenant_configs set onboarding_completed = true, last_verified_at = now() where tenant_id = 'tokenless'")
-  t.match((await call(who, 'PUT', config, { access_token: null })).body, { onboarding_completed: true, last_verified_at: String, token_expires_at: full.token_expires_at })
+  await sql(
+    "update tenant_configs set onboarding_completed = true, last_verified_at = now() where tenant_id = 'tokenless'"
+  )
+  t.match((await call(who, 'PUT', config, { access_token: null })).body, {
+    onboarding_completed: true,
+    last_verified_at: String,
+    token_expires_at: full.token_expires_at
+  })
 })
 
 await t.test('a secret that does not open', async (t) => {
@@ -81,10 +119,18 @@ await t.test('a secret that does not open', async (t) => {
   }
   t.equal((await call(admin, 'GET', `${configs}/all`)).is, '200')
 
-  for (const [method, url, body] of [['PUT', config, { callback_url: null }], ['POST', `${config}/deactivate`], ['POST', `${config}/activate`]] as const) {
+  for (const [method, url, body] of [
+    ['PUT', config, { callback_url: null }], ['POST', `${config}/deactivate`], ['POST', `${config}/activate`]
+  ] as const) {
     const { is, body: after } = await call(who, method, url, body)
     t.equal(is, '200')
-    t.match(after, { fb_app_secret: '****', access_token: '****oken', refresh_token: '****0003', callback_url: null, onboarding_completed: true })
+    t.match(after, {
+      fb_app_secret: '****',
+      access_token: '****oken',
+      refresh_token: '****0003',
+      callback_url: null,
+      onboarding_completed: true
+    })
   }
   t.equal((await call(who, 'PUT', config, { fb_app_secret: 'a-new-secret-0123456789' })).body.fb_app_secret, '****6789')
   t.equal((await call(who, 'GET', `${config}/full`)).body.fb_app_secret, 'a-new-secret-0123456789')
@@ -94,7 +140,10 @@ await t.test('a token that does not open is not the same as any', async (t) => {
   const who = await onboarded('damaged-token')
   await sql("update tenant_configs set access_token = 'garbage' where tenant_id = 'damaged-token'")
   t.match((await call(who, 'PUT', config, { callback_url: null })).body, { ...proof, access_token: '****' })
-  t.match((await call(who, 'PUT', config, { access_token: proven.access_token })).body, { ...noProof, access_token: '****oken' })
+  t.match(
+    (await call(who, 'PUT', config, { access_token: proven.access_token })).body,
+    { ...noProof, access_token: '****oken' }
+  )
   t.equal((await call(who, 'GET', `${config}/full`)).body.access_token, proven.access_token)
 })
 
@@ -106,7 +155,10 @@ await t.test('a damaged row of a tenant can be deleted', async (t) => {
 
 await t.test('the same token once more is left as it is sealed, and what is known of it stays known', async (t) => {
   const who = await onboarded('again')
-  const kept = async () => await sql("select access_token, status, checked_at, last_verified_at from tenant_configs join token_watch using (tenant_id) where tenant_id = 'again'")
+  const kept = async () => await sql(
+    'select access_token, status, checked_at, last_verified_at from tenant_configs join token_watch using ' +
+      "(tenant_id) where tenant_id = 'again'"
+  )
   await sql("update token_watch set status = 'ok', checked_at = now() where tenant_id = 'again'")
   const before = await kept()
   t.match(before, [{ access_token: /^v1\./, status: 'ok' }])
@@ -118,7 +170,10 @@ await t.test('the same token once more is left as it is sealed, and what is know
 
 await t.test('a token that another key sealed moves to the new one when it is sent again, and stays proven', async (t) => {
   await onboarded('rotated')
-  const rotated = await client(t, { DATABASE_URL: databaseUrl, ENCRYPTION_KEYS: `t2:${newKey()},${app.env.ENCRYPTION_KEYS}` })
+  const rotated = await client(t, {
+    DATABASE_URL: databaseUrl,
+    ENCRYPTION_KEYS: `t2:${newKey()},${app.env.ENCRYPTION_KEYS}`
+  })
   t.match((await rotated.call(rotated.as('rotated'), 'PUT', config, { access_token: proven.access_token })).body, proof)
   const [row] = await sql("select access_token from tenant_configs where tenant_id = 'rotated'")
   t.match(row, { access_token: /^v1\.t2\./ })

@@ -17,12 +17,22 @@ async function createOwners (t: Test) {
     tenantConfigs,
     databaseUrl,
     changes,
-    paste: async (tenantId: string) => await tenantConfigs.create(tenantId, null, { ...ids, access_token: `token of ${tenantId}` }),
-    renewToken: async (tenantId: string) => await tenantConfigs.update(tenantId, { access_token: `new token of ${tenantId}` }),
+    paste: async (tenantId: string) => await tenantConfigs.create(
+      tenantId,
+      null,
+      { ...ids, access_token: `token of ${tenantId}` }
+    ),
+    renewToken: async (tenantId: string) => await tenantConfigs.update(
+      tenantId,
+      { access_token: `new token of ${tenantId}` }
+    ),
     stored,
     verify: async (tenantId: string) => await tenantConfigs.saveVerified(await stored(tenantId)),
     watchChanges: () => { tenantConfigs.onChange((change) => { changes.push(change) }) },
-    owner: async () => (await query(databaseUrl, "select tenant_id from verified_identities where phone_number_id = 'phone'")).map((row) => row['tenant_id'])
+    owner: async () => (await query(
+      databaseUrl,
+      "select tenant_id from verified_identities where phone_number_id = 'phone'"
+    )).map((row) => row['tenant_id'])
   }
 }
 
@@ -30,7 +40,10 @@ await t.test('saveVerified, an identity the row no longer holds, writes nothing'
   const { tenantConfigs, paste, stored, owner } = await createOwners(t)
   await paste('a')
   const identity = await stored('a')
-  for (const other of [{ access_token: 'v1.t1.other' }, { waba_id: 'other' }, { phone_number_id: 'other' }, { phone_number_id: null }, { tenant_id: 'nobody' }]) {
+  for (const other of [
+    { access_token: 'v1.t1.other' }, { waba_id: 'other' }, { phone_number_id: 'other' }, { phone_number_id: null },
+    { tenant_id: 'nobody' }
+  ]) {
     t.equal(await tenantConfigs.saveVerified({ ...identity, ...other }), 'changed', JSON.stringify(other))
   }
   t.strictSame(await owner(), [])

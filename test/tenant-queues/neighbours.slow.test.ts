@@ -18,12 +18,15 @@ const as = (tenant: string) => ({ authorization: `Bearer ${signed({ tenant_id: t
 
 /** What a tenant floods the service with. */
 const REQUESTS = 500
-/** What another tenant asks meanwhile: so many that its p99 is more than a few answers, and no more at once than one page asks. */
+/**
+ * What another tenant asks meanwhile: so many that its p99 is more than a few answers, and no more at once than one
+ * page asks.
+ */
 const GETS = 400
 const AT_ONCE = 4
 /**
- * On a machine that is quiet a GET takes a few milliseconds, and three times that is less than what the requests themselves cost the
- * processor, whatever is answered. The fault took 13 seconds.
+ * On a machine that is quiet a GET takes a few milliseconds, and three times that is less than what the requests
+ * themselves cost the processor, whatever is answered. The fault took 13 seconds.
  */
 const LEAST_MS = 250
 
@@ -60,10 +63,20 @@ const waiting = { latency_ms: FOR_EVER_MS, times: Infinity }
 const unanswered = (route: Route) => async ({ tenant }: Customer) => {
   meta.fail(route, waiting)
   const headers = { ...as(tenant), 'content-type': 'application/json' }
-  const { status } = await fetch(`${api}/config`, { method: 'PUT', headers, body: JSON.stringify({ access_token: 'EAAG-a-token' }) })
+  const { status } = await fetch(`${api}/config`, {
+    method: 'PUT',
+    headers,
+    body: JSON.stringify({ access_token: 'EAAG-a-token' })
+  })
   t.equal(status, 200)
 }
-interface Kind { method: string, path: string, body?: object, refused?: number, prepare: (busy: Customer) => Promise<void> }
+interface Kind {
+  method: string
+  path: string
+  body?: object
+  refused?: number
+  prepare: (busy: Customer) => Promise<void>
+}
 const kinds: Record<string, Kind> = {
   resume: {
     method: 'POST',
@@ -77,9 +90,25 @@ const kinds: Record<string, Kind> = {
     }
   },
   verify: { method: 'POST', path: 'config/verify', refused: REQUESTS - 55, prepare: unanswered('debug_token') },
-  'a dry run': { method: 'POST', path: 'config/verify', body: { waba_id: '1' }, refused: REQUESTS - 55, prepare: unanswered('debug_token') },
-  leave: { method: 'DELETE', path: 'config?unsubscribe=true', refused: REQUESTS - 55, prepare: unanswered('unsubscribe') },
-  start: { method: 'POST', path: 'onboard/whatsapp-client/start', body: { redirect_uri: 'https://a.example' }, prepare: async () => {} }
+  'a dry run': {
+    method: 'POST',
+    path: 'config/verify',
+    body: { waba_id: '1' },
+    refused: REQUESTS - 55,
+    prepare: unanswered('debug_token')
+  },
+  leave: {
+    method: 'DELETE',
+    path: 'config?unsubscribe=true',
+    refused: REQUESTS - 55,
+    prepare: unanswered('unsubscribe')
+  },
+  start: {
+    method: 'POST',
+    path: 'onboard/whatsapp-client/start',
+    body: { redirect_uri: 'https://a.example' },
+    prepare: async () => {}
+  }
 }
 
 for (const [name, { method, path, body, refused, prepare }] of Object.entries(kinds)) {
@@ -90,7 +119,10 @@ for (const [name, { method, path, body, refused, prepare }] of Object.entries(ki
     await prepare(busy)
     const { begin, statuses } = await flooder(t)
     const text = body === undefined ? '' : JSON.stringify(body)
-    const headers = { ...as(busy.tenant), ...body && { 'content-type': 'application/json', 'content-length': String(text.length) } }
+    const headers = {
+      ...as(busy.tenant),
+      ...body && { 'content-type': 'application/json', 'content-length': String(text.length) }
+    }
     const before = p99(await latencies())
     begin({ url: `${api}/${path}`, method, headers, body: text, count: REQUESTS })
     const during = p99(await latencies())

@@ -10,7 +10,8 @@ const { meta, as, call, login, newTenant, asked, waba, post, instance } = servic
 const REDIRECT = { redirect_uri: 'https://a.example' }
 
 /** A tenant with a token that asks Meta. */
-const tenantWithToken = async () => await service.existing({ waba_id: waba.id, access_token: meta.state.issueToken({ app_id: app.id }) })
+const tenantWithToken = async () =>
+  await service.existing({ waba_id: waba.id, access_token: meta.state.issueToken({ app_id: app.id }) })
 
 type Ask = (tenant: string) => Promise<Answer>
 /** The requests that stand in the queue of a tenant. */
@@ -33,7 +34,10 @@ async function fill (tenants: string[]) {
   return running
 }
 
-/** Sends 60 requests of these kinds at once; resolves with all of them once the 10 that find the queue full are answered. */
+/**
+ * Sends 60 requests of these kinds at once; resolves with all of them once the 10 that find the queue full are
+ * answered.
+ */
 async function overfill (t: Test, tenant: string, asks: Ask[]): Promise<Array<Promise<Answer>>> {
   const refused: Answer[] = []
   const sent = Array.from({ length: 60 / asks.length }, () => asks).flat().map(async (ask) => {

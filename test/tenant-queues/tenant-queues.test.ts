@@ -16,7 +16,11 @@ function queues (timeoutMs = 60_000) {
     settled,
     begun,
     /** Asks for a run. Returns what becomes of it. */
-    ask: (tenant: string, name: string, client = new AbortController().signal) => run(tenant, client, async (hasWaited) => {
+    ask: (
+      tenant: string,
+      name: string,
+      client = new AbortController().signal
+    ) => run(tenant, client, async (hasWaited) => {
       begun.push(name)
       await new Promise<void>((resolve) => { ends.set(name, resolve) })
       return hasWaited

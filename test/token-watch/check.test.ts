@@ -12,13 +12,19 @@ await t.test('a token that ends soon is extended', async (t) => {
     meta.requests.length = 0
     const old = issue({ expires_in: 10 * S_PER_DAY, type })
     await store(type, old)
-    await sql("update tenant_configs set onboarding_completed = true, last_verified_at = '2026-01-01Z' where tenant_id = $1", [type])
+    await sql(
+      "update tenant_configs set onboarding_completed = true, last_verified_at = '2026-01-01Z' where tenant_id = $1",
+      [type]
+    )
     t.equal((await configLoader.forTenant(type)).getAccessToken(), old)
     await look()
     const renewed = (await configLoader.forTenant(type)).getAccessToken()
     t.not(renewed, old, 'the loader knows')
     t.ok(meta.state.tokens.has(String(renewed)))
-    t.match(await tenantConfigs.find(type), { onboarding_completed: true, last_verified_at: '2026-01-01T00:00:00.000000Z' })
+    t.match(await tenantConfigs.find(type), {
+      onboarding_completed: true,
+      last_verified_at: '2026-01-01T00:00:00.000000Z'
+    })
     const { wait, token_expires_at: expiry, ...health } = await known(type)
     t.match(health, { token_status: 'ok', reason: null })
     near(t, wait, DAY)
@@ -47,7 +53,9 @@ await t.test('a token that has less than a day left is extended before its end',
   }
   await again()
   for (const tenant of ['short', 'late']) t.match(await known(tenant), { token_status: 'ok' })
-  t.same(told.map(({ type }) => type).sort(), ['token.expiring', 'token.expiring', 'token.recovered', 'token.recovered'])
+  t.same(told.map(({ type }) => type).sort(), [
+    'token.expiring', 'token.expiring', 'token.recovered', 'token.recovered'
+  ])
 })
 
 await t.test('a token that cannot be extended is expiring, and that is told', async (t) => {
@@ -56,10 +64,17 @@ await t.test('a token that cannot be extended is expiring, and that is told', as
     ['Meta refuses', undefined, undefined],
     ['Meta fails', { reply: temporarilyDown() }, undefined],
     ['what it grants is not valid', {}, { patch: { data: { is_valid: false } } }],
-    ['what it grants lives no longer', {}, { patch: { data: { expires_at: Math.floor(Date.now() / 1000) + 9 * S_PER_DAY } } }]
+    [
+      'what it grants lives no longer',
+      {},
+      { patch: { data: { expires_at: Math.floor(Date.now() / 1000) + 9 * S_PER_DAY } } }
+    ]
   ]
   for (const [what, extension, inspection] of refusals) {
-    const { access_token: sealed } = await store(what, issue({ expires_in: 10 * S_PER_DAY, extendable: extension !== undefined }))
+    const { access_token: sealed } = await store(
+      what,
+      issue({ expires_in: 10 * S_PER_DAY, extendable: extension !== undefined })
+    )
     if (extension !== undefined) meta.fail('extend', extension)
     meta.fail('debug_token', {})
     if (inspection !== undefined) meta.fail('debug_token', inspection)
@@ -73,7 +88,11 @@ await t.test('a token that cannot be extended is expiring, and that is told', as
   const [first = ['']] = refusals
   await again()
   t.match(await known(first[0]), { token_status: 'expiring' })
-  t.equal(told.filter(({ tenant_id: tenant, type }) => tenant === first[0] && type === 'token.expiring').length, 1, 'once')
+  t.equal(
+    told.filter(({ tenant_id: tenant, type }) => tenant === first[0] && type === 'token.expiring').length,
+    1,
+    'once'
+  )
   t.match(told.slice(4).map(({ type }) => type), Array(3).fill('token.recovered'), 'the others are extended now')
 })
 
@@ -98,13 +117,22 @@ await t.test('each way in which Meta calls a token invalid', async (t) => {
     t.match(health, { token_status: 'revoked', reason, token_expires_at: '2100-01-01T00:00:00.000000Z' })
     near(t, wait, DAY)
   }
-  t.same(told.map(({ type, tenant_id: tenant }) => `${type} ${tenant}`).sort(), Object.keys(reasons).map((tenant) => `token.revoked ${tenant}`).sort())
+  t.same(
+    told.map(({ type, tenant_id: tenant }) => `${type} ${tenant}`).sort(),
+    Object.keys(reasons).map((tenant) => `token.revoked ${tenant}`).sort()
+  )
   await again()
   t.match(await known('460'), { token_status: 'reauth_required', reason: 'meta_190_460' })
   t.match(await known('bare'), { token_status: 'ok', reason: null })
   await again()
-  t.match(told.filter(({ tenant_id: tenant }) => tenant === '460').map(({ type }) => type), ['token.revoked', 'token.reauth_required'])
-  t.match(told.filter(({ tenant_id: tenant }) => tenant === 'bare').map(({ type }) => type), ['token.revoked', 'token.recovered'])
+  t.match(
+    told.filter(({ tenant_id: tenant }) => tenant === '460').map(({ type }) => type),
+    ['token.revoked', 'token.reauth_required']
+  )
+  t.match(
+    told.filter(({ tenant_id: tenant }) => tenant === 'bare').map(({ type }) => type),
+    ['token.revoked', 'token.recovered']
+  )
 })
 
 await t.test('a new token that is well recovers the tenant', async (t) => {
@@ -117,7 +145,9 @@ await t.test('a new token that is well recovers the tenant', async (t) => {
   await tenantConfigs.update('acme', { access_token: token })
   await look()
   t.match(await known('acme'), { token_status: 'ok', token_expires_at: null })
-  t.match(told.map(({ type, from, to }) => [type, from, to]), [['token.expired', 'unverified', 'expired'], ['token.recovered', 'expired', 'ok']])
+  t.match(told.map(({ type, from, to }) => [type, from, to]), [
+    ['token.expired', 'unverified', 'expired'], ['token.recovered', 'expired', 'ok']
+  ])
 })
 
 await t.test('what passes leaves the status as it is, but for a token that its own date ends', async (t) => {
@@ -126,7 +156,9 @@ await t.test('what passes leaves the status as it is, but for a token that its o
   await look()
   await store('new', issue())
   await store('over', issue(), { token_expires_at: new Date(Date.now() - 1000).toISOString() })
-  const passing: Fault[] = [{ reply: temporarilyDown() }, faults.badGateway, faults.dropBefore, { latency_ms: 60_000 }, faults.unreadable]
+  const passing: Fault[] = [
+    { reply: temporarilyDown() }, faults.badGateway, faults.dropBefore, { latency_ms: 60_000 }, faults.unreadable
+  ]
   for (const [i, fault] of passing.entries()) {
     meta.fail('debug_token', { ...fault, times: Infinity })
     await again()
@@ -138,7 +170,9 @@ await t.test('what passes leaves the status as it is, but for a token that its o
     }
     t.match(await known('over'), { token_status: i === 0 ? 'expired' : 'reauth_required', reason: 'date_passed' })
   }
-  t.same(told.map(({ type, tenant_id: tenant }) => [type, tenant]), [['token.expired', 'over'], ['token.reauth_required', 'over']])
+  t.same(told.map(({ type, tenant_id: tenant }) => [type, tenant]), [
+    ['token.expired', 'over'], ['token.reauth_required', 'over']
+  ])
   // What Meta leaves out of the expiry is what was stored.
   meta.fail('debug_token', { patch: { data: { expires_at: undefined } }, times: Infinity })
   await again()
@@ -176,7 +210,9 @@ await t.test('a fault of one tenant is its own', async (t) => {
     t.match(health, { token_status: status, reason }, tenant)
     near(t, health.wait, wait)
   }
-  t.same(told.map(({ type, tenant_id: tenant }) => [type, tenant]), [['token.expired', 'over'], ['token.reauth_required', 'over']])
+  t.same(told.map(({ type, tenant_id: tenant }) => [type, tenant]), [
+    ['token.expired', 'over'], ['token.reauth_required', 'over']
+  ])
   t.match(log(), '"tenant_id":"raising","msg":"the check of a token failed; it is tried again"')
   t.equal(app.env.TOKEN_CHECK_INTERVAL_MS, DAY)
 })
@@ -193,17 +229,26 @@ await t.test('a fault hides nothing that is known of a dead token, nor has it to
     for (const tenant of ['dead', 'over']) await tenantConfigs.update(tenant, { fb_app_secret })
     await again()
   }
-  for (const [revoked, expired] of [['revoked', 'expired'], ['reauth_required', 'reauth_required'], ['reauth_required', 'reauth_required']] as const) {
+  for (const [revoked, expired] of [
+    ['revoked', 'expired'], ['reauth_required', 'reauth_required'], ['reauth_required', 'reauth_required']
+  ] as const) {
     const { checked_at } = await known('dead')
     await checkWith('another secret')
     const { wait, ...health } = await known('dead')
     t.match(health, { token_status: revoked, reason: 'meta_190_460' })
-    t.equal(Date.parse(String(health.checked_at)), Date.parse(String(checked_at)) - HOUR, 'aged by the test, and not looked at')
+    t.equal(
+      Date.parse(String(health.checked_at)),
+      Date.parse(String(checked_at)) - HOUR,
+      'aged by the test, and not looked at'
+    )
     near(t, wait, HOUR)
     t.match(await known('over'), { token_status: expired, reason: 'meta_190_463' })
     await checkWith(own.app_secret)
   }
   for (const [tenant, status] of [['dead', 'revoked'], ['over', 'expired']] as const) {
-    t.same(told.filter(({ tenant_id }) => tenant_id === tenant).map(({ type }) => type), [`token.${status}`, 'token.reauth_required'])
+    t.same(
+      told.filter(({ tenant_id }) => tenant_id === tenant).map(({ type }) => type),
+      [`token.${status}`, 'token.reauth_required']
+    )
   }
 })

@@ -95,7 +95,12 @@ await t.test('an app of the tenant\'s own that Meta rejects proves nothing, and 
   t.match(await known('acme'), { token_status: 'unverified', reason: 'app_rejected' })
 
   const other = account(own.app_id)
-  await post('pair', { ...other.ids, access_token: other.token(), fb_app_id: own.app_id, fb_app_secret: own.app_secret })
+  await post('pair', {
+    ...other.ids,
+    access_token: other.token(),
+    fb_app_id: own.app_id,
+    fb_app_secret: own.app_secret
+  })
   await look()
   t.same(await verified('pair'), other.ids)
   t.match(await known('pair'), { token_status: 'ok' })
@@ -117,7 +122,9 @@ await t.test('what Meta does not show to the token stays unverified', async (t) 
     for (const [tenant, row] of Object.entries(rows)) await post(tenant, { ...row, ...pair })
     await look()
     for (const tenant of Object.keys(rows)) t.equal(await verified(tenant), undefined, tenant)
-    for (const tenant of ['another number', 'a token of another account', 'no such account']) near(t, (await known(tenant)).wait, HOUR)
+    for (const tenant of [
+      'another number', 'a token of another account', 'no such account'
+    ]) near(t, (await known(tenant)).wait, HOUR)
     if (env === BARE) continue
     t.match(await known('a token of another account'), { token_status: 'ok' }, 'no fault of the token')
     near(t, (await known('no account')).wait, DAY)
@@ -132,7 +139,10 @@ await t.test('a number that is added at Meta later is found within an hour of th
   await post('acme', { ...ids, access_token: token() })
   await look()
   near(t, (await known('acme')).wait, HOUR)
-  await sql("alter table tenant_configs disable trigger user; update tenant_configs set updated_at = now() - interval '25 hours'; alter table tenant_configs enable trigger user")
+  await sql(
+    "alter table tenant_configs disable trigger user; update tenant_configs set updated_at = now() - interval '25 " +
+      "hours'; alter table tenant_configs enable trigger user"
+  )
   await again()
   near(t, (await known('acme')).wait, DAY)
   waba.phones.push(...later)

@@ -49,7 +49,11 @@ await t.test('a check that was overtaken changes nothing', async (t) => {
   const { store, look, known, tenantConfigs, tokenWatch, told, sql } = await watched(t)
   const overtakes: Array<[string, (sealed: string) => Promise<unknown>, string]> = [
     ['a new token', async () => await tenantConfigs.update('acme', { access_token: 'newer' }), 'unverified'],
-    ['a newer finding', async (sealed) => await tokenWatch.record('acme', sealed, { valid: false, reason: 'PARTNER_REMOVED' }), 'revoked'],
+    [
+      'a newer finding',
+      async (sealed) => await tokenWatch.record('acme', sealed, { valid: false, reason: 'PARTNER_REMOVED' }),
+      'revoked'
+    ],
     ['no token', async () => await tenantConfigs.update('acme', { access_token: null }), 'unverified']
   ]
   // Of the last two calls the second is the one for a longer token.
@@ -74,7 +78,14 @@ await t.test('a check that was overtaken changes nothing', async (t) => {
 /** The answer to a question about a good token, with what Meta says of its limits. */
 function withUsage (percent: number, more: Record<string, string> = {}): Fault {
   const body = JSON.stringify({ data: { is_valid: true, app_id: platform.id, expires_at: 0 } })
-  return { times: Infinity, reply: { status: 200, headers: { 'x-app-usage': JSON.stringify({ call_count: percent, total_time: 1, total_cputime: 1 }), ...more }, body } }
+  return {
+    times: Infinity,
+    reply: {
+      status: 200,
+      headers: { 'x-app-usage': JSON.stringify({ call_count: percent, total_time: 1, total_cputime: 1 }), ...more },
+      body
+    }
+  }
 }
 
 await t.test('the nearer Meta\'s limits, the slower it is', async (t) => {
@@ -100,7 +111,8 @@ const dueTimes = async (sql: (text: string) => Promise<Array<Record<string, unkn
 
 await t.test('a token of an app that Meta blocks stays due, unclaimed, and the tokens of other apps are checked', async (t) => {
   const limits: Fault[] = [
-    { reply: throttled(4) }, { reply: new GraphError(400, 341, 'limit') }, { reply: { status: 429, body: '' } }, withUsage(100),
+    { reply: throttled(4) }, { reply: new GraphError(400, 341, 'limit') }, { reply: { status: 429, body: '' } },
+    withUsage(100),
     { reply: throttled(4), headers: { 'x-app-usage': '{"call_count":101,"estimated_time_to_regain_access":60}' } }
   ]
   for (const limit of limits) {
@@ -150,7 +162,9 @@ await t.test('a tenant\'s own app that Meta blocks holds up nobody else', async 
   await store('platform', issue())
   await store('bare', issue(), { fb_app_secret: own.app_secret })
   await look()
-  t.match([await known('platform'), await known('bare'), await known('same')], [{ token_status: 'ok' }, { token_status: 'ok' }, { checked_at: null }])
+  t.match([
+    await known('platform'), await known('bare'), await known('same')
+  ], [{ token_status: 'ok' }, { token_status: 'ok' }, { checked_at: null }])
   t.same((await dueTimes(sql)).filter(({ tenant_id: id }) => id === 'first' || id === 'same'), before)
   goOn(BLOCK_MS)
   await look()
@@ -169,7 +183,10 @@ await t.test('what was claimed before a block began waits for its end', async (t
   const { store, look, known } = await watched(t)
   clock(t)
   for (const tenant of ['one', 'two', 'three']) await store(tenant, issue())
-  meta.fail('debug_token', { reply: throttled(4), headers: { 'x-app-usage': '{"estimated_time_to_regain_access":60}' } })
+  meta.fail('debug_token', {
+    reply: throttled(4),
+    headers: { 'x-app-usage': '{"estimated_time_to_regain_access":60}' }
+  })
   await look()
   t.equal(asked().length, 1)
   for (const tenant of ['one', 'two', 'three']) near(t, (await known(tenant)).wait, HOUR)
@@ -177,15 +194,28 @@ await t.test('what was claimed before a block began waits for its end', async (t
 
 await t.test('an account at its limits holds up no other', async (t) => {
   const usage = usageHeaders({ business: 100, waba_id: '1', regain_minutes: 20 })
-  for (const limit of [withUsage(1, usage), { reply: throttled(80007), headers: usage }, { reply: new GraphError(400, 613, 'limit'), headers: usage }]) {
+  for (const limit of [
+    withUsage(1, usage),
+    { reply: throttled(80007), headers: usage },
+    { reply: new GraphError(400, 613, 'limit'), headers: usage }
+  ]) {
     const { store, look, again, known, tenantConfigs, told } = await watched(t)
     reset()
     const [first, other, none] = [issue(), issue(), issue()]
     const inTime = (ms: number) => new Date(Date.now() + ms).toISOString()
     // Verified, so that nothing else is asked.
-    const storeVerified = async (tenant: string, token: string, more: { waba_id: string, token_expires_at?: string }) => {
+    const storeVerified = async (
+      tenant: string,
+      token: string,
+      more: { waba_id: string, token_expires_at?: string }
+    ) => {
       const { access_token } = await store(tenant, token, more)
-      await tenantConfigs.saveVerified({ tenant_id: tenant, access_token, waba_id: more.waba_id, phone_number_id: null })
+      await tenantConfigs.saveVerified({
+        tenant_id: tenant,
+        access_token,
+        waba_id: more.waba_id,
+        phone_number_id: null
+      })
     }
     await storeVerified('first', first, { waba_id: '1' })
     meta.fail('debug_token', { ...limit, times: 1 })
@@ -237,7 +267,11 @@ await t.test('tokens of a tenant that is off are neither checked nor extended, a
   t.same(await sql('select tenant_id from token_watch where next_check_at < now()'), [])
   const health = { token_status: 'ok', token_expires_at: '2040-01-01T00:00:00.000000Z', next_check_at: null }
   t.match(await tokenWatch.healthOf('off'), health, 'what was found last is known')
-  t.equal(await tokenWatch.record('off', String(sealed), { valid: true, expires_at: null }), true, 'a finding of another kind is noted')
+  t.equal(
+    await tokenWatch.record('off', String(sealed), { valid: true, expires_at: null }),
+    true,
+    'a finding of another kind is noted'
+  )
   await look()
   t.same(asked(), [])
 
@@ -293,7 +327,11 @@ await t.test('closing waits neither for Meta nor for a pause, and gives back wha
     const { app, log } = await buildTestApp(t, env)
     const due = async () => (await sql('select from token_watch where next_check_at <= now()')).length
     await until(async () => meta.requests.length === (slow === 'extension' ? 2 : 1) && await due() === 0)
-    if (slow === 'pause') await until(async () => (await sql('select from token_watch where checked_at is not null')).length === 1)
+    if (slow === 'pause') {
+      await until(
+        async () => (await sql('select from token_watch where checked_at is not null')).length === 1
+      )
+    }
     const began = performance.now()
     await app.close()
     t.ok(performance.now() - began < 3000)

@@ -8,7 +8,15 @@ const DAY = 24 * HOUR
 const inTime = (ms: number) => new Date(NOW + ms).toISOString()
 const valid = (left: number | null): TokenFinding => ({ valid: true, expires_at: left === null ? null : inTime(left) })
 const dead = (reason = 'meta_190_460'): TokenFinding => ({ valid: false, reason })
-const seen = (known: Partial<PreviousState> = {}): PreviousState => ({ expires_at: null, status: 'unverified', reason: null, checked_at: null, reported: null, is_active: true, ...known })
+const seen = (known: Partial<PreviousState> = {}): PreviousState => ({
+  expires_at: null,
+  status: 'unverified',
+  reason: null,
+  checked_at: null,
+  reported: null,
+  is_active: true,
+  ...known
+})
 
 await t.test('status, reason and the next look of a valid token, by the time it has left', async (t) => {
   const table: Array<[left: number | null, status: string, reason: string | null, wait: number]> = [
@@ -35,7 +43,11 @@ await t.test('status, reason and the next look of a valid token, by the time it 
   for (const [left, status, reason, wait] of table) {
     // What was stored of the expiry is no longer of interest.
     for (const expires_at of [null, inTime(-DAY), inTime(90 * DAY)]) {
-      t.match(nextState(valid(left), seen({ expires_at }), NOW, DAY), { status, reason, next_check: NOW + wait }, `${left} ms left`)
+      t.match(
+        nextState(valid(left), seen({ expires_at }), NOW, DAY),
+        { status, reason, next_check: NOW + wait },
+        `${left} ms left`
+      )
     }
     t.equal(nextState(valid(left), seen(), NOW, 1).next_check, NOW + 1, 'never later than the interval')
   }
@@ -51,16 +63,39 @@ await t.test('an invalid token is expired by its own date, revoked before it, an
     [inTime(90 * DAY), 'PARTNER_REMOVED', 'revoked']
   ] as const) {
     for (const before of ['unverified', 'ok', 'expiring'] as const) {
-      t.match(nextState(dead(reason), seen({ expires_at, status: before }), NOW, DAY), { status, reason, event: { type: `token.${status}`, from: before } })
+      t.match(
+        nextState(dead(reason), seen({ expires_at, status: before }), NOW, DAY),
+        { status, reason, event: { type: `token.${status}`, from: before } }
+      )
     }
     for (const before of ['expired', 'revoked', 'reauth_required'] as const) {
-      t.match(nextState(dead(reason), seen({ expires_at, status: before }), NOW, DAY), { status: 'reauth_required', reason })
+      t.match(
+        nextState(dead(reason), seen({ expires_at, status: before }), NOW, DAY),
+        { status: 'reauth_required', reason }
+      )
     }
   }
-  t.match(nextState(valid(-1), seen({ status: 'expired' }), NOW, DAY), { status: 'reauth_required', reason: 'date_passed' })
+  t.match(nextState(
+    valid(-1),
+    seen({ status: 'expired' }),
+    NOW,
+    DAY
+  ), { status: 'reauth_required', reason: 'date_passed' })
   // Two looks at once are one; at what interval looks follow one another by themselves, they are two.
-  for (const [ago, interval, status] of [[1, DAY, 'revoked'], [299_999, DAY, 'revoked'], [300_000, DAY, 'reauth_required'], [1000, 1000, 'reauth_required'], [999, 1000, 'revoked']] as const) {
-    t.match(nextState(dead('meta_190_458'), seen({ status: 'revoked', checked_at: inTime(-ago), reported: 'revoked' }), NOW, interval), { status, reason: 'meta_190_458' }, `${ago} ms ago`)
+  for (const [ago, interval, status] of [
+    [1, DAY, 'revoked'], [299_999, DAY, 'revoked'], [300_000, DAY, 'reauth_required'], [1000, 1000, 'reauth_required'],
+    [999, 1000, 'revoked']
+  ] as const) {
+    t.match(
+      nextState(
+        dead('meta_190_458'),
+        seen({ status: 'revoked', checked_at: inTime(-ago), reported: 'revoked' }),
+        NOW,
+        interval
+      ),
+      { status, reason: 'meta_190_458' },
+      `${ago} ms ago`
+    )
   }
   t.equal(nextState(dead(), seen({ expires_at: inTime(HOUR) }), NOW, DAY).next_check, NOW + HOUR)
 })
@@ -81,7 +116,18 @@ function told (...findings: Array<TokenFinding | 'new token'>): string[] {
 
 await t.test('each transition is told once', async (t) => {
   t.same(told(valid(null), valid(null)), [], 'a token that is well is nothing to tell')
-  t.same(told(valid(90 * DAY), valid(14 * DAY), valid(13 * DAY), valid(7 * DAY), valid(6 * DAY), valid(DAY), valid(HOUR), valid(-1), dead(), dead()), [
+  t.same(told(
+    valid(90 * DAY),
+    valid(14 * DAY),
+    valid(13 * DAY),
+    valid(7 * DAY),
+    valid(6 * DAY),
+    valid(DAY),
+    valid(HOUR),
+    valid(-1),
+    dead(),
+    dead()
+  ), [
     'ok token.expiring expires_within_14_days',
     'expiring token.expiring expires_within_7_days',
     'expiring token.expiring expires_within_1_day',
@@ -95,15 +141,25 @@ await t.test('each transition is told once', async (t) => {
   for (const [finding, from] of [[valid(HOUR), 'expiring'], [valid(-1), 'expired'], [dead(), 'revoked']] as const) {
     t.same(told(finding, valid(null), valid(null)).slice(1), [`${from} token.recovered null`])
     t.same(told(finding, 'new token', valid(null), valid(null)).slice(1), [`${from} token.recovered null`])
-    t.same(told(finding, valid(null), finding).slice(2).map((event) => event.split(' ')[0]), ['ok'], 'and once more after it was well')
+    t.same(
+      told(finding, valid(null), finding).slice(2).map((event) => event.split(' ')[0]),
+      ['ok'],
+      'and once more after it was well'
+    )
   }
   t.same(told(dead(), dead(), valid(null)).at(-1), 'reauth_required token.recovered null')
-  t.same(told(dead(), 'new token', dead()), ['unverified token.revoked meta_190_460'], 'a new token as dead as the old one changes nothing')
+  t.same(
+    told(dead(), 'new token', dead()),
+    ['unverified token.revoked meta_190_460'],
+    'a new token as dead as the old one changes nothing'
+  )
   t.same(told(dead(), 'new token', valid(DAY)).at(-1), 'revoked token.expiring expires_within_1_day')
 })
 
 await t.test('a token is to be extended from 14 days before its end', async (t) => {
-  for (const [left, is] of [[14 * DAY, true], [14 * DAY + 1, false], [HOUR, true], [-1, true], [Infinity, false]] as const) t.equal(isExpiring(left), is, `${left} ms left`)
+  for (const [left, is] of [
+    [14 * DAY, true], [14 * DAY + 1, false], [HOUR, true], [-1, true], [Infinity, false]
+  ] as const) t.equal(isExpiring(left), is, `${left} ms left`)
   t.same([timeLeft(null, NOW), timeLeft(inTime(5), NOW), timeLeft(inTime(-5), NOW)], [Infinity, 5, -5])
 })
 
@@ -113,7 +169,10 @@ await t.test('a dead token of a tenant that is off stays dead, whatever Meta say
     t.match(nextState(valid(null), known, NOW, DAY), { status, reason: 'PARTNER_REMOVED', event: null })
     t.match(nextState(valid(null), { ...known, is_active: true }, NOW, DAY), { status: 'ok', reason: null })
   }
-  t.match(nextState(valid(null), seen({ status: 'unverified', is_active: false }), NOW, DAY), { status: 'ok', reason: null })
+  t.match(
+    nextState(valid(null), seen({ status: 'unverified', is_active: false }), NOW, DAY),
+    { status: 'ok', reason: null }
+  )
 })
 
 await t.test('a state is remembered with the warning that was told', async (t) => {

@@ -7,7 +7,8 @@ import { buildTestApp, connect, createDatabase, query, takeAway, untilWaiting } 
 
 const DAY = 24 * 60 * 60 * 1000
 const inTime = (ms: number) => new Date(Date.now() + ms).toISOString()
-const ofWatch = 'select tenant_id, status, reason, reported, checked_at is not null as checked, next_check_at <= now() as due from token_watch order by tenant_id'
+const ofWatch = 'select tenant_id, status, reason, reported, checked_at is not null as checked, next_check_at <= ' +
+  'now() as due from token_watch order by tenant_id'
 
 /** A service, and what a test asks of it. */
 async function watching (t: Test, env: EnvSource = {}) {
@@ -26,7 +27,9 @@ async function watching (t: Test, env: EnvSource = {}) {
     /** Stores a token for the tenant; returns its ciphertext. */
     async store (tenant: string, token = 'a token', expiresAt: string | null = null): Promise<string> {
       const input = { access_token: token, token_expires_at: expiresAt }
-      const row = await tenantConfigs.find(tenant) === null ? await tenantConfigs.create(tenant, null, input) : await tenantConfigs.update(tenant, input)
+      const row = await tenantConfigs.find(tenant) === null
+        ? await tenantConfigs.create(tenant, null, input)
+        : await tenantConfigs.update(tenant, input)
       return String(row.access_token)
     }
   }
@@ -49,7 +52,11 @@ await t.test('each stored token has its watch, however it came and went', async 
   await tenantConfigs.update('acme', { token_expires_at: inTime(DAY) })
   t.same(await sql(ofWatch), [{ tenant_id: 'acme', ...known, due: true }], 'another date makes it due')
   await store('acme', 'another token')
-  t.same(await sql(ofWatch), [{ tenant_id: 'acme', ...due, reported: 'revoked' }], 'a new token is unverified; what was told stays')
+  t.same(
+    await sql(ofWatch),
+    [{ tenant_id: 'acme', ...due, reported: 'revoked' }],
+    'a new token is unverified; what was told stays'
+  )
 
   await sql("update tenant_configs set access_token = 'by hand'")
   t.same((await sql(ofWatch)).map(({ tenant_id }) => tenant_id), ['acme', 'bare'], 'psql counts too')
@@ -111,7 +118,10 @@ await t.test('what Meta says of the expiry is stored, and the loader knows', asy
 })
 
 await t.test('a transition is told once: in the log, to who listens, in the outbox', async (t) => {
-  const { store, tokenWatch, told, log, sql } = await watching(t, { EVENTS_WEBHOOK_URL: 'https://events.example/', EVENTS_WEBHOOK_SECRET: 'the secret of events' })
+  const { store, tokenWatch, told, log, sql } = await watching(t, {
+    EVENTS_WEBHOOK_URL: 'https://events.example/',
+    EVENTS_WEBHOOK_SECRET: 'the secret of events'
+  })
   const ignored: string[] = []
   tokenWatch.onTransition(() => { throw new Error('a listener that fails') })
   tokenWatch.onTransition(async () => { throw new Error('one that fails later') })
@@ -119,7 +129,15 @@ await t.test('a transition is told once: in the log, to who listens, in the outb
   const sealed = await store('acme')
   for (const finding of [never, revoked, never, never]) t.equal(await tokenWatch.record('acme', sealed, finding), true)
   t.match(told, [
-    { id: /^[\da-f-]{36}$/, type: 'token.revoked', tenant_id: 'acme', from: 'ok', to: 'revoked', reason: 'meta_190_460', at: /^\d{4}-.+Z$/ },
+    {
+      id: /^[\da-f-]{36}$/,
+      type: 'token.revoked',
+      tenant_id: 'acme',
+      from: 'ok',
+      to: 'revoked',
+      reason: 'meta_190_460',
+      at: /^\d{4}-.+Z$/
+    },
     { type: 'token.recovered', tenant_id: 'acme', from: 'revoked', to: 'ok', reason: null }
   ])
   t.equal(told.length, 2)
@@ -128,7 +146,10 @@ await t.test('a transition is told once: in the log, to who listens, in the outb
   t.match(outbox, told.map(({ at, ...event }) => ({ ...event, at: new Date(at), attempts: 0 })))
   t.equal(outbox.length, 2)
   const lines = log().split('\n').filter((line) => line.includes('"event":')).map((line) => JSON.parse(line))
-  t.match(lines, [{ level: 40, msg: 'token.revoked', event: told[0] }, { level: 30, msg: 'token.recovered', event: told[1] }])
+  t.match(lines, [
+    { level: 40, msg: 'token.revoked', event: told[0] },
+    { level: 30, msg: 'token.recovered', event: told[1] }
+  ])
   t.equal(log().split('a listener of token transitions failed').length, 5, 'a listener that fails is logged each time')
   t.notMatch(log(), sealed)
 })
@@ -155,7 +176,11 @@ await t.test('why a tenant was turned off stands until it is turned on again', a
   await tokenWatch.record('acme', sealed, { valid: false, reason: 'PARTNER_REMOVED' })
   await tenantConfigs.setActive('acme', false)
   t.equal(await tokenWatch.record('acme', sealed, never), true)
-  t.match(await sql(ofWatch), [{ status: 'revoked', reason: 'PARTNER_REMOVED', due: false }], 'looked at, and left as it is')
+  t.match(
+    await sql(ofWatch),
+    [{ status: 'revoked', reason: 'PARTNER_REMOVED', due: false }],
+    'looked at, and left as it is'
+  )
   await tenantConfigs.setActive('acme', true)
   t.match(await sql(ofWatch), [{ status: 'revoked', due: true }])
   await tokenWatch.record('acme', sealed, never)
@@ -167,7 +192,10 @@ await t.test('noted by several at once, a transition is still told once', async 
   const { store, tokenWatch, told, sql } = await watching(t)
   const sealed = await store('acme')
   const soon = { valid: true, expires_at: inTime(DAY / 2).replace(/\.\d+/, '.000') } as const
-  t.same(await Promise.all(Array.from({ length: 20 }, async () => await tokenWatch.record('acme', sealed, soon))), Array(20).fill(true))
+  t.same(
+    await Promise.all(Array.from({ length: 20 }, async () => await tokenWatch.record('acme', sealed, soon))),
+    Array(20).fill(true)
+  )
   t.match(told.map(({ type }) => type), ['token.expiring'])
   t.match(await sql(ofWatch), [{ reported: 'expiring:expires_within_1_day' }])
 })
@@ -183,7 +211,9 @@ await t.test('an extended token takes the place of the old one', async (t) => {
   t.equal((await configLoader.forTenant('acme')).getAccessToken(), 'new')
   t.match(await tenantConfigs.find('acme'), { access_token: sealed, token_expires_at: null })
   t.match(await tokenWatch.healthOf('acme'), { token_status: 'ok', reason: null })
-  t.match(told.map(({ type, from }) => [type, from]), [['token.expiring', 'unverified'], ['token.recovered', 'expiring']])
+  t.match(told.map(({ type, from }) => [type, from]), [
+    ['token.expiring', 'unverified'], ['token.recovered', 'expiring']
+  ])
 })
 
 await t.test('what was noted since a claim was made stays', async (t) => {
@@ -195,11 +225,18 @@ await t.test('what was noted since a claim was made stays', async (t) => {
   t.equal(await tokenWatch.extend('acme', sealed, 'new', null, claim), false)
   t.match(await sql(ofWatch), [{ status: 'revoked' }])
   const current = String((await tokenWatch.healthOf('acme'))?.next_check_at)
-  t.equal(await tokenWatch.record('acme', sealed, { valid: true, expires_at: inTime(90 * DAY) }, current), true, 'with a new date, too')
+  t.equal(
+    await tokenWatch.record('acme', sealed, { valid: true, expires_at: inTime(90 * DAY) }, current),
+    true,
+    'with a new date, too'
+  )
 })
 
 await t.test('in a transaction of the caller\'s, what fails leaves nothing behind', async (t) => {
-  const { store, tokenWatch, tenantConfigs, told, sql } = await watching(t, { EVENTS_WEBHOOK_URL: 'https://events.example/', EVENTS_WEBHOOK_SECRET: 'the secret of events' })
+  const { store, tokenWatch, tenantConfigs, told, sql } = await watching(t, {
+    EVENTS_WEBHOOK_URL: 'https://events.example/',
+    EVENTS_WEBHOOK_SECRET: 'the secret of events'
+  })
   const sealed = await store('acme')
   await t.rejects(tenantConfigs.inTransaction(new Set(['acme']), async (tx) => {
     t.match(await tokenWatch.recordIn(tx, 'acme', sealed, revoked), { transition: { type: 'token.revoked' } })
@@ -215,22 +252,40 @@ await t.test('the health of what there is not', async (t) => {
   t.equal(await tokenWatch.healthOf('nobody'), null)
   await tenantConfigs.create('bare', null, { token_expires_at: '2030-01-01T00:00:00Z' })
   const unverified: TokenStatus = 'unverified'
-  t.strictSame(await tokenWatch.healthOf('bare'), { token_status: unverified, reason: 'no_token', checked_at: null, token_expires_at: '2030-01-01T00:00:00.000000Z', next_check_at: null })
+  t.strictSame(await tokenWatch.healthOf('bare'), {
+    token_status: unverified,
+    reason: 'no_token',
+    checked_at: null,
+    token_expires_at: '2030-01-01T00:00:00.000000Z',
+    next_check_at: null
+  })
 })
 
 await t.test('a database that is away is an error that says so, and keeps no connection', async (t) => {
   const { store, tokenWatch, databaseUrl, app } = await watching(t, { DATABASE_POOL_MAX: 1 })
   const sealed = await store('acme')
   const giveBack = await takeAway(databaseUrl)
-  for (let i = 0; i < 3; i++) await t.rejects(tokenWatch.record('acme', sealed, never), { code: 'DATABASE_UNAVAILABLE' })
+  for (let i = 0; i < 3; i++) {
+    await t.rejects(
+      tokenWatch.record('acme', sealed, never),
+      { code: 'DATABASE_UNAVAILABLE' }
+    )
+  }
   await t.rejects(tokenWatch.healthOf('acme'), { code: 'DATABASE_UNAVAILABLE' })
   await giveBack()
   t.equal(await tokenWatch.record('acme', sealed, never), true)
 
   const other = await connect(t, databaseUrl)
   await other.query('begin; lock tenant_configs')
-  await t.rejects(tokenWatch.record('acme', sealed, revoked), { code: 'DATABASE_UNAVAILABLE' }, 'it waits for no lock for ever')
+  await t.rejects(
+    tokenWatch.record('acme', sealed, revoked),
+    { code: 'DATABASE_UNAVAILABLE' },
+    'it waits for no lock for ever'
+  )
   await other.query('commit')
   t.equal(await tokenWatch.record('acme', sealed, revoked), true)
-  await t.rejects(app.database.transaction(async () => { throw new Error('not the database') }), { message: 'not the database' })
+  await t.rejects(
+    app.database.transaction(async () => { throw new Error('not the database') }),
+    { message: 'not the database' }
+  )
 })

@@ -31,7 +31,10 @@ export async function watch (t: Test) {
   }
 }
 
-/** A service on a database of its own that looks for due tokens when a test says so: its own monitor found none when it began. */
+/**
+ * A service on a database of its own that looks for due tokens when a test says so: its own monitor found none when it
+ * began.
+ */
 async function watched (t: Test, settings: EnvSource) {
   const DATABASE_URL = await createDatabase(t, { watched: true })
   const env = { ...settings, DATABASE_URL }
@@ -45,7 +48,16 @@ async function watched (t: Test, settings: EnvSource) {
   /** Looks once for all that is due. */
   async function look (): Promise<void> {
     const { TOKEN_CHECK_INTERVAL_MS: interval, GRAPH_TIMEOUT_MS: timeoutMs } = app.env
-    const monitor = createTokenScheduler({ database, vault, metaGraph, tokenWatch, tenantConfigs, interval, timeoutMs, log: app.log })
+    const monitor = createTokenScheduler({
+      database,
+      vault,
+      metaGraph,
+      tokenWatch,
+      tenantConfigs,
+      interval,
+      timeoutMs,
+      log: app.log
+    })
     monitor.start()
     await monitor.closed()
     monitor.close()
@@ -61,7 +73,11 @@ async function watched (t: Test, settings: EnvSource) {
     told,
     sql,
     look,
-    store: async (tenant: string, token: string, more: object = {}) => await tenantConfigs.create(tenant, null, { access_token: token, ...more }),
+    store: async (tenant: string, token: string, more: object = {}) => await tenantConfigs.create(
+      tenant,
+      null,
+      { access_token: token, ...more }
+    ),
     /** Makes every token due, and looks. */
     async again (): Promise<void> {
       // Two looks at once would be one.
@@ -77,4 +93,9 @@ async function watched (t: Test, settings: EnvSource) {
 }
 
 /** That a wait is the expected one, but for the time that went by. */
-export const near = (t: Test, wait: number, expected: number) => { t.ok(Math.abs(wait - expected) < 20_000, `${wait} ms is about ${expected} ms`) }
+export const near = (t: Test, wait: number, expected: number) => {
+  t.ok(
+    Math.abs(wait - expected) < 20_000,
+  `${wait} ms is about ${expected} ms`
+  )
+}

@@ -34,8 +34,12 @@ export async function fill (url: string, tenants: number): Promise<void> {
 export async function openReader (url: string): Promise<pg.Client> {
   const client = new pg.Client(url)
   await client.connect()
-  const { rows } = await client.query<{ name: string }>("select quote_ident(tablename) as name from pg_tables where schemaname = 'public'")
-  await client.query(`begin isolation level repeatable read; lock table ${rows.map(({ name }) => name).join(', ')} in access share mode`)
+  const { rows } = await client.query<{ name: string }>(
+    "select quote_ident(tablename) as name from pg_tables where schemaname = 'public'"
+  )
+  await client.query(
+    `begin isolation level repeatable read; lock table ${rows.map(({ name }) => name).join(', ')} in access share mode`
+  )
   return client
 }
 

@@ -15,7 +15,10 @@ const FORMER = '4cbde5b'
 const present = fileURLToPath(new URL('../..', import.meta.url))
 
 await runCli(async (stopAtEnd) => {
-  const options = readOptions({ from: { type: 'string' }, rows: { type: 'string' }, hold: { type: 'string' }, seconds: { type: 'string' } }, USAGE)
+  const options = readOptions(
+    { from: { type: 'string' }, rows: { type: 'string' }, hold: { type: 'string' }, seconds: { type: 'string' } },
+    USAGE
+  )
   const { from = FORMER, rows = '1000000', hold: held = '30', seconds = '60' } = options
   say(`Building ${from}`)
   const { dir: former } = await stopAtEnd(buildFormer(from), async ({ remove }) => { await remove() })
@@ -32,7 +35,10 @@ await runCli(async (stopAtEnd) => {
   // The owner has one of the two numbers onboarded; the squatter writes down the other one.
   const waba = addWaba([{ id: 'number-1' }, { id: 'number-2' }])
   await ask(old, login('owner', waba))
-  await ask(old, call('POST', '/config', 'squatter', { waba_id: waba.id, phone_number_id: 'number-2', access_token: 'x' }))
+  await ask(
+    old,
+    call('POST', '/config', 'squatter', { waba_id: waba.id, phone_number_id: 'number-2', access_token: 'x' })
+  )
   meta.fail('subscribe', { latency_ms: 0, drop: true })
   await ask(old, login('waiting'))
   meta.fail('subscribe', { latency_ms: 8000 })
@@ -44,7 +50,12 @@ await runCli(async (stopAtEnd) => {
   const reader = await stopAtEnd(openReader(url), async (reader) => { await reader.end() })
   const closing = delay(Number(held) * 1000).then(async () => { await reader.query('commit') })
   traffic.begin(`while the new version migrates, a reader open for ${held} s`)
-  const took = await runCommand(present, 'migrate.js', settings, ({ ms, text }) => { say(`  after ${inSeconds(ms)} s: ${text}`) })
+  const took = await runCommand(
+    present,
+    'migrate.js',
+    settings,
+    ({ ms, text }) => { say(`  after ${inSeconds(ms)} s: ${text}`) }
+  )
   await closing
   traffic.begin('while the new version and another former one start')
   for (const dir of [present, former]) origins.push(await serve(dir))
@@ -56,7 +67,9 @@ await runCli(async (stopAtEnd) => {
   const verified = await ask(String(origins[1]), login('owner', waba))
   const faults = [
     ...phases.flatMap(({ failures }) => failures),
-    ...Object.entries({ 'under way': await underWay, resumed, verified }).flatMap(([name, { status, text }]) => status < 300 ? [] : [`onboarding ${name}: ${status} ${text}`]),
+    ...Object.entries({ 'under way': await underWay, resumed, verified }).flatMap(
+      ([name, { status, text }]) => status < 300 ? [] : [`onboarding ${name}: ${status} ${text}`]
+    ),
     ...await faultsOf(url)
   ]
   say(`\nMigrating ${rows} tenants took ${inSeconds(took)} s.\n\n${table(phases)}\n`)
@@ -71,7 +84,11 @@ async function startUntilEnd (stopAtEnd: StopAtEnd, dir: string, settings: Recor
 function table (phases: Phase[]): string {
   const rows = phases.map(({ name, requests, failures, p50, p99, longest }) =>
     [name, String(requests), String(failures.length), ...[p50, p99, longest].map((ms) => `${Math.round(ms)} ms`)])
-  return [['phase', 'requests', 'failed', 'p50', 'p99', 'longest'], Array<string>(6).fill('---'), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n')
+  return [
+    ['phase', 'requests', 'failed', 'p50', 'p99', 'longest'],
+    Array<string>(6).fill('---'),
+    ...rows
+  ].map((row) => `| ${row.join(' | ')} |`).join('\n')
 }
 
 function say (text: string): void {

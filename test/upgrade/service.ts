@@ -9,7 +9,12 @@ import { childEnv } from '../helper.js'
 export interface Line { ms: number, text: string }
 
 /** Runs a command of a build to its end. Throws unless it ends with 0. */
-export async function runCommand (dir: string, file: string, env: Record<string, string>, onLine: (line: Line) => void = () => {}): Promise<number> {
+export async function runCommand (
+  dir: string,
+  file: string,
+  env: Record<string, string>,
+  onLine: (line: Line) => void = () => {}
+): Promise<number> {
   const began = performance.now()
   const child = spawn(process.execPath, [join(dir, 'dist/cli', file)], { cwd: dir, env: childEnv(env) })
   let printed = ''

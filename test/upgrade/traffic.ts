@@ -13,7 +13,10 @@ const WORKERS = 4
 const PAUSE_MS = 10
 
 /** Sends a request; returns its status, 0 without an answer, and what was answered. */
-export async function ask (origin: string, { method, path, headers, body }: Call): Promise<{ status: number, text: string }> {
+export async function ask (
+  origin: string,
+  { method, path, headers, body }: Call
+): Promise<{ status: number, text: string }> {
   try {
     const reply = await fetch(origin + path, {
       method,
@@ -39,14 +42,25 @@ export function startTraffic (origins: string[], next: () => Call, first: string
       const began = performance.now()
       const { status, text } = await ask(origins[sent++ % origins.length] ?? '', call)
       times.push(performance.now() - began)
-      if (status >= 500 || status === 0) failures.push(`${name}: ${call.method} ${call.path}: ${status} ${text.slice(0, 200)}`)
+      if (status >= 500 || status === 0) {
+        failures.push(
+        `${name}: ${call.method} ${call.path}: ${status} ${text.slice(0, 200)}`
+        )
+      }
       await delay(PAUSE_MS)
     }
   }
 
   /** Ends a phase and begins another one. */
   function begin (following: string): void {
-    phases.push({ name, requests: times.length, p50: quantile(times, 0.5), p99: quantile(times, 0.99), longest: Math.max(...times), failures });
+    phases.push({
+      name,
+      requests: times.length,
+      p50: quantile(times, 0.5),
+      p99: quantile(times, 0.99),
+      longest: Math.max(...times),
+      failures
+    });
     [name, times, failures] = [following, [], []]
   }
 

@@ -6,7 +6,11 @@ import { newKey } from '../helper.js'
 import type { Call } from './traffic.js'
 
 const BASE = '/api/v1/tenant'
-const APP = { app_id: '670843887433847', app_secret: randomBytes(16).toString('hex'), callback_url: 'https://platform.example/hook' }
+const APP = {
+  app_id: '670843887433847',
+  app_secret: randomBytes(16).toString('hex'),
+  callback_url: 'https://platform.example/hook'
+}
 /** Tenants whose requests are sent all the time. */
 const REGULARS = 200
 
@@ -17,17 +21,30 @@ export function world (databaseUrl: string, meta: Graph) {
   meta.state.addApp(APP)
   let customers = 0
 
-  const call = (method: string, path: string, tenant: string, body?: object): Call => ({ method, path: BASE + path, headers: sign({ tenant_id: tenant }), body })
+  const call = (method: string, path: string, tenant: string, body?: object): Call => ({
+    method,
+    path: BASE + path,
+    headers: sign({ tenant_id: tenant }),
+    body
+  })
 
   /** The post of a login that Meta grants. */
   function login (tenant: string, waba: Waba = meta.state.addWaba({ app_ids: [APP.app_id] })): Call {
-    const body = { code: meta.state.issueCode({ app_id: APP.app_id }), waba_id: waba.id, phone_number_id: String(waba.phones[0]?.id) }
+    const body = {
+      code: meta.state.issueCode({ app_id: APP.app_id }),
+      waba_id: waba.id,
+      phone_number_id: String(waba.phones[0]?.id)
+    }
     return call('POST', '/onboard/whatsapp-client', tenant, body)
   }
 
   const regular = (number = randomInt(REGULARS)) => `regular-${number}`
   const write = (tenant: string, method: string, more: object = {}) =>
-    call(method, '/config', tenant, { callback_url: `https://${randomBytes(8).toString('hex')}.example.com/`, verify_token: randomBytes(16).toString('hex'), ...more })
+    call(method, '/config', tenant, {
+      callback_url: `https://${randomBytes(8).toString('hex')}.example.com/`,
+      verify_token: randomBytes(16).toString('hex'),
+      ...more
+    })
 
   return {
     call,
@@ -44,7 +61,11 @@ export function world (databaseUrl: string, meta: Graph) {
     },
     addWaba: (phones: Array<{ id: string }>) => meta.state.addWaba({ app_ids: [APP.app_id], phones }),
     /** Creates the tenants of `next`. */
-    creations: (): Call[] => Array.from({ length: REGULARS }, (_, number) => write(regular(number), 'POST', { waba_id: String(number), access_token: 'a-token' })),
+    creations: (): Call[] => Array.from({ length: REGULARS }, (_, number) => write(
+      regular(number),
+      'POST',
+      { waba_id: String(number), access_token: 'a-token' }
+    )),
     /** The next request of many: reads, writes, new tenants, logins. */
     next (): Call {
       const kind = randomInt(20)

@@ -6,10 +6,16 @@ import { buildTestApp, connect, createDatabase, newKey, query, untilWaiting } fr
 
 const [one, two] = [newKey(), newKey()]
 const columns: SecretColumn[] = ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token']
-const keysOf = async (url: string) => (await query(url, 'select key_id from vault_keys order by key_id')).map((row) => row['key_id'])
+const keysOf = async (url: string) =>
+  (await query(url, 'select key_id from vault_keys order by key_id')).map((row) => row['key_id'])
 
 /** Boots once with a ring, and stores a secret if there is one. */
-async function boot (t: Test, url: string, keyRing: string, secret?: { tenant: string, column: SecretColumn }): Promise<void> {
+async function boot (
+  t: Test,
+  url: string,
+  keyRing: string,
+  secret?: { tenant: string, column: SecretColumn }
+): Promise<void> {
   const { app } = await buildTestApp(t, { DATABASE_URL: url, ENCRYPTION_KEYS: keyRing })
   if (secret !== undefined) await app.tenantConfigs.create(secret.tenant, null, { [secret.column]: 'stored secret' })
   await app.close()
@@ -19,7 +25,8 @@ await t.test('a ring that does not fit the database refuses to boot', async (t) 
   const url = await createDatabase(t)
   await boot(t, url, `k1:${one}`)
   t.same(await keysOf(url), ['k1'])
-  const other = 'ENCRYPTION_KEYS holds another key under the id k1 than the one this database was sealed with. Give the new key a new id.'
+  const other = 'ENCRYPTION_KEYS holds another key under the id k1 than the one this database was sealed with. Give ' +
+    'the new key a new id.'
   await t.rejects(boot(t, url, `k1:${two}`), { message: other }, 'also when nothing was sealed yet')
   await t.rejects(boot(t, url, `k2:${newKey()},k1:${two}`), { message: other })
   t.same(await keysOf(url), ['k1'], 'a ring that is refused leaves nothing')
@@ -30,7 +37,8 @@ await t.test('a ring that does not fit the database refuses to boot', async (t) 
   await boot(t, url, `k3:${three}`)
   t.pass('a key that seals nothing may go')
 
-  const lacking = 'ENCRYPTION_KEYS lacks the key k3, which stored secrets are sealed with. Add it to the end of the list.'
+  const lacking = 'ENCRYPTION_KEYS lacks the key k3, which stored secrets are sealed with. Add it to the end of the ' +
+    'list.'
   for (const column of columns) {
     await boot(t, url, `k3:${three}`, { tenant: 'acme', column })
     await t.rejects(boot(t, url, `k4:${four}`), { message: lacking }, column)
@@ -43,9 +51,11 @@ await t.test('a ring that does not fit the database refuses to boot', async (t) 
 await t.test('a key is in use while an onboarding holds a token that it sealed', async (t) => {
   const url = await createDatabase(t)
   await boot(t, url, `k1:${one}`)
-  const insert = "insert into onboardings (tenant_id, code_hash, status, steps, access_token) values ('acme', 'hash', 'in_progress', '[]', $1)"
+  const insert = "insert into onboardings (tenant_id, code_hash, status, steps, access_token) values ('acme', " +
+    "'hash', 'in_progress', '[]', $1)"
   await query(url, insert, [createVault({ keyRing: `k1:${one}` }).seal('granted', 'acme', 'access_token')])
-  const lacking = 'ENCRYPTION_KEYS lacks the key k1, which stored secrets are sealed with. Add it to the end of the list.'
+  const lacking = 'ENCRYPTION_KEYS lacks the key k1, which stored secrets are sealed with. Add it to the end of the ' +
+    'list.'
   await t.rejects(boot(t, url, `k2:${two}`), { message: lacking })
   await boot(t, url, `k2:${two},k1:${one}`)
   await query(url, 'update onboardings set access_token = null')

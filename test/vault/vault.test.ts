@@ -12,7 +12,9 @@ const bytesOf = (sealed: string) => Buffer.from(sealed.split('.')[2] ?? '', 'bas
 
 await t.test('what is sealed opens again', async (t) => {
   const vault = createVault({ keyRing: `k1:${one}` })
-  const secrets = ['', 'x', 'EAAG0123456789', 'grüße 👋 \u202e \u0000 漢字', 'a.b.c', ' ', 'x'.repeat(4096), '👋'.repeat(4096)]
+  const secrets = [
+    '', 'x', 'EAAG0123456789', 'grüße 👋 \u202e \u0000 漢字', 'a.b.c', ' ', 'x'.repeat(4096), '👋'.repeat(4096)
+  ]
   for (const secret of secrets) {
     for (const column of columns) {
       const sealed = vault.seal(secret, 'acme 漢', column)
@@ -35,10 +37,18 @@ await t.test('it opens in its own place alone', async (t) => {
   const vault = createVault({ keyRing: `k1:${one}` })
   const sealed = vault.seal('secret', 'acme', 'access_token')
   for (const column of columns.slice(1)) t.throws(() => vault.open(sealed, 'acme', column), unreadable, column)
-  for (const tenant of ['other', 'Acme', 'acme ', '']) t.throws(() => vault.open(sealed, tenant, 'access_token'), unreadable, tenant)
+  for (const tenant of [
+    'other', 'Acme', 'acme ', ''
+  ]) t.throws(() => vault.open(sealed, tenant, 'access_token'), unreadable, tenant)
   const elsewhere = createVault({ keyRing: `k1:${two}` })
   t.throws(() => elsewhere.open(sealed, 'acme', 'access_token'), unreadable, 'another key under the id')
-  for (const { check_value } of vault.checkValues()) t.throws(() => vault.open(check_value, 'acme', 'access_token'), unreadable, 'a check value is no secret')
+  for (const { check_value } of vault.checkValues()) {
+    t.throws(
+      () => vault.open(check_value, 'acme', 'access_token'),
+      unreadable,
+      'a check value is no secret'
+    )
+  }
   t.notOk(vault.hasSealed(sealed), 'nor a secret a check value')
 })
 
@@ -48,11 +58,21 @@ await t.test('what was changed does not open', async (t) => {
   const changed: string[] = []
   const bytes = bytesOf(sealed)
   for (let at = 0; at < bytes.length; at++) {
-    for (const bit of [1, 128]) changed.push(`v1.k1.${Buffer.from(bytes.map((byte, i) => i === at ? byte ^ bit : byte)).toString('base64url')}`)
-    changed.push(`v1.k1.${bytes.subarray(0, at).toString('base64url')}`, `v1.k1.${bytes.subarray(at + 1).toString('base64url')}`)
+    for (const bit of [1, 128]) {
+      changed.push(
+      `v1.k1.${Buffer.from(bytes.map((byte, i) => i === at ? byte ^ bit : byte)).toString('base64url')}`
+      )
+    }
+    changed.push(
+      `v1.k1.${bytes.subarray(0, at).toString('base64url')}`,
+      `v1.k1.${bytes.subarray(at + 1).toString('base64url')}`
+    )
   }
   for (let length = 0; length < sealed.length; length++) changed.push(sealed.slice(0, length))
-  for (const odd of ['v2' + sealed.slice(2), sealed.replace('k1', 'k2'), sealed.replace('k1', 'k3'), sealed.replace('v1.k1.', ''), sealed + '.', sealed + '\n', `${sealed}=`, ` ${sealed}`, 'a secret']) changed.push(odd)
+  for (const odd of [
+    'v2' + sealed.slice(2), sealed.replace('k1', 'k2'), sealed.replace('k1', 'k3'), sealed.replace('v1.k1.', ''),
+    sealed + '.', sealed + '\n', `${sealed}=`, ` ${sealed}`, 'a secret'
+  ]) changed.push(odd)
   const opened = changed.filter((value) => {
     try {
       vault.open(value, 'acme', 'access_token')
@@ -77,28 +97,43 @@ await t.test('the first key seals, all open', async (t) => {
   t.equal(rotated.open(old.seal('old', 'acme', 'verify_token'), 'acme', 'verify_token'), 'old')
   t.throws(() => old.open(sealed, 'acme', 'verify_token'), unreadable)
   const checks = rotated.checkValues()
-  t.same(checks.map(({ key_id: id, check_value: value }) => [id, value.split('.')[1], rotated.hasSealed(value), old.hasSealed(value)]), [['k2', 'k2', true, false], ['k1', 'k1', true, true]])
+  t.same(
+    checks.map(({ key_id: id, check_value: value }) => [
+      id, value.split('.')[1], rotated.hasSealed(value), old.hasSealed(value)
+    ]),
+    [['k2', 'k2', true, false], ['k1', 'k1', true, true]]
+  )
 })
 
 await t.test('an unusable ring makes no vault', async (t) => {
-  for (const keyRing of ['', 'k1:short', `k1:${one},k1:${two}`, `k1:${one},k2:${one}`]) t.throws(() => createVault({ keyRing }))
+  for (const keyRing of [
+    '', 'k1:short', `k1:${one},k1:${two}`, `k1:${one},k2:${one}`
+  ]) t.throws(() => createVault({ keyRing }))
 })
 
 await t.test('the key of a sealed text is told, of any other text none', async (t) => {
   const vault = createVault({ keyRing: `k1:${one}` })
   t.equal(vault.keyIdOf(vault.seal('secret', 'acme', 'access_token')), 'k1')
   t.equal(vault.keyIdOf('v1.gone.AAAA'), 'gone')
-  for (const text of ['', 'secret', 'v2.k1.AAAA', ' v1.k1.AAAA', 'v1.k1.AAAA ', 'v1.k.1.AAAA', `v1.${'k'.repeat(33)}.AAAA`]) t.equal(vault.keyIdOf(text), null, text)
+  for (const text of [
+    '', 'secret', 'v2.k1.AAAA', ' v1.k1.AAAA', 'v1.k1.AAAA ', 'v1.k.1.AAAA', `v1.${'k'.repeat(33)}.AAAA`
+  ]) t.equal(vault.keyIdOf(text), null, text)
 })
 
 await t.test('what a former version sealed opens, and its check value is recognised', async (t) => {
   const vault = createVault({ keyRing: `k1:${Buffer.alloc(32, 7).toString('base64')}` })
-  t.equal(vault.open('v1.k1.7FZgI6Jj1VilW6ajdB--ZVLqkzXo-dfXOYHv5c0A9vTNT95olJXHBxYN', 'acme', 'access_token'), 'secret of acme')
+  t.equal(
+    vault.open('v1.k1.7FZgI6Jj1VilW6ajdB--ZVLqkzXo-dfXOYHv5c0A9vTNT95olJXHBxYN', 'acme', 'access_token'),
+    'secret of acme'
+  )
   t.ok(vault.hasSealed('v1.k1.SDlExKHb62gmk3bdLdhtiijHqMCtZBd0eZdXE5ddIj3Dt78ievpBkyg3donlxDVAjY2Vj_nBQwTn-D6e'))
 })
 
 await t.test('the plugin needs the settings and the database', async (t) => {
   const env = fp(async () => {}, { name: 'env' })
   await t.rejects(async () => { await Fastify().register(vaultPlugin) }, /dependency 'env' of plugin 'vault'/)
-  await t.rejects(async () => { await Fastify().register(env).register(vaultPlugin) }, /dependency 'database' of plugin 'vault'/)
+  await t.rejects(
+    async () => { await Fastify().register(env).register(vaultPlugin) },
+    /dependency 'database' of plugin 'vault'/
+  )
 })

@@ -17,7 +17,13 @@ const { meta } = await standIn(t)
 const metaApp = meta.state.apps.get(platform.id)
 if (metaApp === undefined) throw new Error('the stand-in lost its app')
 metaApp.callback_url = CALLBACK
-const service = await client(t, { GRAPH_API_BASE_URL: meta.url, GRAPH_TIMEOUT_MS: 1500, FB_APP_ID: platform.id, FB_APP_SECRET: platform.secret, CALLBACK_URL: CALLBACK })
+const service = await client(t, {
+  GRAPH_API_BASE_URL: meta.url,
+  GRAPH_TIMEOUT_MS: 1500,
+  FB_APP_ID: platform.id,
+  FB_APP_SECRET: platform.secret,
+  CALLBACK_URL: CALLBACK
+})
 const { app, as, call, sql, log } = service
 t.beforeEach(() => {
   meta.clearFaults()
@@ -29,10 +35,16 @@ const asked = () => meta.requests.map(({ route }) => route)
 
 let tenants = 0
 /** A tenant whose credentials are in order at Meta, unless the fields say otherwise. */
-async function tenant (fields: object = {}, { subscribed = true, override = undefined as string | undefined, grant = {} as Partial<Grant> } = {}) {
+async function tenant (
+  fields: object = {},
+  { subscribed = true, override = undefined as string | undefined, grant = {} as Partial<Grant> } = {}
+) {
   const id = `tenant-${++tenants}`
   const subscription = override === undefined ? {} : { override: { url: override, verify_token: 'x' } }
-  const waba = meta.state.addWaba({ app_ids: [platform.id], subscriptions: subscribed ? { [platform.id]: subscription } : {} })
+  const waba = meta.state.addWaba({
+    app_ids: [platform.id],
+    subscriptions: subscribed ? { [platform.id]: subscription } : {}
+  })
   const credentials = { waba_id: waba.id, phone_number_id: String(waba.phones[0]?.id), access_token: issue(grant) }
   t.equal((await call(as(id), 'POST', config, { ...credentials, ...fields })).is, '201')
   return { id, who: as(id), waba, ...credentials }
@@ -44,9 +56,16 @@ const checksOf = ({ body }: Answer): Row[] => JSON.parse(JSON.stringify(body['ch
 const failing = (answer: Answer) => checksOf(answer).filter(({ ok }) => !ok).map(({ name }) => name)
 const detail = (answer: Answer, name: string) => checksOf(answer).find((check) => check.name === name)?.detail
 /** All that is stored, byte by byte. */
-const stored = async () => await sql('select (select jsonb_agg(to_jsonb(c) order by id)::text from tenant_configs c) as configs, (select jsonb_agg(to_jsonb(w) order by tenant_id)::text from token_watch w) as watch, (select count(*) from events_outbox) as events')
+const stored = async () => await sql(
+  'select (select jsonb_agg(to_jsonb(c) order by id)::text from tenant_configs c) as configs, (select ' +
+    'jsonb_agg(to_jsonb(w) order by tenant_id)::text from token_watch w) as watch, (select count(*) from ' +
+      'events_outbox) as events'
+)
 
-/** Holds what is so of every 200: four checks in their order, `ok` for all of them, a sentence each, and nothing of Meta's or of the token's. */
+/**
+ * Holds what is so of every 200: four checks in their order, `ok` for all of them, a sentence each, and nothing of
+ * Meta's or of the token's.
+ */
 function isAnswer (t: Test, answer: Answer) {
   t.equal(answer.is, '200')
   const checks = checksOf(answer)
@@ -87,10 +106,15 @@ await t.test('credentials that hold, of a tenant that is off: verified, and stil
 
 await t.test('when the token expires by Meta', async (t) => {
   const { who } = await tenant({ token_expires_at: '2031-01-01T00:00:00.000000Z' })
-  for (const [expires_at, expected] of [[undefined, '2031-01-01T00:00:00.000Z'], [4102444800, '2100-01-01T00:00:00.000Z'], [0, null], [undefined, null]] as const) {
+  for (const [expires_at, expected] of [
+    [undefined, '2031-01-01T00:00:00.000Z'], [4102444800, '2100-01-01T00:00:00.000Z'], [0, null], [undefined, null]
+  ] as const) {
     meta.fail('debug_token', { patch: { data: { expires_at } } })
     const { body } = await verified(t, who, [])
-    t.match(body['config'], { token_expires_at: expected === null ? null : new RegExp(expected.slice(0, 19)), last_verified_at: String })
+    t.match(body['config'], {
+      token_expires_at: expected === null ? null : new RegExp(expected.slice(0, 19)),
+      last_verified_at: String
+    })
   }
 })
 
@@ -114,7 +138,9 @@ await t.test('the token does not hold, and nothing else is asked', async (t) => 
     meta.requests.length = 0
     const answer = await verified(t, who, ['token', 'assets', 'subscription', 'callback'])
     t.match(detail(answer, 'token'), advice)
-    for (const name of ['assets', 'subscription', 'callback']) t.match(detail(answer, name), /Not asked, because the check of token failed/)
+    for (const name of [
+      'assets', 'subscription', 'callback'
+    ]) t.match(detail(answer, name), /Not asked, because the check of token failed/)
     t.strictSame(asked(), ['debug_token'])
     t.strictSame(answer.body['config'], before.body, 'no proof')
     t.match(await app.tokenWatch.healthOf(id), { token_status: revoked === undefined ? 'expired' : 'revoked', reason })
@@ -156,7 +182,12 @@ await t.test('what is not there', async (t) => {
 
   const without = await tenant({ waba_id: null })
   const { body } = await verified(t, without.who, ['assets', 'subscription', 'callback'])
-  t.match(body['checks'], [{}, { detail: /no waba_id/ }, { detail: /Not asked, because the check of assets/ }, { detail: /assets/ }])
+  t.match(body['checks'], [
+    {},
+    { detail: /no waba_id/ },
+    { detail: /Not asked, because the check of assets/ },
+    { detail: /assets/ }
+  ])
   t.match(body['config'], { last_verified_at: null })
   t.match(await app.tokenWatch.healthOf(without.id), { token_status: 'ok' })
 })
@@ -164,7 +195,12 @@ await t.test('what is not there', async (t) => {
 await t.test('the assets do not hold', async (t) => {
   const elsewhere = await tenant({ phone_number_id: 'elsewhere' })
   const listed = await verified(t, elsewhere.who, ['assets', 'callback'])
-  t.match(listed.body['checks'], [{}, { detail: /phone_number_id does not belong/ }, {}, { detail: /Not asked, because the check of assets/ }])
+  t.match(listed.body['checks'], [
+    {},
+    { detail: /phone_number_id does not belong/ },
+    {},
+    { detail: /Not asked, because the check of assets/ }
+  ])
   t.strictSame(asked(), ['debug_token', 'phone_numbers', 'subscriptions'])
   t.match(listed.body['config'], { last_verified_at: null, token_expires_at: String })
 
@@ -227,20 +263,41 @@ await t.test('the callback against the expected one', async (t) => {
   await verified(t, nowhere.who, ['callback'])
   meta.fail('phone', { reply: tokenRefused(463, 401) })
   t.match(detail(await verified(t, nowhere.who, ['callback']), 'callback'), /has expired/)
-  t.match(await app.tokenWatch.healthOf(nowhere.id), { token_status: 'revoked', reason: 'meta_190_463' }, 'a token may end between two questions')
+  t.match(
+    await app.tokenWatch.healthOf(nowhere.id),
+    { token_status: 'revoked', reason: 'meta_190_463' },
+    'a token may end between two questions'
+  )
 
   const bare = await tenant({ phone_number_id: null }, { subscribed: false })
-  t.match(detail(await verified(t, bare.who, ['subscription', 'callback']), 'callback'), /Not asked, because the check of subscription/)
+  t.match(
+    detail(await verified(t, bare.who, ['subscription', 'callback']), 'callback'),
+    /Not asked, because the check of subscription/
+  )
 })
 
 await t.test('no callback is expected', async (t) => {
-  const { as, call } = await client(t, { GRAPH_API_BASE_URL: meta.url, FB_APP_ID: platform.id, FB_APP_SECRET: platform.secret })
-  const waba = meta.state.addWaba({ app_ids: [platform.id], subscriptions: { [platform.id]: { override: { url: OWN, verify_token: 'x' } } } })
-  await call(as('acme'), 'POST', config, { waba_id: waba.id, phone_number_id: String(waba.phones[0]?.id), access_token: issue() })
+  const { as, call } = await client(t, {
+    GRAPH_API_BASE_URL: meta.url,
+    FB_APP_ID: platform.id,
+    FB_APP_SECRET: platform.secret
+  })
+  const waba = meta.state.addWaba({
+    app_ids: [platform.id],
+    subscriptions: { [platform.id]: { override: { url: OWN, verify_token: 'x' } } }
+  })
+  await call(as('acme'), 'POST', config, {
+    waba_id: waba.id,
+    phone_number_id: String(waba.phones[0]?.id),
+    access_token: issue()
+  })
   const answer = await call(as('acme'), 'POST', url)
   t.strictSame([failing(answer), detail(answer, 'callback')], [[], 'No callback_url is expected.'])
   t.strictSame(asked(), ['debug_token', 'phone_numbers', 'subscriptions'])
-  t.strictSame(failing(await call(as('acme'), 'POST', url, { access_token: null })), ['token', 'assets', 'subscription'])
+  t.strictSame(
+    failing(await call(as('acme'), 'POST', url, { access_token: null })),
+    ['token', 'assets', 'subscription']
+  )
 })
 
 await t.test('a passing failure is answered as itself, and nothing is stored', async (t) => {
@@ -252,7 +309,10 @@ await t.test('a passing failure is answered as itself, and nothing is stored', a
     [faults.badGateway, '503 META_UNAVAILABLE'],
     [{ reply: temporarilyDown() }, '503 META_UNAVAILABLE'],
     [{ reply: throttled(80007) }, '503 META_RATE_LIMITED'],
-    [{ reply: new GraphError(400, 100, 'Invalid appsecret_proof provided in the API argument') }, '502 META_APP_REJECTED'],
+    [
+      { reply: new GraphError(400, 100, 'Invalid appsecret_proof provided in the API argument') },
+      '502 META_APP_REJECTED'
+    ],
     [{ reply: { status: 200, body: '[]' } }, '502 META_UNEXPECTED_REPLY'],
     [{ latency_ms: 60_000 }, '504 META_TIMEOUT']
   ]
@@ -272,23 +332,47 @@ await t.test('no app, or secrets that do not open', async (t) => {
   t.equal((await bare.call(bare.as('acme'), 'POST', url)).is, '503 META_APP_NOT_CONFIGURED')
   t.equal((await bare.call(bare.as('acme'), 'POST', url, { waba_id: '1' })).is, '503 META_APP_NOT_CONFIGURED')
   const own = meta.state.addApp()
-  t.strictSame(failing(await bare.call(bare.as('acme'), 'POST', url, { fb_app_id: own.app_id, fb_app_secret: own.app_secret, access_token: issue({ app_id: own.app_id }) })), ['assets', 'subscription'])
+  t.strictSame(
+    failing(
+      await bare.call(bare.as('acme'), 'POST', url, {
+        fb_app_id: own.app_id,
+        fb_app_secret: own.app_secret,
+        access_token: issue({ app_id: own.app_id })
+      })
+    ),
+    ['assets', 'subscription']
+  )
 
   const { id, who, access_token } = await tenant({ verify_token: 'any' })
   for (const column of ['access_token', 'fb_app_secret']) {
-    await sql(`update tenant_configs set fb_app_id = '${platform.id}', ${column} = verify_token where tenant_id = $1`, [id])
+    await sql(
+      `update tenant_configs set fb_app_id = '${platform.id}', ${column} = verify_token where tenant_id = $1`,
+      [id]
+    )
     t.equal((await call(who, 'POST', url)).is, '500 SECRET_UNREADABLE', column)
     t.equal((await call(who, 'POST', url, { waba_id: '1' })).is, '500 SECRET_UNREADABLE', column)
-    t.match(await verified(t, who, ['assets', 'subscription', 'callback'], { access_token, fb_app_id: null, fb_app_secret: null, waba_id: '1' }), { body: { config: { [column]: '****' } } })
+    t.match(
+      await verified(t, who, [
+        'assets', 'subscription', 'callback'
+      ], { access_token, fb_app_id: null, fb_app_secret: null, waba_id: '1' }),
+      { body: { config: { [column]: '****' } } }
+    )
     await call(who, 'PUT', config, { access_token, fb_app_secret: null })
   }
   await sql('update tenant_configs set refresh_token = verify_token where tenant_id = $1', [id])
-  t.match((await verified(t, who, [])).body['config'], { refresh_token: '****', last_verified_at: String }, 'another secret is no matter')
+  t.match(
+    (await verified(t, who, [])).body['config'],
+    { refresh_token: '****', last_verified_at: String },
+    'another secret is no matter'
+  )
 })
 
 await t.test('an app of the tenant\'s own that Meta rejects is the tenant\'s to mend', async (t) => {
   const own = meta.state.addApp()
-  for (const app of [{ fb_app_id: own.app_id, fb_app_secret: 'wrong' }, { fb_app_id: '404', fb_app_secret: own.app_secret }]) {
+  for (const app of [
+    { fb_app_id: own.app_id, fb_app_secret: 'wrong' },
+    { fb_app_id: '404', fb_app_secret: own.app_secret }
+  ]) {
     const { id, who } = await tenant({ ...app, access_token: issue({ app_id: own.app_id }) })
     for (const body of [undefined, { callback_url: null }, { ...app, waba_id: '1' }]) {
       const answer = await verified(t, who, ['token', 'assets', 'subscription', 'callback'], body)
@@ -296,9 +380,16 @@ await t.test('an app of the tenant\'s own that Meta rejects is the tenant\'s to 
     }
     t.match(await service.app.tokenWatch.healthOf(id), { token_status: 'unverified', reason: null })
   }
-  const { who } = await tenant({ fb_app_id: own.app_id, fb_app_secret: own.app_secret, access_token: issue({ app_id: own.app_id }) })
+  const { who } = await tenant({
+    fb_app_id: own.app_id,
+    fb_app_secret: own.app_secret,
+    access_token: issue({ app_id: own.app_id })
+  })
   meta.fail('debug_token', { reply: new GraphError(400, 3, 'Application does not have the capability') })
-  t.match(detail(await verified(t, who, ['token', 'assets', 'subscription', 'callback']), 'token'), /what the app may do/)
+  t.match(
+    detail(await verified(t, who, ['token', 'assets', 'subscription', 'callback']), 'token'),
+    /what the app may do/
+  )
   for (const body of [undefined, { fb_app_id: own.app_id, fb_app_secret: null }]) {
     const platforms = await tenant(body)
     meta.fail('debug_token', { reply: new GraphError(400, 101, 'Error validating application') })
@@ -307,7 +398,12 @@ await t.test('an app of the tenant\'s own that Meta rejects is the tenant\'s to 
 })
 
 await t.test('a newer write is never overwritten', async (t) => {
-  const change = async (body: object, who: Record<string, string>) => { t.equal((await call(who, 'PUT', config, body)).is, '200') }
+  const change = async (body: object, who: Record<string, string>) => {
+    t.equal(
+      (await call(who, 'PUT', config, body)).is,
+      '200'
+    )
+  }
   for (const [name, overtake] of [
     ['another token', async ({ who }) => await change({ access_token: issue() }, who)],
     ['no token', async ({ who }) => await change({ access_token: null }, who)],
@@ -325,7 +421,11 @@ await t.test('a newer write is never overwritten', async (t) => {
     const { body } = await asking
     const { body: after } = await call(of.who, 'GET', config)
     t.strictSame(body['config'], after, name)
-    t.strictSame({ ...after, token_expires_at: null, updated_at: null }, { ...written, token_expires_at: null, updated_at: null }, name)
+    t.strictSame(
+      { ...after, token_expires_at: null, updated_at: null },
+      { ...written, token_expires_at: null, updated_at: null },
+      name
+    )
     t.equal(after['last_verified_at'], null)
     if (name.includes('token')) t.strictSame(after, written, 'nor when that one expires')
   }
@@ -341,7 +441,9 @@ await t.test('a newer write is never overwritten', async (t) => {
 
 await t.test('a date that is stored meanwhile stays', async (t) => {
   const { who } = await tenant({ token_expires_at: '2031-01-01T00:00:00.000000Z' })
-  for (const [expires_at, stored] of [[undefined, '2032-01-01T00:00:00.000000Z'], [4102444800, '2033-01-01T00:00:00.000000Z']] as const) {
+  for (const [expires_at, stored] of [
+    [undefined, '2032-01-01T00:00:00.000000Z'], [4102444800, '2033-01-01T00:00:00.000000Z']
+  ] as const) {
     meta.requests.length = 0
     meta.fail('debug_token', { patch: { data: { expires_at } } })
     meta.fail('phone', { latency_ms: 600 })
@@ -365,15 +467,35 @@ await t.test('what is noted meanwhile stays', async (t) => {
     return { id, config: (await asking).body['config'] }
   }
   const lost = await meanwhile(async (_id, waba) => {
-    const body = JSON.stringify({ object: 'whatsapp_business_account', entry: [{ id: '1', changes: [{ field: 'account_update', value: { event: 'PARTNER_REMOVED', waba_info: { waba_id: waba } } }] }] })
+    const body = JSON.stringify({
+      object: 'whatsapp_business_account',
+      entry: [
+        {
+          id: '1',
+          changes: [{ field: 'account_update', value: { event: 'PARTNER_REMOVED', waba_info: { waba_id: waba } } }]
+        }
+      ]
+    })
     const signature = createHmac('sha256', platform.secret).update(body).digest('hex')
-    t.equal((await call({}, 'POST', `${base}/onboard/account-update`, body, { 'x-hub-signature-256': `sha256=${signature}` })).is, '200')
+    t.equal(
+      (await call(
+        {},
+        'POST',
+        `${base}/onboard/account-update`,
+        body,
+        { 'x-hub-signature-256': `sha256=${signature}` }
+      )).is,
+      '200'
+    )
   })
   t.match(await app.tokenWatch.healthOf(lost.id), { token_status: 'revoked', reason: 'PARTNER_REMOVED' })
   t.match(lost.config, { last_verified_at: null, is_active: false })
 
   // Whoever claims a token has noted nothing yet, and will.
-  const claimed = await meanwhile(async (id) => await sql("update token_watch set next_check_at = now() + interval '2 hours' where tenant_id = $1", [id]))
+  const claimed = await meanwhile(async (id) => await sql(
+    "update token_watch set next_check_at = now() + interval '2 hours' where tenant_id = $1",
+    [id]
+  ))
   t.match(await app.tokenWatch.healthOf(claimed.id), { token_status: 'unverified', checked_at: null })
   t.match(claimed.config, { last_verified_at: String })
 })
@@ -391,7 +513,15 @@ await t.test('a dry run checks the body, and leaves everything as it is', async 
   for (const [body, wrong] of [
     [{ access_token }, []],
     [{ access_token: issue() }, []],
-    [{ verify_token: 'does not count', redirect_url: null, refresh_token: 'r', token_expires_at: '2020-01-01T00:00:00Z' }, []],
+    [
+      {
+        verify_token: 'does not count',
+        redirect_url: null,
+        refresh_token: 'r',
+        token_expires_at: '2020-01-01T00:00:00Z'
+      },
+      []
+    ],
     [{ access_token: dead }, ['token', 'assets', 'subscription', 'callback']],
     [{ access_token: null }, ['token', 'assets', 'subscription', 'callback']],
     [{ access_token: 'x'.repeat(4096) }, ['token', 'assets', 'subscription', 'callback']],
@@ -403,7 +533,10 @@ await t.test('a dry run checks the body, and leaves everything as it is', async 
     [{ phone_number_id: null }, []],
     [{ callback_url: CALLBACK }, ['callback']],
     [{ fb_app_id: own.app_id, fb_app_secret: own.app_secret }, ['token', 'assets', 'subscription', 'callback']],
-    [{ fb_app_id: own.app_id, fb_app_secret: own.app_secret, access_token: issue({ app_id: own.app_id }) }, ['subscription', 'callback']],
+    [
+      { fb_app_id: own.app_id, fb_app_secret: own.app_secret, access_token: issue({ app_id: own.app_id }) },
+      ['subscription', 'callback']
+    ],
     [{ fb_app_id: own.app_id }, []]
   ] as Array<[object, string[]]>) {
     const answer = await verified(t, who, wrong, body)
@@ -415,15 +548,28 @@ await t.test('a dry run checks the body, and leaves everything as it is', async 
     t.strictSame(asked(), [])
   }
   for (const [body, field] of [
-    [{ waba_id: '.' }, 'waba_id'], [{ phone_number_id: '..' }, 'phone_number_id'], [{ access_token: 'x'.repeat(4097) }, 'access_token'], [{ access_token: 'a\nb' }, 'access_token'],
-    [{ access_token: 1 }, 'access_token'], [{ code: 'x' }, 'code'], [{ tenant_id: 'other' }, 'tenant_id'], [{ callback_url: 'ftp://a.example' }, 'callback_url']
+    [{ waba_id: '.' }, 'waba_id'], [{ phone_number_id: '..' }, 'phone_number_id'],
+    [{ access_token: 'x'.repeat(4097) }, 'access_token'], [{ access_token: 'a\nb' }, 'access_token'],
+    [{ access_token: 1 }, 'access_token'], [{ code: 'x' }, 'code'], [{ tenant_id: 'other' }, 'tenant_id'], [
+      { callback_url: 'ftp://a.example' }, 'callback_url'
+    ]
   ] as Array<[object, string]>) {
     const { is, body: { errors } } = await call(who, 'POST', url, body)
     t.equal(is, '400 VALIDATION_FAILED')
     t.match(errors, [{ field, message: /^(must |is not a field)/ }])
-    t.equal(JSON.stringify(errors).split('field').length - (JSON.stringify(errors).includes('is not a field') ? 1 : 0), 2, 'and no more')
+    t.equal(
+      JSON.stringify(errors).split('field').length - (JSON.stringify(errors).includes('is not a field') ? 1 : 0),
+      2,
+      'and no more'
+    )
   }
-  for (const body of ['[]', '1', '"x"', 'true']) t.equal((await call(who, 'POST', url, body, { 'content-type': 'application/json' })).is, '400 VALIDATION_FAILED', body)
+  for (const body of ['[]', '1', '"x"', 'true']) {
+    t.equal(
+      (await call(who, 'POST', url, body, { 'content-type': 'application/json' })).is,
+      '400 VALIDATION_FAILED',
+      body
+    )
+  }
   t.same(await stored(), before)
   t.same(told, [])
   t.match(await app.tokenWatch.healthOf(id), { token_status: 'unverified' })
@@ -434,7 +580,15 @@ await t.test('a dry run before there is a configuration', async (t) => {
   const before = await stored()
   const { body } = await verified(t, as('newcomer'), [], { waba_id: waba.id, phone_number_id, access_token })
   t.equal(body['config'], null)
-  t.equal((await verified(t, as('newcomer'), ['token', 'assets', 'subscription', 'callback'], { waba_id: waba.id })).body['config'], null)
+  t.equal(
+    (await verified(
+      t,
+      as('newcomer'),
+      ['token', 'assets', 'subscription', 'callback'],
+      { waba_id: waba.id }
+    )).body['config'],
+    null
+  )
   t.same(await stored(), before)
 })
 
@@ -445,7 +599,12 @@ await t.test('verifications of one tenant at once are one', async (t) => {
   meta.fail('debug_token', { latency_ms: 600, times: 2 })
   const all = Array.from({ length: 50 }, () => verified(t, one.who, []))
   const beside = verified(t, other.who, [])
-  for (const { body } of await Promise.all(all)) t.match(body, { ok: true, config: { tenant_id: one.id, last_verified_at: String } })
+  for (const { body } of await Promise.all(all)) {
+    t.match(body, {
+      ok: true,
+      config: { tenant_id: one.id, last_verified_at: String }
+    })
+  }
   t.match((await beside).body, { config: { tenant_id: other.id } })
   t.strictSame(asked().sort(), [...ROUTES, ...ROUTES].sort())
   await verified(t, one.who, [])
@@ -462,7 +621,10 @@ await t.test('verifications of one tenant at once are one', async (t) => {
 
   meta.requests.length = 0
   meta.fail('debug_token', { latency_ms: 600, ...faults.badGateway })
-  t.strictSame((await Promise.all([call(other.who, 'POST', url), call(other.who, 'POST', url)])).map(({ is }) => is), ['503 META_UNAVAILABLE', '503 META_UNAVAILABLE'])
+  t.strictSame(
+    (await Promise.all([call(other.who, 'POST', url), call(other.who, 'POST', url)])).map(({ is }) => is),
+    ['503 META_UNAVAILABLE', '503 META_UNAVAILABLE']
+  )
   t.strictSame(asked(), ['debug_token'])
   await verified(t, other.who, [])
 })

@@ -2,7 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import t from '../run/tap.js'
 import { DatabaseUnavailable } from '../../src/errors.js'
 import { createReadLimiter } from '../../src/config-loader/read-limiter.js'
-import { assertWithinDeadline, isPastAnswerDeadline, isPastReadDeadline, withAnswerDeadline } from '../../src/waiting/deadline.js'
+import {
+  assertWithinDeadline, isPastAnswerDeadline, isPastReadDeadline, withAnswerDeadline
+} from '../../src/waiting/deadline.js'
 import { until } from '../without-database.js'
 
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
@@ -27,7 +29,9 @@ await t.test('so many at a time, in the order they came', async (t) => {
 })
 
 await t.test('who has waited long is turned away if the last read failed for want of the database, and only then', async (t) => {
-  for (const [err, isTurnedAway] of [[new DatabaseUnavailable(), true], [new Error('another fault'), false], [undefined, false]] as const) {
+  for (const [err, isTurnedAway] of [
+    [new DatabaseUnavailable(), true], [new Error('another fault'), false], [undefined, false]
+  ] as const) {
     const limitRead = createReadLimiter(1)
     const since = performance.now()
     const first = limitRead(async () => {

@@ -1,10 +1,14 @@
 import type { EnvSource } from '../../../src/app.js'
 
-/** What a child of the benchmark does when asked, by name. It takes numbers and returns one; times are in microseconds. */
+/**
+ * What a child of the benchmark does when asked, by name. It takes numbers and returns one; times are in microseconds.
+ */
 export type Tasks = Record<string, (first: number, second: number) => number | Promise<number>>
 
 /** The settings of the service under test; the floors use the same database and the same secret. */
-export const settings: EnvSource & Record<'DATABASE_URL' | 'JWT_SECRET', string> = JSON.parse(process.env['BENCH_SETTINGS'] ?? '{}')
+export const settings: EnvSource & Record<'DATABASE_URL' | 'JWT_SECRET', string> = JSON.parse(
+  process.env['BENCH_SETTINGS'] ?? '{}'
+)
 
 /** CPU time that this process has used so far, all its threads. */
 export function cpu (): number {
@@ -24,7 +28,11 @@ export const PATIENCE = 1_000_000
 
 /** Answers what the parent asks, one question at a time; ends with it. */
 export function serve (tasks: Tasks): void {
-  process.on('message', async (question: [task: string, first: number, second: number]) => { await answer(...question) })
+  process.on('message', async (question: [
+    task: string,
+    first: number,
+    second: number
+  ]) => { await answer(...question) })
   process.on('disconnect', () => process.exit())
   process.send?.(0)
 

@@ -2,13 +2,16 @@ import pg from 'pg'
 
 /** The columns of `tenant_configs`. */
 export const columns = [
-  'id', 'tenant_id', 'user_id', 'waba_id', 'phone_number_id', 'access_token', 'fb_app_id', 'fb_app_secret', 'callback_url', 'redirect_url', 'verify_token',
-  'token_expires_at', 'refresh_token', 'is_active', 'onboarding_completed', 'onboarded_at', 'last_verified_at', 'created_at', 'updated_at'
+  'id', 'tenant_id', 'user_id', 'waba_id', 'phone_number_id', 'access_token', 'fb_app_id', 'fb_app_secret',
+  'callback_url', 'redirect_url', 'verify_token',
+  'token_expires_at', 'refresh_token', 'is_active', 'onboarding_completed', 'onboarded_at', 'last_verified_at',
+  'created_at', 'updated_at'
 ]
 
 /** Those of them that the loader reads. */
 export const loaded = [
-  'tenant_id', 'phone_number_id', 'access_token', 'waba_id', 'fb_app_id', 'fb_app_secret', 'callback_url', 'redirect_url', 'verify_token', 'token_expires_at',
+  'tenant_id', 'phone_number_id', 'access_token', 'waba_id', 'fb_app_id', 'fb_app_secret', 'callback_url',
+  'redirect_url', 'verify_token', 'token_expires_at',
   'is_active', 'updated_at'
 ]
 

@@ -4,7 +4,8 @@ import pg from 'pg'
 import { cpu, serve, settings } from './answer.js'
 import { columns, types } from './columns.js'
 
-// What nobody can do with less on this stack: a token verified, one prepared statement, JSON by compiled schemas. Nothing is masked, opened, sealed or logged.
+// What nobody can do with less on this stack: a token verified, one prepared statement, JSON by compiled schemas.
+// Nothing is masked, opened, sealed or logged.
 const pool = new pg.Pool({ connectionString: settings.DATABASE_URL, max: 10, types })
 const fastify = Fastify()
 await fastify.register(fastifyJwt, { secret: settings.JWT_SECRET, verify: { algorithms: ['HS256'] } })
@@ -14,7 +15,12 @@ const text = { type: ['string', 'null'] }
 const flag = { type: 'boolean' }
 const row = {
   type: 'object',
-  properties: { ...Object.fromEntries(columns.map((name) => [name, text])), id: { type: 'integer' }, is_active: flag, onboarding_completed: flag }
+  properties: {
+    ...Object.fromEntries(columns.map((name) => [name, text])),
+    id: { type: 'integer' },
+    is_active: flag,
+    onboarding_completed: flag
+  }
 }
 const response = { 200: row }
 
@@ -34,13 +40,17 @@ fastify.get('/config', { schema: { response } }, async ({ user: { tenant_id } })
   name: 'get', text: `select ${columns} from tenant_configs where tenant_id = $1`, values: [tenant_id]
 })).rows[0])
 
-fastify.put<{ Body: Body }>('/config', { schema: { body: body('callback_url', 'verify_token'), response } }, async ({ user: { tenant_id }, body }) => (await pool.query({
+fastify.put<{ Body: Body }>('/config', {
+  schema: { body: body('callback_url', 'verify_token'), response }
+}, async ({ user: { tenant_id }, body }) => (await pool.query({
   name: 'put',
   text: `update tenant_configs set callback_url = $2, verify_token = $3 where tenant_id = $1 returning ${columns}`,
   values: [tenant_id, body.callback_url, body.verify_token]
 })).rows[0])
 
-fastify.put<{ Body: Body }>('/token', { schema: { body: body('access_token'), response } }, async ({ user: { tenant_id }, body }) => (await pool.query({
+fastify.put<{ Body: Body }>('/token', {
+  schema: { body: body('access_token'), response }
+}, async ({ user: { tenant_id }, body }) => (await pool.query({
   name: 'token',
   text: `update tenant_configs set access_token = $2, token_expires_at = null, onboarding_completed = false, last_verified_at = null where tenant_id = $1 returning ${columns}`,
   values: [tenant_id, body.access_token]

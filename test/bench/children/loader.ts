@@ -12,11 +12,13 @@ const keys = await tenantIds()
 const map = new Map<string, ConfigSnapshot>()
 
 /** So many of the first `range` keys, at random; both are asked with the very strings they were filled with. */
-const picked = (count: number, range: number) => Array.from({ length: count }, () => keys[Math.floor(Math.random() * range)] ?? '')
+const picked = (count: number, range: number) =>
+  Array.from({ length: count }, () => keys[Math.floor(Math.random() * range)] ?? '')
 
 serve({
   /** Loads the tenants of this part of the keys. */
-  load: async (from, count) => await perOne(count, async () => { await inFlight(keys.slice(from, from + count), configLoader.forTenant) }),
+  load: async (from, count) =>
+    await perOne(count, async () => { await inFlight(keys.slice(from, from + count), configLoader.forTenant) }),
 
   async forTenant (count, range) {
     const asked = picked(count, range)

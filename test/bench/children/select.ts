@@ -7,8 +7,13 @@ import { tenantIds } from './tenant-ids.js'
 // What a load cannot do with less: what it reads of the row, by a named prepared statement.
 const pool = new pg.Pool({ connectionString: settings.DATABASE_URL, max: 10, types })
 const keys = await tenantIds()
-const select = (id: string) => pool.query({ name: 'select', text: `select ${loaded} from tenant_configs where tenant_id = $1`, values: [id] })
+const select = (id: string) => pool.query({
+  name: 'select',
+  text: `select ${loaded} from tenant_configs where tenant_id = $1`,
+  values: [id]
+})
 
 serve({
-  load: async (from, count) => await perOne(count, async () => { await inFlight(keys.slice(from, from + count), select) })
+  load: async (from, count) =>
+    await perOne(count, async () => { await inFlight(keys.slice(from, from + count), select) })
 })

@@ -3,5 +3,7 @@ import { settings } from './answer.js'
 
 /** The ids of all tenants, in the order of their rows. */
 export async function tenantIds (): Promise<string[]> {
-  return (await query(settings.DATABASE_URL, 'select tenant_id from tenant_configs order by id')).map(({ tenant_id: id }) => String(id))
+  return (await query(settings.DATABASE_URL, 'select tenant_id from tenant_configs order by id')).map(
+    ({ tenant_id: id }) => String(id)
+  )
 }

@@ -21,7 +21,10 @@ const signal = `
   end $$;
   create trigger bench_signal after update on bench_signal referencing new table as fresh for each statement execute function bench_signal()`
 
-/** How long after its acknowledgement a write on one instance is seen by the loader of another; both floors and ours are watched by a loop that polls. */
+/**
+ * How long after its acknowledgement a write on one instance is seen by the loader of another; both floors and ours are
+ * watched by a loop that polls.
+ */
 export async function freshness ({ server, start, tenants, authorize }: Stage): Promise<Result[]> {
   // Of its own, so that neither wakes who listens to the other.
   const url = await server.database()
@@ -44,7 +47,11 @@ export async function freshness ({ server, start, tenants, authorize }: Stage): 
 
   async function put (row: number, appId: number): Promise<void> {
     const headers = { ...authorize({ tenant_id: tenants[row] ?? '' }), 'content-type': 'application/json' }
-    const response = await fetch(`${origin}/api/v1/tenant/config`, { method: 'PUT', headers, body: JSON.stringify({ fb_app_id: String(appId) }) })
+    const response = await fetch(`${origin}/api/v1/tenant/config`, {
+      method: 'PUT',
+      headers,
+      body: JSON.stringify({ fb_app_id: String(appId) })
+    })
     if (!response.ok) throw new Error(`PUT /config answered ${response.status}`)
     await response.arrayBuffer()
   }
@@ -52,7 +59,18 @@ export async function freshness ({ server, start, tenants, authorize }: Stage): 
   const [floor, ours]: [Delay[], Delay[]] = [[], []]
   for (let value = 1; value <= WRITES; value++) {
     if (value % 50 === 0) process.stderr.write('.')
-    floor.push(await delay(listener, 1, value, async () => await writer.query({ name: 'write', text: 'update bench_signal set value = $1 where id = 1', values: [value] })))
+    floor.push(
+      await delay(
+        listener,
+        1,
+        value,
+        async () => await writer.query({
+          name: 'write',
+          text: 'update bench_signal set value = $1 where id = 1',
+          values: [value]
+        })
+      )
+    )
     const row = randomInt(TENANTS / 2)
     await other.ask('load', row, 1)
     ours.push(await delay(other, row, value, async () => await put(row, value)))
@@ -62,13 +80,21 @@ export async function freshness ({ server, start, tenants, authorize }: Stage): 
 
   /** Since the writer did this; with a limit, in milliseconds, there is a goal. */
   function result (since: keyof Delay, share: number, limit?: number): Result {
-    const [our, bare] = [quantile(ours.map((delay) => delay[since]), share), quantile(floor.map((delay) => delay[since]), share)]
+    const [our, bare] = [
+      quantile(ours.map((delay) => delay[since]), share),
+      quantile(floor.map((delay) => delay[since]), share)
+    ]
     return {
       figure: `a write on one instance seen on another, since it was ${since}, p${share * 100}`,
       ours: milliseconds(our),
       floor: milliseconds(bare),
       ratio: our / bare,
-      ...(limit === undefined ? {} : { goal: `≤ ${limit} ms, ≤ 2 × the floor`, met: our <= limit * 1000 && our <= 2 * bare })
+      ...(limit === undefined
+        ? {}
+        : {
+            goal: `≤ ${limit} ms, ≤ 2 × the floor`,
+            met: our <= limit * 1000 && our <= 2 * bare
+          })
     }
   }
   return [result('acknowledged', 0.5, 2), result('acknowledged', 0.99, 15), result('sent', 0.5), result('sent', 0.99)]

@@ -14,7 +14,10 @@ const WRITES = 1500
 const ours = '/api/v1/tenant/config'
 const json = { 'content-type': 'application/json' }
 
-const configBody = () => ({ callback_url: `https://${randomBytes(16).toString('hex')}.example.com/webhooks/whatsapp`, verify_token: randomBytes(24).toString('base64url') })
+const configBody = () => ({
+  callback_url: `https://${randomBytes(16).toString('hex')}.example.com/webhooks/whatsapp`,
+  verify_token: randomBytes(24).toString('base64url')
+})
 const tokenBody = () => ({ access_token: accessToken() })
 
 /** GET and PUT `/config`: whole requests, each for another tenant at random with its own token. */
@@ -28,13 +31,21 @@ export async function http ({ server, start, tenants, authorize }: Stage): Promi
     const before = { node: await children[who].ask('cpu'), postgres: server.cpu() }
     await fire(origins[who], requests)
     const after = { node: await children[who].ask('cpu'), postgres: server.cpu() }
-    return { node: (after.node - before.node) / requests.length, postgres: (after.postgres - before.postgres) / requests.length }
+    return {
+      node: (after.node - before.node) / requests.length,
+      postgres: (after.postgres - before.postgres) / requests.length
+    }
   }
 
   const get = (path: string) => many(READS, () => ({ method: 'GET', path, headers: headers[randomInt(TENANTS)] }))
   // Each writes to a half of its own: what the floor writes is not sealed, so ours could not open it.
   const put = (path: string, from: number, body: () => object) => many(WRITES, () => (
-    { method: 'PUT', path, headers: { ...headers[from + randomInt(TENANTS / 2)], ...json }, body: JSON.stringify(body()) }))
+    {
+      method: 'PUT',
+      path,
+      headers: { ...headers[from + randomInt(TENANTS / 2)], ...json },
+      body: JSON.stringify(body())
+    }))
 
   const results = [
     compared('GET `/config`, whole request, log level warn', await interleaved({

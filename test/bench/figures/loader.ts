@@ -14,7 +14,11 @@ const all = TENANTS.toLocaleString('en')
 export async function loader (stage: Stage): Promise<Result[]> {
   const withGc = ['--expose-gc']
   const small = await stage.start('loader', { CONFIG_CACHE_MAX: SMALL_CACHE }, withGc)
-  const uncached = compared('`await forTenant()`, uncached: load, open the secrets, commit', await loads(stage, small), 1.5)
+  const uncached = compared(
+    '`await forTenant()`, uncached: load, open the secrets, commit',
+    await loads(stage, small),
+    1.5
+  )
   const smallHeap = await small.ask('heap')
   await small.end()
 
@@ -34,7 +38,12 @@ export async function loader (stage: Stage): Promise<Result[]> {
     { ...result(`the same, ${HOT} hot tenants`, hot), goal: '≥ 4,000,000 a second', met: hot.ours <= 1 / 4 },
     uncached,
     { figure: `the same, while an empty cache fills with all ${all}`, ours: microseconds(filling) },
-    { figure: 'memory for each cached tenant', ours: `${Math.round(perTenant)} bytes`, goal: '≤ 1.5 KiB', met: perTenant <= 1.5 * 1024 }
+    {
+      figure: 'memory for each cached tenant',
+      ours: `${Math.round(perTenant)} bytes`,
+      goal: '≤ 1.5 KiB',
+      met: perTenant <= 1.5 * 1024
+    }
   ]
 }
 
@@ -58,7 +67,12 @@ async function cached (child: Child, range: number): Promise<Record<'ours' | 'fl
 }
 
 function result (figure: string, { ours, floor }: Record<'ours' | 'floor', number>): Result {
-  return { figure, ours: `${microseconds(ours)} (${millions(ours)} a second)`, floor: `${microseconds(floor)} (${millions(floor)} a second)`, ratio: ours / floor }
+  return {
+    figure,
+    ours: `${microseconds(ours)} (${millions(ours)} a second)`,
+    floor: `${microseconds(floor)} (${millions(floor)} a second)`,
+    ratio: ours / floor
+  }
 }
 
 const millions = (each: number) => `${(1 / each).toFixed(2)} million`

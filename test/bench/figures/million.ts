@@ -19,7 +19,10 @@ export async function million ({ server, start, authorize }: Stage): Promise<Res
   const origin = await originOf(contender)
   const headers = authorize({ role: 'admin' })
 
-  /** The 95th percentile of so many requests after a tenth as many that are not counted; each that is must answer what has this in it. */
+  /**
+   * The 95th percentile of so many requests after a tenth as many that are not counted; each that is must answer what
+   * has this in it.
+   */
   async function p95 (path: string, count: number, expected: string): Promise<number> {
     const times: number[] = []
     for (let request = -count / 10; request < count; request++) {
@@ -32,7 +35,11 @@ export async function million ({ server, start, authorize }: Stage): Promise<Res
     return quantile(times, 0.95)
   }
 
-  const [last] = await query(url, 'select tenant_id from tenant_configs order by tenant_id collate "C" desc offset $1 limit 1', [PAGE])
+  const [last] = await query(
+    url,
+    'select tenant_id from tenant_configs order by tenant_id collate "C" desc offset $1 limit 1',
+    [PAGE]
+  )
   const cursor = Buffer.from(String(last?.['tenant_id'])).toString('base64url')
   const all = TENANTS.toLocaleString('en')
   const results = [

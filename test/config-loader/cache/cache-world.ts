@@ -16,14 +16,19 @@ class Spoilt extends Error {
 }
 
 /** A read that the database has not yet answered, and the version it has seen, once it has looked. */
-interface Read { version?: number, isInvalidated: boolean, resolve: (version: number) => void, reject: (err: Error) => void }
+interface Read {
+  version?: number
+  isInvalidated: boolean
+  resolve: (version: number) => void
+  reject: (err: Error) => void
+}
 
 export type World = ReturnType<typeof createWorld>
 
 /**
- * A database of one row whose versions are numbers, a cache over it, and those who ask it. Nothing happens by itself. Time does not
- * pass: what may serve without changes being heard may do so for ever with a `blindTtl` that is LONG, and never with one of 0.
- * Two reads at most are under way. `wrong` collects each answer that breaks a promise.
+ * A database of one row whose versions are numbers, a cache over it, and those who ask it. Nothing happens by itself.
+ * Time does not pass: what may serve without changes being heard may do so for ever with a `blindTtl` that is LONG, and
+ * never with one of 0. Two reads at most are under way. `wrong` collects each answer that breaks a promise.
  */
 export function createWorld (blindTtl: number) {
   const listenerHealth = { lastConfirmedAt: -Infinity, validUntil: Infinity }
@@ -32,15 +37,30 @@ export function createWorld (blindTtl: number) {
   const reads: Read[] = []
   const wrong: string[] = []
   const now = { version: 1, announced: 1, invalidations: 0, waiting: 0, wasBlind: false }
-  const read = async () => await new Promise<number>((resolve, reject) => { reads.push({ isInvalidated: false, resolve, reject }) })
-  const cache = createConfigCache<number>({ max: 10, ttl: LONG, blindTtl, staleIfError: LONG, listenerHealth, detector, counts, limitRead: pLimit(2), read, canServeStale: (version) => version > 1 })
+  const read = async () => await new Promise<number>(
+    (resolve, reject) => { reads.push({ isInvalidated: false, resolve, reject }) }
+  )
+  const cache = createConfigCache<number>({
+    max: 10,
+    ttl: LONG,
+    blindTtl,
+    staleIfError: LONG,
+    listenerHealth,
+    detector,
+    counts,
+    limitRead: pLimit(2),
+    read,
+    canServeStale: (version) => version > 1
+  })
   const isBlind = () => listenerHealth.validUntil < 0
 
   /** Holds what somebody hears to what was there when he asked, and when he is answered. */
   function check (said: string, version: number, atLeast: number, invalidations: number): void {
     if (version < atLeast) wrong.push(`${said} ${version}, but ${atLeast} was there before the question`)
-    // Only who is overtaken again and again may get one in between, or in an outage, or who began to wait when nobody would have told.
-    if (!now.wasBlind && !detector.isDown && now.invalidations - invalidations < 3 && version < now.announced) wrong.push(`${said} ${version}, but ${now.announced} was announced before the answer`)
+    // Only who is overtaken again and again may get one in between, or in an outage, or who began to wait when nobody
+    // would have told.
+    if (!now.wasBlind && !detector.isDown && now.invalidations - invalidations < 3 &&
+      version < now.announced) wrong.push(`${said} ${version}, but ${now.announced} was announced before the answer`)
   }
 
   function invalidate (how: () => void): void {

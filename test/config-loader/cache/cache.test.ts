@@ -6,7 +6,10 @@ import { until } from '../../without-database.js'
 
 const LONG = 1e9
 
-/** A cache over values that the test sets, and reads that the test counts; a read of a key without a value stays open until it gets one. */
+/**
+ * A cache over values that the test sets, and reads that the test counts; a read of a key without a value stays open
+ * until it gets one.
+ */
 function createHeld ({ max = 10, ttl = LONG, blindTtl = LONG, staleIfError = LONG, turns = 100 } = {}) {
   const listenerHealth = { lastConfirmedAt: -Infinity, validUntil: Infinity }
   const detector = { isDown: false, failures: 0, reportFailure: () => { detector.failures++ } }
@@ -20,7 +23,25 @@ function createHeld ({ max = 10, ttl = LONG, blindTtl = LONG, staleIfError = LON
   }
   const canServeStale = (value: number | null) => value !== null
   const limitRead = pLimit(turns)
-  return { cache: createConfigCache({ max, ttl, blindTtl, staleIfError, listenerHealth, detector, counts, limitRead, read, canServeStale }), listenerHealth, detector, counts, values, open }
+  return {
+    cache: createConfigCache({
+      max,
+      ttl,
+      blindTtl,
+      staleIfError,
+      listenerHealth,
+      detector,
+      counts,
+      limitRead,
+      read,
+      canServeStale
+    }),
+    listenerHealth,
+    detector,
+    counts,
+    values,
+    open
+  }
 }
 
 const away = new DatabaseUnavailable()
@@ -191,7 +212,9 @@ await t.test('while the database is away, what may outlive it is served as stale
 
   detector.isDown = false
   values.set('a', 2).set('none', 3)
-  t.strictSame([await cache.get('a'), await cache.get('none')], [{ value: 2, isStale: false }, { value: 3, isStale: false }])
+  t.strictSame([
+    await cache.get('a'), await cache.get('none')
+  ], [{ value: 2, isStale: false }, { value: 3, isStale: false }])
 })
 
 await t.test('a fresh value that may not outlive the database does not', async (t) => {
@@ -235,7 +258,11 @@ await t.test('another error is thrown to all who wait, and forgotten', async (t)
   await until(() => cache.peekFresh('a') === undefined)
   values.set('a', new Error('broken'))
   const outcomes = await Promise.allSettled([cache.get('a'), cache.get('a'), cache.get('a')])
-  t.match(outcomes, Array(3).fill({ status: 'rejected', reason: { message: 'broken' } }), 'what is held does not serve instead')
+  t.match(
+    outcomes,
+    Array(3).fill({ status: 'rejected', reason: { message: 'broken' } }),
+    'what is held does not serve instead'
+  )
   t.strictSame([detector.failures, counts.stale_serves, counts.loads], [0, 0, 2])
   values.set('a', 2)
   t.equal((await cache.get('a')).value, 2)

@@ -17,7 +17,16 @@ function createRead (connections: number, ttl = LONG) {
   const reads: { key: string, answer: (value: number) => void }[] = []
   const read = async (key: string) => await new Promise<number>((resolve) => { reads.push({ key, answer: resolve }) })
   const listenerHealth = { lastConfirmedAt: -Infinity, validUntil: Infinity }
-  const shared = { max: 10_000, ttl, blindTtl: LONG, staleIfError: 10_000, listenerHealth, detector, counts, limitRead: createReadLimiter(connections) }
+  const shared = {
+    max: 10_000,
+    ttl,
+    blindTtl: LONG,
+    staleIfError: 10_000,
+    listenerHealth,
+    detector,
+    counts,
+    limitRead: createReadLimiter(connections)
+  }
   const cache = createConfigCache<number>({ ...shared, read, canServeStale: (value) => value > 0 })
   const answered = async (count: number, value: number) => {
     await until(() => reads.length >= count)

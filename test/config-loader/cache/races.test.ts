@@ -55,7 +55,10 @@ async function rest (world: World): Promise<void> {
   if (cache.peekFresh(KEY) !== now.version) wrong.push(`${cache.peekFresh(KEY)} stays, but ${now.version} is there`)
 }
 
-/** Plays every order in which so many events can happen; returns how many there are, and those in which something went wrong. */
+/**
+ * Plays every order in which so many events can happen; returns how many there are, and those in which something went
+ * wrong.
+ */
 async function everyOrder (length: number, most: Most, blindTtl = LONG): Promise<{ orders: number, wrong: string[] }> {
   const wrong: string[] = []
   let orders = 0
@@ -74,8 +77,13 @@ async function everyOrder (length: number, most: Most, blindTtl = LONG): Promise
       happen()
       await turn()
       const held = world.cache.peekFresh(KEY)
-      if (held !== undefined && held < world.now.announced) world.wrong.push(`holds ${held}, but ${world.now.announced} was announced`)
-      if (!world.now.wasBlind && world.reads.filter(({ isInvalidated }) => !isInvalidated).length > 1) world.wrong.push('reads twice at once')
+      if (held !== undefined && held < world.now.announced) {
+        world.wrong.push(
+        `holds ${held}, but ${world.now.announced} was announced`
+        )
+      }
+      if (!world.now.wasBlind &&
+        world.reads.filter(({ isInvalidated }) => !isInvalidated).length > 1) world.wrong.push('reads twice at once')
     }
     await rest(world)
     orders++

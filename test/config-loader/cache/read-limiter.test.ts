@@ -13,9 +13,21 @@ function createRead (turns: number) {
   const detector = { isDown: false, failures: 0, reportFailure: () => { detector.failures++ } }
   const counts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
   const reads: { key: string, answer: (value: number) => void, fail: (err: Error) => void }[] = []
-  const read = async (key: string) => await new Promise<number>((resolve, reject) => { reads.push({ key, answer: resolve, fail: reject }) })
+  const read = async (key: string) =>
+    await new Promise<number>((resolve, reject) => { reads.push({ key, answer: resolve, fail: reject }) })
   const listenerHealth = { lastConfirmedAt: -Infinity, validUntil: Infinity }
-  const cache = createConfigCache<number>({ max: 10, ttl: LONG, blindTtl: LONG, staleIfError: LONG, listenerHealth, detector, counts, limitRead: pLimit(turns), read, canServeStale: () => true })
+  const cache = createConfigCache<number>({
+    max: 10,
+    ttl: LONG,
+    blindTtl: LONG,
+    staleIfError: LONG,
+    listenerHealth,
+    detector,
+    counts,
+    limitRead: pLimit(turns),
+    read,
+    canServeStale: () => true
+  })
   /** Waits for a read to have begun. */
   const begun = async (count: number) => {
     await until(() => reads.length >= count)
@@ -40,7 +52,9 @@ await t.test('no more read at once than there are turns, and none once the datab
   detector.isDown = true
   reads[3]?.answer(4)
   reads[1]?.answer(2)
-  t.match(await answers, [{ value: 1 }, { value: 2 }, { value: 3 }, { value: 4 }, { status: 'rejected', reason: unavailable }])
+  t.match(await answers, [
+    { value: 1 }, { value: 2 }, { value: 3 }, { value: 4 }, { status: 'rejected', reason: unavailable }
+  ])
   t.equal(reads.length, 4, 'who waited for his turn does not ask in vain')
   detector.isDown = false
   const later = cache.get('e');

@@ -41,15 +41,24 @@ const writers = createWriters({ url: postgres.url, origin: instance.origin, jwtS
 const hot = ids('hot', 20)
 const strangers = ids('stranger', 50)
 /** Of tenants with a row, and of some without, whom nobody asks for while all is well. */
-const cold = [...ids('tenant:cold', 50), ...ids('number:n-cold', 50), ...ids('account:a-cold', 50), ...strangers.map((id) => `tenant:${id}`)]
+const cold = [
+  ...ids('tenant:cold', 50), ...ids('number:n-cold', 50), ...ids('account:a-cold', 50),
+  ...strangers.map((id) => `tenant:${id}`)
+]
 /** What nobody asks for while the database is away. */
 const late = ids('tenant:late', 50)
 const asked = hot.flatMap((id) => [`tenant:${id}`, `number:n-${id}`, `account:a-${id}`])
-/** Of those whom nobody revokes meanwhile: that there is no row is no more served when a late failure makes the database seem away once more. */
+/**
+ * Of those whom nobody revokes meanwhile: that there is no row is no more served when a late failure makes the database
+ * seem away once more.
+ */
 const kept = asked.filter((question) => !/hot[012]$/.test(question))
 const nobody = ['tenant:nobody', 'number:nobody', 'account:nobody']
 let version = 0
-const row = (tenant: string, isActive = true) => [tenant, { version: ++version, isActive, number: `n-${tenant}`, account: `a-${tenant}` }] as const
+const row = (tenant: string, isActive = true) => [
+  tenant,
+  { version: ++version, isActive, number: `n-${tenant}`, account: `a-${tenant}` }
+] as const
 
 /** Writes on a connection that the instance has nothing to do with. */
 async function write (...changes: Change[]): Promise<void> {
@@ -59,7 +68,8 @@ async function write (...changes: Change[]): Promise<void> {
 
 const isStale = ({ answer }: Observation) => answer.startsWith('~')
 const isAway = ({ answer }: Observation) => answer === AWAY
-const of = (questions: string[]) => (observations: Observation[]) => observations.filter(({ question }) => questions.includes(question))
+const of = (questions: string[]) =>
+  (observations: Observation[]) => observations.filter(({ question }) => questions.includes(question))
 
 /** What was answered last to what is asked all the time; every question was asked anew since this began. */
 async function current (questions: string[]): Promise<Observation[]> {
@@ -85,9 +95,13 @@ const isWell = async () => await isRight([...asked, ...nobody])
 function areRight (t: Test, observations: Observation[]): void {
   const answers = observations.filter((observation) => !isAway(observation))
   const { ages, wrong } = writers.history.judge(answers.filter((observation) => !isStale(observation)))
-  const { wrong: wrongStale } = writers.history.judge(answers.filter(isStale).map((observation) => ({ ...observation, answer: observation.answer.slice(1) })))
+  const { wrong: wrongStale } = writers.history.judge(
+    answers.filter(isStale).map((observation) => ({ ...observation, answer: observation.answer.slice(1) }))
+  )
   const oldest = Math.max(...ages)
-  t.comment(`${answers.length} answers, ${answers.filter(isStale).length} marked as stale; of the others the oldest was ${Math.round(oldest)} ms old`)
+  t.comment(
+    `${answers.length} answers, ${answers.filter(isStale).length} marked as stale; of the others the oldest was ${Math.round(oldest)} ms old`
+  )
   t.same([...wrong, ...wrongStale].slice(0, 3), [], 'no wrong credentials')
   t.ok(oldest < BOUND_MS, `none that claims to be fresh is older than ${BOUND_MS} ms`)
 }
@@ -98,12 +112,18 @@ async function hasRecovered (): Promise<void> {
   await until(isUp)
   await instance.ask(late)
   await until(async () => {
-    const connections = await query(postgres.url, "select from pg_stat_activity where application_name like 'whatsapp-tenant-config%'")
+    const connections = await query(
+      postgres.url,
+      "select from pg_stat_activity where application_name like 'whatsapp-tenant-config%'"
+    )
     return connections.length <= POOL_MAX + 1
   })
 }
 
-/** Takes the database away and gives it back, while tenants are asked that are known, that are not, and that do not exist. */
+/**
+ * Takes the database away and gives it back, while tenants are asked that are known, that are not, and that do not
+ * exist.
+ */
 async function outage (t: Test, begin: () => unknown, end: () => unknown, meanwhile = async () => {}): Promise<void> {
   await write(...hot.map((tenant) => row(tenant)))
   await instance.read([...asked, ...nobody], 10, 2)
@@ -129,8 +149,14 @@ async function outage (t: Test, begin: () => unknown, end: () => unknown, meanwh
   const refused = of(cold)(during)
   t.ok(refused.length >= cold.length)
   t.same(refused.filter((observation) => !isAway(observation)).slice(0, 3), [], 'who is not cached is told so')
-  t.same(of(nobody)(during).filter((observation) => observation.asked > known && !isAway(observation)).slice(0, 3), [], 'and nobody gets the values of .env')
-  const fast = during.filter((observation) => observation.asked > known && isAway(observation)).map(({ asked, answered }) => answered - asked)
+  t.same(
+    of(nobody)(during).filter((observation) => observation.asked > known && !isAway(observation)).slice(0, 3),
+    [],
+    'and nobody gets the values of .env'
+  )
+  const fast = during.filter((observation) => observation.asked > known && isAway(observation)).map(
+    ({ asked, answered }) => answered - asked
+  )
   const mean = fast.reduce((sum, ms) => sum + ms, 0) / fast.length
   t.ok(mean < KNOWN_MS, `once it is known within ${KNOWN_MS} ms on average: ${mean.toFixed(1)}`)
 }
@@ -138,19 +164,34 @@ async function outage (t: Test, begin: () => unknown, end: () => unknown, meanwh
 /** What becomes of tenants meanwhile, in ways that must not be overlooked. */
 const revoke = async () => { await write(['hot0', null], row('hot1'), row('hot2', false)) }
 
-await write(...['nobody', ...strangers, ...ids('late', 50)].map((tenant) => [tenant, null] as const), ...ids('cold', 50).map((tenant) => row(tenant)))
+await write(
+  ...['nobody', ...strangers, ...ids('late', 50)].map((tenant) => [tenant, null] as const),
+  ...ids('cold', 50).map((tenant) => row(tenant))
+)
 
 for (const how of ['fast', 'immediate', 'killed'] as const) {
-  await t.test(`the database is stopped (${how})`, async (t) => { await outage(t, async () => { await postgres.stop(how) }, postgres.start) })
+  await t.test(
+    `the database is stopped (${how})`,
+    async (t) => { await outage(t, async () => { await postgres.stop(how) }, postgres.start) }
+  )
 }
 
 await t.test('the database is frozen', async (t) => { await outage(t, postgres.freeze, postgres.thaw) })
 
-await t.test('the line to the database is cut, and tenants are revoked meanwhile', async (t) => { await outage(t, wire.cut, wire.mend, revoke) })
+await t.test(
+  'the line to the database is cut, and tenants are revoked meanwhile',
+  async (t) => { await outage(t, wire.cut, wire.mend, revoke) }
+)
 
-await t.test('the line to the database goes dead, and tenants are revoked meanwhile', async (t) => { await outage(t, wire.die, wire.mend, revoke) })
+await t.test(
+  'the line to the database goes dead, and tenants are revoked meanwhile',
+  async (t) => { await outage(t, wire.die, wire.mend, revoke) }
+)
 
-await t.test('the database is so slow that nobody waits for it', async (t) => { await outage(t, () => { wire.slowDown(3000) }, wire.mend, revoke) })
+await t.test(
+  'the database is so slow that nobody waits for it',
+  async (t) => { await outage(t, () => { wire.slowDown(3000) }, wire.mend, revoke) }
+)
 
 await t.test('the line to the database is cut for moments', async (t) => {
   await write(...hot.map((tenant) => row(tenant)))
@@ -180,7 +221,11 @@ await t.test('the database is slow', async (t) => {
   await hasRecovered()
   const observations = await instance.stop()
   areRight(t, observations)
-  t.same(observations.filter((observation) => isAway(observation) || isStale(observation)).slice(0, 3), [], 'all are served as ever')
+  t.same(
+    observations.filter((observation) => isAway(observation) || isStale(observation)).slice(0, 3),
+    [],
+    'all are served as ever'
+  )
 })
 
 await t.test('the database is restarted again and again under load', async (t) => {

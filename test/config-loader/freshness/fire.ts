@@ -9,17 +9,34 @@ export const ids = (letter: string, count: number) => Array.from({ length: count
 /** So many tenants with a number each, a few on each account, and all that can be asked of them. */
 export function populationOf (count: number) {
   const [tenants, numbers, accounts] = [ids('t', count), ids('n', count), ids('a', count / 4)]
-  const rows = tenants.map((tenant, i) => [tenant, { version: 0, isActive: true, number: `n${i}`, account: `a${i % accounts.length}` }] as const)
-  const questions = Object.entries({ tenant: tenants, number: numbers, account: accounts }).flatMap(([kind, ids]) => ids.map((id) => `${kind}:${id}`))
+  const rows = tenants.map((tenant, i) => [
+    tenant,
+    { version: 0, isActive: true, number: `n${i}`, account: `a${i % accounts.length}` }
+  ] as const)
+  const questions = Object.entries({
+    tenant: tenants,
+    number: numbers,
+    account: accounts
+  }).flatMap(([kind, ids]) => ids.map((id) => `${kind}:${id}`))
   return { tenants, accounts, rows, questions }
 }
 
 /** Stores the rows and returns so many writers, each with a share of the tenants. */
-export async function crew (t: Test, writers: Writers, count: number, { tenants, accounts, rows }: ReturnType<typeof populationOf>) {
+export async function crew (
+  t: Test,
+  writers: Writers,
+  count: number,
+  { tenants, accounts, rows }: ReturnType<typeof populationOf>
+) {
   const connections = await Promise.all(Array.from({ length: count }, async () => await writers.connect(t)))
   const [first] = connections
   if (first !== undefined) await writers.bySql(first, ...rows)
-  return connections.map((sql, turn) => createWriter(writers, sql, tenants.filter((_, i) => i % count === turn), accounts))
+  return connections.map((sql, turn) => createWriter(
+    writers,
+    sql,
+    tenants.filter((_, i) => i % count === turn),
+    accounts
+  ))
 }
 
 /** Lets all write until `meanwhile` is over. */
@@ -30,14 +47,24 @@ export async function fire (crew: Array<() => Promise<void>>, meanwhile: () => P
   await writing
 }
 
-/** Ends the reading, and says that each answer was wholly one tenant's at one version, and none older than the bound, in milliseconds. */
-export async function areFresh (t: Test, { history }: Writers, instances: ReadingInstance[], bound: number): Promise<void> {
+/**
+ * Ends the reading, and says that each answer was wholly one tenant's at one version, and none older than the bound, in
+ * milliseconds.
+ */
+export async function areFresh (
+  t: Test,
+  { history }: Writers,
+  instances: ReadingInstance[],
+  bound: number
+): Promise<void> {
   const observations = (await Promise.all(instances.map(async (instance) => await instance.stop()))).flat()
   const answers = observations.filter(({ answer }) => answer !== '!DATABASE_UNAVAILABLE')
   const { ages, wrong } = history.judge(answers)
   const old = ages.filter((age) => age > 0).sort((a, b) => a - b)
   const percentile = (share: number) => Math.round(old[Math.floor((old.length - 1) * share)] ?? 0)
-  t.comment(`${history.size} writes, ${kinds(answers)}; ${old.length} were old: p50 ${percentile(0.5)} ms, p99 ${percentile(0.99)} ms, at most ${percentile(1)} ms`)
+  t.comment(
+    `${history.size} writes, ${kinds(answers)}; ${old.length} were old: p50 ${percentile(0.5)} ms, p99 ${percentile(0.99)} ms, at most ${percentile(1)} ms`
+  )
   // A busy machine may keep one waiting for a connection.
   t.ok(observations.length - answers.length < observations.length / 100, 'hardly anybody is sent away')
   t.same(wrong.slice(0, 3), [], 'no answer that was at no time right')

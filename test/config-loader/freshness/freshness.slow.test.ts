@@ -33,7 +33,10 @@ const writers = createWriters({ url, origin: instances[0].origin, jwtSecret: JWT
 const population = populationOf(24)
 const all = await crew(t, writers, 4, population)
 
-/** Writes by fits and starts: what is kept that should not be would else be struck out by the next write before it is too old. */
+/**
+ * Writes by fits and starts: what is kept that should not be would else be struck out by the next write before it is
+ * too old.
+ */
 async function writeInBursts (bursts: number): Promise<void> {
   for (let times = 0; times < bursts; times++) {
     await fire(all, async () => { await delay(BURST_MS) })
@@ -41,7 +44,10 @@ async function writeInBursts (bursts: number): Promise<void> {
   }
 }
 
-/** Asks both instances while somebody writes, by HTTP on one of them and by SQL: no answer is older than the bound, in milliseconds. */
+/**
+ * Asks both instances while somebody writes, by HTTP on one of them and by SQL: no answer is older than the bound, in
+ * milliseconds.
+ */
 async function isBounded (t: Test, bound: number, meanwhile: () => Promise<void>): Promise<void> {
   for (const instance of instances) await instance.read(population.questions, 10, 2)
   await meanwhile()
@@ -49,7 +55,9 @@ async function isBounded (t: Test, bound: number, meanwhile: () => Promise<void>
 }
 
 const LISTENING = "from pg_stat_activity where application_name = 'whatsapp-tenant-config listen'"
-const areUp = async () => (await Promise.all(instances.map(async (instance) => await instance.stats()))).every((stats) => stats?.channel === 'up')
+const areUp = async () => (await Promise.all(
+  instances.map(async (instance) => await instance.stats())
+)).every((stats) => stats?.channel === 'up')
 
 await t.test('while changes are heard', async (t) => {
   await isBounded(t, SLACK_MS, async () => { await writeInBursts(4) })

@@ -17,7 +17,13 @@ const url = await createDatabase(t)
 const slow = await line(t, url)
 const keyRing = `k1:${newKey()}`
 // What is not heard of would be served for far longer than the bound.
-const env = { DATABASE_URL: url, JWT_SECRET, ENCRYPTION_KEYS: keyRing, DATABASE_DIRECT_URL: url, CONFIG_CACHE_BLIND_TTL_MS: '60000' }
+const env = {
+  DATABASE_URL: url,
+  JWT_SECRET,
+  ENCRYPTION_KEYS: keyRing,
+  DATABASE_DIRECT_URL: url,
+  CONFIG_CACHE_BLIND_TTL_MS: '60000'
+}
 const instances = await Promise.all([readingInstance(t, env), readingInstance(t, { ...env, DATABASE_URL: slow.url })])
 slow.slowDown(3)
 const [written, other] = instances

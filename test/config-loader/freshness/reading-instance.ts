@@ -64,7 +64,9 @@ async function obey ({ order, questions, times, pauseMs }: Order): Promise<unkno
   if (order === 'latest') return [...latest.values()]
   if (order === 'stop') return await stop()
   if (order === 'ask') {
-    await Promise.all(questions.flatMap((question) => Array.from({ length: times }, async () => { await observe(question) })))
+    await Promise.all(
+      questions.flatMap((question) => Array.from({ length: times }, async () => { await observe(question) }))
+    )
     return null
   }
   readers.push(...Array.from({ length: times }, async () => { await read(questions, pauseMs, reading) }))
@@ -72,7 +74,10 @@ async function obey ({ order, questions, times, pauseMs }: Order): Promise<unkno
 }
 
 const inbox: EventEmitter = process
-inbox.on('message', async ({ id, ...order }: Order & { id: number }) => { process.send?.({ id, value: await obey(order) }) })
+inbox.on(
+  'message',
+  async ({ id, ...order }: Order & { id: number }) => { process.send?.({ id, value: await obey(order) }) }
+)
 inbox.once('disconnect', async () => {
   await stop()
   await app.close()

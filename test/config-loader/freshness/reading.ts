@@ -7,13 +7,21 @@ import { modulePath } from '../../run/paths.js'
 import type { Observation } from './truth.js'
 
 /** What a reading instance is told. */
-export interface Order { order: 'read' | 'ask' | 'latest' | 'stop' | 'stats', questions: string[], times: number, pauseMs: number }
+export interface Order {
+  order: 'read' | 'ask' | 'latest' | 'stop' | 'stats'
+  questions: string[]
+  times: number
+  pauseMs: number
+}
 
 export type ReadingInstance = Awaited<ReturnType<typeof readingInstance>>
 
 /** The service in a process of its own, listening, with readers inside that ask its loader. */
 export async function readingInstance (t: Test, env: Record<string, string>) {
-  const child = spawn(process.execPath, [...process.execArgv, modulePath('test/config-loader/freshness/reading-instance.ts')], {
+  const child = spawn(process.execPath, [
+    ...process.execArgv,
+    modulePath('test/config-loader/freshness/reading-instance.ts')
+  ], {
     env: childEnv({ NODE_ENV: 'test', LOG_LEVEL: 'fatal', ...env }),
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     serialization: 'advanced'
@@ -46,7 +54,14 @@ export async function readingInstance (t: Test, env: Record<string, string>) {
     origin: String(origin),
 
     /** Lets so many more readers ask these questions at random, each resting for some milliseconds after an answer. */
-    read: async (questions: string[], readers: number, pauseMs: number): Promise<void> => { await tell('read', questions, readers, pauseMs) },
+    read: async (questions: string[], readers: number, pauseMs: number): Promise<void> => {
+      await tell(
+        'read',
+        questions,
+        readers,
+        pauseMs
+      )
+    },
 
     /** Asks each question so many times at once, and waits for the answers. */
     ask: async (questions: string[], times = 1): Promise<void> => { await tell('ask', questions, times) },
@@ -57,7 +72,10 @@ export async function readingInstance (t: Test, env: Record<string, string>) {
       return latest ?? []
     },
 
-    /** Ends the reading and returns what was answered: of a row of equal answers the first, the last, and one every 50 ms. */
+    /**
+     * Ends the reading and returns what was answered: of a row of equal answers the first, the last, and one every 50
+     * ms.
+     */
     async stop (): Promise<Observation[]> {
       const [observations]: Observation[][] = await tell('stop')
       return observations ?? []

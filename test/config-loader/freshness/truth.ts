@@ -3,7 +3,10 @@ import type { ConfigSnapshot } from '../../../src/app.js'
 /** A row of `tenant_configs`, as far as it is told apart here. */
 export interface Row { version: number, isActive: boolean, number: string | null, account: string | null }
 
-/** What a write made of a tenant's row, when it was begun and when it was acknowledged: `now()`; never, if its outcome is unknown. */
+/**
+ * What a write made of a tenant's row, when it was begun and when it was acknowledged: `now()`; never, if its outcome
+ * is unknown.
+ */
 export interface Write { tenant: string, row: Row | null, begun: number, acked: number }
 
 /** What a loader answered to a question, such as `tenant:t1`, that was asked at one time and answered at another. */
@@ -31,7 +34,8 @@ export function columnsOf (tenant: string, { version, number, account }: Row) {
   }
 }
 
-const answerOf = (tenant: string, row: Row | null) => row?.isActive === true ? `${tenant}.${row.version} ${row.number} ${row.account}` : 'nobody'
+const answerOf = (tenant: string, row: Row | null) =>
+  row?.isActive === true ? `${tenant}.${row.version} ${row.number} ${row.account}` : 'nobody'
 
 /** The same of a snapshot: what is not wholly one tenant's at one version is the answer of no row. */
 export function answerOfSnapshot (snapshot: ConfigSnapshot | null): string {
@@ -39,7 +43,13 @@ export function answerOfSnapshot (snapshot: ConfigSnapshot | null): string {
   const values = snapshot.getAllConfig()
   if (!snapshot.hasTenantConfig()) return 'nobody'
   const { access_token: stamp, phone_id, waba_id } = values
-  const stamps = [values.fb_app_id, values.fb_app_secret, values.verify_token, values.callback_url?.slice('https://a.example/'.length), values.redirect_url?.slice('https://b.example/'.length)]
+  const stamps = [
+    values.fb_app_id,
+    values.fb_app_secret,
+    values.verify_token,
+    values.callback_url?.slice('https://a.example/'.length),
+    values.redirect_url?.slice('https://b.example/'.length)
+  ]
   const isWhole = stamps.every((each) => each === stamp) && stamp?.split('.')[0] === snapshot.getTenantId()
   return isWhole ? `${stamp} ${phone_id} ${waba_id}` : `torn ${snapshot.getTenantId()} ${JSON.stringify(values)}`
 }
@@ -56,12 +66,20 @@ export class History {
 
   get size () { return [...this.#writes.values()].reduce((sum, writes) => sum + writes.length, 0) }
 
-  /** Takes answers that were not marked as stale. Returns how old each was when it was asked for, in milliseconds, and those that were never true. */
+  /**
+   * Takes answers that were not marked as stale. Returns how old each was when it was asked for, in milliseconds, and
+   * those that were never true.
+   */
   judge (observations: Observation[]): { ages: number[], wrong: Observation[] } {
     const claims = new Map<string, Period[]>()
     const held = new Map<string, Holding[]>()
     for (const [tenant, writes] of this.#writes) {
-      for (const { answer, ...period } of possible(writes)) listed(claims, answer === 'nobody' ? tenant : answer).push(period)
+      for (const { answer, ...period } of possible(writes)) {
+        listed(
+          claims,
+          answer === 'nobody' ? tenant : answer
+        ).push(period)
+      }
       for (const kind of ['number', 'account'] as const) for (const { id, ...period } of certain(writes, kind)) listed(held, `${kind}:${id}`).push(period)
     }
     const ages: number[] = []
@@ -81,7 +99,10 @@ function listed<T> (of: Map<string, T[]>, key: string): T[] {
   return list
 }
 
-/** When each state of the row may have been the one to be read: from when it began to be written until the next one was for certain. */
+/**
+ * When each state of the row may have been the one to be read: from when it began to be written until the next one was
+ * for certain.
+ */
 function possible (writes: Write[]): Array<Period & { answer: string }> {
   let until = Infinity
   return writes.toReversed().map(({ tenant, row, begun, acked }) => {
@@ -105,7 +126,11 @@ function certain (writes: Write[], kind: 'number' | 'account'): Array<Holding & 
 }
 
 /** How old an answer was; null when it was at no time right. */
-function ageOf ({ question, answer, asked, answered }: Observation, claims: Map<string, Period[]>, held: Map<string, Holding[]>): number | null {
+function ageOf (
+  { question, answer, asked, answered }: Observation,
+  claims: Map<string, Period[]>,
+  held: Map<string, Holding[]>
+): number | null {
   const [kind = '', id = ''] = question.split(':')
   const parts = answer === 'nobody' ? [] : answer.split(' + ')
   const stated = kind === 'tenant' && answer === 'nobody' ? [id] : parts
@@ -118,6 +143,8 @@ function ageOf ({ question, answer, asked, answered }: Observation, claims: Map<
   if (ages.includes(null) || (kind !== 'account' && parts.length > 1)) return null
   // Who is not in the answer, though there all the time.
   const named = new Set(parts.map((part) => part.split('.')[0]))
-  const left = (held.get(question) ?? []).filter(({ tenant, from, until }) => from <= asked && until >= answered && !named.has(tenant))
+  const left = (held.get(question) ?? []).filter(
+    ({ tenant, from, until }) => from <= asked && until >= answered && !named.has(tenant)
+  )
   return Math.max(0, ...ages.filter((age) => age !== null), ...left.map(({ from }) => asked - from))
 }

@@ -41,27 +41,39 @@ export function createWriters ({ url, origin, jwtSecret, keyRing }: Where) {
 
   function put (sql: pg.Client, tenant: string, row: Row) {
     const { access_token, fb_app_id, fb_app_secret, verify_token, ...columns } = columnsOf(tenant, row)
-    const seal = (column: 'access_token' | 'fb_app_secret' | 'verify_token', clear: string) => vault.seal(clear, tenant, column)
+    const seal = (column: 'access_token' | 'fb_app_secret' | 'verify_token', clear: string) => vault.seal(
+      clear,
+      tenant,
+      column
+    )
     return sql.query({
       name: 'put',
       text: PUT,
       values: [
         tenant, row.isActive, columns.phone_number_id, columns.waba_id, seal('access_token', access_token), fb_app_id,
-        seal('fb_app_secret', fb_app_secret), seal('verify_token', verify_token), columns.callback_url, columns.redirect_url
+        seal('fb_app_secret', fb_app_secret), seal('verify_token', verify_token), columns.callback_url,
+        columns.redirect_url
       ]
     })
   }
 
-  const change = (sql: pg.Client, tenant: string, row: Row | null) => row === null ? sql.query('delete from tenant_configs where tenant_id = $1', [tenant]) : put(sql, tenant, row)
+  const change = (sql: pg.Client, tenant: string, row: Row | null) =>
+    row === null ? sql.query('delete from tenant_configs where tenant_id = $1', [tenant]) : put(sql, tenant, row)
 
-  /** Writes rows by SQL, two and more in one transaction. Throws what `pg` throws: then nobody knows whether they were written. */
+  /**
+   * Writes rows by SQL, two and more in one transaction. Throws what `pg` throws: then nobody knows whether they were
+   * written.
+   */
   async function bySql (sql: pg.Client, ...changes: Change[]): Promise<void> {
     const [[tenant, row] = []] = changes
     await noted(changes, async () => {
       if (changes.length === 1 && tenant !== undefined && row !== undefined) return await change(sql, tenant, row)
       await sql.query('begin')
       // Numbers that are exchanged would meet.
-      await sql.query('update tenant_configs set phone_number_id = null where tenant_id = any($1)', [changes.map(([tenant]) => tenant)])
+      await sql.query(
+        'update tenant_configs set phone_number_id = null where tenant_id = any($1)',
+        [changes.map(([tenant]) => tenant)]
+      )
       for (const [tenant, row] of changes) await change(sql, tenant, row)
       await sql.query('commit')
     })
@@ -85,8 +97,13 @@ export function createWriters ({ url, origin, jwtSecret, keyRing }: Where) {
     await noted([[tenant, row]], async () => {
       if (row === null) await call('DELETE', CONFIG, tenant)
       else if (before === null) await call('POST', CONFIG, tenant, columnsOf(tenant, row))
-      else if (before.isActive !== row.isActive) await call('POST', `${CONFIG}/${row.isActive ? 'activate' : 'deactivate'}`, tenant)
-      else await call('PUT', CONFIG, tenant, columnsOf(tenant, row))
+      else if (before.isActive !== row.isActive) {
+        await call(
+          'POST',
+        `${CONFIG}/${row.isActive ? 'activate' : 'deactivate'}`,
+        tenant
+        )
+      } else await call('PUT', CONFIG, tenant, columnsOf(tenant, row))
     })
   }
 
@@ -96,8 +113,8 @@ export function createWriters ({ url, origin, jwtSecret, keyRing }: Where) {
 const anyOf = <T> (all: T[]) => all[Math.floor(Math.random() * all.length)]
 
 /**
- * One writer among others: changes, deletes, makes, turns on and off its tenants at random, and moves numbers and accounts among them;
- * each time by HTTP or by SQL. Returns how to do the next.
+ * One writer among others: changes, deletes, makes, turns on and off its tenants at random, and moves numbers and
+ * accounts among them; each time by HTTP or by SQL. Returns how to do the next.
  */
 export function createWriter ({ rows, byHttp, bySql }: Writers, sql: pg.Client, tenants: string[], accounts: string[]) {
   const free: string[] = []
@@ -120,7 +137,12 @@ export function createWriter ({ rows, byHttp, bySql }: Writers, sql: pg.Client, 
     const [tenant = '', other = ''] = [anyOf(tenants), anyOf(tenants)]
     const [row, another] = [rows.get(tenant), rows.get(other)]
     const dice = Math.random()
-    if (!row) return await write([tenant, { version: ++version, isActive: true, number: free.pop() ?? null, account: anyOf(accounts) ?? null }])
+    if (!row) {
+      return await write([
+        tenant,
+        { version: ++version, isActive: true, number: free.pop() ?? null, account: anyOf(accounts) ?? null }
+      ])
+    }
     if (dice < 0.1) {
       await write([tenant, null])
       if (row.number !== null) free.push(row.number)
@@ -129,7 +151,10 @@ export function createWriter ({ rows, byHttp, bySql }: Writers, sql: pg.Client, 
     if (dice < 0.2) return await write([tenant, { ...row, isActive: !row.isActive }])
     if (dice < 0.35) return await write([tenant, { ...row, version: ++version, account: anyOf(accounts) ?? null }])
     if (dice < 0.6 && another && other !== tenant) {
-      return await write([tenant, { ...row, version: ++version, number: another.number }], [other, { ...another, version: ++version, number: row.number }])
+      return await write(
+        [tenant, { ...row, version: ++version, number: another.number }],
+        [other, { ...another, version: ++version, number: row.number }]
+      )
     }
     await write([tenant, { ...row, version: ++version }])
   }

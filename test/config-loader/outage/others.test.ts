@@ -7,22 +7,32 @@ import { buildTestApp, connect, createDatabase, query, until, untilWaiting } fro
 const ofEnv = { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env' }
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 
-/** A service of whose tenants one is known, one is known to be inactive, and the rest are cold; from now on each load waits for `holder` to let go of lock 7. */
+/**
+ * A service of whose tenants one is known, one is known to be inactive, and the rest are cold; from now on each load
+ * waits for `holder` to let go of lock 7.
+ */
 async function createBusy (t: Test, asOwner: string, env: Record<string, string> = {}) {
   const { app } = await buildTestApp(t, { ...ofEnv, CONFIG_CACHE_TTL_MS: 60_000, DATABASE_URL: asOwner, ...env })
   const { tenantConfigs, configLoader } = app
-  for (const tenant of ['known', 'inactive', 'cold', 'other']) await tenantConfigs.create(tenant, null, { access_token: `token of ${tenant}` })
+  for (const tenant of [
+    'known', 'inactive', 'cold', 'other'
+  ]) await tenantConfigs.create(tenant, null, { access_token: `token of ${tenant}` })
   await tenantConfigs.setActive('inactive', false)
   // Each is heard a second time, by its notification.
   await until(() => configLoader.stats().invalidations >= 12)
   await slowReads(asOwner)
-  await query(asOwner, 'grant all on all tables in schema public to public; grant all on all sequences in schema public to public')
+  await query(
+    asOwner,
+    'grant all on all tables in schema public to public; grant all on all sequences in schema public to public'
+  )
   for (const tenant of ['known', 'inactive', 'missing']) await configLoader.forTenant(tenant)
   const holder = await connect(t, asOwner)
   await holder.query('select pg_advisory_lock(7)')
   /** Holds what is said to those who have no part in it. */
   const undisturbed = async (what: string) => {
-    for (const [tenant, token] of [['known', 'token of known'], ['inactive', 'token of env'], ['missing', 'token of env']] as const) {
+    for (const [tenant, token] of [
+      ['known', 'token of known'], ['inactive', 'token of env'], ['missing', 'token of env']
+    ] as const) {
       const snapshot = await configLoader.forTenant(tenant)
       t.strictSame([snapshot.getAccessToken(), snapshot.isStale()], [token, false], `${tenant}, ${what}`)
     }
@@ -62,7 +72,13 @@ await t.test('a role that has no connection left is no outage', async (t) => {
   const { app, configLoader, undisturbed, letGo } = await createBusy(t, databaseUrl, { DATABASE_URL: asRole })
   await query(databaseUrl, `alter role ${role} connection limit 2`)
   const refused: unknown[] = []
-  const asked = Array.from({ length: 10 }, async (_, number) => await configLoader.forTenant(`cold ${number}`).then((snapshot) => snapshot.getAccessToken(), (err: unknown) => { refused.push(err) }))
+  const asked = Array.from(
+    { length: 10 },
+    async (_, number) => await configLoader.forTenant(`cold ${number}`).then(
+      (snapshot) => snapshot.getAccessToken(),
+      (err: unknown) => { refused.push(err) }
+    )
+  )
   await until(() => refused.length > 0)
   t.match(refused[0], { ...unavailable, cause: { code: '53300' } })
   await undisturbed('at once')
@@ -80,7 +96,10 @@ await t.test('five hundred unknown ones in one tick wait for their turn, and are
   const { configLoader } = app
   const ids = Array.from({ length: 500 }, (_, number) => `cold ${number}`)
   const outcomes = await Promise.allSettled(ids.map(async (id) => (await configLoader.forTenant(id)).getAccessToken()))
-  t.strictSame(new Set(outcomes.map((outcome) => outcome.status === 'fulfilled' ? outcome.value : outcome.reason)), new Set(['token of env']))
+  t.strictSame(
+    new Set(outcomes.map((outcome) => outcome.status === 'fulfilled' ? outcome.value : outcome.reason)),
+    new Set(['token of env'])
+  )
   t.match(configLoader.stats(), { loads: 500, entries: { tenants: 500 }, channel: 'up' })
 })
 
@@ -88,15 +107,26 @@ await t.test('after it is closed nothing is served, also what was held', async (
   const databaseUrl = await createDatabase(t)
   const { app, configLoader, letGo } = await createBusy(t, databaseUrl, { DATABASE_POOL_MAX: '2' })
   const { loads } = configLoader.stats()
-  const underWay = ['cold', 'other', 'third', 'fourth'].map(async (tenant) => await configLoader.forTenant(tenant).then((snapshot) => snapshot.getAccessToken(), ({ code }) => code))
+  const underWay = ['cold', 'other', 'third', 'fourth'].map(
+    async (tenant) => await configLoader.forTenant(tenant).then(
+      (snapshot) => snapshot.getAccessToken(),
+      ({ code }) => code
+    )
+  )
   await until(() => configLoader.stats().loads === loads + 4)
   await untilWaiting(databaseUrl, 2)
   const closed = app.close()
   await until(() => configLoader.stats().channel === 'down')
   await letGo()
-  t.strictSame(await Promise.all(underWay), ['token of cold', 'token of other', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE'], 'what was asked is answered, what waited is not asked')
+  t.strictSame(
+    await Promise.all(underWay),
+    ['token of cold', 'token of other', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE'],
+    'what was asked is answered, what waited is not asked'
+  )
   await closed
-  for (const tenant of ['known', 'inactive', 'missing', 'cold']) await t.rejects(configLoader.forTenant(tenant), unavailable, tenant)
+  for (const tenant of [
+    'known', 'inactive', 'missing', 'cold'
+  ]) await t.rejects(configLoader.forTenant(tenant), unavailable, tenant)
   await t.rejects(configLoader.forPhoneNumber('1'), unavailable)
   await t.rejects(configLoader.forWaba('7'), unavailable)
   await t.rejects(configLoader.explain('known'), unavailable)

@@ -6,7 +6,13 @@ import { until } from '../../without-database.js'
 /** An outage, and the knocks that wait for an answer. */
 function createKnocked () {
   const knocks: { answer: () => void, fail: (err: Error) => void }[] = []
-  const outage = createOutageDetector({ probe: async () => await new Promise<void>((resolve, reject) => { knocks.push({ answer: resolve, fail: reject }) }) })
+  const outage = createOutageDetector(
+    {
+      probe: async () => await new Promise<void>(
+        (resolve, reject) => { knocks.push({ answer: resolve, fail: reject }) }
+      )
+    }
+  )
   const knocked = async (count: number) => {
     await until(() => knocks.length >= count)
     return knocks[count - 1] ?? { answer: () => {}, fail: () => {} }

@@ -13,7 +13,11 @@ async function createKnown (t: Test, env: Record<string, string | number> = {}) 
   const { tenantConfigs, configLoader } = app
   await verifyEachRow(databaseUrl)
   for (const [number, tenant] of ['known', 'inactive', 'cold'].entries()) {
-    await tenantConfigs.create(tenant, null, { phone_number_id: `${number}`, waba_id: `${number}`, access_token: `token of ${tenant}` })
+    await tenantConfigs.create(tenant, null, {
+      phone_number_id: `${number}`,
+      waba_id: `${number}`,
+      access_token: `token of ${tenant}`
+    })
   }
   await tenantConfigs.setActive('inactive', false)
   // What was just written may still be heard, and would strike out what is read now.
@@ -27,7 +31,9 @@ async function createKnown (t: Test, env: Record<string, string | number> = {}) 
 }
 
 /** Everything there is to ask that nothing may be said about while the database is away. */
-const unknown = ({ forTenant, forPhoneNumber, forWaba }: Awaited<ReturnType<typeof createKnown>>['configLoader']): [string, () => Promise<unknown>][] => [
+const unknown = (
+  { forTenant, forPhoneNumber, forWaba }: Awaited<ReturnType<typeof createKnown>>['configLoader']
+): [string, () => Promise<unknown>][] => [
   ['missing', async () => await forTenant('missing')],
   ['inactive', async () => await forTenant('inactive')],
   ['cold', async () => await forTenant('cold')],
@@ -47,7 +53,10 @@ await t.test('who was known is served as stale, and nobody else', async (t) => {
     await isDown()
     await isStale()
     const assertKnown = (snapshot: ConfigSnapshot | null | undefined) => {
-      t.strictSame([snapshot?.getTenantId(), snapshot?.getAccessToken(), snapshot?.isStale()], ['known', 'token of known', true])
+      t.strictSame(
+        [snapshot?.getTenantId(), snapshot?.getAccessToken(), snapshot?.isStale()],
+        ['known', 'token of known', true]
+      )
       t.strictSame(snapshot?.getAllConfig(), before.getAllConfig())
     }
     assertKnown(await configLoader.forTenant('known'))
@@ -84,7 +93,9 @@ await t.test('ten thousand who ask when nobody knows yet wait for one another, n
   let connections = 0
   app.pg['tenantConfig']?.pool.on('connect', () => { connections++ })
   const begun = performance.now()
-  const outcomes = await Promise.allSettled(Array.from({ length: 10_000 }, async (_, count) => await configLoader.forTenant(`cold ${count % 100}`)))
+  const outcomes = await Promise.allSettled(
+    Array.from({ length: 10_000 }, async (_, count) => await configLoader.forTenant(`cold ${count % 100}`))
+  )
   t.ok(performance.now() - begun < 5000, 'within 5 s')
   t.ok(outcomes.every((outcome) => outcome.status === 'rejected' && outcome.reason?.code === 'DATABASE_UNAVAILABLE'))
   t.equal(connections, 0)
@@ -93,7 +104,10 @@ await t.test('ten thousand who ask when nobody knows yet wait for one another, n
 })
 
 await t.test('with CONFIG_STALE_IF_ERROR_MS=0 nothing is served as stale', async (t) => {
-  const { databaseUrl, configLoader, isDown } = await createKnown(t, { CONFIG_STALE_IF_ERROR_MS: 0, CONFIG_CACHE_BLIND_TTL_MS: 0 })
+  const { databaseUrl, configLoader, isDown } = await createKnown(t, {
+    CONFIG_STALE_IF_ERROR_MS: 0,
+    CONFIG_CACHE_BLIND_TTL_MS: 0
+  })
   const giveBack = await takeAway(databaseUrl)
   await isDown()
   await t.rejects(configLoader.forTenant('known'), unavailable)
@@ -106,7 +120,10 @@ await t.test('with CONFIG_STALE_IF_ERROR_MS=0 nothing is served as stale', async
 })
 
 await t.test('stale ones end', async (t) => {
-  const { databaseUrl, configLoader, isDown, isStale } = await createKnown(t, { CONFIG_STALE_IF_ERROR_MS: 6000, CONFIG_CACHE_BLIND_TTL_MS: 0 })
+  const { databaseUrl, configLoader, isDown, isStale } = await createKnown(t, {
+    CONFIG_STALE_IF_ERROR_MS: 6000,
+    CONFIG_CACHE_BLIND_TTL_MS: 0
+  })
   const giveBack = await takeAway(databaseUrl)
   const gone = performance.now()
   await isDown()
@@ -127,7 +144,9 @@ await t.test('a row whose write has no known outcome is not served as stale', as
   await t.rejects(configLoader.forTenant('known'), unavailable)
   await t.rejects(configLoader.forPhoneNumber('0'), unavailable, 'nor by its number')
   await giveBack()
-  await until(async () => await configLoader.forTenant('known').then((snapshot) => snapshot.getWabaId() === '0', () => false))
+  await until(
+    async () => await configLoader.forTenant('known').then((snapshot) => snapshot.getWabaId() === '0', () => false)
+  )
 })
 
 await t.test('what does not fit together is not served as stale', async (t) => {
@@ -164,7 +183,9 @@ await t.test('the loss of the connection for changes alone makes an outage known
   const { loads } = configLoader.stats()
   const giveBack = await takeAway(databaseUrl)
   await isDown()
-  await until(async () => await configLoader.forTenant('missing').then(() => false, ({ code }) => code === 'DATABASE_UNAVAILABLE'))
+  await until(
+    async () => await configLoader.forTenant('missing').then(() => false, ({ code }) => code === 'DATABASE_UNAVAILABLE')
+  )
   t.equal(configLoader.stats().loads, loads, 'no read was needed to learn it')
   await giveBack()
   await until(async () => await configLoader.forTenant('missing').then(() => true, () => false))

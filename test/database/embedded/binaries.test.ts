@@ -26,7 +26,12 @@ await t.test('run without their install script', async t => {
   chmodSync(binaries.initdb, 0o644)
   t.throws(() => execFileSync(binaries.postgres, ['--version'], { stdio: 'pipe' }), /shared libraries/)
   t.same(await prepareBinaries(binaries, {}), binaries)
-  for (const program of Object.values(binaries)) t.match(execFileSync(program, ['--version'], { encoding: 'utf8' }), /PostgreSQL\) 18/)
+  for (const program of Object.values(binaries)) {
+    t.match(
+      execFileSync(program, ['--version'], { encoding: 'utf8' }),
+      /PostgreSQL\) 18/
+    )
+  }
 })
 
 await t.test('a library link that cannot be made is told', async t => {
@@ -46,7 +51,12 @@ await t.test('are copied to where the user can run them', onlyAsRoot, async t =>
   t.same(both[0], both[1])
   t.same(await prepareBinaries(binaries, account), both[0], 'the copy is used again')
   t.equal(both[0]?.postgres, join(shared, `postgresql-${version}/bin/postgres`))
-  for (const program of Object.values(both[0] ?? {})) t.match(execFileSync(program, ['--version'], { ...spawnOptions(account), encoding: 'utf8' }), /PostgreSQL\) 18/)
+  for (const program of Object.values(both[0] ?? {})) {
+    t.match(
+      execFileSync(program, ['--version'], { ...spawnOptions(account), encoding: 'utf8' }),
+      /PostgreSQL\) 18/
+    )
+  }
   const copy = join(shared, `postgresql-${version}`)
   t.equal(statSync(copy).uid, 0)
   t.equal(statSync(copy).mode & 0o777, 0o755)
@@ -61,5 +71,8 @@ await t.test('the user is made when missing', onlyAsRoot, async t => {
   t.not(made.uid, 0)
   t.ok(Number.isInteger(made.uid))
   t.same(ensureSystemUser(name), made)
-  t.throws(() => ensureSystemUser('not a name'), { message: /refuses to run as root, and a user "not a name" .* could not be created \(.*invalid user name/ })
+  t.throws(
+    () => ensureSystemUser('not a name'),
+    { message: /refuses to run as root, and a user "not a name" .* could not be created \(.*invalid user name/ }
+  )
 })

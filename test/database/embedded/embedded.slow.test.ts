@@ -7,7 +7,9 @@ import t from '../../run/tap.js'
 import { startEmbedded } from '../../../src/database/embedded/embedded.js'
 import { isAlive } from '../../../src/database/embedded/postmaster.js'
 import { ensureSystemUser } from '../../../src/database/embedded/system-user.js'
-import { dataDir, pidOf, portOf, logOf, query, until, answers, killAll, starter, started, isRoot, parallel, parallelTests } from '../../fixtures/embedded.js'
+import {
+  dataDir, pidOf, portOf, logOf, query, until, answers, killAll, starter, started, isRoot, parallel, parallelTests
+} from '../../fixtures/embedded.js'
 
 parallel('kill -9 of the server: the next one adopts its PostgreSQL', async t => {
   const dir = dataDir(t)
@@ -35,7 +37,10 @@ parallel('a data directory in use is refused, and nothing is harmed', async t =>
   const dir = dataDir(t)
   const database = await started(t, dir)
   const pid = pidOf(dir)
-  await t.rejects(startEmbedded(dir), { message: `The data directory ${dir} is in use by another running server; stop it or set another DATA_DIR.` })
+  await t.rejects(
+    startEmbedded(dir),
+    { message: `The data directory ${dir} is in use by another running server; stop it or set another DATA_DIR.` }
+  )
   t.equal(pidOf(dir), pid)
   t.ok(await answers(database.url))
 })
@@ -127,15 +132,26 @@ await t.test('starts, keeps its data over a restart, and gives nothing away', as
   t.same(await query(first.url, 'SHOW unix_socket_directories'), [''])
 
   const { password } = new URL(first.url)
-  await t.rejects(query(first.url.replace(password, 'wrong'), 'SELECT 1'), { code: '28P01' }, 'the password is demanded')
+  await t.rejects(
+    query(first.url.replace(password, 'wrong'), 'SELECT 1'),
+    { code: '28P01' },
+    'the password is demanded'
+  )
   await t.rejects(query(first.url, "SELECT 'hunter2'::int"), { code: '22P02' })
   t.notMatch(logOf(dir), /hunter2/, 'no value lands in the log')
   t.notOk(logOf(dir).includes(password))
-  t.notOk(execFileSync('ps', ['axo', 'args'], { encoding: 'utf8' }).includes(password), 'the password is in no command line')
+  t.notOk(
+    execFileSync('ps', ['axo', 'args'], { encoding: 'utf8' }).includes(password),
+    'the password is in no command line'
+  )
   t.equal(lstatSync(join(dir, 'postgres-password')).mode & 0o777, 0o600)
 
   const pid = pidOf(dir)
-  t.equal(execFileSync('ps', ['-o', 'pgid=', '-p', String(pid)], { encoding: 'utf8' }).trim(), String(pid), 'out of reach of Ctrl-C')
+  t.equal(
+    execFileSync('ps', ['-o', 'pgid=', '-p', String(pid)], { encoding: 'utf8' }).trim(),
+    String(pid),
+    'out of reach of Ctrl-C'
+  )
   t.equal(first.stop(), first.stop(), 'stopping twice is stopping once')
   await first.stop()
   t.notOk(isAlive(pid))

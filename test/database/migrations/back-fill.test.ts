@@ -5,9 +5,13 @@ import { firstMigrations, formerSchema } from '../../fixtures/migrations.js'
 import { connect, createDatabase, query, untilWaiting } from '../../helper.js'
 
 const identities = async (url: string) =>
-  (await query(url, 'select tenant_id, waba_id, phone_number_id from verified_identities order by 1')).map((row) => Object.values(row))
+  (await query(url, 'select tenant_id, waba_id, phone_number_id from verified_identities order by 1')).map(
+    (row) => Object.values(row)
+  )
 const callbacks = async (url: string) =>
-  (await query(url, 'select phone_number_id from phone_callbacks order by 1')).map(({ phone_number_id: number }) => number)
+  (await query(url, 'select phone_number_id from phone_callbacks order by 1')).map(
+    ({ phone_number_id: number }) => number
+  )
 
 /** A database as the version before 0003 left it. */
 async function former (t: Test, rows = 'select'): Promise<string> {
@@ -28,7 +32,10 @@ await t.test('rows that were onboarded or verified become verified identities, a
     ('onboarded', '1', '1', true, null), ('verified', '1', null, false, '2026-11-01Z'), ('squatter', '1', '2', false, null), ('empty', null, '3', true, now())`)
   await migrate(url)
   t.same(await identities(url), [['onboarded', '1', '1'], ['verified', '1', null]])
-  t.same(await query(url, "select from verified_identities where tenant_id = 'verified' and verified_at = '2026-11-01Z'"), [{}])
+  t.same(
+    await query(url, "select from verified_identities where tenant_id = 'verified' and verified_at = '2026-11-01Z'"),
+    [{}]
+  )
 })
 
 await t.test('more rows than a batch has, and ids with gaps, are all filled in', async (t) => {
@@ -41,7 +48,8 @@ await t.test('more rows than a batch has, and ids with gaps, are all filled in',
 await t.test('a number has a callback of its own when the last onboarding that set one set it for the number', async (t) => {
   const url = await former(t)
   const onboarding = async (number: string | null, steps: string) => await query(url,
-    "insert into onboardings (tenant_id, code_hash, steps, phone_number_id) values ('acme', gen_random_uuid()::text, $1, $2)", [steps, number])
+    "insert into onboardings (tenant_id, code_hash, steps, phone_number_id) values ('acme', gen_random_uuid()::text, " +
+      '$1, $2)', [steps, number])
   await onboarding('own', subscribed('account', 1))
   await onboarding('own', subscribed('phone_number', 2))
   await onboarding('former', subscribed('phone_number', 1))
@@ -61,7 +69,9 @@ await t.test('what the former version writes while the new one migrates, and aft
     insert into onboardings (tenant_id, code_hash, steps, phone_number_id) values ('stays', '1', '[]', '2')`)
   await migrate(url, { folder: firstMigrations(t, 4) })
   const writer = await connect(t, url)
-  await writer.query("begin; update tenant_configs set waba_id = '3', last_verified_at = null where tenant_id = 'moves'")
+  await writer.query(
+    "begin; update tenant_configs set waba_id = '3', last_verified_at = null where tenant_id = 'moves'"
+  )
   const migrating = migrate(url)
   await untilWaiting(url, 1)
   await writer.query('commit')

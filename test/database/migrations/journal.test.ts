@@ -11,12 +11,22 @@ import { connect, createDatabase, query } from '../../helper.js'
 const yes = async () => true
 const OURS = 'drizzle.__whatsapp_tenant_config_migrations'
 const SHARED = 'drizzle.__drizzle_migrations'
-const all = async (url: string, journal: string) => await query(url, `select hash, created_at from ${journal} order by created_at`)
+const all = async (url: string, journal: string) => await query(
+  url,
+  `select hash, created_at from ${journal} order by created_at`
+)
 
-const { entries }: { entries: Array<{ tag: string, when: number }> } = JSON.parse(readFileSync('drizzle/meta/_journal.json', 'utf8'))
-const expected = entries.map(({ tag, when }) => ({ hash: createHash('sha256').update(readFileSync(`drizzle/${tag}.sql`)).digest('hex'), created_at: String(when) }))
+const { entries }: { entries: Array<{ tag: string, when: number }> } = JSON.parse(
+  readFileSync('drizzle/meta/_journal.json', 'utf8')
+)
+const expected = entries.map(({ tag, when }) => ({
+  hash: createHash('sha256').update(readFileSync(`drizzle/${tag}.sql`)).digest('hex'),
+  created_at: String(when)
+}))
 
-/** Lets another application that migrates with drizzle make its table `theirs`. Its migration is newer than any of ours. */
+/**
+ * Lets another application that migrates with drizzle make its table `theirs`. Its migration is newer than any of ours.
+ */
 async function otherApplication (t: Test, url: string): Promise<void> {
   const migrationsFolder = ownMigrations(t, { '0000_theirs': 'create table theirs (id int);' }, {}, 9_000_000_000_000)
   await drizzleMigrate(drizzle(await connect(t, url)), { migrationsFolder })
@@ -40,7 +50,10 @@ await t.test('the entries of a former version are taken over, and stay for it; w
   const url = await createDatabase(t, { empty: true })
   await formerSchema(t, url)
   await otherApplication(t, url)
-  await query(url, `insert into ${SHARED} (hash, created_at) values ('theirs', ${entries[3]?.when}), ('${expected[4]?.hash}', 5)`)
+  await query(
+    url,
+    `insert into ${SHARED} (hash, created_at) values ('theirs', ${entries[3]?.when}), ('${expected[4]?.hash}', 5)`
+  )
   const shared = await all(url, SHARED)
   t.same(await pendingMigrations(drizzle(await connect(t, url))), tags.slice(3), 'also before it is taken over')
   t.same(await migrate(url), tags.slice(3))
@@ -49,7 +62,10 @@ await t.test('the entries of a former version are taken over, and stay for it; w
 
   // Once: what comes into the shared one later is not looked at.
   await query(url, `delete from ${OURS} where created_at = ${entries[5]?.when}`)
-  await query(url, `insert into ${SHARED} (hash, created_at) values ('${expected[5]?.hash}', ${expected[5]?.created_at})`)
+  await query(
+    url,
+    `insert into ${SHARED} (hash, created_at) values ('${expected[5]?.hash}', ${expected[5]?.created_at})`
+  )
   t.same(await pendingMigrations(drizzle(await connect(t, url))), tags.slice(5))
 })
 
@@ -69,7 +85,10 @@ await t.test('a shared journal that our role may not read, and a schema it may n
   const url = await createDatabase(t, { empty: true })
   await otherApplication(t, url)
   const role = `${new URL(url).pathname.slice(1)}_role`
-  await query(url, `create role ${role} login password 'role'; grant create, usage on schema public, drizzle to ${role}`)
+  await query(
+    url,
+    `create role ${role} login password 'role'; grant create, usage on schema public, drizzle to ${role}`
+  )
   t.teardown(async () => await query(url, `drop owned by ${role}; drop role ${role}`))
   const own = Object.assign(new URL(url), { username: role, password: 'role' })
   t.same(await migrate(own.href), tags)
@@ -100,6 +119,9 @@ await t.test('an undo of 0004 leaves a number to whom it is verified for, else t
     ('squatter', '1', '1', null), ('owner', '1', '1', now()), ('first', '2', '2', null), ('second', '2', '2', null), ('none', null, null, null)`)
   for (const tag of tags.slice(4).toReversed()) t.equal(await rollback(url, yes), tag)
   const left = await query(url, 'select tenant_id, phone_number_id from tenant_configs order by id')
-  t.same(left.map(({ tenant_id: tenant, phone_number_id: number }) => [tenant, number]), [['squatter', null], ['owner', '1'], ['first', '2'], ['second', null], ['none', null]])
+  t.same(
+    left.map(({ tenant_id: tenant, phone_number_id: number }) => [tenant, number]),
+    [['squatter', null], ['owner', '1'], ['first', '2'], ['second', null], ['none', null]]
+  )
   t.same(await migrate(url), tags.slice(4))
 })

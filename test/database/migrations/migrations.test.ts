@@ -76,7 +76,10 @@ await t.test('while a rollback asks, others migrate; what is no longer the newes
   t.equal(await rollback(url, async () => (await migrate(url)).length === 0), tags.at(-1))
   await migrate(url)
   const asked = async () => (await rollback(url, yes)) !== null
-  await t.rejects(rollback(url, asked), new Error(`${tags.at(-1)} is no longer the newest migration of the database: nothing was undone.`))
+  await t.rejects(
+    rollback(url, asked),
+    new Error(`${tags.at(-1)} is no longer the newest migration of the database: nothing was undone.`)
+  )
   t.same(await pending(t, url), tags.slice(-1), 'one was undone, not two')
 })
 
@@ -84,10 +87,15 @@ await t.test('behind a migration that does not end, nobody waits for ever', asyn
   const url = await createDatabase(t)
   const holder = await connect(t, url)
   await holder.query("select pg_advisory_lock(hashtext('whatsapp-tenant-config migrations'))")
-  const message = 'Another process migrates this database, or undoes a migration, and has not finished within 10 seconds. Let it finish or end it, then try again.'
+  const message = 'Another process migrates this database, or undoes a migration, and has not finished within 10 ' +
+    'seconds. Let it finish or end it, then try again.'
   const lost = t.rejects(migrate(url), /rollback|terminat/)
   await untilWaiting(url, 1)
-  await query(url, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+  await query(
+    url,
+    'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event_type = ' +
+      "'Lock'"
+  )
   await lost
   await Promise.all([
     t.rejects(migrate(url), new Error(message)),
@@ -118,7 +126,8 @@ await t.test('an undo that fails half way undoes nothing', async (t) => {
 })
 
 await t.test('each migration has its undo', async (t) => {
-  const sqlIn = (folder: string) => readdirSync(folder).filter((name) => name.endsWith('.sql')).map((name) => basename(name, '.sql')).sort()
+  const sqlIn = (folder: string) =>
+    readdirSync(folder).filter((name) => name.endsWith('.sql')).map((name) => basename(name, '.sql')).sort()
   t.same(sqlIn('drizzle'), tags)
   t.same(sqlIn('drizzle/rollback'), tags)
 })
@@ -129,7 +138,9 @@ await t.test('a schema that is behind refuses to boot and names the command', as
   await t.rejects(buildTestApp(t, { DATABASE_URL: url }), { message })
   t.same(await dump(url), [], 'nothing was done to it')
 
-  const both = await Promise.all([1, 2].map(async () => await buildTestApp(t, { DATABASE_URL: url, MIGRATE_ON_START: true })))
+  const both = await Promise.all(
+    [1, 2].map(async () => await buildTestApp(t, { DATABASE_URL: url, MIGRATE_ON_START: true }))
+  )
   const applied = both.map(({ log }) => [...log().matchAll(/applied migration (\w+)/g)].map(([, name]) => name))
   t.same(applied.filter(({ length }) => length > 0), [tags], 'of two instances one migrates, both boot')
 })
@@ -138,12 +149,20 @@ await t.test('a start migrates through DATABASE_DIRECT_URL, says what it waits f
   const url = await createDatabase(t, { empty: true })
   const other = await createDatabase(t, { empty: true })
   const settings = { DATABASE_URL: url, DATABASE_DIRECT_URL: other, MIGRATE_ON_START: true }
-  await t.rejects(buildTestApp(t, settings), /^The database lacks the migrations .* DATABASE_DIRECT_URL: it must lead to the same database/)
+  await t.rejects(
+    buildTestApp(t, settings),
+    /^The database lacks the migrations .* DATABASE_DIRECT_URL: it must lead to the same database/
+  )
   t.same([await pending(t, url), await pending(t, other)], [tags, []])
 
   const direct = new URL(url)
   direct.searchParams.set('options', '-c work_mem=1234kB')
-  await query(url, "create table seen (memory text); create function seen() returns event_trigger language plpgsql as $$ begin insert into public.seen values (current_setting('work_mem')); end $$; create event trigger seen on ddl_command_end execute function seen()")
+  await query(
+    url,
+    'create table seen (memory text); create function seen() returns event_trigger language plpgsql as $$ begin ' +
+      "insert into public.seen values (current_setting('work_mem')); end $$; create event trigger seen on " +
+        'ddl_command_end execute function seen()'
+  )
   const { log } = await buildTestApp(t, { ...settings, DATABASE_DIRECT_URL: direct.href })
   t.same(await query(url, 'select distinct memory from seen'), [{ memory: '1234kB' }])
   t.match(log(), 'applied migration 0005')
@@ -152,7 +171,10 @@ await t.test('a start migrates through DATABASE_DIRECT_URL, says what it waits f
   const holder = await connect(t, url)
   await holder.query('begin; lock table token_watch in row exclusive mode')
   setTimeout(() => { holder.query('commit').catch(t.fail) }, 2000)
-  t.match((await buildTestApp(t, { DATABASE_URL: url, MIGRATE_ON_START: true })).log(), /"level":30[^\n]*0005_notify_verified: waiting for a lock/)
+  t.match(
+    (await buildTestApp(t, { DATABASE_URL: url, MIGRATE_ON_START: true })).log(),
+    /"level":30[^\n]*0005_notify_verified: waiting for a lock/
+  )
 })
 
 await t.test('a database in another encoding than UTF8 is refused', async (t) => {
@@ -160,13 +182,19 @@ await t.test('a database in another encoding than UTF8 is refused', async (t) =>
   const name = `${url.pathname.slice(1)}_latin1`
   await query(url.href, `create database ${name} encoding 'LATIN1' locale_provider libc locale 'C' template template0`)
   t.teardown(async () => await query(url.href, `drop database ${name} with (force)`))
-  await t.rejects(buildTestApp(t, { DATABASE_URL: Object.assign(new URL(url), { pathname: `/${name}` }).href }), /not encoded in UTF8/)
+  await t.rejects(
+    buildTestApp(t, { DATABASE_URL: Object.assign(new URL(url), { pathname: `/${name}` }).href }),
+    /not encoded in UTF8/
+  )
 })
 
 await t.test('a schema newer than the code boots, and is not rolled back', async (t) => {
   const url = await createDatabase(t)
   await query(url, 'alter table tenant_configs add column of_the_future text')
-  await query(url, "insert into drizzle.__whatsapp_tenant_config_migrations (hash, created_at) values ('future', 9999999999999)")
+  await query(
+    url,
+    "insert into drizzle.__whatsapp_tenant_config_migrations (hash, created_at) values ('future', 9999999999999)"
+  )
   const { app } = await buildTestApp(t, { DATABASE_URL: url })
   t.equal((await app.inject('/health/ready')).statusCode, 200)
   t.same(await migrate(url), [])

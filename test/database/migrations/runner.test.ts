@@ -9,7 +9,10 @@ const yes = async () => true
 const OUTSIDE = '-- outside a transaction\n'
 const NEXT = '--> statement-breakpoint\n'
 
-/** Reads `tenant_configs` as the service does, which gives a statement up after 1.6 s, until `stop`; returns the reads and the longest. */
+/**
+ * Reads `tenant_configs` as the service does, which gives a statement up after 1.6 s, until `stop`; returns the reads
+ * and the longest.
+ */
 async function reading (t: Test, url: string) {
   const client = await connect(t, url)
   await client.query("set statement_timeout = '1600ms'")
@@ -56,8 +59,23 @@ await t.test('a migration whose lock is held by an open reader tries again, says
 await t.test('the statements of a transaction share the 500 ms that a try may wait', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const setting = "setting::int as timeout from pg_settings where name = 'lock_timeout'"
-  await migrate(url, { folder: ownMigrations(t, { '0000_limits': [`create table limits as select ${setting};`, 'select pg_sleep(0.2);', `insert into limits select ${setting};`, 'select pg_sleep(0.5);', `insert into limits select ${setting};`].join(NEXT) }) })
-  const [first = NaN, second = NaN, third] = (await query(url, 'select timeout from limits')).map(({ timeout }) => Number(timeout))
+  await migrate(
+    url,
+    {
+      folder: ownMigrations(
+        t,
+        {
+          '0000_limits': [
+            `create table limits as select ${setting};`, 'select pg_sleep(0.2);',
+            `insert into limits select ${setting};`, 'select pg_sleep(0.5);', `insert into limits select ${setting};`
+          ].join(NEXT)
+        }
+      )
+    }
+  )
+  const [first = NaN, second = NaN, third] = (await query(url, 'select timeout from limits')).map(
+    ({ timeout }) => Number(timeout)
+  )
   t.ok(first <= 500 && second <= first - 200, `${first} ms, then ${second} ms`)
   t.equal(third, 1, 'at the end only what is free is taken')
 })
@@ -66,7 +84,8 @@ await t.test('a lock that does not come in time is an error that names the migra
   const url = await createDatabase(t, { empty: true })
   await migrate(url, { folder: firstMigrations(t, 1) })
   await openReader(t, url)
-  const message = '0001_onboarding: no lock within 1 s. Find the transaction that holds it in pg_locks, then run this again.'
+  const message = '0001_onboarding: no lock within 1 s. Find the transaction that holds it in pg_locks, then run ' +
+    'this again.'
   await t.rejects(migrate(url, { timeoutMs: 1000 }), { message, cause: { cause: { code: '55P03' } } })
   t.same(await query(url, "select to_regclass('onboardings') as onboardings"), [{ onboardings: null }])
 })
@@ -74,23 +93,39 @@ await t.test('a lock that does not come in time is an error that names the migra
 await t.test('whatever else PostgreSQL refuses is not tried again', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const report = () => { t.fail('it is tried again') }
-  await t.rejects(migrate(url, { folder: ownMigrations(t, { '0000_fault': 'select 1 / 0;' }), report }), { cause: { code: '22012' } })
-  await t.rejects(migrate(url, { folder: ownMigrations(t, { '0000_fault': `${OUTSIDE}select 1 / 0;` }), report }), { cause: { code: '22012' } })
+  await t.rejects(
+    migrate(url, { folder: ownMigrations(t, { '0000_fault': 'select 1 / 0;' }), report }),
+    { cause: { code: '22012' } }
+  )
+  await t.rejects(
+    migrate(url, { folder: ownMigrations(t, { '0000_fault': `${OUTSIDE}select 1 / 0;` }), report }),
+    { cause: { code: '22012' } }
+  )
 })
 
 await t.test('a deadlock is tried again', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await query(url, 'create table tries (id serial)')
-  const deadlock = "do $$ begin if nextval('tries_id_seq') = 1 then raise 'deadlock' using errcode = '40P01'; end if; end $$;"
+  const deadlock = "do $$ begin if nextval('tries_id_seq') = 1 then raise 'deadlock' using errcode = '40P01'; end " +
+    'if; end $$;'
   const lines: string[] = []
-  t.same(await migrate(url, { folder: ownMigrations(t, { '0000_deadlock': deadlock }), report: (line) => { lines.push(line) } }), ['0000_deadlock'])
+  t.same(
+    await migrate(url, {
+      folder: ownMigrations(t, { '0000_deadlock': deadlock }),
+      report: (line) => { lines.push(line) }
+    }),
+    ['0000_deadlock']
+  )
   t.equal(lines.length, 1)
 })
 
 await t.test('time limits of the database do not hold for a migration', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await query(url, `alter database ${new URL(url).pathname.slice(1)} set statement_timeout = '200ms'`)
-  const folder = ownMigrations(t, { '0000_slow': 'select pg_sleep(0.3);', '0001_slow': `${OUTSIDE}select pg_sleep(0.3);` })
+  const folder = ownMigrations(t, {
+    '0000_slow': 'select pg_sleep(0.3);',
+    '0001_slow': `${OUTSIDE}select pg_sleep(0.3);`
+  })
   t.same(await migrate(url, { folder }), ['0000_slow', '0001_slow'])
 })
 
@@ -99,7 +134,10 @@ await t.test('outside a transaction: an index that a killed run left invalid is 
   await query(url, 'create table rows (id int); insert into rows values (1), (1)')
   const index = (name: string) => `create unique index concurrently if not exists "${name}" on rows (id);`
   const folder = ownMigrations(t, { '0000_index': `${OUTSIDE}${index('rows_key')}` })
-  const valid = async () => await query(url, "select indisvalid as valid from pg_index where indrelid = 'rows'::regclass")
+  const valid = async () => await query(
+    url,
+    "select indisvalid as valid from pg_index where indrelid = 'rows'::regclass"
+  )
   await t.rejects(migrate(url, { folder }), { cause: { code: '23505' } })
   t.same(await valid(), [{ valid: false }])
   await query(url, 'delete from rows')
@@ -111,38 +149,63 @@ await t.test('an index made concurrently waits for an open reader, and holds up 
   const url = await createDatabase(t, { empty: true })
   await query(url, 'create table tenant_configs (id int)')
   const holder = await openReader(t, url)
-  const folder = ownMigrations(t, { '0000_index': `${OUTSIDE}create index concurrently if not exists "rows_idx" on tenant_configs (id);` })
+  const folder = ownMigrations(
+    t,
+    { '0000_index': `${OUTSIDE}create index concurrently if not exists "rows_idx" on tenant_configs (id);` }
+  )
   const lines: string[] = []
   const migrating = migrate(url, { folder, reportEveryMs: 50, report: (line) => { lines.push(line) } })
   await until(() => lines.length > 2)
   t.match(lines[0], /^0000_index: running for 0 s; CONCURRENTLY waits for open transactions\.$/)
-  await query(url, "set statement_timeout = '1600ms'; insert into tenant_configs values (1); select from tenant_configs")
+  await query(
+    url,
+    "set statement_timeout = '1600ms'; insert into tenant_configs values (1); select from tenant_configs"
+  )
   // What a version before 0003 takes for its whole run, when it starts with MIGRATE_ON_START.
   await query(url, "set lock_timeout = '100ms'; select pg_advisory_lock(hashtext('whatsapp-tenant-config migrations'))")
   const second = migrate(url, { folder, report: (line) => { lines.push(line) } })
-  await until(() => lines.some((line) => /^Another process migrates: waiting for a lock for \d s, try 2 failed\.$/.test(line)))
+  await until(
+    () => lines.some((line) => /^Another process migrates: waiting for a lock for \d s, try 2 failed\.$/.test(line))
+  )
   await holder.query('commit')
   t.same(await Promise.all([migrating, second]), [['0000_index'], []], 'one does the work')
 })
 
 await t.test('in batches: a statement is repeated with the last row of the batch before, each time in a transaction of its own', async (t) => {
   const url = await createDatabase(t, { empty: true })
-  await query(url, 'create table rows (id int primary key, batch bigint); insert into rows select generate_series(1, 25)')
+  await query(
+    url,
+    'create table rows (id int primary key, batch bigint); insert into rows select generate_series(1, 25)'
+  )
   const batches = `-- in batches
     with page as (select id from rows where id > coalesce($1::int, 0) order by id limit 10),
     filled as (update rows set batch = txid_current() from page where rows.id = page.id)
     select max(id) as next, count(*)::int as rows from page;`
-  const folder = ownMigrations(t, { '0000_fill': `${OUTSIDE}${batches}` }, { '0000_fill': `${OUTSIDE}update rows set batch = null;` })
+  const folder = ownMigrations(
+    t,
+    { '0000_fill': `${OUTSIDE}${batches}` },
+    { '0000_fill': `${OUTSIDE}update rows set batch = null;` }
+  )
   const lines: string[] = []
   const holder = await connect(t, url)
   await holder.query('begin; select from rows where id = 15 for update')
   const migrating = migrate(url, { folder, reportEveryMs: 0, report: (line) => { lines.push(line) } })
   await until(() => lines.length > 1)
-  t.same(await query(url, 'select count(*)::int as count from rows where batch is not null'), [{ count: 10 }], 'what was done stays done')
+  t.same(
+    await query(url, 'select count(*)::int as count from rows where batch is not null'),
+    [{ count: 10 }],
+    'what was done stays done'
+  )
   await holder.query('commit')
   t.same(await migrating, ['0000_fill'])
-  t.match(lines.join('\n'), /^0000_fill: 10 rows so far\.\n0000_fill: waiting for a lock .*0000_fill: 20 rows so far\.\n0000_fill: 25 rows so far\./s)
-  t.same(await query(url, 'select count(*)::int as count from rows group by batch order by min(id)'), [10, 10, 5].map((count) => ({ count })))
+  t.match(
+    lines.join('\n'),
+    /^0000_fill: 10 rows so far\.\n0000_fill: waiting for a lock .*0000_fill: 20 rows so far\.\n0000_fill: 25 rows so far\./s
+  )
+  t.same(
+    await query(url, 'select count(*)::int as count from rows group by batch order by min(id)'),
+    [10, 10, 5].map((count) => ({ count }))
+  )
 
   t.equal(await rollback(url, yes, { folder }), '0000_fill')
   t.same(await query(url, 'select count(*)::int as count from rows where batch is not null'), [{ count: 0 }])

@@ -7,15 +7,50 @@ import { app } from '../../meta/wire.js'
 import { base, config, configs } from '../../routes/client.js'
 
 const service = await onboardingService(t)
-const { meta, waba, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, crash, sql, vacate, instance, call, as, admin, lastToken } = service
+const {
+  meta,
+  waba,
+  post,
+  resume,
+  record,
+  configure,
+  login,
+  issue,
+  newTenant,
+  existing,
+  asked,
+  row,
+  records,
+  crash,
+  sql,
+  vacate,
+  instance,
+  call,
+  as,
+  admin,
+  lastToken
+} = service
 const other = await instance()
 
 await t.test('a token that comes after somebody gave up on it is kept, unless something ended its login meanwhile', async (t) => {
   const deeds = [
     ['nothing', async () => {}, { onboarding_completed: true, phone_number_id: '250', is_active: true }],
     ['deleted', async (tenant: string) => { t.equal((await configure(tenant, 'DELETE')).is, '204') }, undefined],
-    ['deactivated', async (tenant: string) => { t.equal((await configure(tenant, 'POST', undefined, '/deactivate')).is, '200') }, { waba_id: 'old', is_active: false }],
-    ['a newer login', async (tenant: string) => { t.equal((await other.post(tenant, login(tenant, { phone_number_id: '249' }))).is, '200') }, { phone_number_id: '249', onboarding_completed: true }]
+    [
+      'deactivated',
+      async (tenant: string) => { t.equal((await configure(tenant, 'POST', undefined, '/deactivate')).is, '200') },
+      { waba_id: 'old', is_active: false }
+    ],
+    [
+      'a newer login',
+      async (tenant: string) => {
+        t.equal(
+          (await other.post(tenant, login(tenant, { phone_number_id: '249' }))).is,
+          '200'
+        )
+      },
+      { phone_number_id: '249', onboarding_completed: true }
+    ]
   ] as const
   for (const [what, deed, expected] of deeds) {
     const tenant = await existing({ waba_id: 'old', access_token: 'old' })
@@ -41,7 +76,10 @@ await t.test('a token that comes after somebody gave up on it is kept, unless so
 await t.test('a tenant that is turned off stays so, at whatever moment of a new login', async (t) => {
   for (const [who, deed] of [
     ['the tenant', async (tenant: string) => await configure(tenant, 'POST', undefined, '/deactivate')],
-    ['somebody else', async (tenant: string) => await sql('update tenant_configs set is_active = false where tenant_id = $1', [tenant])]
+    [
+      'somebody else',
+      async (tenant: string) => await sql('update tenant_configs set is_active = false where tenant_id = $1', [tenant])
+    ]
   ] as const) {
     for (const hangs of ['access_token', 'debug_token', 'phone_numbers', 'subscribe', 'register'] as const) {
       await vacate()
@@ -56,7 +94,9 @@ await t.test('a tenant that is turned off stays so, at whatever moment of a new 
       const left = await row(tenant)
       t.equal(left?.['is_active'], false)
       t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED', `${who} during ${hangs}`)
-      for (const again of [await post(tenant, body), await resume(tenant)]) t.equal(again.is, '409 ONBOARDING_SUPERSEDED')
+      for (const again of [
+        await post(tenant, body), await resume(tenant)
+      ]) t.equal(again.is, '409 ONBOARDING_SUPERSEDED')
       t.same(await row(tenant), left)
       t.match((await records(tenant)).at(-1), { status: 'failed', access_token: null, holder: null })
     }
@@ -70,14 +110,23 @@ await t.test('a tenant that was off already and is turned off once more stays so
     const time = Math.floor(Date.now() / 1000) + 60 + deliveries++
     const body = JSON.stringify({
       object: 'whatsapp_business_account',
-      entry: [{ id: '1', time, changes: [{ field: 'account_update', value: { event: 'PARTNER_REMOVED', waba_info: { waba_id: waba.id } } }] }]
+      entry: [
+        {
+          id: '1',
+          time,
+          changes: [{ field: 'account_update', value: { event: 'PARTNER_REMOVED', waba_info: { waba_id: waba.id } } }]
+        }
+      ]
     })
     const signature = `sha256=${createHmac('sha256', app.secret).update(body).digest('hex')}`
     const headers = { 'content-type': 'application/json', 'x-hub-signature-256': signature }
     t.equal((await call({}, 'POST', `${base}/onboard/account-update`, body, headers)).is, '200', tenant)
   }
   for (const [who, deed] of [
-    ['the tenant', async (tenant: string) => { t.equal((await configure(tenant, 'POST', undefined, '/deactivate')).is, '200') }],
+    [
+      'the tenant',
+      async (tenant: string) => { t.equal((await configure(tenant, 'POST', undefined, '/deactivate')).is, '200') }
+    ],
     ['PARTNER_REMOVED', removed]
   ] as const) {
     for (const hangs of ['access_token', 'debug_token', 'phone_numbers', 'subscribe', 'register'] as const) {
@@ -125,7 +174,10 @@ await t.test('a login that waits is deleted like a configuration', async (t) => 
     t.equal((await resume(tenant, { phone_number_id: '1' })).is, '409 ONBOARDING_SUPERSEDED')
     t.equal(await row(tenant), undefined)
     t.equal((await call(as(tenant), 'DELETE', config)).is, '404 CONFIG_NOT_FOUND', 'there is neither')
-    t.equal((await call(admin, 'DELETE', `${configs}/delete-tenant/${encodeURIComponent(tenant)}`)).is, '404 CONFIG_NOT_FOUND')
+    t.equal(
+      (await call(admin, 'DELETE', `${configs}/delete-tenant/${encodeURIComponent(tenant)}`)).is,
+      '404 CONFIG_NOT_FOUND'
+    )
   }
   const [own, admins, all] = [await waiting(), await waiting(), await waiting()]
   t.equal((await call(as(own), 'DELETE', config)).is, '204')
@@ -133,9 +185,18 @@ await t.test('a login that waits is deleted like a configuration', async (t) => 
   t.equal((await call(admin, 'DELETE', `${configs}/delete-tenant/${encodeURIComponent(admins)}`)).is, '204')
   await ends(admins)
   t.equal((await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:1`)).is, '409 CONFIRMATION_MISMATCH')
-  for (const tenant of [all, bystander]) t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }], 'nothing was deleted')
+  for (const tenant of [all, bystander]) {
+    t.match(
+      await records(tenant),
+      [{ status: 'in_progress', access_token: /^v1\./ }],
+      'nothing was deleted'
+    )
+  }
   t.match((await call(admin, 'DELETE', `${configs}/delete-all`)).body, { confirm: 'delete-all:0' })
-  t.match(await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:0`), { is: '200', body: { deleted: 0 } })
+  t.match(
+    await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:0`),
+    { is: '200', body: { deleted: 0 } }
+  )
   for (const tenant of [all, bystander]) await ends(tenant)
 })
 
@@ -154,13 +215,23 @@ await t.test('the app changed while a login waits: it goes on with the former on
   const own = meta.state.addApp({ app_id: '42' })
   const account = meta.state.addWaba({ app_ids: [own.app_id], phones: [{ id: 'own 1' }, { id: 'own 2' }] })
   const tenant = await existing({ fb_app_id: own.app_id, fb_app_secret: own.app_secret })
-  t.equal((await post(tenant, { code: issue({ app_id: own.app_id }), waba_id: account.id })).is, '409 META_PHONE_CHOICE_REQUIRED')
+  t.equal(
+    (await post(tenant, { code: issue({ app_id: own.app_id }), waba_id: account.id })).is,
+    '409 META_PHONE_CHOICE_REQUIRED'
+  )
   t.equal((await configure(tenant, 'PUT', { fb_app_id: app.id, fb_app_secret: app.secret })).is, '200')
   const before = asked().length
   t.equal((await resume(tenant, { phone_number_id: 'own 2' })).is, '409 ONBOARDING_SUPERSEDED')
   t.equal(asked().length, before, 'the other app is not shown the token')
-  t.match(stepsOf(await record(tenant)), ['exchange done 1', 'inspect done 1', 'assets failed 1 META_PHONE_CHOICE_REQUIRED', ...Array(4).fill(/pending 0/)])
+  t.match(stepsOf(await record(tenant)), [
+    'exchange done 1', 'inspect done 1', 'assets failed 1 META_PHONE_CHOICE_REQUIRED', ...Array(4).fill(/pending 0/)
+  ])
   t.equal((await configure(tenant, 'PUT', { fb_app_id: own.app_id, fb_app_secret: own.app_secret })).is, '200')
   t.equal((await resume(tenant, { phone_number_id: 'own 2' })).is, '200')
-  t.match((await configure(tenant, 'GET', undefined, '/full')).body, { waba_id: account.id, phone_number_id: 'own 2', access_token: lastToken(), onboarding_completed: true })
+  t.match((await configure(tenant, 'GET', undefined, '/full')).body, {
+    waba_id: account.id,
+    phone_number_id: 'own 2',
+    access_token: lastToken(),
+    onboarding_completed: true
+  })
 })

@@ -7,7 +7,27 @@ import { takeAway, until } from '../../helper.js'
 import type { Answer } from '../../routes/client.js'
 
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
-const { meta, start, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, crash, vacate, sql, instance, call, as } = service
+const {
+  meta,
+  start,
+  post,
+  resume,
+  record,
+  configure,
+  login,
+  issue,
+  newTenant,
+  existing,
+  asked,
+  row,
+  records,
+  crash,
+  vacate,
+  sql,
+  instance,
+  call,
+  as
+} = service
 const other = await instance()
 // Nobody listens there.
 const away = await instance({ GRAPH_API_BASE_URL: `http://127.0.0.1:${await freePort()}` })
@@ -24,7 +44,9 @@ await t.test('50 posts of one code at once: Meta sees it once, and all have the 
     await vacate()
     const tenant = newTenant()
     const body = login(tenant)
-    const answers = await Promise.all(Array.from({ length: 50 }, async (_, i) => await (i % 2 ? service : second).post(tenant, body)))
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, async (_, i) => await (i % 2 ? service : second).post(tenant, body))
+    )
     t.same(countOf(answers), { 200: 49, 201: 1 })
     const { body: config } = await configure(tenant, 'GET')
     for (const answer of answers) t.match(answer, { body: config })
@@ -43,11 +65,19 @@ await t.test('a replay is answered before the state and all else is looked at', 
   const made = await post(tenant, body)
   t.equal(made.is, '201')
   const before = asked().length
-  for (const further of [body, { ...body, state: undefined }, { ...body, state: 'x', waba_id: '1', phone_number_id: '2', redirect_uri: 'https://b.example' }]) {
+  for (const further of [
+    body,
+    { ...body, state: undefined },
+    { ...body, state: 'x', waba_id: '1', phone_number_id: '2', redirect_uri: 'https://b.example' }
+  ]) {
     t.match(await post(tenant, further), { is: '200', body: made.body })
   }
   t.equal((await post(tenant, body, 'another user')).is, '200')
-  t.equal((await post(tenant, login(tenant, { state }))).is, '400 OAUTH_STATE_INVALID', 'the state is used up, after all')
+  t.equal(
+    (await post(tenant, login(tenant, { state }))).is,
+    '400 OAUTH_STATE_INVALID',
+    'the state is used up, after all'
+  )
   t.equal(asked().length, before)
 
   await configure(tenant, 'DELETE')
@@ -65,10 +95,16 @@ await t.test('a code that another tenant used', async (t) => {
     const before = asked().length
     t.equal((await post(second, login(second, { code, state }))).is, '400 META_CODE_USED')
     t.equal(asked().length, before, 'Meta is not asked')
-    t.equal((await post(second, login(second, { state }))).is, outcome === '201' ? '201' : '200', 'the state is still there')
+    t.equal(
+      (await post(second, login(second, { state }))).is,
+      outcome === '201' ? '201' : '200',
+      'the state is still there'
+    )
   }
   const shared = login(newTenant())
-  const answers = await Promise.all(Array.from({ length: 20 }, async (_, i) => await (i % 2 ? service : other).post(newTenant(), shared)))
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, async (_, i) => await (i % 2 ? service : other).post(newTenant(), shared))
+  )
   t.same(countOf(answers), { 201: 1, '400 META_CODE_USED': 19 })
 })
 
@@ -92,7 +128,11 @@ await t.test('what Meta refuses is refused again without asking', async (t) => {
     t.equal(asked().length, before)
     const [kept] = await records(tenant)
     const isOpen = code === '403 META_PHONE_NOT_IN_WABA'
-    t.match(kept, { status: isOpen ? 'in_progress' : 'failed', access_token: isOpen ? /^v1\./ : null }, 'a token that is of no use is not kept')
+    t.match(
+      kept,
+      { status: isOpen ? 'in_progress' : 'failed', access_token: isOpen ? /^v1\./ : null },
+      'a token that is of no use is not kept'
+    )
     t.equal((await resume(tenant)).is, code, isOpen ? 'tried again' : 'nothing to resume')
     t.equal(await row(tenant), undefined)
   }
@@ -126,11 +166,15 @@ await t.test('many who wait for one that fails are told the same, and Meta is as
   const tenant = newTenant()
   const body = login(tenant)
   meta.fail('phone_numbers', { latency_ms: 700, ...faults.badGateway })
-  const answers = await Promise.all(Array.from({ length: 20 }, async (_, i) => await (i % 2 ? service : other).post(tenant, body)))
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, async (_, i) => await (i % 2 ? service : other).post(tenant, body))
+  )
   t.same(countOf(answers), { '503 META_UNAVAILABLE': 20 })
   t.equal(asked('phone_numbers').length, 1)
 
-  const resumed = await Promise.all(Array.from({ length: 20 }, async (_, i) => await (i % 2 ? service : other).resume(tenant)))
+  const resumed = await Promise.all(
+    Array.from({ length: 20 }, async (_, i) => await (i % 2 ? service : other).resume(tenant))
+  )
   t.same(countOf(resumed), { 200: 20 })
   t.equal(asked('subscribe').length, 1)
   t.equal(asked('access_token').length, 1)
@@ -155,7 +199,10 @@ await t.test('only a connection that was refused leaves the code to be sent agai
 })
 
 await t.test('a code of unknown fate is never sent again', async (t) => {
-  for (const fault of [{ latency_ms: 60_000 }, faults.dropBefore, faults.dropAfter, faults.badGateway, faults.unreadable, faults.withoutToken, { reply: temporarilyDown() }]) {
+  for (const fault of [
+    { latency_ms: 60_000 }, faults.dropBefore, faults.dropAfter, faults.badGateway, faults.unreadable,
+    faults.withoutToken, { reply: temporarilyDown() }
+  ]) {
     const tenant = newTenant()
     const body = login(tenant)
     meta.fail('access_token', fault)
@@ -183,7 +230,10 @@ await t.test('a crash while the code was on its way leaves its fate unknown, unt
   t.equal((await other.resume(tenant)).is, '502 META_EXCHANGE_UNKNOWN')
   t.match(stepsOf(await record(tenant)), ['exchange failed 1 META_EXCHANGE_UNKNOWN', ...Array(6).fill(/pending 0/)])
   t.equal((await first).is, '201', 'it was only slow')
-  t.match(stepsOf(await record(tenant)), ['exchange done 1', 'inspect done 1', 'assets done 1', 'store done 1', 'subscribe done 1', 'register skipped 1', 'done done 1'])
+  t.match(stepsOf(await record(tenant)), [
+    'exchange done 1', 'inspect done 1', 'assets done 1', 'store done 1', 'subscribe done 1', 'register skipped 1',
+    'done done 1'
+  ])
   t.equal(asked('access_token').length, 1)
 })
 
@@ -191,7 +241,11 @@ await t.test('a crash before the code was sent', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   await away.post(tenant, body)
-  await sql("update onboardings set steps = jsonb_set(steps, '{0}', steps -> 1 || '{\"name\": \"exchange\"}') where tenant_id = $1", [tenant])
+  await sql(
+    "update onboardings set steps = jsonb_set(steps, '{0}', steps -> 1 || '{\"name\": \"exchange\"}') where " +
+      'tenant_id = $1',
+    [tenant]
+  )
   t.match(stepsOf(await record(tenant)), Array(7).fill(/pending 0/))
   t.equal((await resume(tenant)).is, '503 META_UNAVAILABLE')
   t.equal((await post(tenant, body)).is, '201')
@@ -233,7 +287,10 @@ await t.test('a database that is away before the code is sent', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   const giveBack = await takeAway(service.databaseUrl)
-  t.equal((await call(as(tenant), 'POST', '/api/v1/tenant/onboard/whatsapp-client', body)).is, '503 DATABASE_UNAVAILABLE')
+  t.equal(
+    (await call(as(tenant), 'POST', '/api/v1/tenant/onboard/whatsapp-client', body)).is,
+    '503 DATABASE_UNAVAILABLE'
+  )
   t.same(asked(), [])
   await giveBack()
   t.equal((await post(tenant, body)).is, '201')

@@ -16,14 +16,26 @@ const other = await instance()
 async function executedElsewhere (interval = '1 hour'): Promise<string> {
   const tenant = newTenant()
   await sql(`insert into onboardings (tenant_id, code_hash, steps, access_token, holder, held_until)
-    values ($1, $1, $2, 'v1.x', gen_random_uuid(), now() + $3::interval)`, [tenant, JSON.stringify(newSteps().map((step) => step.name === 'exchange' ? { ...step, status: 'done' } : step)), interval])
+    values ($1, $1, $2, 'v1.x', gen_random_uuid(), now() + $3::interval)`, [
+    tenant,
+    JSON.stringify(newSteps().map((step) => step.name === 'exchange' ? { ...step, status: 'done' } : step)),
+    interval
+  ])
   return tenant
 }
 
 /** Sends a request over a connection. Returns the error's name when it is aborted. */
 const send = async (tenant: string, path: string, body: object, signal?: AbortSignal) =>
-  await fetch(origin + path, { method: 'POST', headers: { ...as(tenant, 'who onboards'), 'content-type': 'application/json' }, body: JSON.stringify(body), signal: signal ?? null })
-    .then(async (response) => `${response.status} ${String(Object(await response.json())['code'] ?? '')}`.trim(), (err: Error) => err.name)
+  await fetch(origin + path, {
+    method: 'POST',
+    headers: { ...as(tenant, 'who onboards'), 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+    signal: signal ?? null
+  })
+    .then(
+      async (response) => `${response.status} ${String(Object(await response.json())['code'] ?? '')}`.trim(),
+      (err: Error) => err.name
+    )
 
 /** How many statements the pool is given in so many milliseconds. */
 async function statements (ms: number): Promise<number> {
@@ -121,7 +133,9 @@ await t.test('resumptions that stand in line take the failure of the one before 
   t.equal((await post(tenant, login(tenant))).is, '503 META_UNAVAILABLE')
   meta.requests.length = 0
   meta.fail('subscribe', { latency_ms: 300, reply: temporarilyDown() })
-  const answers = await Promise.all(Array.from({ length: 30 }, async (_, i) => await (i % 2 ? service : other).resume(tenant)))
+  const answers = await Promise.all(
+    Array.from({ length: 30 }, async (_, i) => await (i % 2 ? service : other).resume(tenant))
+  )
   t.same([...new Set(answers.map(({ is }) => is))], ['503 META_UNAVAILABLE'])
   t.equal(asked('subscribe').length, 1, 'Meta is asked once')
   t.equal((await resume(tenant)).is, '200', 'and by a later one again')
@@ -139,7 +153,12 @@ await t.test('a service that closes answers all who wait', async (t) => {
   const runs = Array.from({ length: 6 }, async () => await closing.configure(busy, 'POST', { waba_id: '1' }, '/verify'))
   await until(() => asked('debug_token').length === 5)
   const closed = closing.app.close()
-  for (const answer of [waiting, ...runs]) t.match(await answer, { is: '503 SERVICE_CLOSING', headers: { 'retry-after': '5' } })
+  for (const answer of [waiting, ...runs]) {
+    t.match(await answer, {
+      is: '503 SERVICE_CLOSING',
+      headers: { 'retry-after': '5' }
+    })
+  }
   await closed
   t.equal(asked().length, 5, 'nothing more is asked of Meta')
   t.match(stepsOf(await record(elsewhere)), ['exchange done 0', ...Array(6).fill(/pending 0/)])
@@ -156,7 +175,9 @@ await t.test('what begins to close in the middle of a step gives the step back',
   t.equal((await answer).is, '503 SERVICE_CLOSING')
   t.equal(asked('override').length, 0)
   t.match(await records(tenant), [{ status: 'in_progress', holder: null, held_until: null }])
-  t.match(stepsOf(await record(tenant)), ['exchange done 1', 'inspect done 1', 'assets done 1', 'store done 1', ...Array(3).fill(/pending 0/)])
+  t.match(stepsOf(await record(tenant)), [
+    'exchange done 1', 'inspect done 1', 'assets done 1', 'store done 1', ...Array(3).fill(/pending 0/)
+  ])
   t.equal((await configure(tenant, 'PUT', { callback_url: null })).is, '200')
   t.equal((await resume(tenant)).is, '200', 'another process goes on at once')
 })

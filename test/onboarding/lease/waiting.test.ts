@@ -9,14 +9,32 @@ import { onboard } from '../../routes/client.js'
 
 const REDIRECT = 'https://a.example/cb'
 const service = await onboardingService(t)
-const { meta, waba, post, resume, record, configure, login, issue, newTenant, asked, row, records, instance, as } = service
+const {
+  meta,
+  waba,
+  post,
+  resume,
+  record,
+  configure,
+  login,
+  issue,
+  newTenant,
+  asked,
+  row,
+  records,
+  instance,
+  as
+} = service
 // Nobody listens there.
 const away = { GRAPH_API_BASE_URL: `http://127.0.0.1:${await freePort()}` }
 const unreachable = await instance(away)
 
 let ids = 0
 /** A WABA of our app's with numbers of these names. */
-const newWaba = (...names: string[]) => meta.state.addWaba({ app_ids: [app.id], phones: names.map((name) => ({ id: `w${++ids}`, verified_name: name })) })
+const newWaba = (...names: string[]) => meta.state.addWaba({
+  app_ids: [app.id],
+  phones: names.map((name) => ({ id: `w${++ids}`, verified_name: name }))
+})
 
 /** A tenant whose login waits until a number is chosen; and the id of its record. */
 async function choosing () {
@@ -49,7 +67,10 @@ await t.test('a later login that is stored ends it, though it is not done', asyn
   const { tenant, id } = await choosing()
   meta.fail('subscribe', { reply: temporarilyDown() })
   t.equal((await post(tenant, login(tenant))).is, '503 META_UNAVAILABLE')
-  t.match(await records(tenant), [{ id, status: 'failed', access_token: null, holder: null }, { status: 'in_progress', access_token: /^v1\./ }])
+  t.match(await records(tenant), [
+    { id, status: 'failed', access_token: null, holder: null },
+    { status: 'in_progress', access_token: /^v1\./ }
+  ])
   const shown = await record(tenant)
   t.not(shown.body['id'], id)
   t.match(stepIn(shown, 'subscribe'), { status: 'failed' })
@@ -73,7 +94,10 @@ await t.test('two accounts without numbers: the login is to say which', async (t
   const { is, body } = await post(tenant, { code: issue({ waba_ids: [one.id, two.id] }) })
   t.equal(is, '403 META_WABA_NOT_ACCESSIBLE')
   t.match(body['detail'], /several accounts.*send the waba_id/)
-  t.match(stepIn(await record(tenant), 'assets'), { status: 'failed', evidence: null, error: { advice: body['detail'], meta_code: null } })
+  t.match(stepIn(
+    await record(tenant),
+    'assets'
+  ), { status: 'failed', evidence: null, error: { advice: body['detail'], meta_code: null } })
   t.match(await records(tenant), [{ status: 'failed', access_token: null }])
   t.equal((await post(tenant, { code: issue({ waba_ids: [one.id, two.id] }), waba_id: two.id })).is, '201')
   t.match(await row(tenant), { waba_id: two.id, phone_number_id: null })
@@ -86,20 +110,37 @@ await t.test('a name that PostgreSQL cannot keep is no obstacle to the choice', 
   const body = { code: issue(), waba_id: account.id }
   const numbers = account.phones.map(({ id }) => ({ id }))
   t.match(await post(tenant, body), { is: '409 META_PHONE_CHOICE_REQUIRED', body: { phone_numbers: numbers } })
-  t.match(await post(tenant, body), { is: '409 META_PHONE_CHOICE_REQUIRED', body: { phone_numbers: numbers.map(({ id }, i) => ({ id, verified_name: kept[i] })) } }, 'a replay')
+  t.match(
+    await post(tenant, body),
+    {
+      is: '409 META_PHONE_CHOICE_REQUIRED',
+      body: { phone_numbers: numbers.map(({ id }, i) => ({ id, verified_name: kept[i] })) }
+    },
+    'a replay'
+  )
   t.match(stepIn(await record(tenant), 'assets'), { evidence: { phone_numbers: numbers } })
   t.equal((await resume(tenant, { phone_number_id: String(numbers[1]?.id) })).is, '200')
 })
 
 await t.test('a code that was never sent goes to Meta with a redirect_uri that is allowed, or not at all', async (t) => {
-  const [strict, nowhere] = [await instance({ OAUTH_REDIRECT_URIS: REDIRECT }), await instance({ OAUTH_REDIRECT_URIS: REDIRECT, ...away })]
+  const [strict, nowhere] = [
+    await instance({ OAUTH_REDIRECT_URIS: REDIRECT }),
+    await instance({ OAUTH_REDIRECT_URIS: REDIRECT, ...away })
+  ]
   const tenant = newTenant()
   const body = login(tenant, { code: issue({ redirect_uri: REDIRECT }), redirect_uri: REDIRECT })
   t.equal((await nowhere.post(tenant, body)).is, '503 META_UNAVAILABLE')
-  t.equal((await strict.post(tenant, { ...body, redirect_uri: 'https://evil.example/cb' })).is, '400 REDIRECT_URI_NOT_ALLOWED')
+  t.equal(
+    (await strict.post(tenant, { ...body, redirect_uri: 'https://evil.example/cb' })).is,
+    '400 REDIRECT_URI_NOT_ALLOWED'
+  )
   t.same(asked(), [])
   t.equal((await strict.post(tenant, body)).is, '201')
-  t.equal((await strict.post(tenant, { ...body, redirect_uri: 'https://evil.example/cb' })).is, '200', 'of a code that is spent it says nothing')
+  t.equal(
+    (await strict.post(tenant, { ...body, redirect_uri: 'https://evil.example/cb' })).is,
+    '200',
+    'of a code that is spent it says nothing'
+  )
 })
 
 await t.test('a burst of one tenant\'s logins leaves the connections to the others', async (t) => {
@@ -130,14 +171,27 @@ await t.test('a service that closes keeps the token that is on its way, though t
   meta.fail('access_token', { latency_ms: 1000 })
   const client = new AbortController()
   const answer = fetch(origin + onboard, {
-    method: 'POST', headers: { ...as(tenant), 'content-type': 'application/json' }, body: JSON.stringify(login(tenant)), signal: client.signal
+    method: 'POST',
+    headers: {
+      ...as(tenant),
+      'content-type': 'application/json'
+    },
+    body: JSON.stringify(login(tenant)),
+    signal: client.signal
   }).catch((err: Error) => err.name)
   await until(() => asked('access_token').length === 1)
   client.abort()
   t.equal(await answer, 'AbortError')
   await closing.app.close()
-  t.match(await records(tenant), [{ status: 'in_progress', holder: null, held_until: null, access_token: /^v1\./ }], 'for another process to go on with')
+  t.match(
+    await records(tenant),
+    [{ status: 'in_progress', holder: null, held_until: null, access_token: /^v1\./ }],
+    'for another process to go on with'
+  )
   t.match(stepsOf(await record(tenant)), ['exchange done 1', ...Array(6).fill(/pending 0/)])
   t.equal((await resume(tenant)).is, '200')
-  t.match((await configure(tenant, 'GET', undefined, '/full')).body, { access_token: service.lastToken(), onboarding_completed: true })
+  t.match((await configure(tenant, 'GET', undefined, '/full')).body, {
+    access_token: service.lastToken(),
+    onboarding_completed: true
+  })
 })

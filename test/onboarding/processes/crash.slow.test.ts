@@ -1,11 +1,30 @@
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
-import { callsAgain, callsFrom, FOR_EVER_MS, names, onboardingLives, routes, stalls, type Unfinished } from '../../fixtures/onboarding-lives.js'
+import {
+  callsAgain, callsFrom, FOR_EVER_MS, names, onboardingLives, routes, stalls, type Unfinished
+} from '../../fixtures/onboarding-lives.js'
 import { until } from '../../helper.js'
 
 t.setTimeout(300_000)
 
-const { url, meta, callbackUrl, start, customer, granted, calls, login, post, resume, record, full, leftovers, leaks, heldAt, isWhole } = await onboardingLives(t)
+const {
+  url,
+  meta,
+  callbackUrl,
+  start,
+  customer,
+  granted,
+  calls,
+  login,
+  post,
+  resume,
+  record,
+  full,
+  leftovers,
+  leaks,
+  heldAt,
+  isWhole
+} = await onboardingLives(t)
 const stall = await stalls(t, url)
 let life = await start()
 
@@ -15,14 +34,20 @@ async function finishes (t: Test, unfinished: Unfinished): Promise<void> {
   t.equal(await unfinished.answer, null, 'the service died before it answered')
   t.same(calls(customer), before)
   const done = names.indexOf(next)
-  t.match(await record(life, customer), { status: 'in_progress', steps: names.map((_, i) => ({ status: i < done ? 'done' : 'pending' })) })
+  t.match(await record(life, customer), {
+    status: 'in_progress',
+    steps: names.map((_, i) => ({ status: i < done ? 'done' : 'pending' }))
+  })
   if (next === 'exchange') {
     await isUnknown(t, unfinished)
     return
   }
   let tries = begun + 1
   if (next === 'register' && by === 'resume') {
-    t.match(await resume(life, customer, {}), { is: '409 META_REGISTER_REFUSED', body: { detail: /pin is not stored/ } })
+    t.match(await resume(life, customer, {}), {
+      is: '409 META_REGISTER_REFUSED',
+      body: { detail: /pin is not stored/ }
+    })
     t.same(calls(customer), before, 'and nothing is asked without a PIN')
     tries++
   }
@@ -32,7 +57,10 @@ async function finishes (t: Test, unfinished: Unfinished): Promise<void> {
   const after = callsAgain(next).filter((route) => isConfigured || route !== 'override')
   t.same(calls(customer), [...before, ...after], `${by} after ${before.at(-1)}`)
   await isWhole(t, life, unfinished, tries)
-  t.same([...customer.waba.subscriptions.values()].map(({ override }) => override?.url), [isConfigured ? callbackUrl : undefined])
+  t.same(
+    [...customer.waba.subscriptions.values()].map(({ override }) => override?.url),
+    [isConfigured ? callbackUrl : undefined]
+  )
   t.same([(await resume(life, customer, {})).is, (await post(life, customer))?.is], ['200', '200'])
   t.same(calls(customer), [...before, ...after], 'once it is completed, nothing is asked')
 }
@@ -43,15 +71,27 @@ async function isUnknown (t: Test, { customer, by, isConfigured }: Unfinished): 
     t.equal((await how(life, customer))?.is, '502 META_EXCHANGE_UNKNOWN')
   }
   t.same(calls(customer), ['access_token'])
-  t.match(await record(life, customer), { status: 'failed', steps: [{ name: 'exchange', status: 'failed', attempts: 1, error: { code: 'META_EXCHANGE_UNKNOWN', meta_code: null } }] })
+  t.match(await record(life, customer), {
+    status: 'failed',
+    steps: [
+      { name: 'exchange', status: 'failed', attempts: 1, error: { code: 'META_EXCHANGE_UNKNOWN', meta_code: null } }
+    ]
+  })
   t.same(await leftovers(customer), [])
-  t.match(await full(life, customer), isConfigured ? { access_token: `old-token-of-${customer.tenant}` } : { code: 'CONFIG_NOT_FOUND' })
+  t.match(
+    await full(life, customer),
+    isConfigured ? { access_token: `old-token-of-${customer.tenant}` } : { code: 'CONFIG_NOT_FOUND' }
+  )
   const again = { ...customer, body: { ...customer.body, ...login(customer.waba) } }
   t.equal((await post(life, again))?.is, isConfigured ? '200' : '201')
   t.match(await full(life, again), { access_token: granted(again).at(-1), onboarding_completed: true })
 }
 
-const all = async (t: Test, unfinished: Unfinished[]) => { await Promise.all(unfinished.map(async (each) => { await finishes(t, each) })) }
+const all = async (t: Test, unfinished: Unfinished[]) => {
+  await Promise.all(
+    unfinished.map(async (each) => { await finishes(t, each) })
+  )
+}
 
 await t.test('kill -9 while Meta has done what it was asked, and has not answered', async (t) => {
   const unfinished = []
@@ -90,7 +130,15 @@ await t.test('kill -9 while the beginning or the end of a step is being written 
       meta.fail(last, { latency_ms: at - Date.now() })
       const answer = post(life, login)
       await until(() => calls(login).includes(last))
-      unfinished.push({ customer: login, answer, before, next: name, by: i % 2 === 0 ? 'resume' : 'code', begun: point === 'done' ? 1 : 0, isConfigured: true })
+      unfinished.push({
+        customer: login,
+        answer,
+        before,
+        next: name,
+        by: i % 2 === 0 ? 'resume' : 'code',
+        begun: point === 'done' ? 1 : 0,
+        isConfigured: true
+      })
     }
   }
   const unbegun = await customer(life)

@@ -5,7 +5,20 @@ import { takeAway, until } from '../../helper.js'
 
 t.setTimeout(300_000)
 
-const { url, meta, start, customer, calls, post, resume, full, leaks, hasHeard, heldAt, isWhole } = await onboardingLives(t)
+const {
+  url,
+  meta,
+  start,
+  customer,
+  calls,
+  post,
+  resume,
+  full,
+  leaks,
+  hasHeard,
+  heldAt,
+  isWhole
+} = await onboardingLives(t)
 const other = await start()
 let life = await start()
 
