@@ -11,7 +11,7 @@ const config = '/api/v1/tenant/config'
 const databaseUrl = await createDatabase(t)
 const env = { ...baseEnv, DATABASE_URL: databaseUrl }
 
-/** A server with habits of its own, and with what it uses registered before us or after us. */
+/** A server with its own parsers and handlers, which registers its own plugins before or after ours. */
 async function host (t: Test, order: 'before' | 'after'): Promise<FastifyInstance> {
   const fastify = Fastify({
     ajv: { customOptions: { removeAdditional: 'all', coerceTypes: 'array', useDefaults: true } },
@@ -57,7 +57,7 @@ async function host (t: Test, order: 'before' | 'after'): Promise<FastifyInstanc
 }
 
 for (const order of ['before', 'after'] as const) {
-  await t.test(`in a server of somebody else, who registers ${order} us`, async (t) => {
+  await t.test(`in a host server that registers its plugins ${order} ours, both keep their own rules`, async (t) => {
     const fastify = await host(t, order)
     const authorization = `Bearer ${fastify.auth.mint({ tenantId: `acme-${order}` }, 60)}`
     const send = async (payload: object) => {
@@ -70,7 +70,7 @@ for (const order of ['before', 'after'] as const) {
       return [statusCode, JSON.parse(body).code]
     }
 
-    // Ours goes by our rules.
+    // The service keeps its own rules.
     t.equal(
       (await fastify.inject({
         method: 'POST',
@@ -107,7 +107,7 @@ for (const order of ['before', 'after'] as const) {
       access_token: 'x'.repeat(2000)
     })
 
-    // Theirs goes by theirs.
+    // The host server keeps its own rules.
     const post = async (payload: object) =>
       (await fastify.inject({ method: 'POST', url: '/theirs', payload })).json<unknown>()
     t.strictSame(await post({ n: '7', many: 'one', more: true }), { n: 7, many: ['one'], d: 'x' })
@@ -148,7 +148,7 @@ await t.test('a build that fails leaves nothing open', async (t) => {
   await t.rejects(buildApp({ ...env, DATABASE_URL: 'postgres://127.0.0.1:1/none' }))
 })
 
-await t.test('whose address a request has', async (t) => {
+await t.test('TRUST_PROXY decides which address is logged for a request', async (t) => {
   for (const [setting, ip] of [
     ['false', '127.0.0.1'], ['true', '1.1.1.1'], ['1', '2.2.2.2'], ['127.0.0.1', '2.2.2.2'],
     ['127.0.0.0/8,2.2.2.2', '1.1.1.1']

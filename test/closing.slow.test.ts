@@ -6,11 +6,11 @@ t.setTimeout(300_000)
 
 const { url, meta, start, customer, login, resume, full, leftovers, post, granted } = await onboardingLives(t)
 
-await t.test('SIGTERM while 5 codes are at Meta and 20 logins wait: the tokens are stored, and no other code is spent', async (t) => {
+await t.test('SIGTERM during 5 exchanges and 20 waiting logins stores 5 tokens and sends no other code', async (t) => {
   const life = await start()
   const first = await customer(life)
   const logins = Array.from({ length: 25 }, () => ({ ...first, body: { ...first.body, ...login(first.waba) } }))
-  // Longer than the ten seconds that a service used to have for its end.
+  // Longer than ten seconds, the time a former version had for its end.
   meta.fail('access_token', { latency_ms: 11_000, times: 5 })
   const flying = logins.slice(0, 5).map(async (login) => await post(life, login))
   await until(() => meta.requests.length === 5)

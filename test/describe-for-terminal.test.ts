@@ -13,7 +13,7 @@ for (const [err, expected] of [
   [undefined, 'undefined']
 ] as const) t.equal(describeForTerminal(err), expected)
 
-await t.test('a port that is taken comes with advice', async (t) => {
+await t.test('the message for a port in use contains advice', async (t) => {
   const first = createServer().listen({ host: '127.0.0.1', port: 0 })
   await once(first, 'listening')
   const second = createServer().listen({ host: '127.0.0.1', ...first.address() as AddressInfo })

@@ -15,7 +15,7 @@ export * from './without-database.js'
 export const JWT_SECRET = randomBytes(48).toString('base64')
 const ENCRYPTION_KEYS = `t1:${newKey()}`
 
-/** Settings every test app starts from; nothing of the process environment gets in, and nothing gets out to Meta. */
+/** Settings of every test app: independent of the process environment, and without access to Meta. */
 export const baseEnv = {
   NODE_ENV: 'test',
   LOG_LEVEL: 'trace',
@@ -26,15 +26,15 @@ export const baseEnv = {
 }
 
 /**
- * Makes and drops the databases of this process; kept, since PostgreSQL takes tens of milliseconds for a new
- * connection.
+ * Creates and drops the databases of this process. It stays open because a new connection to PostgreSQL needs tens of
+ * milliseconds.
  */
 const admin = new pg.Pool({
   connectionString: readFileSync(join(CLUSTER_DIR, URL_FILE), 'utf8'), max: 1, allowExitOnIdle: true
 })
 admin.on('error', () => {})
 
-/** The environment for a child process that is to have these settings and no others, wherever it works. */
+/** The environment of a child process: these settings and no others, in any working directory. */
 export function childEnv (settings: Record<string, string>): NodeJS.ProcessEnv {
   return {
     ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !settingNames.includes(name))),
@@ -43,8 +43,8 @@ export function childEnv (settings: Record<string, string>): NodeJS.ProcessEnv {
 }
 
 /**
- * A migrated database of the test's own; returns its URL. Dropped when the test ends. `empty` leaves out the schema;
- * the monitor looks at the tokens of one that is `watched`, and at no others.
+ * Creates a migrated database for one test and returns its URL; it is dropped when the test ends.
+ * `empty` leaves out the schema. The scheduler checks the tokens of a `watched` database only.
  */
 export async function createDatabase (t: Test, { empty = false, watched = false } = {}): Promise<string> {
   const name = `wtc_test_${randomBytes(8).toString('hex')}`
@@ -69,7 +69,7 @@ export async function query (url: string, text: string, values: unknown[] = []):
 }
 
 /**
- * Like `query`, on connections that are kept until the test ends: PostgreSQL takes tens of milliseconds for a new one.
+ * Like `query`, on connections that stay open until the test ends: a new one needs tens of milliseconds.
  */
 export function queries (
   t: Test,
@@ -81,7 +81,7 @@ export function queries (
   return async (text, values = []) => (await pool.query(text, values)).rows
 }
 
-/** A connection that stays open, to hold a transaction or a lock; closed when the test ends. */
+/** A connection that stays open, for a transaction or a lock; closed when the test ends. */
 export async function connect (t: Test, url: string): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url })
   client.on('error', () => {})
@@ -94,7 +94,7 @@ export async function connect (t: Test, url: string): Promise<pg.Client> {
 export async function untilWaiting (url: string, count: number): Promise<void> {
   const waiting = 'select count(*)::int as count from pg_stat_activity where datname = current_database() and ' +
     "wait_event_type = 'Lock'"
-  // One connection for all looks: a new one for each would keep PostgreSQL busy.
+  // One connection for all polls: a new one for each would keep PostgreSQL busy.
   const client = new pg.Client({ connectionString: url })
   client.on('error', () => {})
   await client.connect()
@@ -105,12 +105,12 @@ export async function untilWaiting (url: string, count: number): Promise<void> {
   }
 }
 
-/** Takes the database away from whoever uses it; returns how to give it back. */
+/** Makes the database unreachable for all its clients; returns the function that makes it reachable again. */
 export async function takeAway (url: string): Promise<() => Promise<void>> {
   const admin = new URL(url)
   const name = admin.pathname.slice(1)
   admin.pathname = '/postgres'
-  // Else who uses it all the time would be back before it is renamed.
+  // Otherwise a busy client would reconnect before the rename.
   await query(admin.href, `alter database ${name} allow_connections false`)
   await query(admin.href, 'select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = $1', [name])
   await query(admin.href, `alter database ${name} rename to ${name}_away`)
@@ -135,7 +135,7 @@ export async function buildTestApp (t: Test, env: EnvSource = {}): Promise<TestA
   const databaseUrl = typeof env['DATABASE_URL'] === 'string' ? env['DATABASE_URL'] : await createDatabase(t)
   let log = ''
   const logTo = new Writable({ write (chunk, _encoding, done) { log += String(chunk); done() } })
-  // The caches reserve room for all they may hold, which takes most of a start and of the garbage collection.
+  // A cache reserves memory for its maximum, which would slow down each start and the garbage collection.
   const app = await buildApp({ ...baseEnv, CONFIG_CACHE_MAX: 10_000, ...env, DATABASE_URL: databaseUrl }, { logTo })
   t.teardown(async () => await app.close())
   const header = (token: string) => ({ authorization: `Bearer ${token}` })

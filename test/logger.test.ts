@@ -7,7 +7,7 @@ import { describeError, loggerOptions } from '../src/logger.js'
 
 const canary = 'canary-value'
 
-/** What a logger of ours writes, read back, and its text. */
+/** The output of our logger: its text, and its parsed lines. */
 function lines (write: (logger: pino.Logger) => void, level = 'trace') {
   let text = ''
   write(pino(loggerOptions(level), { write (line: string) { text += line } }))
@@ -15,7 +15,7 @@ function lines (write: (logger: pino.Logger) => void, level = 'trace') {
   return { text, read }
 }
 
-/** What the attempt throws. */
+/** The error that the attempt throws. */
 async function thrownBy (attempt: () => unknown): Promise<unknown> {
   try {
     await attempt()
@@ -25,7 +25,7 @@ async function thrownBy (attempt: () => unknown): Promise<unknown> {
   throw new Error('nothing was thrown')
 }
 
-await t.test('a request is logged by its path', async (t) => {
+await t.test('the log of a request contains its path without the query string', async (t) => {
   let text = ''
   const fastify = Fastify({ logger: { ...loggerOptions('trace'), stream: { write (line: string) { text += line } } } })
   fastify.get('/there', async () => 'ok')
@@ -38,7 +38,7 @@ await t.test('a request is logged by its path', async (t) => {
   t.notMatch(text, canary)
 })
 
-await t.test('the message of an error is told only when it can hold no value', async (t) => {
+await t.test('describeError shows the message of an error only when it cannot contain a value', async (t) => {
   const parse = await thrownBy(() => JSON.parse(canary))
   const system = await thrownBy(async () => await readFile('/no/such/file'))
   t.match(describeError(system), { type: 'Error', code: 'ENOENT', message: /^ENOENT: no such file/ })
@@ -75,7 +75,7 @@ await t.test('the message of an error is told only when it can hold no value', a
   t.notMatch(JSON.stringify([parse, wrapped, stackless, lookalike].map(describeError)), canary)
 })
 
-await t.test('an error is safe however it is logged', async (t) => {
+await t.test('an error is logged without its values in every calling form', async (t) => {
   const err = Object.assign(new Error(canary), { query: canary, params: [canary] })
   const { text, read } = lines((logger) => {
     logger.error(err)
@@ -98,7 +98,7 @@ await t.test('an error is safe however it is logged', async (t) => {
   ])
 })
 
-await t.test('a secret that is logged by its name is not shown', async (t) => {
+await t.test('a secret that is logged under its name is redacted', async (t) => {
   const secrets = Object.fromEntries(
     [
       'access_token', 'fb_app_secret', 'verify_token', 'refresh_token', 'password', 'authorization'
@@ -109,7 +109,7 @@ await t.test('a secret that is logged by its name is not shown', async (t) => {
   t.match(read, [{ waba_id: 'shown', access_token: '[Redacted]' }])
 })
 
-await t.test('the level is the one that was asked for', async (t) => {
+await t.test('the logger drops lines below the configured level', async (t) => {
   t.equal(lines((logger) => { logger.info('x') }, 'warn').text, '')
   t.match(lines((logger) => { logger.warn('x') }, 'warn').text, '"msg":"x"')
 })

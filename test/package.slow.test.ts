@@ -8,7 +8,7 @@ import { childEnv, createDatabase, newKey } from './helper.js'
 
 const run = promisify(execFile)
 
-await t.test('the package holds what it needs, and no more', async (t) => {
+await t.test('the package contains the files that it needs, and no others', async (t) => {
   const { stdout } = await run('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'])
   const [{ files }]: [{ files: { path: string }[] }] = JSON.parse(stdout)
   const paths = files.map(({ path }) => path)
@@ -19,7 +19,7 @@ await t.test('the package holds what it needs, and no more', async (t) => {
   t.same(paths.filter((path) => !/^(dist|drizzle|docs)\/|^(package\.json|README\.md|LICENSE)$/.test(path)), [])
 })
 
-/** A directory of another package that depends on ours. */
+/** The directory of another package that depends on ours. */
 function dependent (t: Test): string {
   const dir = t.testdir({})
   mkdirSync(join(dir, 'node_modules'))
@@ -28,7 +28,7 @@ function dependent (t: Test): string {
   return dir
 }
 
-await t.test('as a dependency of another package', async (t) => {
+await t.test('another package can use the package as a dependency', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const dir = dependent(t)
   writeFileSync(join(dir, 'main.mjs'), `
@@ -49,7 +49,7 @@ await t.test('as a dependency of another package', async (t) => {
     await host.close()
     console.log(JSON.stringify({ listening: app.server.listening, ready: ready.statusCode, theirs: theirs.json(), nowhere: nowhere.json(), ours: ours.json(), login: login.json(), wabas }))
   `)
-  // What was built may be older than the sources whose coverage is measured.
+  // The build may be older than the sources whose coverage is measured.
   const env = childEnv({ DATABASE_URL, ENCRYPTION_KEYS: `k1:${newKey()}`, _TAPJS_PROCESSINFO_COVERAGE_: '0' })
   const { stdout, stderr } = await run(process.execPath, [join(dir, 'main.mjs')], { cwd: dir, env })
   t.equal(stderr, '')
@@ -64,7 +64,7 @@ await t.test('as a dependency of another package', async (t) => {
   })
 })
 
-await t.test('its types, for another package', async (t) => {
+await t.test('another package compiles against the exported types', async (t) => {
   const dir = dependent(t)
   writeFileSync(join(dir, 'main.mts'), `
     import Fastify from 'fastify'

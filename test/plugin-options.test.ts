@@ -9,7 +9,7 @@ import { baseEnv, createDatabase } from './helper.js'
 
 const env = { ...baseEnv, DATABASE_URL: await createDatabase(t) }
 
-/** A server with the plugin in it, and the routes that the plugin brought. */
+/** A server with the plugin, and the routes that the plugin registered. */
 async function host (
   t: Test,
   options: PluginOptions,
@@ -32,7 +32,7 @@ async function host (
 const isDocs = (route: string) => /^GET \S*\/docs(\/\*)?$/.test(route)
 const isHealth = (route: string) => /^GET \S*\/health\/(live|ready)$/.test(route)
 
-await t.test('without options the routes are where they were', async (t) => {
+await t.test('without options the routes have their usual paths', async (t) => {
   const { routes, get } = await host(t, {})
   t.strictSame([routes.length, routes.filter(isDocs).length, routes.filter(isHealth).length], [25, 2, 2])
   t.strictSame(
@@ -43,7 +43,7 @@ await t.test('without options the routes are where they were', async (t) => {
 })
 
 for (const [given, prefix] of [['/whatsapp', '/whatsapp'], ['/a/b/', '/a/b'], ['plain', '/plain']] as const) {
-  await t.test(`with the prefix ${given} every route, location and path of the document begins with it`, async (t) => {
+  await t.test(`the prefix ${given} applies to every route, location and path of the document`, async (t) => {
     const { fastify, routes, as, get } = await host(t, { prefix: given })
     const bare = await host(t, {})
     t.strictSame(routes, bare.routes.map((route) => route.replace(' ', ` ${prefix}`)))
@@ -72,7 +72,7 @@ for (const [given, prefix] of [['/whatsapp', '/whatsapp'], ['/a/b/', '/a/b'], ['
   })
 }
 
-await t.test('docs: false and health: false leave these routes out, and no others', async (t) => {
+await t.test('docs: false and health: false remove these routes, and no others', async (t) => {
   const { routes } = await host(t, {})
   t.strictSame((await host(t, { docs: false })).routes, routes.filter((route) => !isDocs(route)))
   t.strictSame((await host(t, { health: false })).routes, routes.filter((route) => !isHealth(route)))
@@ -84,7 +84,7 @@ await t.test('docs: false and health: false leave these routes out, and no other
   t.equal((await host(t, { env: { ...env, API_DOCS: 'false' }, docs: true })).routes.filter(isDocs).length, 0)
 })
 
-await t.test('a server with docs, health checks and helmet of its own keeps them', async (t) => {
+await t.test('a host server keeps its own docs, health checks and helmet', async (t) => {
   const theirs = async (fastify: FastifyInstance) => {
     await fastify.register(helmet)
     await fastify.register(fastifySwagger, { openapi: { openapi: '3.1.0', info: { title: 'theirs', version: '1' } } })

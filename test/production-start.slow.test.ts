@@ -13,7 +13,7 @@ import { signed } from './fixtures/server-process.js'
 import { baseEnv, childEnv, createDatabase, newKey } from './helper.js'
 import { modulePath } from './run/paths.js'
 
-// Each process compiles our sources anew.
+// Each process compiles our sources again.
 t.setTimeout(300_000)
 
 const canary = `canary-${randomBytes(12).toString('hex')}`
@@ -23,7 +23,7 @@ const lines = (settings: Record<string, string>) =>
   Object.entries(settings).map(([name, value]) => `${name}=${value}\n`).join('')
 const whole = lines({ NODE_ENV: 'production', DATABASE_URL, ...secrets })
 
-/** Starts the service where this is the `.env`, and ends it once it listens; tells what it printed and what it left. */
+/** Starts the service with this `.env` and ends it once it listens. Returns its output and the files that it left. */
 async function serve (t: Test, dotEnv: string | Buffer | null, env: Record<string, string> = {}) {
   const cwd = mkdtempSync(join(tmpdir(), 'production-'))
   t.teardown(() => rmSync(cwd, { recursive: true }))
@@ -52,7 +52,7 @@ async function serve (t: Test, dotEnv: string | Buffer | null, env: Record<strin
   return { admin, out, err, left: readdirSync(cwd).filter((name) => name !== '.env') }
 }
 
-/** A start that is refused with this message, prints no value and no token, and leaves nothing. */
+/** Asserts that a start fails with this message, prints no value and no token, and leaves no files. */
 async function refused (t: Test, message: RegExp, ...how: [
   string | Buffer | null,
   Record<string, string>?
@@ -65,7 +65,7 @@ async function refused (t: Test, message: RegExp, ...how: [
   t.same(left, [])
 }
 
-await t.test('a production .env in whatever form serves as production, or is refused', async (t) => {
+await t.test('a production .env in any encoding starts the service in production mode or is refused', async (t) => {
   for (const text of [
     `\uFEFF${whole}`,
     `export ${whole.replace('production', '"production"  # as it is').replaceAll('\n', '\r\n')}`
@@ -82,7 +82,7 @@ await t.test('a production .env in whatever form serves as production, or is ref
   await refused(t, /\.env is a directory/, null)
 })
 
-await t.test('NODE_ENV of the environment is production after trimming, or refused', async (t) => {
+await t.test('NODE_ENV of the environment is trimmed, and refused if it is unknown', async (t) => {
   const { admin, out, err, left } = await serve(t, whole, { NODE_ENV: 'production ' })
   t.equal(admin, 200)
   t.notMatch(out + err, /eyJ|curl|Local mode/)
@@ -95,7 +95,7 @@ await t.test('NODE_ENV of the environment is production after trimming, or refus
   )
 })
 
-await t.test('with a database of yours, or on other addresses, nothing is generated or printed', async (t) => {
+await t.test('with an external database or a public HOST, secrets are neither generated nor printed', async (t) => {
   const missing = /^The service did not start: Some settings cannot be used:\n {2}JWT_SECRET is missing: .*openssl rand.*\n {2}ENCRYPTION_KEYS is missing: .*openssl rand.*\n$/
   await refused(t, missing, lines({ DATABASE_URL }))
   await refused(t, missing, '', { HOST: '0.0.0.0' })
@@ -104,7 +104,7 @@ await t.test('with a database of yours, or on other addresses, nothing is genera
   t.notMatch(out + err, /eyJ|curl|Local mode/)
 })
 
-await t.test('secrets that would make the service refuse every token are refused at start', async (t) => {
+await t.test('a JWT_SECRET that no token could match is refused at start', async (t) => {
   const production = { NODE_ENV: 'production', DATABASE_URL, ...secrets }
   const wrapped = `${canary}${randomBytes(24).toString('base64')}\n${randomBytes(16).toString('base64')}`
   await refused(t, /JWT_SECRET is not usable: it holds a line break/, '', { ...production, JWT_SECRET: wrapped })
@@ -121,7 +121,7 @@ await t.test('secrets that would make the service refuse every token are refused
   )
 })
 
-await t.test('a misspelled name in .env is warned of, without its value', async (t) => {
+await t.test('a misspelled name in .env causes a warning without its value', async (t) => {
   const { admin, out, err } = await serve(t, `${whole}\nJWT_ISSUR=${canary}\nREDIS_URL=${canary}\n`)
   t.equal(admin, 200)
   const warnings = out.split('\n').filter((line) => line.includes('"level":40'))
@@ -133,8 +133,8 @@ await t.test('a misspelled name in .env is warned of, without its value', async 
   t.notMatch(out + err, canary)
 })
 
-await t.test('a remote database without TLS is warned of, in production too, without its URL', async (t) => {
-  /** What is logged at level warn before the start fails: nothing answers at these hosts. */
+await t.test('a remote database without TLS causes a warning without its URL, in production too', async (t) => {
+  /** The warnings that are logged before the start fails, because no database is at these hosts. */
   async function warnings (settings: Record<string, string>): Promise<string[]> {
     let log = ''
     const logTo = new Writable({ write (chunk, _encoding, done) { log += String(chunk); done() } })

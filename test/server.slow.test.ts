@@ -12,14 +12,14 @@ import { isAlive } from '../src/database/embedded/postmaster.js'
 import { childEnv, connect, createDatabase, newKey, until, untilWaiting } from './helper.js'
 import { modulePath } from './run/paths.js'
 
-// A dozen processes, each of which compiles our sources anew.
+// A dozen processes, each of which compiles our sources again.
 t.setTimeout(300_000)
 
 const canary = `canary-${randomBytes(8).toString('hex')}`
 const secrets = { JWT_SECRET: `${canary}-${'x'.repeat(32)}`, ENCRYPTION_KEYS: `k1:${newKey()}` }
 const config = '/api/v1/tenant/config'
 
-/** A directory to work in, not in ours; whatever runs on its `.data` is stopped when the test ends. */
+/** A new working directory; when the test ends, the PostgreSQL on its `.data` is stopped. */
 function workDir (t: Test): string {
   const dir = mkdtempSync(join(tmpdir(), 'server-'))
   chmodSync(dir, 0o755)
@@ -38,7 +38,7 @@ interface Server {
   child: ChildProcess
   out: () => string
   err: () => string
-  /** Where it listens, once it does; throws when it ends instead. */
+  /** Waits until it listens and returns its origin; throws when it ends instead. */
   origin: () => Promise<string>
   /** Its exit code and signal. */
   ended: Promise<unknown[]>
@@ -68,18 +68,18 @@ function start (t: Test, cwd: string, env: Record<string, string> = {}, nodeArgs
   return { child, out: () => out, err: () => err, origin, ended }
 }
 
-/** Waits for the first answer and says how long it took since `began`. */
+/** Waits for the first answer, and reports the milliseconds since `began` (of `performance.now()`). */
 async function firstAnswer (t: Test, server: Server, began: number): Promise<string> {
   const origin = await server.origin()
   t.equal((await fetch(`${origin}/health/ready`)).status, 200)
   const ms = Math.round(performance.now() - began)
   t.comment(`first answer after ${ms} ms`)
-  // Ten seconds fresh and three on a restart are meant for the built service on a machine that has nothing else to do.
+  // The targets (first start 10 s, restart 3 s) apply to the built service on an idle machine.
   t.ok(ms < 20_000)
   return origin
 }
 
-/** What the banner shows. */
+/** The URLs, tokens and commands of the banner. */
 function banner (out: string) {
   const found = /(?:Docs +(?<docs>\S+)\n)?Tenant token +(?<tenant>\S+)\nAdmin token +(?<admin>\S+)\n/.exec(out)?.groups ??
     {}
@@ -93,7 +93,7 @@ function banner (out: string) {
 
 const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } })
 
-/** A request that PostgreSQL keeps waiting while the process is signalled is answered before the process ends. */
+/** Asserts that a request that waits for PostgreSQL during the signal is answered before the process ends. */
 async function endsGracefully (
   t: Test,
   server: Server,
@@ -126,7 +126,7 @@ function embeddedUrl (dir: string): string {
   return `postgres://postgres:${password}@127.0.0.1:${port}/whatsapp_tenant_config?sslmode=disable`
 }
 
-await t.test('local mode, from the first start to the last', async (t) => {
+await t.test('local mode works from the first start to a restart after SIGKILL and a graceful end', async (t) => {
   const [dir, otherDir] = [workDir(t), workDir(t)]
   let began = performance.now()
   const first = start(t, dir)
@@ -184,13 +184,13 @@ await t.test('local mode, from the first start to the last', async (t) => {
   t.same(pids.map((pid) => isAlive(pid)), [false, false], 'no PostgreSQL is left')
 })
 
-// A fault of code that runs beside ours, at a moment of our choosing.
+// Throws at a chosen moment, in code that runs in the same process.
 const beside = (fault: string) => [
   '--import',
   encodeURI(`data:text/javascript,process.once('SIGWINCH', () => { ${fault} })`)
 ]
 
-/** An error that nobody caught ends the process, and shows no value. */
+/** Asserts that an uncaught error ends the process and that no value is logged. */
 async function crashes (t: Test, server: Server): Promise<void> {
   await server.origin()
   server.child.kill('SIGWINCH')
@@ -202,7 +202,7 @@ async function crashes (t: Test, server: Server): Promise<void> {
   t.notMatch(server.out() + server.err(), canary)
 }
 
-await t.test('a signal during the start', async (t) => {
+await t.test('a signal during the start ends the process and PostgreSQL; the next start succeeds', async (t) => {
   for (const [signal, moment] of [['SIGTERM', 'encryption-keys'], ['SIGINT', 'postgres/postmaster.pid']] as const) {
     const dir = workDir(t)
     const server = start(t, dir)
@@ -218,7 +218,7 @@ await t.test('a signal during the start', async (t) => {
   }
 })
 
-await t.test('production', async (t) => {
+await t.test('a production start refuses unusable settings, and an uncaught error ends the process', async (t) => {
   const dir = workDir(t)
   const DATABASE_URL = await createDatabase(t)
   const production = { ...secrets, NODE_ENV: 'production', DATABASE_URL, LOG_LEVEL: 'trace', CANARY: canary }
@@ -248,13 +248,13 @@ await t.test('production', async (t) => {
   const server = start(t, dir, production, beside('throw new Error(process.env.CANARY)'))
   const { port } = new URL(await server.origin())
   t.equal((await fetch(`http://127.0.0.1:${port}/health/ready`)).status, 200)
-  // A line for each address: the other ones may come after the first.
+  // One line for each address: the others may come after the first.
   await until(() => RegExp(`"msg":"Server listening at http://(?!127\\.)[\\d.]+:${port}"`).test(server.out()))
   await crashes(t, server)
   t.notMatch(server.out() + server.err(), /eyJ|curl/, 'no token is shown')
 })
 
-await t.test('a promise that nobody awaits', async (t) => {
+await t.test('an unhandled rejection ends the process, and no value is logged', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const fault = 'Promise.reject(Object.assign(new Error(process.env.CANARY), { params: [process.env.CANARY] }))'
   await crashes(t, start(t, workDir(t), { ...secrets, DATABASE_URL, CANARY: canary }, beside(fault)))

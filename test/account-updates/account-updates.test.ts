@@ -25,14 +25,14 @@ const signed = (body: string | Buffer, secret?: string) => ({
   'x-hub-signature-256': sign(body, secret)
 })
 
-/** Sends a body that is signed, as text; returns what is said. */
+/** Sends a signed body; returns status and code. */
 const deliver = async (body: unknown) => {
   const text = typeof body === 'string' ? body : JSON.stringify(body)
   return (await call({}, 'POST', url, text, signed(text))).is
 }
 
 let deliveries = 0
-/** A body of Meta's with one change; no two are alike. */
+/** A webhook body with one change. The default `time` makes each body a new delivery. */
 function update (
   event: string,
   { waba, entry = '524126980791429', time = ++deliveries }: { waba?: unknown, entry?: unknown, time?: unknown }
@@ -45,7 +45,7 @@ function update (
 }
 
 let wabas = 0
-/** Makes a tenant on each of so many accounts of their own; returns the ids, which tenant and account share. */
+/** Creates `count` tenants, each on its own account; returns the ids, which tenant and account share. */
 async function tenants (count: number, fields: object = {}): Promise<string[]> {
   const ids = Array.from({ length: count }, () => `waba-${++wabas}`)
   for (const id of ids) await call(as(id), 'POST', config, { waba_id: id, access_token: `token-of-${id}`, ...fields })
@@ -60,14 +60,14 @@ const state = async () => [
   await sql('select * from events_outbox')
 ]
 
-/** Holds that nothing at all is written while `work` is done. */
+/** Asserts that `work` writes nothing to the database. */
 async function changesNothing (t: Test, work: () => Promise<void>) {
   const before = await state()
   await work()
   t.same(await state(), before)
 }
 
-await t.test('each of the events deactivates every tenant on the account, and says why', async (t) => {
+await t.test('each event of a lost account deactivates its tenants and records the reason', async (t) => {
   for (const event of ['PARTNER_REMOVED', 'PARTNER_APP_UNINSTALLED', 'ACCOUNT_DELETED']) {
     const [waba = '', other = ''] = await tenants(2)
     const [second = '', bare = ''] = [`${waba} too`, `${waba} without a token`]
@@ -95,7 +95,7 @@ await t.test('each of the events deactivates every tenant on the account, and sa
   }
 })
 
-await t.test('nothing of another account or event is touched', async (t) => {
+await t.test('another event, or a body without a valid account id, changes nothing', async (t) => {
   const [waba = ''] = await tenants(1)
   const all = [
     'AD_ACCOUNT_LINKED', 'PARTNER_ADDED', 'PARTNER_APP_INSTALLED', 'DISABLED_UPDATE', 'ACCOUNT_OFFBOARDED',
@@ -131,7 +131,7 @@ await t.test('nothing of another account or event is touched', async (t) => {
   })
 })
 
-await t.test('whose id the id of an entry is', async (t) => {
+await t.test('the id of an entry counts as the account only for ACCOUNT_DELETED without waba_info', async (t) => {
   for (const event of ['PARTNER_REMOVED', 'PARTNER_APP_UNINSTALLED']) {
     const [account = '', business = ''] = await tenants(2)
     await changesNothing(t, async () => { t.equal(await deliver(update(event, { entry: business })), '200') })
@@ -145,7 +145,7 @@ await t.test('whose id the id of an entry is', async (t) => {
   t.equal(await isActive(entry), false, 'that of the account')
 })
 
-await t.test('what was lost before an onboarding', async (t) => {
+await t.test('an event more than 5 seconds older than the onboarding leaves the tenant active', async (t) => {
   const onboarded = 1_795_435_200
   const [waba = ''] = await tenants(1)
   const [never = '', early = ''] = [`${waba} by hand`, `${waba} before`]
@@ -173,7 +173,7 @@ await t.test('what was lost before an onboarding', async (t) => {
   t.equal(left(), 1)
   t.match(log(), /"level":30[^\n]*left a tenant as it is/)
 
-  // 5 seconds between the clocks are nothing, and odd times no times.
+  // The clocks may differ by 5 seconds; an invalid time counts as none.
   for (const time of [
     onboarded - 5, onboarded, onboarded + 3600, onboarded * 1000, undefined, null, String(onboarded - 6), -1, 1e300,
     1.5, {}
@@ -194,7 +194,7 @@ await t.test('what was lost before an onboarding', async (t) => {
   t.equal(left(), 1)
 })
 
-await t.test('an account nobody has is kept as seen, and so is an odd neighbour no hindrance', async (t) => {
+await t.test('an unknown account is recorded as seen, and invalid entries do not stop valid ones', async (t) => {
   const [waba = ''] = await tenants(1)
   const unknown = update('PARTNER_REMOVED', { waba: 'not here yet' })
   t.equal(await deliver(unknown), '200')
@@ -211,7 +211,7 @@ await t.test('an account nobody has is kept as seen, and so is an odd neighbour 
   t.equal(await isActive(waba), false)
 })
 
-await t.test('a thousand entries are one statement', async (t) => {
+await t.test('a delivery with a thousand entries updates the tenants in one statement', async (t) => {
   const known = await tenants(3)
   const ids = [...known, ...Array.from({ length: 997 }, (_, i) => `unknown-${i}`)]
   await sql(
@@ -233,7 +233,7 @@ await t.test('a thousand entries are one statement', async (t) => {
   for (const id of known) t.equal(await isActive(id), false)
 })
 
-await t.test('a signature is that of the very bytes, by a secret of the app', async (t) => {
+await t.test('only a signature of the exact bytes with a current or previous app secret is accepted', async (t) => {
   const [waba = '', left = ''] = await tenants(2)
   const body = `{"object":"whatsapp_business_account", "entry":[{"id":"1","changes":[{"field":"account_update","value":{"event":"PARTNER_REMOVED","note":"caf\\u00e9 \\ud83d\\ude00","waba_info":{"waba_id":"${waba}"}}}]}]}`
   const hex = sign(body).slice(7)
@@ -269,7 +269,7 @@ await t.test('a signature is that of the very bytes, by a secret of the app', as
       const answer = await call({}, 'POST', url, sent, headers)
       t.strictSame([answer.is, answer.headers['www-authenticate']], ['401 SIGNATURE_INVALID', 'HMAC-SHA256'], what)
     }
-    // A bearer token is of no use here.
+    // A bearer token does not replace the signature.
     t.equal((await call(as(waba), 'POST', url, body)).is, '401 SIGNATURE_INVALID')
   })
   t.equal(await isActive(waba), true)
@@ -283,7 +283,7 @@ await t.test('a signature is that of the very bytes, by a secret of the app', as
   t.strictSame([await isActive(waba), await isActive(left)], [false, true])
 })
 
-await t.test('bytes of any type and length up to 3 MiB', async (t) => {
+await t.test('a signed body of any content type and up to 3 MiB is accepted', async (t) => {
   for (const type of [
     undefined, 'text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data',
     'application/json; charset=latin1', 'nonsense', 'application/'
@@ -311,7 +311,7 @@ await t.test('bytes of any type and length up to 3 MiB', async (t) => {
   t.equal(await isActive(waba), false)
 })
 
-await t.test('what is signed, and no JSON in UTF-8', async (t) => {
+await t.test('a signed body that is not JSON in UTF-8 is a 400', async (t) => {
   await changesNothing(t, async () => {
     for (const body of ['', ' ', '{', 'a=b', '{}{}', Buffer.from('"\xff"', 'latin1'), Buffer.from('{}', 'utf16le')]) {
       t.equal((await call({}, 'POST', url, body, signed(body))).is, '400 MALFORMED_JSON')
@@ -319,12 +319,12 @@ await t.test('what is signed, and no JSON in UTF-8', async (t) => {
   })
 })
 
-await t.test('a delivery seen before changes nothing, 50 posts of it neither', async (t) => {
+await t.test('a repeated delivery changes nothing; 50 concurrent posts of one count once', async (t) => {
   const [waba = ''] = await tenants(1)
   const text = JSON.stringify(update('PARTNER_REMOVED', { waba }))
   const told: string[] = []
   t.teardown(app.tokenWatch.onTransition(({ tenant_id }) => { told.push(tenant_id) }))
-  // No more are read at once.
+  // The service reads at most 8 deliveries at once.
   const limit = pLimit(8)
   const answers = await Promise.all(
     Array.from({ length: 50 }, async () => await limit(async () => await call({}, 'POST', url, text, signed(text))))
@@ -339,7 +339,7 @@ await t.test('a delivery seen before changes nothing, 50 posts of it neither', a
   t.equal(await isActive(waba), false, 'other bytes are another delivery')
 })
 
-await t.test('two deliveries of the same accounts, in another order, do not wait for each other', async (t) => {
+await t.test('two concurrent deliveries of the same accounts in opposite order do not deadlock', async (t) => {
   const ids = await tenants(6)
   const body = (ids: string[]) => JSON.stringify({
     object: 'whatsapp_business_account',
@@ -353,7 +353,7 @@ await t.test('two deliveries of the same accounts, in another order, do not wait
   t.strictSame(await Promise.all(answers), ['200', '200'])
 })
 
-await t.test('with the database away it is not taken, and the next try counts', async (t) => {
+await t.test('a delivery during a database outage is a 503, and its retry is processed', async (t) => {
   const [waba = ''] = await tenants(1)
   const text = JSON.stringify(update('PARTNER_REMOVED', { waba }))
   const giveBack = await takeAway(databaseUrl)
@@ -363,7 +363,7 @@ await t.test('with the database away it is not taken, and the next try counts', 
   await until(async () => await deliver(text) === '200')
   t.equal(await isActive(waba), false)
 
-  // The last statement fails, and with it all that came before.
+  // The last statement fails, which rolls back all statements before it.
   const [late = ''] = await tenants(1)
   const again = JSON.stringify(update('PARTNER_REMOVED', { waba: late }))
   await sql(
@@ -376,7 +376,7 @@ await t.test('with the database away it is not taken, and the next try counts', 
   t.equal(await isActive(late), false)
 })
 
-await t.test('the verification is answered to who knows the token', async (t) => {
+await t.test('the challenge is returned only for the right verify token', async (t) => {
   const verify = async (query: Record<string, string>, at = app) => {
     const { statusCode, headers, body } = await at.inject({ url, query })
     return { is: statusCode === 200 ? '200' : `${statusCode} ${JSON.parse(body).code}`, headers, body }

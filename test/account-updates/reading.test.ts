@@ -15,25 +15,25 @@ const { app, as, call, databaseUrl } = await client(t, { FB_APP_ID: '42', FB_APP
 const origin = await app.listen({ port: 0, host: '127.0.0.1' })
 
 const sign = (body: string) => `sha256=${createHmac('sha256', SECRET).update(body).digest('hex')}`
-// Anybody can make one up.
+// Well-formed but wrong: any client can send one, so the service must read the body.
 const SIGNATURE = `x-hub-signature-256: sha256=${'0'.repeat(64)}\r\n`
 const CHUNKED = `${SIGNATURE}transfer-encoding: chunked\r\n`
 
-/** The head of a delivery on a connection of its own, with what of the body follows. */
+/** Sends the head and the first part of the body of a delivery, on a new connection. */
 async function begin (headers: string, body = '', at = origin): Promise<Socket> {
   return await send(t, at, `POST ${url} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n${headers}\r\n${body}`)
 }
 
-/** Goes on with a request; resolves with what comes back, once the connection has ended. */
+/** Sends the rest of a request; resolves with the response once the connection has ended. */
 async function sendMore (socket: Socket, bytes: string): Promise<string> {
   socket.write(bytes)
   return await text(socket)
 }
 
-/** Delivers what is signed, whole. */
+/** Sends a complete, signed delivery. */
 const deliver = async (body = '{}') => (await call({}, 'POST', url, body, { 'x-hub-signature-256': sign(body) })).is
 
-await t.test('a delivery without the shape of a signature is refused before its body', async (t) => {
+await t.test('a delivery without a well-formed signature is refused before its body is read', async (t) => {
   const hex = '0123456789abcdef'.repeat(4)
   for (const headers of [
     '', 'x-hub-signature-256:\r\n', `x-hub-signature: sha1=${hex.slice(24)}\r\n`,
@@ -49,9 +49,9 @@ await t.test('a delivery without the shape of a signature is refused before its 
   }
 })
 
-await t.test('8 deliveries are read at once, and each way to end frees its place', async (t) => {
+await t.test('at most 8 deliveries are read concurrently, and each way to end one frees its place', async (t) => {
   const held: Socket[] = []
-  /** Begins a delivery that is not whole; resolves once it is being read. */
+  /** Starts an incomplete delivery; resolves once the service reads it. */
   async function hold (headers = CHUNKED, body = '1\r\n{\r\n'): Promise<Socket> {
     const received = once(app.server, 'request')
     const socket = await begin(headers, body)
@@ -106,14 +106,13 @@ await t.test('8 deliveries are read at once, and each way to end frees its place
 
   await hold()
   t.equal(await deliver(), '503 OVERLOADED')
-  // Half a minute would be long for a test.
+  // The default of half a minute is too long for a test.
   Object.assign(app.server, { requestTimeout: 100, headersTimeout: 100 })
   for (const socket of held) t.match(await text(socket), /^HTTP\/1\.1 408 /)
-  // All were too slow.
   await until(async () => await deliver() === '200')
 })
 
-await t.test('in a server that is slow before it reads, a client that leaves frees its place', async (t) => {
+await t.test('a client that disconnects before its body is read frees its place', async (t) => {
   const host = Fastify()
   t.teardown(async () => await host.close())
   let arrived = 0

@@ -1,2 +1,2 @@
-/** Microseconds of the clock that all processes of a machine share. */
+/** Microseconds of the monotonic clock, which all processes of the machine share. */
 export const clock = () => Number(process.hrtime.bigint() / 1000n)

@@ -7,18 +7,18 @@ import { query } from '../helper.js'
 import { postgresCpu, postmasterOf } from './postgres-cpu.js'
 import { temporaryDir } from './temporary.js'
 
-/** The PostgreSQL that everything is measured on. */
+/** The PostgreSQL of all measurements. */
 export interface Server {
   version: string
-  /** CPU time of all its processes so far, in microseconds; NaN when it cannot be known. */
+  /** CPU time of all its processes so far, in microseconds; NaN if unknown. */
   cpu: () => number
-  /** Makes a database with our schema, in which the monitor finds nothing to do; returns its URL. */
+  /** Creates a database with our schema, in which the scheduler finds no due token; returns its URL. */
   database: () => Promise<string>
-  /** Drops these databases, or stops the server and deletes its files if it was started here. */
+  /** Drops these databases; for a server started here, stops it and deletes its files instead. */
   close: () => Promise<void>
 }
 
-/** The server that TEST_DATABASE_URL names, or an embedded one in a directory of its own. */
+/** The server of TEST_DATABASE_URL, or an embedded one in a new directory. */
 export async function startServer (): Promise<Server> {
   const given = process.env['TEST_DATABASE_URL']
   const names: string[] = []
@@ -73,7 +73,7 @@ async function identify (url: string): Promise<{ version: string, postmaster: nu
   const { rows: [session] } = await client.query<{ version: string, pid: number }>(
     "select current_setting('server_version') as version, pg_backend_pid() as pid"
   )
-  // While the connection is open: its backend goes with it.
+  // Before the connection ends, and its backend with it.
   const postmaster = postmasterOf(session?.pid ?? NaN)
   await client.end()
   return { version: session?.version ?? '', postmaster }

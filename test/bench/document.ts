@@ -2,10 +2,10 @@ import { machine } from './machine.js'
 import { postgresTable, table } from './report.js'
 import type { Result } from './result.js'
 
-/** What is written by hand; all before it is written anew by each run. */
+/** The heading of the manual part; each run generates everything before it. */
 const BY_HAND = '## What was tried'
 
-/** docs/benchmarks.md. Takes PostgreSQL's version, the load average before the run, and the document as it was. */
+/** docs/benchmarks.md: `busy` is the load average before the run, `former` the document before it. */
 export function document (results: Result[], postgres: string, busy: number, former: string): string {
   const kept = former.includes(BY_HAND) ? former.slice(former.indexOf(BY_HAND)) : ''
   return `# Benchmarks

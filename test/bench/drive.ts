@@ -3,7 +3,7 @@ import autocannon, { type Request } from 'autocannon'
 const CONNECTIONS = 10
 
 /**
- * Sends each of the requests once, over as many connections at a time as the servers have to the database.
+ * Sends each request once, over as many connections as the servers have to the database.
  * Throws unless all are answered with 200.
  */
 export async function fire (origin: string, requests: Request[]): Promise<void> {

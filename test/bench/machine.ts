@@ -4,7 +4,7 @@ import { availableParallelism, cpus, loadavg, release, totalmem, type } from 'no
 const PACKAGES = ['fastify', '@fastify/jwt', 'pg', 'drizzle-orm', 'lru-cache', 'autocannon']
 const GIB = 1024 ** 3
 
-/** What the figures were measured on and with, a line each. Takes PostgreSQL's version, and the load average before. */
+/** The hardware and the versions, one line each. `busy` is the load average before the run. */
 export function machine (postgres: string, busy: number): string[] {
   return [
     `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} cores, ${Math.round(totalmem() / GIB)} GiB, ${type()} ${release()}; load average before: ${busy.toFixed(1)}`,

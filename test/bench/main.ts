@@ -28,7 +28,7 @@ await runCli(async (stopAtEnd) => {
   await writeFile(file, document(results, stage.server.version, busy, await readFile(file, 'utf8').catch(() => '')))
 })
 
-/** Says what is going on and how long it took. */
+/** Prints a task and its time. */
 async function told<T> (what: string, work: () => Promise<T>): Promise<T> {
   const began = Date.now()
   process.stderr.write(`${what} `)

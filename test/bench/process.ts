@@ -3,15 +3,15 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { EnvSource } from '../../src/app.js'
 
-/** A process that does what its file gives to `serve`. */
+/** A process that executes the tasks that its file passes to `serve`. */
 export interface Child {
-  /** Asks for one of its tasks; throws when the process ends instead. One question at a time. */
+  /** Executes one of its tasks; throws if the process ends before. One task at a time. */
   ask: (task: string, first?: number, second?: number) => Promise<number>
-  /** Resolves when it is gone. */
+  /** Ends the process, and resolves when it has ended. */
   end: () => Promise<void>
 }
 
-/** Starts one of the files under children/; resolves when it can be asked. */
+/** Starts one of the files under children/; resolves when it accepts tasks. */
 export async function start (name: string, settings: EnvSource, nodeOptions: string[] = []): Promise<Child> {
   const child = spawn(process.execPath, [
     ...process.execArgv,

@@ -1,6 +1,6 @@
 import { microseconds, type Result } from './result.js'
 
-/** The table as it is printed at the end. */
+/** The table that is printed at the end. */
 export function table (results: Result[]): string {
   return rows([
     'figure', 'ours', 'floor', 'ratio', 'goal', 'met'
@@ -8,7 +8,7 @@ export function table (results: Result[]): string {
     [figure, ours, floor, ratio?.toFixed(2) ?? '', goal, met === undefined ? '' : met ? 'yes' : 'no']))
 }
 
-/** The table of what PostgreSQL spent meanwhile. */
+/** The table of PostgreSQL's CPU time in the same runs. */
 export function postgresTable (results: Result[]): string {
   return rows(['figure', 'ours', 'floor', 'ratio'], results.flatMap(({ figure, postgres }) =>
     postgres === undefined

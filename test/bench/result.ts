@@ -4,9 +4,9 @@ import type { Cost } from './rounds.js'
 export interface Result {
   figure: string
   ours: string
-  /** What the floor took. */
+  /** The time of the floor. */
   floor?: string
-  /** How many times the floor. */
+  /** Our time divided by that of the floor. */
   ratio?: number
   goal?: string
   met?: boolean
@@ -14,7 +14,7 @@ export interface Result {
   postgres?: { ours: number, floor: number }
 }
 
-/** The line of a figure whose goal is a multiple of its floor; without `limit` it has none. */
+/** The line of a figure whose goal is a multiple of its floor; without `limit` it has no goal. */
 export function compared (figure: string, { ours, floor }: Record<'ours' | 'floor', Cost>, limit?: number): Result {
   const ratio = ours.node / floor.node
   return {
@@ -27,7 +27,7 @@ export function compared (figure: string, { ours, floor }: Record<'ours' | 'floo
   }
 }
 
-/** Three digits are all that is repeatable. */
+/** More than three digits are not reproducible. */
 const rounded = (value: number) => value.toLocaleString('en', { maximumSignificantDigits: 3 })
 
 export const microseconds = (value: number) => `${rounded(value)} µs`

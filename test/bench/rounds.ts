@@ -1,17 +1,16 @@
 /**
- * What one operation cost, in microseconds of CPU: of the Node process, and of PostgreSQL (NaN when that cannot be
- * known).
+ * The cost of one operation, in microseconds of CPU: of the Node process, and of PostgreSQL (NaN if unknown).
  */
 export interface Cost { node: number, postgres: number }
 
-/** What the floor does, and what we do; each is told the number of the round. */
+/** The operation of the floor, and ours; both receive the number of the round. */
 export interface Contest { floor: (round: number) => Promise<Cost>, ours: (round: number) => Promise<Cost> }
 
 const ROUNDS = 9
 
 /**
- * Has floor and ours take turns, in reverse order every other round, and returns the median of each one's nine rounds.
- * A round before those, number 0, warms up and is not counted.
+ * Alternates floor and ours, in reverse order every other round, and returns the median of nine rounds for each.
+ * Round 0 before those is a warm-up and is not counted.
  */
 export async function interleaved ({ floor, ours }: Contest): Promise<Record<keyof Contest, Cost>> {
   const turns = [{ turn: floor, costs: Array<Cost>() }, { turn: ours, costs: Array<Cost>() }] as const
@@ -30,7 +29,7 @@ const median = (costs: Cost[]): Cost => ({
   postgres: quantile(costs.map(({ postgres }) => postgres), 0.5)
 })
 
-/** The smallest of the values that at least this share of them does not exceed. */
+/** The smallest of the values that at least `share` of them do not exceed. */
 export function quantile (values: number[], share: number): number {
   return values.toSorted((a, b) => a - b)[Math.ceil(values.length * share) - 1] ?? NaN
 }

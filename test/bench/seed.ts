@@ -5,7 +5,7 @@ import { query } from '../helper.js'
 
 const BATCH = 5000
 
-/** One row of each tenant; its triggers run as they always do. */
+/** One row of each tenant; its triggers fire as usual. */
 const insert = `
   insert into tenant_configs (tenant_id, user_id, waba_id, phone_number_id, access_token, fb_app_id, fb_app_secret, callback_url, redirect_url, verify_token,
     token_expires_at, onboarding_completed, onboarded_at, last_verified_at)
@@ -13,10 +13,10 @@ const insert = `
     'https://' || id || '.example.com/oauth/done', verify, now() + interval '60 days', true, now(), now()
   from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) as tenant (id, waba, phone, token, app_secret, verify)`
 
-/** What an access token of Meta's looks like, of its usual length. */
+/** A random token with the form and the usual length of Meta's. */
 export const accessToken = () => `EAAG${randomBytes(147).toString('base64url')}`
 
-/** Fills `tenant_configs` with tenants whose secrets are sealed; returns their ids, in the order of their rows. */
+/** Fills `tenant_configs` with tenants whose secrets are sealed; returns their ids in the order of the rows. */
 export async function seed (url: string, keyRing: string, count: number): Promise<string[]> {
   const vault = createVault({ keyRing })
   const client = await connected(url)
@@ -25,7 +25,7 @@ export async function seed (url: string, keyRing: string, count: number): Promis
   while (ids.length < count) {
     const batch = Array.from({ length: BATCH }, (_, row) => tenant(vault, ids.length + row))
     ids.push(...batch.map(([id]) => id))
-    // The next ones are sealed meanwhile.
+    // The next batch was sealed during the previous insert.
     await inserting
     inserting = client.query(insert, [0, 1, 2, 3, 4, 5].map((column) => batch.map((values) => values[column])))
   }
@@ -48,7 +48,7 @@ function tenant ({ seal }: ReturnType<typeof createVault>, row: number): [id: st
   return [id, account, phone, ...secrets]
 }
 
-/** A row of which nothing is ever opened: sealed values have the right shape and length, and no more. */
+/** A row whose secrets are never opened: the sealed values have only the right form and length. */
 const placeholders = `
   insert into tenant_configs (tenant_id, user_id, waba_id, phone_number_id, access_token, fb_app_id, fb_app_secret, callback_url, redirect_url, verify_token,
     token_expires_at, is_active, onboarding_completed, onboarded_at, last_verified_at)
@@ -58,11 +58,11 @@ const placeholders = `
   from generate_series($1::int, $2::int) as i`
 
 /**
- * Fills `tenant_configs` with very many tenants, to count and to list; on two connections, as PostgreSQL uses one core
- * for each.
+ * Fills `tenant_configs` with very many tenants, to count and to list. Two connections, because PostgreSQL uses one
+ * core for each.
  */
 export async function seedPlaceholders (url: string, count: number): Promise<void> {
-  // It would still be at work when the figures are taken; they are vacuumed below.
+  // Otherwise autovacuum would still run during the measurement; the tables are vacuumed below.
   await query(
     url,
     'alter table tenant_configs set (autovacuum_enabled = off); alter table token_watch set (autovacuum_enabled = off)'

@@ -7,10 +7,10 @@ import { start, type Child } from './process.js'
 import { seed } from './seed.js'
 import { signer } from './token.js'
 
-/** How many tenants there are, unless a figure says otherwise. */
+/** The default number of tenants. */
 export const TENANTS = 100_000
 
-/** What the figures are measured on. */
+/** The server, the tenants and the child processes of the measurements. */
 export interface Stage {
   server: Server
   settings: EnvSource
@@ -18,7 +18,7 @@ export interface Stage {
   tenants: string[]
   /** An authorization header with these claims. */
   authorize: (claims: Record<string, string>) => { authorization: string }
-  /** Starts one of the children, with settings of its own if any are given. */
+  /** Starts one of the children, with other settings if given. */
   start: (name: string, settings?: EnvSource, nodeOptions?: string[]) => Promise<Child>
 }
 
@@ -33,7 +33,7 @@ export async function setUp (stopAtEnd: StopAtEnd): Promise<Stage> {
     DATABASE_URL: url,
     JWT_SECRET: secret,
     ENCRYPTION_KEYS: keyRing,
-    // Nothing gets out to Meta.
+    // No request reaches Meta.
     GRAPH_API_BASE_URL: 'http://127.0.0.1:9'
   }
   return {

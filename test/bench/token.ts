@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 
-/** Makes what signs an hour's authorization header, HS256, with these claims. */
+/** Returns a signer of authorization headers: HS256, with these claims, valid for an hour. */
 export function signer (secret: string): (claims: Record<string, string>) => { authorization: string } {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
   const head = part({ alg: 'HS256', typ: 'JWT' })

@@ -15,7 +15,7 @@ const all = [
   'verified_identities', 'webhook_deliveries'
 ]
 
-/** Rolls back with this answer at the prompt. */
+/** Rolls back with this answer to the prompt. */
 async function answered (t: Test, url: string, answer: string) {
   const { child, ended, printed } = start(t, [rollback], { DATABASE_URL: url })
   await printed('Type its name to go on: ')
@@ -23,7 +23,7 @@ async function answered (t: Test, url: string, answer: string) {
   return await ended
 }
 
-await t.test('up on a database of yours, and down when the name of the migration is typed', async (t) => {
+await t.test('migrate applies all migrations; rollback undoes one after its name is typed', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const env = { DATABASE_URL: url }
   t.match(await run(t, [migrate], env), { code: 0, stdout: `Applied ${tags.join(', ')}.\n`, stderr: '' })
@@ -43,7 +43,7 @@ await t.test('up on a database of yours, and down when the name of the migration
   t.match(await run(t, [rollback, '--yes'], env), { code: 0, stdout: 'There is no migration to undo.\n', stderr: '' })
 })
 
-await t.test('an open prompt keeps nobody from migrating', async (t) => {
+await t.test('an open prompt of rollback does not block a migration', async (t) => {
   const url = await createDatabase(t)
   const { child, ended, printed } = start(t, [rollback], { DATABASE_URL: url })
   await printed('Type its name to go on: ')
@@ -52,7 +52,7 @@ await t.test('an open prompt keeps nobody from migrating', async (t) => {
   t.match(await ended, { code: 0, stdout: /Undid/ })
 })
 
-await t.test('a database that goes away while the prompt waits', async (t) => {
+await t.test('rollback fails with a message when the database goes away during the prompt', async (t) => {
   const url = await createDatabase(t)
   const { child, ended, printed } = start(t, [rollback], { DATABASE_URL: url })
   await printed('Type its name to go on: ')
@@ -69,7 +69,7 @@ await t.test('a database that goes away while the prompt waits', async (t) => {
   t.same(await tables(url), all)
 })
 
-await t.test('a database that is not there, and options that are not', async (t) => {
+await t.test('an unreachable database or an unknown option fails with a message', async (t) => {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()

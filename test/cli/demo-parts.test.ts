@@ -4,7 +4,7 @@ import { createMeta } from '../../src/cli/demo/meta.js'
 import { startReceiver } from '../../src/cli/demo/receiver.js'
 import { startGraph } from '../graph/server.js'
 
-await t.test('the receiver knows who asks', async (t) => {
+await t.test('the receiver checks the verify token and the signature', async (t) => {
   const receiver = await startReceiver({ verifyToken: 'right', eventsSecret: 'secret' })
   t.teardown(receiver.close)
   const challenged = async (token: string) =>
@@ -25,7 +25,7 @@ await t.test('the receiver knows who asks', async (t) => {
   )
 })
 
-await t.test('what the stand-in refuses is told', async (t) => {
+await t.test('a refusal of the stand-in is reported', async (t) => {
   const graph = await startGraph()
   t.teardown(graph.close)
   await t.rejects(

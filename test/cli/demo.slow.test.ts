@@ -6,12 +6,12 @@ import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { refused, run, start } from './run.js'
 
-// Six starts of PostgreSQL and of the stand-in, which compiles itself: on a busy machine that takes its time.
+// Six starts of PostgreSQL and of the stand-in, which compiles itself: slow on a busy machine.
 t.setTimeout(300_000)
 
 const failing = 'test/cli/failing-command.ts'
 
-/** A temporary directory of the test's own, and what a demo left in it. */
+/** A new temporary directory, and the entries that a demo left in it. */
 async function temporary (t: Test) {
   const TMPDIR = join(tmpdir(), `demo-test-${randomUUID()}`)
   await mkdir(TMPDIR)
@@ -22,7 +22,7 @@ async function temporary (t: Test) {
   }
 }
 
-await t.test('two at once: one goes to its end, one is interrupted', async (t) => {
+await t.test('two demos run concurrently: one completes, one is interrupted, and neither leaves files', async (t) => {
   const whole = await temporary(t)
   const cut = await temporary(t)
   const demo = run(t, ['src/cli/demo.ts'], whole.env)
@@ -41,7 +41,7 @@ await t.test('two at once: one goes to its end, one is interrupted', async (t) =
   t.same([...await whole.left(), ...await cut.left()], [], 'nothing is left behind')
 })
 
-await t.test('what does not hold ends it, with what was expected and what was there', async (t) => {
+await t.test('a step with an unexpected outcome ends the demo with both values', async (t) => {
   const { env, left } = await temporary(t)
   const { code, stdout, stderr } = await run(t, [failing, 'step'], env)
   t.equal(code, 1)
@@ -50,13 +50,13 @@ await t.test('what does not hold ends it, with what was expected and what was th
   t.same(await left(), [])
 })
 
-await t.test('what cannot start is named', async (t) => {
+await t.test('a stand-in that does not start is named in the message', async (t) => {
   const { code, stderr } = await run(t, [failing, 'standIn'])
   t.equal(code, 1)
   t.match(stderr, /The Graph stand-in did not start; .*`npm ci`/)
 })
 
-await t.test('who stops reading stops it', async (t) => {
+await t.test('the demo ends when its output is closed, and leaves no files', async (t) => {
   const { env, left } = await temporary(t)
   const { child, ended, printed } = start(t, ['src/cli/demo.ts'], env)
   await printed('Starting PostgreSQL')
@@ -65,7 +65,7 @@ await t.test('who stops reading stops it', async (t) => {
   t.same(await left(), [])
 })
 
-await t.test('an error says what lies beneath it, and no more', async (t) => {
+await t.test('an error shows its innermost cause only', async (t) => {
   const failed = await run(t, [failing, 'query'])
   refused(t, failed, /^connect ECONNREFUSED ::1:5432\n$/)
 })

@@ -13,7 +13,7 @@ const migrate = 'src/cli/migrate.ts'
 const rollback = 'src/cli/rollback.ts'
 const newest = String(tags.at(-1))
 
-// Directly under the temporary directory, where the user that runs PostgreSQL for root can enter.
+// Directly in the temporary directory, which the user that runs PostgreSQL for root can enter.
 const DATA_DIR = join(tmpdir(), `cli-test-${randomUUID()}`)
 const postmaster = async () => Number(
   (await readFile(join(DATA_DIR, 'postgres/postmaster.pid'), 'utf8')).split('\n')[0]
@@ -22,16 +22,16 @@ t.teardown(async () => {
   for (const path of [realpathSync(join(DATA_DIR, 'postgres')), DATA_DIR]) await rm(path, { recursive: true })
 })
 
-await t.test('it is started for the command and stopped after', async (t) => {
+await t.test('the embedded database is started for the command and stopped after it', async (t) => {
   t.match(await run(t, [migrate], { DATA_DIR }), { code: 0, stdout: `Applied ${tags.join(', ')}.\n` })
   t.notOk(existsSync(join(DATA_DIR, 'postgres/postmaster.pid')))
 })
 
-await t.test('a signal stops it too', async (t) => {
+await t.test('a signal stops the embedded database too', async (t) => {
   const { child, ended, printed } = start(t, [rollback], { DATA_DIR })
   await printed('Type its name to go on: ')
   const pid = await postmaster()
-  // A second one, as npm sends it, does not cut it short; which of them comes first is not ours to say.
+  // npm sends a second signal, which must not interrupt the end. Either may arrive first.
   child.kill('SIGTERM')
   child.kill('SIGINT')
   const { code, stderr } = await ended
@@ -40,7 +40,7 @@ await t.test('a signal stops it too', async (t) => {
   t.notOk(isAlive(pid))
 })
 
-await t.test('while a server runs on it, it is left alone', async (t) => {
+await t.test('a command refuses a data directory that a running server uses', async (t) => {
   const server = await startEmbedded(DATA_DIR)
   t.teardown(async () => await server.stop())
   refused(t, await run(t, [rollback, '--yes'], { DATA_DIR }), /in use by another running server/)
@@ -49,6 +49,6 @@ await t.test('while a server runs on it, it is left alone', async (t) => {
   ])
 })
 
-await t.test('a script needs to type no name', async (t) => {
+await t.test('rollback --yes does not prompt', async (t) => {
   t.match(await run(t, [rollback, '--yes'], { DATA_DIR }), { code: 0, stdout: `Undid ${newest}.\n`, stderr: '' })
 })

@@ -5,7 +5,7 @@ import { formerSchema, tags } from '../fixtures/migrations.js'
 import { connect, createDatabase, query, until, untilWaiting } from '../helper.js'
 import { run, start } from './run.js'
 
-// A dozen processes: on a busy machine that takes its time.
+// A dozen processes: slow on a busy machine.
 t.setTimeout(300_000)
 
 const TENANTS = 20_000
@@ -15,7 +15,7 @@ const invalid = 'select relname from pg_index join pg_class on pg_class.oid = in
   "relname not like 'pg_%'"
 const verified = 'select count(*)::int as count from verified_identities'
 
-/** A database as the version before left it, with tenants of whom all are verified. */
+/** A database of the former version, in which every tenant is verified. */
 async function formerDatabase (t: Test): Promise<string> {
   const url = await createDatabase(t, { empty: true })
   await formerSchema(t, url)
@@ -24,7 +24,7 @@ async function formerDatabase (t: Test): Promise<string> {
   return url
 }
 
-/** Runs the command to its end and checks that everything is there. */
+/** Runs the command to its end and asserts that the migration is complete. */
 async function isFinished (t: Test, url: string): Promise<void> {
   t.match(await run(t, command, { DATABASE_URL: url }), { code: 0, stdout: /^Applied .*0005_notify_verified\.\n$/ })
   await isUpToDate(t, url)
@@ -45,7 +45,7 @@ async function isUpToDate (t: Test, url: string): Promise<void> {
   t.same((await query(url, 'select created_at from drizzle.__whatsapp_tenant_config_migrations')).length, tags.length)
 }
 
-await t.test('kill -9 while rows are filled in: the next run finishes it', async (t) => {
+await t.test('after a SIGKILL during the backfill, the next execution completes it', async (t) => {
   const url = await formerDatabase(t)
   const holder = await connect(t, url)
   await holder.query("begin; select from tenant_configs where tenant_id = 't5001' for update")
@@ -61,7 +61,7 @@ await t.test('kill -9 while rows are filled in: the next run finishes it', async
   await isFinished(t, url)
 })
 
-await t.test('kill -9 while an index waits for an open transaction: the next run waits for what PostgreSQL still does, and finishes it', async (t) => {
+await t.test('after a SIGKILL during an index build, the next execution waits for PostgreSQL', async (t) => {
   const url = await formerDatabase(t)
   const holder = await connect(t, url)
   await holder.query('begin isolation level repeatable read; select from oauth_states')
@@ -79,7 +79,7 @@ await t.test('kill -9 while an index waits for an open transaction: the next run
   await isUpToDate(t, url)
 })
 
-await t.test('a connection that is ended while an index is made: the next run makes it anew', async (t) => {
+await t.test('after a lost connection during an index build, the next execution builds the index again', async (t) => {
   const url = await formerDatabase(t)
   const holder = await connect(t, url)
   await holder.query('begin isolation level repeatable read; select from oauth_states')
@@ -97,7 +97,7 @@ await t.test('a connection that is ended while an index is made: the next run ma
   await isFinished(t, url)
 })
 
-await t.test('kill -9 while the journal is taken over: the next run takes it over', async (t) => {
+await t.test('after a SIGKILL during the import of the journal, the next execution imports it', async (t) => {
   const url = await formerDatabase(t)
   const holder = await connect(t, url)
   await holder.query('begin; lock table drizzle.__drizzle_migrations')
@@ -113,15 +113,15 @@ await t.test('kill -9 while the journal is taken over: the next run takes it ove
   await isFinished(t, url)
 })
 
-await t.test('DATABASE_DIRECT_URL is where migrations go, past the pooler of DATABASE_URL', async (t) => {
+await t.test('migrations use DATABASE_DIRECT_URL instead of the pooler of DATABASE_URL', async (t) => {
   const url = await createDatabase(t, { empty: true })
-  // A pooler that drops `options` and does not keep a session: nothing may go through it.
+  // A pooler drops `options` and keeps no session, so no statement may use it.
   const env = { DATABASE_URL: 'postgres://user:canary@127.0.0.1:9/pooler', DATABASE_DIRECT_URL: url }
   t.match(await run(t, command, env), { code: 0, stdout: `Applied ${tags.join(', ')}.\n` })
   t.match(await run(t, undo, env), { code: 0, stdout: `Undid ${tags.at(-1)}.\n` })
 })
 
-await t.test('a migration that waits for a lock says so on stderr', async (t) => {
+await t.test('a migration that waits for a lock reports it on stderr', async (t) => {
   const url = await createDatabase(t)
   const holder = await connect(t, url)
   await holder.query('begin; lock table token_watch')

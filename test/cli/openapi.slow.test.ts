@@ -5,7 +5,7 @@ import { refused, run } from './run.js'
 const command = 'src/cli/openapi.ts'
 const document = 'docs/openapi.json'
 
-await t.test('what it writes is what is committed, whatever the settings', async (t) => {
+await t.test('the written document equals the committed one, for any settings', async (t) => {
   const committed = await readFile(document, 'utf8')
   t.teardown(async () => await writeFile(document, committed))
   const env = { NODE_ENV: 'production', JWT_SECRET: '', ENCRYPTION_KEYS: '', GRAPH_API_VERSION: 'unusable' }
@@ -13,6 +13,6 @@ await t.test('what it writes is what is committed, whatever the settings', async
   t.equal(await readFile(document, 'utf8'), committed, 'else `npm run openapi` and commit')
 })
 
-await t.test('it takes no options', async (t) => {
+await t.test('an option is refused', async (t) => {
   refused(t, await run(t, [command, 'elsewhere.json']), /elsewhere\.json.*npm run openapi/s)
 })

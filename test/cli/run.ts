@@ -6,12 +6,12 @@ import { settingNames } from '../../src/settings/env.js'
 import { baseEnv, query } from '../helper.js'
 import { modulePath } from '../run/paths.js'
 
-// Nothing of the settings this process happens to have gets in.
+// Excludes the settings of this process.
 const settings = { ...Object.fromEntries(settingNames.map((name) => [name, ''])), ...baseEnv, PORT: '0' }
 
-/** Starts one of our TypeScript files as a process of its own, killed when the test ends. */
+/** Starts a TypeScript file of the project as a new process, killed when the test ends. */
 export function start (t: Test, [file = '', ...args]: string[], env: Record<string, string> = {}) {
-  // From a directory without a .env, and anywhere but in the project.
+  // In a directory outside the project, without a .env.
   const child = spawn(
     process.execPath,
     [...process.execArgv, modulePath(file), ...args],
@@ -23,7 +23,7 @@ export function start (t: Test, [file = '', ...args]: string[], env: Record<stri
   child.stderr.on('data', (data) => { out.stderr += String(data) })
   const ended = once(child, 'close').then(([code, signal]) => ({ code, signal, ...out }))
 
-  /** Waits until stdout has this. */
+  /** Waits until stdout contains this text. */
   async function printed (text: string): Promise<void> {
     while (!out.stdout.includes(text)) {
       const end = await Promise.race([once(child.stdout, 'data').then(() => null), ended])
@@ -37,14 +37,14 @@ export function start (t: Test, [file = '', ...args]: string[], env: Record<stri
   return { child, ended, printed }
 }
 
-/** Runs one to its end, with nobody at the keyboard. */
+/** Runs a command to its end with a closed stdin. */
 export async function run (t: Test, command: string[], env: Record<string, string> = {}) {
   const { child, ended } = start(t, command, env)
   child.stdin.end()
   return await ended
 }
 
-/** Checks that a command failed with a message for a person, and nothing else. */
+/** Asserts that a command failed with a readable message, without output or a stack. */
 export function refused (t: Test, { code, stdout, stderr }: Awaited<ReturnType<typeof run>>, message: RegExp): void {
   t.equal(code, 1)
   t.equal(stdout, '')
@@ -52,7 +52,7 @@ export function refused (t: Test, { code, stdout, stderr }: Awaited<ReturnType<t
   t.notMatch(stderr, /^ {4}at |node:internal/m, 'no stack')
 }
 
-/** The names of a database's tables, in order. */
+/** The names of a database's tables, sorted. */
 export async function tables (url: string): Promise<unknown[]> {
   return (await query(url, "select tablename from pg_tables where schemaname = 'public' order by 1")).map(
     ({ tablename }) => tablename

@@ -12,7 +12,7 @@ const outcome = {
   }
 }
 
-await t.test('a step shows what is done and what came back, and counts when it held', async (t) => {
+await t.test('a step prints its title and outcome with masked secrets, and is counted', async (t) => {
   const printed: string[] = []
   const { step, passed } = createSteps((text) => printed.push(text))
   for (const expected of [
@@ -30,7 +30,7 @@ await t.test('a step shows what is done and what came back, and counts when it h
   ])
 })
 
-await t.test('a step that does not hold says where, what was expected and what is there', async (t) => {
+await t.test('a step with an unexpected outcome throws the path and both values, masked', async (t) => {
   const { step, passed } = createSteps(() => {})
   const rows: Array<[object, string]> = [
     [{ status: 201 }, 'outcome.status should be 201, and is 200.'],

@@ -6,7 +6,7 @@ import { refused, run } from './run.js'
 
 const token = 'src/cli/token.ts'
 
-await t.test('a token it prints opens the API, for whom it says', async (t) => {
+await t.test('a printed token gives access as its options say', async (t) => {
   const { app } = await buildTestApp(t)
   const printed = async (...args: string[]) => {
     const { code, stdout, stderr } = await run(t, [token, ...args], { JWT_SECRET })
@@ -34,7 +34,7 @@ await t.test('a token it prints opens the API, for whom it says', async (t) => {
   t.strictSame([tenant, admin].map(lifetime), [60, 3600])
 })
 
-await t.test('in local mode it signs with the secret kept in DATA_DIR, and makes it if it is not there', async (t) => {
+await t.test('in local mode the secret of DATA_DIR signs the token, and is generated if missing', async (t) => {
   const local = { JWT_SECRET: '', ENCRYPTION_KEYS: '', DATA_DIR: t.testdir() }
   const { stdout } = await run(t, [token, '--admin', '--tenant', 'acme'], local)
   t.same((await readdir(local.DATA_DIR)).sort(), ['encryption-keys', 'jwt-secret'])
@@ -45,7 +45,7 @@ await t.test('in local mode it signs with the secret kept in DATA_DIR, and makes
   }
 })
 
-await t.test('a command line that cannot be meant is answered with the usage', async (t) => {
+await t.test('an invalid command line is answered with the usage', async (t) => {
   for (const args of [
     [], ['--tennant', 'a'], ['--tenant', ''], ['--tenant', 'a', '--user', ''], ['--tenant', 'a', '--expires', '0']
   ]) {
@@ -53,7 +53,7 @@ await t.test('a command line that cannot be meant is answered with the usage', a
   }
 })
 
-await t.test('settings that cannot be used are named, their values are not', async (t) => {
+await t.test('unusable settings are named without their values', async (t) => {
   const { stderr, ...rest } = await run(t, [token, '--admin'], {
     NODE_ENV: 'production',
     JWT_SECRET: 'canary',

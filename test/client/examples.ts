@@ -3,10 +3,10 @@ import { readFile } from 'node:fs/promises'
 import type { ZodType } from 'zod'
 import { examplesOf, operationsOf, type Described, type Document } from '../http/openapi-document.js'
 
-// Fails unless the client that orval generated beside this file accepts every example of the OpenAPI document.
+// Fails unless the client that orval generated in this folder accepts every example of the OpenAPI document.
 const document: Document = JSON.parse(await readFile('docs/openapi.json', 'utf8'))
 const client: Record<string, ZodType> = await import(new URL('generated.ts', import.meta.url).href)
-// orval 7 generates nothing for an answer that is text, nor for one that is 201 alone.
+// orval 7 generates no schema for a text answer, nor for a lone 201.
 const absent = ['verifyAccountUpdateResponse', 'createConfigResponse']
 let count = 0
 

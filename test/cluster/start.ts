@@ -6,8 +6,7 @@ import { startEmbedded } from '../../src/database/embedded/embedded.js'
 import { migrate } from '../../src/database/migrations/migrations.js'
 import { CLUSTER_DIR, QUIET, TEMPLATE, URL_FILE } from './where.js'
 
-// One PostgreSQL for all tests: the one TEST_DATABASE_URL names, or an embedded one that outlives this process until
-// stop.ts ends it.
+// One PostgreSQL for all tests: that of TEST_DATABASE_URL, or an embedded one that keeps running until stop.ts.
 const dir = await ensureDataDir(CLUSTER_DIR)
 const given = process.env['TEST_DATABASE_URL']
 const url = given ?? (await startEmbedded(dir)).url
@@ -16,8 +15,8 @@ await writeFile(join(dir, URL_FILE), url, { mode: 0o600 })
 const admin = new pg.Client({ connectionString: url })
 await admin.connect()
 if (given === undefined) {
-  // Tests make databases and connections by the hundred. Waiting for the disk and 4096 hashes of the password would
-  // take most of that time, and nothing here has to outlive the run.
+  // Tests create hundreds of databases and connections. Waiting for the disk and 4096 hashes of the password would be
+  // most of that time. No data must survive the run.
   for (const name of [
     'fsync', 'full_page_writes', 'synchronous_commit'
   ]) await admin.query(`alter system set ${name} = off`)

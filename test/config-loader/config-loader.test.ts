@@ -47,10 +47,10 @@ const fromEnv = {
   ...restOfEnv
 }
 
-/** What the loader gives for a tenant: the values, or the code it throws. */
+/** The expected result for a tenant: values, or the code of the error. */
 type Outcome = object | 'TENANT_INACTIVE' | 'CONFIG_NOT_FOUND'
 
-await t.test('what serves, by the row there is and by CONFIG_FALLBACK', async (t) => {
+await t.test('the row and CONFIG_FALLBACK decide the values or the error of a tenant', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const rows: Record<string, ConfigInput> = {
     whole: row,
@@ -111,7 +111,7 @@ await t.test('what serves, by the row there is and by CONFIG_FALLBACK', async (t
   })
 })
 
-await t.test('what is no tenant id is a TypeError', async (t) => {
+await t.test('forTenant rejects an invalid tenant id with a TypeError', async (t) => {
   const { app: { configLoader } } = await buildTestApp(t, env)
   const call: (id: unknown) => Promise<unknown> = async (id) => await Reflect.apply(
     configLoader.forTenant,
@@ -129,7 +129,7 @@ await t.test('what is no tenant id is a TypeError', async (t) => {
   ]) t.equal((await configLoader.forTenant(id)).getPhoneId(), env.WHATSAPP_PHONE_ID)
 })
 
-await t.test('what the database said is cached, until it is too old or too much is', async (t) => {
+await t.test('a configuration or its absence is cached until it expires or is evicted', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   await query(DATABASE_URL, "insert into tenant_configs (tenant_id, waba_id) values ('acme', 'old'), ('other', 'old')")
   await query(DATABASE_URL, "insert into tenant_configs (tenant_id, is_active) values ('inactive', false)")
@@ -137,7 +137,7 @@ await t.test('what the database said is cached, until it is too old or too much 
   const { app: { configLoader } } = await buildTestApp(t, { DATABASE_URL })
   const { app: { configLoader: one } } = await buildTestApp(t, { DATABASE_URL, CONFIG_CACHE_MAX: 1 })
   const { app: { configLoader: brief } } = await buildTestApp(t, { DATABASE_URL, CONFIG_CACHE_TTL_MS: 1 })
-  // Nobody is told of a change then. A start would turn them on again.
+  // Without triggers no change is notified. A later start would enable them again.
   await query(DATABASE_URL, 'alter table tenant_configs disable trigger all')
   for (const loader of [configLoader, one, brief]) t.equal(await wabaOf(loader), 'old')
   const snapshot = await configLoader.forTenant('acme')
@@ -194,7 +194,7 @@ await t.test('a write through this process is visible to the next call', async (
   }
 })
 
-await t.test('ten thousand calls at once for a cold tenant are one query', async (t) => {
+await t.test('ten thousand concurrent calls for an uncached tenant execute one query', async (t) => {
   const { app: { tenantConfigs, configLoader }, databaseUrl } = await buildTestApp(t)
   await tenantConfigs.create('acme', null, row)
   await slowReads(databaseUrl)
@@ -214,7 +214,7 @@ await t.test('ten thousand calls at once for a cold tenant are one query', async
   t.match(configLoader.stats(), { misses: 10_000, loads: 1, hits: 0 })
 })
 
-await t.test('who waits for a load that began before a write gets what was written', async (t) => {
+await t.test('a load that started before a write returns the written values', async (t) => {
   const { app: { tenantConfigs, configLoader }, databaseUrl } = await buildTestApp(t)
   await slowReads(databaseUrl)
   const holder = await connect(t, databaseUrl)
@@ -240,7 +240,7 @@ await t.test('who waits for a load that began before a write gets what was writt
   }
 })
 
-await t.test('a secret that cannot be opened is an error, never answered with .env, and not kept', async (t) => {
+await t.test('a secret that does not open is an error, without .env fallback or cached entry', async (t) => {
   const { app: { tenantConfigs, configLoader }, databaseUrl } = await buildTestApp(t, env)
   await verifyEachRow(databaseUrl)
   await tenantConfigs.create('spoilt', null, row)
@@ -257,10 +257,10 @@ await t.test('a secret that cannot be opened is an error, never answered with .e
   }
 })
 
-await t.test('what a database may yet carry out is seen once it has', async (t) => {
+await t.test('a write that the database executes after its timeout becomes visible', async (t) => {
   const { app: { tenantConfigs, configLoader }, databaseUrl } = await buildTestApp(t)
   await tenantConfigs.create('acme', null, { waba_id: 'old' })
-  // It does not stop when it is told to, so that the service gives up first.
+  // The update ignores its cancellation, so that the service times out first.
   await query(databaseUrl, `
     create function stubborn() returns trigger language plpgsql as $$ begin
       perform pg_advisory_xact_lock_shared(7);
@@ -281,11 +281,11 @@ await t.test('what a database may yet carry out is seen once it has', async (t) 
   t.match(configLoader.stats(), { channel: 'up' })
 })
 
-await t.test('what is known counts as one hit, be it a row or that none serves', async (t) => {
+await t.test('a cached row or absence counts as one hit', async (t) => {
   const { app: { tenantConfigs, configLoader } } = await buildTestApp(t, env)
   for (const tenant of ['acme', 'inactive']) await tenantConfigs.create(tenant, null, { waba_id: '1' })
   await tenantConfigs.setActive('inactive', false)
-  // Else what was just written could be heard in between.
+  // Otherwise a late notification of these writes could invalidate an entry below.
   await until(() => configLoader.stats().invalidations >= 8)
   for (const tenant of ['acme', 'inactive', 'missing']) {
     const { hits, misses, loads } = configLoader.stats()

@@ -6,7 +6,7 @@ import { buildTestApp, connect, query, until } from '../helper.js'
 
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 
-/** Has each SELECT of the configurations take 1.4 seconds; writes are as fast as ever. */
+/** Delays each SELECT of the configurations by 1.4 seconds; writes are not delayed. */
 async function slowDown (url: string): Promise<void> {
   await query(url, `
     create function pause() returns boolean language plpgsql as $$ begin
@@ -17,7 +17,7 @@ async function slowDown (url: string): Promise<void> {
     create view tenant_configs as select * from stored where pause()`)
 }
 
-/** How each call ends, and after how long. */
+/** The result or error of each call, and its duration. */
 async function timed<T> (calls: Array<() => Promise<T>>): Promise<Array<{ value?: T, err?: unknown, ms: number }>> {
   return await Promise.all(calls.map(async (call) => {
     const asked = performance.now()
@@ -31,7 +31,7 @@ function areInTime (t: Test, ends: Array<{ ms: number }>): void {
   t.ok(slowest < 5000, `the slowest had its answer after ${Math.round(slowest)} ms`)
 }
 
-await t.test('of 100 callers that meet slow reads each has an answer within 5 seconds', async (t) => {
+await t.test('100 concurrent callers get an answer within 5 seconds when reads are slow', async (t) => {
   const { app: { configLoader, tenantConfigs }, databaseUrl } = await buildTestApp(
     t,
     { DATABASE_POOL_MAX: 2, CONFIG_CACHE_TTL_MS: 1000, CONFIG_FALLBACK: 'none' }
@@ -65,7 +65,7 @@ await t.test('of 100 callers that meet slow reads each has an answer within 5 se
   t.equal(configLoader.stats().channel, 'up', 'nothing of this is an outage')
 })
 
-await t.test('forWaba returns 100 tenants at most, by tenant id', async (t) => {
+await t.test('forWaba returns at most 100 tenants, ordered by tenant id', async (t) => {
   const { app: { configLoader }, databaseUrl } = await buildTestApp(t)
   await query(
     databaseUrl,
@@ -79,7 +79,7 @@ await t.test('forWaba returns 100 tenants at most, by tenant id', async (t) => {
   )
 })
 
-await t.test('a table that stays locked keeps nobody waiting longer than 5 seconds, however many wait', async (t) => {
+await t.test('all 100 concurrent callers fail within 5 seconds when the table stays locked', async (t) => {
   const { app: { configLoader }, databaseUrl } = await buildTestApp(t)
   const holder = await connect(t, databaseUrl)
   await holder.query('begin; lock table tenant_configs in access exclusive mode')

@@ -25,7 +25,7 @@ const fromPlatform = {
   token_expires_at: { value: null, source: null }
 }
 
-await t.test('a row that serves is explained with its secrets masked', async (t) => {
+await t.test('an active row is explained with masked secrets', async (t) => {
   const explained = await explanationWith(platform)
   t.strictSame({ ...explained('acme', rowWith({ callback_url: null })), explanation: '' }, {
     tenant_id: 'acme',
@@ -47,7 +47,7 @@ await t.test('a row that serves is explained with its secrets masked', async (t)
   })
 })
 
-await t.test('each reason has its decision, its values, and a sentence with what to do', async (t) => {
+await t.test('each reason has its decision, its values, and a sentence with the remedy', async (t) => {
   const off = rowWith({ is_active: false })
   for (const [settings, given, decision, reason, says] of [
     [{}, rowWith(), 'serve', 'ACTIVE_ROW', /which serves.*PUT \/config\.$/],
@@ -90,7 +90,7 @@ await t.test('each reason has its decision, its values, and a sentence with what
   }
 })
 
-await t.test('what neither the row nor the platform has is null, secrets too', async (t) => {
+await t.test('a value that neither the row nor the platform has is null, secrets included', async (t) => {
   const explained = await explanationWith()
   t.strictSame(explained('acme', undefined).values, nothing)
   const { values } = explained('acme', rowWith({ access_token: null, verify_token: null }))
@@ -99,7 +99,7 @@ await t.test('what neither the row nor the platform has is null, secrets too', a
   ], [{ value: null, source: null }, { value: null, source: null }])
 })
 
-await t.test('the row is described by its keys, each once and in order, and by what does not open', async (t) => {
+await t.test('the row lists its key ids, sorted and unique, and its unreadable columns', async (t) => {
   const explained = await explanationWith()
   const rowOf = (change: Parameters<typeof rowWith>[0]) => explained('acme', rowWith(change)).row
   const other = createVault({ keyRing: `a0:${newKey()}` })
@@ -122,7 +122,7 @@ await t.test('the row is described by its keys, each once and in order, and by w
   )
 })
 
-await t.test('an error of any other kind is no reason', async (t) => {
+await t.test('an unexpected error is rethrown, not mapped to a reason', async (t) => {
   const explained = await explanationWith()
   for (const odd of [
     new Error('odd'),

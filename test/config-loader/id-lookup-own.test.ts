@@ -5,7 +5,7 @@ import { buildTestApp, createDatabase, query, until } from '../helper.js'
 
 const unreadable = { code: 'SECRET_UNREADABLE' }
 
-/** A service, and who has an id by it. `isBlind`: it hears of no change, for it listens at another database. */
+/** A service and its lookups by id. `isBlind`: its invalidation listener is connected to another database. */
 async function createAsked (t: Test, { isBlind = false } = {}) {
   const blind = isBlind ? { DATABASE_DIRECT_URL: await createDatabase(t), CONFIG_CACHE_BLIND_TTL_MS: 60_000 } : {}
   const { app, databaseUrl } = await buildTestApp(t, { CONFIG_CACHE_TTL_MS: 60_000, ...blind })
@@ -17,7 +17,7 @@ async function createAsked (t: Test, { isBlind = false } = {}) {
   return { app, databaseUrl, configLoader, tenantConfigs, on, among, psql }
 }
 
-await t.test('what this process writes the next look-up sees, also when it hears nothing', async (t) => {
+await t.test('a write of this process is visible to the next lookup without any notification', async (t) => {
   for (const isBlind of [false, true]) {
     const { app, tenantConfigs, on, among } = await createAsked(t, { isBlind })
     const numbers = ['1', '2', '3']
@@ -139,7 +139,7 @@ await t.test('what this process writes the next look-up sees, also when it hears
   }
 })
 
-await t.test('a row whose secrets do not open fails alone', async (t) => {
+await t.test('a row with unreadable secrets fails its own lookup only', async (t) => {
   const { tenantConfigs, configLoader, databaseUrl, on, among, psql } = await createAsked(t)
   await verifyEachRow(databaseUrl)
   for (const [tenant, phone_number_id] of [['a', '1'], ['b', '2'], ['c', '3']] as const) {
@@ -174,7 +174,7 @@ await t.test('a row whose secrets do not open fails alone', async (t) => {
   t.equal(await on('2'), 'b')
 })
 
-/** Three on one account whose rows change without anybody being told. */
+/** Three tenants on one account whose rows change without a notification. */
 async function createUntold (t: Test) {
   const asked = await createAsked(t)
   const { app, databaseUrl, tenantConfigs, on, among, psql, configLoader } = asked
@@ -182,7 +182,7 @@ async function createUntold (t: Test) {
   for (const [tenant, phone_number_id] of [['a', '1'], ['b', '2'], ['c', '3']] as const) {
     await tenantConfigs.create(tenant, null, { phone_number_id, waba_id: '7', access_token: `token of ${tenant}` })
   }
-  // Each is heard a second time, by its notification.
+  // The notification of each write invalidates a second time.
   await until(() => configLoader.stats().invalidations >= 7)
   let sent = 0
   app.pg['tenantConfig']?.pool.on('acquire', () => { sent++ })
@@ -194,7 +194,7 @@ async function createUntold (t: Test) {
     await psql(`select pg_notify('tenant_configs', '${JSON.stringify(changes)}')`)
     await until(() => configLoader.stats().invalidations === invalidations + changes.length)
   }
-  /** Asks four times; returns how many statements each time sends to PostgreSQL. */
+  /** Calls `ask` four times; returns the number of statements that each call sends to PostgreSQL. */
   const costs = async (ask: () => Promise<unknown>) => {
     const each: number[] = []
     for (let times = 0; times < 4; times++) {
@@ -207,7 +207,7 @@ async function createUntold (t: Test) {
   return { ...asked, tell, costs }
 }
 
-await t.test('what does not fit together is read again once, and fits from then on', async (t) => {
+await t.test('a lookup that contradicts a row is read again once, then served from the cache', async (t) => {
   const { on, among, psql, tell, costs } = await createUntold(t)
   t.strictSame(await costs(async () => await on('1')), [0, 0, 0, 0])
   await psql("update tenant_configs set phone_number_id = null where tenant_id = 'a'")
@@ -222,7 +222,7 @@ await t.test('what does not fit together is read again once, and fits from then 
   t.strictSame(await costs(async () => { t.strictSame(await among('7'), ['c']) }), [3, 0, 0, 0])
 })
 
-await t.test('a row that was missed is read with who has it, and fits from then on', async (t) => {
+await t.test('a row whose change was missed is read together with its id, then cached', async (t) => {
   const { on, among, psql, tell, costs } = await createUntold(t)
   await psql(
     "update tenant_configs set phone_number_id = null where tenant_id = 'a'; update tenant_configs set " +
@@ -239,7 +239,7 @@ await t.test('a row that was missed is read with who has it, and fits from then 
   t.strictSame(await costs(async () => { t.strictSame(await among('8'), ['b', 'c']) }), [4, 1, 0, 0])
 })
 
-await t.test('secrets that do not open when both are read at once', async (t) => {
+await t.test('a combined read of id and row reports or leaves out unreadable secrets', async (t) => {
   const { on, among, psql, tell } = await createUntold(t)
   const swap = "access_token = (select access_token from tenant_configs where tenant_id = 'a')"
   await psql(

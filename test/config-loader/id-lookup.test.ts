@@ -4,7 +4,7 @@ import { buildTestApp, connect, createDatabase, query, until } from '../helper.j
 import { muteChanges, verifyEachRow } from '../fixtures/proven.js'
 import { slowReads } from './slow-reads.js'
 
-/** Two tenants, each with its token, verified number and account; `psql` writes as another program does. */
+/** Two tenants, each with its token, verified number and account; `psql` writes from outside the service. */
 async function createLookedUp (t: Test, env: Record<string, string | number> = {}) {
   const { app, databaseUrl } = await buildTestApp(t, {
     WHATSAPP_PHONE_ID: '99',
@@ -22,7 +22,7 @@ async function createLookedUp (t: Test, env: Record<string, string | number> = {
   return { tenantConfigs, configLoader, databaseUrl, on, among, psql }
 }
 
-await t.test('a number finds its tenant, an account all of its tenants', async (t) => {
+await t.test('a number finds its tenant, and an account finds all its tenants', async (t) => {
   const { tenantConfigs, configLoader, on, among } = await createLookedUp(t)
   const snapshot = await configLoader.forPhoneNumber('1')
   t.equal(snapshot, await configLoader.forTenant('a'), 'shared, not copied')
@@ -30,7 +30,7 @@ await t.test('a number finds its tenant, an account all of its tenants', async (
   t.equal(snapshot?.getTenantId(), 'a')
   t.equal(snapshot?.isStale(), false)
   t.strictSame(await configLoader.forWaba('7'), [snapshot, await configLoader.forTenant('b')])
-  // Each is heard a second time, by its notification.
+  // The notification of each write invalidates a second time.
   await until(() => configLoader.stats().invalidations >= 5)
   await Promise.all([on('1'), among('7')])
   const { loads } = configLoader.stats()
@@ -58,7 +58,7 @@ await t.test('a number finds its tenant, an account all of its tenants', async (
   t.strictSame(await among('7'), ['b'])
 })
 
-await t.test('what cannot be an id in a row is no query', async (t) => {
+await t.test('an id that no row can have causes no query', async (t) => {
   const { configLoader } = await createLookedUp(t)
   const { misses, loads } = configLoader.stats()
   for (const id of ['', '1\0', '\0', 'x'.repeat(256), '\ud800', '1\n', '\u007f']) {
@@ -78,7 +78,7 @@ await t.test('what cannot be an id in a row is no query', async (t) => {
   }
 })
 
-await t.test('a number that moves answers with who has it', async (t) => {
+await t.test('a number that moves finds its new tenant', async (t) => {
   const { tenantConfigs, on, among, psql } = await createLookedUp(t)
   const both = async () => [await on('1'), await on('2')]
   t.strictSame(await both(), ['a', 'b'])
@@ -124,11 +124,11 @@ await t.test('a number that moves answers with who has it', async (t) => {
   t.strictSame([await among('8'), await among('9')], [['f'], ['e']])
 })
 
-await t.test('what was read before and after a move is not put together', async (t) => {
+await t.test('an id lookup and a row from before and after a move are not combined', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const { on, among, psql, configLoader, databaseUrl } = await createLookedUp(t, { DATABASE_URL })
   await Promise.all([on('1'), among('7')])
-  // Nobody is told, so that one of the two stays as it was.
+  // Without notifications one of the two cached entries keeps its old value.
   await muteChanges(databaseUrl)
   await psql(
     "begin; update tenant_configs set phone_number_id = null; update tenant_configs set phone_number_id = '1', " +
@@ -146,7 +146,7 @@ await t.test('what was read before and after a move is not put together', async 
   t.equal(snapshot?.isStale(), false)
 })
 
-await t.test('who waits for a look-up while the number moves gets who has it now', async (t) => {
+await t.test('a lookup that runs while the number moves returns the new tenant', async (t) => {
   const { on, among, psql, databaseUrl, configLoader } = await createLookedUp(t)
   await slowReads(databaseUrl)
   const holder = await connect(t, databaseUrl)
@@ -168,7 +168,7 @@ await t.test('who waits for a look-up while the number moves gets who has it now
   t.strictSame([holderOf1, holdersOf7, a.getWabaId()], ['b', ['b'], '8'])
 })
 
-await t.test('numbers and accounts that are swapped all the time always have somebody', async (t) => {
+await t.test('an id always has a tenant while numbers and accounts are swapped continuously', async (t) => {
   const { configLoader, databaseUrl, psql } = await createLookedUp(t)
   await psql("update tenant_configs set waba_id = '8' where tenant_id = 'b'")
   const writer = await connect(t, databaseUrl)

@@ -15,7 +15,7 @@ import { buildTestApp, createDatabase, query, until } from '../helper.js'
 const LISTENERS = 'select pid from pg_stat_activity where datname = current_database() and application_name = ' +
   "'whatsapp-tenant-config listen'"
 
-/** A channel over these URLs with all that it tells, closed when the test ends. */
+/** A listener over these URLs that records its events; closed at the end of the test. */
 function channelOver (
   t: Test,
   { url, notifyUrl = url, notify }: { url: string, notifyUrl?: string, notify?: () => Promise<unknown> }
@@ -55,7 +55,7 @@ const insert = async (url: string, id: string) => await query(
   [id]
 )
 
-parallel('it is up once its hello is heard, and hears of every change', async (t) => {
+parallel('the listener is up after its handshake and reports every change', async (t) => {
   const url = await createDatabase(t)
   const { open, close, health, isUp, turns, told, lines } = channelOver(t, { url })
   t.notOk(isUp())
@@ -80,7 +80,7 @@ parallel('it is up once its hello is heard, and hears of every change', async (t
   t.equal(lines.length, 1)
 })
 
-parallel('a backend that is ended, again and again', async (t) => {
+parallel('a terminated backend is replaced by a new connection each time', async (t) => {
   const url = await createDatabase(t)
   const { open, isUp, turns, told, lines, attempts } = channelOver(t, { url })
   await open()
@@ -98,7 +98,7 @@ parallel('a backend that is ended, again and again', async (t) => {
   t.equal(lines.length, 21)
 })
 
-parallel('it comes back by itself, more and more slowly and saying so once', async (t) => {
+parallel('the listener reconnects with growing pauses and logs the loss once', async (t) => {
   const proxy = await tcpProxy(t, await createDatabase(t))
   const { open, isUp, turns, lines, attempts } = channelOver(t, { url: proxy.url })
   await open()
@@ -120,7 +120,7 @@ parallel('it comes back by itself, more and more slowly and saying so once', asy
   t.ok(performance.now() - lost < 1000, 'soon again')
 })
 
-parallel('a connection that is half open is found', async (t) => {
+parallel('a half-open connection is detected', async (t) => {
   const url = await createDatabase(t)
   const proxy = await tcpProxy(t, url)
   const { open, health, isUp, turns, told } = channelOver(t, { url: proxy.url, notifyUrl: url })
@@ -141,7 +141,7 @@ parallel('a connection that is half open is found', async (t) => {
   t.equal(told.length, 1, 'b is not told, the connect says it')
 })
 
-parallel('a slow connection is a good one', async (t) => {
+parallel('a slow connection stays up', async (t) => {
   const proxy = await tcpProxy(t, await createDatabase(t))
   proxy.slow(250)
   const { open, isUp, health, turns } = channelOver(t, { url: proxy.url })
@@ -152,7 +152,7 @@ parallel('a slow connection is a good one', async (t) => {
   t.same(turns, ['connect'])
 })
 
-parallel('a backend that stands still is found, while others write', async (t) => {
+parallel('a stopped backend is detected while others write', async (t) => {
   const { url } = await ownPostgres(t)
   const { open, isUp, turns, told } = channelOver(t, { url })
   await open()
@@ -173,7 +173,7 @@ parallel('a backend that stands still is found, while others write', async (t) =
   t.same(turns, ['connect', 'loss', 'connect'])
 })
 
-parallel('a server that stands still as a whole', async (t) => {
+parallel('a frozen server is detected, and the listener reconnects', async (t) => {
   const postgres = await ownPostgres(t)
   const { open, isUp, turns, lines } = channelOver(t, { url: postgres.url })
   await postgres.freeze()
@@ -193,11 +193,11 @@ parallel('a server that stands still as a whole', async (t) => {
   t.equal(lines.length, 6)
 })
 
-parallel('where notifications do not come through it is never up, and goes on trying', async (t) => {
+parallel('a listener that receives no notifications is never up and keeps retrying', async (t) => {
   const [url, notifyUrl] = await Promise.all([createDatabase(t), createDatabase(t)])
   const { open, isUp, turns, lines, attempts, way } = channelOver(t, { url, notifyUrl })
   t.ok(await timed(open) < 4500)
-  // What waits must not be forgotten with what is in nobody's hands.
+  // A pending attempt must survive garbage collection, even if nothing else references it.
   setFlagsFromString('--expose-gc')
   const collecting = setInterval(runInNewContext('gc'), 250)
   await until(() => attempts.length === 3)
@@ -212,7 +212,7 @@ parallel('where notifications do not come through it is never up, and goes on tr
   t.same(turns, ['connect'])
 })
 
-parallel('anybody may send anything', async (t) => {
+parallel('an invalid payload invalidates everything, and the listener stays up', async (t) => {
   const url = await createDatabase(t)
   const { open, told, isUp } = channelOver(t, { url })
   await open()
@@ -225,7 +225,7 @@ parallel('anybody may send anything', async (t) => {
   t.ok(isUp())
 })
 
-parallel('a server that is no PostgreSQL', async (t) => {
+parallel('a server that is not PostgreSQL keeps the listener down, with one log line', async (t) => {
   const answers = ['HTTP/1.1 400 Bad Request\r\n\r\n', '\0'.repeat(100), 'S', 'R\0\0\0\u0008\0\0\0\0Z\0\0\0\u0005I', '']
   let asked = 0
   const server = createServer((socket) => {
@@ -245,7 +245,7 @@ parallel('a server that is no PostgreSQL', async (t) => {
   t.equal(lines.length, 1)
 })
 
-parallel('it closes at once, whatever it is at', async (t) => {
+parallel('close() ends the listener at once in every state', async (t) => {
   const url = await createDatabase(t)
   const elsewhere = await createDatabase(t)
 
@@ -307,7 +307,7 @@ parallel('it closes at once, whatever it is at', async (t) => {
   await closes('between two attempts', waiting, openedWaiting)
 })
 
-parallel('a service says what is wrong without a word of its URL', async (t) => {
+parallel('a wrong DATABASE_DIRECT_URL is logged once and without its credentials', async (t) => {
   const url = new URL(await createDatabase(t))
   const canary = 'canary-of-the-password'
   const wrong = [

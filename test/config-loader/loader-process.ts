@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline'
 import { createConfigLoader } from '../../src/config-loader/standalone.js'
 
-// A worker: says what number each tenant has whose id comes in, and ends when no more can come.
+// A worker process: prints the number of each tenant id that arrives on stdin, and exits when stdin ends.
 const loader = await createConfigLoader(...JSON.parse(process.argv[2] ?? ''))
 console.log('ready')
 for await (const tenantId of createInterface({ input: process.stdin })) {

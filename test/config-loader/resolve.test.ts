@@ -8,7 +8,7 @@ const decisionWith = async (more: Record<string, string | boolean> = {}) => crea
   { vault, env: await settingsWith(more) }
 )
 
-/** What serves by a row; fails where nothing does. */
+/** The resolved configuration of a row; throws if the row serves none. */
 function served (found: Resolved | string): Resolved {
   if (typeof found === 'string') throw new Error(found)
   return found
@@ -40,13 +40,13 @@ await t.test('an active row serves with its secrets opened', async (t) => {
   })
 })
 
-await t.test('no row is "missing", a row that is off is "inactive", whatever is in it', async (t) => {
+await t.test('no row is "missing" and an inactive row is "inactive", whatever its values', async (t) => {
   const { fromRow } = await decisionWith()
   t.equal(fromRow(undefined), 'missing')
   t.equal(fromRow(rowWith({ is_active: false, access_token: 'no sealed text' })), 'inactive')
 })
 
-await t.test('a secret that does not open is thrown', async (t) => {
+await t.test('a secret that does not open throws SECRET_UNREADABLE', async (t) => {
   const { fromRow } = await decisionWith()
   for (const column of ['access_token', 'fb_app_secret', 'verify_token'] as const) {
     t.throws(
@@ -57,7 +57,7 @@ await t.test('a secret that does not open is thrown', async (t) => {
   }
 })
 
-await t.test('a token that was never checked is "unverified", and no token has no status', async (t) => {
+await t.test('a token without a check is "unverified", and no token has no status', async (t) => {
   const { fromRow } = await decisionWith()
   for (const [change, status] of [
     [{ token_status: null }, 'unverified'], [{ token_status: 'expiring' }, 'expiring'], [{ access_token: null }, null]
@@ -66,7 +66,7 @@ await t.test('a token that was never checked is "unverified", and no token has n
   }
 })
 
-await t.test('the platform\'s settings serve where a row has nothing, and without a row', async (t) => {
+await t.test('platform settings serve without a row and fill missing values but the identity', async (t) => {
   const decision = await decisionWith(platform)
   const expected = {
     phone_id: platform.WHATSAPP_PHONE_ID,
@@ -106,7 +106,7 @@ await t.test('the platform\'s settings serve where a row has nothing, and withou
   )
 })
 
-await t.test('CONFIG_FALLBACK says for whom the platform\'s settings stand in', async (t) => {
+await t.test('CONFIG_FALLBACK decides which tenants get the platform settings', async (t) => {
   for (const [CONFIG_FALLBACK, missing, inactive] of [
     ['missing-or-inactive', null, null],
     ['missing', null, 'TENANT_INACTIVE'],
@@ -120,7 +120,7 @@ await t.test('CONFIG_FALLBACK says for whom the platform\'s settings stand in', 
   }
 })
 
-await t.test('a dead token is refused with CONFIG_REFUSE_DEAD_TOKENS, and only then', async (t) => {
+await t.test('a dead token is refused only with CONFIG_REFUSE_DEAD_TOKENS', async (t) => {
   const snapshotBy = ({ fromRow }: Awaited<ReturnType<typeof decisionWith>>, change: Partial<ConfigRow>) =>
     new ConfigSnapshot(served(fromRow(rowWith(change))), false)
   const lax = await decisionWith()
@@ -145,7 +145,7 @@ await t.test('a dead token is refused with CONFIG_REFUSE_DEAD_TOKENS, and only t
   }
 })
 
-await t.test('an entry of a row has its snapshot and the same as a frozen promise; that of no row is its absence', async (t) => {
+await t.test('a cached row has a snapshot and a frozen promise of it; a missing row has none', async (t) => {
   for (const absence of ['missing', 'inactive'] as const) {
     t.equal(toCachedConfig(absence), absence)
     t.notOk(isActive(absence))

@@ -11,14 +11,14 @@ import { modulePath } from '../run/paths.js'
 
 const secrets = { JWT_SECRET: 's'.repeat(32), ENCRYPTION_KEYS: `k1:${newKey()}` }
 
-/** Writes a file of its own with this content. */
+/** Writes the content to a new file and returns its path. */
 function fileOf (t: Test, content: string): string {
   const path = join(t.testdirName, randomBytes(8).toString('hex'))
   writeFileSync(path, content)
   return path
 }
 
-await t.test('a service whose settings are given takes none of the process environment', async (t) => {
+await t.test('a service with given settings ignores the process environment', async (t) => {
   for (const [name, value] of Object.entries({ PORT: '1', WHATSAPP_TOKEN: 'outside' })) {
     process.env[name] = value
     t.teardown(() => { delete process.env[name] })
@@ -52,7 +52,7 @@ await t.test('a command reads .env in the working directory, and the process env
   await t.rejects(mint(secrets), /\.env is a directory\./, 'one that cannot be read is not passed over')
 })
 
-await t.test('TRUST_PROXY says whose word on the client is taken', async (t) => {
+await t.test('TRUST_PROXY decides which client address is logged', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const forwarded = { 'x-forwarded-for': '203.0.113.9, 10.0.0.2' }
   for (const [TRUST_PROXY, ip] of [
@@ -65,7 +65,7 @@ await t.test('TRUST_PROXY says whose word on the client is taken', async (t) => 
   }
 })
 
-await t.test('createConfigLoader reads NAME_FILE too, and databaseUrl stands in for both', async (t) => {
+await t.test('createConfigLoader reads NAME_FILE too, and databaseUrl replaces both forms', async (t) => {
   t.testdir({})
   const url = await createDatabase(t)
   const env = {

@@ -29,7 +29,7 @@ const snapshotOf = (values: ConfigValues | null, fallback: ConfigValues) =>
     false
   )
 
-/** Holds a snapshot to where each of its values should come from. */
+/** Asserts the source of each value of a snapshot. */
 function comesFrom (
   t: Test,
   what: string,
@@ -45,7 +45,7 @@ function comesFrom (
   )
 }
 
-await t.test('without an active row everything comes from .env', async (t) => {
+await t.test('without an active row every value comes from .env', async (t) => {
   const snapshot = snapshotOf(null, env)
   comesFrom(t, 'all set', snapshot, () => 'env')
   t.equal(snapshot.hasTenantConfig(), false)
@@ -57,7 +57,7 @@ await t.test('without an active row everything comes from .env', async (t) => {
   }), (key) => ['access_token', 'fb_app_id'].includes(key) ? null : 'env')
 })
 
-await t.test('a whole row comes first', async (t) => {
+await t.test('a complete row takes precedence over .env', async (t) => {
   for (const fallback of [env, none]) {
     const snapshot = snapshotOf(row, fallback)
     comesFrom(t, 'whole', snapshot, () => 'database')
@@ -78,7 +78,7 @@ await t.test('isVerified() is that of the row, and false for .env values', async
   t.equal(snapshotOf(null, env).isVerified(), false)
 })
 
-await t.test('the identity never mixes: what the row lacks of it is null', async (t) => {
+await t.test('the identity is never mixed: its values that the row lacks are null', async (t) => {
   for (const missing of identity) {
     comesFrom(t, missing, snapshotOf(
       each((key) => key === missing ? null : `database ${key}`),
@@ -90,7 +90,7 @@ await t.test('the identity never mixes: what the row lacks of it is null', async
   t.equal(empty.hasTenantConfig(), true)
 })
 
-await t.test('half an app pair counts as none', async (t) => {
+await t.test('an incomplete app pair in a row counts as none', async (t) => {
   for (const missing of appPair) {
     const half = each((key) => key === missing ? null : `database ${key}`)
     comesFrom(t, missing, snapshotOf(half, env), (key) => appPair.includes(key) ? 'env' : 'database')
@@ -98,7 +98,7 @@ await t.test('half an app pair counts as none', async (t) => {
   }
 })
 
-await t.test('the other values fall back one by one', async (t) => {
+await t.test('each of the other values falls back to .env separately', async (t) => {
   for (const missing of ['callback_url', 'redirect_url', 'verify_token']) {
     const lacking = each((key) => key === missing ? null : `database ${key}`)
     comesFrom(t, missing, snapshotOf(lacking, env), (key) => key === missing ? 'env' : 'database')
@@ -106,7 +106,7 @@ await t.test('the other values fall back one by one', async (t) => {
   }
 })
 
-await t.test('a token expires at its time, and never without one', async (t) => {
+await t.test('a token expires at its expiry time, and never without one', async (t) => {
   const expired = (time: string | null) => snapshotOf({ ...row, token_expires_at: time }, none).isTokenExpired()
   t.equal(expired(null), false)
   t.equal(expired(new Date(Date.now() - 1).toISOString()), true)
@@ -119,7 +119,7 @@ await t.test('a token expires at its time, and never without one', async (t) => 
   t.equal(soon.isTokenExpired(), true, 'a snapshot kept for long notices')
 })
 
-await t.test('the status of the token is that of the last check, "expired" once its own date has passed, null without a token', async (t) => {
+await t.test('the token status is that of the last check, but "expired" after the expiry time', async (t) => {
   const [past, ahead] = ['2020-01-01T00:00:00.000000Z', '2999-01-01T00:00:00.000000Z']
   for (const [tokenStatus, token_expires_at, expected] of [
     ['ok', ahead, 'ok'], ['ok', null, 'ok'], ['ok', past, 'expired'], ['unverified', past, 'expired'],
@@ -135,13 +135,13 @@ await t.test('the status of the token is that of the last check, "expired" once 
   t.equal(snapshotOf(null, { ...env, token_expires_at: past }).getTokenStatus(), null, 'of .env nothing is known')
 })
 
-await t.test('it knows its tenant, null for .env values, and whether it is stale', async (t) => {
+await t.test('a snapshot has its tenant id, null for .env values, and its staleness', async (t) => {
   t.equal(snapshotOf(row, none).getTenantId(), 'acme')
   t.equal(snapshotOf(null, env).getTenantId(), null)
   for (const isStale of [true, false]) t.equal(new ConfigSnapshot(resolve(null, env), isStale).isStale(), isStale)
 })
 
-await t.test('it cannot be changed', async (t) => {
+await t.test('a snapshot is immutable', async (t) => {
   const given = { ...row }
   const snapshot = snapshotOf(given, env)
   Object.assign(given, { access_token: 'changed later' })
@@ -152,7 +152,7 @@ await t.test('it cannot be changed', async (t) => {
   comesFrom(t, 'still the same', snapshot, () => 'database')
 })
 
-await t.test('it shows nothing when it is printed, serialised or logged', async (t) => {
+await t.test('a printed, serialised or logged snapshot shows no value', async (t) => {
   const canary = 'canary-in-the-row'
   const snapshot = snapshotOf(each(() => canary), each(() => canary))
   let logged = ''

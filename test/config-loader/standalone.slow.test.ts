@@ -23,7 +23,7 @@ const ours = 'select application_name from pg_stat_activity where datname = curr
   "like 'whatsapp-tenant-config%'"
 const connections = async (url: string) => (await query(url, ours)).length
 
-/** Test the loader in a process of its own, with these arguments and this environment; works in `cwd`. */
+/** Starts the loader in its own process, with these arguments and this environment; works in `cwd`. */
 function worker (t: Test, args: unknown[], settings: Record<string, string>, cwd = '.') {
   const child = spawn(
     process.execPath,
@@ -41,7 +41,7 @@ function worker (t: Test, args: unknown[], settings: Record<string, string>, cwd
     said,
     stderr: () => stderr,
     ask: (tenant: string) => { child.stdin.write(`${tenant}\n`) },
-    /** Waits until it has said so much. */
+    /** Waits for so many lines and returns the last. */
     async says (lines: number) {
       await until(() => {
         if (child.exitCode !== null && said.length < lines) throw new Error(stderr)
@@ -58,10 +58,10 @@ function worker (t: Test, args: unknown[], settings: Record<string, string>, cwd
   }
 }
 
-await t.test('a worker in production needs no JWT_SECRET, hears what others write, and ends by itself', async (t) => {
+await t.test('a worker needs no JWT_SECRET, serves the writes of others, and exits by itself', async (t) => {
   const url = await createDatabase(t)
   await write(url, 'acme', '1')
-  // As in a .env where the line was left empty.
+  // Empty values, as in a .env that was not filled in.
   const cwd = t.testdir({ '.env': 'JWT_SECRET=\nDATABASE_URL=\nCONFIG_CACHE_MAXX=canary-value\n' })
   const { ask, says, said, stderr, end } = worker(
     t,
@@ -90,7 +90,7 @@ await t.test('a worker in production needs no JWT_SECRET, hears what others writ
   await until(async () => await connections(url) === 0)
 })
 
-await t.test('a worker that was frozen does not serve what it knew before', async (t) => {
+await t.test('a worker that was frozen does not serve its old cache', async (t) => {
   const url = await createDatabase(t)
   await write(url, 'acme', '1')
   const { child, ask, says, said, end } = worker(t, [], { ...env, DATABASE_URL: url })
@@ -108,7 +108,7 @@ await t.test('a worker that was frozen does not serve what it knew before', asyn
   t.equal((await end()).code, 0)
 })
 
-await t.test('a worker ends soon, also when its listening connection is half open, or never was', async (t) => {
+await t.test('a worker exits soon when its listening connection is half open or never opened', async (t) => {
   const url = await createDatabase(t)
   const proxy = await tcpProxy(t, url)
   const settings = { ...env, DATABASE_URL: url, DATABASE_DIRECT_URL: proxy.url }
@@ -131,7 +131,7 @@ await t.test('a worker ends soon, also when its listening connection is half ope
   )
 })
 
-await t.test('it is the loader of the service', async (t) => {
+await t.test('createConfigLoader returns the same loader as the service', async (t) => {
   const url = await createDatabase(t)
   const vault = createVault({ keyRing: ENCRYPTION_KEYS })
   await query(
@@ -154,7 +154,7 @@ await t.test('it is the loader of the service', async (t) => {
   t.equal(loader.stats().channel, 'down')
 })
 
-await t.test('two in one process have nothing in common', async (t) => {
+await t.test('two loaders in one process share nothing', async (t) => {
   const [one, other] = await Promise.all([createDatabase(t), createDatabase(t)])
   await Promise.all([write(one, 'acme', '1'), write(other, 'acme', '2')])
   const loaders = await Promise.all(
@@ -171,7 +171,7 @@ await t.test('two in one process have nothing in common', async (t) => {
   t.equal((await loaders[2]?.forTenant('acme'))?.getPhoneId(), '2')
 })
 
-await t.test('what keeps it from beginning', async (t) => {
+await t.test('createConfigLoader rejects with the reason when it cannot start', async (t) => {
   const url = await createDatabase(t)
   const fails = async (options: Parameters<typeof createConfigLoader>[0]) =>
     await createConfigLoader(options).then(() => 'it began', (err: Error) => err.message)
@@ -223,7 +223,7 @@ await t.test('what keeps it from beginning', async (t) => {
   for (const left of [url, behind]) await until(async () => await connections(left) === 0)
 })
 
-await t.test('a worker that cannot begin ends with an error, and not before it is told', async (t) => {
+await t.test('a worker that cannot start exits with an error on stderr', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const { end, said, stderr } = worker(t, [{ databaseUrl: url }], env)
   t.not((await end()).code, 0)
@@ -231,7 +231,7 @@ await t.test('a worker that cannot begin ends with an error, and not before it i
   t.match(stderr(), 'The database lacks the migrations')
 })
 
-await t.test('it never migrates, whatever the settings say', async (t) => {
+await t.test('createConfigLoader never migrates, whatever MIGRATE_ON_START is', async (t) => {
   const url = await createDatabase(t, { empty: true })
   for (const settings of [{ MIGRATE_ON_START: true }, { MIGRATE_ON_START: 'true' }, {}]) {
     await t.rejects(

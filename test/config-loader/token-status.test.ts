@@ -8,7 +8,7 @@ const ofEnv = { WHATSAPP_TOKEN: 'token of env', WHATSAPP_PHONE_ID: '99' }
 const dead = ['expired', 'revoked', 'reauth_required']
 const past = '2020-01-01T00:00:00Z'
 
-/** A service with one tenant whose identity is verified, and how to call its token what it is not. */
+/** A service with one verified tenant, and a function that sets the status of its token. */
 async function createKnown (t: Test, env: Record<string, string | boolean | number> = {}) {
   const service = await buildTestApp(t, { ...ofEnv, ...env })
   const { app, databaseUrl } = service
@@ -18,14 +18,14 @@ async function createKnown (t: Test, env: Record<string, string | boolean | numb
   return { service, ...app, databaseUrl, call }
 }
 
-/** What a look answers with: the status of the token, or the code of the error. */
+/** The result of a lookup: the token status, or the code of the error. */
 const saying = async (look: Promise<ConfigSnapshot | null>) =>
   await look.then((snapshot) => snapshot?.getTokenStatus(), ({ code }) => code)
 
 const effective = async ({ app, as }: TestApp) =>
   (await app.inject({ url: '/api/v1/tenant/config/effective', headers: as('acme') })).json()
 
-await t.test('a snapshot tells what the last check found of the token, as soon as it changes', async (t) => {
+await t.test('a snapshot has the status of the last token check, as soon as it changes', async (t) => {
   const { service, configLoader, call } = await createKnown(t, { CONFIG_CACHE_TTL_MS: 60_000 })
   await until(async () => await saying(configLoader.forPhoneNumber('8')) === 'unverified')
   for (const status of tokenStatuses) {
@@ -38,7 +38,7 @@ await t.test('a snapshot tells what the last check found of the token, as soon a
   }
 })
 
-await t.test('a status that this process writes is seen at once', async (t) => {
+await t.test('a status written by this process is visible to the next call', async (t) => {
   const { configLoader, tenantConfigs, tokenWatch } = await createKnown(t, { CONFIG_CACHE_BLIND_TTL_MS: 60_000 })
   const row = await tenantConfigs.find('acme')
   await configLoader.forTenant('acme')
@@ -48,7 +48,7 @@ await t.test('a status that this process writes is seen at once', async (t) => {
   t.equal((await configLoader.forTenant('acme')).getTokenStatus(), 'unverified', 'a new token')
 })
 
-await t.test('a status there is none of: no token, no row, no watch', async (t) => {
+await t.test('the status is null without a token or a row, and "unverified" without a watch', async (t) => {
   const { configLoader, tenantConfigs, databaseUrl } = await createKnown(t, { CONFIG_REFUSE_DEAD_TOKENS: true })
   t.equal((await configLoader.forTenant('nobody')).getTokenStatus(), null, 'the token of .env')
   await query(databaseUrl, 'delete from token_watch')
@@ -60,7 +60,7 @@ await t.test('a status there is none of: no token, no row, no watch', async (t) 
   t.equal((await configLoader.forTenant('acme')).getTokenStatus(), null, 'turned off')
 })
 
-await t.test('a token whose own date has passed is expired, before any check has found it so', async (t) => {
+await t.test('a token past its expiry time is expired before any check reports it', async (t) => {
   const { configLoader, tenantConfigs, call } = await createKnown(t)
   await tenantConfigs.update('acme', { token_expires_at: past })
   t.equal((await configLoader.forTenant('acme')).getTokenStatus(), 'expired')
@@ -70,7 +70,7 @@ await t.test('a token whose own date has passed is expired, before any check has
   }
 })
 
-await t.test('with CONFIG_REFUSE_DEAD_TOKENS a dead token is not served, and webhooks still find its tenant', async (t) => {
+await t.test('with CONFIG_REFUSE_DEAD_TOKENS a dead token fails forTenant but not id lookups', async (t) => {
   const { service, configLoader, tenantConfigs, call } = await createKnown(t, { CONFIG_REFUSE_DEAD_TOKENS: true })
   for (const status of tokenStatuses) {
     await call(status)
@@ -104,7 +104,7 @@ await t.test('with CONFIG_REFUSE_DEAD_TOKENS a dead token is not served, and web
   t.equal((await configLoader.forTenant('acme')).getAccessToken(), 'a new one')
 })
 
-await t.test('a token that dies while its configuration is cached is refused from then on', async (t) => {
+await t.test('a token that expires while its configuration is cached is refused from then on', async (t) => {
   const { configLoader, tenantConfigs } = await createKnown(t, {
     CONFIG_REFUSE_DEAD_TOKENS: true,
     CONFIG_CACHE_TTL_MS: 60_000
@@ -116,7 +116,7 @@ await t.test('a token that dies while its configuration is cached is refused fro
   t.ok(Date.now() >= diesAt)
 })
 
-await t.test('a change of status that is rolled back invalidates nothing', async (t) => {
+await t.test('a status change that is rolled back invalidates nothing', async (t) => {
   const { configLoader, databaseUrl } = await createKnown(t, { CONFIG_CACHE_TTL_MS: 60_000 })
   await until(async () => await saying(configLoader.forPhoneNumber('8')) === 'unverified')
   const writer = await connect(t, databaseUrl)

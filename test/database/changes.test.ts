@@ -10,8 +10,8 @@ const [, second, third] = tags
 const ANY = ''
 
 /**
- * A migrated database, a connection that writes, and `told`: what a listener is told of what is done meanwhile, each
- * notification by its sorted rows.
+ * A migrated database with a writer and a listener. `told` returns the notifications of a piece of work, each with
+ * sorted rows.
  */
 async function listened (t: Test, url?: string) {
   const databaseUrl = url ?? await createDatabase(t)
@@ -26,8 +26,8 @@ async function listened (t: Test, url?: string) {
   })
 
   /**
-   * Runs it and returns the payloads. Notifications arrive in the order of their commits, so that one more tells that
-   * these were all.
+   * Executes the work and returns the payloads. Notifications arrive in commit order, so a final marker shows that none
+   * is missing.
    */
   async function told (work: string | (() => Promise<unknown>), values?: unknown[]): Promise<unknown[]> {
     await (typeof work === 'string' ? writer.query(work, values) : work())
@@ -45,7 +45,7 @@ const rows = (from: number, to: number) =>
   `select 't' || n, 'p' || n, 'w' || n % 3 from generate_series(${from}, ${to}) as n`
 const insert = 'insert into tenant_configs (tenant_id, phone_number_id, waba_id)'
 
-await t.test('a statement tells once what its rows were and are found by', async (t) => {
+await t.test('a statement notifies once of the old and new ids of its rows', async (t) => {
   const { told } = await listened(t)
   t.same(await told(`${insert} values ('a', '1', '10')`), [[change('a', '1', '10')]])
   t.same(
@@ -79,7 +79,7 @@ await t.test('a statement tells once what its rows were and are found by', async
   t.same(await told('truncate tenant_configs'), [ANY], 'also of an empty table')
 })
 
-await t.test('a statement that changes nothing tells nothing', async (t) => {
+await t.test('a statement that changes nothing notifies nothing', async (t) => {
   const { told, writer } = await listened(t)
   await told(`${insert} values ('a', '1', '10')`)
   t.same(await told("update tenant_configs set is_active = false where tenant_id = 'nobody'"), [])
@@ -98,7 +98,7 @@ await t.test('a statement that changes nothing tells nothing', async (t) => {
   )
 })
 
-await t.test('what is inserted where something is already', async (t) => {
+await t.test('an upsert or a merge notifies of the rows that it inserts, updates or deletes', async (t) => {
   const { told, writer } = await listened(t)
   await told(`${insert} values ('a', '1', '10')`)
   t.same(
@@ -126,7 +126,7 @@ await t.test('what is inserted where something is already', async (t) => {
   ], 'a merge')
 })
 
-await t.test('up to 32 rows are named; of more only that there were some', async (t) => {
+await t.test('up to 32 changed rows are named; more cause one notification without names', async (t) => {
   const { told, writer } = await listened(t)
   const named = sorted(Array.from({ length: 32 }, (_, i) => change(`t${i + 1}`, `p${i + 1}`, `w${(i + 1) % 3}`)))
   t.same(await told(`${insert} ${rows(1, 32)}`), [named])
@@ -148,7 +148,7 @@ await t.test('up to 32 rows are named; of more only that there were some', async
   t.same(await told(async () => await copy('seq 1000 1999 | sed "s/\\(.*\\)/x\\1\\\\ty\\1/"')), [ANY])
 })
 
-await t.test('ids of any kind arrive as they are', async (t) => {
+await t.test('ids with any characters arrive unchanged', async (t) => {
   const { told } = await listened(t)
   const byOne = async (ids: unknown[]) => await told(`${insert} values ($1, $2, $3)`, ids)
   for (const ids of [
@@ -169,7 +169,7 @@ await t.test('ids of any kind arrive as they are', async (t) => {
   }
 })
 
-await t.test('a payload that PostgreSQL would refuse is not sent, and the write succeeds', async (t) => {
+await t.test('a payload too long for PostgreSQL is sent empty, and the write succeeds', async (t) => {
   const { told, url } = await listened(t)
   const wide = (n: number) => change(n + '💬'.repeat(99), n + '💬'.repeat(254), '💬'.repeat(255))
   const bytes = (all: unknown[][]) => Buffer.byteLength(
@@ -194,7 +194,7 @@ await t.test('a payload that PostgreSQL would refuse is not sent, and the write 
   t.same(await query(url, 'select tenant_id from tenant_configs'), [])
 })
 
-await t.test('a transaction tells when it commits, all of it and each thing once; else nothing', async (t) => {
+await t.test('a transaction notifies at commit, once per distinct change; a rollback never', async (t) => {
   const { told, writer, url } = await listened(t)
   const sets = async (...statements: string[]) => await told(async () => {
     for (const statement of statements) await writer.query(statement)
@@ -230,7 +230,7 @@ await t.test('a transaction tells when it commits, all of it and each thing once
   t.same(await told('commit'), [[change('b', 'n49', '20')]])
 })
 
-await t.test('one statement with several writes, and a routine', async (t) => {
+await t.test('several writes in one statement or routine notify once of each row', async (t) => {
   const { told } = await listened(t)
   t.same(
     sorted(
@@ -248,7 +248,7 @@ await t.test('one statement with several writes, and a routine', async (t) => {
   )
 })
 
-await t.test('also where triggers are off for a replica, under another search path, and by another role', async (t) => {
+await t.test('triggers notify on a replica, under another search path and for another role', async (t) => {
   const { told, writer, url } = await listened(t)
   await writer.query("set session_replication_role = 'replica'")
   t.same(await told(`${insert} values ('a', '1', '10')`), [[change('a', '1', '10')]])
@@ -275,7 +275,7 @@ await t.test('also where triggers are off for a replica, under another search pa
   t.same(await told("update tenant_configs set waba_id = '7'"), [[change('b', null, '7'), change('b', null, null)]])
 })
 
-await t.test('it comes to a filled database, goes and comes again', async (t) => {
+await t.test('the triggers can be added to and removed from a filled database repeatedly', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const options = { folder: firstMigrations(t, 3) }
   const yes = async () => true

@@ -22,7 +22,7 @@ const secrets = {
 const post = async ({ app, as }: TestApp, tenant: string, more: object = {}) =>
   await app.inject({ method: 'POST', url, headers: as(tenant), payload: { ...secrets, ...more } })
 
-/** Holds a response to a code, and it and the log to have no canary. */
+/** Asserts the code of a response, and that neither it nor the log has a canary. */
 function answered (
   t: Test,
   { log }: TestApp,
@@ -41,19 +41,19 @@ const lock = 'begin; lock table tenant_configs in access exclusive mode'
 const terminateAll = 'select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = ' +
   "current_database() and application_name = 'whatsapp-tenant-config'"
 
-/** Ends all connections of the service, and waits until it knows. */
+/** Ends all connections of the service, and waits until its pool is empty. */
 async function loseConnections ({ app }: TestApp, databaseUrl: string): Promise<void> {
   await query(databaseUrl, terminateAll)
   await until(() => app.pg['tenantConfig']?.pool.totalCount === 0)
 }
 
-await t.test('what PostgreSQL refuses shows no value', async (t) => {
+await t.test('an error of PostgreSQL shows no value', async (t) => {
   const service = await buildTestApp(t)
   const { app, databaseUrl, log } = service
   t.equal((await post(service, 'acme')).statusCode, 201)
   answered(t, service, await post(service, 'acme'), 'CONFIG_EXISTS')
 
-  // Faults that nobody has thought of: PostgreSQL quotes the row, a trigger whatever it likes.
+  // Unexpected faults: PostgreSQL quotes the row, and a trigger can quote anything.
   await query(databaseUrl, "alter table tenant_configs add constraint never check (waba_id <> 'refused')")
   answered(t, service, await post(service, 'third', { waba_id: 'refused' }), 'INTERNAL')
   t.match(log(), '"constraint":"never"', 'the log says what it was')
@@ -66,7 +66,7 @@ await t.test('what PostgreSQL refuses shows no value', async (t) => {
   t.notMatch(String(direct), canary)
 })
 
-await t.test('SQLSTATEs', async (t) => {
+await t.test('each SQLSTATE maps to its error', async (t) => {
   const { app: { database } } = await buildTestApp(t)
   const raise = async (code: string, more = '') => await database.run(
     sql.raw(`do $$ begin raise exception '${canary}' using errcode = '${code}'${more}; end $$`)
@@ -90,7 +90,7 @@ await t.test('SQLSTATEs', async (t) => {
   await t.rejects(database.transaction(async () => { throw ours }), ours)
 })
 
-await t.test('losing all connections costs no crash, and the next request works', async (t) => {
+await t.test('the loss of all connections causes no crash, and the next request succeeds', async (t) => {
   const service = await buildTestApp(t)
   const { app, log, databaseUrl } = service
   const requests = await Promise.all(Array.from({ length: 5 }, async () => await app.inject('/health/ready')))
@@ -112,7 +112,7 @@ await t.test('losing all connections costs no crash, and the next request works'
   t.equal((await get(service)).statusCode, 404)
 })
 
-await t.test('a transaction that loses its connection costs no crash, and no connection', async (t) => {
+await t.test('a transaction that loses its connection causes no crash and no pool leak', async (t) => {
   const service = await buildTestApp(t, { DATABASE_POOL_MAX: 1 })
   const { app: { database }, databaseUrl } = service
   const lose = {
@@ -138,7 +138,7 @@ await t.test('a transaction that loses its connection costs no crash, and no con
   t.equal(service.app.pg['tenantConfig']?.pool.idleCount, 1)
 })
 
-await t.test('a database that hangs is given up in time, and nothing is written after that', async (t) => {
+await t.test('a request to a hanging database fails within 5 s, and writes nothing later', async (t) => {
   const service = await buildTestApp(t)
   const holder = await connect(t, service.databaseUrl)
   await holder.query(lock)
@@ -150,7 +150,7 @@ await t.test('a database that hangs is given up in time, and nothing is written 
   t.equal((await post(service, 'acme')).statusCode, 201)
 })
 
-/** A way to the database that can be frozen, cut and mended. */
+/** A proxy to the database that the test can freeze, cut and restore. */
 async function startProxy (t: Test, databaseUrl: string) {
   const through = new URL(databaseUrl)
   const { port, hostname } = through
@@ -189,14 +189,14 @@ async function startProxy (t: Test, databaseUrl: string) {
   }
 }
 
-await t.test('a network that swallows everything, or breaks', async (t) => {
+await t.test('a frozen or cut network causes DATABASE_UNAVAILABLE until it is restored', async (t) => {
   const proxy = await startProxy(t, await createDatabase(t))
   const service = await buildTestApp(t, { DATABASE_URL: proxy.url })
   t.equal((await get(service)).statusCode, 404)
   proxy.freeze()
   for (const what of ['the connection there is', 'a new one']) {
     const began = performance.now()
-    // Whether it is carried out when the network thaws nobody can tell.
+    // The outcome of this write after the thaw is unknown.
     answered(t, service, await post(service, 'frozen'), 'DATABASE_UNAVAILABLE', what)
     t.ok(performance.now() - began < 5000, 'within 5 s')
   }
@@ -211,7 +211,7 @@ await t.test('a network that swallows everything, or breaks', async (t) => {
   t.equal((await post(service, 'acme')).statusCode, 201)
 })
 
-await t.test('a database that is away', async (t) => {
+await t.test('a missing database causes DATABASE_UNAVAILABLE, and the service is not ready', async (t) => {
   const service = await buildTestApp(t)
   const giveBack = await takeAway(service.databaseUrl)
   answered(t, service, await post(service, 'acme'), 'DATABASE_UNAVAILABLE')
@@ -221,7 +221,7 @@ await t.test('a database that is away', async (t) => {
   t.match(await service.app.inject('/health/ready'), { statusCode: 200 })
 })
 
-await t.test('a database that can only be read', async (t) => {
+await t.test('a read-only database refuses writes and serves reads', async (t) => {
   const service = await buildTestApp(t)
   const elsewhere = new URL(service.databaseUrl)
   const name = elsewhere.pathname.slice(1)
@@ -238,7 +238,7 @@ await t.test('a database that can only be read', async (t) => {
   t.equal((await post(service, 'acme')).statusCode, 201)
 })
 
-await t.test('a role with one connection besides the listening one, whose password is changed', async (t) => {
+await t.test('a connection limit or a wrong password causes DATABASE_UNAVAILABLE', async (t) => {
   const databaseUrl = await createDatabase(t)
   const role = `wtc_test_${randomBytes(8).toString('hex')}`
   await query(databaseUrl, `create role ${role} login password '${canary}';
@@ -249,7 +249,7 @@ await t.test('a role with one connection besides the listening one, whose passwo
   Object.assign(asRole, { username: role, password: canary })
   const service = await buildTestApp(t, { DATABASE_URL: asRole.href })
   await query(databaseUrl, `alter role ${role} connection limit 2`)
-  // The start left more of them in the pool.
+  // The start left more connections in the pool than the limit.
   await loseConnections(service, databaseUrl)
 
   const holder = await connect(t, databaseUrl)
@@ -269,11 +269,8 @@ await t.test('a role with one connection besides the listening one, whose passwo
   t.equal((await get(service)).statusCode, 200)
 })
 
-await t.test('without a database nothing boots, and the error shows no password', async (t) => {
-  /**
-   * What a database that answers a new connection with these bytes, and is silent then, says to a start and to a
-   * migration.
-   */
+await t.test('a start without a database fails, and its error shows no password', async (t) => {
+  /** The errors of a start and a migration at a server that sends these bytes and then nothing. */
   async function faults (answer: string, parameters = ''): Promise<string[]> {
     const silent = createServer(
       (socket) => socket.on('error', () => {}).once('data', () => socket.write(answer, 'latin1'))
@@ -307,14 +304,14 @@ await t.test('without a database nothing boots, and the error shows no password'
   }
 })
 
-await t.test('of a host with two addresses, neither of which answers, the first one is told', async (t) => {
+await t.test('if both addresses of a host fail, the error names the first one', async (t) => {
   const message = 'The database cannot be reached: connect ECONNREFUSED ::1:1. See that it runs and that ' +
     'DATABASE_URL is right.'
   const both = ['::1:1', '127.0.0.1:1'].map((address) => new Error(`connect ECONNREFUSED ${address}`))
   await t.rejects(assertReachable(Promise.reject(new AggregateError(both))), new Error(message))
 })
 
-await t.test('a password in which a % stands for itself, beside options', async (t) => {
+await t.test('a URL with a raw % in its password and with options connects', async (t) => {
   const databaseUrl = await createDatabase(t)
   const role = `wtc_test_${randomBytes(8).toString('hex')}`
   await query(

@@ -17,7 +17,7 @@ const { url } = postgres
 const service = await listeningService(t, postgres)
 const { app, meta, ask, operations, all, change, ready } = service
 
-/** Says that each was told in time that the database is away. */
+/** Asserts that each request failed in time with DATABASE_UNAVAILABLE. */
 function areAway (t: Test, outcomes: Outcome[]): void {
   const slowest = Math.max(...outcomes.map(({ ms }) => ms))
   t.comment(`${outcomes.length} answers, the slowest after ${Math.round(slowest)} ms`)
@@ -32,19 +32,18 @@ const every = async (times = 1) => await Promise.all(
   Object.values(all).flatMap((ask) => Array.from({ length: times }, ask))
 )
 
-/** Fills the pool. */
 async function fill (): Promise<void> {
   await Promise.all(Array.from({ length: 5 * POOL_MAX }, operations.getConfig))
 }
 
 /**
- * Says that all works again without a restart, on the rows as they were, or on any when what was sent may have been
- * done.
+ * Asserts full recovery without a restart. Without `before` the rows may differ, because a sent write may have been
+ * executed.
  */
 async function isWell (t: Test, before?: unknown[]): Promise<void> {
   const [{ now } = {}] = await query(url, 'select clock_timestamp()::text as now')
   await until(ready)
-  // A connection that was given up has its server process until that has done what it was sent.
+  // The server process of an abandoned connection exists until its statement ends.
   await until(async () => {
     await fill()
     return (await connectionsOf(url, `state_change < '${now}'`)).length === 0
@@ -56,7 +55,7 @@ async function isWell (t: Test, before?: unknown[]): Promise<void> {
   for (const works of [getConfig, updateConfig, listConfigs, getStats]) t.equal((await works()).status, 200)
 }
 
-await t.test('every operation that may answer DATABASE_UNAVAILABLE is tried here', async (t) => {
+await t.test('every operation documented with DATABASE_UNAVAILABLE is tested here', async (t) => {
   const { paths }: { paths: Record<string, Record<string, { operationId: string }>> } = (await app.inject('/docs/json')).json()
   const documented = Object.values(paths).flatMap((path) => Object.values(path))
     .filter((operation) => JSON.stringify(operation).includes('DATABASE_UNAVAILABLE')).map(
@@ -66,7 +65,7 @@ await t.test('every operation that may answer DATABASE_UNAVAILABLE is tried here
   t.same(Object.keys(operations).sort(), documented.sort())
 })
 
-await t.test('one backend is killed while a request waits in it', async (t) => {
+await t.test('a request whose backend is killed fails in time and writes nothing', async (t) => {
   const before = await rowsOf(url)
   const stall = await stallChanges(url)
   const asked = change({ verify_token: 'never' })
@@ -77,7 +76,7 @@ await t.test('one backend is killed while a request waits in it', async (t) => {
   await isWell(t, before)
 })
 
-await t.test('all backends are killed, idle ones and one that works', async (t) => {
+await t.test('the service recovers when all backends are killed, idle and busy ones', async (t) => {
   const before = await rowsOf(url)
   await fill()
   const stall = await stallChanges(url)
@@ -95,7 +94,7 @@ await t.test('all backends are killed, idle ones and one that works', async (t) 
 })
 
 for (const how of ['fast', 'immediate', 'killed'] as const) {
-  await t.test(`the database is stopped (${how}) while a request waits in it`, async (t) => {
+  await t.test(`the service recovers when the database is stopped (${how}) during a request`, async (t) => {
     const before = await rowsOf(url)
     await fill()
     const stall = await stallChanges(url)
@@ -112,7 +111,7 @@ for (const how of ['fast', 'immediate', 'killed'] as const) {
   })
 }
 
-await t.test('the database is frozen while a request waits in it, and before others', async (t) => {
+await t.test('the service recovers from a database frozen during a request', async (t) => {
   await fill()
   const lock = await lockRows(t, url)
   const asked = change({ verify_token: 'never' })
@@ -125,17 +124,17 @@ await t.test('the database is frozen while a request waits in it, and before oth
   areAway(t, [first])
   areAway(t, rest)
   const flood = await every(4)
-  // The tenant's queue refuses those whose turn does not come.
+  // The tenant's queue refuses the requests that it cannot start in time.
   areAway(t, flood.filter(({ code }) => code !== 'RATE_LIMITED'))
   t.ok(flood.every(({ ms }) => ms < LIMIT_MS))
   t.same(meta.requests, [], 'no code went to Meta')
   postgres.thaw()
   await released
-  // What was already sent to it, it carries out when it wakes.
+  // PostgreSQL executes statements that it had already received after the thaw.
   await isWell(t)
 })
 
-await t.test('the database is frozen while Meta answers', async (t) => {
+await t.test('the service recovers from a database frozen during a call to Meta', async (t) => {
   meta.fail('phone_numbers', { latency_ms: META_TIMEOUT_MS / 2 })
   const asked = service.onboard()
   await until(() => meta.requests.at(-1)?.route === 'phone_numbers')
@@ -146,11 +145,11 @@ await t.test('the database is frozen while Meta answers', async (t) => {
   await isWell(t)
 })
 
-await t.test('a lock that stays holds nobody up for longer, however many wait', async (t) => {
+await t.test('requests fail within 5 seconds while a row lock stays, however many wait', async (t) => {
   const before = await rowsOf(url)
   const lock = await lockRows(t, url)
   const waves = []
-  // As many keep coming that a request finds the pool full, gets through, and finds it full again.
+  // So many requests arrive that one may wait twice for a connection.
   for (let wave = 0; wave < 15; wave++) {
     waves.push(Array.from({ length: 8 }, () => change({ access_token: 'never' })))
     await delay(100)
@@ -160,7 +159,7 @@ await t.test('a lock that stays holds nobody up for longer, however many wait', 
   await isWell(t, before)
 })
 
-await t.test('Meta is slow, drops connections, fails, or is gone', async (t) => {
+await t.test('an onboarding fails in time and writes nothing when Meta fails', async (t) => {
   await change({ callback_url: null })
   const before = await rowsOf(url)
   const cases = [
@@ -178,7 +177,7 @@ await t.test('Meta is slow, drops connections, fails, or is gone', async (t) => 
   for (const route of ['access_token', 'debug_token', 'phone_numbers'] as const) {
     for (const [fault, status, code] of cases) {
       meta.fail(route, fault)
-      // Nobody knows what became of the code.
+      // The outcome of a failed exchange is unknown.
       const [said, named] = route === 'access_token' ? [502, 'META_EXCHANGE_UNKNOWN'] as const : [status, code] as const
       await fails(`${route}: ${Object.keys(fault).join()}`, said, named)
     }
@@ -191,7 +190,7 @@ await t.test('Meta is slow, drops connections, fails, or is gone', async (t) => 
   t.same(await rowsOf(url), onboarded)
 })
 
-await t.test('kill -9 of the server in the middle of writes, then of the server and its PostgreSQL', async (t) => {
+await t.test('acknowledged writes survive kill -9 of the server and of its PostgreSQL', async (t) => {
   const dir = dataDir(t)
   const start = async () => await serverProcess(t, { DATA_DIR: dir, JWT_SECRET })
   const tenants = ['a', 'b', 'c', 'd'].map((id) => ({
@@ -205,7 +204,7 @@ await t.test('kill -9 of the server in the middle of writes, then of the server 
     callback_url: `https://a.example/${n}`
   })
 
-  /** Writes numbers in ascending order, each to several columns, until the server is gone. */
+  /** Writes ascending numbers, each to several columns, until the server is gone. */
   async function write (origin: string, tenant: { authorization: string, acknowledged: number }): Promise<void> {
     for (;;) {
       const next = tenant.acknowledged + 1

@@ -9,7 +9,7 @@ import { buildTestApp, connect, query, until, untilWaiting } from '../helper.js'
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 const isOurs = "datname = current_database() and application_name = 'whatsapp-tenant-config'"
 
-/** A service whose pool has one connection, and how to see which one. */
+/** A service with one pooled connection, and a function that returns the pid of its backend. */
 async function createOne (t: Test) {
   const { app, databaseUrl } = await buildTestApp(t, { DATABASE_POOL_MAX: 1 })
   const { database } = app
@@ -36,7 +36,7 @@ await t.test('a statement that PostgreSQL refuses leaves its connection in the p
   t.equal(await pid(), before)
 })
 
-await t.test('a connection whose statement has not been answered never comes back', async (t) => {
+await t.test('a connection with an unanswered statement is not used again', async (t) => {
   const { database, pid } = await createOne(t)
   const sleep = sql`select pg_sleep(20)`
   const hang: Record<string, () => Promise<unknown>> = {
@@ -62,7 +62,7 @@ await t.test('a connection whose statement has not been answered never comes bac
   }
 })
 
-await t.test('a connection whose statement was cancelled, or whose prepared statements do not fit any more, is not used again', async (t) => {
+await t.test('a connection with a cancelled or an outdated statement is not used again', async (t) => {
   const { database, pid, databaseUrl } = await createOne(t)
   const raise = async (code: string) => {
     await database.run(
@@ -95,7 +95,7 @@ await t.test('a connection whose statement was cancelled, or whose prepared stat
   t.same(await database.run(all, { key: 'a' }), [], 'the next connection prepares it anew')
 })
 
-await t.test('no read fails because backends are terminated', async (t) => {
+await t.test('no read fails when backends are terminated', async (t) => {
   const { app, databaseUrl, as, admin } = await buildTestApp(t, { CONFIG_CACHE_TTL_MS: 1 })
   const { configLoader, tenantConfigs, tokenWatch } = app
   await tenantConfigs.create('acme', null, { access_token: 'token', waba_id: '7', phone_number_id: '8' })
@@ -138,7 +138,7 @@ await t.test('no read fails because backends are terminated', async (t) => {
   t.ok(killed >= 40)
 })
 
-await t.test('a write whose backend is terminated is not done again', async (t) => {
+await t.test('a write whose backend is terminated is not repeated', async (t) => {
   const { database, databaseUrl } = await createOne(t)
   await query(databaseUrl, 'create table counted (n int); create sequence attempts')
   const holder = await connect(t, databaseUrl)
@@ -155,7 +155,7 @@ await t.test('a write whose backend is terminated is not done again', async (t) 
   t.same(await query(databaseUrl, 'select * from counted'), [])
 })
 
-await t.test('a read is tried at most five times when it loses its connection, and once when it is cancelled', async (t) => {
+await t.test('a read has up to five attempts if its connection is lost, and one if cancelled', async (t) => {
   const { database, databaseUrl } = await createOne(t)
   const attempt = async (what: string, code: string) => {
     await query(databaseUrl, 'create sequence attempts')
@@ -172,7 +172,7 @@ await t.test('a read is tried at most five times when it loses its connection, a
   t.equal(await attempt('pg_cancel_backend(pg_backend_pid())', '57014'), 1)
 })
 
-await t.test('a read that lost its connection does not meet another one that was open then', async (t) => {
+await t.test('a repeated read uses no connection that was open before the loss', async (t) => {
   const { app: { database }, databaseUrl } = await buildTestApp(t, { DATABASE_POOL_MAX: 5 })
   await query(databaseUrl, 'create sequence attempts')
   const pid = async (more: string) =>
@@ -186,7 +186,7 @@ await t.test('a read that lost its connection does not meet another one that was
   t.match(await query(databaseUrl, 'select last_value::int as attempts from attempts'), [{ attempts: 2 }])
 })
 
-await t.test('a read that loses its connection late is not tried again, so that its caller hears in time', async (t) => {
+await t.test('a read that loses its connection late is not repeated', async (t) => {
   const { database, databaseUrl } = await createOne(t)
   await query(databaseUrl, 'create sequence attempts')
   const late = "select nextval('attempts'), pg_sleep(1.51), pg_terminate_backend(pg_backend_pid()), pg_sleep(1)"
@@ -194,7 +194,7 @@ await t.test('a read that loses its connection late is not tried again, so that 
   t.match(await query(databaseUrl, 'select last_value::int as attempts from attempts'), [{ attempts: 1 }])
 })
 
-await t.test('a transaction for which there is no connection is told so', async (t) => {
+await t.test('a transaction without a free connection fails with DATABASE_UNAVAILABLE', async (t) => {
   const { app, database } = await createOne(t)
   const client = await app.pg['tenantConfig']?.pool.connect()
   await t.rejects(database.transaction(async () => {}), {

@@ -19,7 +19,7 @@ async function createDb (t: Test) {
   return { app, db: app.database, sent: () => sent }
 }
 
-await t.test('each placeholder gets its value, wherever it stands and however often', async (t) => {
+await t.test('each placeholder gets its value, at any place and any number of times', async (t) => {
   const { db } = await createDb(t)
   const [from, to] = [sql.placeholder('from'), sql.placeholder('to')]
   const between = prepare(
@@ -65,7 +65,7 @@ await t.test('each placeholder gets its value, wherever it stands and however of
   t.same(await db.run(insert, { own: '5', waba: null }), [{ tenant_id: '5', phone_number_id: '5', waba_id: null }])
 })
 
-await t.test('a value that was forgotten is not null', async (t) => {
+await t.test('a missing value is an error, not null', async (t) => {
   const { db, sent } = await createDb(t)
   const before = sent()
   const one = prepare(
@@ -82,7 +82,7 @@ await t.test('a value that was forgotten is not null', async (t) => {
   t.equal(sent(), before + 1)
 })
 
-await t.test('a value that is part of the statement is refused', async (t) => {
+await t.test('a constant in a prepared statement is refused', async (t) => {
   t.throws(
     () => prepare('constant', builder.select({ tenant_id }).from(table).where(eq(tenant_id, 'a'))),
     { message: 'a prepared statement takes placeholders only' }
@@ -93,7 +93,7 @@ await t.test('a value that is part of the statement is refused', async (t) => {
   )
 })
 
-await t.test('an error holds no value', async (t) => {
+await t.test('an error contains no value', async (t) => {
   const { db } = await createDb(t)
   const canary = `canary-${randomBytes(8).toString('hex')}`
   const one = prepare('one', builder.select({ tenant_id }).from(table).where(eq(tenant_id, sql.placeholder('key'))))
@@ -103,7 +103,7 @@ await t.test('an error holds no value', async (t) => {
   t.same(await db.run(one, { key: 'a' }), [{ tenant_id: 'a' }], 'the next one works')
 })
 
-await t.test('times are as drizzle gives them, the rest as pg does', async (t) => {
+await t.test('times are formatted as by drizzle, other values as by pg', async (t) => {
   const { app, db } = await createDb(t)
   const at = '2027-01-22T12:00:00.001000Z'
   await app.tenantConfigs.update('a', { token_expires_at: at })

@@ -10,7 +10,7 @@ const others = 'select count(*)::int as count from pg_stat_activity where datnam
   'pg_backend_pid()'
 const connections = async (url: string) => (await query(url, others))[0]?.['count']
 
-await t.test('one who is let in leaves nothing behind', async (t) => {
+await t.test('a successful probe leaves no connection behind', async (t) => {
   const { app, databaseUrl } = await buildTestApp(t, { DATABASE_POOL_MAX: 1 })
   const { probe } = app.database
   await app.database.ping()
@@ -27,7 +27,7 @@ await t.test('one who is let in leaves nothing behind', async (t) => {
   await t.resolves(probe(), 'nor is a lock')
 })
 
-await t.test('a database that is away lets nobody in', async (t) => {
+await t.test('a probe fails while the database is missing', async (t) => {
   const { app, databaseUrl } = await buildTestApp(t)
   const giveBack = await takeAway(databaseUrl)
   await t.rejects(app.database.probe(), { code: '3D000' })
@@ -35,7 +35,7 @@ await t.test('a database that is away lets nobody in', async (t) => {
   await t.resolves(app.database.probe())
 })
 
-await t.test('a line that is cut, or dead', async (t) => {
+await t.test('a probe fails on a cut connection, and times out on a dead one', async (t) => {
   const way = await line(t, await createDatabase(t))
   const { app } = await buildTestApp(t, { DATABASE_URL: way.url })
   way.cut()
@@ -50,7 +50,7 @@ await t.test('a line that is cut, or dead', async (t) => {
   await t.resolves(app.database.probe())
 })
 
-await t.test('too many connections, and a password that is wrong', async (t) => {
+await t.test('a probe succeeds at the connection limit and fails with a wrong password', async (t) => {
   const databaseUrl = await createDatabase(t)
   const role = `wtc_test_${randomBytes(8).toString('hex')}`
   await query(databaseUrl, `create role ${role} login password 'one'; grant all on all tables in schema public to ${role};
@@ -67,8 +67,8 @@ await t.test('too many connections, and a password that is wrong', async (t) => 
 })
 
 /**
- * A way to a PostgreSQL; once `isSilent`, whoever comes is let in, and then hears nothing any more, not even that his
- * goodbye was heard.
+ * A proxy to PostgreSQL. Once `isSilent`, it accepts a login and then sends nothing, not even at the end of the
+ * connection.
  */
 async function silentDoor (t: Test, target: string) {
   const url = new URL(target)
@@ -96,7 +96,7 @@ async function silentDoor (t: Test, target: string) {
   return door
 }
 
-await t.test('a line that dies right after one was let in keeps nobody waiting', async (t) => {
+await t.test('a connection that goes dead after the login does not delay the probe', async (t) => {
   const door = await silentDoor(t, await createDatabase(t))
   const { app } = await buildTestApp(t, { DATABASE_URL: door.url })
   door.isSilent = true

@@ -5,7 +5,7 @@ import { reconcile } from '../../src/database/reconcile.js'
 import { buildTestApp, connect, createDatabase, query, untilWaiting } from '../helper.js'
 
 const off = 'alter table tenant_configs disable trigger all;'
-/** As pg_restore leaves it. */
+/** The state that pg_restore leaves. */
 const on = 'alter table tenant_configs enable trigger all;'
 const state = async (url: string) => ({
   watched: (await query(url, 'select tenant_id, status from token_watch order by 1')).map(
@@ -21,7 +21,7 @@ const state = async (url: string) => ({
   )).length
 })
 
-/** A database where the triggers were off for some writes. */
+/** A database with writes that were made while its triggers were off. */
 async function loaded (t: Test, writes: string): Promise<string> {
   const url = await createDatabase(t)
   await query(url, `insert into tenant_configs (tenant_id, access_token, waba_id, phone_number_id, last_verified_at) values
@@ -37,7 +37,7 @@ const writes = `delete from tenant_configs where tenant_id = 'gone';
   insert into tenant_configs (tenant_id, access_token) select 'new-' || i, 'x' from generate_series(1, 2500) i;
   insert into tenant_configs (tenant_id, access_token, waba_id, phone_number_id, last_verified_at) values ('verified', 'x', '6', '6', now()), ('taken', 'x', '6', '1', now())`
 
-await t.test('a start makes up for what was loaded while the triggers were off, and says so once', async (t) => {
+await t.test('a start reconciles rows written while the triggers were off, and logs it once', async (t) => {
   for (const end of [on, '']) {
     const url = await loaded(t, `${writes}; ${end}`)
     const { app, as, log } = await buildTestApp(t, { DATABASE_URL: url })
@@ -61,7 +61,7 @@ await t.test('a start makes up for what was loaded while the triggers were off, 
   }
 })
 
-await t.test('a tenant that was turned on while the triggers were off has its token checked', async (t) => {
+await t.test('the token of a tenant activated while the triggers were off is checked', async (t) => {
   const url = await loaded(t, '')
   await query(url, `${on} update tenant_configs set is_active = false where tenant_id in ('acme', 'gone')`)
   await query(url, `${off} update tenant_configs set is_active = true where tenant_id = 'acme'`)
@@ -72,7 +72,7 @@ await t.test('a tenant that was turned on while the triggers were off has its to
   )
 })
 
-await t.test('a watch that is missing while the triggers are on is made', async (t) => {
+await t.test('a missing watch is created even while the triggers are on', async (t) => {
   const url = await loaded(t, '')
   const db = drizzle(await connect(t, url))
   await reconcile(db)
@@ -82,7 +82,7 @@ await t.test('a watch that is missing while the triggers are on is made', async 
   t.same(await reconcile(db), {})
 })
 
-await t.test('the sequence of the ids is behind, as `pg_restore --table` leaves it: the next insert succeeds', async (t) => {
+await t.test('a start corrects an id sequence behind its rows, as after `pg_restore --table`', async (t) => {
   for (const [rows, next] of [["(1, 'first')", 2], ["(7, 'seventh'), (5, 'fifth')", 8]] as const) {
     const url = await createDatabase(t)
     await query(url, `insert into tenant_configs (id, tenant_id) values ${rows}`)
@@ -101,10 +101,10 @@ await t.test('the sequence of the ids is behind, as `pg_restore --table` leaves 
   }
 })
 
-await t.test('a token that is stored meanwhile keeps its watch', async (t) => {
+await t.test('a token stored during a reconciliation keeps its watch', async (t) => {
   const url = await loaded(t, "delete from tenant_configs; insert into tenant_configs (tenant_id) values ('cleared')")
   const writer = await connect(t, url)
-  // The triggers are on for the writer: pg_restore is over.
+  // The triggers are on for the writer, as after pg_restore.
   await query(url, on)
   await writer.query(
     "begin; insert into tenant_configs (tenant_id, access_token) values ('acme', 'y'); update tenant_configs set " +
@@ -117,7 +117,7 @@ await t.test('a token that is stored meanwhile keeps its watch', async (t) => {
   t.same((await state(url)).watched, ['acme unverified', 'cleared unverified'])
 })
 
-await t.test('while somebody holds the table a start goes on without it; the next one tries again', async (t) => {
+await t.test('a start skips reconciliation while the table is locked; the next one retries', async (t) => {
   const url = await loaded(t, writes)
   const holder = await connect(t, url)
   await holder.query('begin; lock table tenant_configs in row exclusive mode')

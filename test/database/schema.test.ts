@@ -69,7 +69,7 @@ await t.test('the indexes are those that schema.ts describes', async (t) => {
   )
 })
 
-await t.test('updated_at follows every update, whoever makes it', async (t) => {
+await t.test('updated_at changes with every update, also with one of another program', async (t) => {
   const url = await createDatabase(t)
   await query(
     url,
@@ -83,7 +83,7 @@ await t.test('updated_at follows every update, whoever makes it', async (t) => {
   t.same(row, { kept: true, touched: true })
 })
 
-await t.test('times are ISO 8601 in UTC to the microsecond, whatever style and zone the database or its URL has', async (t) => {
+await t.test('times are ISO 8601 in UTC with microseconds, whatever the style and zone', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   await query(DATABASE_URL, `alter database ${new URL(DATABASE_URL).pathname.slice(1)} set datestyle = 'SQL, DMY'`)
   await query(
@@ -116,7 +116,7 @@ await t.test('times are ISO 8601 in UTC to the microsecond, whatever style and z
   t.match(await app.tenantConfigs.find('acme'), { token_expires_at: '2027-01-22T12:00:00.123456Z' }, 'without options')
 })
 
-await t.test('isoTime answers in UTC with six digits, at any offset, and throws for a time that is not in ISO style', async (t) => {
+await t.test('isoFromPostgres returns UTC with six digits, and throws for other styles', async (t) => {
   for (const [written, expected] of [
     ['2026-11-23 05:55:00+00', '2026-11-23T05:55:00.000000Z'],
     ['2026-11-23 05:55:00.1+00', '2026-11-23T05:55:00.100000Z'],
@@ -141,7 +141,7 @@ await t.test('isoTime answers in UTC with six digits, at any offset, and throws 
   t.equal(isoFromMs(Date.UTC(2026, 10, 23, 5, 55, 0, 123)), '2026-11-23T05:55:00.123000Z')
 })
 
-await t.test('a configuration that is turned off or goes away ends the onboardings of its tenant that may go on, and those of nobody else', async (t) => {
+await t.test('deactivation or deletion ends the unfinished onboardings of that tenant only', async (t) => {
   for (const [deed, left] of [
     [
       "update tenant_configs set is_active = false where tenant_id = 'acme'",
@@ -167,7 +167,7 @@ await t.test('a configuration that is turned off or goes away ends the onboardin
   }
 })
 
-await t.test('a configuration that is turned on again has its token looked at at once', async (t) => {
+await t.test('the token of a reactivated configuration is due at once', async (t) => {
   const url = await createDatabase(t, { watched: true })
   await query(url, "insert into tenant_configs (tenant_id, access_token) values ('acme', 'x')")
   await query(url, "update token_watch set next_check_at = 'infinity'")

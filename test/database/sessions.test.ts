@@ -6,7 +6,7 @@ import { baseEnv, buildTestApp, createDatabase, query } from '../helper.js'
 
 const at = '2027-01-22T12:00:00.250000Z'
 
-/** A database whose sessions have these defaults, behind a pooler that drops our options. */
+/** A database with these session defaults, behind a pooler that drops our options. */
 async function createPooled (t: Test, settings: Record<string, string>): Promise<string> {
   const databaseUrl = await createDatabase(t)
   const name = new URL(databaseUrl).pathname.slice(1)
@@ -20,7 +20,7 @@ async function createPooled (t: Test, settings: Record<string, string>): Promise
 }
 
 for (const timezone of ['Asia/Kolkata', 'America/St_Johns', 'America/New_York', 'Africa/Monrovia', 'UTC']) {
-  await t.test(`a session in ${timezone}: each time is read with its offset`, async (t) => {
+  await t.test(`times are read with their offset in a session in ${timezone}`, async (t) => {
     const { app, as, databaseUrl } = await buildTestApp(t, { DATABASE_URL: await createPooled(t, { timezone }) })
     const { tenantConfigs, configLoader } = app
     t.match(await app.pg['tenantConfig']?.pool.query('show timezone'), { rows: [{ TimeZone: timezone }] })
@@ -50,7 +50,7 @@ for (const timezone of ['Asia/Kolkata', 'America/St_Johns', 'America/New_York', 
   })
 }
 
-await t.test('a session that does not write ISO dates refuses the start', async (t) => {
+await t.test('a start fails if the session does not write ISO dates', async (t) => {
   for (const datestyle of ['SQL, DMY', 'German', 'Postgres, MDY']) {
     const databaseUrl = await createPooled(t, { datestyle })
     const message = `The database writes dates in the style ${datestyle.includes(',') ? datestyle : `${datestyle}, DMY`}, not ISO. Run: alter role … set datestyle = 'ISO'`
@@ -60,7 +60,7 @@ await t.test('a session that does not write ISO dates refuses the start', async 
   await t.resolves(buildTestApp(t, { DATABASE_URL: await createPooled(t, { datestyle: 'ISO, DMY' }) }))
 })
 
-await t.test('without a pooler the session is ours, whatever the defaults', async (t) => {
+await t.test('without a pooler the session settings override the defaults of the database', async (t) => {
   const databaseUrl = await createDatabase(t)
   const name = new URL(databaseUrl).pathname.slice(1)
   await query(

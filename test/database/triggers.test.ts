@@ -6,7 +6,7 @@ const tables = "('tenant_configs', 'onboardings', 'token_watch', 'verified_ident
 const watches = async (url: string, schema = 'public') =>
   (await query(url, `select tenant_id from ${schema}.token_watch order by 1`)).map(({ tenant_id: id }) => id)
 
-await t.test('each trigger fires always, and each function keeps a search_path that ends in pg_temp', async (t) => {
+await t.test('triggers fire always, and each function has a search_path that ends in pg_temp', async (t) => {
   const url = await createDatabase(t, { watched: true })
   const triggers = await query(url, `select tgname, tgenabled::text as state, proname, proconfig from pg_trigger join pg_proc on pg_proc.oid = tgfoid
     where tgrelid in (select oid from pg_class where relname in ${tables}) and not tgisinternal`)
@@ -21,7 +21,7 @@ await t.test('each trigger fires always, and each function keeps a search_path t
   )
 })
 
-await t.test('writes with an empty search_path, as those of pg_restore, and with session_replication_role = replica are watched', async (t) => {
+await t.test('writes with an empty search_path or as a replica fire the triggers', async (t) => {
   const url = await createDatabase(t)
   const writer = await connect(t, url)
   await writer.query("set search_path = ''")
@@ -57,7 +57,7 @@ await t.test('writes with an empty search_path, as those of pg_restore, and with
   t.same(await watches(url), [])
 })
 
-await t.test('a table of the same name in pg_temp or in another schema of the search_path gets nothing', async (t) => {
+await t.test('tables of the same name in pg_temp or another schema are not written', async (t) => {
   const url = await createDatabase(t)
   const writer = await connect(t, url)
   await writer.query(
@@ -91,7 +91,7 @@ await t.test('a table of the same name in pg_temp or in another schema of the se
   )
 })
 
-await t.test('tables in another schema than public, which the search_path of the database puts first', async (t) => {
+await t.test('triggers write to the schema that the search_path of the database puts first', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await query(url, 'create schema "Our tables"')
   await query(url, `alter database ${new URL(url).pathname.slice(1)} set search_path = "Our tables", public`)
@@ -113,7 +113,7 @@ await t.test('tables in another schema than public, which the search_path of the
   )
 })
 
-await t.test('a role that may write tenant_configs alone writes; what runs with the rights of the owner is a trigger of nobody else', async (t) => {
+await t.test('a role limited to tenant_configs can write, but not reuse the trigger functions', async (t) => {
   const url = await createDatabase(t)
   const writer = await connect(t, url)
   const role = `${new URL(url).pathname.slice(1)}_writer`

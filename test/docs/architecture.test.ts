@@ -7,7 +7,7 @@ const architecture = readFileSync('docs/architecture.md', 'utf8').replace(/^```.
 /** The text between a heading and the next one of its level. */
 const section = (text: string, heading: string) => text.split(`\n## ${heading}\n`)[1]?.split('\n## ')[0] ?? ''
 
-/** The cells of the rows of a table, without its head. */
+/** The cells of the rows of a table, without its header. */
 const rowsOf = (text: string) =>
   text.split('\n').filter((line) => line.startsWith('|')).slice(2).map(
     (line) => line.split('|').slice(1, -1).map((cell) => cell.trim())
@@ -28,13 +28,13 @@ await t.test('the table of triggers names those of the database, and no others',
   t.same(named.sort(), triggers.map(({ name }) => name))
 })
 
-await t.test('every file that it names is there', async (t) => {
+await t.test('every file that architecture.md names exists', async (t) => {
   const files = codeIn(architecture).filter((code) => /^[a-z/-]+(\.sql)?\.ts$/.test(code))
   t.ok(files.length > 15)
   for (const file of files) t.ok(existsSync(`src/${file}`), file)
 })
 
-await t.test('the README lists what is in src/', async (t) => {
+await t.test('the layout of the README lists the entries of src/', async (t) => {
   const listed = rowsOf(section(readFileSync('README.md', 'utf8'), 'Layout')).flatMap(([names = '']) => codeIn(names))
   const there = readdirSync(
     'src',

@@ -1,25 +1,25 @@
 import { runInNewContext } from 'node:vm'
 
-/** A page in a browser that has Meta's SDK, whose part the test plays. */
+/** A page in a browser in which the test replaces Meta's SDK. */
 export interface Page {
   /** Clicks the element with this id. */
   click: (id: string) => void
-  /** Clicks the child of an element that says this. */
+  /** Clicks the child with this text. */
   choose: (id: string, text: string) => void
-  /** What the page passed to FB.login, and the callback that Meta answers the login by. */
+  /** The options that the page passed to FB.login, and the callback for Meta's answer. */
   logins: Array<{ answer: (response: object) => void, options: unknown }>
   /** Posts a message to the page, as a window of that origin does. */
   post: (origin: string, data: unknown) => void
-  /** How many requests the page has sent, besides those for a state. */
+  /** The number of requests that the page has sent, without those for a state. */
   requests: () => number
   /**
-   * What the element with this id says once all requests are answered, or have failed, and the page has read the
-   * answers.
+   * The text of the element with this id. Waits until all requests are answered or have failed, and the page has read
+   * the answers.
    */
   says: (id: string) => Promise<string>
 }
 
-/** What a page can do with an element. */
+/** The members of an element that the page uses. */
 class Element {
   textContent = ''
   children: Element[] = []
@@ -28,7 +28,7 @@ class Element {
   replaceChildren (...children: Element[]) { this.children = children }
 }
 
-/** Runs the inline script of a page that was loaded from `origin`, on behalf of a user with this token. */
+/** Runs the inline script of a page loaded from `origin`, for a user with this token. */
 export function openPage (html: string, origin: string, tenantToken: string): Page {
   const elements = new Map([...html.matchAll(/ id="(\w+)"/g)].map(({ 1: id = '' }) => [id, new Element()]))
   const element = (id: string) => {
@@ -68,7 +68,7 @@ export function openPage (html: string, origin: string, tenantToken: string): Pa
       for (let answered = -1; answered < sent.length;) {
         answered = sent.length
         await Promise.allSettled(sent.map(({ reply }) => reply))
-        // The bodies are there, so that the page has read them by then, and sent what follows from them.
+        // The bodies are loaded, so the page has read them after this and has sent its next requests.
         await new Promise(setImmediate)
       }
       return element(id).textContent
@@ -76,7 +76,7 @@ export function openPage (html: string, origin: string, tenantToken: string): Pa
   }
 }
 
-/** What the page uses of an answer, with the body read. */
+/** The members of an answer that the page uses, with the body loaded. */
 async function answerOf (reply: Promise<Response>) {
   const response = await reply
   const body = await response.text()

@@ -11,10 +11,10 @@ import { signUp } from './sign-up.js'
 import { startGraph } from '../graph/server.js'
 import { baseEnv, buildTestApp, createDatabase, query } from '../helper.js'
 
-// Some forty processes, most of them npm and Node: on a busy machine that takes its time.
+// About forty processes, most of them npm and Node: slow on a busy machine.
 t.setTimeout(300_000)
 
-/** Commands that cannot run within a test; `.ci/run` runs them, on a fresh clone. */
+/** Commands that cannot run within a test; `.ci/run` runs them on a fresh clone. */
 const ELSEWHERE = ['npm ci', 'npm test', 'npm run demo']
 
 const DATABASE = 'postgres://wtc:a-long-password@db.example.com:5432/wtc'
@@ -27,13 +27,13 @@ const APP = { app_id: '670843887433847', app_secret: '0123456789abcdef0123456789
 const REDIRECT = 'https://app.example.com/whatsapp/callback'
 
 interface Setting {
-  /** What a reader replaces by values of their own. */
+  /** The placeholders that a reader replaces by their own values. */
   values?: Record<string, () => string>
   env?: Record<string, string>
   ownModules?: boolean
-  /** Where statements of SQL are run. */
+  /** The database for SQL statements. */
   database?: string
-  /** Uses the page of the document. */
+  /** Tests the HTML page of the document. */
   page?: (t: Test, session: Session, html: string) => Promise<void>
 }
 
@@ -71,7 +71,7 @@ const settings: Record<string, (t: Test) => Promise<Setting>> = {
   }
 }
 
-// The documents' commands run the build.
+// The commands of the documents run the build.
 await t.test('the build is not older than the sources', async (t) => {
   const newest = Math.max(
     ...readdirSync('src', { recursive: true }).map((name) => statSync(`src/${String(name)}`).mtimeMs)
@@ -80,7 +80,7 @@ await t.test('the build is not older than the sources', async (t) => {
 })
 
 for (const [path, text] of documents) {
-  await t.test(`${path}: its commands do what it shows`, async (t) => {
+  await t.test(`${path}: its commands have the documented output`, async (t) => {
     const { values = {}, env = {}, ownModules = false, database, page } = await settings[path]?.(t) ?? {}
     const session = await openSession(t, env, { ownModules })
     const replaced = {
@@ -102,7 +102,7 @@ for (const [path, text] of documents) {
       if (block.language === 'sh') {
         const output = await session.run(own(block.text))
         check(t, where, output, shown, own)
-        // What the service prints to be pasted is pasted.
+        // The service prints commands for pasting.
         for (const line of output.stdout.match(/^curl .*$/gm) ?? []) {
           check(
             t,
@@ -129,8 +129,8 @@ for (const [path, text] of documents) {
 }
 
 /**
- * The commands of a block as a session runs them: those that run elsewhere do nothing, and what a reader is told to do
- * by hand is done.
+ * The commands of a block for the session. Commands for elsewhere are replaced by `:`, manual instructions by their
+ * command.
  */
 function runnable ({ language, text }: Block): string {
   return language === 'sh'
@@ -141,7 +141,7 @@ function runnable ({ language, text }: Block): string {
     : text
 }
 
-/** Holds an output to what the document shows after the command: its JSON, or its text. */
+/** Compares an output with the block after the command: its JSON, or its text. */
 function check (t: Test, where: string, { stdout, statuses }: Output, shown?: Block, own = (text: string) =>
   text): void {
   const output = plain(stdout.replace(/^\{"level".*\n/gm, ''))
@@ -157,7 +157,7 @@ function check (t: Test, where: string, { stdout, statuses }: Output, shown?: Bl
   } else t.strictSame(statuses, [Number(refusal)], `${where}: its status`)
 }
 
-/** The text without what differs each time: times, ids, tokens. */
+/** The text without the parts that differ each time: times, ids, tokens. */
 function plain (text: string): string {
   return text
     .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'TIME')
@@ -166,7 +166,7 @@ function plain (text: string): string {
     .replace(/eyJ[\w.-]*…?/g, 'TOKEN')
     .replace(/"\*{4}[^"]{4}"/g, '"MASKED"')
     .replace(/(state=|"state": ?")[\w-]+…?/g, '$1STATE')
-    // The watch may have asked Meta about the tokens by then, or not.
+    // The scheduler may or may not have checked the tokens by then.
     .replace(/"token_status": ?\{.*?\}/s, (counts) => counts.replace(/\d+/g, '0'))
 }
 
@@ -174,7 +174,7 @@ function modeOf (path: string): number {
   return statSync(path).mode & 0o777
 }
 
-/** Starts the service by a systemd unit, and then where its `.env` is gone. */
+/** Starts the service with a systemd unit, and then again without its `.env`. */
 async function startUnit (t: Test, { run }: Session, unit: string): Promise<void> {
   const { WorkingDirectory, Environment, ExecStart } = parseEnv(unit)
   const start = `env ${Environment} ${ExecStart}`
@@ -183,7 +183,7 @@ async function startUnit (t: Test, { run }: Session, unit: string): Promise<void
   t.match(stdout, 'DATABASE_URL is missing', 'it refuses to start without its settings')
 }
 
-await t.test('the key change keeps the old keys, however they are written', async (t) => {
+await t.test('the documented key change keeps the old keys, with or without quotes', async (t) => {
   const { dir, run } = await openSession(t, {})
   const changes = blocksOf(textOf('docs/TENANT_CONFIG_GUIDE.md')).map(({ text }) => text).filter(
     (text) => text.includes('NEW_KEY=')
@@ -216,12 +216,12 @@ await t.test('the key change keeps the old keys, however they are written', asyn
   )
 })
 
-await t.test('what cannot run here runs in CI', async (t) => {
+await t.test('every command that cannot run here runs in CI', async (t) => {
   const ci = readFileSync('.ci/run', 'utf8')
   for (const command of ELSEWHERE) t.ok(ci.includes(command), command)
 })
 
-await t.test('every link leads somewhere', async (t) => {
+await t.test('every link has an existing target', async (t) => {
   for (const [path, text] of documents) {
     for (const [, target = ''] of text.matchAll(/\]\(((?!https?:)[^)]+)\)/g)) {
       const [file = '', anchor] = target.split('#')
@@ -232,7 +232,7 @@ await t.test('every link leads somewhere', async (t) => {
   }
 })
 
-await t.test('the tables are those of the program', async (t) => {
+await t.test('the tables of the documents match the program', async (t) => {
   const guide = textOf('docs/TENANT_CONFIG_GUIDE.md')
   const readme = textOf('README.md')
 

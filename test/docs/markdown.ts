@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 export interface Block {
   language: string
   text: string
-  /** Of its first line, for messages. */
+  /** The line number of its first line, for messages. */
   line: number
 }
 
@@ -15,7 +15,7 @@ export const documents = new Map([
 ]
   .map((path) => [path, readFileSync(path, 'utf8')]))
 
-/** The text of one document. Throws when there is none. */
+/** The text of one document. Throws if it does not exist. */
 export function textOf (path: string): string {
   const text = documents.get(path)
   if (text === undefined) throw new Error(`there is no ${path}`)
@@ -28,8 +28,7 @@ export function blocksOf (markdown: string): Block[] {
 }
 
 /**
- * The rows of the table whose header begins with `first`, each cell as it is written. Throws when there is no such
- * table.
+ * The rows of the table whose header begins with `first`, with the raw text of each cell. Throws if no table matches.
  */
 export function tableOf (markdown: string, first: string): string[][] {
   const [, rows] = new RegExp(`^\\| *${first} *\\|.*\\n\\|[-| ]+\\n((?:\\|.*\\n)+)`, 'm').exec(markdown) ?? []
@@ -37,7 +36,7 @@ export function tableOf (markdown: string, first: string): string[][] {
   return rows.trimEnd().split('\n').map((row) => row.split('|').slice(1, -1).map((cell) => cell.trim()))
 }
 
-/** What the headings of a document are called in a link to it. */
+/** The anchors of the headings of a document. */
 export function anchorsOf (markdown: string): string[] {
   const prose = markdown.replace(/^```.*?^```$/gms, '')
   return [

@@ -27,7 +27,7 @@ t.teardown(graph.close)
 const platform = graph.state.addApp()
 const theirs = graph.state.addApp({ require_proof: true })
 
-/** An account at Meta with one number: how a tenant's configuration names it. */
+/** An account at Meta with one number, as columns of a tenant's configuration. */
 function account (app: App, phone: string) {
   const { id } = graph.state.addWaba({ app_ids: [app.app_id], phones: [{ id: phone, registered: true }] })
   return {
@@ -37,7 +37,7 @@ function account (app: App, phone: string) {
   }
 }
 
-/** What Meta was asked to send, by whom, since the last time. */
+/** The messages that Meta was asked to send since the last call. */
 const sent = () => graph.requests.splice(0).map(({ path, headers, query, form }) => (
   {
     from: path,
@@ -55,8 +55,8 @@ const message = (tenant: ReturnType<typeof account>, app: App, to: string, text:
 })
 
 /**
- * The service with two tenants, one of them with an app of its own, and the example in a process beside it, which waits
- * for Meta as long as is told.
+ * The service with two tenants, one of them with its own app, and the example in a second process. `patience` is the
+ * timeout of the example for Meta.
  */
 async function start (t: Test, { own = {}, patience = '10_000' } = {}) {
   const settings = {
@@ -78,7 +78,7 @@ async function start (t: Test, { own = {}, patience = '10_000' } = {}) {
   const parts = example?.text.split('10_000') ?? []
   t.equal(parts.length, 2, 'it says once how long it waits')
   writeFileSync(join(dir, 'example.mjs'), parts.join(patience))
-  // What was built may be older than the sources whose coverage is measured.
+  // The build may be older than the sources whose coverage is measured.
   const env = childEnv({
     ...settings,
     DATABASE_URL: databaseUrl,
@@ -103,7 +103,7 @@ async function start (t: Test, { own = {}, patience = '10_000' } = {}) {
     write,
     post,
     send: (tenant: string, text: string) => post({ tenant, to: '16505551234', text }),
-    /** What the worker says next, once it has told of so many messages what became of them. */
+    /** The next output of the worker, once it has reported the outcome of so many messages. */
     async says (messages: number) {
       await until(
         () => said.filter((line) => /: sent from |^Failed: |^Passed over: /.test(line)).length >= messages ||
@@ -119,7 +119,7 @@ async function start (t: Test, { own = {}, patience = '10_000' } = {}) {
   }
 }
 
-/** Has the stand-in deliver a webhook that tells of a message to each number, signed by an app, to the worker. */
+/** Lets the stand-in deliver a webhook with a message to each number, signed by an app, to the worker. */
 async function deliver (t: Test, post: (job: object) => void, app: App, ...phones: string[]) {
   const server = createServer(async (req, res) => {
     post({ webhook: await bodyOf(req), signature: req.headers['x-hub-signature-256'] })
@@ -158,7 +158,7 @@ async function deliver (t: Test, post: (job: object) => void, app: App, ...phone
   )
 }
 
-await t.test('each message goes with the token and the number of its own tenant', async (t) => {
+await t.test('each message is sent with the token and the number of its own tenant', async (t) => {
   const { app, databaseUrl, acme, shop, post, send, says, end } = await start(t)
   for (let i = 0; i < 3; i++) for (const tenant of ['acme', 'shop']) send(tenant, `${tenant} ${i}`)
   const said = await says(6)
@@ -186,20 +186,20 @@ await t.test('each message goes with the token and the number of its own tenant'
   t.strictSame(await says(1), [unsigned])
   t.strictSame(sent(), [])
 
-  // Without an app of its own, the squatter falls back to the platform's, whose signature holds.
+  // Without its own app the squatter falls back to the platform's, whose signature is valid.
   await app.tenantConfigs.create('squatter', null, { ...acme, phone_number_id: '303' })
   await deliver(t, post, platform, '303')
   t.strictSame(await says(1), [unsigned], 'a number that a tenant only claims is passed over')
   t.strictSame(sent(), [])
 
   t.equal(await end(), 0, 'it ends by itself')
-  // Only the service still listens.
+  // Only the service still has a listener.
   const left = 'select application_name from pg_stat_activity where datname = current_database() and pid <> ' +
     "pg_backend_pid() and application_name like '%listen'"
   await until(async () => (await query(databaseUrl, left)).length === 1)
 })
 
-await t.test('what cannot be sent is not, and said why', async (t) => {
+await t.test('a message that cannot be sent is reported with its reason', async (t) => {
   const { app, databaseUrl, acme, post, send, says, end } = await start(t)
   await app.tenantConfigs.create('bare', null, { waba_id: '1' })
   await app.tenantConfigs.create('old', null, {
@@ -239,9 +239,9 @@ await t.test('what cannot be sent is not, and said why', async (t) => {
   graph.requests.length = 0
 })
 
-await t.test('what is written elsewhere serves, and what was known serves while the database is away', async (t) => {
+await t.test('a change of a token takes effect; without the database the last known values serve', async (t) => {
   const { app, databaseUrl, acme, send, says, end } = await start(t)
-  /** Sends until the worker says this; returns what was sent last. */
+  /** Sends until the worker reports this line; returns the last sent message. */
   async function untilSays (tenant: string, line: string) {
     await until(async () => {
       send(tenant, 'Hello')
@@ -267,7 +267,7 @@ await t.test('what is written elsewhere serves, and what was known serves while 
   t.equal(await end(), 0)
 })
 
-await t.test('nothing goes out from the number of the platform', async (t) => {
+await t.test('no message is sent from the number of the platform', async (t) => {
   const own = account(platform, '701')
   const { app, send, says, end } = await start(
     t,
@@ -291,7 +291,7 @@ await t.test('nothing goes out from the number of the platform', async (t) => {
   t.equal(await end(), 0)
 })
 
-await t.test('a bad line costs one line, and none of it is repeated', async (t) => {
+await t.test('an invalid line fails alone, and its content is not repeated', async (t) => {
   const { write, post, send, says, end } = await start(t)
   write('{"tenant":"acme","text":"a secret')
   post({ webhook: 'a secret' })
@@ -308,7 +308,7 @@ await t.test('a bad line costs one line, and none of it is repeated', async (t) 
   graph.requests.length = 0
 })
 
-await t.test('it does not wait for ever for Meta, with the secret of an app and without', async (t) => {
+await t.test('a call to Meta times out, with and without an app secret', async (t) => {
   const { send, says, end } = await start(t, {
     own: { FB_APP_ID: '', FB_APP_SECRET: '', GRAPH_API_VERSION: 'v25.0' },
     patience: '1000'

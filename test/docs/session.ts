@@ -9,10 +9,10 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Test } from 'tap'
 
-// `npm start` is what a reader leaves running in a terminal of its own, and ends there before starting it again; what
-// it runs is run without npm, so that the signal to end reaches it. curl tells the status of its answer on stderr, so
-// that none passes unseen. A signal, such as that of a pipe to a test that was killed, would end the shell without its
-// EXIT trap, and the service would stay.
+// `npm start` stands for the service that a reader runs in a second terminal; another `npm start` restarts it. Its
+// command runs without npm, so that it receives the signal to end. curl writes the status of each answer to stderr, so
+// that every status is checked. The traps for signals prevent a shell that ends without its EXIT trap, which would
+// leave the service running.
 const PREAMBLE = `set -e
 start='node dist/server.js'
 curl () { command curl -w '%{stderr}%{http_code}\\n' "$@"; }
@@ -39,25 +39,24 @@ trap 'exit 1' HUP INT TERM PIPE
 
 export interface Output {
   stdout: string
-  /** Of every answer that curl got. */
+  /** The statuses of all answers that curl received. */
   statuses: number[]
 }
 
 /**
- * A shell, in a directory that looks like a fresh clone after `npm ci`, which keeps its variables from one script to
- * the next.
+ * A shell in a directory that looks like a fresh clone after `npm ci`. Its variables persist between scripts.
  */
 export interface Session {
   dir: string
-  /** Of the service once `npm start` was run. */
+  /** The origin of the service after `npm start`. */
   origin: string
-  /** Runs a script. Throws when a command in it fails, with what it said. */
+  /** Runs a script. Throws with the stderr when a command in it fails. */
   run: (script: string) => Promise<Output>
 }
 
 /**
- * Opens a session; it ends, and the service with it, when the test ends.
- * With `ownModules` it has modules of its own, which may be changed.
+ * Opens a session; it ends, and the service with it, when the test ends. With `ownModules` its modules are a copy that
+ * may be changed.
  */
 export async function openSession (
   t: Test,
@@ -65,7 +64,7 @@ export async function openSession (
   { ownModules = false } = {}
 ): Promise<Session> {
   const dir = ownModules ? t.testdir() : mkdtempSync(join(tmpdir(), 'docs-'))
-  // Root runs PostgreSQL as another user, who must be able to pass.
+  // For root, PostgreSQL runs as another user, which must be able to enter.
   chmodSync(dir, 0o711)
   for (const name of ['package.json', 'package-lock.json', 'dist', 'drizzle', 'node_modules']) {
     if (ownModules) link(name, join(dir, name))
@@ -102,7 +101,7 @@ async function run (
   script: string
 ): Promise<Output> {
   writeFileSync(join(dir, 'script.sh'), script)
-  // Each block may be pasted into a new terminal, so none has the umask of another.
+  // A reader may paste each block into a new terminal, so each starts with the default umask.
   stdin?.write('umask 022; . ./script.sh >stdout.txt 2>stderr.txt </dev/null; echo\n')
   const done = stdout === null ? ended : Promise.race([ended, once(stdout, 'data')])
   const stderr = () => readFileSync(join(dir, 'stderr.txt'), 'utf8')
@@ -111,7 +110,7 @@ async function run (
   return { stdout: readFileSync(join(dir, 'stdout.txt'), 'utf8'), statuses }
 }
 
-/** Hard links, since copying all modules takes too long; a copy of the files that npm may write into. */
+/** Creates hard links, because copying all modules is slow; copies the files that npm may write. */
 function link (from: string, to: string): void {
   const kind = lstatSync(from)
   if (kind.isSymbolicLink()) symlinkSync(readlinkSync(from), to)
@@ -123,12 +122,12 @@ function link (from: string, to: string): void {
   }
 }
 
-/** The embedded database of a directory that its user cannot enter lies elsewhere. */
+/** The embedded database may be elsewhere, if its user cannot enter the directory. */
 function removeData (dir: string): void {
   try {
     rmSync(realpathSync(join(dir, '.data/postgres')), { recursive: true })
   } catch {
-    // There is none.
+    // No embedded database was started.
   }
 }
 

@@ -6,8 +6,8 @@ import { openPage } from './browser.js'
 import type { Session } from './session.js'
 
 /**
- * What Meta has: an account with the phone numbers 201, 202 and 203, the last +1 631-555-0203 of Lucky Shrub, and new
- * codes for it.
+ * An account at Meta with the phone numbers 201, 202 and 203, and new codes for it. The last number is +1 631-555-0203,
+ * Lucky Shrub.
  */
 interface Meta {
   waba: string
@@ -15,8 +15,7 @@ interface Meta {
 }
 
 /**
- * Walks through the sign-up page as a customer does: Meta's two messages come in either order, the state before or
- * after them.
+ * Uses the sign-up page as a customer does. Meta's two messages arrive in either order, the state before or after them.
  */
 export async function signUp (t: Test, { origin, run }: Session, html: string, { waba, codes }: Meta): Promise<void> {
   const finished = (data: object) => JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH', version: 3, data })

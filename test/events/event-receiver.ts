@@ -11,10 +11,10 @@ export type Event = Record<'id' | 'type' | 'tenant_id' | 'from' | 'to' | 'reason
 interface Delivery { event: Event, body: Buffer, headers: IncomingHttpHeaders }
 type Answer = (res: ServerResponse, event: Event) => unknown
 
-/** Answers with a status and nothing else. */
+/** Answers with a status and no body. */
 export const status = (code: number): Answer => (res) => res.writeHead(code).end()
 
-/** What events are delivered to; closed when the test ends. */
+/** Starts a webhook receiver; it is closed when the test ends. */
 export async function receiver (t: Test, first: Answer = status(204)) {
   const received: Delivery[] = []
   const given = { answer: first }
@@ -32,19 +32,19 @@ export async function receiver (t: Test, first: Answer = status(204)) {
     url,
     server,
     received,
-    /** The reasons of what came so far: each test gives every event one of its own. */
+    /** The reasons of the received events; each test gives every event its own reason. */
     reasons: () => received.map(({ event }) => event.reason),
-    /** Answers otherwise from now on. */
+    /** Replaces the answer to later deliveries. */
     answer (next: Answer) { given.answer = next },
-    /** The settings with which the service delivers to it. */
+    /** The settings of a service that delivers to this receiver. */
     env: { EVENTS_WEBHOOK_URL: url, EVENTS_WEBHOOK_SECRET: secret }
   }
 }
 
-/** The signature of a body, as a receiver makes it. */
+/** The signature of a body, as a receiver computes it. */
 export const signatureOf = (body: Buffer) => `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`
 
-/** Puts an event into the outbox, known by its reason, and as old as `age` says; returns its id. */
+/** Inserts an event of this reason and age (a PostgreSQL interval) into the outbox; returns its id. */
 export async function put (databaseUrl: string, tenantId: string, reason: string | null, age = '0'): Promise<string> {
   const [row] = await query(databaseUrl, `insert into events_outbox (type, tenant_id, "from", "to", reason, at)
     values ('token.revoked', $1, 'ok', 'revoked', $2, clock_timestamp() - $3::interval) returning id`, [
@@ -53,7 +53,7 @@ export async function put (databaseUrl: string, tenantId: string, reason: string
   return String(row?.['id'])
 }
 
-/** What waits in the outbox, oldest first; `wait` is in seconds. */
+/** The events in the outbox, oldest first; `wait` is the time until the next attempt, in seconds. */
 export async function waiting (databaseUrl: string): Promise<{
   id: string
   reason: unknown
@@ -73,16 +73,13 @@ export async function waiting (databaseUrl: string): Promise<{
   }))
 }
 
-/** Ends every wait. */
+/** Makes every event due. */
 export const hurry = async (databaseUrl: string) => await query(
   databaseUrl,
   'update events_outbox set next_attempt_at = now()'
 )
 
-/**
- * A process's way of delivering, on a pool; what it logs is kept. `run` has it look at once, and stop when a condition
- * holds.
- */
+/** An event delivery that collects its log in `lines`. `run` polls at once and stops when the condition is true. */
 export function deliverer (database: Pick<FastifyInstance['database'], 'run'>, url: string) {
   const lines: Record<string, unknown>[] = []
   const at = (level: string) => (fields: object, message: string) => { lines.push({ level, message, ...fields }) }

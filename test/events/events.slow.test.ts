@@ -6,10 +6,10 @@ import { serverProcess } from '../fixtures/server-process.js'
 import { buildTestApp, connect, createDatabase, JWT_SECRET, newKey, query, until, untilWaiting } from '../helper.js'
 import { deliverer, hurry, put, receiver, secret, signatureOf, status, waiting } from './event-receiver.js'
 
-// Several tests wait for the next look or for a time limit.
+// Several tests wait for the next poll or for a time limit.
 t.setTimeout(300_000)
 
-await t.test('an event is signed over its bytes and goes once it is delivered', async (t) => {
+await t.test('an event is signed over its bytes and deleted after its delivery', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const { env, received } = await receiver(t)
   const tenants = ['acme', 'müller & söhne', '租户/一', '😀\u{10ffff}', ' "\\ ']
@@ -45,11 +45,11 @@ await t.test('an event is signed over its bytes and goes once it is delivered', 
   for (const word of [secret, 'canary-reason', 'müller', '/events']) t.notMatch(log(), word)
 })
 
-await t.test('nothing looks for events while EVENTS_WEBHOOK_URL is unset', async (t) => {
+await t.test('the outbox is not polled while EVENTS_WEBHOOK_URL is unset', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const holder = await connect(t, DATABASE_URL)
   await holder.query('begin; lock table events_outbox in access exclusive mode')
-  // A look would take the only connection, and keep it.
+  // A poll would block on the lock with the only connection.
   const { app } = await buildTestApp(t, { DATABASE_URL, DATABASE_POOL_MAX: 1, EVENTS_WEBHOOK_SECRET: secret })
   t.equal((await app.inject('/health/ready')).statusCode, 200)
   await untilWaiting(DATABASE_URL, 0)
@@ -57,7 +57,7 @@ await t.test('nothing looks for events while EVENTS_WEBHOOK_URL is unset', async
   await untilWaiting(DATABASE_URL, 1)
 })
 
-await t.test('what fails is tried again, ever more seldom, until it is 7 days old', async (t) => {
+await t.test('a failed delivery is retried with a growing delay until the event is 7 days old', async (t) => {
   const { app, databaseUrl } = await buildTestApp(t)
   const { url, received, answer, reasons } = await receiver(t, status(500))
   const { lines, run } = deliverer(app.database, url)
@@ -110,7 +110,7 @@ await t.test('what fails is tried again, ever more seldom, until it is 7 days ol
   t.same(reasons().slice(-2), ['stale', 'next'], 'what was given up holds nothing back')
 })
 
-await t.test('the events of a tenant come in their order, and wait for each other', async (t) => {
+await t.test('the events of a tenant are delivered in order; a failed one delays the later ones', async (t) => {
   const { app, databaseUrl } = await buildTestApp(t)
   const { url, answer, reasons } = await receiver(
     t,
@@ -141,7 +141,7 @@ await t.test('the events of a tenant come in their order, and wait for each othe
 await t.test('two instances deliver each of 200 events once', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const held: (() => void)[] = []
-  // One instance alone never has 40 under way: whatever is held comes from both.
+  // One instance never has 40 deliveries in flight, so both instances take part.
   const { env, received, reasons } = await receiver(t, (res) => {
     held.push(() => res.writeHead(200).end())
     if (received.length >= 40) for (const release of held.splice(0)) release()
@@ -155,7 +155,7 @@ await t.test('two instances deliver each of 200 events once', async (t) => {
   for (const { log } of services) t.match(log(), 'an event was delivered')
 })
 
-await t.test('receivers that do not as they should', async (t) => {
+await t.test('a redirect, error, reset or timeout fails a delivery; a body after a 200 is ignored', async (t) => {
   const { app, databaseUrl } = await buildTestApp(t)
   const page = '<!doctype html><title>canary-page</title>'
   const { url, received, answer } = await receiver(t)
@@ -197,7 +197,7 @@ await t.test('receivers that do not as they should', async (t) => {
   t.match(await waiting(databaseUrl), [{ reason: 'refused', attempts: 1 }])
 })
 
-await t.test('one who comes late does not disturb whoever has claimed the event since', async (t) => {
+await t.test('a delivery that ends after its claim does not change the claim of another process', async (t) => {
   const { app, databaseUrl } = await buildTestApp(t)
   const { url } = await receiver(t, async (res) => {
     await query(
@@ -214,7 +214,7 @@ await t.test('one who comes late does not disturb whoever has claimed the event 
   t.ok(Number(row?.wait) > 20)
 })
 
-await t.test('a database that goes away is logged once and survived', async (t) => {
+await t.test('a database outage is logged once, and the delivery continues after it', async (t) => {
   const databaseUrl = await createDatabase(t)
   const through = new URL(databaseUrl)
   const [port, host] = [Number(through.port), through.hostname]
@@ -259,7 +259,7 @@ await t.test('a database that goes away is logged once and survived', async (t) 
   t.match(lines.slice(2), [{ level: 'info', attempts: 2 }])
 })
 
-await t.test('a process killed between the answer and the deletion leaves the event to be delivered again', async (t) => {
+await t.test('an event is delivered again if the process dies before it deletes the event', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const holder = await connect(t, DATABASE_URL)
   const { env, received, answer } = await receiver(t, async (res) => {
@@ -270,7 +270,7 @@ await t.test('a process killed between the answer and the deletion leaves the ev
   const service = await serverProcess(t, { DATABASE_URL, JWT_SECRET, ENCRYPTION_KEYS: `k1:${newKey()}`, ...env })
   await untilWaiting(DATABASE_URL, 1)
   await service.end('SIGKILL')
-  // The backend lives on until its time limit, and would delete the row if it were let go before.
+  // The backend of the killed process would delete the row, so the lock stays until its time limit.
   await untilWaiting(DATABASE_URL, 0)
   await holder.query('rollback')
   const [row] = await waiting(DATABASE_URL)
@@ -284,7 +284,7 @@ await t.test('a process killed between the answer and the deletion leaves the ev
   t.strictSame(received.map(({ event }) => event.id), [id, id])
 })
 
-await t.test('closing waits for what is under way, but not for long', async (t) => {
+await t.test('a closing service waits for running deliveries, but less than 6 seconds', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const held: (() => void)[] = []
   const { env, received, answer, reasons } = await receiver(t, (res) => { held.push(() => res.writeHead(200).end()) })

@@ -19,7 +19,7 @@ export interface Inside {
   headers: Record<string, string>
 }
 
-/** Answers one request as Graph does, or as the fault that waits for it says; rejects when the client has gone. */
+/** Answers one request as Graph does, or as the next queued fault says; rejects when the client disconnects. */
 export async function answer (
   { state, queue, requests, headers: standing }: Inside,
   req: IncomingMessage,
@@ -68,7 +68,7 @@ export async function answer (
   else req.socket.destroy()
 }
 
-/** The major version where Graph knows it. An expired one is known: it is served as the oldest usable. */
+/** The major version, if Graph supports it. An expired one counts: Graph serves it as its oldest version. */
 function splitVersion (path: string): { version: number | undefined, rest: string } {
   const [, major, minor, rest] = /^\/v(\d+)\.(\d+)(\/.*)$/.exec(path) ?? []
   const known = minor === '0' && Number(major) >= 1 && Number(major) <= NEWEST

@@ -5,16 +5,16 @@ import { now, type GraphState, type Token } from './state.js'
 /** One request, as an endpoint sees it. */
 export interface Call {
   method: string
-  /** Query, then body, be it a form or JSON. */
+  /** The members of the query, then those of the body (a form or JSON). */
   params: URLSearchParams
   bearer: string | undefined
-  /** The object in the path; empty where the path has none. */
+  /** The object in the path; empty if the path has none. */
   id: string
-  /** The address it came in on, without the query. */
+  /** The URL of the request, without the query. */
   url: string
 }
 
-/** What belongs to a token's text, or the error for a text that is no token of a known app. */
+/** The token with this text, or the error for a text that is no token of a known app. */
 export function findToken (state: GraphState, text: string, status = 400): Token | GraphError {
   const found = state.tokens.get(text)
   if (found) return found
@@ -28,7 +28,7 @@ export function findToken (state: GraphState, text: string, status = 400): Token
       'Error validating application. Cannot get application info due to a system error.'
     )
   }
-  // "{app_id}|{app_secret}" serves wherever an app token does (Meta: Facebook Login, "Access Tokens").
+  // "{app_id}|{app_secret}" is valid wherever an app token is (Meta: Facebook Login, "Access Tokens").
   if (text !== app.app_token && rest !== app.app_secret) {
     return new GraphError(
       status,
@@ -39,7 +39,7 @@ export function findToken (state: GraphState, text: string, status = 400): Token
   return { app, type: 'APP', expires_at: 0, scopes: [], waba_ids: [] }
 }
 
-/** The error a token meets once it is revoked or past its date. */
+/** The error for a revoked or expired token. */
 export function flawOf (token: Token, status = 400): GraphError | undefined {
   if (token.revoked !== undefined) return tokenRefused(token.revoked, status)
   if (token.expires_at === 0 || token.expires_at > now()) return undefined
@@ -48,7 +48,7 @@ export function flawOf (token: Token, status = 400): GraphError | undefined {
   return new GraphError(status, 190, message, { error_subcode: 463 })
 }
 
-/** The caller's good token, its `appsecret_proof` checked; throws the GraphError it deserves otherwise. */
+/** The valid token of the caller; throws the GraphError for an invalid one or a wrong `appsecret_proof`. */
 export function authenticate (state: GraphState, { params, bearer }: Call): { text: string, token: Token } {
   const text = bearer ?? params.get('access_token')
   if (!text) throw new GraphError(401, 104, 'An access token is required to request this resource.')

@@ -7,7 +7,7 @@ export async function textOf (req: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString()
 }
 
-/** The members of a form, or of JSON, objects as text as a form has them; of anything else none. */
+/** The members of a form or of JSON, with nested objects as JSON text; none for another content type. */
 export async function membersOf (req: IncomingMessage): Promise<URLSearchParams> {
   const type = req.headers['content-type'] ?? ''
   const text = await textOf(req)
@@ -20,12 +20,12 @@ export async function membersOf (req: IncomingMessage): Promise<URLSearchParams>
   return new URLSearchParams(Object.fromEntries(members))
 }
 
-/** The members of an object in JSON; of anything else none. */
+/** The members of a JSON object; none for any other value. */
 export function parse (text: string): object {
   try {
     return Object(JSON.parse(text))
   } catch {
-    // A body that cannot be read counts as none; what Graph says of it is unknown.
+    // An unreadable body counts as empty; the answer of Graph to it is unknown.
     return {}
   }
 }

@@ -8,7 +8,7 @@ interface Options {
   signal?: AbortSignal
 }
 
-/** Calls the stand-in over HTTP: `raw` gives the response, `call` its status, headers and parsed body. */
+/** Calls the stand-in over HTTP: `raw` returns the response, `call` its status, headers and parsed body. */
 export function callerOf (graph: Graph) {
   async function raw (
     path: string,

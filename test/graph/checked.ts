@@ -1,7 +1,7 @@
 import type { Static, TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 
-/** `value`, if it fits `schema`; throws an error that says where it does not. */
+/** Returns `value` if it matches `schema`; throws an error with the path of the first mismatch. */
 export function checked<T extends TSchema> (schema: T, value: unknown): Static<T> {
   if (Value.Check(schema, value)) return value
   const first = Value.Errors(schema, value).First()

@@ -14,7 +14,7 @@ t.teardown(() => graph.close())
 const APP = { app_id: '42', app_secret: 'secret', callback_url: 'https://platform.example/' }
 const ours = { client_id: '42', client_secret: 'secret' }
 
-/** One request to the control endpoint: its status and body. */
+/** Sends one request to the control endpoint; returns its status and body. */
 async function control (method: string, path: string, json?: unknown) {
   const response = await fetch(`${graph.url}/_control/${path}`, {
     method,
@@ -26,13 +26,13 @@ const done = { status: 200, body: {} }
 const debug = (token: string) => raw('/v26.0/debug_token', { input_token: token, access_token: '42|secret' })
 t.afterEach(() => graph.clearFaults())
 
-await t.test('nothing is known at first, and that is said', async t => {
+await t.test('without an app the control endpoint answers that there is none', async t => {
   for (const [path, json] of [['codes', undefined], ['tokens', {}], ['webhooks', { body: {} }]] as const) {
     t.strictSame(await control('POST', path, json), { status: 400, body: { error: 'there is no app' } })
   }
 })
 
-await t.test('seed, state, codes, tokens, revocations', async t => {
+await t.test('seed, state, codes, tokens and revocations work over HTTP', async t => {
   const subscription = { override: { url: 'https://a.example/', verify_token: 'v' } }
   t.strictSame(await control('POST', 'seed', {
     apps: [APP, { app_id: '43' }],
@@ -78,7 +78,7 @@ await t.test('seed, state, codes, tokens, revocations', async t => {
   }
 })
 
-await t.test('a replaced app holds for the codes and tokens that were handed out before', async t => {
+await t.test('a replaced app applies to the codes and tokens that were issued before', async t => {
   const app = { app_id: '44', app_secret: 'old' }
   await control('POST', 'seed', { apps: [app] })
   const { body: { access_token: token } } = await control('POST', 'tokens', { app_id: '44' })
@@ -107,7 +107,7 @@ await t.test('a replaced app holds for the codes and tokens that were handed out
   t.equal((await raw('/v26.0/oauth/access_token', { client_id: '44', client_secret: 'new', code })).status, 200)
 })
 
-await t.test('what is wrong is said', async t => {
+await t.test('an invalid control request is answered with its error', async t => {
   for (const [path, json, error] of [
     ['seed', { apps: [{ app_id: 42 }] }, /^\/apps\/0\/app_id: Expected string/],
     ['seed', { wabas: [{ phones: [{ id: '1', pin: '12' }] }] }, /^\/wabas\/0\/phones\/0\/pin/],
@@ -131,7 +131,7 @@ await t.test('what is wrong is said', async t => {
   }
 })
 
-await t.test('each fault has a name', async t => {
+await t.test('each named fault has its effect', async t => {
   const code = () => control('POST', 'codes').then(({ body }) => String(body.code))
   const exchange = async () => await raw('/v26.0/oauth/access_token', { ...ours, code: await code() })
   const list = () => raw('/v26.0/102/phone_numbers', {}, { bearer: 'EAAfixed' })
@@ -247,7 +247,7 @@ await t.test('each fault has a name', async t => {
   }
 })
 
-await t.test('usage stands until it is taken back', async t => {
+await t.test('usage headers stay until they are removed', async t => {
   const headers = async () => (await debug('x')).headers
   t.match((await control('PUT', 'usage', { app: 96, business: 80 })).body, { 'x-app-usage': /"call_count":96/ })
   for (let i = 0; i < 2; i++) {
@@ -263,7 +263,7 @@ await t.test('usage stands until it is taken back', async t => {
   t.notOk((await headers()).has('x-app-usage'))
 })
 
-await t.test('requests', async t => {
+await t.test('the control endpoint lists and clears the recorded requests', async t => {
   t.strictSame(await control('DELETE', 'requests'), done)
   await debug('x')
   t.match(
@@ -273,7 +273,7 @@ await t.test('requests', async t => {
   t.equal(graph.requests.length, 1, 'what goes to the control endpoint is none')
 })
 
-await t.test('only for this machine', async t => {
+await t.test('the control endpoint answers only hosts and origins of this machine', async t => {
   const ask = (headers: { host: string, origin?: string }) => new Promise<number | undefined>((resolve, reject) => {
     request(`${graph.url}/_control/state`, { headers }, response => resolve(
       response.resume().statusCode

@@ -66,9 +66,11 @@ const ACTIONS = new Map<string, Action>([
 ])
 
 /**
- * `/_control/…`: what a test does with the methods of Graph, over HTTP; README.md next to this file shows how. Answers
- * JSON: 200, 400 `{"error": …}` for what is wrong with a request, 404 for what there is not, 403 to a browser that a
- * page from elsewhere sends.
+ * `/_control/…`: the methods of `Graph` over HTTP; README.md next to this file documents them. Answers JSON:
+ * - 400 `{"error": …}` for an invalid request
+ * - 403 for a browser on a page of another origin
+ * - 404 for an unknown action
+ * - 200 otherwise
  */
 export async function control (graph: Graph, req: IncomingMessage, res: ServerResponse): Promise<void> {
   const { status, body } = await reply(graph, req)
@@ -78,7 +80,7 @@ export async function control (graph: Graph, req: IncomingMessage, res: ServerRe
 
 async function reply (graph: Graph, req: IncomingMessage): Promise<{ status: number, body: unknown }> {
   const { method = '', url = '', headers } = req
-  // A name that somebody made lead here (DNS rebinding), or a page from elsewhere.
+  // Prevents DNS rebinding, and requests by pages of other origins.
   if (!isLoopback(`http://${headers.host}`) || (headers.origin !== undefined && !isLoopback(headers.origin))) {
     return { status: 403, body: { error: 'only for this machine' } }
   }

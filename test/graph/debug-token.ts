@@ -2,7 +2,7 @@ import { authenticate, findToken, flawOf, type Call } from './auth.js'
 import { GraphError, type Json } from './errors.js'
 import type { GraphState, Token } from './state.js'
 
-/** `GET /debug_token`: a bad input token is no error but `is_valid: false`; one of another app is an error. */
+/** `GET /debug_token`: an invalid input token is answered with `is_valid: false`; one of another app is an error. */
 export function debugToken (state: GraphState, call: Call): Json {
   const viewer = authenticate(state, call).token
   const input = call.params.get('input_token')
@@ -35,7 +35,7 @@ function describe (token: Token): Json {
     data_access_expires_at: 0,
     issued_at: token.issued_at,
     user_id: token.user_id,
-    // No target_ids: the scope is not restricted to some assets.
+    // Without target_ids a scope is not restricted to some assets.
     granular_scopes: token.scopes.filter(scope => scope.startsWith('whatsapp_'))
       .map(scope => ({ scope, target_ids: token.waba_ids ?? undefined }))
   }

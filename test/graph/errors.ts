@@ -1,6 +1,6 @@
 export type Json = Record<string, unknown>
 
-/** An error as Graph words it: thrown by the endpoints, and given to `fail()` to have any other one sent. */
+/** An error in the form of Graph: endpoints throw it, and `fail()` accepts it as a reply. */
 export class GraphError extends Error {
   readonly status: number
   readonly code: number
@@ -16,7 +16,7 @@ export class GraphError extends Error {
     this.extra = extra
   }
 
-  /** The envelope without `fbtrace_id`, which every answer gets anew (Meta: Graph API, "Handle Errors"). */
+  /** The envelope without `fbtrace_id`, which is new in every answer (Meta: Graph API, "Handle Errors"). */
   get envelope (): Json {
     return { message: this.message, type: 'OAuthException', code: this.code, ...this.extra }
   }
@@ -49,7 +49,7 @@ const TOKEN_FLAWS: Record<number, string> = {
 export const tokenSubcodes = Object.keys(TOKEN_FLAWS).map(Number)
 
 /**
- * Error 190 with one of its subcodes, or the one without, for what is no token.
+ * Error 190 with the given subcode; without one, the error for a text that is no token.
  * @param status 401 for a token sent as Bearer, 400 for one sent as a parameter
  */
 export function tokenRefused (subcode?: number, status = 400): GraphError {
@@ -91,7 +91,7 @@ const REGISTER_REFUSALS: Record<typeof registerCodes[number], [status: number, t
   133016: [400, 'Account register deregister rate limit exceeded', 'Too many attempts in 72 hours']
 }
 
-/** A refusal of `/register` or `/deregister` (Meta: WhatsApp, "Error Codes"); 100 is that of a malformed PIN. */
+/** A refusal of `/register` or `/deregister` (Meta: WhatsApp, "Error Codes"); 100 is for a malformed PIN. */
 export function registerRefused (code: typeof registerCodes[number]): GraphError {
   const [status, title, details] = REGISTER_REFUSALS[code]
   return new GraphError(status, code, `(#${code}) ${title}`, {

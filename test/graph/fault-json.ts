@@ -70,14 +70,15 @@ const named = new Map(Object.entries<(given: Given) => Fault>({
 export const faultNames = [...named.keys()]
 
 /**
- * A fault as JSON says it: `{"route": "access_token", "fault": "dropAfter"}`, and for
- * - any: `latency_ms`, `headers`, `usage` (`{app, business, waba_id, regain_minutes}`), `times` (a number, or
- * "always"),   `processed` (a request that is dropped or refused takes effect all the same)
- * - an answer that goes out otherwise, with no `fault`: `patch` (merged in), `without` (members taken away, as
+ * Reads a fault from JSON, such as `{"route": "access_token", "fault": "dropAfter"}`. Further members:
+ * - of any fault: `latency_ms`, `headers`, `usage` (`{app, business, waba_id, regain_minutes}`), `times` (a number or
+ * "always"), `processed` (the request takes effect although it is dropped or refused)
+ * - without `fault`, to change the usual answer: `patch` (merged in), `without` (removed members, such as
  * "data.expires_at")
- * - `down`: `status`; `throttled`: `code` 4, 80007 or 80008; `tokenRefused`: `subcode`, `status`; `registerRefused`:
- * `code`;   `callbackRefused`: `message`; `redirect`: `location`; `error`: `status`, `code`, `subcode`, `message`.
- * Throws an error that says what is wrong with it.
+ * - of `down`: `status`; `throttled`: `code` 4, 80007 or 80008; `tokenRefused`: `subcode`, `status`;
+ * `registerRefused`: `code`; `callbackRefused`: `message`; `redirect`: `location`; `error`: `status`, `code`,
+ * `subcode`, `message`
+ * @throws an error that names the invalid member
  */
 export function faultFrom (json: unknown): { route: Route, fault: Fault } {
   const given = checked(FaultJson, json)
@@ -113,7 +114,7 @@ function oneOf<T> (name: string, allowed: readonly T[], value: unknown): T {
   return found
 }
 
-/** What takes the member at a path away, as a patch. */
+/** The patch that removes the member at a path. */
 function absent (path: string): Json {
   const [first = '', ...rest] = path.split('.')
   return { [first]: rest.length > 0 ? absent(rest.join('.')) : undefined }

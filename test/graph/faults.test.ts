@@ -73,7 +73,7 @@ const ask: Record<Route, () => ReturnType<typeof raw>> = {
   }
 }
 
-/** The number, with no attempts counted. */
+/** The phone number, with its attempts reset. */
 function fresh () {
   const [phone] = waba.phones
   if (!phone) throw new Error('there is no phone')
@@ -83,7 +83,7 @@ function fresh () {
 
 t.afterEach(() => graph.clearFaults())
 
-await t.test('on each route, once, then all is well', async t => {
+await t.test('each fault affects one request of its route', async t => {
   for (const route of routes) {
     for (const error of [
       temporarilyDown(), throttled(4), throttled(80007), throttled(80008), tokenRefused(),
@@ -116,7 +116,7 @@ await t.test('on each route, once, then all is well', async t => {
   }
 })
 
-await t.test('until cleared, and by turns', async t => {
+await t.test('queued faults of a route apply in order, the last one until cleared', async t => {
   graph.fail('debug_token', { reply: throttled(4), times: 2 })
   graph.fail('debug_token', { reply: temporarilyDown(), times: Infinity })
   const statuses: number[] = []
@@ -127,7 +127,7 @@ await t.test('until cleared, and by turns', async t => {
   t.equal((await ask.debug_token()).status, 200)
 })
 
-await t.test('whether the code is burnt', async t => {
+await t.test('a fault uses the code only if the request is processed', async t => {
   const rows: Array<[string, Fault, boolean]> = [
     ['dropped before', faults.dropBefore, false],
     ['dropped after', faults.dropAfter, true],
@@ -145,7 +145,7 @@ await t.test('whether the code is burnt', async t => {
   }
 })
 
-await t.test('members that are missing or strange', async t => {
+await t.test('a fault can remove or change members of the answer', async t => {
   for (const [fault, missing] of [
     [faults.withoutExpiry, 'expires_in'], [faults.withoutToken, 'access_token']
   ] as const) {
@@ -161,7 +161,7 @@ await t.test('members that are missing or strange', async t => {
   t.match(await (await ask.debug_token()).json(), { data: { app_id: 'other', is_valid: true } })
 })
 
-await t.test('latency, and a client that does not wait', async t => {
+await t.test('latency delays the answer, and a client that disconnects is recorded', async t => {
   graph.fail('debug_token', { latency_ms: 60 })
   const begun = performance.now()
   t.equal((await ask.debug_token()).status, 200)
@@ -175,7 +175,7 @@ await t.test('latency, and a client that does not wait', async t => {
   t.equal(record?.hung_up, true)
 })
 
-await t.test('requests are recorded', async t => {
+await t.test('requests are recorded with route, query and form', async t => {
   graph.requests.length = 0
   await call(
     '/v25.0/a%2Fb/phone_numbers',
@@ -206,7 +206,7 @@ await t.test('requests are recorded', async t => {
   t.equal(graph.requests.length, 3)
 })
 
-await t.test('close() does not wait for anybody', async t => {
+await t.test('close() does not wait for pending requests', async t => {
   const other = await startGraph()
   other.fail('debug_token', { latency_ms: 60_000 })
   const pending = t.rejects(fetch(`${other.url}/v26.0/debug_token`))

@@ -1,6 +1,6 @@
 import type { GraphError, Json } from './errors.js'
 
-/** What can be asked, as `fail()` and the recorded requests name it. */
+/** The names of the routes in `fail()` and in the recorded requests. */
 export const routes = [
   'access_token', 'extend', 'debug_token', 'me', 'waba', 'phone_numbers', 'phone',
   'phone_override', 'subscribe', 'override', 'subscriptions', 'unsubscribe', 'register', 'deregister', 'messages'
@@ -10,25 +10,25 @@ export type Route = typeof routes[number]
 
 export interface Reply { status: number, headers?: Record<string, string>, body: string | Buffer }
 
-/** How a request goes wrong. The parts may be combined. */
+/** A fault of a request. The members may be combined. */
 export interface Fault {
-  /** Milliseconds to wait before the answer goes out; what the request does is done before. */
+  /** Milliseconds to wait before the answer; the request takes effect before. */
   latency_ms?: number
-  /** Cut the connection in place of an answer. */
+  /** Cut the connection instead of an answer. */
   drop?: boolean
-  /** Send this in place of the answer. */
+  /** Send this instead of the answer. */
   reply?: GraphError | Reply
-  /** With `drop` or `reply`: the request takes effect all the same (a code is burnt). Default false. */
+  /** With `drop` or `reply`: the request takes effect nevertheless (a code is used). Default false. */
   processed?: boolean
-  /** Merged into the body of a success, deeply; `undefined` takes a member away. Or what makes another body of it. */
+  /** Merged deeply into the body of a success (`undefined` removes a member), or a function that replaces the body. */
   patch?: Json | ((body: Json) => Json)
-  /** Go with whatever answer is sent. */
+  /** Added to the answer, whatever it is. */
   headers?: Record<string, string>
-  /** How many requests it hits: default 1; Infinity for as long as it is not cleared. */
+  /** The number of affected requests: default 1; Infinity until the faults are cleared. */
   times?: number
 }
 
-/** Ready-made faults. Anything else is a Fault of one's own. */
+/** Predefined faults. */
 export const faults = {
   dropBefore: { drop: true },
   dropAfter: { drop: true, processed: true },
@@ -43,14 +43,14 @@ export const faults = {
   withoutExpiry: { patch: { expires_in: undefined } },
   withoutToken: { patch: { access_token: undefined } },
   extraFields: { patch: { future_field: { nested: [1, null, 'x'] } } },
-  /** Every enum in the answer has a value that nobody knows yet. */
+  /** Every enum in the answer has an unknown value. */
   unknownEnums: {
     patch: body => rewrite(
       body,
       value => typeof value === 'string' && /^[A-Z][A-Z_]+$/.test(value) ? 'NEW_IN_2030' : value
     )
   },
-  /** Meta promises no order of the `target_ids`. */
+  /** Meta does not guarantee the order of the `target_ids`. */
   otherOrder: {
     patch: body => rewrite(
       body,
@@ -61,7 +61,7 @@ export const faults = {
   redirect: (location: string) => ({ reply: { status: 302, headers: { location }, body: '' } })
 } satisfies Record<string, Fault | ((location: string) => Fault)>
 
-/** The faults that wait for their requests: for each route, one after the other. */
+/** The queued faults of each route. */
 export class FaultQueue {
   #waiting: Array<{ route: Route, fault: Fault, left: number }> = []
 
@@ -69,7 +69,7 @@ export class FaultQueue {
     this.#waiting.push({ route, fault, left: fault.times ?? 1 })
   }
 
-  /** The fault for the next request of this route, if there is one; counts it as used. */
+  /** Returns the next fault of this route, if any, and counts it as used. */
   take (route: Route): Fault | undefined {
     const entry = this.#waiting.find(waiting => waiting.route === route && waiting.left > 0)
     if (entry) entry.left--
@@ -81,12 +81,12 @@ export class FaultQueue {
   }
 }
 
-/** The body that a fault makes of a success. */
+/** The body of a success after a patch. */
 export function patched (body: Json, patch: Fault['patch'] = {}): Json {
   return typeof patch === 'function' ? patch(body) : merge(body, patch)
 }
 
-/** `body` with `patch` merged in, deeply where both have an object. */
+/** `body` with `patch` merged in; objects are merged deeply. */
 export function merge (body: Json, patch: Json): Json {
   const merged: Json = { ...body }
   for (const [key, value] of Object.entries(patch)) {
@@ -96,7 +96,7 @@ export function merge (body: Json, patch: Json): Json {
   return merged
 }
 
-/** `body` with every value in it replaced, from the inside out. */
+/** `body` with every value replaced, innermost first. */
 function rewrite (body: Json, change: (value: unknown, key: string) => unknown): Json {
   return JSON.parse(JSON.stringify(body), (key, value) => change(value, key))
 }

@@ -22,7 +22,7 @@ const list = (token: string, params: Record<string, string> = {}, id = waba.id) 
   call(`/v26.0/${id}/phone_numbers`, params, { bearer: token })
 const proof = (secret: string, token: string) => createHmac('sha256', secret).update(token).digest('hex')
 
-await t.test('access_token: what succeeds', async t => {
+await t.test('access_token: a valid code is exchanged, by GET and by POST', async t => {
   const dialog = { app_id: app.app_id, redirect_uri: REDIRECT }
   for (const [name, code, extra] of [
     ['a code of the JavaScript SDK, without redirect_uri', state.issueCode({ app_id: app.app_id }), {}],
@@ -55,7 +55,7 @@ await t.test('access_token: what succeeds', async t => {
   t.ok(app.app_token.startsWith(`${app.app_id}|`))
 })
 
-await t.test('access_token: every refusal, in the order of the checks, and none burns the code', async t => {
+await t.test('access_token: refusals follow the order of the checks, and none uses the code', async t => {
   const sdk = { ...ours, code: state.issueCode({ app_id: app.app_id }) }
   const dialog = { ...ours, code: state.issueCode({ app_id: app.app_id, redirect_uri: REDIRECT }) }
   const anyone = { client_id: anyRedirect.app_id, client_secret: anyRedirect.app_secret }
@@ -153,7 +153,7 @@ await t.test('access_token: every refusal, in the order of the checks, and none 
   t.throws(() => state.issueCode({ app_id: '1' }), /no app/)
 })
 
-await t.test('access_token: of many at once, one gets the token', async t => {
+await t.test('access_token: one of several concurrent exchanges gets the token', async t => {
   const params = { ...ours, code: state.issueCode({ app_id: app.app_id }) }
   const all = await Promise.all(Array.from({ length: 10 }, async () => (await exchange(params)).status))
   t.equal(all.filter(status => status === 200).length, 1)
@@ -166,7 +166,7 @@ await t.test('debug_token', async t => {
     access_token: access
   })
 
-  await t.test('who may ask', async t => {
+  await t.test('tokens of the same app may ask', async t => {
     for (const access of [app.app_token, `${app.app_id}|${app.app_secret}`, input]) {
       t.equal((await debug(input, access)).body.data.is_valid, true)
       t.equal((await call('/v26.0/debug_token', { input_token: input }, { bearer: access })).status, 200)
@@ -182,7 +182,7 @@ await t.test('debug_token', async t => {
     t.match((await debug('', app.app_token)), { status: 400, body: { error: { code: 100 } } })
   })
 
-  await t.test('what it tells', async t => {
+  await t.test('a valid token is described', async t => {
     const before = Math.floor(Date.now() / 1000)
     const { data } = (await debug(input, app.app_token)).body
     t.match(data, {
@@ -204,7 +204,7 @@ await t.test('debug_token', async t => {
     t.match((await debug(app.app_token, app.app_token)).body.data, { type: 'APP', is_valid: true })
   })
 
-  await t.test('a bad input token is an answer', async t => {
+  await t.test('an invalid input token is answered with is_valid: false', async t => {
     const revoked = state.issueToken({ app_id: app.app_id })
     const token = state.tokens.get(revoked)
     if (token) token.revoked = 458
@@ -223,7 +223,7 @@ await t.test('debug_token', async t => {
   })
 })
 
-await t.test('phone_numbers: paging', async t => {
+await t.test('phone_numbers: paging returns every number once', async t => {
   const token = state.issueToken({ app_id: app.app_id, waba_ids: [waba.id] })
   for (const limit of ['1', '2', '4']) {
     const seen: string[] = []
@@ -252,7 +252,7 @@ await t.test('phone_numbers: paging', async t => {
   t.equal((await list(token, { after: 'x' })).status, 400)
 })
 
-await t.test('phone_numbers: who may see what', async t => {
+await t.test('phone_numbers: a token sees only WABAs of its app and its grant', async t => {
   const good = state.issueToken({ app_id: app.app_id, waba_ids: [waba.id] })
   const wide = state.issueToken({ app_id: app.app_id })
   const elsewhere = state.issueToken({ app_id: app.app_id, waba_ids: ['1'] })
@@ -290,7 +290,7 @@ await t.test('phone_numbers: who may see what', async t => {
   t.match(await list(good, {}, '%zz'), { status: 500, body: { error: { code: 1 } } })
 })
 
-await t.test('appsecret_proof', async t => {
+await t.test('a wrong appsecret_proof is refused, and a missing one if the app requires it', async t => {
   const free = state.issueToken({ app_id: app.app_id })
   const bound = state.issueToken({ app_id: strict.app_id })
   const wrong = 'Invalid appsecret_proof provided in the API argument'
@@ -315,7 +315,7 @@ await t.test('appsecret_proof', async t => {
   t.match(await (await fetch(next)).json(), { error: { message: missing } }, 'the link does not carry the proof')
 })
 
-await t.test('versions and headers', async t => {
+await t.test('the answer has the served version and trace ids; an unknown version is refused', async t => {
   for (const [asked, served] of [
     ['v21.0', 'v21.0'], ['v24.0', 'v24.0'], ['v26.0', 'v26.0'], ['v19.0', 'v21.0'], ['v1.0', 'v21.0']
   ] as const) {

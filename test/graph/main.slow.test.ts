@@ -11,14 +11,14 @@ import { faultNames } from './fault-json.js'
 import { routes } from './faults.js'
 
 const main = 'test/graph/main.ts'
-// As the script does it: types are checked elsewhere.
+// npm run graph does the same; the types are checked elsewhere.
 const env = { TS_NODE_TRANSPILE_ONLY: '1' }
 const readme = await readFile('test/graph/README.md', 'utf8')
 
-/** What the greeting says: a setting for .env, or what stands behind a word. */
+/** The value after a word of the greeting. */
 const said = (text: string, name: string) => new RegExp(`${name}[= ](\\S+)`).exec(text)?.[1] ?? ''
 
-await t.test('npm run graph, until Ctrl-C', async t => {
+await t.test('npm run graph serves the stand-in until Ctrl-C', async t => {
   const child = spawn('npm', [
     'run', '-s', 'graph', '--', '--port', '0'
   ], { detached: true, stdio: ['ignore', 'pipe', 'inherit'] })
@@ -43,7 +43,7 @@ await t.test('npm run graph, until Ctrl-C', async t => {
   await t.rejects(fetch(url))
 })
 
-await t.test('each line of the README works as it stands there', async t => {
+await t.test('each command of the README works unchanged', async t => {
   const webhooks: Array<string | undefined> = []
   const receiver = createServer((req, res) => {
     webhooks.push(req.url)
@@ -85,7 +85,7 @@ await t.test('the README names each fault and each route', async t => {
   )
 })
 
-await t.test('what is wrong with the command line or the seed is said', async t => {
+await t.test('an invalid command line or seed is answered with an error', async t => {
   const dir = t.testdir({ 'wrong.json': '{"apps": [{"app_id": 1}]}' })
   const usage = /npm run graph -- \[--seed <file\.json>\] \[--port <number>\]/
   for (const [args, message] of [
@@ -103,7 +103,7 @@ await t.test('what is wrong with the command line or the seed is said', async t 
   refused(t, await run(t, [main, '--port', String(port)], env), /EADDRINUSE/)
 })
 
-await t.test('it does not outlive the program that started it', async t => {
+await t.test('the stand-in ends when the process that started it disconnects', async t => {
   const child = spawn(
     process.execPath,
     [...process.execArgv, modulePath(main), '--port', '0'],

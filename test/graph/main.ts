@@ -20,7 +20,7 @@ await runCli(async (stopAtEnd) => {
   const graph = await stopAtEnd(startGraph({ port: Number(port) }), async (graph) => await graph.close())
   await read(graph, seed)
   const code = issueCode(graph.state, {})
-  // A program that started this holds a channel to it, and is not outlived.
+  // A parent process with an IPC channel gets the URL; the stand-in ends with the channel.
   if (process.send) process.send({ url: graph.url, code })
   else console.log(greeting(graph, code))
   await once(process, 'disconnect')

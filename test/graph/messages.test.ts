@@ -18,7 +18,7 @@ const send = (json: object, token = bearer, phone = '4712') => call(
 )
 const refusal = (code: number, message: string, status = 400) => ({ status, body: { error: { code, message } } })
 
-await t.test('a message is taken, and who sent it is recorded', async t => {
+await t.test('a message is accepted, and its sender is recorded', async t => {
   const { status, body } = await send(hello)
   t.equal(status, 200)
   t.match(body.messages[0].id, /^wamid\.HBgL[A-Za-z0-9]{40}$/)
@@ -40,7 +40,7 @@ await t.test('a message is taken, and who sent it is recorded', async t => {
   t.equal((await send({ ...hello, type: 'image', text: undefined, image: { id: '1' } })).status, 200)
 })
 
-await t.test('what is missing is said', async t => {
+await t.test('a message without a required parameter is refused', async t => {
   for (const [name, change] of [
     ['messaging_product', { messaging_product: 'sms' }], ['to', { to: undefined }], ['to', { to: '' }],
     ["text['body']", { text: undefined }], ["text['body']", { text: { body: '' } }], ["text['body']", { text: 'Hello' }]
@@ -53,7 +53,7 @@ await t.test('what is missing is said', async t => {
   }
 })
 
-await t.test('whose token it is, and which number', async t => {
+await t.test('a token that may not send from the number is refused', async t => {
   const issue = (grant: object) => state.issueToken({ app_id: app.app_id, ...grant })
   t.match(await send(hello, 'garbage'), refusal(190, 'Invalid OAuth access token', 401))
   t.match(await send(hello, issue({ expires_in: -1 })), refusal(190, 'Session has expired', 401))

@@ -9,9 +9,9 @@ import { opaque, type GraphState } from './state.js'
 const Text = Type.Object({ body: Type.String({ minLength: 1 }) })
 
 /**
- * `POST /{phone_number_id}/messages`: takes a message of a registered number, which goes nowhere. Of the types only
- * that of a text is looked into. Meta: WhatsApp, "Messages API" for what it takes and answers; the wording of the
- * refusals is that of live answers.
+ * `POST /{phone_number_id}/messages`: accepts a message of a registered number and does not send it. Only a text is
+ * validated. Source of parameters and answer: Meta, WhatsApp, "Messages API"; the texts of the refusals are from live
+ * answers.
  */
 export function messages (state: GraphState, call: Call): Json {
   const { phone } = openPhone(state, call, maySend)

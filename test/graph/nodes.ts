@@ -17,8 +17,8 @@ export function waba (state: GraphState, call: Call): Json {
 }
 
 /**
- * `GET /me`: whom a token stands for. With `fields=client_business_id` only the token of a customer's system user is
- * answered.
+ * `GET /me`: the owner of a token. `fields=client_business_id` is answered only for the token of a customer's system
+ * user.
  */
 export function me (state: GraphState, call: Call): Json {
   if (call.bearer === undefined && !call.params.get('access_token')) throw noActiveToken()
@@ -30,7 +30,7 @@ export function me (state: GraphState, call: Call): Json {
   return { ...Object.fromEntries(fields.map(field => [field, known[field]])), id: token.user_id }
 }
 
-/** The error of a path that Graph takes for a question about the current user. */
+/** The error for a path that Graph interprets as a query about the current user. */
 export function noActiveToken (): GraphError {
   return new GraphError(400, 2500, 'An active access token must be used to query information about the current user.')
 }

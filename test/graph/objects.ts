@@ -2,11 +2,12 @@ import { authenticate, type Call } from './auth.js'
 import { GraphError, type Json } from './errors.js'
 import type { App, GraphState, Phone, Token, Waba } from './state.js'
 
-// Since 2026 some tokens of Embedded Signup carry the second in place of the first (chatwoot #14690, #14697).
+// Since 2026 some tokens of Embedded Signup have the second instead of the first (chatwoot #14690, #14697).
 const NEEDED = ['whatsapp_business_management', 'whatsapp_business_manage_events']
 
 /**
- * The WABA in the path, for a token that sees it and has the permission; throws the GraphError it deserves otherwise.
+ * The WABA in the path, for a token that sees it and has the permission.
+ * @throws the GraphError of Graph otherwise
  */
 export function openWaba (state: GraphState, call: Call): { text: string, token: Token, waba: Waba } {
   const { text, token } = authenticate(state, call)
@@ -16,7 +17,7 @@ export function openWaba (state: GraphState, call: Call): { text: string, token:
   return { text, token, waba }
 }
 
-/** The phone number in the path, and its WABA, likewise; `permit` throws at a token that lacks the permission. */
+/** The phone number in the path, and its WABA, likewise; `permit` throws if the token lacks the permission. */
 export function openPhone (
   state: GraphState,
   call: Call,
@@ -42,7 +43,7 @@ function mayManage (token: Token): void {
   throw new GraphError(403, 200, `(#200) Requires ${NEEDED[0]} permission to manage the object`)
 }
 
-/** Throws at a token that may not send messages. */
+/** Throws if the token may not send messages. */
 export function maySend (token: Token): void {
   if (token.scopes.includes('whatsapp_business_messaging')) return
   throw new GraphError(
@@ -52,7 +53,7 @@ export function maySend (token: Token): void {
   )
 }
 
-// One answer for "not there" and "not yours", so that nobody learns which ids exist.
+// One answer for "missing" and "foreign": it reveals no existing ids.
 function notThere ({ method, id }: Call): GraphError {
   return new GraphError(
     400,
@@ -62,7 +63,7 @@ function notThere ({ method, id }: Call): GraphError {
   )
 }
 
-/** The fields of a phone number that a caller of `app` asked for (comma-separated), and its id. */
+/** The requested fields of a phone number (comma-separated) as `app` sees them, and its id. */
 export function showPhone (
   { id, pin, registered, verified, attempts, override, ...shown }: Phone,
   waba: Waba,
@@ -82,12 +83,12 @@ export function showPhone (
   })
 }
 
-/** The fields of a WABA that were asked for (comma-separated), and its id. */
+/** The requested fields of a WABA (comma-separated), and its id. */
 export function showWaba ({ id, app_ids: _, phones: __, subscriptions: ___, ...shown }: Waba, fields: string): Json {
   return pick(fields, { ...shown, id })
 }
 
-// Meta: WhatsApp, "Webhooks: Override". The closest one counts.
+// Meta: WhatsApp, "Webhooks: Override". The most specific one applies.
 function configuration (phone?: string, waba?: string, application?: string | null): Json | undefined {
   const set = Object.entries({
     phone_number: phone,

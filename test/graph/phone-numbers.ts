@@ -5,7 +5,7 @@ import type { GraphState, Phone } from './state.js'
 
 const DEFAULT_FIELDS = 'verified_name,code_verification_status,display_phone_number,quality_rating,platform_type,throughput,webhook_configuration,last_onboarded_time'
 
-/** `GET /{waba_id}/phone_numbers`: one page of the phones, to a token that sees the WABA and has the permission. */
+/** `GET /{waba_id}/phone_numbers`: one page of the numbers, for a token that sees the WABA and has the permission. */
 export function phoneNumbers (state: GraphState, call: Call): Json {
   const { text, token, waba } = openWaba(state, call)
   const { shown, paging } = page(waba.phones, call, text)
@@ -28,7 +28,7 @@ function page (phones: Phone[], { params, url }: Call, text: string): { shown: P
   if (!first || !last) return { shown }
   const paging: Json = { cursors: { before: cursor(first), after: cursor(last) } }
   if (start + limit < phones.length) {
-    // As Graph does it: the token stands in the link however it was sent, the proof is left out.
+    // As at Graph, the link contains the token, however it was sent, but not the proof.
     const next = new URLSearchParams(params)
     next.delete('appsecret_proof')
     next.set('access_token', text)

@@ -11,9 +11,8 @@ import { prove } from './subscribed-apps.js'
 const Wanted = Type.Object({ override_callback_uri: Type.String(), verify_token: Type.String({ default: '' }) })
 
 /**
- * `POST /{phone_number_id}` with a `webhook_configuration`: the webhooks of the number go to an address of its own,
- * once that has answered as it should; an empty one takes it away. With a `pin`: that of the two-step verification from
- * now on.
+ * `POST /{phone_number_id}`. A `webhook_configuration` sets the number's own callback once the callback has verified
+ * itself; an empty one removes it. A `pin` sets the PIN of the two-step verification.
  */
 export async function changePhone (state: GraphState, call: Call): Promise<Json> {
   const { token: { app }, waba, phone } = openPhone(state, call)

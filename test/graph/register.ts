@@ -7,7 +7,7 @@ import { now, type GraphState, type Phone } from './state.js'
 const MAX_ATTEMPTS = 10
 const WINDOW_S = 72 * 3600
 
-/** `POST /{phone_number_id}/register`: sets the PIN of a number that has none, and asks for it after that. */
+/** `POST /{phone_number_id}/register`: sets the PIN of a number without one; otherwise the PIN must match. */
 export function register (state: GraphState, call: Call): Json {
   const { phone } = openPhone(state, call)
   if (call.params.get('messaging_product') !== 'whatsapp') {
@@ -26,7 +26,7 @@ export function register (state: GraphState, call: Call): Json {
   return { success: true }
 }
 
-/** `POST /{phone_number_id}/deregister`; counted together with the registrations. */
+/** `POST /{phone_number_id}/deregister`; counts towards the same limit as registrations. */
 export function deregister (state: GraphState, call: Call): Json {
   const { phone } = openPhone(state, call)
   count(phone)

@@ -28,7 +28,7 @@ const gone = (id: string, method: string) => ({
   }
 })
 
-/** A WABA with one phone, and how to call them. */
+/** A WABA with one phone number, and functions that call their routes. */
 function account (seed: object = {}) {
   const waba = state.addWaba({ app_ids: [app.app_id], ...seed })
   const [phone] = waba.phones
@@ -52,7 +52,7 @@ function account (seed: object = {}) {
   }
 }
 
-/** A callback on this machine that answers as it is told. */
+/** A callback server with the given handler; returns its URL. */
 async function callback (
   t: Test,
   answer: (query: URLSearchParams, res: ServerResponse, req: IncomingMessage) => unknown
@@ -69,7 +69,7 @@ async function callback (
   return `http://127.0.0.1:${address.port}/hook?tenant=1`
 }
 
-await t.test('subscribed_apps: there, with an override, without, and gone', async t => {
+await t.test('subscribed_apps: an app subscribes, sets and clears an override, and unsubscribes', async t => {
   const asked: Array<Record<string, string>> = []
   const url = await callback(t, (query, res) => {
     asked.push(Object.fromEntries(query))
@@ -110,7 +110,7 @@ await t.test('subscribed_apps: there, with an override, without, and gone', asyn
   t.match(graph.requests.findLast(({ route }) => route === 'override')?.form, wanted, 'JSON is recorded as a form is')
 })
 
-await t.test('an override needs a callback that answers as it should', async t => {
+await t.test('an override requires a callback that echoes the challenge', async t => {
   const { waba, subscribe } = account({ subscriptions: { [app.app_id]: {} } })
   const refused = async (url: string, message: string | RegExp, code: number, verifyToken = 'v') => {
     t.match(
@@ -164,7 +164,7 @@ await t.test('an override needs a callback that answers as it should', async t =
   )
 })
 
-await t.test('a phone has a callback of its own, and a PIN', async t => {
+await t.test('a phone number has its own callback and PIN', async t => {
   const asked: Array<Record<string, string>> = []
   const url = await callback(t, (query, res) => {
     asked.push(Object.fromEntries(query))
@@ -226,7 +226,7 @@ await t.test('a phone has a callback of its own, and a PIN', async t => {
   t.match(await changePhone({ future: 1 }), refusal(2500, 'An active access token'))
 })
 
-await t.test('what one may not see is not there', async t => {
+await t.test('an object without access is answered as if it did not exist', async t => {
   const { waba, phone } = account()
   for (const [path, method] of [[waba.id, 'GET'], [phone.id, 'GET'], ['1', 'GET'], [
     `${waba.id}/subscribed_apps`, 'GET'
@@ -251,7 +251,7 @@ await t.test('what one may not see is not there', async t => {
   }
 })
 
-await t.test('a WABA and a phone show the fields one asks for', async t => {
+await t.test('a WABA and a phone number show the requested fields', async t => {
   const { waba, phone, fields } = account({
     name: 'Acme',
     country: 'DE',
@@ -278,7 +278,7 @@ await t.test('a WABA and a phone show the fields one asks for', async t => {
     { phone_number: 'https://phone.example/', whatsapp_business_account: 'https://waba.example/', application })
 })
 
-await t.test('register and deregister', async t => {
+await t.test('register checks the PIN, and both routes share one rate limit', async t => {
   const { phone, register, deregister, fields } = account()
   const refusal = (code: number, status = 400) => ({
     status,

@@ -15,7 +15,7 @@ interface Entry {
   route: Route
   methods: string[]
   path: RegExp
-  /** What else must hold of the request; `id` as it stands in the path. */
+  /** A further condition on the request; `id` is percent-encoded, as in the path. */
   when?: (params: URLSearchParams, id: string, state: GraphState) => boolean
   handle: (state: GraphState, call: Call) => Json | Promise<Json>
 }
@@ -23,7 +23,7 @@ interface Entry {
 const SUBSCRIBED_APPS = /^\/([^/]+)\/subscribed_apps$/
 const OBJECT = /^\/([^/]+)$/
 
-// The first that fits.
+// The first match applies.
 const ROUTES: Entry[] = [
   {
     route: 'extend',
@@ -50,7 +50,7 @@ const ROUTES: Entry[] = [
   { route: 'deregister', methods: ['POST'], path: /^\/([^/]+)\/deregister$/, handle: deregister },
   { route: 'messages', methods: ['POST'], path: /^\/([^/]+)\/messages$/, handle: messages },
   { route: 'waba', methods: ['GET'], path: OBJECT, when: (_, id, state) => state.wabas.has(id), handle: waba },
-  // Also what is no object at all: Graph knows them by their ids only.
+  // Also for an unknown object: an id does not show its type.
   { route: 'phone', methods: ['GET'], path: OBJECT, handle: phone },
   {
     route: 'phone_override',
@@ -61,7 +61,7 @@ const ROUTES: Entry[] = [
   }
 ]
 
-/** Which route a request takes, if there is one, and the id in its path, percent-encoded still. */
+/** The route of a request, if any, and the id in its path, still percent-encoded. */
 export function findRoute (state: GraphState, method: string, path: string, params: URLSearchParams) {
   for (const { route, methods, path: pattern, when, handle } of ROUTES) {
     const [, id = ''] = pattern.exec(path) ?? [undefined]

@@ -59,9 +59,10 @@ const SeedJson = Type.Object({
 }, only)
 
 /**
- * Adds what JSON says: `{"apps": […], "wabas": […], "codes": […], "tokens": […]}`, each as the methods of GraphState
- * take it; an id that is there already is replaced. Without `app_id` a code or token is of the first app; without
- * `app_ids` all apps see a WABA. Throws an error that says what is wrong, and where.
+ * Adds objects from JSON: `{"apps": […], "wabas": […], "codes": […], "tokens": […]}`, with the members that the methods
+ * of GraphState accept. An existing id is replaced. Without `app_id` a code or token belongs to the first app; without
+ * `app_ids` all apps see a WABA.
+ * @throws an error with the path of the invalid member
  */
 export function sow (state: GraphState, json: unknown): void {
   const { apps = [], wabas = [], codes = [], tokens = [] } = checked(SeedJson, json)
@@ -71,18 +72,18 @@ export function sow (state: GraphState, json: unknown): void {
   for (const token of tokens) issueToken(state, token)
 }
 
-/** Hands out the code that JSON describes. */
+/** Issues the code that JSON describes. */
 export function issueCode (state: GraphState, json: unknown): string {
   return state.issueCode({ app_id: firstApp(state), ...checked(CodeJson, json) })
 }
 
-/** Mints the token that JSON describes, `access_token` being its text. */
+/** Issues the token that JSON describes, with `access_token` as its text. */
 export function issueToken (state: GraphState, json: unknown): string {
   const { access_token: text, ...grant } = checked(TokenJson, json)
   return state.issueToken({ app_id: firstApp(state), ...grant }, text)
 }
 
-/** The id of the app that is meant where none is named. */
+/** The id of the first app, which is the default. */
 export function firstApp (state: GraphState): string {
   const [first] = state.apps.keys()
   if (first === undefined) throw new Error('there is no app')

@@ -9,31 +9,31 @@ import { GraphState } from './state.js'
 import { deliver, type Delivery, type DeliveryOptions } from './webhook-sender.js'
 
 export interface RecordedRequest {
-  /** `null` where the stand-in has no such route. */
+  /** `null` for an unknown route. */
   route: Route | null
   method: string
-  /** As it came, still percent-encoded, without the query. */
+  /** As received: percent-encoded, without the query. */
   path: string
   query: Record<string, string>
-  /** Of the body, be it a form or JSON. */
+  /** Members of the body, which is a form or JSON. */
   form: Record<string, string>
   headers: IncomingHttpHeaders
-  /** The client was gone before it had its answer. */
+  /** Whether the client disconnected before the answer. */
   hung_up: boolean
 }
 
 export interface Graph {
-  /** `http://127.0.0.1:<port>`, to be used as GRAPH_API_BASE_URL. */
+  /** `http://127.0.0.1:<port>`, for GRAPH_API_BASE_URL. */
   url: string
   state: GraphState
   /** All requests so far, oldest first. */
   requests: RecordedRequest[]
-  /** Headers that every answer gets from now on, as those of `usageHeaders()`. */
+  /** Headers of every following answer, such as those of `usageHeaders()`. */
   headers: Record<string, string>
-  /** Lets the next request(s) of a route go wrong; several faults of a route take turns. */
+  /** Queues a fault for the next request(s) of a route; several faults apply in order. */
   fail: (route: Route, fault: Fault) => void
   clearFaults: () => void
-  /** Delivers a webhook of an app; resolves when it was taken, or Meta would have given up. */
+  /** Delivers a webhook of an app; resolves when it was accepted, or when Meta would have given up. */
   deliver: (appId: string, body: Json, options?: DeliveryOptions) => Promise<Delivery>
   close: () => Promise<void>
 }
@@ -47,7 +47,7 @@ export async function startGraph ({ port = 0 } = {}): Promise<Graph> {
   const closing = new AbortController()
   const server = createServer((req, res) => {
     const answered = req.url?.startsWith('/_control/') ? control(graph, req, res) : answer(inside, req, res)
-    // Only a client that is gone gets here: then there is nobody left to answer.
+    // Rejects only when the client has disconnected, so no answer is possible.
     answered.catch(() => res.destroy())
   })
   server.listen(port, '127.0.0.1')

@@ -1,28 +1,28 @@
 import { randomBytes, randomInt } from 'node:crypto'
 
-/** An app; change a member of the one that `addApp` gave to have the app itself changed. */
+/** An app. Changes to the object that `addApp` returned apply to the app. */
 export interface App {
   app_id: string
   app_secret: string
   app_token: string
   redirect_uris: string[]
   require_proof: boolean
-  /** Where the app has its webhooks sent that no override takes elsewhere; without one there is no override. */
+  /** The webhook URL of the app, used where no override applies; without it no override is possible. */
   callback_url: string | null
 }
 
-/** A webhook's own address, for one WABA or one phone. */
+/** A separate webhook URL, of one WABA or one phone number. */
 export interface Override { url: string, verify_token: string }
 
-/** A phone number; any further member is a field that Graph shows, and stands in for what it shows by itself. */
+/** A phone number; any further member is a field that Graph shows, and replaces the default field of that name. */
 export interface Phone {
   id: string
-  /** Of the two-step verification; null: the first registration sets it. */
+  /** The PIN of the two-step verification; null: the first registration sets it. */
   pin: string | null
   registered: boolean
-  /** Whether its owner proved that it is theirs. */
+  /** Whether its owner has verified it. */
   verified: boolean
-  /** When it was registered or deregistered, or somebody tried; unix seconds. */
+  /** The times of registrations and deregistrations, failed ones included; unix seconds. */
   attempts: number[]
   override?: Override
   [field: string]: unknown
@@ -35,12 +35,12 @@ export interface Waba {
   name: string
   app_ids: string[]
   phones: Phone[]
-  /** By the id of the app that gets the webhooks of this WABA. */
+  /** The subscriptions, by the id of the app that receives the webhooks. */
   subscriptions: Map<string, Subscription>
   [field: string]: unknown
 }
 
-/** What a WABA may be made from; phones (default: one) stand newest first, as Graph lists them. */
+/** The input for a WABA; phones (default: one) are sorted newest first, as Graph lists them. */
 export interface WabaSeed {
   id?: string
   app_ids: string[]
@@ -49,20 +49,20 @@ export interface WabaSeed {
   [field: string]: unknown
 }
 
-/** What a customer grants in the login dialog. */
+/** The grant of a customer in the login dialog. */
 export interface Grant {
   app_id: string
-  /** The WABAs shared with the app; `null` (the default): all the app may see, as with a system user made by hand. */
+  /** The WABAs shared with the app; `null` (the default): all of the app, as for a manually created system user. */
   waba_ids?: string[] | null
   scopes?: string[]
   /**
-   * Life of the token in seconds from its minting: default 5183944 (about 60 days), 0 for ever, negative for expired at
-   * birth.
+   * The lifetime of the token in seconds: default 5183944 (about 60 days), 0 for never expiring, negative for already
+   * expired.
    */
   expires_in?: number
-  /** Default SYSTEM_USER, as Embedded Signup hands out. */
+  /** Default SYSTEM_USER, the type that Embedded Signup issues. */
   type?: 'SYSTEM_USER' | 'USER'
-  /** The customer's business; made up by default. */
+  /** The customer's business; random by default. */
   business_id?: string
   /** False: `fb_exchange_token` refuses it. Default true. */
   extendable?: boolean
@@ -72,7 +72,7 @@ export interface Token {
   app: App
   type: 'APP' | 'SYSTEM_USER' | 'USER'
   user_id?: string
-  /** The business of the customer that the token of a system user stands for. */
+  /** The business of the customer, for the token of a system user. */
   business_id?: string
   extendable?: boolean
   /** Unix seconds. */
@@ -81,7 +81,7 @@ export interface Token {
   expires_at: number
   scopes: string[]
   waba_ids: string[] | null
-  /** Set it to revoke the token: the subcode of the error 190 that it meets from then on. */
+  /** Set it to revoke the token: the subcode of error 190 in later answers. */
   revoked?: number
 }
 
@@ -95,7 +95,7 @@ export const opaque = (prefix: string, length: number) =>
   prefix + randomBytes(length * 2).toString('base64').replace(/[^A-Za-z0-9]/g, '').slice(0, length)
 const digits = () => String(randomInt(1e14, 2e14))
 
-/** Everything the stand-in knows. The maps may be read and changed at any time. */
+/** The state of the stand-in. The maps may be read and changed at any time. */
 export class GraphState {
   readonly apps = new Map<string, App>()
   readonly wabas = new Map<string, Waba>()
@@ -103,8 +103,8 @@ export class GraphState {
   readonly tokens = new Map<string, Token>()
 
   /**
-   * Adds an app, or replaces the one with its id, also for the codes and tokens it handed out. What is left out is made
-   * up; no `redirect_uris` means: any.
+   * Adds an app, or replaces the one with its id, also for the codes and tokens that it issued. Missing members are
+   * random; without `redirect_uris` any is allowed.
    */
   addApp (seed: Partial<App> = {}): App {
     const appId = seed.app_id ?? digits()
@@ -137,10 +137,10 @@ export class GraphState {
   }
 
   /**
-   * Hands out a code as the login dialog does.
+   * Issues a code as the login dialog does.
    * @param options.redirect_uri that of the dialog; `null` (the default) for a code of the JavaScript SDK
    * @param options.age seconds since it was issued, default 0
-   * @param options.code its text; made up by default
+   * @param options.code its text; random by default
    * @throws where the dialog would show an error page: unknown app, unregistered `redirect_uri`
    */
   issueCode (
@@ -158,7 +158,7 @@ export class GraphState {
     return code
   }
 
-  /** Mints a customer's token, as the exchange of a code does. */
+  /** Issues a customer's token, as the exchange of a code does. */
   issueToken (grant: Grant, text?: string): string {
     const {
       expires_in: lifetime = TOKEN_LIFETIME_S,
@@ -180,13 +180,13 @@ export class GraphState {
     }, text)
   }
 
-  /** Has a token known under its text, made up by default. */
+  /** Stores a token under its text, random by default. */
   mint (token: Token, text = opaque('EAA', 180)): string {
     this.tokens.set(text, token)
     return text
   }
 
-  /** Throws where there is no such app. */
+  /** Throws for an unknown app. */
   app (appId: string): App {
     const app = this.apps.get(appId)
     if (!app) throw new Error(`there is no app ${appId}`)

@@ -5,11 +5,11 @@ import { isLoopback } from './loopback.js'
 import { openWaba } from './objects.js'
 import type { App, GraphState, Override, Waba } from './state.js'
 
-// chatwoot #12488: about what Meta waits for the callback.
+// chatwoot #12488: Meta waits about this long for the callback.
 const VERIFY_LIMIT_MS = 6000
 const MAX_URL_LENGTH = 200
 
-/** `POST /{waba_id}/subscribed_apps` with nothing in it: webhooks of the WABA go to the app; an override is gone. */
+/** `POST /{waba_id}/subscribed_apps` without a body: subscribes the app, and removes an override. */
 export function subscribe (state: GraphState, call: Call): Json {
   const { token, waba } = openWaba(state, call)
   waba.subscriptions.set(token.app.app_id, {})
@@ -17,7 +17,7 @@ export function subscribe (state: GraphState, call: Call): Json {
 }
 
 /**
- * The same with `override_callback_uri` and `verify_token`: they go there, once that address has answered as it should.
+ * The same with `override_callback_uri` and `verify_token`: sets the override once the callback has verified itself.
  */
 export async function override (state: GraphState, call: Call): Promise<Json> {
   const { token: { app }, waba } = openWaba(state, call)
@@ -30,7 +30,7 @@ export async function override (state: GraphState, call: Call): Promise<Json> {
   return { success: true }
 }
 
-/** Throws what keeps an app from having the webhooks of a WABA, or of a phone in it, sent to an address. */
+/** Throws if the app may not set this callback for a WABA or its phone number. */
 export async function prove (app: App, waba: Waba, wanted: Override): Promise<void> {
   check(wanted)
   if (app.callback_url === null || !waba.subscriptions.has(app.app_id)) {
@@ -45,7 +45,7 @@ export async function prove (app: App, waba: Waba, wanted: Override): Promise<vo
   if (failure !== null) throw callbackRefused(failure)
 }
 
-/** `GET /{waba_id}/subscribed_apps`: all the apps, whoever asks. */
+/** `GET /{waba_id}/subscribed_apps`: all subscribed apps, for any caller. */
 export function subscriptions (state: GraphState, call: Call): Json {
   const data = [...openWaba(state, call).waba.subscriptions].map(([id, { override }]) => ({
     whatsapp_business_api_data: { id, name: 'Stand-in', link: 'https://www.facebook.com/games/?app_id=' + id },
@@ -54,19 +54,19 @@ export function subscriptions (state: GraphState, call: Call): Json {
   return { data }
 }
 
-/** `DELETE /{waba_id}/subscribed_apps`: the app that calls gets no more webhooks of this WABA. */
+/** `DELETE /{waba_id}/subscribed_apps`: unsubscribes the calling app from this WABA. */
 export function unsubscribe (state: GraphState, call: Call): Json {
   const { token, waba } = openWaba(state, call)
   waba.subscriptions.delete(token.app.app_id)
   return { success: true }
 }
 
-/** Error 2200: what was wrong with the answer of a callback, as §6.4 of the fact sheet quotes it. */
+/** Error 2200: the failure of a callback's verification, as §6.4 of the fact sheet quotes it. */
 export function callbackRefused (failure = 'HTTP Status Code = 403; HTTP Message = Forbidden'): GraphError {
   return new GraphError(400, 2200, `(#2200) Callback verification failed with the following errors: ${failure}`)
 }
 
-// Meta documents the limits; its words for breaking them are unknown.
+// Meta documents the limits, but not the messages of their errors.
 function check ({ url, verify_token: verifyToken }: Override): void {
   const open = /^https:/i.test(url) ? URL.canParse(url) : /^http:/i.test(url) && isLoopback(url)
   if (!open || url.length > MAX_URL_LENGTH) {
@@ -79,7 +79,7 @@ function check ({ url, verify_token: verifyToken }: Override): void {
   if (verifyToken === '') throw new GraphError(400, 100, '(#100) The parameter verify_token is required')
 }
 
-/** Asks the address as Meta does; returns what is wrong with its answer, or null. */
+/** Verifies the callback as Meta does; returns the failure, or null. */
 async function verify ({ url, verify_token: verifyToken }: Override): Promise<string | null> {
   const asked = new URL(url)
   const challenge = String(randomInt(1e9, 2e9))

@@ -7,7 +7,7 @@ const CODE_LIFETIME_S = 30
 
 /**
  * `/oauth/access_token`: exchanges a code, or the app's own credentials, for a token. Meta documents neither the order
- * of the checks nor what a failed exchange does to its code; here only a successful one burns it.
+ * of the checks nor whether a failed exchange uses the code. Here only a successful one does.
  */
 export function accessToken (state: GraphState, { params }: Call): Json {
   const app = authenticateApp(state, params)
@@ -19,8 +19,8 @@ export function accessToken (state: GraphState, { params }: Call): Json {
 }
 
 /**
- * `/oauth/access_token` with `grant_type=fb_exchange_token`: another token of the same grant with 60 days to live; the
- * old one stays good. What Meta says of tokens that it does not extend is not documented; here it is error 190.
+ * `/oauth/access_token` with `grant_type=fb_exchange_token`: issues another token of the same grant for 60 days; the
+ * old one stays valid. Meta does not document the refusal of a token that it does not extend; here it is error 190.
  */
 export function extend (state: GraphState, { params }: Call): Json {
   const app = authenticateApp(state, params)
@@ -29,7 +29,7 @@ export function extend (state: GraphState, { params }: Call): Json {
   const flaw = flawOf(old)
   if (flaw) throw flaw
   if (old.app !== app || old.type === 'APP' || old.extendable === false) throw tokenRefused()
-  // A token that never expires stays so unless the caller wants it to.
+  // A token that never expires stays so unless the caller requests 60 days.
   const forEver = old.expires_at === 0 && params.get('set_token_expires_in_60_days') !== 'true'
   const text = state.mint({ ...old, issued_at: now(), expires_at: forEver ? 0 : now() + TOKEN_LIFETIME_S })
   return { access_token: text, token_type: 'bearer', expires_in: forEver ? undefined : TOKEN_LIFETIME_S }
@@ -65,7 +65,7 @@ function exchange (state: GraphState, app: App, params: URLSearchParams): Json {
 }
 
 function checkRedirect (app: App, code: Code, sent: string): void {
-  // An empty redirect_uri counts as none: SDKs send it so with the codes of the JavaScript SDK.
+  // An empty redirect_uri counts as none: SDKs send it so with codes of the JavaScript SDK.
   if (sent === (code.redirect_uri ?? '')) return
   if (sent === '') throw new GraphError(400, 191, 'Missing redirect_uri parameter.')
   if (!URL.canParse(sent)) throw new GraphError(400, 191, "redirect_uri isn't an absolute URI. Check RFC 3986.")

@@ -1,16 +1,16 @@
-/** What Meta counts of an app's calls, as percentages of what it allows in an hour. */
+/** The usage that Meta reports, in percent of the hourly limits. */
 export interface Usage {
-  /** Of the app itself: X-App-Usage. */
+  /** Of the app: X-App-Usage. */
   app?: number
-  /** Of the app with one WABA: X-Business-Use-Case-Usage. */
+  /** Of the app at one WABA: X-Business-Use-Case-Usage. */
   business?: number
-  /** With `business`: which WABA. */
+  /** With `business`: the id of the WABA. */
   waba_id?: string
-  /** With `business`: minutes until calls are let through again. */
+  /** With `business`: minutes until Meta allows calls again. */
   regain_minutes?: number
 }
 
-/** The headers that tell of it (Meta: Graph API, "Rate Limits"). */
+/** The headers that report the usage (Meta: Graph API, "Rate Limits"). */
 export function usageHeaders (
   { app, business, waba_id: wabaId = '102290129340398', regain_minutes: regain = 0 }: Usage
 ): Record<string, string> {

@@ -5,7 +5,7 @@ import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { startGraph } from './server.js'
 
-/** Takes webhooks, with these statuses first and 200 after them. */
+/** A receiver of webhooks that answers with these statuses and then with 200; 0 cuts the connection. */
 async function receiver (t: Test, ...statuses: number[]) {
   const got: Array<{ path: string | undefined, headers: IncomingHttpHeaders, body: Buffer }> = []
   const server = createServer(async (req, res) => {
@@ -32,7 +32,7 @@ const webhook = (field: string, value: object = {}, id = '102') => ({
   entry: [{ id, changes: [{ field, value }] }]
 })
 
-/** The stand-in with one app that has its webhooks sent to `url`. */
+/** The stand-in with one app whose webhooks go to `url`. */
 async function started (t: Test, url: string | null) {
   const graph = await startGraph()
   t.teardown(() => graph.close())
@@ -40,7 +40,7 @@ async function started (t: Test, url: string | null) {
   return { graph, app }
 }
 
-await t.test('the bytes that are sent are those that are signed, in ASCII', async t => {
+await t.test('a webhook is sent in ASCII, and its exact bytes are signed', async t => {
   const { url, got } = await receiver(t)
   const { graph, app } = await started(t, url)
   const body = webhook('messages', { text: 'Grüße 😀 "\u2028\u007f</' })
@@ -56,7 +56,7 @@ await t.test('the bytes that are sent are those that are signed, in ASCII', asyn
   })
 })
 
-await t.test('again until it is taken, and once more', async t => {
+await t.test('a webhook is retried until it is accepted, for at most seven days, and may be duplicated', async t => {
   const { url, got } = await receiver(t, 500, 0, 302, 204)
   const { graph, app } = await started(t, url)
   t.strictSame(
@@ -78,7 +78,7 @@ await t.test('again until it is taken, and once more', async t => {
   t.ok(performance.now() - begun > 150, 'after seven days, each of 24 ms')
 })
 
-await t.test('where it goes', async t => {
+await t.test('the field of a webhook decides between the override and the URL of the app', async t => {
   const { url, got } = await receiver(t)
   const { graph, app } = await started(t, `${url}/app`)
   const override = (path: string) => ({ override: { url: `${url}${path}`, verify_token: 'v' } })
@@ -107,7 +107,7 @@ await t.test('where it goes', async t => {
   await t.rejects(graph.deliver('1', {}), /there is no app 1/)
 })
 
-await t.test('close() does not wait for it', async t => {
+await t.test('close() does not wait for a delivery', async t => {
   const { url, got } = await receiver(t, 500, 500)
   const { graph, app } = await started(t, url)
   const pending = t.rejects(graph.deliver(app.app_id, {}, { hour_ms: 3_600_000 }))

@@ -4,23 +4,23 @@ import type { Json } from './errors.js'
 import type { App, GraphState } from './state.js'
 
 export interface DeliveryOptions {
-  /** Where to, in place of what the overrides and the app say. */
+  /** The URL, instead of the override or that of the app. */
   url?: string
-  /** How often it is sent again after it was taken: default 0. Meta promises no exactly-once. */
+  /** Repetitions after it was accepted: default 0. Meta does not guarantee exactly-once delivery. */
   duplicates?: number
-  /** Milliseconds that an hour of Meta's takes: default 10, so that seven days of trying are over in 1.7 s. */
+  /** Milliseconds for one hour of Meta: default 10, so that seven days of retries end after 1.7 s. */
   hour_ms?: number
 }
 
-/** Where it went, and the status of each answer; null for none. The last is 200 unless Meta gave up. */
+/** The URL, and the status of each answer; null without an answer. The last is 200 unless Meta gave up. */
 export interface Delivery { url: string, statuses: Array<number | null> }
 
-// Meta: at once, then ever more rarely, for seven days in all; the steps are ours. Hours.
+// Hours. Meta retries immediately, then less and less often, for seven days; the exact steps are our assumption.
 const RETRY_AFTER_H = [0, 1, 2, 4, 8, 16, 32, 48, 56]
-// Ours too.
+// Our assumption.
 const ANSWER_LIMIT_MS = 10_000
 
-// Meta: WhatsApp, "Webhooks: Override". All other fields go to the address of the app.
+// Meta: WhatsApp, "Webhooks: Override". All other fields go to the URL of the app.
 const OVERRIDDEN = [
   'messages', 'message_echoes', 'calls', 'consumer_profile', 'messaging_handovers', 'group_lifecycle_update',
   'group_participants_update', 'group_settings_update', 'group_status_update', 'smb_message_echoes',
@@ -28,9 +28,9 @@ const OVERRIDDEN = [
 ]
 
 /**
- * Delivers a webhook as Meta does: non-ASCII escaped, the very bytes signed with the app's secret, tried again until
- * the answer is 200. Its first change decides where it goes, whether or not the app is subscribed to the WABA.
- * @throws for an unknown app, and where the app has no address
+ * Delivers a webhook as Meta does: non-ASCII characters are escaped, and the bytes are signed with the app's secret. It
+ * is retried until the answer is 200. Its first change decides the URL, even without a subscription.
+ * @throws for an unknown app, and for an app without a URL
  */
 export async function deliver (
   state: GraphState,
@@ -71,14 +71,14 @@ export async function deliver (
   return { url, statuses }
 }
 
-/** Meta signs what it sends: JSON in which every character beyond ASCII is an escape, in lower-case hex. */
+/** Meta signs JSON in which every non-ASCII character is escaped, in lower-case hex. */
 function encode (body: Json): Buffer {
   return Buffer.from(
     JSON.stringify(body).replace(/[\u0080-\uffff]/g, unit => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
   )
 }
 
-/** The override for what a webhook tells of: that of the phone, else that of the WABA. */
+/** The override for the subject of a webhook: that of the phone number, else that of the WABA. */
 function addressOf (state: GraphState, { app_id: appId }: App, body: Json): string | undefined {
   const entry = Object(Object(body.entry)[0])
   const change = Object(Object(entry.changes)[0])

@@ -13,7 +13,7 @@ const part = (value: unknown) =>
   (typeof value === 'string' ? Buffer.from(value) : Buffer.from(JSON.stringify(value))).toString('base64url')
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 
-/** The header of a token of any claims, the payload an object or its very text. */
+/** The header of a token with any claims: an object, or the text of the payload. */
 function token (
   claims: unknown,
   { secret = JWT_SECRET, header = {}, hash = 'sha256' }: { secret?: string, header?: object, hash?: string } = {}
@@ -22,7 +22,7 @@ function token (
   return bearer(`${signed}.${createHmac(hash, secret).update(signed).digest('base64url')}`)
 }
 
-await t.test('who gets in', async (t) => {
+await t.test('a valid token is accepted in every valid form', async (t) => {
   for (const [name, who] of Object.entries({
     minimal: token(good),
     'lower-case scheme': { authorization: (token(good).authorization).replace('Bearer', 'bearer') },
@@ -37,7 +37,7 @@ await t.test('who gets in', async (t) => {
   })) t.match((await call(who, 'GET', config)).is, /^(200|404)/, name)
 })
 
-/** Checks that none of these headers gets in anywhere, and none leaves a trace. */
+/** Asserts that every route refuses each of these headers, and that no row is written. */
 async function refused (t: Test, attempts: Record<string, Record<string, string>>): Promise<void> {
   for (const [name, who] of Object.entries(attempts)) {
     for (const [method, url] of [
@@ -51,7 +51,7 @@ async function refused (t: Test, attempts: Record<string, Record<string, string>
   t.same(await rows(), [])
 }
 
-await t.test('tokens that are none', async (t) => {
+await t.test('an invalid token or authorization header is refused', async (t) => {
   const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const rs256 = (() => {
     const signed = `${part({ alg: 'RS256', typ: 'JWT' })}.${part(good)}`
@@ -95,7 +95,7 @@ await t.test('tokens that are none', async (t) => {
   })
 })
 
-await t.test('tokens that have run out, are too early, or say so in no usable way', async (t) => {
+await t.test('a token that is expired, not yet valid or has an unusable time is refused', async (t) => {
   await refused(t, {
     'just expired': token({ ...good, exp: now - 1 }),
     'long expired': token({ ...good, exp: 1 }),
@@ -125,7 +125,7 @@ await t.test('tokens that have run out, are too early, or say so in no usable wa
   })
 })
 
-await t.test('tokens with an unusable sub', async (t) => {
+await t.test('a token with an unusable sub is refused', async (t) => {
   await refused(t, {
     ...Object.fromEntries(
       [
@@ -136,7 +136,7 @@ await t.test('tokens with an unusable sub', async (t) => {
   })
 })
 
-await t.test('tokens that name no usable tenant', async (t) => {
+await t.test('a token without a usable tenant claim is refused with 403', async (t) => {
   for (const tenant_id of [
     undefined, null, '', 'x'.repeat(101), '😀'.repeat(101), 1, true, ['acme'], { id: 'acme' }, 'a\0', 'a\n', '\x7f',
     'a\x85b'
@@ -157,7 +157,7 @@ await t.test('tokens that name no usable tenant', async (t) => {
   t.same(await rows(), [])
 })
 
-await t.test('the admin role', async (t) => {
+await t.test('only the admin role gives access to the admin routes', async (t) => {
   const isOf = async (claims: object) => (await call(token({ exp, ...claims }), 'GET', `${configs}/stats`)).is
   for (const claims of [
     { role: 'admin' }, { role: ['x', 'admin'] }, { roles: ['admin'] }, { roles: 'admin' },
@@ -182,7 +182,7 @@ await t.test('the admin role', async (t) => {
   )
 })
 
-await t.test('claims and roles of other names, an issuer and an audience', async (t) => {
+await t.test('the names of claims and role, the issuer and the audience are configurable', async (t) => {
   const settings = {
     JWT_TENANT_CLAIM: 'https://acme.example/org',
     JWT_ROLE_CLAIM: 'groups',
@@ -215,7 +215,7 @@ await t.test('claims and roles of other names, an issuer and an audience', async
   t.equal((await call(both, 'GET', `${configs}/stats`)).is, '200')
 })
 
-await t.test('a minted token runs out', async (t) => {
+await t.test('a minted token expires after the given seconds', async (t) => {
   const { authorization } = bearer(app.auth.mint({ tenantId: 'acme' }, 7))
   const claims: unknown = JSON.parse(Buffer.from(authorization.split('.')[1] ?? '', 'base64url').toString())
   t.match(claims, { tenant_id: 'acme', exp: Number, iat: Number, sub: undefined, role: undefined })

@@ -6,7 +6,7 @@ import t from '../run/tap.js'
 import { drainOnClose } from '../../src/http/drain.js'
 import { until } from '../helper.js'
 
-/** A server whose requests are answered when they are told to be, and a connection that has sent this. */
+/** A server that delays its answers until `answer` is called, and a connection that has sent this text. */
 async function serverWith (sent: string) {
   const app = Fastify({ return503OnClosing: false })
   drainOnClose(app)
@@ -28,7 +28,7 @@ async function serverWith (sent: string) {
 
 const REQUEST = 'GET / HTTP/1.1\r\nhost: x\r\n\r\n'
 
-/** Everything that a connection still receives until it ends. */
+/** All that the connection receives until it ends. */
 async function received (socket: Socket): Promise<string> {
   let text = ''
   socket.on('data', (chunk) => { text += String(chunk) })
@@ -36,7 +36,7 @@ async function received (socket: Socket): Promise<string> {
   return text
 }
 
-await t.test('a server closes although a connection sends nothing, or no whole request', async (t) => {
+await t.test('a server closes within 2 s although a connection sent no complete request', async (t) => {
   for (const sent of ['', 'GET / HTTP/1.1\r\nhost: x']) {
     const { app } = await serverWith(sent)
     await delay(20)
@@ -46,7 +46,7 @@ await t.test('a server closes although a connection sends nothing, or no whole r
   }
 })
 
-await t.test('what is under way is answered first', async (t) => {
+await t.test('a request in progress is answered before the server closes', async (t) => {
   const { app, socket, begun, answer } = await serverWith(REQUEST)
   await until(() => begun() === 1)
   const text = received(socket)
@@ -57,7 +57,7 @@ await t.test('what is under way is answered first', async (t) => {
   t.match(await text, /^HTTP\/1.1 200 [^]*answered$/)
 })
 
-await t.test('a body has five seconds to come', async (t) => {
+await t.test('on close, the body of a request has five seconds to arrive', async (t) => {
   const { app, socket } = await serverWith(
     'POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"a":'
   )

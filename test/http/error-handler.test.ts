@@ -16,7 +16,7 @@ const before = await rows()
 await app.listen({ port: 0, host: '127.0.0.1' })
 const port = Number(new URL(app.listeningOrigin).port)
 
-/** Opens a connection and sends the head of an authorized request with what follows it. */
+/** Opens a connection, and sends the head of an authorized request and the given rest. */
 async function open (head: string, rest = '') {
   const socket = connect(port, '127.0.0.1')
   socket.on('error', () => {})
@@ -27,7 +27,7 @@ async function open (head: string, rest = '') {
   return socket
 }
 
-/** Sends the same and returns the first of what comes back. */
+/** Does the same and returns the first chunk of the answer. */
 async function exchange (head: string, rest: string): Promise<string> {
   const socket = await open(head, rest)
   const [chunk] = await once(socket, 'data')
@@ -35,7 +35,7 @@ async function exchange (head: string, rest: string): Promise<string> {
   return String(chunk)
 }
 
-await t.test('a fault of ours tells nothing but that', async (t) => {
+await t.test('an internal error shows its code only, in the answer and in the log', async (t) => {
   await sql(`create function boom() returns trigger language plpgsql as $$ begin
     if new.verify_token is null then raise exception 'canary % of %', new.waba_id, new.tenant_id using hint = 'canary', errcode = new.waba_id; end if;
     return new; end $$`)
@@ -54,7 +54,7 @@ await t.test('a fault of ours tells nothing but that', async (t) => {
   t.same(await rows(), before)
 })
 
-await t.test('a trigger of somebody else that keeps a row back', async (t) => {
+await t.test('a foreign trigger that suppresses the insert causes an error', async (t) => {
   await sql('create function keep() returns trigger language plpgsql as $$ begin return null; end $$')
   await sql('create trigger keep before insert on tenant_configs for each row execute function keep()')
   const proven = { waba_id: '1', phone_number_id: '1', access_token: 'x', token_expires_at: null }
@@ -62,12 +62,12 @@ await t.test('a trigger of somebody else that keeps a row back', async (t) => {
   await sql('drop function keep() cascade')
 })
 
-await t.test('try later', async (t) => {
+await t.test('a 503 answer has a retry-after header', async (t) => {
   const { is, headers } = await call(as('nobody'), 'POST', onboard, { code: 'x', waba_id: '1', phone_number_id: '2' })
   t.strictSame([is, headers['retry-after']], ['503 META_APP_NOT_CONFIGURED', '5'])
 })
 
-await t.test('what an error of ours carries besides', async (t) => {
+await t.test('only the known additional values of an error are in the answer', async (t) => {
   const server = Fastify()
   t.teardown(() => server.close())
   await server.register(errorHandler)
@@ -103,13 +103,13 @@ await t.test('what an error of ours carries besides', async (t) => {
   }
 })
 
-await t.test('the log has the request_id and no query string', async (t) => {
+await t.test('the log contains the request_id and no query string', async (t) => {
   const { body } = await call(tenant, 'GET', `${config}?access_token=canary`)
   t.match(log(), `"reqId":"${String(body.request_id)}"`)
   t.notMatch(log(), /canary|"detail"/)
 })
 
-await t.test('a client that hangs up is no fault of ours', async (t) => {
+await t.test('a disconnect of the client during the body is not logged as an error', async (t) => {
   const count = (message: string) => log().split(`"msg":"${message}`).length
   const faults = count('answered')
   for (const rest of ['content-length: 200\r\n\r\n{"waba_id":', 'transfer-encoding: chunked\r\n\r\n5\r\n{"wa']) {
@@ -119,7 +119,7 @@ await t.test('a client that hangs up is no fault of ours', async (t) => {
     while (count('incoming request') === requests) await delay(5)
     const [served] = await accepted
     socket.destroy()
-    // Not `once`, which would reject with what the connection met on the way.
+    // `once` would reject with an earlier error of the connection.
     await new Promise(resolve => { served.on('close', resolve) })
     await delay(0)
   }
@@ -127,7 +127,7 @@ await t.test('a client that hangs up is no fault of ours', async (t) => {
   t.same(await rows(), before)
 })
 
-await t.test('what HTTP itself refuses', async (t) => {
+await t.test('a request that violates HTTP is answered with a problem and closes its connection', async (t) => {
   for (const [head, rest, status] of [
     [`GET ${config}`, 'expect: something\r\n\r\n', 417],
     [`GET ${config}`, '\r\n', 200],
@@ -158,7 +158,7 @@ await t.test('what HTTP itself refuses', async (t) => {
 
   const { requestTimeout, headersTimeout } = app.server
   t.strictSame([requestTimeout, headersTimeout], [30_000, 30_000])
-  // Half a minute would be long for a test.
+  // Shortens the test.
   Object.assign(app.server, { requestTimeout: 100, headersTimeout: 100 })
   const began = performance.now()
   await isProblem(`PUT ${config}`, 'content-length: 200\r\n\r\n{"waba_id":', '408 REQUEST_TIMEOUT')

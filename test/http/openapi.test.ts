@@ -23,13 +23,13 @@ const { components } = document
 const formats = { 'date-time': (text: string) => !Number.isNaN(Date.parse(text)), 'web-url': URL.canParse }
 const ajv = new Ajv2020({ strict: false, formats })
 
-/** Holds that a value is what a schema of the document describes. */
+/** Asserts that a value matches a schema of the document. */
 function fits (t: Test, schema: Schema, value: unknown, where: string) {
   const check = ajv.compile({ ...schema, components })
   t.ok(check(value), where, { found: check.errors })
 }
 
-/** Everything of an operation that has a schema, by where it stands. */
+/** Every part of an operation that has a schema, with its place. */
 function partsOf ({ operationId, parameters = [], requestBody, responses }: Operation) {
   const bodies = Object.entries({ ...responses, ...requestBody && { request: requestBody } }).flatMap(
     ([name, { content = {} }]) => Object.values(content).map((media) => [`${operationId} ${name}`, media] as const)
@@ -47,7 +47,8 @@ function partsOf ({ operationId, parameters = [], requestBody, responses }: Oper
 const examplesOf = (part: Described) => examplesIn(part, components)
 
 /**
- * Holds that an answer has the body and the headers that are described for its status, and of those below no others.
+ * Asserts that an answer has the body and the headers that are described for its status. Of the headers listed below it
+ * has no others.
  */
 function isDescribed (
   t: Test,
@@ -71,7 +72,7 @@ function isDescribed (
   for (const { schema } of Object.values(content)) fits(t, schema, body, `${id} ${statusCode}`)
 }
 
-await t.test('every route is described, and nothing else', async (t) => {
+await t.test('every route is described, and the document describes no others', async (t) => {
   const described = operations.map(({ method, path }) => `${method} ${path}`)
   const registered = routes.filter((route) => !/^HEAD |^OPTIONS |^\w+ \/docs/.test(route)).map(
     (route) => route.replace(/:(\w+)/g, '{$1}')
@@ -81,7 +82,7 @@ await t.test('every route is described, and nothing else', async (t) => {
   t.strictSame(described.length, 23)
 })
 
-await t.test('each with an id, a summary, a group, and its guard', async (t) => {
+await t.test('every operation has an id, a summary, one tag and the guard of its route', async (t) => {
   t.equal(new Set(operations.map(({ operation }) => operation.operationId)).size, operations.length)
   t.match(document.components.securitySchemes, { bearer: { type: 'http', scheme: 'bearer' } })
   for (const { method, path, operation: { operationId, summary, tags, security, responses } } of operations) {
@@ -98,12 +99,12 @@ await t.test('each with an id, a summary, a group, and its guard', async (t) => 
   }
 })
 
-await t.test('nothing is left to guess', async (t) => {
+await t.test('everything that has a schema has an example and a description', async (t) => {
   for (const { operation } of operations) {
     const { bodies, named } = partsOf(operation)
     for (const [where, part] of [...bodies, ...named]) t.not(examplesOf(part).length, 0, `${where} has an example`)
     for (const [where, { description }] of named) t.ok(description, `${where} has a description`)
-    // Swagger UI would send it unasked, a confirmation too.
+    // Swagger UI would fill in an example and send it, even a confirmation.
     for (const parameter of operation.parameters ?? []) {
       t.notOk(
         'example' in parameter || 'examples' in parameter,
@@ -113,7 +114,7 @@ await t.test('nothing is left to guess', async (t) => {
     for (const [status, { description, headers = {} }] of Object.entries(operation.responses)) {
       const where = `${operation.operationId} ${status}`
       t.notMatch(description, 'Default Response', where)
-      // The answer of the onboarding has none.
+      // The answer of the onboarding has no location.
       t.equal(
         'location' in headers,
         status === '201' && operation.operationId !== 'onboardWhatsappClient',
@@ -136,14 +137,14 @@ function fieldsAreDescribed (t: Test, { properties = {}, items }: Schema, where:
   if (items !== undefined) fieldsAreDescribed(t, items, where)
 }
 
-await t.test('every example is what its schema describes', async (t) => {
+await t.test('every example matches its schema', async (t) => {
   const seen = operations.flatMap(({ operation }) => Object.values(partsOf(operation)).flat())
   for (const [where, part] of seen) {
     for (const example of examplesOf(part)) fits(t, part.schema, example, where)
   }
 })
 
-await t.test('patterns need no flag, no \\p and no look-around, and each refuses what the service does not take', (t) => {
+await t.test('patterns need no flag, \\p or look-around, and match only the values that the service accepts', (t) => {
   const patterns = new Set(
     JSON.stringify(document).match(/(?<="pattern":)"(\\.|[^"\\])*"/g)?.map((pattern): string => JSON.parse(pattern))
   )
@@ -164,7 +165,7 @@ await t.test('patterns need no flag, no \\p and no look-around, and each refuses
   t.end()
 })
 
-await t.test('the codes of a problem, statuses and step names are enums', (t) => {
+await t.test('the codes of a problem, the statuses and the step names are enums', (t) => {
   for (const { operation: { operationId, responses } } of operations) {
     for (const [status, { content = {} }] of Object.entries(responses).filter(([status]) => Number(status) >= 400)) {
       const { schema: { allOf = [] } = {}, examples = {} } = content['application/problem+json'] ?? {}
@@ -187,7 +188,7 @@ await t.test('the codes of a problem, statuses and step names are enums', (t) =>
   t.end()
 })
 
-await t.test('every error has an example as it is answered', async (t) => {
+await t.test('every error has an example that equals its answer', async (t) => {
   const known = new Map<string, object>(
     errors.errorClasses.map((ErrorClass) => new ErrorClass()).map(({ code, message, statusCode }) => [
       code, { detail: message, status: statusCode }
@@ -211,7 +212,7 @@ await t.test('every error has an example as it is answered', async (t) => {
     }
     t.ok('400' in responses && '500' in responses, operationId)
   }
-  // Those that no route answers: an unknown one, what is no HTTP, and what the loader alone throws.
+  // No route answers these: an unknown route, an invalid request, and errors of the loader.
   const unseen = [
     'EXPECTATION_FAILED', 'HEADERS_TOO_LARGE', 'MALFORMED_REQUEST', 'REQUEST_TIMEOUT', 'ROUTE_NOT_FOUND',
     'TENANT_INACTIVE', 'TOKEN_DEAD'
@@ -219,7 +220,7 @@ await t.test('every error has an example as it is answered', async (t) => {
   t.strictSame([...known.keys()].filter((code) => !seen.has(code)).sort(), unseen)
 })
 
-await t.test('examples are what the service takes and gives', async (t) => {
+await t.test('the examples are accepted and returned by the service', async (t) => {
   const { as, admin, call } = await client(t)
   const example = (path: string, method: string) =>
     document.paths[path]?.[method]?.requestBody?.content['application/json']?.example
@@ -279,7 +280,7 @@ await t.test('examples are what the service takes and gives', async (t) => {
   t.match(listConfigs.body['configs'], [secrets(shown('ConfigPage').configs?.[0] ?? {})])
 })
 
-await t.test('what need not be sent is not required', async (t) => {
+await t.test('only mandatory parameters and bodies are required', async (t) => {
   for (const { operation: { operationId, parameters = [], requestBody } } of operations) {
     t.strictSame(
       parameters.filter(({ required }) => required).map(({ name }) => name),
@@ -303,7 +304,7 @@ await t.test('what need not be sent is not required', async (t) => {
   }
 })
 
-await t.test('the pages to read it', async (t) => {
+await t.test('the documentation pages and their assets are served', async (t) => {
   const page = await fastify.inject('/docs')
   t.equal(page.statusCode, 200)
   t.match(page.headers['content-type'], 'text/html')
@@ -316,7 +317,7 @@ await t.test('the pages to read it', async (t) => {
     t.match(headers['content-type'], Object.entries(types).find(([extension]) => path.endsWith(extension))?.[1])
     t.ok(rawPayload.length > 100, path)
   }
-  // With a slash at its end the page names the same files, from where it is.
+  // With a trailing slash the page links to its assets by relative URLs.
   t.equal((await fastify.inject('/docs/')).body.replaceAll('"./static/', '"/docs/static/'), page.body)
   t.match((await fastify.inject('/docs/yaml')).body, /^openapi: 3\.1\.0\n/)
   t.match(await fastify.inject('/docs/static/index.html'), { statusCode: 302, headers: { location: '/docs/' } })
@@ -326,7 +327,7 @@ await t.test('the pages to read it', async (t) => {
   }
 })
 
-await t.test('no script from elsewhere runs in the pages, and none is shown in a frame', async (t) => {
+await t.test('the documentation pages run no foreign script and refuse frames', async (t) => {
   for (const path of [
     '/docs', '/docs/', '/docs/json', '/docs/static/swagger-ui-bundle.js', '/docs/static/index.html'
   ]) {
@@ -349,7 +350,7 @@ await t.test('no script from elsewhere runs in the pages, and none is shown in a
   t.notOk('content-security-policy' in (await fastify.inject('/health/live')).headers, 'other routes have no page')
 })
 
-await t.test('without API_DOCS nothing is served under /docs', async (t) => {
+await t.test('without API_DOCS every path under /docs answers 404', async (t) => {
   const { app } = await buildTestApp(t, { API_DOCS: false })
   for (const path of ['/docs', '/docs/', '/docs/json', '/docs/yaml', '/docs/static/swagger-ui-bundle.js']) {
     t.match((await app.inject(path)).json(), { status: 404, code: 'ROUTE_NOT_FOUND' }, path)

@@ -12,7 +12,7 @@ import { buildTestApp, until } from '../helper.js'
 
 const CLOSE = 'connection: close\r\n'
 
-/** A server whose route /held answers when it is told to. */
+/** A server with the route /held, whose replies the test sends. */
 async function listening (t: Test, options: { unreadTimeoutMs?: number } = {}) {
   let log = ''
   const fastify = Fastify({ logger: { stream: { write: (line: string) => { log += line } } } })
@@ -28,12 +28,12 @@ async function listening (t: Test, options: { unreadTimeoutMs?: number } = {}) {
   return { fastify, origin, held, log: () => log }
 }
 
-/** All that comes back on a connection of its own for these bytes, until the server ends it. */
+/** Sends these bytes on a new connection and returns all that it receives until the server ends it. */
 async function exchange (origin: string, bytes: string): Promise<string> {
   return await text(await send(t, origin, bytes))
 }
 
-await t.test('a client that pipelines 100 requests and reads gets every answer, in order, 8 executed at once', async (t) => {
+await t.test('100 pipelined requests are answered in order, and 8 are executed concurrently', async (t) => {
   const { origin, held } = await listening(t)
   const answers = exchange(origin, get('/held').repeat(99) + get('/held', CLOSE))
   for (let answered = 0; answered < 100; answered++) {
@@ -47,7 +47,7 @@ await t.test('a client that pipelines 100 requests and reads gets every answer, 
   t.strictSame(numbers, Array.from({ length: 100 }, (_, n) => n))
 })
 
-await t.test('more than 100 unanswered requests end their connection, and those that wait are never executed', async (t) => {
+await t.test('over 100 unanswered requests end the connection, and no waiting request is executed', async (t) => {
   const { fastify, origin, held, log } = await listening(t)
   for (const count of [101, 300]) t.equal(await exchange(origin, get('/held').repeat(count)), '')
   await until(async () => await countConnections(fastify) === 0)
@@ -64,14 +64,14 @@ await t.test('more than 100 unanswered requests end their connection, and those 
   t.equal(held.length, executed)
 })
 
-await t.test('a connection on which an answer stays unread is ended', async (t) => {
+await t.test('a connection with an unread answer is ended after the timeout', async (t) => {
   const { fastify, origin } = await listening(t, { unreadTimeoutMs: 200 })
   await unread(t, origin, get('/large'))
   await until(async () => await countConnections(fastify) === 1)
   await until(async () => await countConnections(fastify) === 0)
 })
 
-await t.test('the time in which the service makes an answer does not count', async (t) => {
+await t.test('the time for producing an answer does not count towards the timeout of an unread answer', async (t) => {
   const { origin, held } = await listening(t, { unreadTimeoutMs: 50 })
   const answers = exchange(origin, get('/small') + get('/held') + get('/small', CLOSE))
   await until(() => held.length === 1)
@@ -80,7 +80,7 @@ await t.test('the time in which the service makes an answer does not count', asy
   t.match(await answers, /small[^]*held[^]*small/)
 })
 
-await t.test('an idle connection lives as long as the server lets it', async (t) => {
+await t.test('an idle connection stays open for the keep-alive timeout of the server', async (t) => {
   const { fastify, origin } = await listening(t, { unreadTimeoutMs: 50 })
   fastify.server.keepAliveTimeout = 100_000
   const accepted = once(fastify.server, 'connection')
@@ -92,7 +92,7 @@ await t.test('an idle connection lives as long as the server lets it', async (t)
   t.ok(served.timeout >= 100_000)
 })
 
-await t.test('an injected request has no connection to bound', async (t) => {
+await t.test('injected requests are not limited, and set no timers', async (t) => {
   const { fastify } = await listening(t)
   const answers = await Promise.all(
     Array.from({ length: 200 }, async () => (await fastify.inject('/small')).statusCode)
@@ -101,7 +101,7 @@ await t.test('an injected request has no connection to bound', async (t) => {
   t.strictSame((await fastify.inject('/timers')).json(), { timers: 0 })
 })
 
-await t.test('HTTP/1.1 wants one Host header, on known and unknown routes', async (t) => {
+await t.test('HTTP/1.1 requires exactly one Host header, on known and unknown routes', async (t) => {
   const { app } = await buildTestApp(t)
   const origin = await app.listen({ port: 0, host: '127.0.0.1' })
   const refused = 'HTTP/1.1 400 Bad Request.*MALFORMED_REQUEST'
@@ -118,7 +118,7 @@ await t.test('HTTP/1.1 wants one Host header, on known and unknown routes', asyn
   t.match(await exchange(origin, 'GET /health/live HTTP/1.0\r\n\r\n'), 'HTTP/1.1 200 OK')
 })
 
-await t.test('the routes of a server that the service is a part of go by its own rules', async (t) => {
+await t.test('the routes of a host server are not subject to the limits of the service', async (t) => {
   const fastify = Fastify()
   t.teardown(async () => await fastify.close())
   fastify.get('/theirs', async () => 'theirs')
@@ -135,13 +135,13 @@ await t.test('the routes of a server that the service is a part of go by its own
   t.match(await exchange(origin, get('/theirs').repeat(200) + get('/theirs', CLOSE)), 'HTTP/1.1 200 OK')
   const answers = exchange(origin, get('/ours') + get('/theirs/held', CLOSE))
   await until(() => held.length === 1)
-  // Longer than ours may stay unread.
+  // Longer than the unread timeout of the service.
   await delay(100)
   held[0]?.send('theirs, late')
   t.match(await answers, /ours[^]*theirs, late/)
 })
 
-await t.test('what Node would answer itself is answered with a problem', async (t) => {
+await t.test('an error that Node would answer by itself is answered with a problem', async (t) => {
   const { app, log } = await buildTestApp(t)
   const origin = await app.listen({ port: 0, host: '127.0.0.1' })
   const close = `host: x\r\n${CLOSE}`
@@ -178,11 +178,11 @@ await t.test('what Node would answer itself is answered with a problem', async (
   )
 })
 
-await t.test('a client that is still sending sees the answer, and goes on unhindered', async (t) => {
+await t.test('a client that is still sending receives the answer, and may reuse its connection', async (t) => {
   const { app } = await buildTestApp(t)
   const origin = await app.listen({ port: 0, host: '127.0.0.1' })
   const broken: unknown[] = []
-  /** Sends the beginning of a request, and more once it is answered. */
+  /** Sends the beginning of a request, and continues to send after the answer. */
   async function answered (head: string): Promise<{ socket: Socket, answer: string }> {
     const socket = connect({ port: Number(new URL(origin).port), host: '127.0.0.1', allowHalfOpen: true })
     t.teardown(() => { socket.destroy() })
@@ -190,7 +190,7 @@ await t.test('a client that is still sending sees the answer, and goes on unhind
     const answer = once(socket, 'data')
     socket.write(`${head}${'x'.repeat(20_000)}`)
     const [first] = await answer
-    // A write after the connection was reset fails, the first one perhaps not yet.
+    // A write to a reset connection fails, but perhaps only the second one.
     for (let more = 0; more < 10; more++) {
       await new Promise((resolve) => socket.write('x'.repeat(8000), resolve))
       await delay(10)

@@ -16,7 +16,7 @@ async function linesOf (ask: () => Promise<unknown>): Promise<Record<string, unk
 
 const isEnd = ({ msg }: Record<string, unknown>) => msg === 'request completed'
 
-await t.test('the line that ends a request carries the tenant and the sub of its token', async (t) => {
+await t.test('the last line of a request contains the tenant and the sub of its token', async (t) => {
   const lines = await linesOf(async () => await call(as('acme', 'user-1'), 'GET', config))
   t.match(lines, [
     { msg: 'incoming request', req: { method: 'GET', path: config } },
@@ -33,7 +33,7 @@ await t.test('the line that ends a request carries the tenant and the sub of its
   )
 })
 
-await t.test('what a token lacks, and the tenant of an admin, is left out', async (t) => {
+await t.test('claims that the token lacks are left out, as is the tenant of an admin', async (t) => {
   const end = async (who: Record<string, string>, url: string) => Object.keys(
     (await linesOf(async () => await call(who, 'GET', url))).find(isEnd) ?? {}
   )
@@ -45,7 +45,7 @@ await t.test('what a token lacks, and the tenant of an admin, is left out', asyn
   t.strictSame(await end({}, '/health/live'), [...bare, 'res', 'responseTime', 'msg'])
 })
 
-await t.test('the line of an error carries them too', async (t) => {
+await t.test('the line of an error contains the tenant and the sub', async (t) => {
   await sql("insert into tenant_configs (tenant_id, access_token) values ('acme', 'not sealed')")
   const lines = await linesOf(
     async () => { t.equal((await call(as('acme', 'user-1'), 'GET', config)).is, '500 SECRET_UNREADABLE') }
@@ -57,7 +57,7 @@ await t.test('the line of an error carries them too', async (t) => {
   })
 })
 
-await t.test('what is not printable is not shown', async (t) => {
+await t.test('unprintable characters of the claims are replaced in the log', async (t) => {
   const lines = await linesOf(async () => await call(
     as('a\u202ecme \u2028müller\u200b', 'u\u2066ser\ue000'),
     'GET',
@@ -66,7 +66,7 @@ await t.test('what is not printable is not shown', async (t) => {
   t.match(lines.find(isEnd), { tenant_id: 'a…cme …müller…', sub: 'u…ser…' })
 })
 
-await t.test('no line holds a token', (t) => {
+await t.test('no log line contains a token', (t) => {
   t.notMatch(log(), /Bearer|eyJ/)
   t.end()
 })

@@ -8,10 +8,10 @@ await call(tenant, 'POST', config, full)
 const before = await rows()
 const json = { 'content-type': 'application/json' }
 
-/** Every route that takes a body, by somebody who could use it. */
+/** Every route with a body, and a tenant that may use it. */
 const targets = [[tenant, 'PUT', config], [as('fresh'), 'POST', config], [as('fresh'), 'POST', onboard]] as const
 
-await t.test('bodies that are not JSON in UTF-8', async (t) => {
+await t.test('a body that is not JSON in UTF-8 is refused', async (t) => {
   const around = (bytes: number[]) => Buffer.concat([
     Buffer.from('{"waba_id":"'), Buffer.from(bytes), Buffer.from('"}')
   ])
@@ -36,7 +36,7 @@ await t.test('bodies that are not JSON in UTF-8', async (t) => {
   t.same(await rows(), before)
 })
 
-await t.test('JSON that is no object', async (t) => {
+await t.test('a JSON body that is not an object is refused', async (t) => {
   for (const body of [
     'null', 'true', '0', '"waba_id"', '[]', '[{"waba_id":"1"}]', '', '[null]', '['.repeat(30_000) + ']'.repeat(30_000)
   ]) {
@@ -48,7 +48,7 @@ await t.test('JSON that is no object', async (t) => {
       )
     }
   }
-  // The names of Object.prototype are fields like any other unknown one.
+  // The names of Object.prototype are unknown fields like any other.
   for (const body of ['{"constructor":1,"waba_id":"1"}', '{"toString":"x","waba_id":"1"}']) {
     for (const [who, method, url] of targets) {
       t.equal(
@@ -61,7 +61,7 @@ await t.test('JSON that is no object', async (t) => {
   t.same(await rows(), before)
 })
 
-await t.test('content types', async (t) => {
+await t.test('only application/json is accepted, with any parameters', async (t) => {
   const body = JSON.stringify({ waba_id: '1' })
   for (const type of [
     'text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'application/xml',
@@ -95,7 +95,7 @@ await t.test('content types', async (t) => {
   )
 })
 
-await t.test('64 KiB and no more', async (t) => {
+await t.test('a body over 64 KiB is refused', async (t) => {
   const sized = (bytes: number) => JSON.stringify({ waba_id: '1' }).padEnd(bytes)
   for (const [who, method, url] of targets) {
     t.equal((await call(who, method, url, sized(65537), json)).is, '413 PAYLOAD_TOO_LARGE')
@@ -108,7 +108,7 @@ await t.test('64 KiB and no more', async (t) => {
   t.equal((await call(tenant, 'PUT', config, sized(65536), json)).is, '200')
 })
 
-await t.test('a length that is not so', async (t) => {
+await t.test('a wrong content-length is refused', async (t) => {
   for (const length of ['1', '400']) {
     t.equal(
       (await call(tenant, 'PUT', config, '{"waba_id":"1"}', { ...json, 'content-length': length })).is,
@@ -118,7 +118,7 @@ await t.test('a length that is not so', async (t) => {
   }
 })
 
-await t.test('query parameters', async (t) => {
+await t.test('an unknown or malformed query parameter is refused', async (t) => {
   for (const url of [config, `${config}/full`, `${config}/activate`, `${config}/deactivate`, onboard]) {
     const method = url === onboard || url.endsWith('activate') ? 'POST' : 'GET'
     for (const query of ['x', 'x=1', 'tenant_id=other', '__proto__=1', 'constructor=1', '=', 'EAAGcanary=1']) {
@@ -145,7 +145,7 @@ await t.test('query parameters', async (t) => {
   t.equal((await call({}, 'GET', '/health/live?x=1')).is, '400 VALIDATION_FAILED')
 })
 
-await t.test('in production only https is a URL', async (t) => {
+await t.test('in production only an https URL is accepted', async (t) => {
   const { as, call } = await client(t, { NODE_ENV: 'production', ENCRYPTION_KEYS: `p1:${newKey()}` })
   for (const url of ['http://localhost', 'http://127.0.0.1', 'http://[::1]', 'http://a.example']) {
     t.equal((await call(as('acme'), 'POST', config, { callback_url: url })).is, '400 VALIDATION_FAILED', url)

@@ -12,7 +12,7 @@ const { JWT_SECRET, ENCRYPTION_KEYS } = baseEnv
 const env = { JWT_SECRET, ENCRYPTION_KEYS, DATABASE_URL: await createDatabase(t) }
 const MIB = 1024 * 1024
 
-// Answers what the process uses, once all garbage is gone.
+// Answers each message with the memory in use after a garbage collection.
 const gauge = `data:text/javascript,${encodeURIComponent(`process.on('message', () => {
   gc()
   const { heapUsed, external } = process.memoryUsage()
@@ -29,12 +29,12 @@ async function memory ({ child }: ServerProcess): Promise<number> {
 
 const descriptors = ({ child }: ServerProcess) => readdirSync(`/proc/${child.pid}/fd`).length
 
-/** Resolves once the process has gone through what it was sent before. */
+/** Resolves once the process has handled all earlier requests. */
 async function isAlive ({ origin }: ServerProcess): Promise<boolean> {
   return (await fetch(`${origin}/health/live`)).ok
 }
 
-/** Starts the service; returns it with what it uses after a first request. */
+/** Starts the service; returns it with its memory and descriptors after a first request. */
 async function start (t: Test) {
   const server = await serverProcess(t, env, ['--max-old-space-size=512', '--expose-gc', '--import', gauge])
   await fetch(`${server.origin}/docs/json`)
@@ -47,7 +47,7 @@ const requests = {
   'an unknown route': get('/nowhere').repeat(1000)
 }
 
-await t.test('what connections that do not read hold is free again once they leave', async (t) => {
+await t.test('memory and descriptors of unread answers are released when their connections end', async (t) => {
   const { server, before } = await start(t)
   for (const [name, bytes] of Object.entries(requests)) {
     const sockets = await Promise.all([1, 2, 3].map(async () => await unread(t, server.origin, bytes)))
@@ -60,7 +60,7 @@ await t.test('what connections that do not read hold is free again once they lea
   t.equal(server.child.exitCode, null)
 })
 
-await t.test('an unread answer holds no file and no copy of a document', async (t) => {
+await t.test('an unread answer occupies no file descriptor and no copy of a document', async (t) => {
   const { server, before } = await start(t)
   const sockets: Socket[] = []
   for (const path of [
@@ -70,7 +70,7 @@ await t.test('an unread answer holds no file and no copy of a document', async (
   }
   t.ok(await isAlive(server))
   const inUse = { descriptors: descriptors(server), memory: await memory(server) }
-  // The connections themselves, and that of the request above.
+  // The open connections, and the one of the request above.
   t.ok(
     inUse.descriptors <= before.descriptors + sockets.length + 2,
     `${inUse.descriptors} descriptors after ${before.descriptors}`

@@ -4,7 +4,7 @@ import { graphErrorDetails } from '../../src/errors.js'
 import { faults } from '../graph/faults.js'
 import { app, callback, calls, json, meta, pin, proof, raw, standIn, thrownBy, token } from './wire.js'
 
-await t.test('the phone numbers of all pages, each page with its proof', async t => {
+await t.test('listPhoneNumbers reads all pages, each with its appsecret_proof', async t => {
   const { meta, waba, graph, lines } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   meta.fail('phone_numbers', faults.extraFields)
@@ -25,10 +25,10 @@ await t.test('the phone numbers of all pages, each page with its proof', async t
   t.same(lines, [])
 })
 
-await t.test('null where a page may lack a value is no value', async t => {
+await t.test('null for an optional value of a page counts as absent', async t => {
   const { meta, waba, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
-  // Of 250 numbers the first page holds 100: what says that there are more is taken away.
+  // The first page has 100 of the 250 numbers: without a link to the next page the list ends there.
   for (const patch of [
     { paging: null },
     { paging: { next: null } },
@@ -55,7 +55,7 @@ await t.test('null where a page may lack a value is no value', async t => {
   )
 })
 
-await t.test('pages without end are not read to the end', async t => {
+await t.test('endless paging ends with an error after 50 pages or the time of one call', async t => {
   let page = 0
   const another = (after: string) => json(200, {
     data: [{ id: '1' }],
@@ -80,7 +80,7 @@ await t.test('pages without end are not read to the end', async t => {
   await t.rejects(listed, { code: 'META_TIMEOUT' }, 'the limit of several calls')
 })
 
-await t.test('an id is one step of the path, whatever it holds', async t => {
+await t.test('an id is one segment of the path, whatever it contains', async t => {
   const { graph, urls } = await meta(t, json(200, { data: [], success: true, id: '1' }))
   const ids = ['new/../id', '../../me', '?a=b', '#a', '%2e%2e', '...', 'é 1', '..\\']
   const ofWaba = [
@@ -110,7 +110,7 @@ await t.test('an id is one step of the path, whatever it holds', async t => {
   }
 })
 
-await t.test('subscribe, override, look and leave', async t => {
+await t.test('subscribing, overriding callbacks, reading them and unsubscribing work at the stand-in', async t => {
   const { meta, waba, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   const other = meta.state.addApp()
@@ -182,7 +182,7 @@ await t.test('subscribe, override, look and leave', async t => {
   }
 })
 
-await t.test('what an answer leaves out, or empties, is none', async t => {
+await t.test('an absent, null or empty callback in a reply counts as none', async t => {
   const { meta, waba, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   const ours = { whatsapp_business_api_data: { id: app.id } }
@@ -215,7 +215,7 @@ await t.test('what an answer leaves out, or empties, is none', async t => {
   }
 })
 
-await t.test('a number is registered with the PIN in the body alone', async t => {
+await t.test('registerNumber sends the PIN in the body only', async t => {
   const { meta, waba, graph, lines, successes } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   await graph.registerNumber(app, token, '1', pin)
@@ -229,9 +229,9 @@ await t.test('a number is registered with the PIN in the body alone', async t =>
   t.notMatch(JSON.stringify([lines, successes]), pin)
 })
 
-await t.test('fetch repeats nothing but a read', async t => {
+await t.test('after a 421 fetch repeats only reads', async t => {
   for (const [route, call] of Object.entries(calls)) {
-    // What has no body, or one that can be read again, fetch sends once more after this.
+    // After a 421 fetch repeats a request without a body, or with one that it can read again.
     const { graph, urls } = await meta(t, raw(421, ''))
     t.match(
       await thrownBy(call(graph)),
@@ -242,7 +242,7 @@ await t.test('fetch repeats nothing but a read', async t => {
   }
 })
 
-await t.test('a connection that was good before is reset: each call was sent once', async t => {
+await t.test('on a reset connection each call is sent once', async t => {
   const { meta, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   await graph.subscriptionOf(app, token, [...meta.state.wabas.keys()][0] ?? '')

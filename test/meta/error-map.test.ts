@@ -11,7 +11,7 @@ type Row = [string, Answer]
 
 function * endless () { for (;;) yield Buffer.alloc(65536, ' ') }
 
-/** What the call fails with, having checked that it gives nothing away and is logged once. */
+/** The outcome of a failed call. Asserts that it is logged once and reveals no secret. */
 async function failure (t: Test, answer: Answer, call: (graph: MetaGraph) => Promise<unknown>) {
   const { graph, urls, lines } = await meta(t, answer)
   const err = await thrownBy(call(graph))
@@ -31,7 +31,7 @@ const limits = [4, 17, 32, 341, 613, 80007, 80008]
 const transient = { is_transient: true }
 const proofError = { type: 'GraphMethodException', message: 'Invalid appsecret_proof provided in the API argument' }
 
-// What an error envelope says, and no success of any call.
+// Error envelopes that mean the same for every call.
 const anyCall: Row[] = [
   ...limits.map((code): Row => ['META_RATE_LIMITED', refused(400, code, undefined, transient)]),
   ['META_RATE_LIMITED', refused(429, 424242)],
@@ -47,7 +47,7 @@ const anyCall: Row[] = [
   ['META_UNEXPECTED_REPLY', refused(400, 424242, undefined, { message: null, fbtrace_id: { odd: true } })]
 ]
 
-// After these nobody knows what became of the call; at the exchange they are all one.
+// Replies after which the outcome of the call is unknown; for the exchange they all map to one error.
 const noAnswer: Row[] = [
   ['META_RATE_LIMITED', raw(429, '<html>slow down</html>')],
   ['META_UNAVAILABLE', refused(500, 2, undefined, transient)],
@@ -63,7 +63,7 @@ const noAnswer: Row[] = [
   ['META_TIMEOUT', res => { res.writeHead(200).write('{"access_token"') }],
   ['META_UNEXPECTED_REPLY', refused(200, 190)],
   ['META_UNEXPECTED_REPLY', refused(302, 100, 36009)],
-  // fetch takes it for a failure of the network.
+  // fetch reports a 407 as a network error.
   ['META_UNAVAILABLE', raw(407, '')],
   ['META_UNEXPECTED_REPLY', json(400, { error: { message: 'no code' } })],
   ['META_UNEXPECTED_REPLY', json(400, { error: 'text' })],
@@ -94,7 +94,7 @@ const noSession = refused(
   { message: 'An active access token must be used to query information about the current user.' }
 )
 
-/** How the customer's token is refused, and how an object it is used for is not to be had. */
+/** Refusals of the customer's token, and of an object that it has no access to. */
 const customers = (missing: string): Row[] => [
   ['META_TOKEN_INVALID', refused(401, 190)],
   ['META_TOKEN_INVALID', refused(401, 190, 424242)],
@@ -203,7 +203,7 @@ const tables: Record<string, Row[]> & Record<keyof typeof calls, Row[]> = {
 }
 
 for (const [name, call] of Object.entries(calls)) {
-  await t.test(`${name}: what each reply of Meta's becomes`, async t => {
+  await t.test(`${name}: each reply of Meta maps to its error`, async t => {
     await Promise.all([...anyCall, ...(tables[name] ?? [])].map(async ([expected, answer], i) => {
       t.equal(await failure(t, answer, call), expected, `row ${i}`)
     }))

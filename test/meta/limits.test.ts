@@ -12,12 +12,12 @@ const service = await onboardingService(t, {
   OAUTH_REDIRECT_URIS: 'https://shop.example/done'
 })
 const { meta, issue, as, call, post, resume, record, records, start, login, newTenant, configure, asked } = service
-// A block lasts beyond the test that it began in.
+// A block would last beyond the test that caused it.
 const { goOn } = clock(t)
 const verifyUrl = `${config}/verify`
 const redirect_uri = 'https://shop.example/done'
 
-/** A tenant on an account of its own whose credentials Meta confirms. */
+/** A tenant with an account of its own, whose credentials Meta confirms. */
 async function connected () {
   const tenant = newTenant()
   const own = meta.state.addWaba({ app_ids: [app.id] })
@@ -28,7 +28,7 @@ async function connected () {
 const verify = async (tenant: string, body?: object) => await call(as(tenant), 'POST', verifyUrl, body)
 const stateOf = async (tenant: string) => String((await start(tenant, { redirect_uri })).body['state'])
 
-await t.test('while Meta blocks the app, a hundred dry runs at once make no call; no verification and no leaving does', async (t) => {
+await t.test('while Meta blocks the app, no dry run, verification or unsubscription makes a call', async (t) => {
   const tenants = await Promise.all(Array.from({ length: 20 }, connected))
   const [one = '', other = ''] = tenants
   meta.fail('debug_token', {
@@ -61,7 +61,7 @@ await t.test('while Meta blocks the app, a hundred dry runs at once make no call
   t.equal((await verify(one)).is, '200')
 })
 
-await t.test('a code is not sent while Meta blocks the app: neither it nor its state is used up', async (t) => {
+await t.test('a code is not sent while Meta blocks the app: neither the code nor its state is used', async (t) => {
   const one = await connected()
   const tenant = newTenant()
   const state = await stateOf(tenant)
@@ -79,14 +79,14 @@ await t.test('a code is not sent while Meta blocks the app: neither it nor its s
   t.equal((await resume(tenant)).is, '404 ONBOARDING_NOT_FOUND')
 
   goOn(BLOCK_MS)
-  // The code of the stand-in lives for 30 seconds, so the customer logs in again; the state is that of the first login.
+  // A code of the stand-in expires after 30 seconds, so the customer logs in again with the first state.
   t.equal((await post(tenant, { ...body, code: issue({ redirect_uri }) })).is, '201')
 })
 
-await t.test('a code that a block stops on its way is sent when the same request comes again', async (t) => {
+await t.test('a code that a block stopped before the exchange is sent when the request is repeated', async (t) => {
   const tenant = newTenant()
   const body = login(tenant, { state: await stateOf(tenant), redirect_uri, code: issue({ redirect_uri, age: -1000 }) })
-  // The block begins after the record is made and before the code goes out.
+  // The block begins between the insert of the record and the exchange.
   await service.sql(
     'create function wait() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(1); return ' +
       'new; end $$'
@@ -112,7 +112,7 @@ await t.test('a code that a block stops on its way is sent when the same request
   t.equal(asked('access_token').length, 1)
 })
 
-await t.test('what a block stops later is resumed', async (t) => {
+await t.test('an onboarding that a block stopped after the exchange is resumed', async (t) => {
   const tenant = newTenant()
   const body = login(tenant, { state: await stateOf(tenant), redirect_uri, code: issue({ redirect_uri }), pin: PIN })
   meta.fail('debug_token', { headers: { 'x-app-usage': '{"call_count":100}' } })
@@ -127,7 +127,7 @@ await t.test('what a block stops later is resumed', async (t) => {
   t.equal((await resume(tenant, { pin: PIN })).is, '200')
 })
 
-await t.test('the limit of one account holds up no other tenant of the app', async (t) => {
+await t.test('the limit of one account does not block another tenant of the app', async (t) => {
   const limits = [
     new GraphError(400, 17, '(#17) User request limit reached'), new GraphError(400, 32, '(#32)'),
     new GraphError(400, 613, '(#613)'), throttled(80007), throttled(80008)
@@ -145,7 +145,7 @@ await t.test('the limit of one account holds up no other tenant of the app', asy
   }
 })
 
-await t.test('who asks about the account of another tenant does not hold it by a limit of its own token', async (t) => {
+await t.test('a token limit, met at the account of another tenant, does not block that account', async (t) => {
   for (const code of [17, 32, 613]) {
     const [squatter, owner] = [await connected(), await connected()]
     const { waba_id, phone_number_id } = (await configure(owner, 'GET')).body
@@ -157,7 +157,7 @@ await t.test('who asks about the account of another tenant does not hold it by a
   }
 })
 
-await t.test('a stranger\'s token at its limit, shown to Meta by leaving, blocks nobody', async (t) => {
+await t.test('the limit of a foreign token, met while unsubscribing, blocks no other tenant', async (t) => {
   const [one, other] = [await connected(), await connected()]
   const { body: { waba_id } } = await configure(other, 'GET')
   for (const code of [4, 17, 80007] as const) {

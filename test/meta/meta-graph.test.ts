@@ -10,7 +10,7 @@ import { graphErrorDetails } from '../../src/errors.js'
 import { faults } from '../graph/faults.js'
 import { app, calls, client, code, drop, json, meta, pin, raw, refused, standIn, thrownBy, token } from './wire.js'
 
-/** What Node says when a host has several addresses and none of them lets it connect. */
+/** The cause that Node reports when a host has several addresses and none accepts a connection. */
 const causeOfConnecting = (port: number) => new Promise<unknown>((resolve) => {
   const addresses = [{ address: '127.0.0.1', family: 4 }, { address: '127.0.0.2', family: 4 }]
   connect({
@@ -21,7 +21,7 @@ const causeOfConnecting = (port: number) => new Promise<unknown>((resolve) => {
   }).on('error', resolve)
 })
 
-await t.test('the stand-in refuses as Meta does', async t => {
+await t.test('each refusal of the stand-in maps to its error', async t => {
   const { meta, waba, graph } = await standIn(t)
   const other = meta.state.addApp()
   const redirectUri = 'https://a.example/cb'
@@ -66,7 +66,7 @@ await t.test('the stand-in refuses as Meta does', async t => {
   await t.rejects(graph.registerNumber(app, elsewhere, '1', pin), { code: 'META_PHONE_NOT_IN_WABA' })
 })
 
-await t.test('the exchange is one POST whose URL carries nothing', async t => {
+await t.test('the exchange is one POST with nothing in its URL', async t => {
   const { meta, graph } = await standIn(t)
   const redirectUri = 'https://a.example/cb/?x=%7e a+b&y=é#_=_'
   const first = meta.state.issueCode({ app_id: app.id })
@@ -84,7 +84,7 @@ await t.test('the exchange is one POST whose URL carries nothing', async t => {
     }
   ])
 
-  // A connection that was good before tempts HTTP clients to try again.
+  // HTTP clients tend to retry on a connection that worked before.
   meta.fail('access_token', faults.dropAfter)
   const err = await thrownBy(graph.exchangeCode(app, { code: meta.state.issueCode({ app_id: app.id }) }))
   t.match(err, { code: 'META_EXCHANGE_UNKNOWN' })
@@ -92,7 +92,7 @@ await t.test('the exchange is one POST whose URL carries nothing', async t => {
   t.equal(meta.requests.length, 3)
 })
 
-await t.test('expiry: seconds become ISO 8601, never and absurd ones null', async t => {
+await t.test('expiry in seconds becomes ISO 8601; never and absurd values become null', async t => {
   const { meta, graph } = await standIn(t)
   const exchanged = async (patch: object) => {
     meta.fail('access_token', { patch: { ...patch } })
@@ -111,7 +111,7 @@ await t.test('expiry: seconds become ISO 8601, never and absurd ones null', asyn
   for (const odd of [0, 1e15, 1e300]) t.equal(await inspected(odd), null)
 })
 
-await t.test('null where a value may be absent is no value', async t => {
+await t.test('null for an optional value of debug_token counts as absent', async t => {
   const { meta, graph } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   const inspected = async (data: object) => {
@@ -125,7 +125,7 @@ await t.test('null where a value may be absent is no value', async t => {
   await t.rejects(inspected({ is_valid: null }), { code: 'META_UNEXPECTED_REPLY' })
 })
 
-await t.test('what a token was granted, as far as it can be read', async t => {
+await t.test('the grants of a token are its readable scopes and WABA ids', async t => {
   const { meta, graph } = await standIn(t)
   const granted = async (data: object) => {
     meta.fail('debug_token', { patch: { data: { ...data } } })
@@ -155,7 +155,7 @@ await t.test('what a token was granted, as far as it can be read', async t => {
   }
 })
 
-await t.test('a token is extended by a POST whose URL carries nothing', async t => {
+await t.test('a token is extended by a POST with nothing in its URL', async t => {
   const { meta, graph } = await standIn(t)
   const old = meta.state.issueToken({ app_id: app.id, expires_in: 3600 })
   const forEver = meta.state.issueToken({ app_id: app.id, expires_in: 0 })
@@ -182,7 +182,7 @@ await t.test('a token is extended by a POST whose URL carries nothing', async t 
   ])
 })
 
-await t.test('only what never reached Meta counts as not sent', async t => {
+await t.test('only a request that never reached Meta counts as not sent', async t => {
   const gone = await meta(t, drop)
   await new Promise(resolve => gone.server.close(resolve))
   const never = async (graph: MetaGraph, label: string) => {
@@ -242,7 +242,7 @@ await t.test('a token that no header can carry is not sent', async t => {
   t.equal(urls.length, 0)
 })
 
-await t.test('the log line names the call and what Meta says to look it up by', async t => {
+await t.test('the log line of a failure contains the call and the identifiers of Meta\'s reply', async t => {
   const { graph, lines } = await meta(t, refused(400, 190, 463))
   await t.rejects(graph.listPhoneNumbers(app, token, '1'))
   t.match(
@@ -270,7 +270,7 @@ await t.test('the log line names the call and what Meta says to look it up by', 
   t.match(gone.lines, [{ call: 'exchange_code', reason: 'ECONNREFUSED' }])
 })
 
-await t.test('a success is logged with the version that Meta served', async t => {
+await t.test('the log line of a success contains the version that Meta served', async t => {
   const { graph, lines, successes } = await meta(
     t,
     json(200, { access_token: token }, { 'facebook-api-version': 'v21.0' })
@@ -280,7 +280,7 @@ await t.test('a success is logged with the version that Meta served', async t =>
   t.same(lines, [])
 })
 
-await t.test('the plugin takes its settings from fastify.env', async t => {
+await t.test('the plugin reads its settings from fastify.env', async t => {
   const { meta } = await standIn(t)
   const fastify = Fastify()
   t.teardown(() => fastify.close())

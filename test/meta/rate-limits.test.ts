@@ -12,21 +12,21 @@ const WABA = '102290129340398'
 const MINUTE = 60_000
 const NOW = Date.parse('2026-11-23T12:00:00Z')
 
-/** Has the clock stand still until it is told to go on. */
+/** Stops the clock; `goOn` advances it. */
 function stopClock (t: Test) {
   mock.timers.enable({ apis: ['Date'], now: NOW })
   t.teardown(() => { mock.timers.reset() })
   return { goOn: (ms: number) => { mock.timers.setTime(Date.now() + ms) } }
 }
 
-/** A client whose next call is answered as told. */
+/** A client, and a function that makes a call and chooses its answer. */
 async function client (t: Test) {
   let next: Answer = json(200, { success: true })
   const { graph } = await meta(t, (res) => { next(res) })
   return {
     usage: (subject?: string) => graph.utilizationOf(app.id, subject),
     usageOf: (id: string) => graph.utilizationOf(id),
-    /** Makes a call that gets this answer. */
+    /** Makes a call that receives this answer. */
     async call (answer: Answer, name: keyof typeof calls = 'subscribe') {
       next = answer
       await thrownBy(Promise.resolve(calls[name](graph)))
@@ -48,7 +48,7 @@ const account = (more: object) => ({
   ...more
 })
 
-await t.test('the highest share of the limits of an app, and of one subject, by the latest answers', async t => {
+await t.test('the utilization of an app or subject is the highest share in its latest answers', async t => {
   const { goOn } = stopClock(t)
   const { call, usage, usageOf } = await client(t)
   t.strictSame(usage(), { percent: 0, blockedUntil: 0 })
@@ -81,7 +81,7 @@ await t.test('the highest share of the limits of an app, and of one subject, by 
   t.strictSame(usage(), { percent: 0, blockedUntil: 0 }, 'an hour after the last word')
 })
 
-await t.test('no call for a subject before Meta says so', async t => {
+await t.test('a subject is blocked until the time that Meta names', async t => {
   const { goOn } = stopClock(t)
   const { call, usage, usageOf } = await client(t)
   await call(
@@ -119,7 +119,7 @@ await t.test('no call for a subject before Meta says so', async t => {
   t.strictSame(regains(), Array(4).fill(NOW + 158 * MINUTE), 'that of the app is everybody\'s')
 })
 
-await t.test('a refusal for a limit of the app is the app\'s, whatever accounts have to wait for', async t => {
+await t.test('a refusal for an app limit blocks the app for five minutes, and an account as Meta says', async t => {
   stopClock(t)
   for (const [status, code] of [[400, 4], [429, 1]] as const) {
     const { call, usage } = await client(t)
@@ -137,7 +137,7 @@ await t.test('a refusal for a limit of the app is the app\'s, whatever accounts 
   }
 })
 
-await t.test('what is remembered of subjects is bounded', async t => {
+await t.test('the number of remembered subjects is bounded', async t => {
   const { call, usage } = await client(t)
   const last = 110 * 100 - 1
   for (let i = 0; i <= last; i += 100) {
@@ -159,7 +159,7 @@ await t.test('what is remembered of subjects is bounded', async t => {
   t.not(usage(String(last)).blockedUntil, 0)
 })
 
-await t.test('a refusal for a limit stands for five minutes where Meta names no time', async t => {
+await t.test('a refusal for a limit blocks its scope for five minutes if Meta names no time', async t => {
   stopClock(t)
   const held = { percent: 0, blockedUntil: NOW + 5 * MINUTE }
   const free = { percent: 0, blockedUntil: 0 }
@@ -197,7 +197,7 @@ await t.test('a refusal for a limit stands for five minutes where Meta names no 
   }
 })
 
-await t.test('all of a limit in use is a block, for five minutes where Meta names no time', async t => {
+await t.test('a limit at 100 percent is a block, for five minutes if Meta names no time', async t => {
   stopClock(t)
   const { call, usage } = await client(t)
   await call(
@@ -221,7 +221,7 @@ await t.test('a call that Meta would refuse is not made', async t => {
   const other = 'EAAAnother'
   let next: Answer = json(200, { success: true })
   const { graph, urls, lines } = await meta(t, (res) => { next(res) })
-  /** Makes a call that must not get to Meta, and says for how many seconds. */
+  /** Makes a call that must not reach Meta, and returns its `retry_after` in seconds. */
   const withheld = async (made: Promise<unknown>) => {
     const before = urls.length
     const err = await thrownBy(made)
@@ -268,7 +268,7 @@ await t.test('a call that Meta would refuse is not made', async t => {
   graph.assertExchangeUnblocked(app)
 })
 
-await t.test('a limit of an account that no call was about, and one of the token, holds the token until it is over', async t => {
+await t.test('a token limit, or an account limit of a call without an account, blocks the token', async t => {
   for (const code of [17, 32, 613, 80007, 80008]) {
     const { goOn } = stopClock(t)
     const { graph, urls } = await meta(t, refused(400, code))
@@ -286,13 +286,13 @@ await t.test('a limit of an account that no call was about, and one of the token
   }
 })
 
-await t.test('a good answer to a token without an app holds nothing', async t => {
+await t.test('a successful call without an app blocks nothing', async t => {
   const { graph, urls } = await meta(t, json(200, { data: [] }))
   for (let times = 0; times < 2; times++) t.same(await graph.listPhoneNumbers(undefined, token, WABA), [])
   t.equal(urls.length, 2)
 })
 
-await t.test('the limit of a token that may be another app\'s is the token\'s alone', async t => {
+await t.test('the limit of a token that may belong to another app blocks the token only', async t => {
   stopClock(t)
   const limits = headers({
     ofApp: { call_count: 100 },
@@ -322,7 +322,7 @@ await t.test('the limit of a token that may be another app\'s is the token\'s al
   t.equal(graph.utilizationOf(app.id).percent, 100, 'a token with a good proof is the app\'s')
 })
 
-await t.test('whatever the headers hold', async t => {
+await t.test('unusable usage headers are ignored, and huge values are bounded', async t => {
   stopClock(t)
   const odd = [
     '', 'x', '{', 'null', '1', '"x"', '[]', '[1]', '{}', '{"a":1}', '{"a":[1]}', '{"a":[null]}', '{"a":[]}',

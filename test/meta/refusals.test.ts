@@ -9,7 +9,7 @@ import { callbackRefused } from '../graph/subscribed-apps.js'
 import { calls, pin, standIn, thrownBy } from './wire.js'
 
 type Call = keyof typeof calls
-/** What Meta answers, what the client of ours reads as `<status> <code>`, and words of the advice in it. */
+/** A reply of Meta, the answer of the service as `<status> <code>`, and words of the advice in it. */
 type Row = [GraphError, string, RegExp?]
 
 const WABA: Call[] = ['phone_numbers', 'subscribe', 'override', 'phone_override', 'subscriptions', 'unsubscribe']
@@ -22,7 +22,7 @@ const refused = (code: number, subcode?: number, message = 'A message', status =
 const beforeOverride = '(#100) Before override the current callback uri, your app must be subscribed to receive ' +
   'messages for WhatsApp Business Account'
 
-/* The rows of Meta's error tables, §3.3, §3.4 and §6.5 of the fact sheet, in their order. */
+/* The rows of Meta's error tables (fact sheet §3.3, §3.4 and §6.5), in their order. */
 const tables: [string, Call[], Row[]][] = [
   ['/oauth/access_token, a code', ['access_token'], [
     [refused(100, 36009, 'This authorization code has been used.'), '400 META_CODE_USED', /used already/],
@@ -121,7 +121,7 @@ const tables: [string, Call[], Row[]][] = [
 ]
 
 for (const [name, routes, rows] of tables) {
-  await t.test(`${name}: our error, what a client reads of it, and what is known`, async t => {
+  await t.test(`${name}: each refusal has its error, its advice in the answer, and Meta's codes`, async t => {
     const { meta, graph } = await standIn(t)
     const { goOn } = clock(t)
     const server = Fastify()
@@ -156,7 +156,7 @@ for (const [name, routes, rows] of tables) {
   })
 }
 
-await t.test('each case has an advice of its own, which is the detail too', async t => {
+await t.test('each refusal has its own advice, and the default is the message of the error', async t => {
   const { meta, graph } = await standIn(t)
   const codes = [100, 133000, 133005, 133006, 133008, 133009, 133010, 133015, 133016] as const
   const replies = [
@@ -181,7 +181,7 @@ await t.test('each case has an advice of its own, which is the detail too', asyn
   t.ok(isOurs(err) && adviceFor(err) === err.message, 'else it is the message')
 })
 
-await t.test('debug_token says why a token is no longer good', async t => {
+await t.test('debug_token gives the reason for which a token is invalid', async t => {
   const { meta, graph } = await standIn(t)
   for (const [subcode, words] of [
     [460, /changed the password/], [undefined, /not valid for this app/], ['460; drop', /not valid for this app/]

@@ -14,7 +14,7 @@ interface Reply { code: number, subcode?: unknown, status?: number, message?: un
 const reply = ({ code, subcode, status = 400, message, transient }: Reply) =>
   [status, { code, error_subcode: subcode, message, is_transient: transient }] as const
 
-/** The code of the error that a verdict throws. */
+/** The code of the error that a mapping throws. */
 const codeOf = ({ throws: ErrorOfOurs }: MappedError) => new ErrorOfOurs().code
 
 type Row = [Subject[], Reply, string, string?]
@@ -119,7 +119,7 @@ const rows: Row[] = [
   ...[9, 11, 199, 300].map((code): Row => [without('code'), { code, status: 403 }, 'META_UNEXPECTED_REPLY'])
 ]
 
-await t.test('an error envelope of Meta\'s becomes one error of ours, with Meta\'s own case as advice', async (t) => {
+await t.test('each error envelope of Meta maps to one error with its advice', async (t) => {
   for (const [ons, given, code, advised] of rows) {
     for (const on of ons) {
       const what = `${on} ${JSON.stringify(given)}`
@@ -130,7 +130,7 @@ await t.test('an error envelope of Meta\'s becomes one error of ours, with Meta\
   }
 })
 
-await t.test('a reply without an envelope, or outside 4xx and 5xx, becomes the error of its status', async (t) => {
+await t.test('a reply without an envelope, or outside 4xx and 5xx, maps to the error of its status', async (t) => {
   for (const on of without('code')) {
     for (const [status, error, code] of [
       [200, undefined, 'META_UNEXPECTED_REPLY'], [399, { code: 190 }, 'META_UNEXPECTED_REPLY'],
@@ -144,7 +144,7 @@ await t.test('a reply without an envelope, or outside 4xx and 5xx, becomes the e
   }
 })
 
-await t.test('what became of a code stays open unless a 4xx with an envelope tells', async (t) => {
+await t.test('the outcome of a code is unknown unless Meta answers 4xx with an envelope', async (t) => {
   for (const [status, error, code] of [
     [200, undefined, 'META_EXCHANGE_UNKNOWN'], [400, undefined, 'META_EXCHANGE_UNKNOWN'],
     [429, undefined, 'META_EXCHANGE_UNKNOWN'], [500, undefined, 'META_EXCHANGE_UNKNOWN'],
@@ -157,7 +157,7 @@ await t.test('what became of a code stays open unless a 4xx with an envelope tel
   ] as const) t.equal(codeOf(mapGraphError('code', status, error)), code, `${status} ${error?.code}`)
 })
 
-await t.test('each limit counts for the app, the account or the token; a bare 429 for the app', async (t) => {
+await t.test('each limit has the scope app, account or token; a bare 429 has the scope app', async (t) => {
   for (const [code, scope] of [
     [4, 'app'], [341, 'app'], [80007, 'account'], [80008, 'account'], [17, 'token'], [32, 'token'], [613, 'token'],
     [190, null]

@@ -6,13 +6,13 @@ import type { GraphOptions } from '../../src/meta/calls.js'
 import type { Route } from '../graph/faults.js'
 import { startGraph } from '../graph/server.js'
 
-/** The app that all calls go through, at the stand-in too. */
+/** The app of all calls, also registered at the stand-in. */
 export const app = { id: '670843887433847', secret: '0123456789abcdef0123456789abcdef' }
 export const code = 'AQCodeThatIsSecret'
 export const token = 'EAATokenThatIsSecret'
 export const callback = { callback_url: 'https://a.example/hook?x=1&y=é', verify_token: 'VerifyTokenThatIsSecret' }
 export const pin = '908172'
-/** What no error and no log line may hold. */
+/** Values that no error and no log line may contain. */
 export const secrets = [app.secret, code, token, callback.verify_token, pin, 'Meta quotes']
 
 /** Every call, by the name of its route at the stand-in. */
@@ -30,24 +30,24 @@ export const calls = {
   register: (graph) => graph.registerNumber(app, token, '106540352242922', pin)
 } satisfies Partial<Record<Route, (graph: MetaGraph) => Promise<unknown>>>
 
-/** What a call that must fail is rejected with. */
+/** The error that a call is rejected with. */
 export const thrownBy = (call: Promise<unknown>): Promise<unknown> =>
   call.then(() => new Error('no failure'), (err: unknown) => err)
 
 /** The `appsecret_proof` of a token. */
 export const proof = (of: string) => createHmac('sha256', app.secret).update(of).digest('hex')
 
-/** How a raw server answers. */
+/** Writes the answer of a raw server. */
 export type Answer = (res: ServerResponse) => void
 
 /** Answers with `body` as JSON. */
 export const json = (status: number, body: unknown, headers = {}): Answer => res => {
   res.writeHead(status, { 'content-type': 'application/json; charset=UTF-8', ...headers }).end(JSON.stringify(body))
 }
-/** Answers with `body` as it is. */
+/** Answers with `body` unchanged. */
 export const raw = (status: number, body: string | Buffer, headers = {}): Answer =>
   res => { res.writeHead(status, headers).end(body) }
-/** Answers with Meta's error envelope. It quotes all it was sent, as Meta's messages may. */
+/** Answers with Meta's error envelope. It quotes all secrets, as Meta's messages may. */
 export const refused = (status: number, code: number, subcode?: number, more = {}) => json(status, {
   error: {
     message: `Meta quotes ${secrets.join()}`,
@@ -61,7 +61,7 @@ export const refused = (status: number, code: number, subcode?: number, more = {
 /** Cuts the connection in place of an answer. */
 export const drop: Answer = res => { res.socket?.destroy() }
 
-/** A raw server for wire shapes that the stand-in does not make: every request gets the same answer. */
+/** A raw server for replies that the stand-in cannot produce: every request gets the same answer. */
 export async function meta (t: Test, answer: Answer) {
   const urls: (string | undefined)[] = []
   const server = createServer((req, res) => {
@@ -75,7 +75,7 @@ export async function meta (t: Test, answer: Answer) {
   return { ...client(url), url, urls, server }
 }
 
-/** A client of the API at `baseUrl`, and what it logs. */
+/** A client of the API at `baseUrl`, and its log lines. */
 export function client (baseUrl: string, options: Partial<GraphOptions> = {}) {
   const lines: Record<string, unknown>[] = []
   const successes: object[] = []
@@ -95,7 +95,7 @@ export function client (baseUrl: string, options: Partial<GraphOptions> = {}) {
   }
 }
 
-/** A stand-in whose app demands proofs, and whose one WABA has phone numbers "1" to "250". */
+/** A stand-in whose app requires proofs, with one WABA that has the phone numbers "1" to "250". */
 export async function standIn (t: Test) {
   const meta = await startGraph()
   t.teardown(meta.close)

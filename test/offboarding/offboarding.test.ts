@@ -31,7 +31,7 @@ const newWaba = (apps = [platform.id]) => meta.state.addWaba({
 })
 
 let tenants = 0
-/** A tenant on an account that our app gets the webhooks of, verified if it has an account. */
+/** A tenant on an account whose webhooks go to our app; verified unless the fields remove the account. */
 async function tenant (fields: object = {}, waba: Waba = newWaba()) {
   const id = `tenant-${++tenants}`
   t.equal(
@@ -47,7 +47,7 @@ async function tenant (fields: object = {}, waba: Waba = newWaba()) {
   return { id, who: as(id), waba }
 }
 
-/** Holds that the tenant is gone, or is not. */
+/** Asserts that the configuration of the tenant is deleted, or is not. */
 const isGone = async (t: Test, who: Record<string, string>, gone = true) => {
   t.equal(
     (await call(who, 'GET', config)).is,
@@ -55,7 +55,7 @@ const isGone = async (t: Test, who: Record<string, string>, gone = true) => {
   )
 }
 
-await t.test('our app is taken off the account, then the configuration is deleted', async (t) => {
+await t.test('unsubscribe=true unsubscribes our app and deletes the configuration', async (t) => {
   const { who, waba } = await tenant()
   const neighbour = await tenant()
   t.equal((await call(who, 'DELETE', leave)).is, '204')
@@ -68,7 +68,7 @@ await t.test('our app is taken off the account, then the configuration is delete
   t.equal(unsubscribed(), 1)
 })
 
-await t.test('only when it is asked for', async (t) => {
+await t.test('a DELETE without unsubscribe=true does not call Meta', async (t) => {
   for (const query of ['', '?unsubscribe=false', '?force=true', '?unsubscribe=false&force=true']) {
     const { who, waba } = await tenant()
     t.equal((await call(who, 'DELETE', `${config}${query}`)).is, '204', query)
@@ -86,7 +86,7 @@ await t.test('only when it is asked for', async (t) => {
   t.strictSame(meta.requests, [])
 })
 
-await t.test('the app of the tenant is the one that goes', async (t) => {
+await t.test('a tenant with its own app unsubscribes that app, not the app of the platform', async (t) => {
   const own = meta.state.addApp()
   const { who, waba } = await tenant(
     { fb_app_id: own.app_id, fb_app_secret: own.app_secret, access_token: issue(own.app_id) },
@@ -96,7 +96,7 @@ await t.test('the app of the tenant is the one that goes', async (t) => {
   t.strictSame([...waba.subscriptions.keys()], [platform.id])
 })
 
-await t.test('where nothing is to be taken off, Meta is not asked', async (t) => {
+await t.test('a tenant without a token or without an account is deleted without a call to Meta', async (t) => {
   for (const fields of [{ access_token: null }, { waba_id: null }, { waba_id: null, access_token: null }]) {
     const { id, who, waba } = await tenant(fields)
     t.equal((await call(who, 'DELETE', leave)).is, '204')
@@ -107,11 +107,11 @@ await t.test('where nothing is to be taken off, Meta is not asked', async (t) =>
   t.strictSame(meta.requests, [])
 })
 
-await t.test('a number of another tenant lives on the account', async (t) => {
+await t.test('an account with numbers of two tenants is unsubscribed when the last one leaves', async (t) => {
   const { id, who, waba } = await tenant()
   const other = await tenant({}, waba)
   const before = (await rows()).filter(({ tenant_id: id }) => id === other.id)
-  // Neither the secrets nor Meta are needed.
+  // The unreadable token shows that neither the secrets nor Meta are needed.
   await sql(
     'update tenant_configs set access_token = $1 where tenant_id <> $2 and waba_id = $3',
     ['v1.none.AAAA', other.id, waba.id]
@@ -129,7 +129,7 @@ await t.test('a number of another tenant lives on the account', async (t) => {
   t.match(log(), /"level":30[^\n]*our app stays on the account of a tenant who left/)
 })
 
-await t.test('who names the account without a number does not live there', async (t) => {
+await t.test('a tenant without a number does not affect the subscription of the account', async (t) => {
   const { who, waba } = await tenant()
   const squatter = await tenant(
     { phone_number_id: null, access_token: meta.state.issueToken({ app_id: platform.id, waba_ids: ['1'] }) },
@@ -142,7 +142,7 @@ await t.test('who names the account without a number does not live there', async
   t.equal(waba.subscriptions.size, 0)
 })
 
-await t.test('what Meta refuses deletes nothing, but by force', async (t) => {
+await t.test('a refusal by Meta deletes nothing, unless force=true', async (t) => {
   const cases: Array<[Fault, RegExp]> = [
     [{ reply: tokenRefused(463, 401) }, /has expired/],
     [{ reply: tokenRefused(undefined, 401) }, /nothing was deleted.*force=true/],
@@ -167,7 +167,7 @@ await t.test('what Meta refuses deletes nothing, but by force', async (t) => {
   }
 })
 
-await t.test('what keeps Meta from being asked or answering is answered as itself', async (t) => {
+await t.test('a failed call to Meta, an unreadable secret or a missing app deletes nothing', async (t) => {
   const { who } = await tenant({ verify_token: 'any' })
   const before = await rows()
   for (const [fault, expected] of [
@@ -205,14 +205,14 @@ await t.test('what keeps Meta from being asked or answering is answered as itsel
   t.same(await bare.rows(), [])
 })
 
-await t.test('of two calls at once the second is a 404', async (t) => {
+await t.test('the second of two concurrent calls is a 404', async (t) => {
   for (let i = 0; i < 10; i++) {
     const { who, waba } = await tenant()
     const answers = await Promise.all([call(who, 'DELETE', leave), call(who, 'DELETE', leave)])
     t.strictSame(answers.map(({ is }) => is).sort(), ['204', '404 CONFIG_NOT_FOUND'])
     t.equal(waba.subscriptions.size, 0)
   }
-  // The slower one is refused, since the app is off already.
+  // Meta refuses the slower call, since the faster one has already unsubscribed the app.
   const { who } = await tenant()
   meta.requests.length = 0
   meta.fail('unsubscribe', { latency_ms: 600, reply: tokenRefused(458, 401) })
@@ -222,7 +222,7 @@ await t.test('of two calls at once the second is a 404', async (t) => {
   t.equal((await slower).is, '404 CONFIG_NOT_FOUND')
 })
 
-await t.test('where others live, two calls at once do not take it off', async (t) => {
+await t.test('two concurrent calls of one tenant do not unsubscribe a shared account', async (t) => {
   for (let i = 0; i < 5; i++) {
     const { who, waba } = await tenant()
     await tenant({}, waba)
@@ -236,7 +236,7 @@ await t.test('where others live, two calls at once do not take it off', async (t
   }
 })
 
-await t.test('of the last two who leave at once, the second takes it off', async (t) => {
+await t.test('the second of the last two tenants that leave concurrently unsubscribes the account', async (t) => {
   for (let i = 0; i < 5; i++) {
     const first = await tenant()
     const second = await tenant({}, first.waba)
@@ -250,7 +250,7 @@ await t.test('of the last two who leave at once, the second takes it off', async
   }
 })
 
-await t.test('a configuration that changes meanwhile is left as it is then', async (t) => {
+await t.test('a change of the account during the unsubscription unsubscribes both accounts', async (t) => {
   const { who, waba } = await tenant()
   const moved = newWaba()
   meta.fail('unsubscribe', { latency_ms: 600 })
@@ -262,7 +262,7 @@ await t.test('a configuration that changes meanwhile is left as it is then', asy
   t.strictSame([waba.subscriptions.size, moved.subscriptions.size], [0, 0], 'both accounts')
 })
 
-await t.test('somebody moves onto the account while the app is taken off it', async (t) => {
+await t.test('an account that another tenant joins during the unsubscription is subscribed again', async (t) => {
   const meets = async (fault: Fault = {}, query = leave) => {
     const { id, who, waba } = await tenant()
     meta.requests.length = 0
@@ -283,7 +283,7 @@ await t.test('somebody moves onto the account while the app is taken off it', as
   )
   t.same(meta.requests.map(({ route }) => route), ['unsubscribe', 'subscriptions', 'subscribe'])
 
-  // An onboarding may have subscribed it already; again would clear its callback.
+  // An onboarding may have subscribed it already; a second subscription would clear its callback.
   const onboarded = await meets()
   const override = { override: { url: 'https://a.example', verify_token: 'x' } }
   onboarded.waba.subscriptions.set(platform.id, override)
@@ -314,7 +314,7 @@ await t.test('somebody moves onto the account while the app is taken off it', as
   t.strictSame([passing.waba.subscriptions.size, unsubscribed()], [0, 2], 'it goes again with the neighbour')
 })
 
-await t.test('who onboards again meanwhile leaves from there', async (t) => {
+await t.test('a token that is replaced during the unsubscription unsubscribes once more', async (t) => {
   const { who, waba } = await tenant()
   const fresh = issue()
   meta.requests.length = 0
@@ -330,9 +330,9 @@ await t.test('who onboards again meanwhile leaves from there', async (t) => {
   t.equal(unsubscribed(), 2)
 })
 
-await t.test('who leaves an account that changes again and again is told to try later', async (t) => {
+await t.test('a configuration that changes at each of 5 attempts is answered 503 CONFIG_CHANGING', async (t) => {
   const { id, who, waba } = await tenant()
-  // As if another number came onto the account, and left it, between any two looks.
+  // As if another number joined and left the account between any two attempts.
   await sql(`create function keep() returns trigger language plpgsql as $$ begin return null; end $$;
     create trigger keep before delete on tenant_configs for each row when (old.tenant_id = '${id}') execute function keep()`)
   const { is, body, headers } = await call(who, 'DELETE', leave)
@@ -346,7 +346,7 @@ await t.test('who leaves an account that changes again and again is told to try 
   await isGone(t, who)
 })
 
-await t.test('a service that begins to close has not asked Meta: nothing is deleted, also by force', async (t) => {
+await t.test('a service that closes before the call to Meta deletes nothing, even with force=true', async (t) => {
   const { id, who, waba } = await tenant()
   const closing = await client(t, { ...env, DATABASE_URL: databaseUrl })
   const holder = await connect(t, databaseUrl)
@@ -363,7 +363,7 @@ await t.test('a service that begins to close has not asked Meta: nothing is dele
   await isGone(t, who, false)
 })
 
-await t.test('the loader is told', async (t) => {
+await t.test('an offboarding invalidates the cached configuration of the loader', async (t) => {
   const { id, who } = await tenant()
   t.equal((await app.configLoader.forTenant(id)).hasTenantConfig(), true)
   t.equal((await call(who, 'DELETE', leave)).is, '204')

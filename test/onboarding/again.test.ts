@@ -25,27 +25,27 @@ const {
 } = service
 
 let ids = 0
-/** A WABA of our app's with as many phone numbers. */
+/** Creates a WABA of our app with this many phone numbers. */
 const newWaba = (phones: number) => meta.state.addWaba({
   app_ids: [app.id],
   phones: Array.from({ length: phones }, () => ({ id: `p${++ids}` }))
 })
 
-/** What Meta is asked by a call, and its answer. */
+/** Returns the answer of a call, and the routes of its requests to Meta. */
 async function asking<T> (call: () => Promise<T>): Promise<[T, Array<string | null>]> {
   meta.requests.length = 0
   const answer = await call()
   return [answer, asked().map(({ route }) => route)]
 }
 
-/** A number at the stand-in. */
+/** The number in the state of the Graph stand-in. */
 function phoneOf (id: unknown) {
   const phone = [...meta.state.wabas.values()].flatMap(({ phones }) => phones).find((phone) => phone.id === id)
   if (phone === undefined) throw new Error('no phone')
   return phone
 }
 
-await t.test('who goes on later asks about the token before it vouches for it', async (t) => {
+await t.test('an onboarding whose last step failed checks the token again before it completes', async (t) => {
   await Promise.all((['resume', 'code'] as const).flatMap((by) => [true, false].map(async (isRevoked) => {
     const tenant = newTenant()
     const account = newWaba(1)
@@ -80,7 +80,7 @@ await t.test('who goes on later asks about the token before it vouches for it', 
   })))
 })
 
-await t.test('the same post again after a passing failure at register does not register again', async (t) => {
+await t.test('a replay of a post whose register step failed transiently does not register again', async (t) => {
   const tenant = newTenant()
   const body = login(tenant, { pin: PIN })
   meta.fail('register', { reply: registerRefused(133004) })
@@ -92,7 +92,7 @@ await t.test('the same post again after a passing failure at register does not r
   t.same([resumed.is, later], ['200', ['register', 'debug_token']])
 })
 
-await t.test('an extended token serves an onboarding that waits, for as long as it lives', async (t) => {
+await t.test('a resumed onboarding completes with the extended token and its expiry', async (t) => {
   const { app: { vault, database, ...at } } = service
   const tenant = newTenant()
   meta.fail('register', { reply: registerRefused(133005) })
@@ -114,7 +114,7 @@ await t.test('an extended token serves an onboarding that waits, for as long as 
   t.equal(asked('debug_token').at(-1)?.query['input_token'], extended)
 })
 
-await t.test('a completed onboarding registers the number, once', async (t) => {
+await t.test('a resumption of a completed onboarding with a PIN registers the number once', async (t) => {
   const tenant = newTenant()
   t.equal((await post(tenant, login(tenant))).is, '201')
   const [nothing, none] = await asking(async () => await resume(tenant))
@@ -137,7 +137,7 @@ await t.test('a completed onboarding registers the number, once', async (t) => {
   t.match(await records(tenant), [{ access_token: null, holder: null }])
 })
 
-await t.test('many who ask a completed onboarding for a registration get one', async (t) => {
+await t.test('concurrent resumptions of a completed onboarding register the number once', async (t) => {
   const tenant = newTenant()
   await post(tenant, login(tenant))
   const other = await instance()
@@ -150,7 +150,7 @@ await t.test('many who ask a completed onboarding for a registration get one', a
   t.equal(asked('register').length, 1)
 })
 
-await t.test('a completed onboarding moves to another number of the account, or of another one that the token was granted for', async (t) => {
+await t.test('a completed onboarding moves to another number of the accounts of its token', async (t) => {
   const [one, two] = [newWaba(1), newWaba(0)]
   const tenant = newTenant()
   t.equal((await post(tenant, { code: issue({ waba_ids: [one.id, two.id] }) })).is, '201')
@@ -177,7 +177,7 @@ await t.test('a completed onboarding moves to another number of the account, or 
   )
 })
 
-await t.test('a completed onboarding without a number finds one that came later', async (t) => {
+await t.test('a completed onboarding without a number stores one that is added at Meta later', async (t) => {
   for (const body of [{}, { pin: PIN }]) {
     const account = newWaba(0)
     const tenant = newTenant()
@@ -191,7 +191,7 @@ await t.test('a completed onboarding without a number finds one that came later'
   }
 })
 
-await t.test('a completed onboarding whose configuration was changed since is not opened again', async (t) => {
+await t.test('a completed onboarding whose configuration changed is not reopened', async (t) => {
   for (const [what, change, path] of [
     ['token', { access_token: 'another' }, ''], ['account', { waba_id: 'another' }, ''],
     ['number', { phone_number_id: null }, ''], ['turned off', undefined, '/deactivate']
@@ -209,7 +209,7 @@ await t.test('a completed onboarding whose configuration was changed since is no
   }
 })
 
-await t.test('a registration that Meta refuses leaves a completed tenant as it serves', async (t) => {
+await t.test('a failed registration leaves the configuration of a completed onboarding unchanged', async (t) => {
   const tenant = newTenant()
   await post(tenant, login(tenant))
   const left = await configure(tenant, 'GET', undefined, '/full')

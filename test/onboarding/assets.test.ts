@@ -8,7 +8,7 @@ const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
 const { meta, waba, post, resume, record, login, issue, newTenant, asked, row, records } = service
 
 let ids = 0
-/** A WABA of our app's with as many phone numbers. */
+/** Creates a WABA of our app with this many phone numbers. */
 const newWaba = (phones: number) => meta.state.addWaba({
   app_ids: [app.id],
   phones: Array.from({ length: phones }, () => ({
@@ -24,13 +24,13 @@ const choices = (...wabas: Array<typeof waba>) =>
     verified_name: name
   }))
 
-/** What is stored of a tenant's identity. */
+/** The stored identity of a tenant: WABA, phone number, `onboarding_completed`. */
 async function identity (tenant: string) {
   const { waba_id: wabaId, phone_number_id: phoneId, onboarding_completed: completed } = await row(tenant) ?? {}
   return [wabaId, phoneId, completed]
 }
 
-await t.test('what is claimed or not claimed, by how many numbers the account has', async (t) => {
+await t.test('the stored number depends on the claimed ids and the numbers of the account', async (t) => {
   for (const claimsWaba of [true, false]) {
     for (const claimsPhone of [true, false]) {
       for (const count of [0, 1, 3]) {
@@ -66,7 +66,7 @@ await t.test('what is claimed or not claimed, by how many numbers the account ha
   }
 })
 
-await t.test('of several numbers a resumption names one', async (t) => {
+await t.test('a resumption chooses one of several numbers', async (t) => {
   const account = newWaba(3)
   const tenant = newTenant()
   const body = { code: issue(), waba_id: account.id }
@@ -91,7 +91,7 @@ await t.test('of several numbers a resumption names one', async (t) => {
   t.equal((await post(tenant, body)).is, '200')
 })
 
-await t.test('a choice that a newer login took over is no longer one', async (t) => {
+await t.test('an onboarding that waits for a choice is superseded by a newer login', async (t) => {
   const tenant = newTenant()
   const body = { code: issue(), waba_id: newWaba(2).id }
   await post(tenant, body)
@@ -103,7 +103,7 @@ await t.test('a choice that a newer login took over is no longer one', async (t)
   t.equal((await resume(tenant)).is, '200')
 })
 
-await t.test('the WABA of a token: those it names and sees, in whatever order', async (t) => {
+await t.test('the WABA is found among those that the token names and may read, in any order', async (t) => {
   const [one, two, empty, hidden] = [newWaba(1), newWaba(2), newWaba(0), meta.state.addWaba({ app_ids: [] })]
   const found = async (wabaIds: string[] | null, body = {}) => {
     const tenant = newTenant()
@@ -155,7 +155,7 @@ await t.test('the WABA of a token: those it names and sees, in whatever order', 
   t.equal((await found([one.id])).answer.is, '403 META_WABA_NOT_ACCESSIBLE')
 })
 
-await t.test('a discovery that fails for another reason says so, and has one limit', async (t) => {
+await t.test('a failed discovery returns the error of Meta, and has one time limit and 20 calls', async (t) => {
   const accounts = Array.from({ length: 25 }, () => newWaba(0))
   for (const [fault, code] of [
     [{ reply: new GraphError(400, 190, 'x') }, '400 META_TOKEN_INVALID'],
@@ -176,7 +176,7 @@ await t.test('a discovery that fails for another reason says so, and has one lim
   t.equal(asked('phone_numbers').length, 20, 'not all of very many')
 })
 
-await t.test('a number on a later page counts as well, and is among the choices', async (t) => {
+await t.test('a number on a later page is found and is among the choices', async (t) => {
   const tenant = newTenant()
   t.equal((await post(tenant, login(tenant, { phone_number_id: '250' }))).is, '201')
   t.equal(asked('phone_numbers').length, 3)
@@ -185,7 +185,7 @@ await t.test('a number on a later page counts as well, and is among the choices'
   t.same([is, body['phone_numbers']], ['409 META_PHONE_CHOICE_REQUIRED', choices(waba)])
 })
 
-await t.test('scopes are advice: what the calls say decides', async (t) => {
+await t.test('missing scopes are logged and recorded, but do not fail the onboarding', async (t) => {
   const tenant = newTenant()
   const scopes = ['whatsapp_business_manage_events', 'public_profile']
   t.equal((await post(tenant, login(tenant, { code: issue({ scopes }) }))).is, '201')
@@ -210,7 +210,7 @@ await t.test('scopes are advice: what the calls say decides', async (t) => {
   )
 })
 
-await t.test('a number that was not there is found by a resumption, or left out', async (t) => {
+await t.test('a resumption with a PIN finds and registers a number that was added later', async (t) => {
   const account = newWaba(0)
   const tenant = newTenant()
   const body = { code: issue(), waba_id: account.id, pin: '123456' }

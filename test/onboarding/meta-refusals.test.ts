@@ -13,8 +13,8 @@ const APP = { app_id: '670843887433847', app_secret: '0123456789abcdef0123456789
 const PIN = '123456'
 const names: StepName[] = ['exchange', 'inspect', 'assets', 'store', 'subscribe', 'register', 'done']
 
-// Only another login helps against the first, and against the others too until the credentials are stored; against a
-// review of Meta's, its end.
+// FINAL needs a new login; FINAL_BEFORE_STORE does so only until the credentials are stored.
+// A code of REVIEWED is never final: the review at Meta ends.
 const FINAL = ['META_TOKEN_INVALID']
 const FINAL_BEFORE_STORE = ['META_PERMISSION_MISSING', 'META_WABA_NOT_ACCESSIBLE']
 const REVIEWED = [368, 131031]
@@ -33,7 +33,7 @@ const { call, as, sql } = await client(t, {
 const rowOf = async (tenant: string) =>
   (await sql('select to_jsonb(c)::text as row from tenant_configs c where tenant_id = $1', [tenant]))[0]?.['row']
 
-/** Whether the record of the tenant's onboarding still holds the granted token. */
+/** Whether the record of the tenant's onboarding still contains the granted token. */
 const holdsToken = async (tenant: string) =>
   (await sql('select access_token is not null as kept from onboardings where tenant_id = $1', [tenant]))[0]?.['kept']
 
@@ -44,7 +44,7 @@ async function stepsOf (tenant: string): Promise<{ status: unknown, steps: Step[
 
 let tenants = 0
 
-/** One error of Meta's, at the call of a step: what is answered and stored, and whether the onboarding goes on. */
+/** Asserts the answer, the record and the resumption of an onboarding for one error of Meta at one step. */
 async function refused (
   t: Test,
   step: StepName,
@@ -71,7 +71,7 @@ async function refused (
   const began = meta.requests.length
   meta.fail(route, fault)
   const post = async () => await call(who, 'POST', onboard, login)
-  // With a token of its own: the clock moves on.
+  // `as` makes a new bearer token, because the clock of the test advances.
   const resume = async (body: object = { pin: PIN }) => await call(as(tenant), 'POST', `${onboard}/resume`, body)
 
   const answer = await post()
@@ -126,7 +126,7 @@ async function refused (
   t.equal(meta.requests.slice(began).filter(({ form }) => form['code'] === code).length, 1, 'the code was sent once')
 }
 
-/** Says that an error is answered from the record. */
+/** Asserts that the error is answered from the record. */
 async function stays (t: Test, { is, body }: Answer, again: Array<() => Promise<Answer>>): Promise<void> {
   for (const ask of again) {
     const answer = await ask()
@@ -134,7 +134,7 @@ async function stays (t: Test, { is, body }: Answer, again: Array<() => Promise<
   }
 }
 
-/** Says that without a PIN the refusal of one is repeated, and that after anything else it is asked for. */
+/** Asserts that a resumption without a PIN repeats a register refusal, and after another error requires a PIN. */
 async function needsPin (t: Test, answer: Answer, resume: (body: object) => Promise<Answer>): Promise<void> {
   if (answer.is === '409 META_REGISTER_REFUSED') await stays(t, answer, [async () => await resume({})])
   else t.match(await resume({}), { is: '409 META_REGISTER_REFUSED', body: { detail: /pin is not stored/ } })
@@ -142,18 +142,18 @@ async function needsPin (t: Test, answer: Answer, resume: (body: object) => Prom
 
 const subcodeOf = ({ extra: { error_subcode: subcode } }: GraphError) => typeof subcode === 'number' ? subcode : null
 
-/** The same for an error that Meta answers with. */
+/** Runs `refused` for an error reply of Meta. */
 const replied = async (t: Test, step: StepName, route: Route, error: GraphError, verdict: Verdict) => {
   await t.test(`${error.status} ${error.code}/${String(subcodeOf(error))} ${error.message.slice(0, 60)}`, async (t) => {
     await refused(t, step, route, { reply: error }, [error.code, subcodeOf(error)], verdict)
   })
 }
 
-await t.test('exchange', async (t) => {
+await t.test('each refusal of an exchange has its code and advice', async (t) => {
   for (const [error, ...verdict] of exchangeRefusals) await replied(t, 'exchange', 'access_token', error, verdict)
 })
 
-await t.test('debug_token', async (t) => {
+await t.test('each refusal of debug_token has its code and advice', async (t) => {
   for (const { error, app } of refusals) await replied(t, 'inspect', 'debug_token', error, app)
   for (const { error, waba: [is, advice] } of refusals.filter(({ error: { code } }) => code === 190)) {
     const { code, message } = error
@@ -166,11 +166,11 @@ await t.test('debug_token', async (t) => {
   }
 })
 
-await t.test('phone_numbers', async (t) => {
+await t.test('each refusal of phone_numbers has its code and advice', async (t) => {
   for (const { error, waba } of refusals) await replied(t, 'assets', 'phone_numbers', error, waba)
 })
 
-await t.test('phone_numbers of the one account that the token names', async (t) => {
+await t.test('each refusal of phone_numbers during a discovery has its code and advice', async (t) => {
   for (const { error, waba } of refusals.filter(({ error: { code } }) => [10, 100, 131031].includes(code))) {
     await t.test(error.message, async (t) => {
       await refused(
@@ -186,11 +186,11 @@ await t.test('phone_numbers of the one account that the token names', async (t) 
   }
 })
 
-await t.test('subscribed_apps', async (t) => {
+await t.test('each refusal of subscribed_apps has its code and advice', async (t) => {
   for (const { error, waba } of refusals) await replied(t, 'subscribe', 'subscribe', error, waba)
 })
 
-await t.test('register', async (t) => {
+await t.test('each refusal of a registration has its code and advice', async (t) => {
   for (const [error, ...verdict] of registerRefusals) await replied(t, 'register', 'register', error, verdict)
   for (const { error, phone } of refusals) await replied(t, 'register', 'register', error, phone)
 })

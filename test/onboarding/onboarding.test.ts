@@ -13,7 +13,7 @@ const own = meta.state.addApp({ app_id: '42', require_proof: true })
 waba.app_ids.push(own.app_id)
 const bare = await instance({ FB_APP_ID: undefined, FB_APP_SECRET: undefined })
 
-await t.test('a login of a new tenant is exchanged, proven and stored', async (t) => {
+await t.test('a login of a new tenant is exchanged, verified and stored', async (t) => {
   const tenant = newTenant()
   const began = Date.now()
   const { is, body } = await post(tenant, login(tenant, { phone_number_id: '201' }))
@@ -47,7 +47,7 @@ await t.test('a login of a new tenant is exchanged, proven and stored', async (t
   t.ok(asked().slice(2).every(({ headers }) => headers.authorization === `Bearer ${lastToken()}`))
 })
 
-await t.test('whose word on the expiry counts', async (t) => {
+await t.test('the expiry comes from debug_token, else from the exchange', async (t) => {
   const tenant = newTenant()
   for (const [exchange, debug, expected] of [
     [60, 4102444800, /^2100-01-01T00:00:00/],
@@ -63,7 +63,7 @@ await t.test('whose word on the expiry counts', async (t) => {
   }
 })
 
-await t.test('the redirect_uri goes to Meta byte by byte, or not at all', async (t) => {
+await t.test('the redirect_uri is sent to Meta unchanged, or not at all', async (t) => {
   const redirect = { redirect_uri: 'HTTPS://A.example:443/a/../cb/?x=%7e&y=é&z=a+b#_=_' }
   for (const body of [{ code: issue(redirect), ...redirect }, {}]) {
     const tenant = newTenant()
@@ -78,7 +78,7 @@ await t.test('the redirect_uri goes to Meta byte by byte, or not at all', async 
   }
 })
 
-await t.test('which app it goes through', async (t) => {
+await t.test('an onboarding uses the complete app pair of the tenant, else that of the platform', async (t) => {
   const pair = { fb_app_id: own.app_id, fb_app_secret: own.app_secret }
   const ask = async (config: Body, at: Pick<typeof service, 'post'>, appId: string) => {
     meta.requests.length = 0
@@ -96,10 +96,7 @@ await t.test('which app it goes through', async (t) => {
   t.same(await ask(pair, service, app.id), ['400 META_CODE_INVALID', own.app_id], 'a code of another app')
 })
 
-/**
- * Checks that an onboarding is refused so, with advice, having sent its code once, and leaves the tenant's row as it
- * was.
- */
+/** Asserts that an onboarding is refused with advice, sends its code once and does not change the row. */
 async function refused (t: Test, expected: string, tenant: string, body: Body): Promise<void> {
   const before = await row(tenant)
   const { is, body: problem } = await bare.post(tenant, body)
@@ -117,7 +114,7 @@ async function refused (t: Test, expected: string, tenant: string, body: Body): 
   )
 }
 
-await t.test('whatever goes wrong in whichever call, the code is not sent again', async (t) => {
+await t.test('a failure of any call to Meta does not send the code again', async (t) => {
   const unknown = '502 META_EXCHANGE_UNKNOWN'
   const table: Array<[exchange: string, later: string, Fault]> = [
     [
@@ -150,7 +147,7 @@ await t.test('whatever goes wrong in whichever call, the code is not sent again'
   const send = async (expected: string) => {
     const body = login(tenant, { code: issue({ app_id: own.app_id }) })
     await refused(t, expected, tenant, body)
-    // Of the first two there is something to wait for or to mend; the code is not sent again all the same.
+    // For these errors a client may repair the cause and post again; the code must not be sent again.
     if (!/UNAVAILABLE|TIMEOUT|UNEXPECTED/.test(expected)) await refused(t, expected, tenant, body)
     if (expected.includes('RATE')) goOn(BLOCK_MS)
   }
@@ -171,7 +168,7 @@ await t.test('whatever goes wrong in whichever call, the code is not sent again'
   own.app_secret = secret
 })
 
-await t.test('a refusal for a passing reason is final for a code that Meta has seen', async (t) => {
+await t.test('a transient refusal by Meta is final for the code that it received', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   meta.fail('access_token', { reply: new GraphError(400, 2, 'Later.') })
@@ -184,7 +181,7 @@ await t.test('a refusal for a passing reason is final for a code that Meta has s
   t.equal(asked('access_token').length, 1)
 })
 
-await t.test('a secret that does not open, or a claim that is none, never gets to Meta', async (t) => {
+await t.test('an unreadable secret or an invalid field is refused without a call to Meta', async (t) => {
   const tenant = await existing({ access_token: 'old', fb_app_id: own.app_id, fb_app_secret: own.app_secret })
   await sql('update tenant_configs set fb_app_secret = access_token where tenant_id = $1', [tenant])
   t.equal((await post(tenant, login(tenant))).is, '500 SECRET_UNREADABLE')
@@ -197,7 +194,7 @@ await t.test('a secret that does not open, or a claim that is none, never gets t
   t.same(asked(), [])
 })
 
-await t.test('the loader serves the new values at once', async (t) => {
+await t.test('the loader returns the new values as soon as the onboarding has completed', async (t) => {
   const tenant = newTenant()
   const { configLoader } = service.app
   t.equal((await configLoader.forTenant(tenant)).getAccessToken(), null)

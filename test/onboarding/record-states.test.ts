@@ -15,7 +15,7 @@ const refused = (code: string, meta_code: number | null = null): StepError => ({
   advice: `Advice of ${code}.`
 })
 
-/** A record as PostgreSQL keeps it, with these steps done and the rest pending. */
+/** A record as read from PostgreSQL, with the steps in `done` done and the rest pending. */
 function recordWith (done: StepName[], change: Partial<OnboardingRow> = {}): OnboardingRow {
   return {
     id: '6f1f6ad8-5f0c-4b0e-8f43-0d6b0f1a2b3c',
@@ -51,19 +51,19 @@ await t.test('a new record has every step pending, in order', async (t) => {
   )
 })
 
-await t.test('a step is found by its name', async (t) => {
+await t.test('stepOf finds a step by its name and throws without one', async (t) => {
   t.equal(stepOf(recordWith(['assets']), 'assets').status, 'done')
   t.throws(() => stepOf({ steps: [] }, 'assets'), /no step assets/)
 })
 
-await t.test('a change of one step leaves the others and writes its time', async (t) => {
+await t.test('withStep changes one step, sets its time and leaves the others unchanged', async (t) => {
   const before = newSteps()
   const after = withStep(before, 'inspect', { status: 'done' })
   t.match(after[1], { name: 'inspect', status: 'done', at: /^\d{4}-\d{2}-\d{2}T/ })
   t.same(after.filter(({ name }) => name !== 'inspect'), before.filter(({ name }) => name !== 'inspect'))
 })
 
-await t.test('a step that begins is pending, counted and without its former error', async (t) => {
+await t.test('a started step is pending, counts one attempt more and has no error', async (t) => {
   const failed = withStep(
     withStep(newSteps(), 'store', { attempts: 2 }),
     'store',
@@ -76,7 +76,7 @@ await t.test('a step that begins is pending, counted and without its former erro
   })
 })
 
-await t.test('a step that is opened again opens all after it and none before', async (t) => {
+await t.test('a reopened step reopens all later steps and no earlier one', async (t) => {
   const steps = withStep(
     recordWith(['exchange', 'inspect', 'assets', 'store', 'subscribe']).steps,
     'register',
@@ -91,7 +91,7 @@ await t.test('a step that is opened again opens all after it and none before', a
   t.equal(again[5]?.attempts, 4)
 })
 
-await t.test('done and skipped need nothing more', async (t) => {
+await t.test('a step is finished if it is done or skipped', async (t) => {
   const [step] = newSteps()
   if (step === undefined) throw new Error('no step')
   t.same(
@@ -100,12 +100,12 @@ await t.test('done and skipped need nothing more', async (t) => {
   )
 })
 
-await t.test('the failed step is the one that failed', async (t) => {
+await t.test('failedStep returns the failed step, or undefined without one', async (t) => {
   t.equal(failedStep(recordWith(['exchange'])), undefined)
   t.equal(failedStep({ steps: withStep(newSteps(), 'assets', { status: 'failed' }) })?.name, 'assets')
 })
 
-await t.test('which errors end an onboarding depends on the step', async (t) => {
+await t.test('an error is final or not depending on its step and its Meta code', async (t) => {
   const ends: Array<[StepName, StepError | null, boolean]> = [
     ['exchange', null, true],
     ['exchange', refused('META_CODE_USED', 100), true],
@@ -136,7 +136,7 @@ await t.test('which errors end an onboarding depends on the step', async (t) => 
   }
 })
 
-await t.test('what passes by itself is told from what Meta refused', async (t) => {
+await t.test('an outage or internal error is transient; a refusal by Meta is not', async (t) => {
   for (const code of [
     'META_UNAVAILABLE', 'META_TIMEOUT', 'META_UNEXPECTED_REPLY', 'DATABASE_UNAVAILABLE', 'INTERNAL'
   ]) t.ok(isTransient(refused(code)), code)
@@ -148,7 +148,7 @@ await t.test('what passes by itself is told from what Meta refused', async (t) =
   ]) for (const meta of [null, 190]) t.notOk(isTransient(refused(code, meta)), code)
 })
 
-await t.test('steps are shown with times of six digits, whatever version wrote them', async (t) => {
+await t.test('the times of shown steps have six fractional digits, also those of former versions', async (t) => {
   const at = '2026-11-23T12:00:00.123Z'
   const inspect = { at, evidence: { expires_at: '2027-01-01T00:00:00.000Z', scopes: ['a'] } }
   const steps = withStep(
@@ -171,7 +171,7 @@ await t.test('steps are shown with times of six digits, whatever version wrote t
   )
 })
 
-await t.test('a code is under way once the exchange was begun and has no outcome', async (t) => {
+await t.test('a code is in flight once its exchange started and until it has an outcome', async (t) => {
   const exchange = (change: Partial<Step>) => isCodeUnderWay({ steps: withStep(newSteps(), 'exchange', change) })
   t.same(
     [
@@ -182,7 +182,7 @@ await t.test('a code is under way once the exchange was begun and has no outcome
   )
 })
 
-await t.test('a resumption opens the assets again for another number or one that was missing', async (t) => {
+await t.test('a resumption reopens the assets step for another or a missing number', async (t) => {
   const done: StepName[] = ['exchange', 'inspect', 'assets', 'store']
   t.same(resumeChange(recordWith(done), {}), {})
   t.same(resumeChange(recordWith(done), { phone_number_id: 'phone' }), {})
@@ -203,7 +203,7 @@ await t.test('a resumption opens the assets again for another number or one that
   t.notOk('waba_id' in resumeChange(bare, { phone_number_id: 'other' }))
 })
 
-await t.test('a completed onboarding lacks another number, the first one, or a registration', async (t) => {
+await t.test('a completed onboarding lacks a requested number, a first number or a registration', async (t) => {
   const skipped = { ...recordWith([]), steps: withStep(newSteps(), 'register', { status: 'skipped' }) }
   const registered = { ...recordWith([]), steps: withStep(newSteps(), 'register', { status: 'done' }) }
   t.notOk(lacksRequested(skipped, {}))
@@ -214,7 +214,7 @@ await t.test('a completed onboarding lacks another number, the first one, or a r
   t.notOk(lacksRequested(registered, { pin: '123456' }))
 })
 
-await t.test('the error of a step is told with its advice and evidence', async (t) => {
+await t.test('the failure of a step contains its advice and evidence', async (t) => {
   const [step] = withStep(newSteps(), 'exchange', {
     error: refused('META_PHONE_CHOICE_REQUIRED'),
     evidence: { phone_numbers: ['1'] }

@@ -28,7 +28,7 @@ const {
 } = service
 const names = ['exchange', 'inspect', 'assets', 'store', 'subscribe', 'register', 'done']
 
-await t.test('the record of an onboarding: its steps with their evidence, and no secret', async (t) => {
+await t.test('the record of an onboarding contains its steps and their evidence, but no secret', async (t) => {
   const tenant = newTenant()
   const body = login(tenant, { pin: PIN })
   const began = Date.now()
@@ -63,7 +63,7 @@ await t.test('the record of an onboarding: its steps with their evidence, and no
   t.notMatch(JSON.stringify(answer.body), /v1\.t1\.|code_hash|holder|access_token/)
 })
 
-await t.test('whose record it is', async (t) => {
+await t.test('a record is readable by all users of its tenant and by no other tenant', async (t) => {
   const [tenant, other] = [newTenant(), newTenant()]
   await post(tenant, login(tenant))
   t.equal((await record(other)).is, '404 ONBOARDING_NOT_FOUND')
@@ -85,7 +85,7 @@ await t.test('whose record it is', async (t) => {
   }
 })
 
-await t.test('what Meta said of a refusal is kept, and what to do', async (t) => {
+await t.test('the record of a refusal contains the codes of Meta and the advice', async (t) => {
   const tenant = newTenant()
   meta.fail('phone_numbers', { reply: tokenRefused(460, 401) })
   const answer = await post(tenant, login(tenant))
@@ -114,7 +114,7 @@ await t.test('what Meta said of a refusal is kept, and what to do', async (t) =>
   ), { status: 'failed', error: { code: 'META_CODE_USED', meta_code: 100, meta_subcode: 36009 } })
 })
 
-await t.test('killed at any step, an onboarding goes on from there with what it has', async (t) => {
+await t.test('an onboarding that crashed in any step is resumed at that step', async (t) => {
   for (const hangs of ['debug_token', 'phone_numbers', 'subscribe', 'register'] as const) {
     await vacate()
     const tenant = newTenant()
@@ -133,7 +133,7 @@ await t.test('killed at any step, an onboarding goes on from there with what it 
   }
 })
 
-await t.test('a resumption waits for who is at it, and does nothing twice', async (t) => {
+await t.test('a resumption waits for the running execution and repeats no step', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   meta.fail('subscribe', { latency_ms: 500 })
@@ -146,7 +146,7 @@ await t.test('a resumption waits for who is at it, and does nothing twice', asyn
   t.match(stepsOf(await record(tenant)), names.map((name) => `${name} ${name === 'register' ? 'skipped' : 'done'} 1`))
 })
 
-await t.test('many resumptions at once', async (t) => {
+await t.test('30 concurrent resumptions execute each step once', async (t) => {
   const tenant = newTenant()
   meta.fail('debug_token', faults.dropBefore)
   await post(tenant, login(tenant))
@@ -166,7 +166,7 @@ await t.test('many resumptions at once', async (t) => {
   t.match(stepIn(await record(tenant), 'inspect'), { attempts: 2 })
 })
 
-await t.test('one who is at it for long holds it, also while the database hiccups', async (t) => {
+await t.test('a long execution renews its lease, also after a failed renewal', async (t) => {
   const tenant = newTenant()
   meta.fail('subscribe', { latency_ms: 7000 })
   const answer = post(tenant, login(tenant))
@@ -184,7 +184,7 @@ await t.test('one who is at it for long holds it, also while the database hiccup
   t.equal((await answer).is, '201')
 })
 
-await t.test('somebody else who ended, or holds no longer, what was going on', async (t) => {
+await t.test('an execution that lost its lease is superseded, and a resumption continues', async (t) => {
   const tenant = newTenant()
   meta.fail('subscribe', { latency_ms: 500 })
   const answer = post(tenant, login(tenant))
@@ -194,7 +194,7 @@ await t.test('somebody else who ended, or holds no longer, what was going on', a
   t.equal((await resume(tenant)).is, '200', 'who asks again goes on')
 })
 
-await t.test('a record that is forgotten by force', async (t) => {
+await t.test('a record deleted during its execution ends the execution and all waits', async (t) => {
   const tenant = newTenant()
   const other = await instance()
   const body = login(tenant)
@@ -204,7 +204,7 @@ await t.test('a record that is forgotten by force', async (t) => {
   let reads = 0
   other.app.pg['tenantConfig']?.pool.on('acquire', () => { reads++ })
   const waiting = other.post(tenant, body)
-  // It has read the record and polls it.
+  // After the second acquire the other instance polls the record.
   await until(() => reads >= 2)
   for (let times = 0; times < 3; times++) t.equal((await other.record(tenant)).is, '200')
   await sql('delete from onboardings where tenant_id = $1', [tenant])
@@ -213,7 +213,7 @@ await t.test('a record that is forgotten by force', async (t) => {
   t.equal(await row(tenant), undefined)
 })
 
-await t.test('a token that the keys no longer open', async (t) => {
+await t.test('a token that the keys cannot decrypt fails its step with SECRET_UNREADABLE', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   meta.fail('debug_token', { reply: temporarilyDown() })
@@ -223,7 +223,7 @@ await t.test('a token that the keys no longer open', async (t) => {
   t.match(stepIn(await record(tenant), 'inspect'), { error: { code: 'SECRET_UNREADABLE' } })
 })
 
-await t.test('records that cannot be are a fault of ours, and harm nobody', async (t) => {
+await t.test('an inconsistent record is an internal error and does not change the row', async (t) => {
   const failing = async () => {
     await vacate()
     const tenant = newTenant()
@@ -255,7 +255,7 @@ await t.test('records that cannot be are a fault of ours, and harm nobody', asyn
   }
 })
 
-await t.test('a new token whose state cannot be noted is onboarded all the same', async (t) => {
+await t.test('an onboarding completes although the state of its token cannot be recorded', async (t) => {
   const tenant = newTenant()
   meta.fail('subscribe', { latency_ms: 500 })
   const answer = post(tenant, login(tenant))
@@ -273,7 +273,7 @@ await t.test('a new token whose state cannot be noted is onboarded all the same'
   t.match(await sql('select status from token_watch where tenant_id = $1', [noted]), [{ status: 'ok' }])
 })
 
-await t.test('internal code hears of a token that is replaced', async (t) => {
+await t.test('a login that replaces a revoked token emits a recovered transition', async (t) => {
   const tenant = newTenant()
   await post(tenant, login(tenant))
   const heard: unknown[] = []

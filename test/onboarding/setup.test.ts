@@ -26,13 +26,13 @@ const {
 const platform = meta.state.apps.get(app.id)
 if (platform === undefined) throw new Error('the stand-in lost the app')
 
-/** A tenant that has a callback of its own, which Meta asks for real. */
+/** Creates a tenant with its own callback, which the Graph stand-in verifies with a real request. */
 async function withCallback (verifyToken = 'verify-me', further: Body = {}) {
   const hook = await callback(t, 'verify-me')
   return { tenant: await existing({ callback_url: hook.url, verify_token: verifyToken, ...further }), hook }
 }
 
-await t.test('the WABA is subscribed, and its messages are sent where the tenant wants them', async (t) => {
+await t.test('an onboarding subscribes the WABA and sets the callback of the tenant', async (t) => {
   platform.callback_url = 'https://platform.example/hook'
   const plain = newTenant()
   t.equal((await post(plain, login(plain))).is, '201')
@@ -57,7 +57,7 @@ await t.test('the WABA is subscribed, and its messages are sent where the tenant
   }
 })
 
-await t.test('a callback that does not answer as it should is mended, and the onboarding goes on', async (t) => {
+await t.test('an onboarding with a refused callback is resumed after the callback is corrected', async (t) => {
   const { tenant, hook } = await withCallback('not what it knows')
   const body = login(tenant)
   t.equal((await post(tenant, body)).is, '409 META_CALLBACK_REFUSED')
@@ -75,7 +75,7 @@ await t.test('a callback that does not answer as it should is mended, and the on
   t.match(await row(tenant), { onboarding_completed: true })
 })
 
-await t.test('an app without a webhook of its own cannot have an override', async (t) => {
+await t.test('an app without its own webhook cannot override the callback', async (t) => {
   platform.callback_url = null
   const { tenant } = await withCallback()
   const answer = await post(tenant, login(tenant))
@@ -98,7 +98,7 @@ await t.test('a callback_url of 201 characters is refused before the code is spe
   t.equal((await resume(tenant)).is, '200')
 })
 
-await t.test('a verify_token that does not open', async (t) => {
+await t.test('an unreadable verify_token fails the onboarding until it is replaced', async (t) => {
   const { tenant } = await withCallback()
   await sql("update tenant_configs set verify_token = 'garbage' where tenant_id = $1", [tenant])
   t.equal((await post(tenant, login(tenant))).is, '500 SECRET_UNREADABLE')
@@ -106,7 +106,7 @@ await t.test('a verify_token that does not open', async (t) => {
   t.equal((await resume(tenant)).is, '200')
 })
 
-await t.test('a number is registered when a pin is given, and only then', async (t) => {
+await t.test('a number is registered only if a pin is given', async (t) => {
   const without = newTenant()
   t.equal((await post(without, login(without))).is, '201')
   t.match(stepIn(await record(without), 'register'), { status: 'skipped', evidence: { reason: 'no_pin' }, error: null })
@@ -122,7 +122,7 @@ await t.test('a number is registered when a pin is given, and only then', async 
   }
 })
 
-await t.test('each refusal of a registration: what is said, what is kept, and how it goes on', async (t) => {
+await t.test('each refusal of a registration is recorded with advice and resumed with a pin', async (t) => {
   for (const [number, advice] of [
     [100, /six digits/], [133000, /made again at Meta/], [133005, /Send the right one .* reset it/],
     [133006, /verified again/], [133008, /guessed wrong too often/],
@@ -157,7 +157,7 @@ await t.test('each refusal of a registration: what is said, what is kept, and ho
   }
 })
 
-await t.test('the wrong pin, then the right one; one more number', async (t) => {
+await t.test('an onboarding with wrong pins completes with another number and its pin', async (t) => {
   const tenant = newTenant()
   const phone = waba.phones.find(({ id }) => tenant.endsWith(` ${id}`))
   if (phone === undefined) throw new Error('no phone')
@@ -182,7 +182,7 @@ await t.test('the wrong pin, then the right one; one more number', async (t) => 
   t.equal(phone.registered, false)
 })
 
-await t.test('Meta that cannot register at the moment', async (t) => {
+await t.test('a transient failure of a registration is resumed with the pin', async (t) => {
   const tenant = newTenant()
   meta.fail('register', { reply: registerRefused(133004) })
   t.equal((await post(tenant, login(tenant, { pin: PIN }))).is, '503 META_UNAVAILABLE')
@@ -190,7 +190,7 @@ await t.test('Meta that cannot register at the moment', async (t) => {
   t.equal((await resume(tenant, { pin: PIN })).is, '200')
 })
 
-await t.test('the pin is nowhere', async (t) => {
+await t.test('the pin is in no table, log or answer', async (t) => {
   const answers = await Promise.all(
     (await sql('select distinct tenant_id from onboardings')).map(async ({ tenant_id: id }) => await record(String(id)))
   )

@@ -12,7 +12,6 @@ const platform = meta.state.apps.get(app.id)
 if (platform === undefined) throw new Error('the stand-in lost the app')
 platform.callback_url = 'https://platform.example/hook'
 
-/** An account with this many numbers. */
 let accounts = 0
 function account (numbers = 2) {
   accounts++
@@ -22,7 +21,7 @@ function account (numbers = 2) {
   })
 }
 
-/** A tenant with the number of an account, or none, and a callback of its own, unless it has none. */
+/** Creates a tenant for the number at `index` of the account, if any, with its own callback if `hasCallback`. */
 async function tenantOn (t: Test, waba: Waba, index: number, hasCallback = true) {
   const hook = await callback(t, `verify ${index}`)
   const phone = waba.phones[index]
@@ -33,12 +32,12 @@ async function tenantOn (t: Test, waba: Waba, index: number, hasCallback = true)
     id,
     hook,
     phone,
-    /** Goes through an onboarding, and returns what it says of the callback. */
+    /** Completes an onboarding and returns the evidence of its subscribe step. */
     onboard: async (body: Body = {}) => {
       t.match((await post(id, { code: issue(), waba_id: waba.id, phone_number_id: phone?.id, ...body })).is, '200')
       return stepIn(await record(id), 'subscribe')['evidence']
     },
-    /** Where Meta sends the messages of its number. */
+    /** The callback to which Meta sends the messages of the number. */
     effective: async () => await service.app.metaGraph.effectiveCallback(
       app,
       meta.state.issueToken({ app_id: app.id }),
@@ -54,7 +53,7 @@ async function tenantOn (t: Test, waba: Waba, index: number, hasCallback = true)
   }
 }
 
-await t.test('the messages of each number go to its own tenant, whoever onboards after whom', async (t) => {
+await t.test('the callback of each number is that of its tenant, in any order of onboardings', async (t) => {
   const waba = account()
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   const own = async (name: string) => {
@@ -80,7 +79,7 @@ await t.test('the messages of each number go to its own tenant, whoever onboards
   t.same(waba.subscriptions.get(app.id), before)
 })
 
-await t.test('a number that has a callback of its own keeps to it when it is alone again', async (t) => {
+await t.test('a number with its own callback keeps it when its neighbour leaves', async (t) => {
   const waba = account()
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.onboard()
@@ -88,7 +87,7 @@ await t.test('a number that has a callback of its own keeps to it when it is alo
   await a.leave()
   const next = await callback(t, 'next')
   await b.change({ callback_url: next.url, verify_token: 'next' })
-  // What was done is remembered beside the records, which do not stay for ever.
+  // The callback of a number is stored outside the records, because retention deletes these.
   await service.sql('delete from onboardings')
   t.match(await b.onboard(), { callback: 'phone_number' })
   t.equal(await b.effective(), next.url)
@@ -106,7 +105,7 @@ await t.test('a number that has a callback of its own keeps to it when it is alo
   t.equal(await heir.effective(), heir.hook.url)
 })
 
-await t.test('a number of a tenant that is gone takes its callback to the next', async (t) => {
+await t.test('a number with its own callback gets that of its next tenant', async (t) => {
   const waba = account()
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.onboard()
@@ -118,7 +117,7 @@ await t.test('a number of a tenant that is gone takes its callback to the next',
   t.equal(await heir.effective(), heir.hook.url)
 })
 
-await t.test('an account with the verified number of another tenant, whose app is not subscribed yet', async (t) => {
+await t.test('an account that is shared but not subscribed is subscribed with a callback per number', async (t) => {
   const waba = account()
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.change({ waba_id: waba.id, phone_number_id: a.phone?.id })
@@ -129,7 +128,7 @@ await t.test('an account with the verified number of another tenant, whose app i
   t.same([await a.effective(), await b.effective()], [a.hook.url, b.hook.url])
 })
 
-await t.test('a tenant verified on the account without a number does not share it', async (t) => {
+await t.test('a tenant that is verified on an account without a number does not share it', async (t) => {
   const waba = account()
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.change({ waba_id: waba.id })
@@ -138,7 +137,7 @@ await t.test('a tenant verified on the account without a number does not share i
   t.same(asked().slice(-2).map(({ route }) => route), ['subscribe', 'override'])
 })
 
-await t.test('no callback, or no number to set it for, changes nothing of the account', async (t) => {
+await t.test('an onboarding without a callback or a number changes no callback of the account', async (t) => {
   const waba = account()
   const a = await tenantOn(t, waba, 0)
   await a.onboard()
@@ -162,7 +161,7 @@ await t.test('no callback, or no number to set it for, changes nothing of the ac
   t.same(bare.subscriptions.get(app.id), {})
 })
 
-await t.test('an account without a callback', async (t) => {
+await t.test('two tenants without callbacks share an account without a warning', async (t) => {
   const waba = account()
   const [a, b] = [await tenantOn(t, waba, 0, false), await tenantOn(t, waba, 1, false)]
   t.match(await a.onboard(), { callback: 'none' })
@@ -170,7 +169,7 @@ await t.test('an account without a callback', async (t) => {
   t.notMatch(log(), new RegExp(`"level":40[^\\n]*"tenant_id":"${b.id}"[^\\n]*an account it shares`))
 })
 
-await t.test('a callback of a number that does not answer is mended, and the onboarding goes on', async (t) => {
+await t.test('an onboarding with a refused number callback is resumed after a correction', async (t) => {
   const waba = account()
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.onboard()

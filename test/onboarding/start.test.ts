@@ -9,23 +9,23 @@ const { start, post, login, issue, newTenant, existing, asked, records, sql, ins
 const own = service.meta.state.addApp({ app_id: '42' })
 service.waba.app_ids.push(own.app_id)
 
-/** What a state is kept as. */
+/** The stored form of a state. */
 const hash = (state: unknown) => createHash('sha256').update(String(state)).digest('base64url')
 
-/** The state of a login that was begun. */
+/** Starts a login and returns its state. */
 async function stateOf (tenant: string, user?: string | null): Promise<string> {
   const { is, body } = await start(tenant, { redirect_uri: REDIRECT }, user)
   if (is !== '200') throw new Error(is)
   return String(body['state'])
 }
 
-/** The query of the dialog that a login leads to. */
+/** Starts a login and returns the query of its dialog URL. */
 async function dialogOf (tenant: string, body?: Record<string, unknown>, at: Pick<typeof service, 'start'> = service) {
   const { is, body: { authorization_url: url } } = await at.start(tenant, body)
   return is === '200' ? Object.fromEntries(new URL(String(url)).searchParams) : { is }
 }
 
-await t.test('a login leads to the dialog of Meta, with the state that is to come back', async (t) => {
+await t.test('a login returns the URL of the dialog of Meta with a new state', async (t) => {
   const redirectUri = 'https://tenant.example/oauth/done?a=b&c=%7e#x'
   const { is, body } = await start(newTenant(), { redirect_uri: redirectUri })
   t.equal(is, '200')
@@ -40,7 +40,7 @@ await t.test('a login leads to the dialog of Meta, with the state that is to com
   t.same(asked(), [], 'Meta is not asked')
 })
 
-await t.test('the configuration at Meta takes the place of the scope', async (t) => {
+await t.test('a dialog with a config_id has no scope', async (t) => {
   const configured = await instance({ FB_LOGIN_CONFIG_ID: 'of the platform', GRAPH_API_VERSION: 'v25.0' })
   for (const [at, body, expected] of [
     [service, { config_id: '77' }, '77'], [configured, {}, 'of the platform'], [configured, { config_id: '77' }, '77']
@@ -59,7 +59,7 @@ await t.test('the configuration at Meta takes the place of the scope', async (t)
   )
 })
 
-await t.test('where the customer is sent back to: as asked, else by the row, else by the platform', async (t) => {
+await t.test('the redirect_uri comes from the request, else from the row, else from the platform', async (t) => {
   const platform = await instance({ REDIRECT_URL: 'https://platform.example/cb' })
   const withRow = await existing({ redirect_url: 'https://row.example/cb' })
   for (const [at, tenant, body, expected] of [
@@ -80,7 +80,7 @@ await t.test('where the customer is sent back to: as asked, else by the row, els
   }
 })
 
-await t.test('the allow-list is exact, and production wants one', async (t) => {
+await t.test('the allow-list compares exactly and is required in production', async (t) => {
   const listed = await instance({ OAUTH_REDIRECT_URIS: ` ${REDIRECT}, https://b.example/cb ` })
   const production = await instance({ NODE_ENV: 'production', OAUTH_STATE: 'optional' })
   const both = await instance({ NODE_ENV: 'production', OAUTH_STATE: 'optional', OAUTH_REDIRECT_URIS: REDIRECT })
@@ -112,7 +112,7 @@ await t.test('the allow-list is exact, and production wants one', async (t) => {
   t.equal((await production.post(sdk, login(sdk))).is, '201', 'a code of the JavaScript SDK has none')
 })
 
-await t.test('which app the dialog is of', async (t) => {
+await t.test('the dialog uses the complete app pair of the tenant, else that of the platform', async (t) => {
   const bare = await instance({ FB_APP_ID: undefined, FB_APP_SECRET: undefined })
   const pair = await existing({ fb_app_id: own.app_id, fb_app_secret: own.app_secret })
   const half = await existing({ fb_app_id: own.app_id })
@@ -131,7 +131,7 @@ await t.test('which app the dialog is of', async (t) => {
   t.equal((await start(pair, { redirect_uri: REDIRECT })).is, '500 SECRET_UNREADABLE')
 })
 
-await t.test('a state is kept as its hash alone, for whom it was made', async (t) => {
+await t.test('a state is stored only as its hash, with its tenant and user', async (t) => {
   const tenant = newTenant()
   const state = await stateOf(tenant)
   const [kept, ...others] = await sql(
@@ -145,7 +145,7 @@ await t.test('a state is kept as its hash alone, for whom it was made', async (t
   t.not(await stateOf(tenant), state, 'each login has one of its own')
 })
 
-await t.test('the right state is taken once, and a refused one leaves the code as it is', async (t) => {
+await t.test('a valid state is accepted once, and a refused one does not consume the code', async (t) => {
   const tenant = newTenant()
   const [mine, other, expired, nobodys] = [
     await stateOf(tenant), await stateOf('other'), await stateOf(tenant), await stateOf(tenant, null)
@@ -171,7 +171,7 @@ await t.test('the right state is taken once, and a refused one leaves the code a
   t.equal((await records(tenant)).length, 2)
 })
 
-await t.test('a state is required where OAUTH_STATE says so, and in production by default', async (t) => {
+await t.test('a state is required with OAUTH_STATE=required, and in production by default', async (t) => {
   for (const env of [{ OAUTH_STATE: 'required' }, { NODE_ENV: 'production', OAUTH_REDIRECT_URIS: REDIRECT }]) {
     const strict = await instance(env)
     const tenant = newTenant()
@@ -185,7 +185,7 @@ await t.test('a state is required where OAUTH_STATE says so, and in production b
   }
 })
 
-await t.test('one state, 50 codes at once: one gets through, and Meta never sees the others', async (t) => {
+await t.test('one of 50 concurrent codes with the same state is sent to Meta', async (t) => {
   const tenant = newTenant()
   const state = await stateOf(tenant)
   const other = await instance()

@@ -8,7 +8,7 @@ import { buildTestApp } from '../helper.js'
 const { app } = await buildTestApp(t)
 const { metaGraph, tenantConfigs, tokenWatch, vault, log, database } = app
 
-await t.test('no exchange without a code', async (t) => {
+await t.test('an exchange without a code is rejected', async (t) => {
   const steps = createSteps({ database, metaGraph, tenantConfigs, tokenWatch, vault, log, timeoutMs: 1000 })
   const leaseOwner = randomUUID()
   const record = await insertOnboarding(database, {

@@ -24,7 +24,7 @@ const {
   as
 } = service
 
-await t.test('an onboarding, the number claimed by another tenant, leaves the claim and owns the number', async (t) => {
+await t.test('an onboarding of a number that another tenant only claims owns the number', async (t) => {
   const squatter = await existing({ waba_id: waba.id, phone_number_id: '250', access_token: 'a-made-up-token' })
   const claim = await row(squatter)
   const owner = newTenant()
@@ -35,7 +35,7 @@ await t.test('an onboarding, the number claimed by another tenant, leaves the cl
   t.equal((await app.configLoader.forTenant(squatter)).isVerified(), false)
 })
 
-await t.test('an onboarding, the number owned by a tenant with a verified token, stores nothing and goes on after its release', async (t) => {
+await t.test('an onboarding of an owned number stores nothing until the number is released', async (t) => {
   const [holder, tenant] = [newTenant(), newTenant()]
   await post(holder, login(holder, { phone_number_id: '249' }))
   const held = await row(holder)
@@ -60,7 +60,7 @@ await t.test('an onboarding, the number owned by a tenant with a verified token,
   t.match(await row(old), { phone_number_id: '248', waba_id: waba.id })
 })
 
-await t.test('the old credentials serve until the new ones are proven', async (t) => {
+await t.test('the old credentials are served until the new ones are verified', async (t) => {
   const tenant = newTenant()
   await post(tenant, login(tenant))
   const old = await app.configLoader.getWhatsappConfig(tenant)
@@ -86,7 +86,7 @@ await t.test('the old credentials serve until the new ones are proven', async (t
   t.not(lastToken(), old.access_token)
 })
 
-await t.test('nobody is onboarded before it is done', async (t) => {
+await t.test('onboarding_completed is false until the onboarding is done', async (t) => {
   for (const tenant of [newTenant(), await existing({ waba_id: 'old', access_token: 'old' })]) {
     await vacate()
     meta.requests.length = 0
@@ -107,7 +107,7 @@ await t.test('nobody is onboarded before it is done', async (t) => {
   }
 })
 
-await t.test('what somebody did meanwhile is not undone', async (t) => {
+await t.test('a concurrent change of the configuration supersedes the onboarding and stays', async (t) => {
   const put = (body: Record<string, unknown>) => async (tenant: string) => await configure(tenant, 'PUT', body)
   const deeds = [
     [
@@ -164,7 +164,7 @@ await t.test('a row deleted before the new credentials are stored stays deleted'
   t.equal(await row(tenant), undefined)
 })
 
-await t.test('credentials that somebody wrote before the subscription are not set up', async (t) => {
+await t.test('a token replaced before the subscription supersedes the onboarding', async (t) => {
   const tenant = newTenant()
   meta.fail('subscribe', { reply: temporarilyDown() })
   await post(tenant, login(tenant))
@@ -178,7 +178,7 @@ await t.test('credentials that somebody wrote before the subscription are not se
   ), { status: 'failed', attempts: 2, error: { code: 'ONBOARDING_SUPERSEDED' } })
 })
 
-await t.test('an inactive tenant is activated when it is done', async (t) => {
+await t.test('a completed onboarding activates an inactive tenant', async (t) => {
   const tenant = await existing({
     waba_id: 'old',
     fb_app_id: 'half a pair',
@@ -200,7 +200,7 @@ await t.test('an inactive tenant is activated when it is done', async (t) => {
   t.match(after, { user_id: 'who configured', waba_id: waba.id, is_active: true, onboarding_completed: true })
 })
 
-await t.test('two onboardings of a tenant at once: the later one stays, whole', async (t) => {
+await t.test('the later of two concurrent onboardings of a tenant is stored as a whole', async (t) => {
   for (let times = 0; times < 5; times++) {
     const tenant = newTenant()
     const bodies = ['240', '241'].map((phone) => login(tenant, { phone_number_id: phone }))
@@ -218,7 +218,7 @@ await t.test('two onboardings of a tenant at once: the later one stays, whole', 
     t.match(later, { status: 'completed', phone_number_id: config['phone_number_id'] })
     await configure(tenant, 'DELETE')
   }
-  // The older one has its answer from Meta when the newer one is through.
+  // Meta answers the older exchange after the newer onboarding has completed.
   const tenant = newTenant()
   meta.requests.length = 0
   meta.fail('access_token', { latency_ms: 500 })
@@ -229,7 +229,7 @@ await t.test('two onboardings of a tenant at once: the later one stays, whole', 
   t.match(await row(tenant), { phone_number_id: '241', onboarding_completed: true })
 })
 
-await t.test('what cannot be stored for a fault of ours can be tried again', async (t) => {
+await t.test('an onboarding whose store step failed internally is resumed by a replay', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   await sql(

@@ -16,15 +16,15 @@ const count = async (table: string, condition = 'true') => Number(
   (await sql(`select count(*) from ${table} where ${condition}`))[0]?.['count']
 )
 
-/** Inserts so many states whose time was up so long ago. */
+/** Inserts `rows` states that expire `expiry` from now (negative: expired). */
 async function states (rows: number, expiry: string, tenant = "'tenant ' || i"): Promise<void> {
   await sql(
     `insert into oauth_states select 'state ' || i || ${tenant}, ${tenant}, null, now() + interval '${expiry}' from generate_series(1, ${rows}) i`
   )
 }
 
-await t.test('with a million expired states of others a login begins at once', async (t) => {
-  // To build the indexes behind the rows takes a third of the time.
+await t.test('a login starts without delay while a million expired states of other tenants exist', async (t) => {
+  // Building the indexes after the insert takes a third of the time.
   const indexes = (await sql(
     "select indexname, indexdef from pg_indexes where tablename = 'oauth_states' and indexname not like '%pkey'"
   ))
@@ -40,7 +40,7 @@ await t.test('with a million expired states of others a login begins at once', a
   await sql('truncate oauth_states')
 })
 
-await t.test('a sweep deletes what has expired, in as many batches as it takes, and nothing else', async (t) => {
+await t.test('a sweep deletes all expired rows, in as many batches as needed, and no others', async (t) => {
   await states(2500, '-1 second')
   await states(3, '1 minute', "'open'")
   await sql(
@@ -53,7 +53,7 @@ await t.test('a sweep deletes what has expired, in as many batches as it takes, 
   await sql('truncate oauth_states')
 })
 
-await t.test('an onboarding goes after a year, unless it waits with a token or is executed', async (t) => {
+await t.test('an onboarding is deleted after a year, unless it has a token or a valid lease', async (t) => {
   const insert = async (code: string, age: string, values: object = {}) => {
     const row = { status: 'in_progress', access_token: null, held_until: null, ...values }
     await sql(`insert into onboardings (tenant_id, code_hash, steps, created_at, status, access_token, held_until)
@@ -75,7 +75,7 @@ await t.test('an onboarding goes after a year, unless it waits with a token or i
   ['is executed', 'waits with a token', 'young'])
 })
 
-await t.test('rows that somebody else has locked are left to the next sweep', async (t) => {
+await t.test('rows locked by another session are left to the next sweep', async (t) => {
   await states(3, '-1 second')
   const other = await connect(t, databaseUrl)
   await other.query("begin; select from oauth_states where state_hash like 'state 2%' for update")
@@ -86,7 +86,7 @@ await t.test('rows that somebody else has locked are left to the next sweep', as
   t.equal(await count('oauth_states'), 0)
 })
 
-await t.test('a sweep that fails is logged, and does the rest', async (t) => {
+await t.test('a sweep that fails on one table logs it and sweeps the other tables', async (t) => {
   await sql("insert into webhook_deliveries values ('older', now() - interval '31 days')")
   await sql('alter table oauth_states rename to renamed')
   await sweep()
@@ -95,7 +95,7 @@ await t.test('a sweep that fails is logged, and does the rest', async (t) => {
   t.match(service.log(), /"level":40[^\n]*"table":"oauth_states"[^\n]*expired rows could not be deleted/)
 })
 
-await t.test('a service sweeps when it starts, and stops when it closes', async (t) => {
+await t.test('a service sweeps at its start and not after it closes', async (t) => {
   await states(10, '-1 second')
   const other = await service.instance()
   await until(async () => await count('oauth_states') === 0)
@@ -110,7 +110,7 @@ await t.test('a service sweeps when it starts, and stops when it closes', async 
   await sql('truncate oauth_states')
 })
 
-await t.test('a tenant has at most 20 open logins: the oldest goes', async (t) => {
+await t.test('a tenant has at most 20 open logins: a new login deletes the oldest', async (t) => {
   const tenant = newTenant()
   await states(150, '9 minutes', `'${tenant}'`)
   await states(2, '1 minute', "'bystander'")
@@ -122,7 +122,7 @@ await t.test('a tenant has at most 20 open logins: the oldest goes', async (t) =
   t.equal((await post(tenant, login(tenant, { state }))).is, '201', 'the newest one stays')
 })
 
-await t.test('many logins at once, through two processes, leave 20', async (t) => {
+await t.test('100 concurrent logins through two instances leave 20 open', async (t) => {
   const tenant = newTenant()
   const other = await service.instance()
   const answers = await Promise.all(
@@ -132,7 +132,7 @@ await t.test('many logins at once, through two processes, leave 20', async (t) =
   t.equal(await count('oauth_states', `tenant_id = '${tenant}'`), 20)
 })
 
-await t.test('surplus that cannot be deleted does not fail a login', async (t) => {
+await t.test('a login succeeds although surplus rows cannot be deleted', async (t) => {
   const tenant = newTenant()
   await states(30, '9 minutes', `'${tenant}'`)
   await sql(`create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
@@ -153,7 +153,7 @@ await t.test('surplus that cannot be deleted does not fail a login', async (t) =
   t.equal(await count('oauth_states', `tenant_id = '${tenant}'`), 20, 'the next one does')
 })
 
-await t.test('a tenant has the 20 newest onboardings, and those that wait with a token or may be executed', async (t) => {
+await t.test('a tenant keeps its 20 newest onboardings, and those with a token or a lease owner', async (t) => {
   const tenant = newTenant()
   const insert = async (rows: number, code: string, values: string) => await sql(
     `insert into onboardings (tenant_id, code_hash, steps, created_at, status, access_token, holder)
@@ -164,7 +164,7 @@ await t.test('a tenant has the 20 newest onboardings, and those that wait with a
   await insert(1, 'failed', "'failed', null, null")
   await sql("update onboardings set created_at = now() - interval '2 hours' where code_hash = 'token 1'")
   await sql("update onboardings set holder = gen_random_uuid(), status = 'failed' where code_hash = 'completed 60'")
-  // What is refused before it stores anything ends no other login.
+  // A post with an invalid code is refused before it ends another login.
   await post(tenant, login(tenant, { code: 'x' }))
   const kept = (await records(tenant)).map(({ code_hash: code }) => code)
   t.equal(kept.length, 22)

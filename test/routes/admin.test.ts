@@ -4,7 +4,7 @@ import { client, columns, config, configs, full, type Client } from './client.js
 const service = await client(t)
 const { as, admin, call, rows, sql } = service
 
-// As PostgreSQL's "C" collation has them: by bytes, which is not how UTF-16 sorts.
+// PostgreSQL's "C" collation sorts by bytes; UTF-16 sorts differently.
 const byBytes = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b))
 const tenants = [
   'A', 'a', 'a%', 'a%b', 'a/b', 'aA', 'a_', 'a_b', 'ab', 'a\\', 'ä', 'ﬀ', '😀', '😀a', '\u{10ffff}',
@@ -26,12 +26,12 @@ async function ids (query: string, { call, admin }: Pick<Client, 'call' | 'admin
   }
 }
 
-await t.test('nobody yet', async (t) => {
+await t.test('without configurations the list is empty', async (t) => {
   const { is, body } = await call(admin, 'GET', `${configs}/all`)
   t.strictSame([is, body], ['200', { configs: [], next_cursor: null }])
 })
 
-await t.test('the list, by pages of any size, in the order of bytes', async (t) => {
+await t.test('the list contains every tenant, sorted by bytes, for any page size', async (t) => {
   for (const id of [...tenants].reverse()) {
     t.equal(
       (await call(as(id), 'POST', config, { ...full, phone_number_id: null })).is,
@@ -63,7 +63,7 @@ await t.test('the list, by pages of any size, in the order of bytes', async (t) 
   )
 })
 
-await t.test('50 on a page unless told', async (t) => {
+await t.test('a page has 50 configurations by default', async (t) => {
   const other = await client(t)
   await other.sql("insert into tenant_configs (tenant_id) select 't' || n from generate_series(1, 250) n")
   const size = async (query: string) => (await other.call(other.admin, 'GET', `${configs}/all?${query}`)).body
@@ -75,7 +75,7 @@ await t.test('50 on a page unless told', async (t) => {
   ])
 })
 
-await t.test('a prefix is literal', async (t) => {
+await t.test('every character of the tenant_id prefix is literal', async (t) => {
   for (const prefix of [
     'a', 'A', 'a%', 'a_', 'a\\', 'a/', '%', '_', '😀', 'ä', 'ﬀ', '\u{10ffff}', '\u{10ffff}'.repeat(100), ' ', '.', 'zz',
     'ab'
@@ -88,7 +88,7 @@ await t.test('a prefix is literal', async (t) => {
   }
 })
 
-await t.test('filters', async (t) => {
+await t.test('is_active and onboarding_completed filter the list', async (t) => {
   for (const id of ['a', 'ab']) await call(as(id), 'POST', `${config}/deactivate`)
   await sql("update tenant_configs set onboarding_completed = true where tenant_id in ('ab', 'Z')")
   t.strictSame(await ids('is_active=false'), ['a', 'ab'])
@@ -99,7 +99,7 @@ await t.test('filters', async (t) => {
   t.equal((await ids('onboarding_completed=false')).length, tenants.length - 2)
 })
 
-await t.test('the status of the token is a filter of those who have one', async (t) => {
+await t.test('token_status filters the tenants with a token', async (t) => {
   const withToken = tenants.filter((id) => id !== 'A')
   t.strictSame(await ids('token_status=unverified&limit=3'), withToken)
   for (const [status, of] of [['ok', ['a', 'ab', 'Z', 'ä', '😀']], ['revoked', ['a_b']]] as const) {
@@ -127,7 +127,7 @@ await t.test('the status of the token is a filter of those who have one', async 
   t.strictSame(Object.keys(first), columns)
 })
 
-await t.test('a page goes on where the last ended, whatever happened meanwhile', async (t) => {
+await t.test('a cursor stays valid after the last row of its page is deleted', async (t) => {
   const { body: { next_cursor: next } } = await call(admin, 'GET', `${configs}/all?limit=9`)
   await sql('delete from tenant_configs where tenant_id = $1', [tenants[8]])
   t.match(
@@ -136,7 +136,7 @@ await t.test('a page goes on where the last ended, whatever happened meanwhile',
   )
 })
 
-await t.test('bad queries', async (t) => {
+await t.test('a query with an invalid or unknown parameter is refused', async (t) => {
   for (const query of [
     'limit=0', 'limit=201', 'limit=-1', 'limit=1.5', 'limit=abc', 'limit=', 'limit=1&limit=2', 'limit=null',
     'limit=true', 'limit=1e9', 'limit=NaN', 'limit=Infinity', 'limit[]=1',
@@ -163,9 +163,9 @@ await t.test('bad queries', async (t) => {
   t.equal((await call(admin, 'GET', `${configs}/all?cursor=${cursorOf('nobody has this id')}`)).is, '200')
 })
 
-await t.test('delete one, whatever its id', async (t) => {
+await t.test('an admin deletes the configuration of any tenant id', async (t) => {
   t.equal((await call(admin, 'DELETE', `${configs}/delete-tenant/nobody`)).is, '404 CONFIG_NOT_FOUND')
-  // Neither an encoded slash nor a percent sign is decoded twice.
+  // An encoded slash or percent sign is decoded only once.
   for (const id of ['a%252Fb', 'a%2525', 'a%255F']) {
     t.equal(
       (await call(admin, 'DELETE', `${configs}/delete-tenant/${id}`)).is,
@@ -173,7 +173,7 @@ await t.test('delete one, whatever its id', async (t) => {
     )
   }
   const left = (await rows()).map((row) => String(row.tenant_id))
-  // A client that follows the URL standard resolves these two before it sends them.
+  // By the URL standard, a client resolves these two before it sends them.
   for (const id of left.filter((id) => !['.', '..'].includes(id))) {
     const url = `${configs}/delete-tenant/${encodeURIComponent(id)}`
     t.equal((await call(admin, 'DELETE', url)).is, '204', id)

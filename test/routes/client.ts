@@ -17,7 +17,7 @@ export const columns = [
   'last_verified_at', 'created_at', 'updated_at'
 ]
 
-/** Every writable field, with values that come back as they went in. */
+/** Every writable field, with values that an answer returns unchanged. */
 export const full = {
   waba_id: 'waba-1',
   phone_number_id: 'phone-1',
@@ -42,8 +42,8 @@ export interface Answer {
 }
 
 /**
- * The service, with nothing where Meta should be, and what asks it; every answer is held to what the contract says of
- * all answers.
+ * The service without Meta, and a client for it. The client asserts of every answer what the contract says of all
+ * answers.
  */
 export async function client (t: Test, env?: EnvSource) {
   const { app, as, admin, databaseUrl, log } = await buildTestApp(t, {
@@ -51,7 +51,7 @@ export async function client (t: Test, env?: EnvSource) {
     ...env
   })
   const sql = queries(t, databaseUrl)
-  /** Sends a request. An object becomes JSON; text and bytes go as they are, with the headers given. */
+  /** Sends a request. An object becomes JSON; text and bytes are sent unchanged, with the given headers. */
   async function call (who: Who, method: string, url: string, body?: unknown, headers: Who = {}): Promise<Answer> {
     const raw = typeof body === 'string' || Buffer.isBuffer(body)
     const request: InjectOptions = {
@@ -59,7 +59,7 @@ export async function client (t: Test, env?: EnvSource) {
       headers: { ...(body === undefined || raw ? {} : { 'content-type': 'application/json' }), ...headers, ...who }
     }
     if (body !== undefined) request.payload = raw ? body : JSON.stringify(body)
-    // The type knows the common methods only.
+    // The type declares only the common methods.
     return checked(url, await app.inject(Object.assign(request, { method })))
   }
   return {
@@ -70,7 +70,7 @@ export async function client (t: Test, env?: EnvSource) {
     log,
     call,
     sql,
-    /** All that is stored. */
+    /** All stored rows. */
     rows: async () => await sql('select * from tenant_configs order by id')
   }
 }
@@ -82,7 +82,7 @@ function checked (url: string, { statusCode, headers, body: text }: LightMyReque
   if (url.startsWith(base)) assert.equal(headers['cache-control'], 'no-store', url)
   if ('tenant_id' in body && !('decision' in body)) assert.deepEqual(Object.keys(body), columns)
   if (statusCode < 400) return { is: String(statusCode), body, headers }
-  // Until Meta takes calls again; what is answered from a record waits for the longest block without a known end.
+  // Until Meta allows calls again; an answer from a record uses the longest block without a known end.
   if (body['code'] === 'META_RATE_LIMITED') assert.match(String(headers['retry-after']), /^[1-9]\d{0,4}$/)
   else assert.equal(headers['retry-after'], statusCode === 503 || statusCode === 429 ? '5' : undefined)
   assert.equal(

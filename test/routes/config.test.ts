@@ -6,7 +6,7 @@ const secrets = { access_token: '****0001', fb_app_secret: '****0002', verify_to
 const shown: Record<string, string> = { ...full, phone_number_id: 'partial-2', ...secrets }
 const nothing = Object.fromEntries(Object.keys(full).map((name) => [name, null]))
 
-await t.test('a tenant without a configuration', async (t) => {
+await t.test('every route answers 404 for a tenant without a configuration', async (t) => {
   const who = as('nobody')
   for (const [method, url] of [
     ['GET', config], ['GET', `${config}/full`], ['DELETE', config], ['POST', `${config}/activate`],
@@ -16,7 +16,7 @@ await t.test('a tenant without a configuration', async (t) => {
   t.same(await rows(), [])
 })
 
-await t.test('create, and read it masked and in full', async (t) => {
+await t.test('a created configuration is readable, masked and in full', async (t) => {
   const who = as('acme', 'user-1')
   const created = await call(who, 'POST', config, full)
   t.equal(created.is, '201')
@@ -46,13 +46,13 @@ await t.test('create, and read it masked and in full', async (t) => {
   for (const name of Object.keys(secrets)) t.match(row?.[name], /^v1\./)
 })
 
-await t.test('location is ours, whatever URL was sent', async (t) => {
+await t.test('the location header is the same for every form of the request URL', async (t) => {
   for (const [i, url] of [`${config}?`, `http://evil.example${config}`].entries()) {
     t.equal((await call(as(`located-${i}`), 'POST', url, { waba_id: '1' })).headers.location, config)
   }
 })
 
-await t.test('masks', async (t) => {
+await t.test('a mask shows the last four characters of a secret of 16 or more', async (t) => {
   const who = as('masked')
   await call(who, 'POST', config, { waba_id: '1' })
   for (const [secret, mask] of [
@@ -76,13 +76,13 @@ await t.test('masks', async (t) => {
   }
 })
 
-await t.test('PUT: left out stays, null clears', async (t) => {
+await t.test('PUT keeps an absent field and clears a field that is null', async (t) => {
   const who = as('partial', 'user-1')
   let { body: before } = await call(who, 'POST', config, { ...full, phone_number_id: 'partial' })
   for (const [name, value] of Object.entries({ ...full, phone_number_id: 'partial-2' })) {
     for (const written of [null, value]) {
       const { is, body } = await call(who, 'PUT', config, { [name]: written })
-      // A token takes the date of the one before it with it.
+      // A new token clears the expiry of the token that it replaces.
       const expiry = name === 'access_token' ? { token_expires_at: null } : {}
       t.strictSame(
         [is, body],
@@ -100,7 +100,7 @@ await t.test('PUT: left out stays, null clears', async (t) => {
   t.match(body, { ...nothing, tenant_id: 'partial', user_id: 'user-1', is_active: true })
 })
 
-await t.test('at least one field, which may be null', async (t) => {
+await t.test('POST and PUT require at least one field, which may be null', async (t) => {
   const who = as('empty')
   t.equal((await call(who, 'POST', config, {})).is, '400 VALIDATION_FAILED')
   t.equal((await call(who, 'POST', config, { callback_url: null })).is, '201')
@@ -119,7 +119,7 @@ await t.test('activation is idempotent and changes nothing else', async (t) => {
   }
 })
 
-await t.test('a POST without a body takes any content type', async (t) => {
+await t.test('a POST without a body accepts any content type', async (t) => {
   const who = as('switch')
   for (const type of [
     'application/json', 'text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data',
@@ -150,7 +150,7 @@ await t.test('a POST without a body takes any content type', async (t) => {
   t.equal((await call(who, 'GET', config)).body.is_active, true)
 })
 
-await t.test('user_id is of whom made the row', async (t) => {
+await t.test('user_id stays that of the user who created the row', async (t) => {
   await call(as('owned', 'first'), 'POST', config, { waba_id: '1' })
   const later = as('owned', 'second')
   t.equal((await call(later, 'PUT', config, { waba_id: '2' })).body.user_id, 'first')
@@ -159,7 +159,7 @@ await t.test('user_id is of whom made the row', async (t) => {
   t.equal((await call(later, 'PUT', config, { waba_id: '2', user_id: 'second' })).is, '400 VALIDATION_FAILED')
 })
 
-await t.test('delete', async (t) => {
+await t.test('a deleted configuration is gone, and its phone number is free', async (t) => {
   const who = as('gone')
   const values = { ...full, phone_number_id: 'given-back' }
   await call(who, 'POST', config, values)
@@ -172,7 +172,7 @@ await t.test('delete', async (t) => {
   t.equal((await call(who, 'DELETE', config, {})).is, '204')
 })
 
-await t.test('HEAD says what GET does, without the body', async (t) => {
+await t.test('HEAD answers as GET does, without the body', async (t) => {
   const who = as('acme')
   const { headers } = await call(who, 'GET', config)
   const head = await call(who, 'HEAD', config)

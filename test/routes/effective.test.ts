@@ -27,7 +27,7 @@ const fromPlatform = {
   token_expires_at: { value: null, source: null }
 }
 
-await t.test('a tenant sees what serves it, and why', async (t) => {
+await t.test('a tenant sees its effective values, their sources and the reason', async (t) => {
   const { as, call } = await client(t, platform)
   const acme = as('acme')
   const before = await call(acme, 'GET', effective)
@@ -91,7 +91,7 @@ await t.test('a tenant sees what serves it, and why', async (t) => {
   t.match((await call(as('other'), 'GET', effective)).body, { tenant_id: 'other', reason: 'NO_ROW', row: null })
 })
 
-await t.test('it is what the loader does, by every row and every CONFIG_FALLBACK', async (t) => {
+await t.test('explain agrees with the loader for every kind of row and every CONFIG_FALLBACK', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const { app: { tenantConfigs } } = await buildTestApp(t, { DATABASE_URL })
   const rows = {
@@ -149,7 +149,7 @@ await t.test('it is what the loader does, by every row and every CONFIG_FALLBACK
   t.strictSame([...seen].map((outcome) => outcome.split(' ')[1]).sort(), [...reasons].sort(), 'those are all reasons')
 })
 
-await t.test('the keys of the row, and what does not open', async (t) => {
+await t.test('explain names the keys of the row and the unreadable secrets', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const [k1, k2] = [`k1:${newKey()}`, `k2:${newKey()}`]
   const { app: old } = await buildTestApp(t, { DATABASE_URL, ENCRYPTION_KEYS: k1 })
@@ -187,10 +187,10 @@ await t.test('the keys of the row, and what does not open', async (t) => {
   )
 })
 
-await t.test('it reads the database, and keeps nothing', async (t) => {
+await t.test('explain reads the database and does not change the cache', async (t) => {
   const { app: { tenantConfigs, configLoader }, databaseUrl } = await buildTestApp(t)
   await tenantConfigs.create('acme', null, { waba_id: 'old' })
-  // The own write is heard once more, by its notification.
+  // The own write is invalidated once more, by its notification.
   await until(() => configLoader.stats().invalidations === 3)
   const wabaOf = async () => [
     (await configLoader.forTenant('acme')).getWabaId(),
@@ -198,7 +198,7 @@ await t.test('it reads the database, and keeps nothing', async (t) => {
   ]
   t.strictSame(await wabaOf(), ['old', 'old'])
   const before = configLoader.stats()
-  // A write that nobody is told of.
+  // A write without a notification.
   await query(databaseUrl, 'alter table tenant_configs disable trigger user')
   await query(databaseUrl, "update tenant_configs set waba_id = 'new'")
   t.strictSame(await wabaOf(), ['old', 'new'])
@@ -212,7 +212,7 @@ await t.test('it reads the database, and keeps nothing', async (t) => {
   t.equal((await configLoader.explain('acme')).decision, 'serve')
 })
 
-await t.test('an admin sees that of any tenant, whatever its id', async (t) => {
+await t.test('an admin sees the effective configuration of any tenant id', async (t) => {
   const { as, admin, call } = await client(t, platform)
   const odd = ['a/b', 'a%', 'a%2Fb', 'ä', '😀'.repeat(100), 'a b', '?x=1', '#']
   for (const id of ['acme', ...odd]) await call(as(id), 'POST', config, { ...full, phone_number_id: null })

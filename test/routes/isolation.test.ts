@@ -5,7 +5,7 @@ import { client, config, configs, full, type Answer } from './client.js'
 const { as, admin, call, rows, sql, databaseUrl } = await client(t)
 const tally = (answers: Answer[]) => answers.map(({ is }) => is).sort()
 
-await t.test('of two creates at once one makes the row', async (t) => {
+await t.test('one of several concurrent creates succeeds', async (t) => {
   for (let i = 0; i < 25; i++) {
     const answers = await Promise.all(
       [1, 2, 3, 4].map((n) => call(
@@ -25,7 +25,7 @@ await t.test('of two creates at once one makes the row', async (t) => {
   }
 })
 
-await t.test('POST and PUT of one phone number by several tenants collide with nobody', async (t) => {
+await t.test('several tenants can POST and PUT the same phone number without a conflict', async (t) => {
   const created = await Promise.all(
     [1, 2, 3].map((n) => call(as(`claim-${n}`), 'POST', config, { waba_id: 'waba', phone_number_id: 'claimed' }))
   )
@@ -35,19 +35,19 @@ await t.test('POST and PUT of one phone number by several tenants collide with n
   t.equal((await call(as('claim-4'), 'PUT', config, { waba_id: 'waba', phone_number_id: 'claimed' })).is, '200')
 })
 
-await t.test('writes of one tenant at once are all there', async (t) => {
+await t.test('concurrent writes of one tenant are all stored', async (t) => {
   const who = as('busy')
   await call(who, 'POST', config, { is_active: undefined, waba_id: '1' })
   const answers = await Promise.all(
     Object.entries(full).map(([name, value]) => call(who, 'PUT', config, { [name]: value }))
   )
   t.ok(answers.every(({ is }) => is === '200'))
-  // A new token without a date may come after the date was written.
+  // The write of the token clears the expiry when it is the later one.
   const { token_expires_at, ...others } = full
   t.match((await call(who, 'GET', `${config}/full`)).body, others)
 })
 
-await t.test('delete-all beside creates deletes what it says or nothing', async (t) => {
+await t.test('concurrent with creates, delete-all deletes the confirmed number or nothing', async (t) => {
   await sql('delete from tenant_configs')
   let stored = 0
   for (let i = 0; i < 12; i++) {
@@ -64,7 +64,7 @@ await t.test('delete-all beside creates deletes what it says or nothing', async 
   }
 })
 
-await t.test('a write that PostgreSQL undid to end a deadlock is tried again, once', async (t) => {
+await t.test('a write that PostgreSQL aborts because of a deadlock is retried once', async (t) => {
   const away = '503 DATABASE_UNAVAILABLE'
   await sql(`create sequence meetings; create function meet() returns trigger language plpgsql as $$ begin
     if nextval('meetings') <= tg_argv[0]::int then raise sqlstate '40P01'; end if; return new; end $$`)
@@ -81,7 +81,7 @@ await t.test('a write that PostgreSQL undid to end a deadlock is tried again, on
   await sql('drop function meet; drop sequence meetings')
 })
 
-await t.test('of delete-alls at once one deletes', async (t) => {
+await t.test('one of several concurrent delete-alls succeeds', async (t) => {
   for (let i = 0; i < 10; i++) {
     await sql('delete from tenant_configs')
     await sql("insert into tenant_configs (tenant_id) select 'many-' || n from generate_series(1, 30) n")
@@ -92,7 +92,7 @@ await t.test('of delete-alls at once one deletes', async (t) => {
   }
 })
 
-await t.test('delete-all counts what is there when it deletes', async (t) => {
+await t.test('delete-all counts the rows that exist when it deletes', async (t) => {
   for (const [change, is, left] of [
     ["delete from tenant_configs where tenant_id = 'many-2'", '409 CONFIRMATION_MISMATCH', 2],
     ["update tenant_configs set waba_id = 'other' where tenant_id = 'many-2'", '200', 0]
@@ -109,7 +109,7 @@ await t.test('delete-all counts what is there when it deletes', async (t) => {
   }
 })
 
-await t.test('no field, header or query leads to another tenant', async (t) => {
+await t.test('no field, header or query gives access to another tenant', async (t) => {
   const a = as('tenant-a')
   await call(as('tenant-b'), 'POST', config, full)
   const before = await rows()
@@ -139,7 +139,7 @@ await t.test('no field, header or query leads to another tenant', async (t) => {
     ['GET', `${configs}/all?tenant_id=tenant-a`, undefined, '403 FORBIDDEN']
   ] as const) t.equal((await call(a, method, url, body, headers)).is, is, `${method} ${url}`)
   t.same(await rows(), before)
-  // Ids that differ in case, form or blanks alone are others.
+  // An id that differs only in case, form or blanks is another tenant.
   for (const near of [
     'Tenant-b', 'tenant-b ', ' tenant-b', 'tenant-b\u200b', 'tenant‐b', 'tenant-b%', 'tenant_b', "tenant-b' or '1'='1"
   ]) {
@@ -147,7 +147,7 @@ await t.test('no field, header or query leads to another tenant', async (t) => {
   }
 })
 
-await t.test('a sealed secret opens in its own row alone', async (t) => {
+await t.test('a sealed secret is unreadable in the row of another tenant', async (t) => {
   await call(as('tenant-a'), 'POST', config, { waba_id: '1' })
   await sql(
     "update tenant_configs a set access_token = b.access_token from tenant_configs b where a.tenant_id = 'tenant-a' " +

@@ -4,7 +4,7 @@ import { base, client, config, configs, onboard } from './client.js'
 const { as, admin, call, rows } = await client(t)
 const tenant = as('acme')
 
-await t.test('who you are comes before what you ask', async (t) => {
+await t.test('authentication and authorization precede routing and validation', async (t) => {
   const tooLarge = Buffer.alloc(70_000)
   for (const [method, url, body] of [
     ['GET', config], ['GET', `${config}/full`], ['GET', `${config}/effective`], ['POST', config, { nonsense: 1 }],
@@ -44,7 +44,7 @@ await t.test('who you are comes before what you ask', async (t) => {
   t.same(await rows(), [])
 })
 
-await t.test('what is not there', async (t) => {
+await t.test('an unknown route answers 404, after authentication under the base path', async (t) => {
   for (const [who, method, url] of [
     [tenant, 'GET', base], [tenant, 'GET', `${base}/nowhere`], [tenant, 'PATCH', config], [tenant, 'OPTIONS', config],
     [tenant, 'POST', `${config}/full`], [tenant, 'PUT', onboard], [tenant, 'GET', `${onboard}/start`],
@@ -83,7 +83,7 @@ await t.test('what is not there', async (t) => {
   }
 })
 
-await t.test('health', async (t) => {
+await t.test('the health routes answer 200 without a token', async (t) => {
   for (const url of ['/health/live', '/health/ready']) {
     const { is, body } = await call({}, 'GET', url)
     t.strictSame([is, body], ['200', { status: 'ok' }])

@@ -4,7 +4,7 @@ import { client, configs } from './client.js'
 const { admin, call, sql } = await client(t)
 const all = `${configs}/delete-all`
 
-await t.test('statistics', async (t) => {
+await t.test('the statistics count configurations, tokens and token states', async (t) => {
   const none = { ok: 0, expiring: 0, expired: 0, revoked: 0, unverified: 0, reauth_required: 0 }
   const empty = {
     total: 0,
@@ -44,7 +44,7 @@ await t.test('statistics', async (t) => {
   )
 })
 
-await t.test('delete all takes two steps', async (t) => {
+await t.test('delete-all requires a confirmation with the current count', async (t) => {
   for (const url of [all, `${all}?confirm=`]) {
     const { is, body } = await call(admin, 'DELETE', url)
     t.strictSame([is, body.confirm], ['428 CONFIRMATION_REQUIRED', 'delete-all:14'])

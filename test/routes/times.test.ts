@@ -7,14 +7,14 @@ import { receiver } from '../events/event-receiver.js'
 const { env, received } = await receiver(t)
 const { app, admin, call, configure, login, newTenant, post, record, row, sql, start } = await onboardingService(t, env)
 
-/** Asserts that every time in the answer has six digits and `Z`, and that it has so many of them. */
+/** Asserts that the body contains `count` times, each with six digits and `Z`. */
 function sixDigits (t: Test, what: string, body: unknown, count: number): void {
   const times = (JSON.stringify(body).match(/"\d{4}-\d\d-\d\d[^"]*"/g) ?? []).map((time) => time.slice(1, -1))
   t.equal(times.length, count, `${what}: ${times.join(', ')}`)
   for (const time of times) t.match(time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/, what)
 }
 
-await t.test('times have six digits and Z in every answer, whatever digits they were stored with', async (t) => {
+await t.test('every answer shows times with six digits and Z, for any stored precision', async (t) => {
   const tenant = newTenant()
   sixDigits(t, 'start', (await start(tenant, { redirect_uri: 'https://tenant.example/done' })).body, 1)
   sixDigits(t, 'onboarding', (await post(tenant, login(tenant, { pin: PIN }))).body, 5)
@@ -44,7 +44,7 @@ await t.test('times have six digits and Z in every answer, whatever digits they 
   )
 })
 
-await t.test('the record of an earlier version shows its times with six digits', async (t) => {
+await t.test('a record of a former version shows its times with six digits', async (t) => {
   const tenant = newTenant()
   await post(tenant, login(tenant))
   await sql(
@@ -57,7 +57,7 @@ await t.test('the record of an earlier version shows its times with six digits',
   t.match(JSON.stringify(body), /\.\d{3}000Z","evidence":\{"app_id":"[^"]+","expires_at":"[^"]+\.\d{3}000Z"/)
 })
 
-await t.test('an event tells its time with six digits', async (t) => {
+await t.test('an event shows its time with six digits', async (t) => {
   const tenant = newTenant()
   await post(tenant, login(tenant))
   await app.tokenWatch.record(

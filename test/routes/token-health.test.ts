@@ -5,7 +5,7 @@ import { client, config } from './client.js'
 
 const health = `${config}/health`
 
-await t.test('what is known of the token', async (t) => {
+await t.test('the health route shows the token state of the tenant', async (t) => {
   const { app, as, call } = await client(t)
   t.match(await call(as('acme'), 'GET', health), { is: '404 CONFIG_NOT_FOUND' })
 
@@ -32,6 +32,6 @@ await t.test('what is known of the token', async (t) => {
   t.match(await call(as('other'), 'GET', health), { is: '404 CONFIG_NOT_FOUND' }, "another tenant's is not shown")
 })
 
-await t.test('the statuses are those of the database', async (t) => {
+await t.test('the documented token states are those of the database', async (t) => {
   t.same(tokenStatus({})['enum'], tokenStatuses)
 })

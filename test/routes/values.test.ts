@@ -12,11 +12,11 @@ const ids = ['waba_id', 'phone_number_id', 'fb_app_id']
 const secrets = ['access_token', 'fb_app_secret', 'verify_token', 'refresh_token']
 const urls = ['callback_url', 'redirect_url', 'redirect_uri']
 const texts = [...ids, ...secrets, 'code', 'state']
-/** What takes the fields of the onboarding besides, and which of them. */
+/** The other routes of the onboarding that accept a body, by the field that each accepts. */
 const begins = { redirect_uri: `${onboard}/start`, config_id: `${onboard}/start`, phone_number_id: `${onboard}/resume` }
 const claims = { code: 'AQD', waba_id: '1', phone_number_id: '2' }
 
-/** Sends one field's value to every route that takes the field; returns what they say. */
+/** Sends the value of one field to every route that accepts the field; returns the answers. */
 async function answers (field: string, value: unknown) {
   const found = []
   if (field in full) {
@@ -40,7 +40,7 @@ async function answers (field: string, value: unknown) {
   return found
 }
 
-/** Holds that the fields refuse each of the values by name and that nothing is stored or lost. */
+/** Asserts that every value is refused under the name of its field, and that no row changes. */
 async function refused (t: Test, fields: string[], values: unknown[], code = 'VALIDATION_FAILED') {
   for (const field of fields) {
     for (const value of values) {
@@ -53,7 +53,7 @@ async function refused (t: Test, fields: string[], values: unknown[], code = 'VA
   t.same(await rows(), before)
 }
 
-await t.test('wrong types', async (t) => {
+await t.test('a value of a wrong type is refused', async (t) => {
   await refused(t, [
     ...texts, ...urls, 'token_expires_at'
   ], [0, 1, -1.5, 1e300, true, false, [], ['x'], {}, { a: 1 }, '', [null]])
@@ -67,7 +67,7 @@ await t.test('wrong types', async (t) => {
   }
 })
 
-await t.test('text that is not clean', async (t) => {
+await t.test('text with control characters, lone surrogates or outer blanks is refused', async (t) => {
   const controls = ['\0', '\x01', '\n', '\r', '\t', '\x1b', '\x7f', '\x85', '\x9f', '\ud800', '\udfff', '\udc00\ud800']
   const blanks = [' ', '\u00a0', '\ufeff', '\u2028', '\u3000', '\u1680']
   await refused(t, texts, [
@@ -76,7 +76,7 @@ await t.test('text that is not clean', async (t) => {
   ])
 })
 
-await t.test('an access token is what an HTTP header carries', async (t) => {
+await t.test('an access token that an HTTP header cannot carry is refused', async (t) => {
   const errors = [{ field: 'access_token', message: 'must be visible ASCII without blanks: an HTTP header carries it' }]
   for (const access_token of [
     'a b', '\u00e9', 'a\u00ff', '\u0442\u043e\u043a\u0435\u043d', 'a\u200bb', '\u{1f600}', '\uff21', 'a\x7f', 'a\x1f'
@@ -95,7 +95,7 @@ await t.test('an access token is what an HTTP header carries', async (t) => {
   t.same(await rows(), before)
 })
 
-await t.test('too long, by characters', async (t) => {
+await t.test('a value over the maximum number of characters is refused', async (t) => {
   for (const [fields, longest] of [
     [[...ids, 'fb_app_secret', 'verify_token'], 255], [['access_token', 'refresh_token'], 4096], [['code'], 2048],
     [['state'], 512], [['config_id'], 255]
@@ -107,11 +107,11 @@ await t.test('too long, by characters', async (t) => {
   await refused(t, ['redirect_uri'], [url(2049)])
 })
 
-await t.test('ids that would walk up a path', async (t) => {
+await t.test('an id of . or .. is refused', async (t) => {
   await refused(t, ids, ['.', '..'])
 })
 
-await t.test('a refusal says the rule of its field, and not the value', async (t) => {
+await t.test('a refusal contains the rule of its field, and not the value', async (t) => {
   const clean = 'hold control characters or lone surrogates, nor begin or end with a blank'
   for (const value of ['..', 'a\nb', 'a\ud800', ' a']) {
     const ofSecret = (field: string) => [
@@ -125,7 +125,7 @@ await t.test('a refusal says the rule of its field, and not the value', async (t
       for (const { body } of await answers(String(field), value)) t.strictSame(body.errors, [{ field, message }])
     }
   }
-  // A tenant's id may be . or have blanks at its ends.
+  // A tenant's id may be . or begin or end with a blank.
   for (const [method, url, field] of [
     ['GET', `${configs}/all?tenant_id=a%00`, 'tenant_id'],
     ['DELETE', `${configs}/delete-tenant/a%0a`, 'id']
@@ -141,11 +141,11 @@ await t.test('a refusal says the rule of its field, and not the value', async (t
   )
 })
 
-await t.test('masks', async (t) => {
+await t.test('a masked value is refused as a secret', async (t) => {
   await refused(t, secrets, ['****', '****1234', '*****', '****a-longer-text-with-a-mask-before'], 'MASKED_VALUE')
 })
 
-await t.test('URLs', async (t) => {
+await t.test('an invalid or unsafe URL is refused', async (t) => {
   await refused(t, urls, [
     'a.example', '//a.example', '/path', 'https:', 'https://', 'https:a.example', 'https:/a.example',
     'https:///a.example', 'https:\\\\a.example',
@@ -161,7 +161,7 @@ await t.test('URLs', async (t) => {
   ])
 })
 
-await t.test('dates', async (t) => {
+await t.test('an invalid or ambiguous date is refused', async (t) => {
   await refused(t, ['token_expires_at'], [
     '2026-02-30T00:00:00Z', '2026-02-29T00:00:00Z', '2100-02-29T00:00:00Z', '2026-04-31T00:00:00Z',
     '2026-13-01T00:00:00Z', '2026-00-01T00:00:00Z', '2026-01-00T00:00:00Z',
@@ -178,7 +178,7 @@ await t.test('dates', async (t) => {
   ])
 })
 
-await t.test('fields that nobody may write, or that do not exist', async (t) => {
+await t.test('a read-only or unknown field is refused', async (t) => {
   for (const field of [
     'id', 'tenant_id', 'user_id', 'is_active', 'onboarding_completed', 'onboarded_at', 'last_verified_at', 'created_at',
     'updated_at', 'acces_token',
@@ -207,7 +207,7 @@ await t.test('fields that nobody may write, or that do not exist', async (t) => 
   t.same(await rows(), before)
 })
 
-await t.test('what is refused is never repeated', async (t) => {
+await t.test('a refusal never repeats the refused value', async (t) => {
   const secret = 'EAAGcanary0123456789'
   for (const body of [
     { access_token: [secret] }, { access_token: `${secret}\n` }, { callback_url: secret }, { token_expires_at: secret },
@@ -219,7 +219,7 @@ await t.test('what is refused is never repeated', async (t) => {
   }
 })
 
-await t.test('the longest and the oddest that is right', async (t) => {
+await t.test('the longest and most unusual valid values are accepted', async (t) => {
   const longest = (character: string) => ({
     ...Object.fromEntries(texts.map((field) => [field, character.repeat(field === 'refresh_token' ? 4096 : 255)])),
     access_token: 'x'.repeat(4096),
@@ -231,7 +231,7 @@ await t.test('the longest and the oddest that is right', async (t) => {
   for (const body of [
     longest('x'),
     longest('é'),
-    // 4-byte characters in every field at once would be more than the body may hold.
+    // 4-byte characters in every field at once would exceed the limit of the body.
     ...Object.entries(longest('😀')).map(([field, value]) => ({ [field]: value })).filter(
       (body) => JSON.stringify(body) !== '{}'
     ),
@@ -253,7 +253,7 @@ await t.test('the longest and the oddest that is right', async (t) => {
   }
 })
 
-await t.test('dates come back as the same moment in UTC', async (t) => {
+await t.test('a date is returned as the same moment in UTC', async (t) => {
   for (const [sent, read] of [
     ['2026-02-28T23:59:59Z', '2026-02-28T23:59:59.000000Z'],
     ['2028-02-29T12:00:00.5+02:00', '2028-02-29T10:00:00.500000Z'],

@@ -7,11 +7,10 @@ import { buildTestApp, createDatabase, query } from '../helper.js'
 const { app, as, databaseUrl } = await buildTestApp(t)
 const [{ major } = {}] = await query(databaseUrl, "select current_setting('server_version_num')::int / 10000 as major")
 const installed = Number(/\d+/.exec(spawnSync('pg_dump', ['--version'], { encoding: 'utf8' }).stdout ?? '')?.[0] ?? 0)
-// A pg_dump refuses a server newer than itself, and the embedded one is newer than those of most systems. CI runs this
-// on an older server.
+// pg_dump refuses servers newer than itself, and the embedded one is newer than most. CI uses an older server.
 const skip = installed < Number(major) && `PostgreSQL ${major} needs a pg_dump of ${major}`
 
-await t.test('a dump holds no secret in clear', { skip }, async (t) => {
+await t.test('a dump contains no secret in clear', { skip }, async (t) => {
   const leaks = scanner({})
   const dump = () => spawnSync('pg_dump', [databaseUrl], { encoding: 'utf8' })
   const secrets = {
@@ -37,7 +36,7 @@ await t.test('a dump holds no secret in clear', { skip }, async (t) => {
   t.not(leaks('pg_dump', dump().stdout).length, 0, 'one that is there is found')
 })
 
-await t.test('a data-only restore of tenant_configs and vault_keys alone: a service on it serves them', { skip }, async (t) => {
+await t.test('a data-only restore of tenant_configs and vault_keys serves the same rows', { skip }, async (t) => {
   const dump = join(t.testdir({}), 'all.dump')
   const part = join(t.testdir({}), 'part.dump')
   const tables = ['--table=tenant_configs', '--table=vault_keys']

@@ -32,7 +32,7 @@ const env = {
   JWT_SECRET: canary('JWT_SECRET'),
   ENCRYPTION_KEYS: `k2:${canaryKey()},k1:${canaryKey()}`,
   GRAPH_API_BASE_URL: meta.url,
-  // Short, as some calls must time out, and long enough for an answer on a busy machine.
+  // Short, because some calls must time out; long enough for an answer on a busy machine.
   GRAPH_TIMEOUT_MS: '1500',
   WHATSAPP_TOKEN: canary('WHATSAPP_TOKEN'),
   VERIFY_TOKEN: canary('VERIFY_TOKEN'),
@@ -42,20 +42,20 @@ const env = {
   FB_APP_SECRET: app.app_secret
 }
 
-/** A token that opens all routes. */
+/** A token for all routes. */
 const token = (tenantId: string) => signed({ tenant_id: tenantId, role: 'admin' }, env.JWT_SECRET)
 const tokens = new Map(['first', 'second', 'third', 'tampered', 'misplaced'].map((id) => [id, token(id)]))
 const bearer = (tenantId: string) => `Bearer ${tokens.get(tenantId)}`
-/** Tokens that are refused, and secrets nevertheless. */
+/** Tokens that are refused, but are secrets as well. */
 const refused = [
   {}, { tenant_id: canary('claim').repeat(2) }, { tenant_id: 'x', sub: 7 }, { tenant_id: 'x', exp: 1 }
 ].map((claims) => signed(claims, env.JWT_SECRET))
 const signatures = [...tokens.values(), ...refused].map((token, i) => [`token ${i}`, token.split('.')[2] ?? ''])
-/** A token, whoever signed it; a shorter pattern would now and then be met in Meta's random `fbtrace_id`. */
+/** Any signed token. A shorter pattern could match Meta's random `fbtrace_id`. */
 const TOKEN = /eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+/g
 const leaks = scanner({ 'database password': postgres.password, ...Object.fromEntries(signatures) })
 
-/** Every route there is, those of the documents and those that Fastify adds included. */
+/** All routes, including those of the documents and those that Fastify adds. */
 async function routesOf (t: Test): Promise<Route[]> {
   const routes: Route[] = []
   const fastify = Fastify()
@@ -73,13 +73,13 @@ const routes = await routesOf(t)
 const codes = new Set<string>()
 const met = (problem: string) => codes.add(/"code":"(\w+)"/.exec(problem)?.[1] ?? '')
 
-/** Sends secrets to where they belong and to where they do not, and returns what the answers gave away. */
+/** Sends secrets to right and wrong places, and returns the leaks in the answers. */
 async function everything (origin: string, meanwhile?: () => Promise<void>): Promise<string[]> {
   const found: string[] = []
   function heard ({ sent, status, whole, body }: Answer): void {
     let shown = whole
     if (sent.path === FULL && status === 200 && sent.method === 'GET') {
-      // The one answer that shows secrets, those of the tenant whose token was sent.
+      // The only answer that shows secrets: those of the tenant of the sent token.
       const config: Record<string, unknown> = JSON.parse(body)
       if (sent.headers?.['authorization'] !== bearer(
         String(config['tenant_id'])
@@ -88,7 +88,7 @@ async function everything (origin: string, meanwhile?: () => Promise<void>): Pro
         'access_token', 'fb_app_secret', 'verify_token', 'refresh_token'
       ]) shown = shown.replace(`"${config[name]}"`, '')
     }
-    // It answers for any id, and says for which: to an admin who sent it.
+    // This answer repeats the tenant id to the admin who sent it.
     if (sent.path.startsWith(EFFECTIVE) && status === 200) {
       shown = shown.replace(
       `"tenant_id":"${decodeURIComponent(sent.path.slice(EFFECTIVE.length))}"`,
@@ -117,7 +117,7 @@ async function everything (origin: string, meanwhile?: () => Promise<void>): Pro
   return found
 }
 
-/** All that can be seen of a thrown value. */
+/** Everything that is visible of a thrown value. */
 const seenOf = (err: unknown) => inspect(err, {
   showHidden: true,
   depth: Infinity,
@@ -125,7 +125,7 @@ const seenOf = (err: unknown) => inspect(err, {
   maxArrayLength: Infinity
 })
 
-await t.test('in this process: answers, log, document, errors of the loader', async (t) => {
+await t.test('in this process no secret is in an answer, the log, the document or an error', async (t) => {
   const { app: fastify, log } = await buildTestApp(t, env)
   await fastify.listen({ port: 0, host: '127.0.0.1' })
   const thrown: unknown[] = []
@@ -149,7 +149,7 @@ await t.test('in this process: answers, log, document, errors of the loader', as
   t.same(leaks('the document', (await fastify.inject('/docs/json')).body), [])
   t.same(leaks('the log', log()), [])
 
-  // None of this would count if a leak stayed unseen.
+  // Shows that the scans would find a leak.
   fastify.log.info({ planted: canary('planted') })
   t.not(leaks('the log', log()).length, 0)
   const full = await exchange(fastify.listeningOrigin, {
@@ -167,14 +167,14 @@ await t.test('in this process: answers, log, document, errors of the loader', as
   )
 })
 
-// In the real process: prints what it is told to, and fails as nobody expects, with all that an error can carry.
+// In the server process: prints on demand, and fails with an error that carries secrets in every property.
 const puppet = `data:text/javascript,${encodeURIComponent(`process.on('message', ({ print, fail, reject }) => {
   if (print) for (const stream of [process.stdout, process.stderr]) stream.write(print)
   if (reject) Promise.reject(reject)
   if (fail) setImmediate(() => { throw Object.assign(new Error('Failed query ' + fail, { cause: new Error(fail) }), { query: fail, params: [fail], detail: fail }) })
 })`)}`
 
-await t.test('in a process of its own: answers, stdout, stderr', async (t) => {
+await t.test('in a process of its own no secret is in an answer, stdout or stderr', async (t) => {
   const server = await serverProcess(t, env, ['--import', puppet])
   t.same(await everything(server.origin), [])
   server.child.send({ fail: canary('uncaught') })
@@ -185,7 +185,7 @@ await t.test('in a process of its own: answers, stdout, stderr', async (t) => {
   t.same([...leaks('stdout', server.stdout()), ...leaks('stderr', server.stderr())], [])
 })
 
-await t.test('with an embedded database and keys of its own', async (t) => {
+await t.test('with an embedded database its own secrets are in no answer and no output', async (t) => {
   const dir = dataDir(t)
   const { DATABASE_URL, JWT_SECRET, ENCRYPTION_KEYS, ...others } = env
   const server = await serverProcess(t, { ...others, DATA_DIR: dir }, ['--import', puppet])
@@ -198,7 +198,7 @@ await t.test('with an embedded database and keys of its own', async (t) => {
   const ownLeaks = scanner(own)
   const authorization = `Bearer ${signed({ tenant_id: 'x' }, own['jwt-secret'])}`
 
-  // Local mode prints two tokens on purpose, in the lines that are not its log, and no others.
+  // Local mode prints two tokens on purpose, in lines outside its log.
   await until(() => server.stdout().includes('/stats -H'))
   const lines = server.stdout().split('\n')
   const tokensOf = (isLog: boolean) => new Set(
@@ -231,7 +231,7 @@ await t.test('with an embedded database and keys of its own', async (t) => {
   t.same(inFiles(ownLeaks, dir), Object.keys(own).sort(), 'only the files that are there to keep them')
 })
 
-await t.test('the database: its tables, its files and its log', async (t) => {
+await t.test('no secret is in the tables, the files or the log of the database', async (t) => {
   t.same(leaks('a table', await tablesOf(postgres.url)), [])
   await postgres.stop('fast')
   t.same(inFiles(leaks, postgres.dir), ['postgres-password'])
@@ -243,7 +243,7 @@ await t.test('the database: its tables, its files and its log', async (t) => {
   t.match(inFiles(leaks, postgres.dir), ['postgres-password', /^postgres\/base\//, /^postgres\/pg_wal\//])
 })
 
-await t.test('the scanner knows a secret in whatever form, whole or cut short', async (t) => {
+await t.test('the scanner finds a secret in every encoding, whole or cut', async (t) => {
   const secret = canary('planted')
   const forms = [
     secret, secret.slice(0, 30), secret.slice(-30)
@@ -259,12 +259,12 @@ await t.test('the scanner knows a secret in whatever form, whole or cut short', 
   t.same(leaks('nothing', secret.replaceAll('Cnry', 'cnry')), [])
 })
 
-await t.test('the errors were met', async (t) => {
+await t.test('every error code was met, except those that need another setup', async (t) => {
   const everyCode = errors.errorClasses.map((ErrorClass) => new ErrorClass().code)
   const unmet = [
-    // One needs that there is no app at all, one takes half a minute, one nine clients.
+    // These need a service without an app, half a minute, or nine clients.
     'META_APP_NOT_CONFIGURED', 'REQUEST_TIMEOUT', 'OVERLOADED',
-    // One needs a service that closes, two need processes that interfere.
+    // These need a closing service or interfering processes.
     'SERVICE_CLOSING', 'ONBOARDING_UNDER_WAY', 'CONFIG_CHANGING',
     // Only the loader throws these.
     'TENANT_INACTIVE', 'TOKEN_DEAD'
@@ -285,7 +285,7 @@ async function tablesOf (url: string): Promise<string> {
   return JSON.stringify(rows)
 }
 
-/** The files of a directory in which a scanner finds something. */
+/** The files of a directory in which a scanner finds a secret. */
 function inFiles (scan: typeof leaks, dir: string): string[] {
   const files = readdirSync(dir, {
     recursive: true,

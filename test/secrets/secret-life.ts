@@ -20,7 +20,7 @@ interface Life {
   meta: Graph
   app: { app_id: string, app_secret: string }
   heard: (answer: Answer) => void
-  /** Called each time the database has been broken in another way. */
+  /** Called during each fault of the database. */
   meanwhile?: () => Promise<void>
 }
 
@@ -35,7 +35,7 @@ const secrets = () => ({
 
 type Send = (tenantId: string, method: string, path: string, body?: object) => Promise<Answer>
 
-/** Takes secrets through all that may become of them, each error included. */
+/** Takes secrets through every use and every error. */
 export async function secretLife (
   { origin, bearer, postgres, meta, app, heard, meanwhile = async () => {} }: Life
 ): Promise<void> {
@@ -74,7 +74,7 @@ async function storedAndRead (send: Send): Promise<void> {
 
 async function refusedByMeta (send: Send, meta: Graph, app: Life['app']): Promise<void> {
   const { code, token, onboard } = login(send, meta, app)
-  // All that Meta was sent or has granted, in its own words.
+  // Every value that Meta received or granted, quoted in its errors.
   const quoted = `${code} ${token} ${app.app_secret} ${encodeURIComponent(`${app.app_id}|${app.app_secret}`)}`
   const reply = (status: number, headers: Record<string, string>, body: unknown): Fault => ({
     reply: { status, headers, body: JSON.stringify(body) }
@@ -128,7 +128,7 @@ async function refusedByMeta (send: Send, meta: Graph, app: Life['app']): Promis
     redirect_uri: `https://a.example/?${canary('redirect_uri')}`,
     config_id: canary('config_id')
   })
-  // Meta's limit of the app, last: no call is made for some minutes.
+  // The rate limit of the app comes last: it stops all calls for some minutes.
   await onboard('phone_numbers', { reply: new GraphError(400, 4, quoted, { fbtrace_id: quoted }) })
   await send('first', 'POST', '/api/v1/tenant/onboard/account-update', { entry: [canary('entry')] })
   await send(
@@ -169,7 +169,7 @@ function login (send: Send, meta: Graph, app: Life['app']) {
   }
 }
 
-/** Sends one request more than may run and wait at a time, while none of them ends. */
+/** Sends one request more than can run and wait at a time, while none of them ends. */
 async function overfullQueue (send: Send, url: string): Promise<void> {
   const holder = new pg.Client({ connectionString: url })
   await holder.connect()
@@ -198,7 +198,7 @@ async function brokenDatabase (send: Send, postgres: OwnPostgres, meanwhile: () 
   const { url } = postgres
   const put = async () => await send('second', 'PUT', CONFIG, secrets())
   const post = async () => await send('third', 'POST', CONFIG, secrets())
-  // PostgreSQL quotes the whole row, and the statement.
+  // The error of PostgreSQL quotes the whole row and the statement.
   await query(url, "alter table tenant_configs add constraint never check (tenant_id <> 'third')")
   await post()
   await query(url, 'alter table tenant_configs drop constraint never')
@@ -220,7 +220,7 @@ async function brokenDatabase (send: Send, postgres: OwnPostgres, meanwhile: () 
   await cut
   await stall.release()
 
-  // Connections cannot be made any more: the password is not the one the service knows.
+  // No new connection is possible: the password differs from that of the service.
   const control = new pg.Client({ connectionString: url })
   await control.connect()
   await control.query("alter role postgres password 'another'")

@@ -2,7 +2,7 @@ import type { Test } from 'tap'
 import type { EnvSource } from '../../src/app.js'
 import { readEnv } from '../../src/settings/env.js'
 
-/** The message with which these settings are refused, after a look at whether it prints one of their values. */
+/** The message with which these settings are refused; asserts that it contains none of their values. */
 export async function refusal (t: Test, settings: EnvSource): Promise<string> {
   const message = await readEnv(settings).then(() => 'nothing was refused', (err: Error) => err.message)
   const values = Object.values(settings).map(String).filter((value) => value.length > 5 && value !== 'production')
@@ -10,7 +10,7 @@ export async function refusal (t: Test, settings: EnvSource): Promise<string> {
   return message
 }
 
-/** The names that the error of these settings complains about. */
+/** The names of the settings that the error complains about. */
 export async function complaints (t: Test, settings: EnvSource): Promise<string[]> {
   const [heading, ...lines] = (await refusal(t, settings)).split('\n')
   t.equal(heading, 'Some settings cannot be used:')

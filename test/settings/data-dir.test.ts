@@ -32,7 +32,7 @@ await t.test('the data directory is private, whatever the umask', async t => {
   await t.rejects(ensureDataDir(join(dir, 'file')), { code: 'EEXIST' })
 })
 
-await t.test('a secret is made once', async t => {
+await t.test('a secret is generated once', async t => {
   const dir = directory(t)
   let made = 0
   const make = () => `secret-${++made}`
@@ -47,7 +47,7 @@ await t.test('a secret is made once', async t => {
   t.equal(await readOrCreateSecret(dir, 'by-hand', make), 'kept')
 })
 
-await t.test('a secret that cannot be read is never replaced', async t => {
+await t.test('an unreadable secret is never replaced', async t => {
   const dir = directory(t)
   writeFileSync(join(dir, 'empty'), ' \n')
   await t.rejects(readOrCreateSecret(dir, 'empty', () => 'new'), { message: /empty is empty\. Restore/ })
@@ -56,7 +56,7 @@ await t.test('a secret that cannot be read is never replaced', async t => {
   await t.rejects(readOrCreateSecret(dir, 'directory', () => 'new'), { message: /cannot be read \(EISDIR\)/ })
 })
 
-await t.test('a secret that cannot be kept is not used', async t => {
+await t.test('a secret that cannot be stored is not used', async t => {
   const dir = directory(t)
   await t.rejects(readOrCreateSecret(join(dir, 'gone'), 'key', () => 'new'), { code: 'ENOENT' })
   const link = t.intercept(promises, 'link', {

@@ -8,7 +8,7 @@ import { findMisspelledNames } from '../../src/settings/values.js'
 const parse = (text: string | Buffer) => parseDotEnv(Buffer.from(text), '/somewhere/.env')
 const valuesOf = (text: string) => Object.fromEntries(parse(text).map(({ name, value }) => [name, value]))
 
-await t.test('a usual line is read as Node reads it', (t) => {
+await t.test('a valid line is parsed as Node parses it', (t) => {
   for (const text of [
     '', '\n\n', '# a comment', 'A=1', 'A=', 'A=""', "A=''", ' A = 1 ', 'export A=1',
     'A=1 # a comment', 'A= # a comment', 'A="1" # a comment', 'A="1 # 2"', "A='1#2'", 'A=`1#2`', 'A="it\'s"',
@@ -17,7 +17,7 @@ await t.test('a usual line is read as Node reads it', (t) => {
     'A=é', 'A="# é"',
     'postgres=postgres://u:p%23@h/x?a=b&c=d'
   ]) t.strictSame(valuesOf(text), { ...parseEnv(text) }, JSON.stringify(text))
-  // Node 20 takes these blanks for a part of the name.
+  // Node 20 reads these blanks as part of the name.
   t.strictSame(valuesOf('\t# B=1\n\tA=1\t\n  # c\nexport\t C=1'), { A: '1', C: '1' })
   t.end()
 })
@@ -42,7 +42,7 @@ await t.test('a byte order mark, CRLF and CR change nothing', (t) => {
   t.end()
 })
 
-await t.test('a line that cannot be understood is refused by its number, without a value', (t) => {
+await t.test('an invalid line is refused with its number and without its value', (t) => {
   const canary = 'canary-5c1f'
   for (const line of [
     canary, `A: ${canary}`, `export A ${canary}`, `export ${canary}`, `=${canary}`, `1A=${canary}`, `A B=${canary}`,
@@ -81,7 +81,7 @@ await t.test('a line that cannot be understood is refused by its number, without
   t.end()
 })
 
-await t.test('another encoding is refused by the line where it shows', (t) => {
+await t.test('another encoding is refused with the first line that shows it', (t) => {
   const text = 'NODE_ENV=production\n# Bücher\n'
   const utf16 = Buffer.from(`\uFEFF${text}`, 'utf16le')
   const bigEndian = Buffer.from(utf16).swap16()
@@ -94,7 +94,7 @@ await t.test('another encoding is refused by the line where it shows', (t) => {
   t.end()
 })
 
-await t.test('a file that is missing is empty; one that cannot be read is refused', async (t) => {
+await t.test('a missing file counts as empty; an unreadable one is refused', async (t) => {
   const dir = t.testdir({ good: 'A=1', loop: t.fixture('symlink', 'loop') })
   t.strictSame(await readDotEnv(join(dir, 'none')), [])
   t.strictSame(await readDotEnv(join(dir, 'good')), [{ name: 'A', value: '1', line: 1 }])
@@ -108,7 +108,7 @@ await t.test('a file that is missing is empty; one that cannot be read is refuse
   )
 })
 
-await t.test('a name within two letters of a setting is found, by its line', (t) => {
+await t.test('a name within two letters of a setting is reported with its line', (t) => {
   const names = ['PORT', 'HOST', 'NODE_ENV', 'JWT_SECRET', 'JWT_SECRET_FILE', 'DATABASE_URL', 'DATABASE_DIRECT_URL']
   const likely = (name: string) => findMisspelledNames(parse(`# c\n${name}=canary-value`), names)
   for (const [name, meant] of [

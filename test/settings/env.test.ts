@@ -38,7 +38,7 @@ const defaults = {
   CONFIG_REFUSE_DEAD_TOKENS: false
 }
 
-/** Values that are usable as they are. */
+/** Values that are returned unchanged. */
 const usable: EnvSource = {
   NODE_ENV: 'production',
   HOST: '::1',
@@ -105,7 +105,7 @@ const alsoUsable: Record<string, string[]> = {
   CONFIG_STALE_IF_ERROR_MS: ['31536000000']
 }
 
-// What is random in them must not be printed.
+// No message may print the random parts.
 const canary = () => `canary${randomBytes(6).toString('hex')}`
 const number = () => String(randomBytes(6).readUIntBE(0, 6) + 1e6)
 const unusable: Record<string, string[]> = {
@@ -153,7 +153,7 @@ const unusable: Record<string, string[]> = {
   CONFIG_REFUSE_DEAD_TOKENS: [canary(), 'yes']
 }
 
-await t.test('defaults, and what is usable', async (t) => {
+await t.test('usable values are returned, and defaults fill the rest', async (t) => {
   t.strictSame(await readEnv(secrets), defaults)
   t.same(Object.keys(usable).sort(), [...settingNames].sort(), 'each setting is tried')
   t.strictSame(await readEnv(usable), usable)
@@ -169,7 +169,7 @@ await t.test('defaults, and what is usable', async (t) => {
   )
 })
 
-await t.test('what is not usable', async (t) => {
+await t.test('an unusable value is refused under the name of its setting', async (t) => {
   for (const [name, values] of Object.entries(unusable)) {
     for (const value of values) t.same(await complaints(t, { ...secrets, [name]: value }), [name], name)
   }
@@ -180,19 +180,19 @@ await t.test('an empty value counts as not set', async (t) => {
   t.strictSame(await readEnv({ ...secrets, PORT: undefined }), defaults)
 })
 
-await t.test('all faults are named in one message', async (t) => {
+await t.test('one message names all unusable settings', async (t) => {
   const names = Object.keys(unusable)
   const worst = Object.fromEntries(Object.entries(unusable).map(([name, [value]]) => [name, value]))
   t.same((await complaints(t, worst)).sort(), [...names].sort())
   t.same((await complaints(t, { ...worst, FB_APP_ID: canary() })).sort(), [...names, 'FB_APP_SECRET missing'].sort())
 })
 
-await t.test('the app pair comes whole or not at all', async (t) => {
+await t.test('the app id and the app secret are required together', async (t) => {
   t.same(await complaints(t, { ...secrets, FB_APP_ID: canary() }), ['FB_APP_SECRET missing'])
   t.same(await complaints(t, { ...secrets, FB_APP_SECRET: canary(), FB_APP_ID: '' }), ['FB_APP_ID missing'])
 })
 
-await t.test('events go nowhere without a secret, and only where they are safe', async (t) => {
+await t.test('a webhook for events requires a secret and a safe URL', async (t) => {
   const url = 'https://events.example/hook'
   t.same(await complaints(t, { ...secrets, EVENTS_WEBHOOK_URL: url }), ['EVENTS_WEBHOOK_SECRET missing'])
   t.match(
@@ -207,7 +207,7 @@ await t.test('events go nowhere without a secret, and only where they are safe',
   }
 })
 
-await t.test('production: nothing is generated, nothing weak is accepted', async (t) => {
+await t.test('production generates no secret and accepts no weak one', async (t) => {
   const dir = join(t.testdir({}), 'data')
   const required = ['DATABASE_URL', 'JWT_SECRET', 'ENCRYPTION_KEYS']
   t.same(await complaints(t, { NODE_ENV: 'production', DATA_DIR: dir }), required.map((name) => `${name} missing`))
@@ -254,7 +254,7 @@ await t.test('production: nothing is generated, nothing weak is accepted', async
   }
 })
 
-await t.test('local mode makes its secrets once and keeps them', async (t) => {
+await t.test('local mode generates its secrets once and keeps them', async (t) => {
   const DATA_DIR = join(t.testdir({}), 'data')
   const files = { 'jwt-secret': 'JWT_SECRET', 'encryption-keys': 'ENCRYPTION_KEYS' } as const
   const made = await readEnv({ DATA_DIR })
@@ -276,7 +276,7 @@ await t.test('local mode makes its secrets once and keeps them', async (t) => {
   t.same(await complaints(t, { DATA_DIR: other, JWT_SECRET: secrets.JWT_SECRET }), ['ENCRYPTION_KEYS'])
 })
 
-await t.test('settings that are given keep the process environment out', async (t) => {
+await t.test('given settings exclude the process environment', async (t) => {
   const outside = { PORT: '1', WHATSAPP_TOKEN: canary(), JWT_SECRET: canary() }
   for (const [name, value] of Object.entries(outside)) {
     const before = process.env[name]
@@ -287,7 +287,7 @@ await t.test('settings that are given keep the process environment out', async (
   t.strictSame(await readEnv(secrets), defaults)
 })
 
-await t.test('.env in the working directory is read, the process environment wins, and a misspelled name is warned of', async (t) => {
+await t.test('.env is read, the process environment precedes it, and a misspelled name causes a warning', async (t) => {
   const cwd = t.testdir(
     {
       '.env': `JWT_SECRET='${secrets.JWT_SECRET}'\nENCRYPTION_KEYS=${secrets.ENCRYPTION_KEYS}\nJWT_ISSUER=file # who\nJWT_AUDIENCE=file\nJWT_ISSUR=canary-value\nFB_APP_SECRET_FIL=x\nPORST=x\n`
@@ -316,7 +316,7 @@ await t.test('.env in the working directory is read, the process environment win
   ])
 })
 
-await t.test('.env.example names all settings, in their order', async (t) => {
+await t.test('.env.example names all settings in their order', async (t) => {
   const text = readFileSync('.env.example', 'utf8')
   t.same(parseEnv(text), {}, 'nothing in it is needed')
   const example = parseEnv(text.replace(/^#(?=[A-Z_]+=)/gm, ''))
@@ -329,7 +329,7 @@ await t.test('.env.example names all settings, in their order', async (t) => {
   })) t.equal(example[name], String(value), name)
 })
 
-await t.test('a server that has an env of its own is told so', async (t) => {
+await t.test('a server that has an env decorator already gets an error', async (t) => {
   const server = Fastify()
   server.decorate('env', await readEnv(production))
   await t.rejects(

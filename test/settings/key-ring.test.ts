@@ -5,14 +5,14 @@ import { parseKeyRing } from '../../src/settings/key-ring.js'
 const key = () => randomBytes(32).toString('base64')
 const [one, two] = [key(), key()]
 
-await t.test('the keys come in the order they are written', async (t) => {
+await t.test('the keys keep the order in which they are written', async (t) => {
   const ring = parseKeyRing(` k2:${two} ,\tA_b-9:${one}\n`)
   t.same(ring.map(({ id }) => id), ['k2', 'A_b-9'])
   t.same(ring.map(({ key }) => key.toString('base64')), [two, one])
   t.ok(parseKeyRing(`${'k'.repeat(32)}:${one}`))
 })
 
-await t.test('an unusable ring is refused, and no message holds a key', async (t) => {
+await t.test('an invalid key ring is refused, and no message contains a key', async (t) => {
   const malformed = 'a key is not <id>:<base64 of 32 bytes>'
   const bytes = (count: number) => randomBytes(count).toString('base64')
   const rings: [string, string, string][] = [

@@ -18,12 +18,12 @@ const hosts = {
   ]
 }
 
-await t.test('loopback hosts are told from all others', (t) => {
+await t.test('isLoopbackHost accepts loopback hosts only', (t) => {
   t.same([...hosts.loopback, ...hosts.others].filter(isLoopbackHost), hosts.loopback)
   t.end()
 })
 
-await t.test('local mode needs all of: not production, the embedded database, a loopback host', async (t) => {
+await t.test('local mode requires: not production, the embedded database, a loopback host', async (t) => {
   const dir = t.testdir({})
   for (const NODE_ENV of [undefined, 'development', 'test', 'production']) {
     for (const DATABASE_URL of [undefined, 'embedded', local, remote]) {
@@ -49,7 +49,7 @@ await t.test('local mode needs all of: not production, the embedded database, a 
   t.notOk(existsSync(join(dir, 'false')), 'outside local mode nothing is generated')
 })
 
-await t.test('settings that cannot be used are not taken for local mode', async (t) => {
+await t.test('unusable settings do not count as local mode', async (t) => {
   const DATA_DIR = join(t.testdir({}), 'data')
   for (const wrong of [
     { NODE_ENV: 'prod' }, { NODE_ENV: 'Production' }, { DATABASE_URL: 'EMBEDDED' }, { DATABASE_URL: '"embedded"' },
@@ -72,7 +72,7 @@ await t.test('settings that cannot be used are not taken for local mode', async 
   )
 })
 
-await t.test('a JWT_SECRET that was given is not taken for a generated one', async (t) => {
+await t.test('a given JWT_SECRET does not count as generated', async (t) => {
   const DATA_DIR = join(t.testdir({}), 'data')
   const given = { DATA_DIR, JWT_SECRET: newKey(), ENCRYPTION_KEYS: `k1:${newKey()}` }
   t.notOk(await hasGeneratedJwtSecret(await readEnv(given)), 'none was ever generated')

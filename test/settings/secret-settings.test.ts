@@ -10,7 +10,7 @@ import { newKey } from '../without-database.js'
 
 const canary = () => `canary${randomBytes(16).toString('hex')}`
 const required = { JWT_SECRET: canary(), ENCRYPTION_KEYS: `k1:${newKey()}` }
-/** A usable value for each setting that holds a secret. */
+/** A usable value for each secret setting. */
 const secrets: Record<string, string> = {
   ...required,
   DATABASE_URL: `postgres://u:${canary()}@127.0.0.1/x`,
@@ -24,15 +24,15 @@ const secrets: Record<string, string> = {
 }
 const settings: EnvSource = { ...secrets, FB_APP_ID: '1' }
 
-/** The settings without one of them. */
+/** The settings without the named one. */
 const without = (name: string): EnvSource => ({ ...settings, [name]: undefined })
 
-await t.test('each secret setting is tried below', async (t) => {
+await t.test('the tests below cover every secret setting', async (t) => {
   t.same([...secretNames].sort(), Object.keys(secrets).sort())
   t.match(await readEnv(settings), settings)
 })
 
-await t.test('blanks and line breaks around a value do not count', async (t) => {
+await t.test('blanks and line breaks around a value are trimmed', async (t) => {
   for (const blanks of ['\n', '\r\n', ' ', '\t', '\u00a0', '\uFEFF']) {
     t.match(
       await readEnv(
@@ -55,7 +55,7 @@ await t.test('blanks and line breaks around a value do not count', async (t) => 
   t.same(await complaints(t, { ...settings, JWT_SECRET: ' \n' }), ['JWT_SECRET missing'])
 })
 
-await t.test('quotes around a whole value are refused, and named', async (t) => {
+await t.test('quotes around a whole value are refused by name', async (t) => {
   for (const [name, value] of Object.entries({
     ...settings,
     JWT_ISSUER: 'issuer',
@@ -88,7 +88,7 @@ await t.test('quotes around a whole value are refused, and named', async (t) => 
   }
 })
 
-await t.test('a control character in a secret is refused, and so are bytes that were not UTF-8', async (t) => {
+await t.test('a control character in a secret, or a byte that was not UTF-8, is refused', async (t) => {
   for (const [name, value] of Object.entries(secrets)) {
     for (const character of ['\n', '\r\n', '\t', '\0', '\x7f', '\x85', '\uFFFD']) {
       const message = await refusal(t, { ...settings, [name]: `${value}${character}${value}` })
@@ -103,7 +103,7 @@ await t.test('a control character in a secret is refused, and so are bytes that 
   t.same(await complaints(t, { ...settings, JWT_SECRET: wrapped }), ['JWT_SECRET'], 'as openssl wraps it')
 })
 
-await t.test('a PEM is no JWT_SECRET', async (t) => {
+await t.test('a PEM is refused as JWT_SECRET', async (t) => {
   const pem = `-----BEGIN PUBLIC KEY-----\n${randomBytes(44).toString('base64')}\n-----END PUBLIC KEY-----\n`
   for (const value of [pem, pem.replaceAll('\n', '\\n'), pem.replaceAll('\n', ' ')]) {
     t.match(
@@ -113,7 +113,7 @@ await t.test('a PEM is no JWT_SECRET', async (t) => {
   }
 })
 
-/** Writes a file of its own with this content. */
+/** Writes this content to a new file and returns its path. */
 function fileOf (t: Test, content: string | Buffer): string {
   const path = join(t.testdirName, randomBytes(8).toString('hex'))
   writeFileSync(path, content)
@@ -143,7 +143,7 @@ await t.test('NAME_FILE names a file with the value, for each secret', async (t)
   )
 })
 
-await t.test('a file that cannot be used is refused by the name of the setting, without its path or content', async (t) => {
+await t.test('an unusable file is refused under the name of its setting, without path or content', async (t) => {
   t.testdir({})
   const directory = join(t.testdirName, 'directory')
   mkdirSync(directory)

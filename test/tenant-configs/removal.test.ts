@@ -6,7 +6,7 @@ import { config, configs } from '../routes/client.js'
 const service = await onboardingService(t)
 const { meta, as, admin, call, post, resume, login, newTenant, row, records, sql, databaseUrl, issue, waba } = service
 
-// Holds a transaction that stores, behind the write of the configuration and before the one of its record.
+// Blocks a storing transaction between the write of the configuration and the write of its record.
 await sql(`create function hold() returns trigger language plpgsql as $$ begin
     perform pg_advisory_xact_lock_shared(1);
     return null;
@@ -19,7 +19,7 @@ type Hold = (tenant: string) => Promise<{
   release: () => Promise<void>
 }>
 
-/** Where an onboarding that stores is held, and how many statements wait then. */
+/** The point at which a storing onboarding is blocked. `isHeld` waits until `waiting` statements are blocked. */
 const holds: Record<string, Hold> = {
   'its configuration is written': async (tenant) => {
     const lock = await connect(t, databaseUrl)
@@ -30,7 +30,7 @@ const holds: Record<string, Hold> = {
       release: async () => { await lock.end() }
     }
   },
-  // To store ends the older logins of the tenant, behind its own record.
+  // The store step writes its record before it ends the older logins of the tenant.
   'its record is written too': async (tenant) => {
     t.equal((await post(tenant, { code: issue(), waba_id: waba.id })).is, '409 META_PHONE_CHOICE_REQUIRED')
     const lock = await connect(t, databaseUrl)
@@ -49,7 +49,7 @@ const deletions: Record<string, (tenant: string) => Promise<string>> = {
   'DELETE with unsubscribe': async (tenant) => (await call(as(tenant), 'DELETE', `${config}?unsubscribe=true`)).is,
   'delete-tenant': async (tenant) =>
     (await call(admin, 'DELETE', `${configs}/delete-tenant/${encodeURIComponent(tenant)}`)).is,
-  // Counted when all else is deleted: what is stored meanwhile is one.
+  // The count is checked in the end, so a row that is stored meanwhile makes it 1.
   'delete-all': async () => {
     const { is } = await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:0`)
     if (is !== '409 CONFIRMATION_MISMATCH') return is
@@ -60,7 +60,7 @@ const deletions: Record<string, (tenant: string) => Promise<string>> = {
 for (const [moment, hold] of Object.entries(holds)) {
   for (const [name, remove] of Object.entries(deletions)) {
     for (const isConfigured of [false, true]) {
-      await t.test(`${name} while an onboarding stores and ${moment}, of a tenant ${isConfigured ? 'with' : 'without'} a configuration`, async (t) => {
+      await t.test(`${name} ends a login when ${moment}, ${isConfigured ? 'with' : 'without'} a row`, async (t) => {
         await sql('delete from tenant_configs')
         const tenant = newTenant()
         if (isConfigured) {
@@ -73,7 +73,7 @@ for (const [moment, hold] of Object.entries(holds)) {
         const onboarding = post(tenant, login)
         await isHeld(1)
         const removed = remove(tenant)
-        // A deletion that need not wait for the onboarding ends it first.
+        // A deletion that does not block on the onboarding ends it first.
         await until(async () => await Promise.race([removed.then(() => true), isHeld(2).then(() => true)]))
         await release()
         t.match(await removed, /^20[04]$/)
@@ -92,7 +92,7 @@ for (const [moment, hold] of Object.entries(holds)) {
   }
 }
 
-await t.test('delete-all that does not match what is stored ends no onboarding', async (t) => {
+await t.test('a delete-all with a wrong confirmation ends no onboarding', async (t) => {
   await sql('delete from tenant_configs')
   const tenant = newTenant()
   t.equal((await post(tenant, { code: issue(), waba_id: waba.id })).is, '409 META_PHONE_CHOICE_REQUIRED')
@@ -100,7 +100,7 @@ await t.test('delete-all that does not match what is stored ends no onboarding',
   t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }])
 })
 
-await t.test('a token that comes after its exchange was given up, and its tenant deleted, is not stored', async (t) => {
+await t.test('a token that arrives after its tenant was deleted is not stored', async (t) => {
   const tenant = newTenant()
   meta.requests.length = 0
   meta.fail('access_token', { latency_ms: 1000 })
@@ -113,7 +113,7 @@ await t.test('a token that comes after its exchange was given up, and its tenant
   t.equal(await row(tenant), undefined)
 })
 
-await t.test('who leaves with nothing but a login that waits ends it', async (t) => {
+await t.test('a DELETE with unsubscribe ends a waiting login of a tenant without a configuration', async (t) => {
   const tenant = newTenant()
   t.equal((await post(tenant, { code: issue(), waba_id: waba.id })).is, '409 META_PHONE_CHOICE_REQUIRED')
   t.equal((await call(as(tenant), 'DELETE', `${config}?unsubscribe=true`)).is, '204')

@@ -1,7 +1,7 @@
 import t from '../run/tap.js'
 import { buildTestApp, connect, query, untilWaiting } from '../helper.js'
 
-await t.test('a PUT of the token that was stored is a new token once another one is stored meanwhile', async (t) => {
+await t.test('a PUT of the stored token is a new token if another one was stored meanwhile', async (t) => {
   const { app: { tenantConfigs, vault }, databaseUrl } = await buildTestApp(t)
   await tenantConfigs.create('acme', null, { access_token: 'first' })
   await query(

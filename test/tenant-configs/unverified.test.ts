@@ -14,14 +14,14 @@ const proven = {
 const proof = { onboarding_completed: true, last_verified_at: String, token_expires_at: proven.token_expires_at }
 const noProof = { onboarding_completed: false, last_verified_at: null, onboarded_at: String }
 
-/** A tenant that was onboarded, with all there is to write. */
+/** Creates an onboarded tenant with all writable columns set. */
 async function onboarded (tenantId: string) {
   await call(as(tenantId), 'POST', config, { ...full, phone_number_id: null })
   await prove(app, tenantId, { ...proven, phone_number_id: `phone-of-${tenantId}` })
   return as(tenantId)
 }
 
-await t.test('what keeps the proof, and what takes it', async (t) => {
+await t.test('a new account, number or token ends the verification, and other changes keep it', async (t) => {
   const expiry = '2031-01-01T00:00:00.000000Z'
   for (const [i, [body, expected]] of ([
     [{ waba_id: 'waba-1' }, proof],
@@ -63,7 +63,7 @@ await t.test('what keeps the proof, and what takes it', async (t) => {
   )
 })
 
-await t.test('onboarding proves: 201 makes the row, 200 renews it', async (t) => {
+await t.test('an onboarding verifies the row: a first one is a 201, a repeated one a 200', async (t) => {
   const { meta, waba } = await standIn(t)
   const { as, call } = await client(t, {
     GRAPH_API_BASE_URL: meta.url,
@@ -93,7 +93,7 @@ await t.test('onboarding proves: 201 makes the row, 200 renews it', async (t) =>
   t.equal((await call(as('other'), 'GET', config)).is, '404 CONFIG_NOT_FOUND')
 })
 
-await t.test('no token instead of no token is no new one', async (t) => {
+await t.test('a null token for a row without a token keeps the verification', async (t) => {
   const who = as('tokenless')
   await call(who, 'POST', config, { token_expires_at: full.token_expires_at })
   await sql(
@@ -106,10 +106,10 @@ await t.test('no token instead of no token is no new one', async (t) => {
   })
 })
 
-await t.test('a secret that does not open', async (t) => {
+await t.test('an unreadable secret fails the reads of its tenant until it is replaced', async (t) => {
   const who = await onboarded('damaged')
   const sound = await onboarded('sound')
-  // The ciphertext of another column: authentic, but out of its place.
+  // The ciphertext of another column is authentic, but not valid in this one.
   await sql("update tenant_configs set fb_app_secret = verify_token where tenant_id = 'damaged'")
   for (const url of [config, `${config}/full`]) {
     const { is, body } = await call(who, 'GET', url)
@@ -136,7 +136,7 @@ await t.test('a secret that does not open', async (t) => {
   t.equal((await call(who, 'GET', `${config}/full`)).body.fb_app_secret, 'a-new-secret-0123456789')
 })
 
-await t.test('a token that does not open is not the same as any', async (t) => {
+await t.test('a PUT of any token replaces an unreadable one as a new token', async (t) => {
   const who = await onboarded('damaged-token')
   await sql("update tenant_configs set access_token = 'garbage' where tenant_id = 'damaged-token'")
   t.match((await call(who, 'PUT', config, { callback_url: null })).body, { ...proof, access_token: '****' })
@@ -147,13 +147,13 @@ await t.test('a token that does not open is not the same as any', async (t) => {
   t.equal((await call(who, 'GET', `${config}/full`)).body.access_token, proven.access_token)
 })
 
-await t.test('a damaged row of a tenant can be deleted', async (t) => {
+await t.test('a row with an unreadable token can be deleted', async (t) => {
   const who = await onboarded('hopeless')
   await sql("update tenant_configs set access_token = 'garbage' where tenant_id = 'hopeless'")
   t.equal((await call(who, 'DELETE', config)).is, '204')
 })
 
-await t.test('the same token once more is left as it is sealed, and what is known of it stays known', async (t) => {
+await t.test('a PUT of the stored token keeps its ciphertext and its token state', async (t) => {
   const who = await onboarded('again')
   const kept = async () => await sql(
     'select access_token, status, checked_at, last_verified_at from tenant_configs join token_watch using ' +
@@ -168,7 +168,7 @@ await t.test('the same token once more is left as it is sealed, and what is know
   t.match(await kept(), [{ status: 'unverified', checked_at: null }])
 })
 
-await t.test('a token that another key sealed moves to the new one when it is sent again, and stays proven', async (t) => {
+await t.test('a PUT of the stored token seals it with the new key and keeps the verification', async (t) => {
   await onboarded('rotated')
   const rotated = await client(t, {
     DATABASE_URL: databaseUrl,

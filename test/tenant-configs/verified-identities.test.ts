@@ -3,7 +3,7 @@ import t from '../run/tap.js'
 import type { RowChange } from '../../src/tenant-configs/tenant-configs.js'
 import { buildTestApp, connect, query, untilWaiting } from '../helper.js'
 
-/** A service with its verified identities, and how to paste and to verify credentials of a tenant. */
+/** Starts a service and returns functions to write and to verify the credentials of a tenant. */
 async function createOwners (t: Test) {
   const { app, databaseUrl } = await buildTestApp(t)
   const { tenantConfigs } = app
@@ -36,7 +36,7 @@ async function createOwners (t: Test) {
   }
 }
 
-await t.test('saveVerified, an identity the row no longer holds, writes nothing', async (t) => {
+await t.test('saveVerified of an identity that differs from the row writes nothing', async (t) => {
   const { tenantConfigs, paste, stored, owner } = await createOwners(t)
   await paste('a')
   const identity = await stored('a')
@@ -50,7 +50,7 @@ await t.test('saveVerified, an identity the row no longer holds, writes nothing'
   t.equal((await tenantConfigs.find('a'))?.last_verified_at, null)
 })
 
-await t.test('saveVerified, a number of another tenant, asks whether its present token is verified', async (t) => {
+await t.test('saveVerified takes over a number only if the current token of its owner is unverified', async (t) => {
   const { tenantConfigs, paste, renewToken, verify, watchChanges, changes, owner } = await createOwners(t)
   await paste('a')
   await paste('b')
@@ -67,7 +67,7 @@ await t.test('saveVerified, a number of another tenant, asks whether its present
   t.equal(await verify('b'), 'saved', 'once more')
 })
 
-await t.test('saveVerified, two tenants at once, gives the number to one of them', async (t) => {
+await t.test('saveVerified gives a number to one of two concurrent tenants', async (t) => {
   const { databaseUrl, paste, renewToken, verify, owner } = await createOwners(t)
   const both = ['b', 'c']
   for (const tenantId of ['a', ...both]) await paste(tenantId)
@@ -88,14 +88,14 @@ await t.test('saveVerified, two tenants at once, gives the number to one of them
   await race()
 })
 
-await t.test('saveVerified, the owner verifies its new token while another takes the number, gives it to one of them', async (t) => {
+await t.test('saveVerified gives a number to its owner or to a concurrent tenant, not to both', async (t) => {
   for (const first of ['a', 'b']) {
     const { databaseUrl, paste, renewToken, verify, owner } = await createOwners(t)
     await paste('a')
     await paste('b')
     await verify('a')
     await renewToken('a')
-    // Stops the first one at its first write, with the rows of the tenants locked.
+    // Blocks the first call at its first write, while it has the rows of the tenants locked.
     const gate = await connect(t, databaseUrl)
     await gate.query('begin; lock table verified_identities in share mode')
     const faster = verify(first)

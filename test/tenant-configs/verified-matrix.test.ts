@@ -14,11 +14,11 @@ const hook = await callback(t, 'the verify token')
 const platform = meta.state.apps.get(graphApp.id)
 if (platform !== undefined) platform.callback_url = 'https://platform.example/hook'
 
-/** The name of a tenant without the number of its world. */
+/** The name of a tenant without the suffix of its world. */
 const nameOf = (snapshot: ConfigSnapshot | null) => snapshot?.getTenantId()?.replace(/ .*/, '') ?? null
 
 let worlds = 0
-/** An account at Meta with the number in question and one more, and tenants that nobody else knows. */
+/** Creates an account with two numbers, and names of tenants that no other world uses. */
 function createWorld () {
   const n = ++worlds
   const { id: waba } = meta.state.addWaba({ app_ids: [graphApp.id], phones: [{ id: `${n}000` }, { id: `${n}001` }] })
@@ -51,7 +51,7 @@ const renewsToken = async (world: World) => await put(world, 'owner', { access_t
 const moves = async (world: World) => await put(world, 'owner', { waba_id: 'elsewhere' })
 const leaves = async (world: World) => (await configure(world.tenant('owner'), 'DELETE')).is
 
-/** What each situation does before the question, and the statuses of that. */
+/** The steps that set up each situation, and their expected statuses. */
 const situations: Array<[situation: string, deeds: Array<(world: World) => Promise<string>>, statuses: string[]]> = [
   ['an unverified squatter', [squats], ['201']],
   ['a verified owner', [owns], ['201,200']],
@@ -61,7 +61,7 @@ const situations: Array<[situation: string, deeds: Array<(world: World) => Promi
   ['an owner that left', [owns, leaves], ['201,200', '204']]
 ]
 
-/** Each question, and its answer in each of the situations. */
+/** Each question with its expected answers, in the order of the situations. */
 const questions: Array<[question: string, ask: (world: World, t: Test) => Promise<unknown>, answers: unknown[]]> = [
   ['forPhoneNumber', async ({ number }) => nameOf(await app.configLoader.forPhoneNumber(number)),
     [null, 'owner', 'owner', 'owner', null, null]],
@@ -90,7 +90,7 @@ const questions: Array<[question: string, ask: (world: World, t: Test) => Promis
   }, ['free', INDEX, INDEX, INDEX, 'free', 'free']]
 ]
 
-/** Has a neighbour with the other number and a callback onboard; returns what the callback is set for. */
+/** Onboards a neighbour with the other number and a callback; returns the level at which the callback is set. */
 async function subscribesFor (world: World, t: Test): Promise<unknown> {
   await configure(world.tenant('neighbour'), 'POST', { callback_url: hook.url, verify_token: 'the verify token' })
   t.equal(await world.onboards('neighbour', world.otherNumber), '200')
@@ -98,7 +98,7 @@ async function subscribesFor (world: World, t: Test): Promise<unknown> {
   return Object(evidence).callback
 }
 
-/** Has a verified neighbour leave; returns how often Meta was asked to take our app off. */
+/** Offboards a verified neighbour; returns the number of unsubscribe calls. */
 async function unsubscribeCalls (world: World, t: Test): Promise<number> {
   t.equal(await pasteAndVerify(world, 'neighbour', { phone_number_id: world.otherNumber }), '201,200')
   const before = asked('unsubscribe').length
@@ -110,7 +110,7 @@ for (const [question, ask, answers] of questions) {
   await t.test(question, async (t) => {
     for (const [index, [situation, deeds, statuses]] of situations.entries()) {
       const world = createWorld()
-      // The look-ups have already answered that nobody is there.
+      // Lookups by number and WABA cache "not found", which the steps must invalidate.
       await Promise.all([app.configLoader.forPhoneNumber(world.number), app.configLoader.forWaba(world.waba)])
       const done: string[] = []
       for (const deed of deeds) done.push(await deed(world))
@@ -120,7 +120,7 @@ for (const [question, ask, answers] of questions) {
   })
 }
 
-await t.test('a number that moves to another tenant is found there, and the former owner is unverified', async (t) => {
+await t.test('a number that moves to another tenant is found there; its former owner is unverified', async (t) => {
   const byVerify = async (world: World) => await pasteAndVerify(world, 'other')
   const byStore = async (world: World) => await world.onboards('other', world.number)
   for (const [move, status] of [[byVerify, '201,200'], [byStore, '201']] as const) {
@@ -139,7 +139,7 @@ await t.test('a number that moves to another tenant is found there, and the form
   }
 })
 
-await t.test('a change of the owner is seen by the look-ups of another process', async (t) => {
+await t.test('a change of the owner invalidates the cached lookups of another instance', async (t) => {
   const world = createWorld()
   const { app: { configLoader } } = await instance({ CONFIG_CACHE_TTL_MS: 600_000 })
   const sees = async () => [
@@ -162,7 +162,7 @@ await t.test('a change of the owner is seen by the look-ups of another process',
   await isSeen(',,false')
 })
 
-await t.test('verify, a number of another owner, notes what was found of the token and answers 409', async (t) => {
+await t.test('a verification of a number of another owner is a 409 and records the token state', async (t) => {
   const world = createWorld()
   await pasteAndVerify(world, 'owner')
   await world.claims('other')
@@ -175,7 +175,7 @@ await t.test('verify, a number of another owner, notes what was found of the tok
   t.match((await configure(world.tenant('other'), 'GET')).body, { last_verified_at: null, onboarding_completed: false })
 })
 
-await t.test('two tenants that store or verify one number at once, one gets it and the other 409', async (t) => {
+await t.test('one of two tenants that claim a number concurrently gets it, and the other a 409', async (t) => {
   for (let times = 0; times < 6; times++) {
     const world = createWorld()
     const [first, second] = ['first', 'second']
@@ -191,7 +191,7 @@ await t.test('two tenants that store or verify one number at once, one gets it a
   }
 })
 
-await t.test('an onboarding that met the owner goes on when the owner has left', async (t) => {
+await t.test('an onboarding refused because of an owner is resumed after the owner left', async (t) => {
   const world = createWorld()
   await pasteAndVerify(world, 'owner')
   t.equal(await world.onboards('other', world.number), '409 PHONE_NUMBER_TAKEN')
@@ -201,7 +201,7 @@ await t.test('an onboarding that met the owner goes on when the owner has left',
   t.equal((await app.configLoader.forPhoneNumber(world.number))?.getTenantId(), world.tenant('other'))
 })
 
-await t.test('delete-all and TRUNCATE end all verified identities', async (t) => {
+await t.test('delete-all and TRUNCATE delete all verified identities', async (t) => {
   const rows = async () => (await sql('select from verified_identities')).length
   t.not(await rows(), 0)
   const { body: { confirm } } = await call(admin, 'DELETE', '/api/v1/tenant/admin/configs/delete-all')

@@ -16,23 +16,20 @@ const life = await start()
 const api = `${life.origin}/api/v1/tenant`
 const as = (tenant: string) => ({ authorization: `Bearer ${signed({ tenant_id: tenant }, JWT_SECRET)}` })
 
-/** What a tenant floods the service with. */
+/** The number of requests in a flood. */
 const REQUESTS = 500
-/**
- * What another tenant asks meanwhile: so many that its p99 is more than a few answers, and no more at once than one
- * page asks.
- */
+/** The GETs of the other tenant: enough for a stable p99, and at most as many at once as one page sends. */
 const GETS = 400
 const AT_ONCE = 4
 /**
- * On a machine that is quiet a GET takes a few milliseconds, and three times that is less than what the requests
- * themselves cost the processor, whatever is answered. The fault took 13 seconds.
+ * The lower bound of the limit. On an idle machine a GET takes a few milliseconds.
+ * Three times that is less than the processor time of the flood itself. The original fault took 13 seconds.
  */
 const LEAST_MS = 250
 
 const other = as((await customer(life)).tenant)
 
-/** How long the other tenant's GETs take, in milliseconds. */
+/** The latencies of the other tenant's GETs, in milliseconds. */
 async function latencies (): Promise<number[]> {
   const times: number[] = []
   await Promise.all(Array.from({ length: AT_ONCE }, async () => {
@@ -48,7 +45,7 @@ async function latencies (): Promise<number[]> {
 
 const p99 = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length * 0.99)] ?? NaN
 
-/** A process that floods the service; returns how to begin, and what it was answered so far. */
+/** Starts a flood process; `begin` starts the flood, and `statuses` returns the counts so far. */
 async function flooder (t: Test) {
   const child = fork(modulePath('test/tenant-queues/flood.ts'))
   t.teardown(() => { child.kill('SIGKILL') })
@@ -59,7 +56,7 @@ async function flooder (t: Test) {
 }
 
 const waiting = { latency_ms: FOR_EVER_MS, times: Infinity }
-/** Has the tenant's own token ask Meta, which does not answer. */
+/** Stores a token for the tenant and lets Meta never answer this route. */
 const unanswered = (route: Route) => async ({ tenant }: Customer) => {
   meta.fail(route, waiting)
   const headers = { ...as(tenant), 'content-type': 'application/json' }
@@ -81,7 +78,7 @@ const kinds: Record<string, Kind> = {
   resume: {
     method: 'POST',
     path: 'onboard/whatsapp-client/resume',
-    // The login that all resumptions wait for runs, too.
+    // The login that all resumptions wait for also takes one place.
     refused: REQUESTS - 54,
     async prepare (busy) {
       meta.fail('subscribe', waiting)
@@ -112,7 +109,7 @@ const kinds: Record<string, Kind> = {
 }
 
 for (const [name, { method, path, body, refused, prepare }] of Object.entries(kinds)) {
-  await t.test(`while a tenant sends ${REQUESTS} requests to ${name}, another one's p99 stays within three times its own`, async (t) => {
+  await t.test(`a flood of ${REQUESTS} requests to ${name} at most triples the p99 of another tenant`, async (t) => {
     meta.clearFaults()
     meta.requests.length = 0
     const busy = await customer(life)
@@ -126,7 +123,7 @@ for (const [name, { method, path, body, refused, prepare }] of Object.entries(ki
     const before = p99(await latencies())
     begin({ url: `${api}/${path}`, method, headers, body: text, count: REQUESTS })
     const during = p99(await latencies())
-    // What else the machine does may have changed meanwhile.
+    // The load of the machine may have changed during the flood.
     const after = p99(await latencies())
     t.comment(`${name}: p99 before ${before.toFixed()} ms, at first ${during.toFixed()} ms, then ${after.toFixed()} ms`)
     t.ok(Math.min(during, after) <= Math.max(3 * before, LEAST_MS))

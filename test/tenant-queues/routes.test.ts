@@ -9,12 +9,12 @@ const service = await onboardingService(t)
 const { meta, as, call, login, newTenant, asked, waba, post, instance } = service
 const REDIRECT = { redirect_uri: 'https://a.example' }
 
-/** A tenant with a token that asks Meta. */
+/** Creates a tenant with a token, whose verifications call Meta. */
 const tenantWithToken = async () =>
   await service.existing({ waba_id: waba.id, access_token: meta.state.issueToken({ app_id: app.id }) })
 
 type Ask = (tenant: string) => Promise<Answer>
-/** The requests that stand in the queue of a tenant. */
+/** The kinds of requests that wait in the queue of a tenant. */
 const kinds = {
   onboarding: async (tenant: string) => await call(as(tenant), 'POST', onboard, login(tenant)),
   resume: async (tenant: string) => await call(as(tenant), 'POST', `${onboard}/resume`),
@@ -25,7 +25,7 @@ const kinds = {
 }
 const isRefused = ({ is }: Answer) => is === '429 RATE_LIMITED'
 
-/** Has 5 dry runs of each tenant wait for Meta, for longer than it takes to send all else; returns them. */
+/** Starts 5 dry runs for each tenant, which wait for Meta longer than the test sends requests; returns them. */
 async function fill (tenants: string[]) {
   meta.requests.length = 0
   meta.fail('debug_token', { latency_ms: 8000, times: 5 * tenants.length })
@@ -34,10 +34,7 @@ async function fill (tenants: string[]) {
   return running
 }
 
-/**
- * Sends 60 requests of these kinds at once; resolves with all of them once the 10 that find the queue full are
- * answered.
- */
+/** Sends 60 requests of these kinds at once; resolves with all of them once 10 are refused by the full queue. */
 async function overfill (t: Test, tenant: string, asks: Ask[]): Promise<Array<Promise<Answer>>> {
   const refused: Answer[] = []
   const sent = Array.from({ length: 60 / asks.length }, () => asks).flat().map(async (ask) => {
@@ -50,12 +47,12 @@ async function overfill (t: Test, tenant: string, asks: Ask[]): Promise<Array<Pr
   return sent
 }
 
-/** Holds that 50 of these were not refused. */
+/** Asserts that 50 of these were not refused. */
 async function fifty (t: Test, sent: Array<Promise<Answer>>) {
   t.equal((await Promise.all(sent)).filter((answer) => !isRefused(answer)).length, 50)
 }
 
-await t.test('of each kind of request 50 wait while 5 run, and no more', async (t) => {
+await t.test('50 requests of each kind wait while 5 run, and further ones are refused', async (t) => {
   const all = await Promise.all(Object.values(kinds).map(async (ask) => ({ ask, tenant: await tenantWithToken() })))
   const running = await fill(all.map(({ tenant }) => tenant))
   const sent = await Promise.all(all.map(async ({ ask, tenant }) => await overfill(t, tenant, [ask])))
@@ -63,7 +60,7 @@ await t.test('of each kind of request 50 wait while 5 run, and no more', async (
   for (const ofKind of sent) await fifty(t, ofKind)
 })
 
-await t.test('all kinds share one queue', async (t) => {
+await t.test('all kinds of requests of a tenant share one queue', async (t) => {
   const tenant = await tenantWithToken()
   const running = await fill([tenant])
   const sent = await overfill(t, tenant, Object.values(kinds))
@@ -71,7 +68,7 @@ await t.test('all kinds share one queue', async (t) => {
   await fifty(t, sent)
 })
 
-await t.test('another instance has a queue of its own, and a code posted again waits in the queue too', async (t) => {
+await t.test('a replay is refused by a full queue, and another instance has its own queue', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   t.equal((await post(tenant, body)).is, '201')

@@ -4,7 +4,7 @@ import { RateLimited, ServiceClosing } from '../../src/errors.js'
 import { createTenantQueues } from '../../src/tenant-queues/tenant-queues.js'
 import { sharedController } from '../../src/waiting/wait-for.js'
 
-/** Queues, and work in them that ends when it is told to. */
+/** Creates queues, and work in them that ends when `end` is called. */
 function queues (timeoutMs = 60_000) {
   const closing = sharedController()
   const { run, settled } = createTenantQueues({ closing: closing.signal, timeoutMs })
@@ -15,7 +15,7 @@ function queues (timeoutMs = 60_000) {
     closing,
     settled,
     begun,
-    /** Asks for a run. Returns what becomes of it. */
+    /** Queues one piece of work. Resolves with whether it has waited. */
     ask: (
       tenant: string,
       name: string,
@@ -33,10 +33,10 @@ function queues (timeoutMs = 60_000) {
 }
 
 const names = (count: number, prefix = '') => Array.from({ length: count }, (_, i) => `${prefix}${i}`)
-/** What a promise was rejected with. */
+/** The reason of a rejected promise. */
 const failure = async (promise: Promise<unknown>) => await promise.then(() => 'no failure', (err: unknown) => err)
 
-await t.test('5 of a tenant run, 50 wait in their order, and no more', async (t) => {
+await t.test('5 requests of a tenant run, 50 wait in order, and further ones are refused', async (t) => {
   const { ask, end, begun } = queues()
   const results = names(55).map(async (name) => await ask('a', name))
   const [refused, other] = [failure(ask('a', '55')), ask('b', 'other')]
@@ -49,7 +49,7 @@ await t.test('5 of a tenant run, 50 wait in their order, and no more', async (t)
   t.equal(await other, false)
 })
 
-await t.test('no number of other tenants makes a tenant forget what it runs', async (t) => {
+await t.test('the limit of a tenant still applies while 1001 other tenants run', async (t) => {
   const { ask, end, begun, settled } = queues()
   const all = [...names(5, 'a'), ...names(1001, 'b')]
   const results = all.map(async (name) => await ask(name.startsWith('a') ? 'a' : name, name))
@@ -62,7 +62,7 @@ await t.test('no number of other tenants makes a tenant forget what it runs', as
   t.equal((await Promise.all(results)).length, 1007)
 })
 
-await t.test('a client that leaves gives its place to another', async (t) => {
+await t.test('a waiting client that disconnects frees its place', async (t) => {
   const { ask, end, begun } = queues()
   const client = new AbortController()
   const running = names(5).map(async (name) => await ask('a', name, client.signal))
@@ -77,7 +77,7 @@ await t.test('a client that leaves gives its place to another', async (t) => {
   t.equal((await Promise.all(next)).length, 50)
 })
 
-await t.test('a turn that comes in the moment in which the client leaves goes to the next', async (t) => {
+await t.test('a place that is granted while its client disconnects goes to the next client', async (t) => {
   const { ask, end, begun } = queues()
   const client = new AbortController()
   const running = names(5).map(async (name) => await ask('a', name))
@@ -93,7 +93,7 @@ await t.test('a turn that comes in the moment in which the client leaves goes to
   t.equal(await next, true)
 })
 
-await t.test('a client that is gone already gets no turn, and keeps nobody else from one', async (t) => {
+await t.test('a client that is already disconnected gets no place and blocks no other client', async (t) => {
   const { ask, end, begun } = queues()
   const running = names(5).map(async (name) => await ask('a', name))
   t.match(await failure(ask('a', 'gone', AbortSignal.abort(new Error('gone')))), { message: 'gone' })
@@ -105,7 +105,7 @@ await t.test('a client that is gone already gets no turn, and keeps nobody else 
   t.equal(await next, true)
 })
 
-await t.test('a service that closes begins nothing, and waits for what runs', async (t) => {
+await t.test('a closing service starts no waiting work and waits for the running work', async (t) => {
   const { ask, end, begun, closing, settled } = queues()
   const running = names(5).map(async (name) => await ask('a', name))
   const waiting = failure(ask('a', 'waiting'))
@@ -122,7 +122,7 @@ await t.test('a service that closes begins nothing, and waits for what runs', as
   t.same(begun, names(5))
 })
 
-await t.test('a turn that does not come in the time of six calls is given up', async (t) => {
+await t.test('a wait for a place ends after the time limit of six calls with RateLimited', async (t) => {
   const { ask, end } = queues(5)
   const running = names(5).map(async (name) => await ask('a', name))
   t.ok(await failure(ask('a', 'late')) instanceof RateLimited)
@@ -130,7 +130,7 @@ await t.test('a turn that does not come in the time of six calls is given up', a
   await Promise.all(running)
 })
 
-await t.test('work that fails gives its place to the next', async (t) => {
+await t.test('failed work frees its place', async (t) => {
   const { run } = createTenantQueues({ closing: new AbortController().signal, timeoutMs: 60_000 })
   const client = new AbortController().signal
   const runs = names(12).map(async (name) => await failure(run('a', client, async () => { throw new Error(name) })))

@@ -6,7 +6,7 @@ import { DAY, FIVE_MINUTES, HOUR, near, S_PER_DAY, watch } from './watch.js'
 const { meta, own, issue, asked, watched, reset } = await watch(t)
 t.beforeEach(reset)
 
-await t.test('a token that ends soon is extended', async (t) => {
+await t.test('a token that expires within 14 days is extended', async (t) => {
   const { store, look, known, tenantConfigs, configLoader, sql, told } = await watched(t)
   for (const type of ['SYSTEM_USER', 'USER'] as const) {
     meta.requests.length = 0
@@ -37,9 +37,9 @@ await t.test('a token that ends soon is extended', async (t) => {
   t.same(told, [])
 })
 
-await t.test('a token that has less than a day left is extended before its end', async (t) => {
+await t.test('a token that expires within a day is checked again and extended before it expires', async (t) => {
   const { store, look, again, known, tokenWatch, told } = await watched(t)
-  // As an onboarding notes it.
+  // The same finding that an onboarding records.
   const expires_at = new Date(Date.now() + HOUR).toISOString()
   const { access_token: sealed } = await store('short', issue({ expires_in: 3600, type: 'USER' }))
   await tokenWatch.record('short', String(sealed), { valid: true, expires_at })
@@ -58,7 +58,7 @@ await t.test('a token that has less than a day left is extended before its end',
   ])
 })
 
-await t.test('a token that cannot be extended is expiring, and that is told', async (t) => {
+await t.test('a token that cannot be extended is expiring, and the transition is emitted once', async (t) => {
   const { store, look, again, known, tenantConfigs, told, log } = await watched(t)
   const refusals: Array<[string, Fault | undefined, Fault | undefined]> = [
     ['Meta refuses', undefined, undefined],
@@ -96,7 +96,7 @@ await t.test('a token that cannot be extended is expiring, and that is told', as
   t.match(told.slice(4).map(({ type }) => type), Array(3).fill('token.recovered'), 'the others are extended now')
 })
 
-await t.test('each way in which Meta calls a token invalid', async (t) => {
+await t.test('a token that Meta reports as invalid is revoked with the reason of Meta', async (t) => {
   const { store, look, again, known, told } = await watched(t)
   const expiry = { token_expires_at: '2100-01-01T00:00:00.000000Z' }
   const reasons: Record<string, string> = { garbage: 'meta_190', foreign: 'other_app', bare: 'meta_invalid' }
@@ -135,7 +135,7 @@ await t.test('each way in which Meta calls a token invalid', async (t) => {
   )
 })
 
-await t.test('a new token that is well recovers the tenant', async (t) => {
+await t.test('a valid new token recovers the tenant', async (t) => {
   const { store, look, told, tenantConfigs, known } = await watched(t)
   const expired = issue({ expires_in: -60 })
   await store('acme', expired, { token_expires_at: new Date(Date.now() - 60_000).toISOString() })
@@ -150,7 +150,7 @@ await t.test('a new token that is well recovers the tenant', async (t) => {
   ])
 })
 
-await t.test('what passes leaves the status as it is, but for a token that its own date ends', async (t) => {
+await t.test('a transient failure keeps the status, unless the stored expiry has passed', async (t) => {
   const { store, look, again, known, told } = await watched(t, { GRAPH_TIMEOUT_MS: 300 })
   await store('well', issue({ expires_in: 0 }))
   await look()
@@ -173,14 +173,14 @@ await t.test('what passes leaves the status as it is, but for a token that its o
   t.same(told.map(({ type, tenant_id: tenant }) => [type, tenant]), [
     ['token.expired', 'over'], ['token.reauth_required', 'over']
   ])
-  // What Meta leaves out of the expiry is what was stored.
+  // If Meta reports no expiry, the stored one applies.
   meta.fail('debug_token', { patch: { data: { expires_at: undefined } }, times: Infinity })
   await again()
   t.match(await known('over'), { token_status: 'reauth_required' })
   t.match(await known('new'), { token_status: 'ok', token_expires_at: null })
 })
 
-await t.test('a fault of one tenant is its own', async (t) => {
+await t.test('a fault of one tenant does not affect the checks of others', async (t) => {
   const { app, store, look, again, known, told, sql, log } = await watched(t, { FB_APP_ID: '', FB_APP_SECRET: '' })
   const pair = { fb_app_id: own.app_id, fb_app_secret: own.app_secret }
   const token = () => issue({ app_id: own.app_id })
@@ -217,7 +217,7 @@ await t.test('a fault of one tenant is its own', async (t) => {
   t.equal(app.env.TOKEN_CHECK_INTERVAL_MS, DAY)
 })
 
-await t.test('a fault hides nothing that is known of a dead token, nor has it told again', async (t) => {
+await t.test('a fault keeps the state of an invalid token and emits no transition again', async (t) => {
   const { store, look, again, known, told, tenantConfigs } = await watched(t)
   const pair = { fb_app_id: own.app_id, fb_app_secret: own.app_secret }
   const dead = issue({ app_id: own.app_id })

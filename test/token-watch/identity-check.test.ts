@@ -12,7 +12,7 @@ const { meta, own, issue, watched, reset } = await watch(t)
 t.beforeEach(reset)
 const BARE = { FB_APP_ID: undefined, FB_APP_SECRET: undefined }
 
-/** A service whose tenants write their rows by hand, and what is verified of these. */
+/** Starts a service; tenants write their rows through the API, and `verified` reads their verified ids. */
 async function service (t: Test, env: EnvSource = {}) {
   const watching = await watched(t, env)
   const { app, as, sql } = watching
@@ -24,7 +24,7 @@ async function service (t: Test, env: EnvSource = {}) {
     ...watching,
     post: async (tenant: string, body: object) => { await write('POST', tenant, body) },
     put: async (tenant: string, body: object) => { await write('PUT', tenant, body) },
-    /** The tenant's verified account and number; undefined unless its present token is verified too. */
+    /** The verified account and number of a tenant; undefined if its current token is not verified. */
     async verified (tenant: string) {
       const [row] = await sql(`select v.waba_id, v.phone_number_id from verified_identities v join tenant_configs c using (tenant_id, waba_id)
         where tenant_id = $1 and last_verified_at is not null and v.phone_number_id is not distinct from c.phone_number_id`, [tenant])
@@ -33,14 +33,14 @@ async function service (t: Test, env: EnvSource = {}) {
   }
 }
 
-/** An account of the platform's with one number, and a token that sees it alone. */
+/** Creates an account of an app with one number, and issues tokens that can read only this account. */
 function account (app_id = platform.id) {
   const waba = meta.state.addWaba({ app_ids: [app_id] })
   const ids = { waba_id: waba.id, phone_number_id: String(waba.phones[0]?.id) }
   return { waba, ids, token: (more: object = {}) => issue({ app_id, waba_ids: [waba.id], ...more }) }
 }
 
-/** The token, with its user's password changed since. */
+/** Revokes the token, as after a change of the password. */
 function revoked (token: string): string {
   Object.assign(meta.state.tokens.get(token) ?? {}, { revoked: 460 })
   return token
@@ -48,7 +48,7 @@ function revoked (token: string): string {
 
 const asked = () => meta.requests.map(({ route }) => route)
 
-await t.test('a row written by hand becomes verified at the next check, and is then asked about no more', async (t) => {
+await t.test('a row written by hand is verified once, at the next check', async (t) => {
   const { post, look, again, verified, known, log, tenantConfigs, configLoader } = await service(t)
   const { ids, token } = account()
   await post('acme', { ...ids, access_token: token() })
@@ -68,7 +68,7 @@ await t.test('a row written by hand becomes verified at the next check, and is t
   t.same(asked(), ['debug_token', 'phone_numbers', 'debug_token'])
 })
 
-await t.test('without any app pair the token alone is asked with', async (t) => {
+await t.test('a row is verified without an app pair, by a call with the token alone', async (t) => {
   const { post, look, verified, known } = await service(t, BARE)
   const { ids, token } = account()
   const app = meta.state.apps.get(platform.id)
@@ -86,7 +86,7 @@ await t.test('without any app pair the token alone is asked with', async (t) => 
   t.equal(await verified('proof'), undefined, 'an app may demand proofs')
 })
 
-await t.test('an app of the tenant\'s own that Meta rejects proves nothing, and takes nothing away', async (t) => {
+await t.test('a rejected app of the tenant does not prevent the verification of its identity', async (t) => {
   const { post, look, verified, known } = await service(t)
   const { ids, token } = account(own.app_id)
   await post('acme', { ...ids, access_token: token(), fb_app_id: own.app_id, fb_app_secret: 'wrong' })
@@ -106,7 +106,7 @@ await t.test('an app of the tenant\'s own that Meta rejects proves nothing, and 
   t.match(await known('pair'), { token_status: 'ok' })
 })
 
-await t.test('what Meta does not show to the token stays unverified', async (t) => {
+await t.test('ids that the token cannot read stay unverified', async (t) => {
   for (const env of [{}, BARE]) {
     const { post, look, verified, known } = await service(t, env)
     const [one, other] = [account(own.app_id), account(own.app_id)]
@@ -132,7 +132,7 @@ await t.test('what Meta does not show to the token stays unverified', async (t) 
   }
 })
 
-await t.test('a number that is added at Meta later is found within an hour of the first day, then at the usual checks', async (t) => {
+await t.test('a number missing at Meta is checked hourly on the first day, then daily', async (t) => {
   const { post, look, again, verified, known, sql } = await service(t)
   const { waba, ids, token } = account()
   const later = waba.phones.splice(0)
@@ -150,7 +150,7 @@ await t.test('a number that is added at Meta later is found within an hour of th
   t.same(await verified('acme'), ids)
 })
 
-await t.test('an account without a number is verified as one', async (t) => {
+await t.test('an account without a number is verified without a number', async (t) => {
   const { post, look, verified } = await service(t)
   const { ids, token } = account()
   await post('acme', { waba_id: ids.waba_id, access_token: token() })
@@ -158,7 +158,7 @@ await t.test('an account without a number is verified as one', async (t) => {
   t.same(await verified('acme'), { waba_id: ids.waba_id, phone_number_id: null })
 })
 
-await t.test('of two tenants who claim a number, the one whose token sees it has it; of two such, the first', async (t) => {
+await t.test('a claimed number goes to the first tenant whose token can read it', async (t) => {
   const { post, look, again, verified, known, log } = await service(t)
   const [{ ids, token }, other] = [account(), account()]
   await post('squatter', { ...ids, access_token: other.token() })
@@ -179,7 +179,7 @@ await t.test('of two tenants who claim a number, the one whose token sees it has
   t.same([await verified('second'), await verified('owner')], [undefined, ids])
 })
 
-await t.test('another account or number, and a new token, are verified at the next check', async (t) => {
+await t.test('a changed account, number or token is verified at the next check', async (t) => {
   const { post, put, look, verified, known } = await service(t)
   const [one, other] = [account(), account()]
   const token = issue({ waba_ids: [one.waba.id, other.waba.id] })
@@ -203,7 +203,7 @@ await t.test('another account or number, and a new token, are verified at the ne
   t.match(await known('acme'), { token_status: 'revoked' })
 })
 
-await t.test('an extended token verifies as well', async (t) => {
+await t.test('a token that is extended in the same check verifies the identity', async (t) => {
   const { post, look, verified } = await service(t)
   const { ids, token } = account()
   await post('acme', { ...ids, access_token: token({ expires_in: 10 * 24 * 3600 }) })
@@ -212,12 +212,12 @@ await t.test('an extended token verifies as well', async (t) => {
   t.same(await verified('acme'), ids)
 })
 
-await t.test('what keeps Meta from answering is tried again; the finding of the token stands', async (t) => {
+await t.test('a failed identity check is retried, and the finding of the token is kept', async (t) => {
   const { post, look, again, verified, known } = await service(t)
   const { goOn } = clock(t)
   const { ids, token } = account()
   await post('acme', { ...ids, access_token: token() })
-  // The clock of the database stays behind.
+  // The test advances only the clock of the process, not that of the database.
   let ahead = 0
   for (const reply of [temporarilyDown(), throttled(80007), new GraphError(400, 100, 'odd')]) {
     meta.fail('phone_numbers', { reply })
@@ -234,7 +234,7 @@ await t.test('what keeps Meta from answering is tried again; the finding of the 
   await look()
 })
 
-await t.test('a write that comes in between stays unverified', async (t) => {
+await t.test('a row that is written during its check stays unverified', async (t) => {
   const { post, put, look, verified } = await service(t)
   const { ids, token } = account()
   await post('acme', { ...ids, access_token: token() })
@@ -246,7 +246,7 @@ await t.test('a write that comes in between stays unverified', async (t) => {
   t.equal(await verified('acme'), undefined)
 })
 
-await t.test('a database that goes away meanwhile ends nothing', async (t) => {
+await t.test('an identity check that a database outage interrupts is repeated', async (t) => {
   const { post, look, again, verified, databaseUrl, log } = await service(t)
   const { ids, token } = account()
   await post('acme', { ...ids, access_token: token() })
@@ -261,7 +261,7 @@ await t.test('a database that goes away meanwhile ends nothing', async (t) => {
   t.same(await verified('acme'), ids)
 })
 
-await t.test('closing does not wait for Meta, and the identity is due at once', async (t) => {
+await t.test('a service closes without waiting for Meta and leaves the identity check due', async (t) => {
   const { post, env, sql } = await service(t, { GRAPH_TIMEOUT_MS: 60_000 })
   const { ids, token } = account()
   await post('acme', { ...ids, access_token: token() })

@@ -8,13 +8,13 @@ import { usageHeaders } from '../graph/usage.js'
 import { baseEnv, buildTestApp, takeAway, until } from '../helper.js'
 import { app as platform } from '../meta/wire.js'
 
-// On a busy machine the processes take their time.
+// The child processes are slow on a busy machine.
 t.setTimeout(300_000)
 
 const { meta, own, issue, asked, watched, reset } = await watch(t)
 t.beforeEach(reset)
 
-await t.test('two instances check 200 due tokens, each of them once', async (t) => {
+await t.test('two instances check each of 200 due tokens once', async (t) => {
   const { store, sql, env } = await watched(t)
   const tokens = Array.from({ length: 200 }, () => issue())
   await Promise.all(tokens.map(async (token, i) => await store(`tenant ${i}`, token)))
@@ -26,7 +26,7 @@ await t.test('two instances check 200 due tokens, each of them once', async (t) 
   for (const { log } of instances) t.ok(log().split('a call of the Graph API succeeded').length > 20, 'both took part')
 })
 
-await t.test('what a killed process had claimed comes due again', async (t) => {
+await t.test('a token claimed by a killed process is due again when the claim expires', async (t) => {
   const { store, look, known, env, sql } = await watched(t, { GRAPH_TIMEOUT_MS: 60_000 })
   for (const tenant of ['one', 'two']) await store(tenant, issue())
   meta.fail('debug_token', { latency_ms: 60_000 })
@@ -45,7 +45,7 @@ await t.test('what a killed process had claimed comes due again', async (t) => {
   for (const tenant of ['one', 'two']) t.match(await known(tenant), { token_status: 'ok' })
 })
 
-await t.test('a check that was overtaken changes nothing', async (t) => {
+await t.test('a check changes nothing if a newer write or finding is stored meanwhile', async (t) => {
   const { store, look, known, tenantConfigs, tokenWatch, told, sql } = await watched(t)
   const overtakes: Array<[string, (sealed: string) => Promise<unknown>, string]> = [
     ['a new token', async () => await tenantConfigs.update('acme', { access_token: 'newer' }), 'unverified'],
@@ -56,7 +56,7 @@ await t.test('a check that was overtaken changes nothing', async (t) => {
     ],
     ['no token', async () => await tenantConfigs.update('acme', { access_token: null }), 'unverified']
   ]
-  // Of the last two calls the second is the one for a longer token.
+  // The second call of the check of a token with 10 days left is its extension.
   for (const [left, answers] of [[60, 1], [10, 2]] as const) {
     for (const [what, overtake, status] of overtakes) {
       meta.requests.length = 0
@@ -75,7 +75,7 @@ await t.test('a check that was overtaken changes nothing', async (t) => {
   t.same(told.map(({ type, reason }) => [type, reason]), Array(2).fill(['token.revoked', 'PARTNER_REMOVED']))
 })
 
-/** The answer to a question about a good token, with what Meta says of its limits. */
+/** The reply of debug_token for a valid token, with the usage headers of Meta. */
 function withUsage (percent: number, more: Record<string, string> = {}): Fault {
   const body = JSON.stringify({ data: { is_valid: true, app_id: platform.id, expires_at: 0 } })
   return {
@@ -88,7 +88,7 @@ function withUsage (percent: number, more: Record<string, string> = {}): Fault {
   }
 }
 
-await t.test('the nearer Meta\'s limits, the slower it is', async (t) => {
+await t.test('the pauses between the calls grow with the utilization that Meta reports', async (t) => {
   const took = async (percent: number) => {
     const { store, look } = await watched(t)
     for (const tenant of ['one', 'two', 'three']) await store(tenant, issue())
@@ -100,16 +100,16 @@ await t.test('the nearer Meta\'s limits, the slower it is', async (t) => {
     meta.requests.length = 0
     return performance.now() - began
   }
-  // Two pauses each; a timer may be a millisecond early.
+  // Three calls have two pauses; a timer may fire a millisecond early.
   t.ok(await took(76) >= 2 * 400 - 4)
   t.ok(await took(79) >= 2 * 1000 - 4)
 })
 
-/** The moments at which tokens are due, by tenant: whoever claims one or gives one back moves them. */
+/** The due times of all tokens, by tenant. A claim or its release changes them. */
 const dueTimes = async (sql: (text: string) => Promise<Array<Record<string, unknown>>>) =>
   await sql('select tenant_id, next_check_at::text from token_watch order by tenant_id')
 
-await t.test('a token of an app that Meta blocks stays due, unclaimed, and the tokens of other apps are checked', async (t) => {
+await t.test('a token of a blocked app stays due and unclaimed; other apps are checked', async (t) => {
   const limits: Fault[] = [
     { reply: throttled(4) }, { reply: new GraphError(400, 341, 'limit') }, { reply: { status: 429, body: '' } },
     withUsage(100),
@@ -125,7 +125,7 @@ await t.test('a token of an app that Meta blocks stays due, unclaimed, and the t
     await look()
     const waiting = [issue(), issue()]
     await store('second', String(waiting[0]))
-    // Half a pair is none.
+    // An incomplete app pair counts as none.
     await store('third', String(waiting[1]), { fb_app_id: own.app_id })
     const before = await dueTimes(sql)
     for (let times = 0; times < 3; times++) await look()
@@ -150,7 +150,7 @@ await t.test('a token of an app that Meta blocks stays due, unclaimed, and the t
   }
 })
 
-await t.test('a tenant\'s own app that Meta blocks holds up nobody else', async (t) => {
+await t.test('a blocked app of one tenant does not delay the tokens of other apps', async (t) => {
   const { store, look, known, sql } = await watched(t)
   const { goOn } = clock(t)
   const pair = { fb_app_id: own.app_id, fb_app_secret: own.app_secret }
@@ -179,7 +179,7 @@ await t.test('a tenant\'s own app that Meta blocks holds up nobody else', async 
   t.match(await bare.known('no app'), { reason: 'no_app' })
 })
 
-await t.test('what was claimed before a block began waits for its end', async (t) => {
+await t.test('a token claimed before a block waits until the block ends', async (t) => {
   const { store, look, known } = await watched(t)
   clock(t)
   for (const tenant of ['one', 'two', 'three']) await store(tenant, issue())
@@ -192,7 +192,7 @@ await t.test('what was claimed before a block began waits for its end', async (t
   for (const tenant of ['one', 'two', 'three']) near(t, (await known(tenant)).wait, HOUR)
 })
 
-await t.test('an account at its limits holds up no other', async (t) => {
+await t.test('an account at its limits does not delay other accounts', async (t) => {
   const usage = usageHeaders({ business: 100, waba_id: '1', regain_minutes: 20 })
   for (const limit of [
     withUsage(1, usage),
@@ -203,7 +203,7 @@ await t.test('an account at its limits holds up no other', async (t) => {
     reset()
     const [first, other, none] = [issue(), issue(), issue()]
     const inTime = (ms: number) => new Date(Date.now() + ms).toISOString()
-    // Verified, so that nothing else is asked.
+    // A verified identity needs no further call.
     const storeVerified = async (
       tenant: string,
       token: string,
@@ -238,7 +238,7 @@ await t.test('an account at its limits holds up no other', async (t) => {
   }
 })
 
-await t.test('a token whose user is at a limit holds up no other', async (t) => {
+await t.test('a token whose user is at a limit does not delay other tokens', async (t) => {
   const { store, look, known } = await watched(t)
   await store('first', issue())
   meta.fail('debug_token', { reply: new GraphError(400, 17, '(#17) User request limit reached') })
@@ -249,7 +249,7 @@ await t.test('a token whose user is at a limit holds up no other', async (t) => 
   t.match(await known('other'), { token_status: 'ok' })
 })
 
-await t.test('tokens of a tenant that is off are neither checked nor extended, and once when it is turned on', async (t) => {
+await t.test('a token of an inactive tenant is checked only after the activation, once', async (t) => {
   const { store, look, again, known, tenantConfigs, tokenWatch, sql } = await watched(t)
   const [token, soon] = [issue(), issue({ expires_in: 10 * S_PER_DAY })]
   const { access_token: sealed } = await store('off', token)
@@ -258,7 +258,7 @@ await t.test('tokens of a tenant that is off are neither checked nor extended, a
   for (const tenant of ['off', 'ends']) await tenantConfigs.setActive(tenant, false)
   reset()
   await look()
-  // Also where no trigger saw it, and when the row is written.
+  // Nor if its watch was made due without a trigger, or the row is written.
   await again()
   await tenantConfigs.update('off', { token_expires_at: '2040-01-01T00:00:00Z', waba_id: '1' })
   await sql("insert into tenant_configs (tenant_id, access_token, is_active) values ('born off', $1, false)", [sealed])
@@ -284,7 +284,7 @@ await t.test('tokens of a tenant that is off are neither checked nor extended, a
   t.equal(asked().length, 3)
 })
 
-await t.test('a new token of a tenant that is off waits until it is turned on', async (t) => {
+await t.test('a new token of an inactive tenant is first checked after the activation', async (t) => {
   const { store, look, known, tenantConfigs } = await watched(t)
   await store('acme', issue())
   await tenantConfigs.setActive('acme', false)
@@ -298,14 +298,14 @@ await t.test('a new token of a tenant that is off waits until it is turned on', 
   t.same(asked(), [token])
 })
 
-await t.test('it looks again and again, and a database that is away is only an interruption', async (t) => {
+await t.test('the scheduler polls at its interval and continues after a database outage', async (t) => {
   const { databaseUrl, env, store, told, sql } = await watched(t)
   const token = issue({ expires_in: 0 })
   await store('acme', token)
   const { log, app } = await buildTestApp(t, { ...env, TOKEN_CHECK_INTERVAL_MS: 100 })
   app.tokenWatch.onTransition((transition) => { told.push(transition) })
   await until(() => asked().length > 2)
-  // A check that is interrupted would be taken up again only when its claim ends.
+  // An interrupted check would be repeated only when its claim expires, so none must be due.
   await sql("update token_watch set next_check_at = now() + interval '1 hour'")
   const giveBack = await takeAway(databaseUrl)
   await until(() => log().includes('the token monitor could not look for tokens that are due'))
@@ -316,7 +316,7 @@ await t.test('it looks again and again, and a database that is away is only an i
   t.match(told.map(({ type }) => type), ['token.revoked', 'token.reauth_required'])
 })
 
-await t.test('closing waits neither for Meta nor for a pause, and gives back what was claimed', async (t) => {
+await t.test('a closing scheduler waits for no call or pause and releases its claims', async (t) => {
   for (const slow of ['call', 'extension', 'pause']) {
     meta.requests.length = 0
     meta.clearFaults()
@@ -341,7 +341,7 @@ await t.test('closing waits neither for Meta nor for a pause, and gives back wha
   }
 })
 
-await t.test('a token that goes, or is checked, before its turn is left alone', async (t) => {
+await t.test('a token that is deleted or not due is not checked', async (t) => {
   const { store, look, tenantConfigs, sql } = await watched(t)
   const tokens = { one: issue(), two: issue() }
   for (const [tenant, token] of Object.entries(tokens)) await store(tenant, token)

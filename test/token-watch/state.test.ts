@@ -18,7 +18,7 @@ const seen = (known: Partial<PreviousState> = {}): PreviousState => ({
   ...known
 })
 
-await t.test('status, reason and the next look of a valid token, by the time it has left', async (t) => {
+await t.test('status, reason and next check of a valid token depend on the time until it expires', async (t) => {
   const table: Array<[left: number | null, status: string, reason: string | null, wait: number]> = [
     [null, 'ok', null, DAY],
     [15 * DAY + 1, 'ok', null, DAY],
@@ -30,7 +30,7 @@ await t.test('status, reason and the next look of a valid token, by the time it 
     [7 * DAY, 'expiring', 'expires_within_7_days', DAY],
     [DAY + 1, 'expiring', 'expires_within_7_days', 1],
     [26 * HOUR, 'expiring', 'expires_within_7_days', 2 * HOUR],
-    // Whatever kept it from being extended may have passed long before the end.
+    // The obstacle to an extension may disappear in time, so the checks are more frequent.
     [DAY, 'expiring', 'expires_within_1_day', 12 * HOUR],
     [HOUR, 'expiring', 'expires_within_1_day', HOUR / 2],
     [2 * MINUTE, 'expiring', 'expires_within_1_day', MINUTE],
@@ -41,7 +41,7 @@ await t.test('status, reason and the next look of a valid token, by the time it 
     [-DAY, 'expired', 'date_passed', DAY]
   ]
   for (const [left, status, reason, wait] of table) {
-    // What was stored of the expiry is no longer of interest.
+    // The reported expiry replaces any stored one.
     for (const expires_at of [null, inTime(-DAY), inTime(90 * DAY)]) {
       t.match(
         nextState(valid(left), seen({ expires_at }), NOW, DAY),
@@ -53,7 +53,7 @@ await t.test('status, reason and the next look of a valid token, by the time it 
   }
 })
 
-await t.test('an invalid token is expired by its own date, revoked before it, and to be replaced when it stays so', async (t) => {
+await t.test('an invalid token is expired or revoked, and reauth_required if it stays invalid', async (t) => {
   for (const [expires_at, reason, status] of [
     [inTime(-1), 'meta_190_463', 'expired'],
     [inTime(0), 'other_app', 'expired'],
@@ -81,7 +81,7 @@ await t.test('an invalid token is expired by its own date, revoked before it, an
     NOW,
     DAY
   ), { status: 'reauth_required', reason: 'date_passed' })
-  // Two looks at once are one; at what interval looks follow one another by themselves, they are two.
+  // Two failed checks count as one if they are less than 5 minutes and less than an interval apart.
   for (const [ago, interval, status] of [
     [1, DAY, 'revoked'], [299_999, DAY, 'revoked'], [300_000, DAY, 'reauth_required'], [1000, 1000, 'reauth_required'],
     [999, 1000, 'revoked']
@@ -100,7 +100,7 @@ await t.test('an invalid token is expired by its own date, revoked before it, an
   t.equal(nextState(dead(), seen({ expires_at: inTime(HOUR) }), NOW, DAY).next_check, NOW + HOUR)
 })
 
-/** Takes one tenant through findings; a text stands for a new token. Returns the events. */
+/** Applies findings to the state of one tenant and returns the events. */
 function told (...findings: Array<TokenFinding | 'new token'>): string[] {
   let known = seen()
   return findings.flatMap((finding) => {
@@ -114,7 +114,7 @@ function told (...findings: Array<TokenFinding | 'new token'>): string[] {
   })
 }
 
-await t.test('each transition is told once', async (t) => {
+await t.test('each transition emits one event', async (t) => {
   t.same(told(valid(null), valid(null)), [], 'a token that is well is nothing to tell')
   t.same(told(
     valid(90 * DAY),
@@ -156,14 +156,14 @@ await t.test('each transition is told once', async (t) => {
   t.same(told(dead(), 'new token', valid(DAY)).at(-1), 'revoked token.expiring expires_within_1_day')
 })
 
-await t.test('a token is to be extended from 14 days before its end', async (t) => {
+await t.test('a token is expiring from 14 days before its expiry', async (t) => {
   for (const [left, is] of [
     [14 * DAY, true], [14 * DAY + 1, false], [HOUR, true], [-1, true], [Infinity, false]
   ] as const) t.equal(isExpiring(left), is, `${left} ms left`)
   t.same([timeLeft(null, NOW), timeLeft(inTime(5), NOW), timeLeft(inTime(-5), NOW)], [Infinity, 5, -5])
 })
 
-await t.test('a dead token of a tenant that is off stays dead, whatever Meta says of it', async (t) => {
+await t.test('an invalid token of an inactive tenant stays invalid after a valid finding', async (t) => {
   for (const status of ['expired', 'revoked', 'reauth_required'] as const) {
     const known = seen({ status, reason: 'PARTNER_REMOVED', reported: status, is_active: false })
     t.match(nextState(valid(null), known, NOW, DAY), { status, reason: 'PARTNER_REMOVED', event: null })
@@ -175,7 +175,7 @@ await t.test('a dead token of a tenant that is off stays dead, whatever Meta say
   )
 })
 
-await t.test('a state is remembered with the warning that was told', async (t) => {
+await t.test('the reported state contains the warning level', async (t) => {
   t.equal(nextState(valid(DAY), seen(), NOW, DAY).reported, 'expiring:expires_within_1_day')
   t.equal(nextState(valid(null), seen({ reported: 'expiring:expires_within_1_day' }), NOW, DAY).reported, 'ok')
   t.equal(nextState(dead(), seen(), NOW, DAY).reported, 'revoked')

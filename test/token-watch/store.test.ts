@@ -10,9 +10,9 @@ const inTime = (ms: number) => new Date(Date.now() + ms).toISOString()
 const ofWatch = 'select tenant_id, status, reason, reported, checked_at is not null as checked, next_check_at <= ' +
   'now() as due from token_watch order by tenant_id'
 
-/** A service, and what a test asks of it. */
+/** Starts a service whose scheduler checks no token, and records its transitions. */
 async function watching (t: Test, env: EnvSource = {}) {
-  // Nothing but the test looks at the tokens: the first look of the monitor finds none, the next one comes too late.
+  // Only the test checks tokens: the first poll of the scheduler finds none, and the next one is after the test.
   const service = await buildTestApp(t, { DATABASE_URL: await createDatabase(t, { watched: true }), ...env })
   const { app: { tenantConfigs, tokenWatch, configLoader }, databaseUrl } = service
   const told: Transition[] = []
@@ -38,7 +38,7 @@ async function watching (t: Test, env: EnvSource = {}) {
 const never = { valid: true, expires_at: null } as const
 const revoked = { valid: false, reason: 'meta_190_460' } as const
 
-await t.test('each stored token has its watch, however it came and went', async (t) => {
+await t.test('each stored token has a watch, whichever statement stored or deleted it', async (t) => {
   const { store, sql, tokenWatch, tenantConfigs } = await watching(t)
   const due = { status: 'unverified', reason: null, reported: null, checked: false, due: true }
   const known = { status: 'revoked', reason: 'meta_190_460', reported: 'revoked', checked: true, due: false }
@@ -71,7 +71,7 @@ await t.test('each stored token has its watch, however it came and went', async 
   t.same(await sql(ofWatch), [])
 })
 
-await t.test('a finding of a token that is not stored any more, or not watched, is not noted', async (t) => {
+await t.test('a finding of a token that is no longer stored or watched is not recorded', async (t) => {
   const { store, sql, tokenWatch, told, tenantConfigs } = await watching(t)
   const old = await store('acme')
   const current = await store('acme', 'another token')
@@ -89,7 +89,7 @@ await t.test('a finding of a token that is not stored any more, or not watched, 
   t.same(told, [])
 })
 
-await t.test('a finding that meets a newer write waits for it, and is not noted', async (t) => {
+await t.test('a finding waits for a concurrent write of the token and is then not recorded', async (t) => {
   const { store, tokenWatch, databaseUrl, sql } = await watching(t)
   const sealed = await store('acme')
   const other = await connect(t, databaseUrl)
@@ -101,7 +101,7 @@ await t.test('a finding that meets a newer write waits for it, and is not noted'
   t.match(await sql(ofWatch), [{ status: 'unverified', due: true }])
 })
 
-await t.test('what Meta says of the expiry is stored, and the loader knows', async (t) => {
+await t.test('a recorded expiry is stored in the row and invalidates the cache', async (t) => {
   const { store, tokenWatch, configLoader, sql } = await watching(t)
   const sealed = await store('acme', 'a token', '2030-01-01T00:00:00Z')
   const expiry = async () => (await configLoader.getWhatsappConfig('acme')).token_expires_at
@@ -117,7 +117,7 @@ await t.test('what Meta says of the expiry is stored, and the loader knows', asy
   t.same(await sql('select updated_at::text from tenant_configs'), [before], 'what stays is not written')
 })
 
-await t.test('a transition is told once: in the log, to who listens, in the outbox', async (t) => {
+await t.test('a transition appears once in the log, at each listener and in the outbox', async (t) => {
   const { store, tokenWatch, told, log, sql } = await watching(t, {
     EVENTS_WEBHOOK_URL: 'https://events.example/',
     EVENTS_WEBHOOK_SECRET: 'the secret of events'
@@ -154,14 +154,14 @@ await t.test('a transition is told once: in the log, to who listens, in the outb
   t.notMatch(log(), sealed)
 })
 
-await t.test('without somebody to deliver them to, events do not pile up', async (t) => {
+await t.test('the outbox stays empty if EVENTS_WEBHOOK_URL is not set', async (t) => {
   const { store, tokenWatch, told, sql } = await watching(t)
   await tokenWatch.record('acme', await store('acme'), revoked)
   t.equal(told.length, 1)
   t.same(await sql('select * from events_outbox'), [])
 })
 
-await t.test('what was told of a token is remembered when another one comes', async (t) => {
+await t.test('the reported state of a former token makes its valid successor a recovery', async (t) => {
   const { store, tokenWatch, told } = await watching(t)
   await tokenWatch.record('acme', await store('acme'), revoked)
   const sealed = await store('acme', 'another token')
@@ -170,7 +170,7 @@ await t.test('what was told of a token is remembered when another one comes', as
   t.match(told.map(({ type, from }) => [type, from]), [['token.revoked', 'unverified'], ['token.recovered', 'revoked']])
 })
 
-await t.test('why a tenant was turned off stands until it is turned on again', async (t) => {
+await t.test('the reason of a deactivation stays until the tenant is active again', async (t) => {
   const { store, tokenWatch, tenantConfigs, told, sql } = await watching(t)
   const sealed = await store('acme')
   await tokenWatch.record('acme', sealed, { valid: false, reason: 'PARTNER_REMOVED' })
@@ -188,7 +188,7 @@ await t.test('why a tenant was turned off stands until it is turned on again', a
   t.same(told.map(({ type }) => type), ['token.revoked', 'token.recovered'])
 })
 
-await t.test('noted by several at once, a transition is still told once', async (t) => {
+await t.test('a transition that is recorded 20 times concurrently is emitted once', async (t) => {
   const { store, tokenWatch, told, sql } = await watching(t)
   const sealed = await store('acme')
   const soon = { valid: true, expires_at: inTime(DAY / 2).replace(/\.\d+/, '.000') } as const
@@ -200,7 +200,7 @@ await t.test('noted by several at once, a transition is still told once', async 
   t.match(await sql(ofWatch), [{ reported: 'expiring:expires_within_1_day' }])
 })
 
-await t.test('an extended token takes the place of the old one', async (t) => {
+await t.test('an extended token replaces the old one and recovers the tenant', async (t) => {
   const { store, tokenWatch, tenantConfigs, configLoader, told, app: { vault } } = await watching(t)
   const held = await store('acme', 'old')
   await tokenWatch.record('acme', held, { valid: true, expires_at: inTime(DAY / 2) })
@@ -216,7 +216,7 @@ await t.test('an extended token takes the place of the old one', async (t) => {
   ])
 })
 
-await t.test('what was noted since a claim was made stays', async (t) => {
+await t.test('a finding of an outdated claim is not recorded', async (t) => {
   const { store, tokenWatch, sql } = await watching(t)
   const sealed = await store('acme')
   const claim = String((await tokenWatch.healthOf('acme'))?.next_check_at)
@@ -232,7 +232,7 @@ await t.test('what was noted since a claim was made stays', async (t) => {
   )
 })
 
-await t.test('in a transaction of the caller\'s, what fails leaves nothing behind', async (t) => {
+await t.test('a failed transaction of the caller records and emits nothing', async (t) => {
   const { store, tokenWatch, tenantConfigs, told, sql } = await watching(t, {
     EVENTS_WEBHOOK_URL: 'https://events.example/',
     EVENTS_WEBHOOK_SECRET: 'the secret of events'
@@ -247,7 +247,7 @@ await t.test('in a transaction of the caller\'s, what fails leaves nothing behin
   t.same(told, [])
 })
 
-await t.test('the health of what there is not', async (t) => {
+await t.test('the health of an unknown tenant is null, and without a token it is unverified', async (t) => {
   const { tokenWatch, tenantConfigs } = await watching(t)
   t.equal(await tokenWatch.healthOf('nobody'), null)
   await tenantConfigs.create('bare', null, { token_expires_at: '2030-01-01T00:00:00Z' })
@@ -261,7 +261,7 @@ await t.test('the health of what there is not', async (t) => {
   })
 })
 
-await t.test('a database that is away is an error that says so, and keeps no connection', async (t) => {
+await t.test('a database outage or a lock timeout is DATABASE_UNAVAILABLE and frees the connection', async (t) => {
   const { store, tokenWatch, databaseUrl, app } = await watching(t, { DATABASE_POOL_MAX: 1 })
   const sealed = await store('acme')
   const giveBack = await takeAway(databaseUrl)

@@ -11,7 +11,7 @@ export const HOUR = 60 * 60 * 1000
 export const FIVE_MINUTES = 5 * 60 * 1000
 export const S_PER_DAY = 24 * 60 * 60
 
-/** A stand-in with the platform's app and one of a tenant's own, and services whose monitors ask it. */
+/** Starts a Graph stand-in with the platform's app and a tenant's own app, and services that call it. */
 export async function watch (t: Test) {
   const { meta } = await standIn(t)
   const own = meta.state.addApp({ app_id: '42' })
@@ -20,10 +20,10 @@ export async function watch (t: Test) {
     meta,
     own,
     issue: (grant: Partial<Grant> = {}) => meta.state.issueToken({ app_id: platform.id, ...grant }),
-    /** The tokens that Meta was asked about, in that order. */
+    /** The tokens of all debug_token calls, in order. */
     asked: () => meta.requests.flatMap(({ route, query }) => route === 'debug_token' ? [query['input_token']] : []),
     watched: async (t: Test, more: EnvSource = {}) => await watched(t, { ...env, ...more }),
-    /** Forgets all requests and faults. */
+    /** Clears all requests and faults of the stand-in. */
     reset (): void {
       meta.requests.length = 0
       meta.clearFaults()
@@ -31,10 +31,7 @@ export async function watch (t: Test) {
   }
 }
 
-/**
- * A service on a database of its own that looks for due tokens when a test says so: its own monitor found none when it
- * began.
- */
+/** Starts a service on its own database. Only `look` checks due tokens: its own scheduler found none at its start. */
 async function watched (t: Test, settings: EnvSource) {
   const DATABASE_URL = await createDatabase(t, { watched: true })
   const env = { ...settings, DATABASE_URL }
@@ -45,7 +42,7 @@ async function watched (t: Test, settings: EnvSource) {
   tokenWatch.onTransition((transition) => { told.push(transition) })
   const sql = queries(t, databaseUrl)
 
-  /** Looks once for all that is due. */
+  /** Polls once and checks all due tokens. */
   async function look (): Promise<void> {
     const { TOKEN_CHECK_INTERVAL_MS: interval, GRAPH_TIMEOUT_MS: timeoutMs } = app.env
     const monitor = createTokenScheduler({
@@ -65,7 +62,7 @@ async function watched (t: Test, settings: EnvSource) {
 
   return {
     ...service,
-    /** The settings, for a further instance. */
+    /** The settings, for another instance. */
     env,
     tokenWatch,
     tenantConfigs,
@@ -78,13 +75,13 @@ async function watched (t: Test, settings: EnvSource) {
       null,
       { access_token: token, ...more }
     ),
-    /** Makes every token due, and looks. */
+    /** Makes every token due and checks them. */
     async again (): Promise<void> {
-      // Two looks at once would be one.
+      // Two failed checks within 5 minutes would count as one.
       await sql("update token_watch set next_check_at = now(), checked_at = checked_at - interval '1 hour'")
       await look()
     },
-    /** What is known of a tenant's token, and in how many milliseconds it is due. */
+    /** The health of a tenant's token; `wait` is the time until its next check, in ms. */
     async known (tenant: string) {
       const { next_check_at: next, ...health } = await tokenWatch.healthOf(tenant) ?? { next_check_at: null }
       return { ...health, wait: Date.parse(String(next)) - Date.now() }
@@ -92,7 +89,7 @@ async function watched (t: Test, settings: EnvSource) {
   }
 }
 
-/** That a wait is the expected one, but for the time that went by. */
+/** Asserts that a wait is within 20 s of the expected one. */
 export const near = (t: Test, wait: number, expected: number) => {
   t.ok(
     Math.abs(wait - expected) < 20_000,

@@ -4,7 +4,7 @@ import { embeddedServer } from '../bench/database.js'
 import { seedPlaceholders } from '../bench/seed.js'
 import { query } from '../helper.js'
 
-/** An empty database on the server that TEST_DATABASE_URL names, or on an embedded one of its own. */
+/** An empty database on the server of TEST_DATABASE_URL, or on a new embedded one. */
 export async function openDatabase (): Promise<{ url: string, remove: () => Promise<void> }> {
   const given = process.env['TEST_DATABASE_URL']
   const name = `wtc_upgrade_${randomBytes(8).toString('hex')}`
@@ -15,7 +15,7 @@ export async function openDatabase (): Promise<{ url: string, remove: () => Prom
   return { url: Object.assign(new URL(url), { pathname: `/${name}` }).href, remove: close }
 }
 
-/** Finished onboardings of others, of which every tenth has set the callback of its number. */
+/** Completed onboardings of other tenants; every tenth has set the callback of its number. */
 const onboardings = `
   insert into onboardings (tenant_id, code_hash, status, steps, waba_id, phone_number_id)
   select 'tenant-' || i, 'hash-' || i, 'completed', jsonb_build_array(
@@ -30,7 +30,7 @@ export async function fill (url: string, tenants: number): Promise<void> {
   await query(url, onboardings, [Math.ceil(tenants / 10)])
 }
 
-/** Reads every table in a transaction that stays open, as that of `pg_dump` does. */
+/** Reads every table in a transaction that stays open, as `pg_dump` does. */
 export async function openReader (url: string): Promise<pg.Client> {
   const client = new pg.Client(url)
   await client.connect()
@@ -43,7 +43,7 @@ export async function openReader (url: string): Promise<pg.Client> {
   return client
 }
 
-/** What the upgrade did wrong to the rows. */
+/** The faults of the upgraded rows. */
 export async function faultsOf (url: string): Promise<string[]> {
   const checks: Record<string, string> = {
     'the squatter is verified': "select from verified_identities where tenant_id = 'squatter'",

@@ -9,7 +9,7 @@ const run = promisify(execFile)
 /** A build of another commit. */
 export interface Former { dir: string, remove: () => Promise<void> }
 
-/** Checks a commit out into a directory of its own, and installs and builds it there. */
+/** Checks a commit out into a new directory, installs its dependencies and builds it. */
 export async function buildFormer (commit: string): Promise<Former> {
   const parent = await mkdtemp(join(tmpdir(), 'wtc-former-'))
   const dir = join(parent, 'former')

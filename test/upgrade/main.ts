@@ -32,7 +32,7 @@ await runCli(async (stopAtEnd) => {
   await fill(url, Number(rows))
   const old = await serve(former)
   for (const creation of creations()) await ask(old, creation)
-  // The owner has one of the two numbers onboarded; the squatter writes down the other one.
+  // The owner onboards one of the two numbers; the squatter configures the other one.
   const waba = addWaba([{ id: 'number-1' }, { id: 'number-2' }])
   await ask(old, login('owner', waba))
   await ask(

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { freePort } from '../../src/database/embedded/free-port.js'
 import { childEnv } from '../helper.js'
 
-/** A line that a command printed, and after how many milliseconds. */
+/** A printed line of a command, and its time in milliseconds since the start. */
 export interface Line { ms: number, text: string }
 
 /** Runs a command of a build to its end. Throws unless it ends with 0. */
@@ -29,7 +29,7 @@ export async function runCommand (
   return performance.now() - began
 }
 
-/** A service of a build, in a process of its own. */
+/** A service of a build, in a new process. */
 export interface Service { origin: string, stop: () => Promise<void> }
 
 /** Starts the service of a build and waits until it is ready. */

@@ -4,15 +4,15 @@ import { quantile } from '../bench/rounds.js'
 /** A request, without the origin. */
 export interface Call { method: string, path: string, headers: Record<string, string>, body?: object | undefined }
 
-/** What the requests of a phase were answered; times in milliseconds. A failure is a 5xx or a lost connection. */
+/** The results of a phase; times in milliseconds. A failure is a 5xx or a lost connection. */
 export interface Phase { name: string, requests: number, p50: number, p99: number, longest: number, failures: string[] }
 
 /** Each worker sends one request at a time. */
 const WORKERS = 4
-/** Between two requests of a worker: the machine must not be what is measured. */
+/** The pause between two requests of a worker; without it the load would measure the machine. */
 const PAUSE_MS = 10
 
-/** Sends a request; returns its status, 0 without an answer, and what was answered. */
+/** Sends a request; returns its status (0 without an answer) and its body. */
 export async function ask (
   origin: string,
   { method, path, headers, body }: Call
@@ -29,7 +29,7 @@ export async function ask (
   }
 }
 
-/** Sends requests to the services in `origins`, which may become more, until `stop`. */
+/** Sends requests to the services in `origins`, which may grow, until `stop`. */
 export function startTraffic (origins: string[], next: () => Call, first: string) {
   const phases: Phase[] = []
   const over = new AbortController()

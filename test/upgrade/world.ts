@@ -11,10 +11,10 @@ const APP = {
   app_secret: randomBytes(16).toString('hex'),
   callback_url: 'https://platform.example/hook'
 }
-/** Tenants whose requests are sent all the time. */
+/** The number of tenants with continuous requests. */
 const REGULARS = 200
 
-/** The settings that both versions run with, and the requests of tenants. */
+/** The settings of both versions, and the requests of tenants. */
 export function world (databaseUrl: string, meta: Graph) {
   const secret = randomBytes(48).toString('base64')
   const sign = signer(secret)
@@ -28,7 +28,7 @@ export function world (databaseUrl: string, meta: Graph) {
     body
   })
 
-  /** The post of a login that Meta grants. */
+  /** The request of a login that Meta grants. */
   function login (tenant: string, waba: Waba = meta.state.addWaba({ app_ids: [APP.app_id] })): Call {
     const body = {
       code: meta.state.issueCode({ app_id: APP.app_id }),
@@ -66,7 +66,7 @@ export function world (databaseUrl: string, meta: Graph) {
       'POST',
       { waba_id: String(number), access_token: 'a-token' }
     )),
-    /** The next request of many: reads, writes, new tenants, logins. */
+    /** The next request: a read, a write, a new tenant or a login. */
     next (): Call {
       const kind = randomInt(20)
       if (kind === 0) return login(`customer-${++customers}`)

@@ -9,7 +9,7 @@ const columns: SecretColumn[] = ['access_token', 'fb_app_secret', 'verify_token'
 const keysOf = async (url: string) =>
   (await query(url, 'select key_id from vault_keys order by key_id')).map((row) => row['key_id'])
 
-/** Boots once with a ring, and stores a secret if there is one. */
+/** Starts once with a ring, and stores the secret if one is given. */
 async function boot (
   t: Test,
   url: string,
@@ -21,7 +21,7 @@ async function boot (
   await app.close()
 }
 
-await t.test('a ring that does not fit the database refuses to boot', async (t) => {
+await t.test('a service whose key ring does not fit the database refuses to start', async (t) => {
   const url = await createDatabase(t)
   await boot(t, url, `k1:${one}`)
   t.same(await keysOf(url), ['k1'])
@@ -48,7 +48,7 @@ await t.test('a ring that does not fit the database refuses to boot', async (t) 
   await boot(t, url, `k4:${four}`)
 })
 
-await t.test('a key is in use while an onboarding holds a token that it sealed', async (t) => {
+await t.test('a key is in use while an onboarding stores a token sealed with it', async (t) => {
   const url = await createDatabase(t)
   await boot(t, url, `k1:${one}`)
   const insert = "insert into onboardings (tenant_id, code_hash, status, steps, access_token) values ('acme', " +
@@ -62,14 +62,14 @@ await t.test('a key is in use while an onboarding holds a token that it sealed',
   await boot(t, url, `k2:${two}`)
 })
 
-await t.test('a key whose id begins with that of another is not in use for it', async (t) => {
+await t.test('a key is not in use only because its id is a prefix of a used one', async (t) => {
   const url = await createDatabase(t)
   await boot(t, url, `k1:${one},k11:${two}`)
   await boot(t, url, `k11:${two},k1:${one}`, { tenant: 'acme', column: 'access_token' })
   await boot(t, url, `k11:${two}`)
 })
 
-await t.test('of two instances with different keys under one id, one refuses', async (t) => {
+await t.test('one of two concurrent starts with different keys under one id is refused', async (t) => {
   const url = await createDatabase(t)
   const holder = await connect(t, url)
   await holder.query('begin; lock table vault_keys in share mode')

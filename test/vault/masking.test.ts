@@ -1,7 +1,7 @@
 import t from '../run/tap.js'
 import { isMasked, mask } from '../../src/vault/masking.js'
 
-await t.test('a secret of at least 16 characters shows its last four, a shorter one nothing', async (t) => {
+await t.test('a secret of at least 16 characters shows its last four, a shorter one none', async (t) => {
   for (const [secret, masked] of [
     ['', '****'],
     ['123456789abcdef', '****'],
@@ -16,7 +16,7 @@ await t.test('a secret of at least 16 characters shows its last four, a shorter 
   ] as const) t.equal(mask(secret), masked, secret.slice(0, 40))
 })
 
-await t.test('a value that begins with the mask is a masked one', async (t) => {
+await t.test('a value that begins with the mask counts as masked', async (t) => {
   for (const value of ['****', '****defg', '*****']) t.ok(isMasked(value), value)
   for (const value of ['', '***', 'x****', ' ****']) t.notOk(isMasked(value), value)
 })

@@ -10,7 +10,7 @@ const columns: SecretColumn[] = ['access_token', 'fb_app_secret', 'verify_token'
 const unreadable = { code: 'SECRET_UNREADABLE', statusCode: 500 }
 const bytesOf = (sealed: string) => Buffer.from(sealed.split('.')[2] ?? '', 'base64url')
 
-await t.test('what is sealed opens again', async (t) => {
+await t.test('a sealed secret opens again', async (t) => {
   const vault = createVault({ keyRing: `k1:${one}` })
   const secrets = [
     '', 'x', 'EAAG0123456789', 'grüße 👋 \u202e \u0000 漢字', 'a.b.c', ' ', 'x'.repeat(4096), '👋'.repeat(4096)
@@ -26,14 +26,14 @@ await t.test('what is sealed opens again', async (t) => {
   }
 })
 
-await t.test('each sealing has an IV of its own', async (t) => {
+await t.test('each sealing has its own IV', async (t) => {
   const vault = createVault({ keyRing: `k1:${one}` })
   const sealed = Array.from({ length: 1000 }, () => bytesOf(vault.seal('the same', 'acme', 'access_token')))
   t.equal(new Set(sealed.map((bytes) => bytes.subarray(0, 12).toString('hex'))).size, 1000)
   t.equal(new Set(sealed.map((bytes) => bytes.subarray(12).toString('hex'))).size, 1000)
 })
 
-await t.test('it opens in its own place alone', async (t) => {
+await t.test('a sealed secret opens only for its tenant, column and key', async (t) => {
   const vault = createVault({ keyRing: `k1:${one}` })
   const sealed = vault.seal('secret', 'acme', 'access_token')
   for (const column of columns.slice(1)) t.throws(() => vault.open(sealed, 'acme', column), unreadable, column)
@@ -52,7 +52,7 @@ await t.test('it opens in its own place alone', async (t) => {
   t.notOk(vault.hasSealed(sealed), 'nor a secret a check value')
 })
 
-await t.test('what was changed does not open', async (t) => {
+await t.test('a changed sealed text does not open', async (t) => {
   const vault = createVault({ keyRing: `k1:${one},k2:${two}` })
   const sealed = vault.seal('a secret', 'acme', 'access_token')
   const changed: string[] = []
@@ -87,7 +87,7 @@ await t.test('what was changed does not open', async (t) => {
   t.ok(changed.length > 200)
 })
 
-await t.test('the first key seals, all open', async (t) => {
+await t.test('the first key seals, and every key opens', async (t) => {
   const old = createVault({ keyRing: `k1:${one}` })
   const rotated = createVault({ keyRing: `k2:${two},k1:${one}` })
   t.same(rotated.keyIds, ['k2', 'k1'])
@@ -105,13 +105,13 @@ await t.test('the first key seals, all open', async (t) => {
   )
 })
 
-await t.test('an unusable ring makes no vault', async (t) => {
+await t.test('createVault throws for an invalid key ring', async (t) => {
   for (const keyRing of [
     '', 'k1:short', `k1:${one},k1:${two}`, `k1:${one},k2:${one}`
   ]) t.throws(() => createVault({ keyRing }))
 })
 
-await t.test('the key of a sealed text is told, of any other text none', async (t) => {
+await t.test('keyIdOf returns the key of a sealed text, and null for any other text', async (t) => {
   const vault = createVault({ keyRing: `k1:${one}` })
   t.equal(vault.keyIdOf(vault.seal('secret', 'acme', 'access_token')), 'k1')
   t.equal(vault.keyIdOf('v1.gone.AAAA'), 'gone')
@@ -120,7 +120,7 @@ await t.test('the key of a sealed text is told, of any other text none', async (
   ]) t.equal(vault.keyIdOf(text), null, text)
 })
 
-await t.test('what a former version sealed opens, and its check value is recognised', async (t) => {
+await t.test('a secret sealed by a former version opens, and its check value matches', async (t) => {
   const vault = createVault({ keyRing: `k1:${Buffer.alloc(32, 7).toString('base64')}` })
   t.equal(
     vault.open('v1.k1.7FZgI6Jj1VilW6ajdB--ZVLqkzXo-dfXOYHv5c0A9vTNT95olJXHBxYN', 'acme', 'access_token'),
@@ -129,7 +129,7 @@ await t.test('what a former version sealed opens, and its check value is recogni
   t.ok(vault.hasSealed('v1.k1.SDlExKHb62gmk3bdLdhtiijHqMCtZBd0eZdXE5ddIj3Dt78ievpBkyg3donlxDVAjY2Vj_nBQwTn-D6e'))
 })
 
-await t.test('the plugin needs the settings and the database', async (t) => {
+await t.test('the vault plugin requires the settings and the database', async (t) => {
   const env = fp(async () => {}, { name: 'env' })
   await t.rejects(async () => { await Fastify().register(vaultPlugin) }, /dependency 'env' of plugin 'vault'/)
   await t.rejects(

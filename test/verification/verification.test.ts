@@ -34,7 +34,7 @@ const issue = (grant: Partial<Grant> = {}) => meta.state.issueToken({ app_id: pl
 const asked = () => meta.requests.map(({ route }) => route)
 
 let tenants = 0
-/** A tenant whose credentials are in order at Meta, unless the fields say otherwise. */
+/** Creates a tenant with credentials that are valid at Meta, unless `fields` or the options change them. */
 async function tenant (
   fields: object = {},
   { subscribed = true, override = undefined as string | undefined, grant = {} as Partial<Grant> } = {}
@@ -52,10 +52,10 @@ async function tenant (
 
 interface Row { name: string, ok: boolean, detail: string }
 const checksOf = ({ body }: Answer): Row[] => JSON.parse(JSON.stringify(body['checks']))
-/** Which checks do not hold. */
+/** The names of the failed checks. */
 const failing = (answer: Answer) => checksOf(answer).filter(({ ok }) => !ok).map(({ name }) => name)
 const detail = (answer: Answer, name: string) => checksOf(answer).find((check) => check.name === name)?.detail
-/** All that is stored, byte by byte. */
+/** The stored configurations and watches as text, and the number of events. */
 const stored = async () => await sql(
   'select (select jsonb_agg(to_jsonb(c) order by id)::text from tenant_configs c) as configs, (select ' +
     'jsonb_agg(to_jsonb(w) order by tenant_id)::text from token_watch w) as watch, (select count(*) from ' +
@@ -63,8 +63,8 @@ const stored = async () => await sql(
 )
 
 /**
- * Holds what is so of every 200: four checks in their order, `ok` for all of them, a sentence each, and nothing of
- * Meta's or of the token's.
+ * Asserts the common form of every 200: four checks in order, `ok` as their conjunction, one sentence each.
+ * No text of Meta and no token may appear.
  */
 function isAnswer (t: Test, answer: Answer) {
   t.equal(answer.is, '200')
@@ -75,7 +75,7 @@ function isAnswer (t: Test, answer: Answer) {
   t.notMatch(JSON.stringify(checks), /EAA|Error validating|Session|Unsupported|platform\.example|tenant\.example/)
 }
 
-/** Verifies what is stored, or the body, and holds which checks do not hold. */
+/** Verifies the stored credentials, or those of the body, and asserts which checks fail. */
 async function verified (t: Test, who: Record<string, string>, wrong: string[], body?: object): Promise<Answer> {
   const answer = await call(who, 'POST', url, body)
   isAnswer(t, answer)
@@ -83,7 +83,7 @@ async function verified (t: Test, who: Record<string, string>, wrong: string[], 
   return answer
 }
 
-await t.test('credentials that hold', async (t) => {
+await t.test('valid credentials pass all checks and are stored as verified', async (t) => {
   const { id, who } = await tenant({ token_expires_at: '2020-01-01T00:00:00Z' })
   const began = Date.now()
   const { body } = await verified(t, who, [])
@@ -97,14 +97,14 @@ await t.test('credentials that hold', async (t) => {
   for (const body of [{}, '', undefined]) isAnswer(t, await call(who, 'POST', url, body))
 })
 
-await t.test('credentials that hold, of a tenant that is off: verified, and still not due for a check', async (t) => {
+await t.test('valid credentials of an inactive tenant are verified, but no token check is scheduled', async (t) => {
   const { id, who } = await tenant()
   t.equal((await call(who, 'POST', `${config}/deactivate`)).is, '200')
   t.match((await verified(t, who, [])).body['config'], { last_verified_at: String, is_active: false })
   t.match(await app.tokenWatch.healthOf(id), { token_status: 'ok', checked_at: String, next_check_at: null })
 })
 
-await t.test('when the token expires by Meta', async (t) => {
+await t.test('the expiry that Meta reports is stored; without one the stored expiry stays', async (t) => {
   const { who } = await tenant({ token_expires_at: '2031-01-01T00:00:00.000000Z' })
   for (const [expires_at, expected] of [
     [undefined, '2031-01-01T00:00:00.000Z'], [4102444800, '2100-01-01T00:00:00.000Z'], [0, null], [undefined, null]
@@ -118,13 +118,13 @@ await t.test('when the token expires by Meta', async (t) => {
   }
 })
 
-await t.test('without a configuration', async (t) => {
+await t.test('a verification without a configuration is a 404 and does not call Meta', async (t) => {
   t.equal((await call(as('nobody'), 'POST', url)).is, '404 CONFIG_NOT_FOUND')
   t.equal((await call(as('nobody'), 'POST', url, {})).is, '404 CONFIG_NOT_FOUND')
   t.strictSame(asked(), [])
 })
 
-await t.test('the token does not hold, and nothing else is asked', async (t) => {
+await t.test('an invalid token fails all checks after one call to Meta', async (t) => {
   for (const [grant, revoked, reason, advice] of [
     [{ expires_in: -1 }, undefined, /^meta_190_463$/, /has expired/],
     [{}, 458, /^meta_190_458$/, /took the access away/],
@@ -149,18 +149,18 @@ await t.test('the token does not hold, and nothing else is asked', async (t) => 
   const { who } = await tenant({ access_token: issue({ app_id: foreign.app_id }) })
   await verified(t, who, ['token', 'assets', 'subscription', 'callback'])
 
-  // The app itself may not ask, which says nothing of the token.
+  // The app itself lacks the permission, which is no evidence against the token.
   const unsaid = await tenant()
   meta.fail('debug_token', { reply: new GraphError(403, 200, 'Permissions error') })
   t.match(detail(await verified(t, unsaid.who, ['token', 'assets', 'subscription', 'callback']), 'token'), /permission/)
   t.match(await app.tokenWatch.healthOf(unsaid.id), { token_status: 'unverified', reason: null })
 })
 
-await t.test('a stored token that no HTTP header carries goes nowhere', async (t) => {
+await t.test('a stored token that is invalid in an HTTP header is not sent to Meta', async (t) => {
   for (const access_token of ['t\u00f6ken', 'two words', '\u{1f600}'.repeat(4096)]) {
     const { id, who } = await tenant()
     t.equal((await call(who, 'PUT', config, { access_token })).is, '400 VALIDATION_FAILED')
-    // Earlier versions took it.
+    // Earlier versions accepted such a token.
     await app.tenantConfigs.update(id, { access_token })
     meta.requests.length = 0
     const answer = await verified(t, who, ['token', 'assets', 'subscription', 'callback'])
@@ -173,7 +173,7 @@ await t.test('a stored token that no HTTP header carries goes nowhere', async (t
   t.strictSame(asked(), ['debug_token'], 'as long as may be, it is asked about')
 })
 
-await t.test('what is not there', async (t) => {
+await t.test('a missing token or account fails its check and the later ones', async (t) => {
   const { id, who } = await tenant({ access_token: null })
   const answer = await verified(t, who, ['token', 'assets', 'subscription', 'callback'])
   t.match(detail(answer, 'token'), /no access_token/)
@@ -192,7 +192,7 @@ await t.test('what is not there', async (t) => {
   t.match(await app.tokenWatch.healthOf(without.id), { token_status: 'ok' })
 })
 
-await t.test('the assets do not hold', async (t) => {
+await t.test('a number or account that the token cannot read fails the check of assets', async (t) => {
   const elsewhere = await tenant({ phone_number_id: 'elsewhere' })
   const listed = await verified(t, elsewhere.who, ['assets', 'callback'])
   t.match(listed.body['checks'], [
@@ -216,7 +216,7 @@ await t.test('the assets do not hold', async (t) => {
   }
 })
 
-await t.test('the subscription does not hold', async (t) => {
+await t.test('a missing subscription fails its check, but the identity is verified', async (t) => {
   const { who } = await tenant({}, { subscribed: false })
   const answer = await verified(t, who, ['subscription'])
   t.match(detail(answer, 'subscription'), /not subscribed/)
@@ -225,7 +225,7 @@ await t.test('the subscription does not hold', async (t) => {
   t.match(detail(await verified(t, who, ['subscription']), 'subscription'), /permission/)
 })
 
-await t.test('the callback against the expected one', async (t) => {
+await t.test('a callback other than the expected one fails its check', async (t) => {
   for (const [fields, options, holds] of [
     [{}, {}, true],
     [{}, { override: OWN }, false],
@@ -252,7 +252,7 @@ await t.test('the callback against the expected one', async (t) => {
   t.match(detail(await verified(t, set.who, ['callback']), 'callback'), onboardAgain)
   const fallback = await tenant({}, { override: OWN })
   t.match(detail(await verified(t, fallback.who, ['callback']), 'callback'), onboardAgain)
-  // The callback of a number goes before that of its account.
+  // The callback of a number takes precedence over that of its account.
   for (const [override, phone, wrong] of [[CALLBACK, OWN, []], [OWN, CALLBACK, ['callback']]] as const) {
     const { who, waba } = await tenant({ callback_url: OWN }, { override })
     Object.assign(waba.phones[0] ?? {}, { override: { url: phone, verify_token: 'x' } })
@@ -276,7 +276,7 @@ await t.test('the callback against the expected one', async (t) => {
   )
 })
 
-await t.test('no callback is expected', async (t) => {
+await t.test('the check of callback passes without a call if no callback is expected', async (t) => {
   const { as, call } = await client(t, {
     GRAPH_API_BASE_URL: meta.url,
     FB_APP_ID: platform.id,
@@ -300,7 +300,7 @@ await t.test('no callback is expected', async (t) => {
   )
 })
 
-await t.test('a passing failure is answered as itself, and nothing is stored', async (t) => {
+await t.test('a transient failure at Meta is answered with its own code and stores nothing', async (t) => {
   const { id } = await tenant()
   const { goOn } = clock(t)
   const before = await stored()
@@ -326,7 +326,7 @@ await t.test('a passing failure is answered as itself, and nothing is stored', a
   t.same(await stored(), before)
 })
 
-await t.test('no app, or secrets that do not open', async (t) => {
+await t.test('a missing app or an unreadable secret has its own error code', async (t) => {
   const bare = await client(t, { GRAPH_API_BASE_URL: meta.url })
   await bare.call(bare.as('acme'), 'POST', config, { access_token: 'x' })
   t.equal((await bare.call(bare.as('acme'), 'POST', url)).is, '503 META_APP_NOT_CONFIGURED')
@@ -367,7 +367,7 @@ await t.test('no app, or secrets that do not open', async (t) => {
   )
 })
 
-await t.test('an app of the tenant\'s own that Meta rejects is the tenant\'s to mend', async (t) => {
+await t.test('a rejected app of the tenant fails the check of token instead of the request', async (t) => {
   const own = meta.state.addApp()
   for (const app of [
     { fb_app_id: own.app_id, fb_app_secret: 'wrong' },
@@ -397,7 +397,7 @@ await t.test('an app of the tenant\'s own that Meta rejects is the tenant\'s to 
   }
 })
 
-await t.test('a newer write is never overwritten', async (t) => {
+await t.test('a concurrent write of the configuration is never overwritten', async (t) => {
   const change = async (body: object, who: Record<string, string>) => {
     t.equal(
       (await call(who, 'PUT', config, body)).is,
@@ -439,7 +439,7 @@ await t.test('a newer write is never overwritten', async (t) => {
   t.equal((await asking).is, '404 CONFIG_NOT_FOUND')
 })
 
-await t.test('a date that is stored meanwhile stays', async (t) => {
+await t.test('an expiry that is stored during the verification stays', async (t) => {
   const { who } = await tenant({ token_expires_at: '2031-01-01T00:00:00.000000Z' })
   for (const [expires_at, stored] of [
     [undefined, '2032-01-01T00:00:00.000000Z'], [4102444800, '2033-01-01T00:00:00.000000Z']
@@ -456,7 +456,7 @@ await t.test('a date that is stored meanwhile stays', async (t) => {
   }
 })
 
-await t.test('what is noted meanwhile stays', async (t) => {
+await t.test('a finding or a claim made during the verification stays', async (t) => {
   const meanwhile = async (work: (tenantId: string, wabaId: string) => Promise<unknown>) => {
     const { id, who, waba } = await tenant()
     meta.requests.length = 0
@@ -491,7 +491,7 @@ await t.test('what is noted meanwhile stays', async (t) => {
   t.match(await app.tokenWatch.healthOf(lost.id), { token_status: 'revoked', reason: 'PARTNER_REMOVED' })
   t.match(lost.config, { last_verified_at: null, is_active: false })
 
-  // Whoever claims a token has noted nothing yet, and will.
+  // The scheduler that claimed the token will record its own finding.
   const claimed = await meanwhile(async (id) => await sql(
     "update token_watch set next_check_at = now() + interval '2 hours' where tenant_id = $1",
     [id]
@@ -500,7 +500,7 @@ await t.test('what is noted meanwhile stays', async (t) => {
   t.match(claimed.config, { last_verified_at: String })
 })
 
-await t.test('a dry run checks the body, and leaves everything as it is', async (t) => {
+await t.test('a dry run checks the body and stores nothing', async (t) => {
   const { id, who, waba, access_token } = await tenant({ callback_url: OWN }, { override: OWN })
   const { body: shown } = await call(who, 'GET', config)
   const dead = issue({ expires_in: -1 })
@@ -575,7 +575,7 @@ await t.test('a dry run checks the body, and leaves everything as it is', async 
   t.match(await app.tokenWatch.healthOf(id), { token_status: 'unverified' })
 })
 
-await t.test('a dry run before there is a configuration', async (t) => {
+await t.test('a dry run works without a configuration', async (t) => {
   const { waba, phone_number_id, access_token } = await tenant()
   const before = await stored()
   const { body } = await verified(t, as('newcomer'), [], { waba_id: waba.id, phone_number_id, access_token })
@@ -592,7 +592,7 @@ await t.test('a dry run before there is a configuration', async (t) => {
   t.same(await stored(), before)
 })
 
-await t.test('verifications of one tenant at once are one', async (t) => {
+await t.test('concurrent verifications of one tenant share the calls to Meta', async (t) => {
   const one = await tenant()
   const other = await tenant()
   meta.requests.length = 0
@@ -610,7 +610,7 @@ await t.test('verifications of one tenant at once are one', async (t) => {
   await verified(t, one.who, [])
   t.equal(asked().length, 12, 'and later ones another')
 
-  // What was stored meanwhile is not what the others ask about.
+  // A verification after a write must not join one of the former credentials.
   meta.requests.length = 0
   meta.fail('debug_token', { latency_ms: 600 })
   const before = verified(t, one.who, [])
@@ -629,9 +629,9 @@ await t.test('verifications of one tenant at once are one', async (t) => {
   await verified(t, other.who, [])
 })
 
-await t.test('one tenant\'s verification is none of another\'s', async (t) => {
+await t.test('a verification of one tenant changes nothing of another on the same account', async (t) => {
   const { id, waba, phone_number_id, who } = await tenant()
-  // Somebody who names the account of another, without a token for it.
+  // A tenant that claims the account of another, without a token for it.
   const squatter = as('squatter')
   await call(squatter, 'POST', config, { waba_id: waba.id, access_token: issue({ waba_ids: ['1'] }) })
   const { body: before } = await call(who, 'GET', config)

@@ -10,7 +10,7 @@ import { until } from '../without-database.js'
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 const ago = (ms: number) => performance.now() - ms
 
-await t.test('so many at a time, in the order they came', async (t) => {
+await t.test('the read limiter starts reads in order, up to its limit', async (t) => {
   const limitRead = createReadLimiter(2)
   const begun: number[] = []
   const ends: Array<() => void> = []
@@ -28,7 +28,7 @@ await t.test('so many at a time, in the order they came', async (t) => {
   t.strictSame(await Promise.all(all), [0, 1, 2, 3])
 })
 
-await t.test('who has waited long is turned away if the last read failed for want of the database, and only then', async (t) => {
+await t.test('a caller that queued too long is refused only if the last read had no database', async (t) => {
   for (const [err, isTurnedAway] of [
     [new DatabaseUnavailable(), true], [new Error('another fault'), false], [undefined, false]
   ] as const) {
@@ -45,7 +45,7 @@ await t.test('who has waited long is turned away if the last read failed for wan
   }
 })
 
-await t.test('nothing is begun for whom asked too long ago, nor while the database is away', async (t) => {
+await t.test('assertWithinDeadline throws past the read deadline and in an outage', async (t) => {
   const since = performance.now()
   assertWithinDeadline(since, { isDown: false })
   t.throws(() => assertWithinDeadline(since, { isDown: true }), unavailable)
@@ -54,7 +54,7 @@ await t.test('nothing is begun for whom asked too long ago, nor while the databa
   t.throws(() => assertWithinDeadline(since, { isDown: false }), unavailable)
 })
 
-await t.test('work is waited for until 4.5 seconds after the request, and no longer', async (t) => {
+await t.test('work is awaited until 4.5 seconds after the request, and no longer', async (t) => {
   t.equal(await withAnswerDeadline(Promise.resolve(1), ago(1e9)), 1, 'what is there is returned at any time')
   await t.rejects(withAnswerDeadline(Promise.reject(new Error('of the work')), ago(0)), { message: 'of the work' })
   const requestedAt = ago(4200)
@@ -67,7 +67,7 @@ await t.test('work is waited for until 4.5 seconds after the request, and no lon
   await delay(100)
 })
 
-await t.test('an error of the work is that of the caller', async (t) => {
+await t.test('an error of the work is the error of its caller', async (t) => {
   const turns = createReadLimiter(1)
   await t.rejects(turns(async () => { throw new DatabaseUnavailable() }), unavailable)
   await t.rejects(turns(async () => 'read', () => false), unavailable)

@@ -1,7 +1,7 @@
 import type { EnvSource } from '../../../src/app.js'
 
 /**
- * What a child of the benchmark does when asked, by name. It takes numbers and returns one; times are in microseconds.
+ * The tasks of a child of the benchmark, by name. Each receives numbers and returns one; times are in microseconds.
  */
 export type Tasks = Record<string, (first: number, second: number) => number | Promise<number>>
 
@@ -10,23 +10,23 @@ export const settings: EnvSource & Record<'DATABASE_URL' | 'JWT_SECRET', string>
   process.env['BENCH_SETTINGS'] ?? '{}'
 )
 
-/** CPU time that this process has used so far, all its threads. */
+/** CPU time of this process so far, of all its threads. */
 export function cpu (): number {
   const { user, system } = process.cpuUsage()
   return user + system
 }
 
-/** CPU time that each of `count` operations took. */
+/** CPU time of each of `count` operations. */
 export async function perOne (count: number, work: () => Promise<void>): Promise<number> {
   const before = cpu()
   await work()
   return (cpu() - before) / count
 }
 
-/** In microseconds: a write that is not seen within it counts as never seen. */
+/** In microseconds: the limit after which a write counts as never seen. */
 export const PATIENCE = 1_000_000
 
-/** Answers what the parent asks, one question at a time; ends with it. */
+/** Executes the parent's tasks, one at a time; ends with the parent. */
 export function serve (tasks: Tasks): void {
   process.on('message', async (question: [
     task: string,
@@ -37,7 +37,7 @@ export function serve (tasks: Tasks): void {
   process.send?.(0)
 
   async function answer (task: string, first: number, second: number): Promise<void> {
-    // A parent that was interrupted is not there to hear it.
+    // An interrupted parent no longer receives it.
     process.send?.(await tasks[task]?.(first, second), undefined, undefined, () => {})
   }
 }

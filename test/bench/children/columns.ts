@@ -8,14 +8,14 @@ export const columns = [
   'created_at', 'updated_at'
 ]
 
-/** Those of them that the loader reads. */
+/** The columns that the loader reads. */
 export const loaded = [
   'tenant_id', 'phone_number_id', 'access_token', 'waba_id', 'fb_app_id', 'fb_app_secret', 'callback_url',
   'redirect_url', 'verify_token', 'token_expires_at',
   'is_active', 'updated_at'
 ]
 
-/** pg makes a Date of each timestamp, which costs a floor a tenth of its time and helps nobody. */
+/** pg would parse each timestamp into a Date: a tenth of a floor's time, for no use. */
 export const types: pg.CustomTypesConfig = {
   getTypeParser: (oid, format) => oid === pg.types.builtins.TIMESTAMPTZ ? String : pg.types.getTypeParser(oid, format)
 }

@@ -3,7 +3,7 @@ import pg from 'pg'
 import { clock } from '../clock.js'
 import { PATIENCE, serve, settings } from './answer.js'
 
-// What seeing a write cannot do with less: a connection that listens.
+// The minimum for seeing a write: a connection that listens.
 const client = new pg.Client({ connectionString: settings.DATABASE_URL })
 await client.connect()
 let latest = 0
@@ -11,7 +11,7 @@ client.on('notification', ({ payload }) => { latest = Number(payload) })
 await client.query('listen bench_signal')
 
 serve({
-  /** Polls until this value was heard of, as others poll the loader; returns when that was. */
+  /** Polls until this value was notified, as the loader is polled; returns the time. */
   async see (_row, value) {
     for (const end = clock() + PATIENCE; clock() < end; await setImmediate()) if (latest === value) return clock()
     return Infinity

@@ -6,17 +6,17 @@ import { inFlight } from './in-flight.js'
 import { service } from './service.js'
 import { tenantIds } from './tenant-ids.js'
 
-// A process that asks the loader, and does not listen.
+// A process that uses the loader, and does not serve HTTP.
 const { configLoader } = await service()
 const keys = await tenantIds()
 const map = new Map<string, ConfigSnapshot>()
 
-/** So many of the first `range` keys, at random; both are asked with the very strings they were filled with. */
+/** Random keys, `count` of the first `range`; loader and map are called with the same strings as at the fill. */
 const picked = (count: number, range: number) =>
   Array.from({ length: count }, () => keys[Math.floor(Math.random() * range)] ?? '')
 
 serve({
-  /** Loads the tenants of this part of the keys. */
+  /** Loads the tenants of this range of the keys. */
   load: async (from, count) =>
     await perOne(count, async () => { await inFlight(keys.slice(from, from + count), configLoader.forTenant) }),
 
@@ -35,14 +35,14 @@ serve({
     return await perOne(count, async () => { for (const key of asked) await map.get(key) })
   },
 
-  /** Bytes in use. */
+  /** Bytes in use after a garbage collection. */
   heap () {
     global.gc?.()
     const { heapUsed, external } = process.memoryUsage()
     return heapUsed + external
   },
 
-  /** Polls until a tenant has this app id; returns when that was. */
+  /** Polls until a tenant has this app id; returns the time. */
   async see (tenant, appId) {
     for (const end = clock() + PATIENCE; clock() < end; await setImmediate()) {
       if ((await configLoader.forTenant(keys[tenant] ?? '')).getAllConfig().fb_app_id === String(appId)) return clock()

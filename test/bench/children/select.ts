@@ -4,7 +4,7 @@ import { loaded, types } from './columns.js'
 import { inFlight } from './in-flight.js'
 import { tenantIds } from './tenant-ids.js'
 
-// What a load cannot do with less: what it reads of the row, by a named prepared statement.
+// The minimum for a load: the same columns of the row, with a named prepared statement.
 const pool = new pg.Pool({ connectionString: settings.DATABASE_URL, max: 10, types })
 const keys = await tenantIds()
 const select = (id: string) => pool.query({

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { settings } from './answer.js'
 
-// As it is built: what is measured is what runs. The path is no literal, else its types would meet those of src/.
+// Measures the built code. The path is not a literal; otherwise its types would conflict with those of src/.
 const built = new URL('../../../dist/app.js', import.meta.url).href
 
 /** The service with the settings of the benchmark. */

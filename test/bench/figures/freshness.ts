@@ -9,7 +9,7 @@ import { originOf } from './http.js'
 
 const WRITES = 500
 
-/** Microseconds from when a write was sent, or its answer had come, to when the watcher saw it. */
+/** Microseconds until the watcher saw a write: since it was sent, and since its answer. */
 interface Delay { sent: number, acknowledged: number }
 
 const signal = `
@@ -22,14 +22,14 @@ const signal = `
   create trigger bench_signal after update on bench_signal referencing new table as fresh for each statement execute function bench_signal()`
 
 /**
- * How long after its acknowledgement a write on one instance is seen by the loader of another; both floors and ours are
- * watched by a loop that polls.
+ * Measures when the loader of one instance sees an acknowledged write of another. A polling loop watches both the floor
+ * and ours.
  */
 export async function freshness ({ server, start, tenants, authorize }: Stage): Promise<Result[]> {
-  // Of its own, so that neither wakes who listens to the other.
+  // A separate database, so that neither side's notifications wake the other's listener.
   const url = await server.database()
   const writer = new pg.Client({ connectionString: url })
-  // Else its loss, when the benchmark is interrupted, would keep the rest from being cleaned up.
+  // Without it a lost connection, after an interrupt, would prevent the cleanup.
   writer.on('error', () => {})
   await writer.connect()
   await writer.query(signal)
@@ -78,7 +78,7 @@ export async function freshness ({ server, start, tenants, authorize }: Stage): 
   await writer.end()
   await Promise.all([listener.end(), instance.end(), other.end()])
 
-  /** Since the writer did this; with a limit, in milliseconds, there is a goal. */
+  /** The delay since this event; `limit`, in milliseconds, sets a goal. */
   function result (since: keyof Delay, share: number, limit?: number): Result {
     const [our, bare] = [
       quantile(ours.map((delay) => delay[since]), share),

@@ -7,7 +7,7 @@ import { interleaved, type Cost } from '../rounds.js'
 import { accessToken } from '../seed.js'
 import { TENANTS, type Stage } from '../stage.js'
 
-/** In a round of reads, and in one of writes, which wait for the disk. */
+/** Requests in a round of reads, and in one of writes, which wait for the disk. */
 const READS = 3000
 const WRITES = 1500
 
@@ -20,13 +20,13 @@ const configBody = () => ({
 })
 const tokenBody = () => ({ access_token: accessToken() })
 
-/** GET and PUT `/config`: whole requests, each for another tenant at random with its own token. */
+/** GET and PUT `/config`: whole requests, each for a random tenant with its own token. */
 export async function http ({ server, start, tenants, authorize }: Stage): Promise<Result[]> {
   const headers = tenants.map((tenant_id) => authorize({ tenant_id }))
   const children = { floor: await start('floor'), ours: await start('contender') }
   const origins = { floor: await originOf(children.floor), ours: await originOf(children.ours) }
 
-  /** What so many requests to one of the servers cost it. */
+  /** The cost of these requests to one of the servers. */
   async function cost (who: 'floor' | 'ours', requests: Request[]): Promise<Cost> {
     const before = { node: await children[who].ask('cpu'), postgres: server.cpu() }
     await fire(origins[who], requests)
@@ -38,7 +38,7 @@ export async function http ({ server, start, tenants, authorize }: Stage): Promi
   }
 
   const get = (path: string) => many(READS, () => ({ method: 'GET', path, headers: headers[randomInt(TENANTS)] }))
-  // Each writes to a half of its own: what the floor writes is not sealed, so ours could not open it.
+  // Each server writes to its own half: the floor writes unsealed values, which ours could not open.
   const put = (path: string, from: number, body: () => object) => many(WRITES, () => (
     {
       method: 'PUT',
@@ -65,7 +65,7 @@ export async function http ({ server, start, tenants, authorize }: Stage): Promi
   return results
 }
 
-/** Where a child serves HTTP. */
+/** The origin at which a child serves HTTP. */
 export const originOf = async (child: Child): Promise<string> => `http://127.0.0.1:${await child.ask('port')}`
 
 const many = (count: number, make: () => Request): Request[] => Array.from({ length: count }, make)

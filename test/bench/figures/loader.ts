@@ -3,7 +3,7 @@ import { compared, microseconds, type Result } from '../result.js'
 import { interleaved, type Contest, type Cost } from '../rounds.js'
 import { TENANTS, type Stage } from '../stage.js'
 
-/** Loaded in each round, by a cache that holds a fourth of them: nothing that is asked for is cached. */
+/** Loads in each round; the cache has room for a fourth of them, so no requested entry is cached. */
 const LOADS = 4000
 const SMALL_CACHE = 1000
 const CACHED = 250_000
@@ -47,7 +47,7 @@ export async function loader (stage: Stage): Promise<Result[]> {
   ]
 }
 
-/** What it costs to load each tenant, and to read its row and no more. */
+/** The costs of loading each tenant, and of only reading its row. */
 async function loads ({ server, start }: Stage, loader: Child): Promise<Record<keyof Contest, Cost>> {
   const select = await start('select')
   const turn = (child: Child) => async (round: number) => {

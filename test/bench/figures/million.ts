@@ -10,7 +10,7 @@ const TENANTS = 1_000_000
 const PAGE = 50
 const BASE = '/api/v1/tenant/admin/configs'
 
-/** What an admin asks of very many tenants; times of whole requests, one after the other. */
+/** An admin's requests on very many tenants; times of whole requests, one after the other. */
 export async function million ({ server, start, authorize }: Stage): Promise<Result[]> {
   const url = await server.database()
   await seedPlaceholders(url, TENANTS)
@@ -20,8 +20,8 @@ export async function million ({ server, start, authorize }: Stage): Promise<Res
   const headers = authorize({ role: 'admin' })
 
   /**
-   * The 95th percentile of so many requests after a tenth as many that are not counted; each that is must answer what
-   * has this in it.
+   * The 95th percentile of `count` requests, after a tenth as many that are not counted. Each counted answer must
+   * contain `expected`.
    */
   async function p95 (path: string, count: number, expected: string): Promise<number> {
     const times: number[] = []

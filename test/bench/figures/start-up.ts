@@ -34,12 +34,12 @@ export async function startUp (): Promise<Result[]> {
   }
 }
 
-/** Starts the service with its embedded database and stops it again; returns the microseconds until it was ready. */
+/** Starts the service with its embedded database and stops it; returns the microseconds until it was ready. */
 async function firstAnswer (dir: string): Promise<number> {
   process.stderr.write('.')
   const port = await freePort()
   const began = clock()
-  // From a directory that has no .env.
+  // In a directory without a .env.
   const child = spawn(process.execPath, [server], {
     cwd: dir,
     env: childEnv({ PORT: String(port), DATA_DIR: dir, LOG_LEVEL: 'warn' }),

@@ -5,7 +5,7 @@ import { DatabaseUnavailable } from '../../../src/errors.js'
 export const KEY = 'acme'
 export const LONG = 1e9
 
-/** What a read says of a row that cannot be opened. */
+/** The error of a read whose row cannot be opened. */
 class Spoilt extends Error {
   readonly version: number
 
@@ -15,7 +15,7 @@ class Spoilt extends Error {
   }
 }
 
-/** A read that the database has not yet answered, and the version it has seen, once it has looked. */
+/** A pending read, and the version it has seen, if it has seen one. */
 interface Read {
   version?: number
   isInvalidated: boolean
@@ -26,9 +26,9 @@ interface Read {
 export type World = ReturnType<typeof createWorld>
 
 /**
- * A database of one row whose versions are numbers, a cache over it, and those who ask it. Nothing happens by itself.
- * Time does not pass: what may serve without changes being heard may do so for ever with a `blindTtl` that is LONG, and
- * never with one of 0. Two reads at most are under way. `wrong` collects each answer that breaks a promise.
+ * A database of one row whose versions are numbers, a cache over it, and its callers. The test triggers every event,
+ * and time does not pass. With a `blindTtl` of LONG entries serve forever without notifications, with one of 0 never.
+ * At most two reads run at once. `wrong` collects each answer that breaks a guarantee.
  */
 export function createWorld (blindTtl: number) {
   const listenerHealth = { lastConfirmedAt: -Infinity, validUntil: Infinity }
@@ -54,11 +54,10 @@ export function createWorld (blindTtl: number) {
   })
   const isBlind = () => listenerHealth.validUntil < 0
 
-  /** Holds what somebody hears to what was there when he asked, and when he is answered. */
+  /** Compares an answer with the versions stored when it was requested and when it arrived. */
   function check (said: string, version: number, atLeast: number, invalidations: number): void {
     if (version < atLeast) wrong.push(`${said} ${version}, but ${atLeast} was there before the question`)
-    // Only who is overtaken again and again may get one in between, or in an outage, or who began to wait when nobody
-    // would have told.
+    // An older version is allowed in an outage, after three invalidations, or once the listener was lost.
     if (!now.wasBlind && !detector.isDown && now.invalidations - invalidations < 3 &&
       version < now.announced) wrong.push(`${said} ${version}, but ${now.announced} was announced before the answer`)
   }
@@ -78,7 +77,6 @@ export function createWorld (blindTtl: number) {
     detector,
     isBlind,
 
-    /** Somebody asks the cache. */
     ask (): void {
       const { invalidations, announced } = now
       const atLeast = isBlind() && blindTtl === 0 ? now.version : announced
@@ -92,14 +90,13 @@ export function createWorld (blindTtl: number) {
       }).finally(() => { now.waiting-- })
     },
 
-    /** The row is written; nobody is told yet. */
+    /** Writes the row without an invalidation. */
     write: () => { now.version++ },
 
-    /** The cache is told. */
     invalidate: () => { invalidate(() => { cache.invalidate(KEY) }) },
     invalidateAll: () => { invalidate(cache.invalidateAll) },
 
-    /** From now on nobody is told, until somebody listens anew. */
+    /** Loses the listener: no invalidation arrives until `listen`. */
     lose: () => {
       listenerHealth.validUntil = -Infinity
       now.wasBlind = true
@@ -109,17 +106,17 @@ export function createWorld (blindTtl: number) {
       invalidate(cache.invalidateAll)
     },
 
-    /** The database lets nobody in, as was suspected; it does again. */
+    /** The detector confirms the outage; `recover` ends it. */
     confirm: () => { detector.isDown = true },
     recover: () => {
       detector.isDown = false
       detector.hasFailure = false
     },
 
-    /** A read sees the row as it is. */
+    /** The read sees the current version of the row. */
     look: (read: Read) => { read.version = now.version },
 
-    /** A read ends, with what it saw or with an error. */
+    /** Ends the read with the version it saw, or with an error. */
     end (read: Read, how: 'well' | 'away' | 'spoilt' = 'well'): void {
       reads.splice(reads.indexOf(read), 1)
       const { version = now.version } = read

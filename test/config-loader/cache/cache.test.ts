@@ -7,8 +7,8 @@ import { until } from '../../without-database.js'
 const LONG = 1e9
 
 /**
- * A cache over values that the test sets, and reads that the test counts; a read of a key without a value stays open
- * until it gets one.
+ * A cache over values that the test sets, with counted reads. The read of a key without a value stays open until the
+ * test resolves it.
  */
 function createHeld ({ max = 10, ttl = LONG, blindTtl = LONG, staleIfError = LONG, turns = 100 } = {}) {
   const listenerHealth = { lastConfirmedAt: -Infinity, validUntil: Infinity }
@@ -46,7 +46,7 @@ function createHeld ({ max = 10, ttl = LONG, blindTtl = LONG, staleIfError = LON
 
 const away = new DatabaseUnavailable()
 
-await t.test('what is held is not read again, and counted', async (t) => {
+await t.test('a cached value is not read again and counts as a hit', async (t) => {
   const { cache, counts, values } = createHeld()
   values.set('a', 1).set('b', null)
   t.equal(cache.peekFresh('a'), undefined)
@@ -66,7 +66,7 @@ await t.test('what is held is not read again, and counted', async (t) => {
   t.equal(cache.size, 0)
 })
 
-await t.test('ten thousand who ask at once are one read', async (t) => {
+await t.test('ten thousand concurrent calls for one key cause one read', async (t) => {
   const { cache, counts, open } = createHeld()
   const answers = Promise.all(Array.from({ length: 10_000 }, async () => await cache.get('a')))
   await until(() => open.length === 1)
@@ -75,7 +75,7 @@ await t.test('ten thousand who ask at once are one read', async (t) => {
   t.strictSame([counts.misses, counts.loads], [10_000, 1])
 })
 
-await t.test('no more is held than there is room for', async (t) => {
+await t.test('the cache never exceeds its maximum size', async (t) => {
   const { cache, values, counts } = createHeld({ max: 3 })
   for (let key = 0; key < 1000; key++) {
     values.set(String(key), key)
@@ -87,7 +87,7 @@ await t.test('no more is held than there is room for', async (t) => {
   t.strictSame(['0', '1', '997', '998', '999'].map(cache.peekFresh), [0, undefined, undefined, 998, 999])
 })
 
-await t.test('a value serves for nine to ten tenths of the TTL, not all equally long', async (t) => {
+await t.test('a value serves for 90 to 100 percent of the TTL, and not all equally long', async (t) => {
   const ttl = 1000
   const { cache, values } = createHeld({ ttl, max: 500 })
   const keys = Array.from({ length: 500 }, (_, key) => String(key))
@@ -108,7 +108,7 @@ await t.test('a value serves for nine to ten tenths of the TTL, not all equally 
   t.ok(some, 'some end before others')
 })
 
-await t.test('while changes are not heard, what was confirmed long ago does not serve', async (t) => {
+await t.test('without the listener an entry serves for the blind TTL after its confirmation', async (t) => {
   const { cache, listenerHealth, values, counts } = createHeld({ blindTtl: 200 })
   values.set('a', 1)
   const asked = performance.now()
@@ -135,7 +135,7 @@ await t.test('while changes are not heard, what was confirmed long ago does not 
   t.equal(cache.peekFresh('a'), 2, 'who heard long ago takes nothing away')
 })
 
-await t.test('with a blind TTL of 0, each question is a read', async (t) => {
+await t.test('without the listener and with a blind TTL of 0, each call is a read', async (t) => {
   const { cache, listenerHealth, values, counts } = createHeld({ blindTtl: 0 })
   listenerHealth.validUntil = -Infinity
   for (const value of [1, 2, 3]) {
@@ -145,7 +145,7 @@ await t.test('with a blind TTL of 0, each question is a read', async (t) => {
   t.strictSame([counts.hits, counts.loads], [0, 3])
 })
 
-await t.test('while changes are not heard, nobody joins a read that began long before', async (t) => {
+await t.test('without the listener no caller joins a read older than the blind TTL', async (t) => {
   const { cache, listenerHealth, open } = createHeld({ blindTtl: 200 })
   listenerHealth.validUntil = -Infinity
   const begun = performance.now()
@@ -174,7 +174,7 @@ await t.test('while changes are not heard, nobody joins a read that began long b
   t.strictSame((await Promise.all([before, joined])).map(({ value }) => value), [3, 3])
 })
 
-await t.test('what is written faster than it is read is answered all the same', async (t) => {
+await t.test('a key that is invalidated faster than it loads still gets an answer', async (t) => {
   const { cache, open, counts } = createHeld()
   const answer = cache.get('a')
   for (const version of [1, 2, 3]) {
@@ -187,7 +187,7 @@ await t.test('what is written faster than it is read is answered all the same', 
   t.equal(cache.peekFresh('a'), undefined, 'and not held')
 })
 
-await t.test('while the database is away, what may outlive it is served as stale', async (t) => {
+await t.test('in an outage only values that can be stale are served, marked as stale', async (t) => {
   const { cache, listenerHealth, detector, values, counts } = createHeld({ ttl: 1, staleIfError: 60_000 })
   const unavailable = { code: 'DATABASE_UNAVAILABLE' }
   values.set('a', 1).set('none', null)
@@ -217,7 +217,7 @@ await t.test('while the database is away, what may outlive it is served as stale
   ], [{ value: 2, isStale: false }, { value: 3, isStale: false }])
 })
 
-await t.test('a fresh value that may not outlive the database does not', async (t) => {
+await t.test('a fresh value that cannot be stale is not served in an outage', async (t) => {
   const { cache, detector, values } = createHeld()
   values.set('a', 1).set('none', null)
   await Promise.all([cache.get('a'), cache.get('none')])
@@ -229,7 +229,7 @@ await t.test('a fresh value that may not outlive the database does not', async (
   t.equal(cache.peekFresh('none'), null)
 })
 
-await t.test('stale values end, at once when they are turned off', async (t) => {
+await t.test('stale values serve no longer than staleIfError, and never if it is 0', async (t) => {
   for (const staleIfError of [0, 300]) {
     const { cache, listenerHealth, values } = createHeld({ ttl: 1, staleIfError })
     values.set('a', 1)
@@ -251,7 +251,7 @@ await t.test('stale values end, at once when they are turned off', async (t) => 
   }
 })
 
-await t.test('another error is thrown to all who wait, and forgotten', async (t) => {
+await t.test('any other error rejects all waiting callers and is not cached', async (t) => {
   const { cache, detector, values, counts } = createHeld({ ttl: 1 })
   values.set('a', 1)
   await cache.get('a')

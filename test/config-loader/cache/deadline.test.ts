@@ -7,10 +7,10 @@ import { until } from '../../without-database.js'
 const LONG = 1e9
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 const ago = (ms: number) => performance.now() - ms
-/** Lets go on what can go on by itself. */
+/** Lets pending promises settle. */
 const turn = async () => await new Promise(setImmediate)
 
-/** A cache whose reads end when the test says so. */
+/** A cache whose reads end when the test answers them. */
 function createRead (connections: number, ttl = LONG) {
   const detector = { isDown: false, failures: 0, reportFailure: () => { detector.failures++ } }
   const counts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
@@ -35,7 +35,7 @@ function createRead (connections: number, ttl = LONG) {
   return { cache, detector, counts, reads, answered }
 }
 
-await t.test('past its deadline a caller gets what was known last, and the read goes on for others', async (t) => {
+await t.test('a caller past its deadline gets the last known value, and the read continues', async (t) => {
   const { cache, detector, counts, answered } = createRead(1, 1)
   const known = cache.get('known')
   await answered(1, 7)
@@ -53,7 +53,7 @@ await t.test('past its deadline a caller gets what was known last, and the read 
   t.equal(counts.loads, 3)
 })
 
-await t.test('a read that nobody waits for any more is not begun, unless somebody joined it', async (t) => {
+await t.test('a queued read without waiting callers never starts, unless a caller joined it', async (t) => {
   const { cache, detector, reads, answered } = createRead(1)
   const first = cache.get('first')
   await until(() => reads.length === 1)
@@ -68,7 +68,7 @@ await t.test('a read that nobody waits for any more is not begun, unless somebod
   t.equal(detector.failures, 0)
 })
 
-await t.test('what serves for a moment only is not served past the deadline', async (t) => {
+await t.test('a value that cannot be stale is not served past the deadline', async (t) => {
   const { cache, answered } = createRead(1, 1)
   const nobody = cache.get('nobody')
   await answered(1, 0)
@@ -77,7 +77,7 @@ await t.test('what serves for a moment only is not served past the deadline', as
   await t.rejects(cache.get('nobody', ago(1400)), unavailable, 'that there was no row')
 })
 
-await t.test('no more than 2,000 reads wait for each connection, and callers that join one take no place', async (t) => {
+await t.test('at most 2,000 reads queue per connection; callers that join one use no place', async (t) => {
   const { cache, detector, counts, reads } = createRead(2)
   const all = Array.from({ length: 4002 }, async (_, key) => await cache.get(String(key)))
   await turn()

@@ -2,13 +2,13 @@ import type { Test } from 'tap'
 import t from '../../run/tap.js'
 import { createWorld, KEY, LONG, type World } from './cache-world.js'
 
-/** Waits until no promise is left that could go on by itself. */
+/** Waits until all pending promise callbacks have run. */
 const turn = async () => await new Promise<void>((resolve) => { process.nextTick(resolve) })
 
-/** How often each event may happen in one order. */
+/** The maximum count of each event in one order. */
 type Most = Partial<Record<'ask' | 'write' | 'strike' | 'clear' | 'lose' | 'listen' | 'confirm' | 'recover' | 'look' | 'end' | 'end newest' | 'away' | 'spoilt', number>>
 
-/** What can happen now. */
+/** The events that are possible now. */
 function possible (world: World, left: Most): [keyof Most, () => void][] {
   const { reads, detector, isBlind } = world
   const blind = reads.find(({ version }) => version === undefined)
@@ -33,7 +33,7 @@ function possible (world: World, left: Most): [keyof Most, () => void][] {
   return all.filter(([name, can]) => can && (left[name] ?? 0) > 0).map(([name, , happen]) => [name, happen])
 }
 
-/** Lets the world come to rest, and says what is wrong then. */
+/** Lets the world come to rest, and records a wrong final state. */
 async function rest (world: World): Promise<void> {
   const { reads, now, wrong, cache } = world
   const settle = async () => {
@@ -55,14 +55,11 @@ async function rest (world: World): Promise<void> {
   if (cache.peekFresh(KEY) !== now.version) wrong.push(`${cache.peekFresh(KEY)} stays, but ${now.version} is there`)
 }
 
-/**
- * Plays every order in which so many events can happen; returns how many there are, and those in which something went
- * wrong.
- */
+/** Plays every order of so many events; returns their number, and the orders that broke a guarantee. */
 async function everyOrder (length: number, most: Most, blindTtl = LONG): Promise<{ orders: number, wrong: string[] }> {
   const wrong: string[] = []
   let orders = 0
-  // Which of the possible events happens at each step; counted up like the digits of a number.
+  // The event chosen at each step; counted up like the digits of a number.
   for (const choices: [choice: number, of: number][] = []; ;) {
     const world = createWorld(blindTtl)
     const left = { ...most }
@@ -103,19 +100,19 @@ async function holds (t: Test, length: number, most: Most, blindTtl?: number): P
   t.ok(orders > 3000, `${orders} orders`)
 }
 
-await t.test('loads, writes and invalidations in every order', async (t) => {
+await t.test('the cache keeps its guarantees in any order of loads, writes and invalidations', async (t) => {
   await holds(t, 8, { ask: 3, write: 2, strike: 2, look: 3, end: 3, 'end newest': 1 })
 })
 
-await t.test('one that strikes out everything among them', async (t) => {
+await t.test('the cache keeps its guarantees when one invalidation removes everything', async (t) => {
   await holds(t, 7, { ask: 2, write: 2, strike: 1, clear: 1, look: 4, end: 4, 'end newest': 1 })
 })
 
-await t.test('loads that fail, and what is held meanwhile', async (t) => {
+await t.test('the cache keeps its guarantees when loads fail and in an outage', async (t) => {
   await holds(t, 8, { ask: 2, write: 2, strike: 2, look: 4, end: 2, away: 1, spoilt: 1, confirm: 1, recover: 1 })
 })
 
-await t.test('the channel lost and found again among them', async (t) => {
+await t.test('the cache keeps its guarantees when the listener is lost and reconnects', async (t) => {
   const most = { ask: 3, write: 2, strike: 1, look: 4, end: 4, 'end newest': 1, lose: 1, listen: 1 }
   for (const blindTtl of [0, LONG]) await holds(t, 7, most, blindTtl)
 })

@@ -8,7 +8,7 @@ import { until } from '../../without-database.js'
 const LONG = 1e9
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 
-/** A cache whose reads end when the test says so; `turns` may be under way at once. */
+/** A cache whose reads end when the test answers them; at most `turns` reads run at once. */
 function createRead (turns: number) {
   const detector = { isDown: false, failures: 0, reportFailure: () => { detector.failures++ } }
   const counts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
@@ -28,7 +28,7 @@ function createRead (turns: number) {
     read,
     canServeStale: () => true
   })
-  /** Waits for a read to have begun. */
+  /** Waits until so many reads have started, and returns the last of them. */
   const begun = async (count: number) => {
     await until(() => reads.length >= count)
     return reads[count - 1] ?? { key: '', answer: () => {}, fail: () => {} }
@@ -36,11 +36,11 @@ function createRead (turns: number) {
   return { cache, detector, counts, reads, begun }
 }
 
-/** Lets go on what can go on by itself. */
+/** Lets pending promises settle. */
 const turn = async () => await new Promise(setImmediate)
 const ago = (ms: number) => performance.now() - ms
 
-await t.test('no more read at once than there are turns, and none once the database is away', async (t) => {
+await t.test('concurrent reads stay within the limit, and none starts in an outage', async (t) => {
   const { cache, detector, reads, begun } = createRead(2)
   const answers = Promise.allSettled(['a', 'b', 'c', 'd', 'e'].map(async (key) => (await cache.get(key)).value))
   await begun(2)
@@ -62,7 +62,7 @@ await t.test('no more read at once than there are turns, and none once the datab
   t.equal((await later).value, 5)
 })
 
-await t.test('one read that fails is no outage to the others', async (t) => {
+await t.test('one failed read is no outage for other callers', async (t) => {
   const { cache, detector, begun } = createRead(10)
   const [first, second] = [cache.get('a'), cache.get('b')]
   await begun(2);
@@ -76,7 +76,7 @@ await t.test('one read that fails is no outage to the others', async (t) => {
   t.equal((await again).value, 3, 'the next one asks again')
 })
 
-await t.test('who has waited for long gets what is held, but nothing is read', async (t) => {
+await t.test('a caller past its deadline gets a cached value but starts no read', async (t) => {
   const { cache, detector, counts, begun } = createRead(10)
   await t.rejects(cache.get('a', ago(1501)), unavailable)
   t.equal(counts.loads, 0)
@@ -88,7 +88,7 @@ await t.test('who has waited for long gets what is held, but nothing is read', a
   t.equal(counts.loads, 1)
 })
 
-await t.test('a read that was overtaken is not done again for who has waited for long', async (t) => {
+await t.test('an invalidated read is not repeated for a caller past its deadline', async (t) => {
   const { cache, counts, begun } = createRead(10)
   const since = ago(1000)
   const [late, patient] = [cache.get('a', since), cache.get('a', performance.now() + LONG)]
@@ -103,7 +103,7 @@ await t.test('a read that was overtaken is not done again for who has waited for
   t.equal(cache.peekFresh('a'), 2)
 })
 
-await t.test('an overtaken read that fails is not done again for who has waited for long', async (t) => {
+await t.test('an invalidated read that fails is not repeated for a caller past its deadline', async (t) => {
   const { cache, counts, begun } = createRead(10)
   const since = ago(1000)
   const [late, inTime] = [cache.get('a', since), cache.get('a', performance.now() + LONG)]
@@ -117,7 +117,7 @@ await t.test('an overtaken read that fails is not done again for who has waited 
   t.equal(counts.loads, 2)
 })
 
-await t.test('a read that was overtaken and ends late leaves the newer one to be joined and kept', async (t) => {
+await t.test('an invalidated read that is still running does not replace the newer read', async (t) => {
   const { cache, counts, begun } = createRead(10)
   const old = cache.get('a', ago(1499))
   await begun(1)
@@ -136,7 +136,7 @@ await t.test('a read that was overtaken and ends late leaves the newer one to be
   t.equal(cache.peekFresh('a'), 2)
 })
 
-await t.test('a read that was overtaken is not done again in an outage', async (t) => {
+await t.test('an invalidated read is not repeated in an outage', async (t) => {
   const { cache, detector, counts, begun } = createRead(10)
   const answer = cache.get('a')
   await begun(1)
@@ -147,7 +147,7 @@ await t.test('a read that was overtaken is not done again in an outage', async (
   t.equal(counts.loads, 1)
 })
 
-await t.test('whether there is time to ask', async (t) => {
+await t.test('assertWithinDeadline throws past the deadline and in an outage', async (t) => {
   t.doesNotThrow(() => { assertWithinDeadline(ago(1000), { isDown: false }) })
   t.throws(() => { assertWithinDeadline(ago(1501), { isDown: false }) }, unavailable)
   t.throws(() => { assertWithinDeadline(performance.now(), { isDown: true }) }, unavailable)

@@ -12,7 +12,7 @@ import { JWT_SECRET, newKey, query, until } from '../../helper.js'
 
 const LIMIT_MS = 5000
 const KNOWN_MS = 50
-/** For how long an answer may be relied on when the database falls silent, with what a busy machine may take. */
+/** The maximum age of an answer after the database falls silent, with the delays of a busy machine. */
 const BOUND_MS = 6500
 const POOL_MAX = 10
 const AWAY = '!DATABASE_UNAVAILABLE'
@@ -40,17 +40,17 @@ await verifyEachRow(postgres.url)
 const writers = createWriters({ url: postgres.url, origin: instance.origin, jwtSecret: JWT_SECRET, keyRing })
 const hot = ids('hot', 20)
 const strangers = ids('stranger', 50)
-/** Of tenants with a row, and of some without, whom nobody asks for while all is well. */
+/** Questions about tenants with and without a row, first asked in an outage. */
 const cold = [
   ...ids('tenant:cold', 50), ...ids('number:n-cold', 50), ...ids('account:a-cold', 50),
   ...strangers.map((id) => `tenant:${id}`)
 ]
-/** What nobody asks for while the database is away. */
+/** Questions that are not asked in an outage. */
 const late = ids('tenant:late', 50)
 const asked = hot.flatMap((id) => [`tenant:${id}`, `number:n-${id}`, `account:a-${id}`])
 /**
- * Of those whom nobody revokes meanwhile: that there is no row is no more served when a late failure makes the database
- * seem away once more.
+ * Questions about tenants that are never revoked. A missing row is not served again when a late failure reports another
+ * outage.
  */
 const kept = asked.filter((question) => !/hot[012]$/.test(question))
 const nobody = ['tenant:nobody', 'number:nobody', 'account:nobody']
@@ -60,7 +60,7 @@ const row = (tenant: string, isActive = true) => [
   { version: ++version, isActive, number: `n-${tenant}`, account: `a-${tenant}` }
 ] as const
 
-/** Writes on a connection that the instance has nothing to do with. */
+/** Writes on a connection outside the instance. */
 async function write (...changes: Change[]): Promise<void> {
   const sql = await writers.connect(t)
   await writers.bySql(sql, ...changes).finally(async () => { await sql.end() })
@@ -71,7 +71,7 @@ const isAway = ({ answer }: Observation) => answer === AWAY
 const of = (questions: string[]) =>
   (observations: Observation[]) => observations.filter(({ question }) => questions.includes(question))
 
-/** What was answered last to what is asked all the time; every question was asked anew since this began. */
+/** The latest answer to each question, all asked after this call began. */
 async function current (questions: string[]): Promise<Observation[]> {
   const since = now()
   let latest: Observation[] = []
@@ -82,7 +82,7 @@ async function current (questions: string[]): Promise<Observation[]> {
   return latest
 }
 
-/** Whether all that is asked is answered with what is stored at this moment. */
+/** Whether each question is answered with the rows stored now. */
 async function isRight (questions = asked): Promise<boolean> {
   const { ages } = writers.history.judge(await current(questions))
   return ages.length === questions.length && ages.every((age) => age === 0)
@@ -91,7 +91,7 @@ async function isRight (questions = asked): Promise<boolean> {
 const isUp = async () => (await instance.stats())?.channel === 'up'
 const isWell = async () => await isRight([...asked, ...nobody])
 
-/** Says that no answer was ever wrong, and none that claims to be fresh too old. */
+/** Asserts that no answer was ever wrong, and that no fresh answer is too old. */
 function areRight (t: Test, observations: Observation[]): void {
   const answers = observations.filter((observation) => !isAway(observation))
   const { ages, wrong } = writers.history.judge(answers.filter((observation) => !isStale(observation)))
@@ -106,7 +106,7 @@ function areRight (t: Test, observations: Observation[]): void {
   t.ok(oldest < BOUND_MS, `none that claims to be fresh is older than ${BOUND_MS} ms`)
 }
 
-/** Says that everything is as before without a restart: right answers, and no more connections than there should be. */
+/** Waits for full recovery without a restart: right answers, and no more connections than the limit. */
 async function hasRecovered (): Promise<void> {
   await until(isWell)
   await until(isUp)
@@ -120,10 +120,7 @@ async function hasRecovered (): Promise<void> {
   })
 }
 
-/**
- * Takes the database away and gives it back, while tenants are asked that are known, that are not, and that do not
- * exist.
- */
+/** Executes one outage while cached, uncached and missing tenants are requested. */
 async function outage (t: Test, begin: () => unknown, end: () => unknown, meanwhile = async () => {}): Promise<void> {
   await write(...hot.map((tenant) => row(tenant)))
   await instance.read([...asked, ...nobody], 10, 2)
@@ -161,7 +158,7 @@ async function outage (t: Test, begin: () => unknown, end: () => unknown, meanwh
   t.ok(mean < KNOWN_MS, `once it is known within ${KNOWN_MS} ms on average: ${mean.toFixed(1)}`)
 }
 
-/** What becomes of tenants meanwhile, in ways that must not be overlooked. */
+/** Deletes, changes and deactivates tenants in the outage; the answers after it must show that. */
 const revoke = async () => { await write(['hot0', null], row('hot1'), row('hot2', false)) }
 
 await write(
@@ -171,29 +168,29 @@ await write(
 
 for (const how of ['fast', 'immediate', 'killed'] as const) {
   await t.test(
-    `the database is stopped (${how})`,
+    `the service recovers from a stopped database (${how})`,
     async (t) => { await outage(t, async () => { await postgres.stop(how) }, postgres.start) }
   )
 }
 
-await t.test('the database is frozen', async (t) => { await outage(t, postgres.freeze, postgres.thaw) })
+await t.test('the service recovers from a freeze', async (t) => { await outage(t, postgres.freeze, postgres.thaw) })
 
 await t.test(
-  'the line to the database is cut, and tenants are revoked meanwhile',
+  'the service recovers from a cut connection, with tenants revoked meanwhile',
   async (t) => { await outage(t, wire.cut, wire.mend, revoke) }
 )
 
 await t.test(
-  'the line to the database goes dead, and tenants are revoked meanwhile',
+  'the service recovers from a dead connection, with tenants revoked meanwhile',
   async (t) => { await outage(t, wire.die, wire.mend, revoke) }
 )
 
 await t.test(
-  'the database is so slow that nobody waits for it',
+  'the service recovers from a database slower than its timeouts',
   async (t) => { await outage(t, () => { wire.slowDown(3000) }, wire.mend, revoke) }
 )
 
-await t.test('the line to the database is cut for moments', async (t) => {
+await t.test('cached tenants are served while the connection is cut repeatedly', async (t) => {
   await write(...hot.map((tenant) => row(tenant)))
   await instance.read(asked, 10, 2)
   for (let times = 0; times < 5; times++) {
@@ -209,7 +206,7 @@ await t.test('the line to the database is cut for moments', async (t) => {
   t.same(observations.filter(isAway).slice(0, 3), [], 'who is cached is served')
 })
 
-await t.test('the database is slow', async (t) => {
+await t.test('a slow database is no outage', async (t) => {
   await write(...hot.map((tenant) => row(tenant)))
   await instance.read([...asked, ...nobody], 10, 2)
   await until(isWell)
@@ -228,7 +225,7 @@ await t.test('the database is slow', async (t) => {
   )
 })
 
-await t.test('the database is restarted again and again under load', async (t) => {
+await t.test('the service recovers from repeated restarts of the database under load', async (t) => {
   await instance.read([...asked, ...nobody], 20, 2)
   await until(isWell)
   const ending = new AbortController()
@@ -252,6 +249,6 @@ await t.test('the database is restarted again and again under load', async (t) =
   areRight(t, await instance.stop())
 })
 
-await t.test('the instance ends as it should', async (t) => {
+await t.test('the instance exits with code 0', async (t) => {
   t.equal(await instance.close(), 0)
 })

@@ -6,7 +6,7 @@ import type { ReadingInstance } from './reading.js'
 /** `t0`, `t1` … */
 export const ids = (letter: string, count: number) => Array.from({ length: count }, (_, i) => `${letter}${i}`)
 
-/** So many tenants with a number each, a few on each account, and all that can be asked of them. */
+/** So many tenants with one number each and shared accounts, and every question about them. */
 export function populationOf (count: number) {
   const [tenants, numbers, accounts] = [ids('t', count), ids('n', count), ids('a', count / 4)]
   const rows = tenants.map((tenant, i) => [
@@ -21,7 +21,7 @@ export function populationOf (count: number) {
   return { tenants, accounts, rows, questions }
 }
 
-/** Stores the rows and returns so many writers, each with a share of the tenants. */
+/** Stores the rows and returns writers that divide the tenants among them. */
 export async function crew (
   t: Test,
   writers: Writers,
@@ -39,7 +39,7 @@ export async function crew (
   ))
 }
 
-/** Lets all write until `meanwhile` is over. */
+/** Lets all writers write until `meanwhile` ends. */
 export async function fire (crew: Array<() => Promise<void>>, meanwhile: () => Promise<unknown>): Promise<void> {
   const ending = new AbortController()
   const writing = Promise.all(crew.map(async (next) => { while (!ending.signal.aborted) await next() }))
@@ -47,10 +47,7 @@ export async function fire (crew: Array<() => Promise<void>>, meanwhile: () => P
   await writing
 }
 
-/**
- * Ends the reading, and says that each answer was wholly one tenant's at one version, and none older than the bound, in
- * milliseconds.
- */
+/** Ends the reading. Asserts that each answer is one tenant at one version, and not older than `bound` ms. */
 export async function areFresh (
   t: Test,
   { history }: Writers,
@@ -65,7 +62,7 @@ export async function areFresh (
   t.comment(
     `${history.size} writes, ${kinds(answers)}; ${old.length} were old: p50 ${percentile(0.5)} ms, p99 ${percentile(0.99)} ms, at most ${percentile(1)} ms`
   )
-  // A busy machine may keep one waiting for a connection.
+  // On a busy machine a few calls may time out while they wait for a connection.
   t.ok(observations.length - answers.length < observations.length / 100, 'hardly anybody is sent away')
   t.same(wrong.slice(0, 3), [], 'no answer that was at no time right')
   t.ok(percentile(1) < bound, `none older than ${bound} ms`)

@@ -11,18 +11,18 @@ import { JWT_SECRET, newKey, query, until } from '../../helper.js'
 
 const WRITES = 2000
 const BURST_MS = 500
-/** As `CONFIG_CACHE_BLIND_TTL_MS` has it. */
+/** The default of `CONFIG_CACHE_BLIND_TTL_MS`. */
 const BLIND_MS = 1000
-/** For how long a channel that fell silent is relied on. */
+/** The time after which a silent listener counts as down. */
 const SILENT_MS = 6000
-/** What a machine may take that is busy with other tests. */
+/** The extra delay of a machine that is busy with other tests. */
 const SLACK_MS = 800
 
 t.setTimeout(300_000)
 
 const { url } = await ownPostgres(t)
 const direct = await line(t, url)
-/** Of one instance: what takes its time to be read is often overtaken by the news that it has changed. */
+/** Delays the reads of one instance, so that invalidations often arrive during a read. */
 const slow = await line(t, url)
 const keyRing = `k1:${newKey()}`
 const env = { DATABASE_URL: url, DATABASE_DIRECT_URL: direct.url, JWT_SECRET, ENCRYPTION_KEYS: keyRing }
@@ -33,10 +33,7 @@ const writers = createWriters({ url, origin: instances[0].origin, jwtSecret: JWT
 const population = populationOf(24)
 const all = await crew(t, writers, 4, population)
 
-/**
- * Writes by fits and starts: what is kept that should not be would else be struck out by the next write before it is
- * too old.
- */
+/** Pauses between bursts: otherwise the next write would invalidate a wrongly cached entry before it is too old. */
 async function writeInBursts (bursts: number): Promise<void> {
   for (let times = 0; times < bursts; times++) {
     await fire(all, async () => { await delay(BURST_MS) })
@@ -45,8 +42,7 @@ async function writeInBursts (bursts: number): Promise<void> {
 }
 
 /**
- * Asks both instances while somebody writes, by HTTP on one of them and by SQL: no answer is older than the bound, in
- * milliseconds.
+ * Reads on both instances while `meanwhile` writes by HTTP and SQL. Asserts that no answer is older than `bound` ms.
  */
 async function isBounded (t: Test, bound: number, meanwhile: () => Promise<void>): Promise<void> {
   for (const instance of instances) await instance.read(population.questions, 10, 2)
@@ -59,11 +55,11 @@ const areUp = async () => (await Promise.all(
   instances.map(async (instance) => await instance.stats())
 )).every((stats) => stats?.channel === 'up')
 
-await t.test('while changes are heard', async (t) => {
+await t.test('answers are fresh while the listeners are up', async (t) => {
   await isBounded(t, SLACK_MS, async () => { await writeInBursts(4) })
 })
 
-await t.test('while the listening backends are killed again and again', async (t) => {
+await t.test('answers stay within the blind TTL while the listening backends are terminated', async (t) => {
   await isBounded(t, BLIND_MS + SLACK_MS, async () => {
     await fire(all, async () => {
       for (let times = 0; times < 20; times++) {
@@ -71,13 +67,13 @@ await t.test('while the listening backends are killed again and again', async (t
         await delay(300 * Math.random())
       }
     })
-    // What was missed, and is served for ever.
+    // Shows a missed change, which would be served without an end.
     await delay(2 * (BLIND_MS + SLACK_MS))
   })
   await until(areUp)
 })
 
-await t.test('while no change is heard', async (t) => {
+await t.test('answers stay within the blind TTL while no notification arrives', async (t) => {
   await isBounded(t, BLIND_MS + SLACK_MS, async () => {
     direct.cut()
     await fire(all, async () => { await delay(BURST_MS) })
@@ -87,7 +83,7 @@ await t.test('while no change is heard', async (t) => {
   await until(areUp)
 })
 
-await t.test('while the listening backends stand still', async (t) => {
+await t.test('answers stay within the heartbeat limit while listening backends are stopped', async (t) => {
   await isBounded(t, SILENT_MS + SLACK_MS, async () => {
     const pids = (await query(url, `select pid ${LISTENING}`)).map(({ pid }) => Number(pid))
     const each = (signal: NodeJS.Signals) => { for (const pid of pids) process.kill(pid, signal) }
@@ -98,13 +94,13 @@ await t.test('while the listening backends stand still', async (t) => {
   await until(areUp)
 })
 
-await t.test('when changes are heard again', async (t) => {
+await t.test('answers are fresh again after the listeners reconnect', async (t) => {
   await isBounded(t, SLACK_MS, async () => {
     await writeInBursts(1)
     await fire(all, async () => { while (writers.history.size < WRITES) await delay(10) })
   })
 })
 
-await t.test('the instances end as they should', async (t) => {
+await t.test('the instances exit with code 0', async (t) => {
   for (const instance of instances) t.equal(await instance.close(), 0)
 })

@@ -4,7 +4,7 @@ import { buildApp, type ConfigSnapshot } from '../../../src/app.js'
 import { answerOfSnapshot, now, type Observation } from './truth.js'
 import type { Order } from './reading.js'
 
-// An instance of the service with readers inside, who keep what its loader answers.
+// An instance of the service with readers inside; they record the answers of its loader.
 const SAMPLE_MS = 50
 const app = await buildApp()
 await app.listen({ port: 0, host: '127.0.0.1' })
@@ -32,7 +32,7 @@ async function observe (question: string): Promise<void> {
   keep({ question, answer, asked, answered: now() })
 }
 
-/** Of a row of equal answers the first and the last are kept, and some between them. */
+/** Records the first and the last of a series of equal answers, and samples between them. */
 function keep (observation: Observation): void {
   const before = latest.get(observation.question)
   const isNew = before?.answer !== observation.answer
@@ -49,7 +49,7 @@ async function read (questions: string[], pauseMs: number, { signal }: AbortCont
   }
 }
 
-/** What was kept, with the last answer to each question. */
+/** The recorded answers, with the last answer to each question. */
 async function stop (): Promise<Observation[]> {
   reading.abort()
   reading = new AbortController()

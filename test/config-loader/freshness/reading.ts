@@ -6,7 +6,7 @@ import { childEnv } from '../../helper.js'
 import { modulePath } from '../../run/paths.js'
 import type { Observation } from './truth.js'
 
-/** What a reading instance is told. */
+/** An order to a reading instance. */
 export interface Order {
   order: 'read' | 'ask' | 'latest' | 'stop' | 'stats'
   questions: string[]
@@ -16,7 +16,7 @@ export interface Order {
 
 export type ReadingInstance = Awaited<ReturnType<typeof readingInstance>>
 
-/** The service in a process of its own, listening, with readers inside that ask its loader. */
+/** Starts the service in its own process, with readers inside that call its loader. */
 export async function readingInstance (t: Test, env: Record<string, string>) {
   const child = spawn(process.execPath, [
     ...process.execArgv,
@@ -53,7 +53,7 @@ export async function readingInstance (t: Test, env: Record<string, string>) {
     /** `http://127.0.0.1:<port>` */
     origin: String(origin),
 
-    /** Lets so many more readers ask these questions at random, each resting for some milliseconds after an answer. */
+    /** Adds so many readers that ask random questions, each with a pause in ms after an answer. */
     read: async (questions: string[], readers: number, pauseMs: number): Promise<void> => {
       await tell(
         'read',
@@ -72,10 +72,7 @@ export async function readingInstance (t: Test, env: Record<string, string>) {
       return latest ?? []
     },
 
-    /**
-     * Ends the reading and returns what was answered: of a row of equal answers the first, the last, and one every 50
-     * ms.
-     */
+    /** Ends the reading; returns the first and last of each series of equal answers, and one every 50 ms. */
     async stop (): Promise<Observation[]> {
       const [observations]: Observation[][] = await tell('stop')
       return observations ?? []
@@ -86,7 +83,7 @@ export async function readingInstance (t: Test, env: Record<string, string>) {
       return stats
     },
 
-    /** Closes the service, and resolves with the exit code of the process: 0 if it ended as it should. */
+    /** Closes the service and returns the exit code of the process. */
     async close (): Promise<number | null> {
       child.disconnect()
       const [code]: Array<number | null> = await exit

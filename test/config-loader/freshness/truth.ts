@@ -1,15 +1,15 @@
 import type { ConfigSnapshot } from '../../../src/app.js'
 
-/** A row of `tenant_configs`, as far as it is told apart here. */
+/** The columns of `tenant_configs` that these tests compare. */
 export interface Row { version: number, isActive: boolean, number: string | null, account: string | null }
 
 /**
- * What a write made of a tenant's row, when it was begun and when it was acknowledged: `now()`; never, if its outcome
+ * A written row, with the start and the acknowledgement of its write by `now()`. `acked` is `Infinity` if the outcome
  * is unknown.
  */
 export interface Write { tenant: string, row: Row | null, begun: number, acked: number }
 
-/** What a loader answered to a question, such as `tenant:t1`, that was asked at one time and answered at another. */
+/** The answer of a loader to a question such as `tenant:t1`, with the times of both. */
 export interface Observation { question: string, answer: string, asked: number, answered: number }
 
 interface Period { from: number, until: number }
@@ -19,7 +19,7 @@ interface Holding extends Period { tenant: string }
 /** Milliseconds; the same in all processes of the machine. */
 export const now = () => Number(process.hrtime.bigint()) / 1e6
 
-/** The columns that tell a tenant and a version. */
+/** Column values that identify the tenant and the version. */
 export function columnsOf (tenant: string, { version, number, account }: Row) {
   const stamp = `${tenant}.${version}`
   return {
@@ -37,7 +37,7 @@ export function columnsOf (tenant: string, { version, number, account }: Row) {
 const answerOf = (tenant: string, row: Row | null) =>
   row?.isActive === true ? `${tenant}.${row.version} ${row.number} ${row.account}` : 'nobody'
 
-/** The same of a snapshot: what is not wholly one tenant's at one version is the answer of no row. */
+/** The answer of a snapshot; one that mixes tenants or versions equals no row. */
 export function answerOfSnapshot (snapshot: ConfigSnapshot | null): string {
   if (snapshot === null) return 'nobody'
   const values = snapshot.getAllConfig()
@@ -54,7 +54,7 @@ export function answerOfSnapshot (snapshot: ConfigSnapshot | null): string {
   return isWhole ? `${stamp} ${phone_id} ${waba_id}` : `torn ${snapshot.getTenantId()} ${JSON.stringify(values)}`
 }
 
-/** What became of all rows, and when: tells of each answer how old it was. */
+/** The history of all rows; it determines the age of an answer. */
 export class History {
   readonly #writes = new Map<string, Write[]>()
 
@@ -67,8 +67,8 @@ export class History {
   get size () { return [...this.#writes.values()].reduce((sum, writes) => sum + writes.length, 0) }
 
   /**
-   * Takes answers that were not marked as stale. Returns how old each was when it was asked for, in milliseconds, and
-   * those that were never true.
+   * Takes answers that are not marked as stale. Returns their ages in ms when they were requested, and the answers that
+   * were never true.
    */
   judge (observations: Observation[]): { ages: number[], wrong: Observation[] } {
     const claims = new Map<string, Period[]>()
@@ -99,10 +99,7 @@ function listed<T> (of: Map<string, T[]>, key: string): T[] {
   return list
 }
 
-/**
- * When each state of the row may have been the one to be read: from when it began to be written until the next one was
- * for certain.
- */
+/** When each state could be read: from the start of its write until a later write was acknowledged. */
 function possible (writes: Write[]): Array<Period & { answer: string }> {
   let until = Infinity
   return writes.toReversed().map(({ tenant, row, begun, acked }) => {
@@ -112,7 +109,7 @@ function possible (writes: Write[]): Array<Period & { answer: string }> {
   }).reverse()
 }
 
-/** When the tenant was for certain the one to be found by an id. */
+/** The periods in which a lookup by an id must find the tenant. */
 function certain (writes: Write[], kind: 'number' | 'account'): Array<Holding & { id: string | null }> {
   const periods: Array<Holding & { id: string | null }> = []
   for (const { tenant, row, begun, acked } of writes) {
@@ -125,7 +122,7 @@ function certain (writes: Write[], kind: 'number' | 'account'): Array<Holding & 
   return periods
 }
 
-/** How old an answer was; null when it was at no time right. */
+/** The age of an answer in ms; null if it was never right. */
 function ageOf (
   { question, answer, asked, answered }: Observation,
   claims: Map<string, Period[]>,
@@ -141,7 +138,7 @@ function ageOf (
     return isOnTopic === true && period !== undefined ? asked - period.until : null
   })
   if (ages.includes(null) || (kind !== 'account' && parts.length > 1)) return null
-  // Who is not in the answer, though there all the time.
+  // Tenants that are missing from the answer, though stored during the whole call.
   const named = new Set(parts.map((part) => part.split('.')[0]))
   const left = (held.get(question) ?? []).filter(
     ({ tenant, from, until }) => from <= asked && until >= answered && !named.has(tenant)

@@ -13,14 +13,14 @@ const PUT = `
     access_token = excluded.access_token, fb_app_id = excluded.fb_app_id, fb_app_secret = excluded.fb_app_secret, verify_token = excluded.verify_token,
     callback_url = excluded.callback_url, redirect_url = excluded.redirect_url`
 
-/** Where to write: by HTTP on an instance, and by SQL. */
+/** Addresses for writes by HTTP on an instance, and by SQL. */
 interface Where { url: string, origin: string, jwtSecret: string, keyRing: string }
 
 export type Change = readonly [tenant: string, row: Row | null]
 
 export type Writers = ReturnType<typeof createWriters>
 
-/** Writes rows, and writes down in a history what was written when. */
+/** Writes rows, and records each write with its times in a history. */
 export function createWriters ({ url, origin, jwtSecret, keyRing }: Where) {
   const vault = createVault({ keyRing })
   const history = new History()
@@ -60,16 +60,13 @@ export function createWriters ({ url, origin, jwtSecret, keyRing }: Where) {
   const change = (sql: pg.Client, tenant: string, row: Row | null) =>
     row === null ? sql.query('delete from tenant_configs where tenant_id = $1', [tenant]) : put(sql, tenant, row)
 
-  /**
-   * Writes rows by SQL, two and more in one transaction. Throws what `pg` throws: then nobody knows whether they were
-   * written.
-   */
+  /** Writes rows by SQL, several in one transaction. An error of `pg` leaves the outcome unknown. */
   async function bySql (sql: pg.Client, ...changes: Change[]): Promise<void> {
     const [[tenant, row] = []] = changes
     await noted(changes, async () => {
       if (changes.length === 1 && tenant !== undefined && row !== undefined) return await change(sql, tenant, row)
       await sql.query('begin')
-      // Numbers that are exchanged would meet.
+      // Frees the numbers first: a swap would use one number twice for a moment.
       await sql.query(
         'update tenant_configs set phone_number_id = null where tenant_id = any($1)',
         [changes.map(([tenant]) => tenant)]
@@ -91,7 +88,7 @@ export function createWriters ({ url, origin, jwtSecret, keyRing }: Where) {
     if (!reply.ok) throw new Error(`${method} ${path} of ${tenant}: ${reply.status}`)
   }
 
-  /** Writes a row by HTTP, as it takes: a number must be free. */
+  /** Writes a row by HTTP; its number must be free. */
   async function byHttp (tenant: string, row: Row | null): Promise<void> {
     const before = rows.get(tenant) ?? null
     await noted([[tenant, row]], async () => {
@@ -113,8 +110,8 @@ export function createWriters ({ url, origin, jwtSecret, keyRing }: Where) {
 const anyOf = <T> (all: T[]) => all[Math.floor(Math.random() * all.length)]
 
 /**
- * One writer among others: changes, deletes, makes, turns on and off its tenants at random, and moves numbers and
- * accounts among them; each time by HTTP or by SQL. Returns how to do the next.
+ * A writer that creates, changes, deletes and toggles its tenants at random, and moves numbers and accounts among them.
+ * Returns the function for its next write, by HTTP or by SQL.
  */
 export function createWriter ({ rows, byHttp, bySql }: Writers, sql: pg.Client, tenants: string[], accounts: string[]) {
   const free: string[] = []
@@ -127,12 +124,12 @@ export function createWriter ({ rows, byHttp, bySql }: Writers, sql: pg.Client, 
       for (const [tenant, row] of changes) await byHttp(tenant, row)
       return
     }
-    // One after the other, each number must be free when it is taken.
+    // HTTP writes one row at a time, so each number must be free before its write.
     await byHttp(first, { ...row, number: null, version: ++version })
     for (const [tenant, row] of changes.toReversed()) await byHttp(tenant, row && { ...row, version: ++version })
   }
 
-  /** Does one thing to one of its tenants, or two. */
+  /** Makes one random change to one or two of its tenants. */
   return async function next (): Promise<void> {
     const [tenant = '', other = ''] = [anyOf(tenants), anyOf(tenants)]
     const [row, another] = [rows.get(tenant), rows.get(other)]

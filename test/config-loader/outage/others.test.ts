@@ -7,10 +7,7 @@ import { buildTestApp, connect, createDatabase, query, until, untilWaiting } fro
 const ofEnv = { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env' }
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 
-/**
- * A service of whose tenants one is known, one is known to be inactive, and the rest are cold; from now on each load
- * waits for `holder` to let go of lock 7.
- */
+/** A service with a known, an inactive and some uncached tenants. Each load waits until `letGo` releases lock 7. */
 async function createBusy (t: Test, asOwner: string, env: Record<string, string> = {}) {
   const { app } = await buildTestApp(t, { ...ofEnv, CONFIG_CACHE_TTL_MS: 60_000, DATABASE_URL: asOwner, ...env })
   const { tenantConfigs, configLoader } = app
@@ -18,7 +15,7 @@ async function createBusy (t: Test, asOwner: string, env: Record<string, string>
     'known', 'inactive', 'cold', 'other'
   ]) await tenantConfigs.create(tenant, null, { access_token: `token of ${tenant}` })
   await tenantConfigs.setActive('inactive', false)
-  // Each is heard a second time, by its notification.
+  // The notification of each write invalidates a second time.
   await until(() => configLoader.stats().invalidations >= 12)
   await slowReads(asOwner)
   await query(
@@ -28,7 +25,7 @@ async function createBusy (t: Test, asOwner: string, env: Record<string, string>
   for (const tenant of ['known', 'inactive', 'missing']) await configLoader.forTenant(tenant)
   const holder = await connect(t, asOwner)
   await holder.query('select pg_advisory_lock(7)')
-  /** Holds what is said to those who have no part in it. */
+  /** Asserts that cached tenants still get fresh answers. */
   const undisturbed = async (what: string) => {
     for (const [tenant, token] of [
       ['known', 'token of known'], ['inactive', 'token of env'], ['missing', 'token of env']
@@ -41,7 +38,7 @@ async function createBusy (t: Test, asOwner: string, env: Record<string, string>
   return { app, configLoader, undisturbed, letGo }
 }
 
-await t.test('one statement that is cancelled disturbs nobody else', async (t) => {
+await t.test('one cancelled statement does not affect other callers', async (t) => {
   const databaseUrl = await createDatabase(t)
   const { app, configLoader, undisturbed, letGo } = await createBusy(t, databaseUrl)
   const cold = t.rejects(configLoader.forTenant('cold'), unavailable)
@@ -62,7 +59,7 @@ await t.test('one statement that is cancelled disturbs nobody else', async (t) =
   t.match(configLoader.stats(), { stale_serves: 0, channel: 'up' })
 })
 
-await t.test('a role that has no connection left is no outage', async (t) => {
+await t.test('a role at its connection limit is no outage', async (t) => {
   const databaseUrl = await createDatabase(t)
   const role = `wtc_test_${randomBytes(8).toString('hex')}`
   await query(databaseUrl, `create role ${role} login password 'one'; grant all on all tables in schema public to ${role}; grant all on all sequences in schema public to ${role};
@@ -91,7 +88,7 @@ await t.test('a role that has no connection left is no outage', async (t) => {
   t.match(configLoader.stats(), { stale_serves: 0, channel: 'up' })
 })
 
-await t.test('five hundred unknown ones in one tick wait for their turn, and are all answered', async (t) => {
+await t.test('five hundred concurrent loads of unknown tenants queue, and all succeed', async (t) => {
   const { app } = await buildTestApp(t, { ...ofEnv, CONFIG_CACHE_MAX: 100_000 })
   const { configLoader } = app
   const ids = Array.from({ length: 500 }, (_, number) => `cold ${number}`)
@@ -103,7 +100,7 @@ await t.test('five hundred unknown ones in one tick wait for their turn, and are
   t.match(configLoader.stats(), { loads: 500, entries: { tenants: 500 }, channel: 'up' })
 })
 
-await t.test('after it is closed nothing is served, also what was held', async (t) => {
+await t.test('a closed loader serves nothing, not even cached entries', async (t) => {
   const databaseUrl = await createDatabase(t)
   const { app, configLoader, letGo } = await createBusy(t, databaseUrl, { DATABASE_POOL_MAX: '2' })
   const { loads } = configLoader.stats()

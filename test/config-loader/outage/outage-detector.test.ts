@@ -3,7 +3,7 @@ import t from '../../run/tap.js'
 import { createOutageDetector } from '../../../src/config-loader/outage-detector.js'
 import { until } from '../../without-database.js'
 
-/** An outage, and the knocks that wait for an answer. */
+/** A detector whose probes the test answers. */
 function createKnocked () {
   const knocks: { answer: () => void, fail: (err: Error) => void }[] = []
   const outage = createOutageDetector(
@@ -21,10 +21,10 @@ function createKnocked () {
 }
 
 const gone = new Error('gone')
-/** Lets go on what can go on by itself. */
+/** Lets pending promises settle. */
 const turn = async () => await new Promise(setImmediate)
 
-await t.test('a suspicion becomes an outage when nobody is let in, until somebody is', async (t) => {
+await t.test('a failure becomes an outage when a probe fails, and ends when a probe succeeds', async (t) => {
   const { outage, knocks, knocked } = createKnocked()
   t.equal(outage.isDown, false)
   for (let times = 0; times < 3; times++) outage.reportFailure()
@@ -53,7 +53,7 @@ await t.test('a suspicion becomes an outage when nobody is let in, until somebod
   t.equal(knocks.length, 5)
 })
 
-await t.test('a suspicion of a database that lets us in is nothing', async (t) => {
+await t.test('a failure followed by a successful probe is no outage', async (t) => {
   const { outage, knocks, knocked } = createKnocked()
   for (const count of [1, 2]) {
     outage.reportFailure();
@@ -67,7 +67,7 @@ await t.test('a suspicion of a database that lets us in is nothing', async (t) =
   t.equal(knocks.length, 2)
 })
 
-await t.test('an answer that was heard counts more than a knock asked before it', async (t) => {
+await t.test('a success that is reported during a probe overrides the failure of that probe', async (t) => {
   const { outage, knocks, knocked } = createKnocked()
   outage.reportFailure()
   await knocked(1)
@@ -94,7 +94,7 @@ await t.test('an answer that was heard counts more than a knock asked before it'
   t.equal(knocks.length, 4)
 })
 
-await t.test('closing makes it known for good, whatever the database does', async (t) => {
+await t.test('a closed detector stays down, whatever the database does', async (t) => {
   for (const how of ['answer', 'fail'] as const) {
     const { outage, knocks, knocked } = createKnocked()
     outage.reportFailure()
@@ -115,7 +115,7 @@ await t.test('closing makes it known for good, whatever the database does', asyn
   }
 })
 
-await t.test('closing does not wait for the next time', async (t) => {
+await t.test('close() does not wait for the next probe', async (t) => {
   const { outage, knocks, knocked } = createKnocked()
   outage.reportFailure();
   (await knocked(1)).fail(gone)

@@ -7,7 +7,7 @@ import { buildTestApp, query, takeAway, until } from '../../helper.js'
 const ofEnv = { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env', WHATSAPP_WABA_ID: '99' }
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 
-/** Tenants of whom some have been asked for before the database is taken away. */
+/** A service with cached and uncached tenants, before its database is taken away. */
 async function createKnown (t: Test, env: Record<string, string | number> = {}) {
   const { app, databaseUrl } = await buildTestApp(t, { ...ofEnv, ...env })
   const { tenantConfigs, configLoader } = app
@@ -20,17 +20,17 @@ async function createKnown (t: Test, env: Record<string, string | number> = {}) 
     })
   }
   await tenantConfigs.setActive('inactive', false)
-  // What was just written may still be heard, and would strike out what is read now.
+  // A late notification of these writes would invalidate the entries cached below.
   await until(() => configLoader.stats().invalidations >= 10)
   await Promise.allSettled(['known', 'inactive', 'missing'].map(configLoader.forTenant))
   for (const id of ['0', '1', '99']) await Promise.all([configLoader.forPhoneNumber(id), configLoader.forWaba(id)])
   const isDown = async () => await until(() => configLoader.stats().channel === 'down')
-  /** Waits until what is held does not serve any more without being confirmed. */
+  /** Waits until the cached configuration is served as stale. */
   const isStale = async () => await until(async () => (await configLoader.forTenant('known')).isStale())
   return { app, databaseUrl, configLoader, tenantConfigs, isDown, isStale }
 }
 
-/** Everything there is to ask that nothing may be said about while the database is away. */
+/** The calls that must be refused in an outage. */
 const unknown = (
   { forTenant, forPhoneNumber, forWaba }: Awaited<ReturnType<typeof createKnown>>['configLoader']
 ): [string, () => Promise<unknown>][] => [
@@ -45,7 +45,7 @@ const unknown = (
   ['an account that nobody has', async () => await forWaba('99')]
 ]
 
-await t.test('who was known is served as stale, and nobody else', async (t) => {
+await t.test('in an outage only cached active tenants are served, as stale', async (t) => {
   for (const CONFIG_FALLBACK of ['missing-or-inactive', 'none']) {
     const { databaseUrl, configLoader, isDown, isStale } = await createKnown(t, { CONFIG_FALLBACK })
     const before = await configLoader.forTenant('known')
@@ -87,7 +87,7 @@ await t.test('who was known is served as stale, and nobody else', async (t) => {
   }
 })
 
-await t.test('ten thousand who ask when nobody knows yet wait for one another, not for connections', async (t) => {
+await t.test('ten thousand calls at the start of an outage open no connection', async (t) => {
   const { app, databaseUrl, configLoader } = await createKnown(t)
   const giveBack = await takeAway(databaseUrl)
   let connections = 0
@@ -119,7 +119,7 @@ await t.test('with CONFIG_STALE_IF_ERROR_MS=0 nothing is served as stale', async
   t.equal((await configLoader.forTenant('known')).isStale(), false)
 })
 
-await t.test('stale ones end', async (t) => {
+await t.test('stale configurations are refused after CONFIG_STALE_IF_ERROR_MS', async (t) => {
   const { databaseUrl, configLoader, isDown, isStale } = await createKnown(t, {
     CONFIG_STALE_IF_ERROR_MS: 6000,
     CONFIG_CACHE_BLIND_TTL_MS: 0
@@ -135,7 +135,7 @@ await t.test('stale ones end', async (t) => {
   await until(async () => await configLoader.forTenant('known').then((snapshot) => !snapshot.isStale(), () => false))
 })
 
-await t.test('a row whose write has no known outcome is not served as stale', async (t) => {
+await t.test('a row whose write has an unknown outcome is not served as stale', async (t) => {
   const { databaseUrl, configLoader, tenantConfigs, isDown, isStale } = await createKnown(t)
   const giveBack = await takeAway(databaseUrl)
   await isDown()
@@ -149,7 +149,7 @@ await t.test('a row whose write has no known outcome is not served as stale', as
   )
 })
 
-await t.test('what does not fit together is not served as stale', async (t) => {
+await t.test('a lookup that contradicts its row is not served as stale', async (t) => {
   const { databaseUrl, configLoader, isDown, isStale } = await createKnown(t)
   await muteChanges(databaseUrl)
   await query(databaseUrl, "update tenant_configs set phone_number_id = '3', waba_id = '3' where tenant_id = 'known'")
@@ -164,7 +164,7 @@ await t.test('what does not fit together is not served as stale', async (t) => {
   await giveBack()
 })
 
-await t.test('closing while loads are under way', async (t) => {
+await t.test('each load that is running at close() gets an answer', async (t) => {
   for (const isAway of [false, true]) {
     const { app, databaseUrl, configLoader } = await createKnown(t)
     const giveBack = isAway ? await takeAway(databaseUrl) : async () => {}
@@ -177,7 +177,7 @@ await t.test('closing while loads are under way', async (t) => {
   }
 })
 
-await t.test('the loss of the connection for changes alone makes an outage known, with nobody asking', async (t) => {
+await t.test('the loss of the listening connection reveals an outage without any read', async (t) => {
   const { databaseUrl, configLoader, isDown } = await createKnown(t, { CONFIG_CACHE_BLIND_TTL_MS: 60_000 })
   t.equal((await configLoader.forTenant('missing')).getAccessToken(), 'token of env')
   const { loads } = configLoader.stats()

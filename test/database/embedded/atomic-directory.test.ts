@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import t from '../../run/tap.js'
 import { makeAtomicDirectory } from '../../../src/database/embedded/atomic-directory.js'
 
-await t.test('what fails half way leaves nothing behind', async (t) => {
+await t.test('a directory whose creation fails leaves nothing behind', async (t) => {
   const dir = t.testdir({})
   await t.rejects(makeAtomicDirectory(join(dir, 'place'), join(dir, 'place.new-'), async (temporary) => {
     writeFileSync(join(temporary, 'half'), '')
@@ -12,7 +12,7 @@ await t.test('what fails half way leaves nothing behind', async (t) => {
   t.same(readdirSync(dir), [])
 })
 
-await t.test('whoever is second keeps what the first one made, and what a crash left is removed', async (t) => {
+await t.test('the second creator keeps the directory of the first, and leftovers are removed', async (t) => {
   const dir = t.testdir({ 'place.new-crashed': {} })
   const place = join(dir, 'place')
   await makeAtomicDirectory(place, join(dir, 'place.new-'), async (temporary) => {

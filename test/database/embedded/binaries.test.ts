@@ -9,7 +9,7 @@ import { canReach, ensureSystemUser, spawnOptions } from '../../../src/database/
 
 const onlyAsRoot = { skip: process.getuid?.() === 0 ? false : 'needs root' }
 
-/** The package as npm unpacks it when it runs no install script, in a directory of our own. */
+/** The package as npm unpacks it without its install script, in a new directory. */
 async function unpacked (t: Test): Promise<{ binaries: Binaries, version: string }> {
   const dir = mkdtempSync(join(tmpdir(), 'binaries-'))
   t.teardown(() => { rmSync(dir, { recursive: true }) })
@@ -21,7 +21,7 @@ async function unpacked (t: Test): Promise<{ binaries: Binaries, version: string
   return { binaries: { postgres: join(bin, 'postgres'), initdb: join(bin, 'initdb') }, version }
 }
 
-await t.test('run without their install script', async t => {
+await t.test('the binaries run without their install script', async t => {
   const { binaries } = await unpacked(t)
   chmodSync(binaries.initdb, 0o644)
   t.throws(() => execFileSync(binaries.postgres, ['--version'], { stdio: 'pipe' }), /shared libraries/)
@@ -34,14 +34,14 @@ await t.test('run without their install script', async t => {
   }
 })
 
-await t.test('a library link that cannot be made is told', async t => {
+await t.test('a library link that cannot be created is an error', async t => {
   const { binaries } = await unpacked(t)
   const links = join(dirname(dirname(binaries.postgres)), 'pg-symlinks.json')
   writeFileSync(links, JSON.stringify([{ source: 'native/lib/libpq.so.5.18', target: 'native/nowhere/libpq.so.5' }]))
   await t.rejects(prepareBinaries(binaries, {}), { code: 'ENOENT' })
 })
 
-await t.test('are copied to where the user can run them', onlyAsRoot, async t => {
+await t.test('the binaries are copied to a place where the user can run them', onlyAsRoot, async t => {
   const { binaries, version } = await unpacked(t)
   const account = ensureSystemUser()
   const shared = '/var/lib/whatsapp-tenant-config'
@@ -64,7 +64,7 @@ await t.test('are copied to where the user can run them', onlyAsRoot, async t =>
   t.same(readdirSync(shared).filter(name => name.startsWith(`postgresql-${version}.`)), [])
 })
 
-await t.test('the user is made when missing', onlyAsRoot, async t => {
+await t.test('the system user is created when missing', onlyAsRoot, async t => {
   const name = `wtc-test-${process.pid}`
   t.teardown(() => { execFileSync('userdel', [name]) })
   const made = ensureSystemUser(name)

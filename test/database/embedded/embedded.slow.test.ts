@@ -11,7 +11,7 @@ import {
   dataDir, pidOf, portOf, logOf, query, until, answers, killAll, starter, started, isRoot, parallel, parallelTests
 } from '../../fixtures/embedded.js'
 
-parallel('kill -9 of the server: the next one adopts its PostgreSQL', async t => {
+parallel('a server adopts the PostgreSQL of a killed server', async t => {
   const dir = dataDir(t)
   const { child, url } = starter(t, dir)
   await query(await url, "CREATE TABLE kept AS SELECT 'value' AS text")
@@ -27,13 +27,13 @@ parallel('kill -9 of the server: the next one adopts its PostgreSQL', async t =>
   t.notOk(isAlive(pid), 'an adopted one is stopped, too')
 })
 
-parallel('neither PostgreSQL nor the lock keep the process alive', async t => {
+parallel('neither PostgreSQL nor the lock keeps the process running', async t => {
   const { child, url } = starter(t, dataDir(t), 'ends')
   await url
   t.same(await once(child, 'exit'), [0, null])
 })
 
-parallel('a data directory in use is refused, and nothing is harmed', async t => {
+parallel('a data directory in use is refused, and its server is not affected', async t => {
   const dir = dataDir(t)
   const database = await started(t, dir)
   const pid = pidOf(dir)
@@ -45,7 +45,7 @@ parallel('a data directory in use is refused, and nothing is harmed', async t =>
   t.ok(await answers(database.url))
 })
 
-parallel('of two that race for a fresh directory one wins', async t => {
+parallel('one of two concurrent starts in a fresh directory succeeds', async t => {
   for (const mode of isRoot ? [0o755, 0o700] : [0o755]) {
     const dir = dataDir(t, { mode })
     const both = [starter(t, dir), starter(t, dir)]
@@ -60,7 +60,7 @@ parallel('of two that race for a fresh directory one wins', async t => {
   }
 })
 
-parallel('kill -9 while the files are being made does no harm', async t => {
+parallel('a start succeeds after kill -9 during the creation of the files', async t => {
   const dir = dataDir(t)
   const { child } = starter(t, dir)
   await until(() => existsSync(dir) && readdirSync(dir).some(name => existsSync(join(dir, name, 'data/global'))))
@@ -72,7 +72,7 @@ parallel('kill -9 while the files are being made does no harm', async t => {
   t.same(readdirSync(dir).filter(name => name.includes('.new-')), [])
 })
 
-parallel('a postmaster.pid that was left behind', async t => {
+parallel('a start ignores the postmaster.pid of a dead or foreign process', async t => {
   const dir = dataDir(t)
   const account = isRoot ? ensureSystemUser() : {}
   const run = (script: string) => {
@@ -104,7 +104,7 @@ parallel('a postmaster.pid that was left behind', async t => {
   t.ok(isAlive(Number(foreign.pid)), 'a foreign process is left alone')
 })
 
-parallel('a port that is taken meanwhile is given up', async t => {
+parallel('a start chooses another port when its port is in use', async t => {
   const dir = dataDir(t)
   const { child, url } = starter(t, dir)
   const port = portOf(await url)
@@ -122,7 +122,7 @@ parallel('a port that is taken meanwhile is given up', async t => {
 
 await parallelTests()
 
-await t.test('starts, keeps its data over a restart, and gives nothing away', async t => {
+await t.test('an embedded database keeps its data over a restart and leaks no secret', async t => {
   const dir = dataDir(t)
   const first = await startEmbedded(dir)
   t.match(first.url, /^postgres:\/\/postgres:[\w-]{32}@127\.0\.0\.1:\d+\/whatsapp_tenant_config\?/)

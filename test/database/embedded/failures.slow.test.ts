@@ -16,7 +16,7 @@ import {
   parallelTests
 } from '../../fixtures/embedded.js'
 
-parallel('comes back on the same port by itself', async t => {
+parallel('the embedded PostgreSQL restarts by itself on the same port', async t => {
   const dir = dataDir(t)
   const told: string[] = []
   const log = { info: (message: string) => { told.push(message) }, warn: (message: string) => { told.push(message) } }
@@ -64,7 +64,7 @@ parallel('comes back on the same port by itself', async t => {
   process.kill(frozen, 'SIGCONT')
 })
 
-parallel('stop() while it is coming back leaves nothing behind', async t => {
+parallel('stop() during a restart leaves no process behind', async t => {
   const dir = dataDir(t)
   for (const moment of ['at once', 'on the warning', 'started']) {
     let warned = false
@@ -80,7 +80,7 @@ parallel('stop() while it is coming back leaves nothing behind', async t => {
 })
 
 for (const frozen of ['postmaster', 'backend']) {
-  parallel(`stop() presses on when politeness does not help: frozen ${frozen}`, async t => {
+  parallel(`stop() kills PostgreSQL if its ${frozen} is frozen`, async t => {
     const dir = dataDir(t)
     const database = await started(t, dir)
     const pid = pidOf(dir)
@@ -93,7 +93,7 @@ for (const frozen of ['postmaster', 'backend']) {
 
 await parallelTests()
 
-await t.test('what goes wrong is told clearly', async t => {
+await t.test('each failed start has a clear error', async t => {
   const dir = dataDir(t)
   const database = await startEmbedded(dir)
   const pid = pidOf(dir)
@@ -134,7 +134,7 @@ await t.test('what goes wrong is told clearly', async t => {
   )
 })
 
-await t.test('postmaster: what cannot be met otherwise', async t => {
+await t.test('a postmaster handles foreign pids, failed signals and broken files', async t => {
   const dir = dataDir(t)
   const database = await started(t, dir)
   const cluster = clusterOf(dir)
@@ -159,7 +159,7 @@ await t.test('postmaster: what cannot be met otherwise', async t => {
   await t.rejects(new Postmaster({ ...cluster, dir: join(dir, 'postgres') }).find(), { code: 'ELOOP' })
 })
 
-await t.test('as root, in the directory of an ordinary user', onlyAsRoot, async t => {
+await t.test('as root, a start in the directory of another user runs as that user', onlyAsRoot, async t => {
   const dir = dataDir(t)
   const first = await startEmbedded(dir)
   await query(first.url, 'CREATE TABLE kept ()')
@@ -173,7 +173,7 @@ await t.test('as root, in the directory of an ordinary user', onlyAsRoot, async 
   t.equal(statSync(dir).mode & 0o777, 0o700)
 })
 
-await t.test('as root in a directory of root alone', onlyAsRoot, async t => {
+await t.test('as root, a start in a directory of root stores its files elsewhere', onlyAsRoot, async t => {
   const dir = dataDir(t, { mode: 0o700 })
   const told: string[] = []
   const log = { info: (message: string) => { told.push(message) }, warn () {} }
@@ -189,7 +189,7 @@ await t.test('as root in a directory of root alone', onlyAsRoot, async t => {
   t.match(told[0], files)
 })
 
-await t.test('as root alone, when another start is faster by a hair', onlyAsRoot, async t => {
+await t.test('as root, a start that loses a race uses the files of the winner', onlyAsRoot, async t => {
   const winner = dataDir(t)
   const database = await started(t, winner)
   const dir = dataDir(t, { mode: 0o700 })

@@ -1,6 +1,7 @@
 import { startEmbedded } from '../../../src/database/embedded/embedded.js'
 
-// A server to be killed: tells its URL on stdout, then lives until it is signalled, or ends at once if told so.
+// A server process to be killed: prints its URL, then runs until a signal. Without the argument `lives` it ends at
+// once.
 const [dataDir = '', lives] = process.argv.slice(2)
 const database = await startEmbedded(dataDir)
 console.log(database.url)

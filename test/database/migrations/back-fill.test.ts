@@ -13,7 +13,7 @@ const callbacks = async (url: string) =>
     ({ phone_number_id: number }) => number
   )
 
-/** A database as the version before 0003 left it. */
+/** A database as the version before migration 0003 left it. */
 async function former (t: Test, rows = 'select'): Promise<string> {
   const url = await createDatabase(t, { empty: true })
   await formerSchema(t, url)
@@ -21,13 +21,13 @@ async function former (t: Test, rows = 'select'): Promise<string> {
   return url
 }
 
-/** The steps of an onboarding as the former version writes them, once the account is subscribed. */
+/** The onboarding steps that the former version writes once the account is subscribed. */
 const subscribed = (callback: string, day: number) => JSON.stringify([
   { name: 'exchange', status: 'done', at: '2026-10-01T00:00:00.000Z', evidence: {} },
   { name: 'subscribe', status: 'done', at: `2026-11-0${day}T00:00:00.000Z`, evidence: { waba_id: '1', callback } }
 ])
 
-await t.test('rows that were onboarded or verified become verified identities, and no others', async (t) => {
+await t.test('only onboarded or verified rows become verified identities', async (t) => {
   const url = await former(t, `insert into tenant_configs (tenant_id, waba_id, phone_number_id, onboarding_completed, last_verified_at) values
     ('onboarded', '1', '1', true, null), ('verified', '1', null, false, '2026-11-01Z'), ('squatter', '1', '2', false, null), ('empty', null, '3', true, now())`)
   await migrate(url)
@@ -38,14 +38,14 @@ await t.test('rows that were onboarded or verified become verified identities, a
   )
 })
 
-await t.test('more rows than a batch has, and ids with gaps, are all filled in', async (t) => {
+await t.test('the back-fill covers more rows than a batch and ids with gaps', async (t) => {
   const url = await former(t, `insert into tenant_configs (id, tenant_id, waba_id, phone_number_id, last_verified_at)
     select i * 3, 't' || i, 'w' || i, 'p' || i, case when i % 2 = 0 then now() end from generate_series(1, 5001) i`)
   await migrate(url)
   t.same(await query(url, 'select count(*)::int as count from verified_identities'), [{ count: 2500 }])
 })
 
-await t.test('a number has a callback of its own when the last onboarding that set one set it for the number', async (t) => {
+await t.test('a number has its own callback if the last subscription set one for the number', async (t) => {
   const url = await former(t)
   const onboarding = async (number: string | null, steps: string) => await query(url,
     "insert into onboardings (tenant_id, code_hash, steps, phone_number_id) values ('acme', gen_random_uuid()::text, " +
@@ -63,7 +63,7 @@ await t.test('a number has a callback of its own when the last onboarding that s
   t.same(await callbacks(url), ['own'])
 })
 
-await t.test('what the former version writes while the new one migrates, and after, is not lost', async (t) => {
+await t.test('writes of the former version during and after the migration are not lost', async (t) => {
   const url = await former(t, `insert into tenant_configs (tenant_id, waba_id, phone_number_id, last_verified_at) values
     ('moves', '1', '1', now()), ('stays', '2', '2', now());
     insert into onboardings (tenant_id, code_hash, steps, phone_number_id) values ('stays', '1', '[]', '2')`)

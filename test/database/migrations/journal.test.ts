@@ -24,15 +24,13 @@ const expected = entries.map(({ tag, when }) => ({
   created_at: String(when)
 }))
 
-/**
- * Lets another application that migrates with drizzle make its table `theirs`. Its migration is newer than any of ours.
- */
+/** Applies the migration of another drizzle application, which creates `theirs` and is newer than any of ours. */
 async function otherApplication (t: Test, url: string): Promise<void> {
   const migrationsFolder = ownMigrations(t, { '0000_theirs': 'create table theirs (id int);' }, {}, 9_000_000_000_000)
   await drizzleMigrate(drizzle(await connect(t, url)), { migrationsFolder })
 }
 
-await t.test('another application that migrates with drizzle in the same database: ours are applied, and theirs stay theirs', async (t) => {
+await t.test('the journal of another drizzle application in the same database is not touched', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await otherApplication(t, url)
   const theirs = await all(url, SHARED)
@@ -46,7 +44,7 @@ await t.test('another application that migrates with drizzle in the same databas
   t.same(await all(url, SHARED), theirs)
 })
 
-await t.test('the entries of a former version are taken over, and stay for it; what is not ours by hash and time does not count', async (t) => {
+await t.test('journal entries of a former version are copied, and foreign entries are ignored', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await formerSchema(t, url)
   await otherApplication(t, url)
@@ -60,7 +58,7 @@ await t.test('the entries of a former version are taken over, and stay for it; w
   t.same(await all(url, OURS), expected)
   t.same(await all(url, SHARED), shared)
 
-  // Once: what comes into the shared one later is not looked at.
+  // The copy happens once: later entries of the shared journal are ignored.
   await query(url, `delete from ${OURS} where created_at = ${entries[5]?.when}`)
   await query(
     url,
@@ -69,11 +67,11 @@ await t.test('the entries of a former version are taken over, and stay for it; w
   t.same(await pendingMigrations(drizzle(await connect(t, url))), tags.slice(5))
 })
 
-await t.test('a former version that starts after the upgrade finds nothing to apply; after an undo it finds what is undone', async (t) => {
+await t.test('a former version applies nothing after an upgrade, but does after an undo', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await formerSchema(t, url)
   await migrate(url)
-  // It fails where it applies what is there.
+  // It would fail if it applied a migration twice.
   await formerSchema(t, url)
   for (const tag of tags.slice(2).toReversed()) t.equal(await rollback(url, yes), tag)
   t.same((await all(url, SHARED)).length, 2)
@@ -81,7 +79,7 @@ await t.test('a former version that starts after the upgrade finds nothing to ap
   t.same((await all(url, SHARED)).length, 3, 'it applies 0002 again')
 })
 
-await t.test('a shared journal that our role may not read, and a schema it may not make, keep nobody from migrating', async (t) => {
+await t.test('a role that cannot read the shared journal or create a schema can migrate', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await otherApplication(t, url)
   const role = `${new URL(url).pathname.slice(1)}_role`
@@ -95,7 +93,7 @@ await t.test('a shared journal that our role may not read, and a schema it may n
   t.equal(await rollback(own.href, yes), tags.at(-1))
 })
 
-await t.test('each undo leaves what was there before its migration, whether a trigger fires included', async (t) => {
+await t.test('each undo restores the schema before its migration, trigger states included', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const schema = async () => await query(url, `
     select relname, tgname as name, pg_get_triggerdef(pg_trigger.oid) as definition, tgenabled::text as state from pg_trigger join pg_class on pg_class.oid = tgrelid where not tgisinternal
@@ -112,7 +110,7 @@ await t.test('each undo leaves what was there before its migration, whether a tr
   }
 })
 
-await t.test('an undo of 0004 leaves a number to whom it is verified for, else to the oldest', async (t) => {
+await t.test('an undo of 0004 keeps a number at its verified tenant, else at the oldest', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await migrate(url)
   await query(url, `insert into tenant_configs (tenant_id, waba_id, phone_number_id, last_verified_at) values

@@ -10,7 +10,7 @@ const entries: { tag: string, when: number }[] = JSON.parse(readFileSync('drizzl
 const tags = entries.map(({ tag }) => tag)
 const yes = async () => true
 
-/** All that the schema `public` holds, as PostgreSQL describes it. */
+/** The whole schema `public`, as PostgreSQL describes it. */
 async function dump (url: string): Promise<unknown> {
   return await query(url, `
     select c.relname as owner, 'column' as kind, a.attname as name, concat_ws(' ', a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)) as definition
@@ -34,7 +34,7 @@ async function undoAll (url: string): Promise<string[]> {
   return undone
 }
 
-await t.test('up, down and up again is the same schema', async (t) => {
+await t.test('migrating, undoing all and migrating again results in the same schema', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const before = await dump(url)
   t.same(await pending(t, url), tags)
@@ -51,14 +51,14 @@ await t.test('up, down and up again is the same schema', async (t) => {
   t.same(await dump(url), first)
 })
 
-await t.test('five at once all succeed, and one does the work', async (t) => {
+await t.test('five concurrent migrations succeed, and one does the work', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const results = await Promise.all(Array.from({ length: 5 }, async () => await migrate(url)))
   t.same(results.filter(({ length }) => length > 0), [tags])
   t.same(await pending(t, url), [])
 })
 
-await t.test('a rollback asks first, and `no` changes nothing', async (t) => {
+await t.test('a rollback asks for confirmation, and `no` changes nothing', async (t) => {
   const url = await createDatabase(t)
   await query(url, "insert into tenant_configs (tenant_id) values ('acme')")
   const first = await dump(url)
@@ -71,7 +71,7 @@ await t.test('a rollback asks first, and `no` changes nothing', async (t) => {
   t.match(await query(url, 'select tenant_id from tenant_configs'), [{ tenant_id: 'acme' }])
 })
 
-await t.test('while a rollback asks, others migrate; what is no longer the newest is not undone', async (t) => {
+await t.test('a rollback undoes nothing if its migration is no longer the newest', async (t) => {
   const url = await createDatabase(t)
   t.equal(await rollback(url, async () => (await migrate(url)).length === 0), tags.at(-1))
   await migrate(url)
@@ -83,7 +83,7 @@ await t.test('while a rollback asks, others migrate; what is no longer the newes
   t.same(await pending(t, url), tags.slice(-1), 'one was undone, not two')
 })
 
-await t.test('behind a migration that does not end, nobody waits for ever', async (t) => {
+await t.test('a migration that waits for another one without an end fails with an error', async (t) => {
   const url = await createDatabase(t)
   const holder = await connect(t, url)
   await holder.query("select pg_advisory_lock(hashtext('whatsapp-tenant-config migrations'))")
@@ -106,7 +106,7 @@ await t.test('behind a migration that does not end, nobody waits for ever', asyn
   t.same(await migrate(url), [])
 })
 
-await t.test('with nothing to undo nobody is asked', async (t) => {
+await t.test('a rollback with nothing to undo asks for no confirmation', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const ask = async () => { throw new Error('asked') }
   t.equal(await rollback(url, ask), null)
@@ -132,7 +132,7 @@ await t.test('each migration has its undo', async (t) => {
   t.same(sqlIn('drizzle/rollback'), tags)
 })
 
-await t.test('a schema that is behind refuses to boot and names the command', async (t) => {
+await t.test('a start with missing migrations is refused and names the command', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const message = `The database lacks the migrations ${tags.join(', ')}. Apply them with \`npm run db:migrate\`, or set MIGRATE_ON_START=true.`
   await t.rejects(buildTestApp(t, { DATABASE_URL: url }), { message })
@@ -145,7 +145,7 @@ await t.test('a schema that is behind refuses to boot and names the command', as
   t.same(applied.filter(({ length }) => length > 0), [tags], 'of two instances one migrates, both boot')
 })
 
-await t.test('a start migrates through DATABASE_DIRECT_URL, says what it waits for, and refuses when that is another database', async (t) => {
+await t.test('a start migrates through DATABASE_DIRECT_URL, and refuses another database', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const other = await createDatabase(t, { empty: true })
   const settings = { DATABASE_URL: url, DATABASE_DIRECT_URL: other, MIGRATE_ON_START: true }
@@ -177,7 +177,7 @@ await t.test('a start migrates through DATABASE_DIRECT_URL, says what it waits f
   )
 })
 
-await t.test('a database in another encoding than UTF8 is refused', async (t) => {
+await t.test('a database with another encoding than UTF8 is refused', async (t) => {
   const url = new URL(await createDatabase(t, { empty: true }))
   const name = `${url.pathname.slice(1)}_latin1`
   await query(url.href, `create database ${name} encoding 'LATIN1' locale_provider libc locale 'C' template template0`)
@@ -188,7 +188,7 @@ await t.test('a database in another encoding than UTF8 is refused', async (t) =>
   )
 })
 
-await t.test('a schema newer than the code boots, and is not rolled back', async (t) => {
+await t.test('a service starts on a newer schema, and the rollback of that schema is refused', async (t) => {
   const url = await createDatabase(t)
   await query(url, 'alter table tenant_configs add column of_the_future text')
   await query(

@@ -10,8 +10,8 @@ const OUTSIDE = '-- outside a transaction\n'
 const NEXT = '--> statement-breakpoint\n'
 
 /**
- * Reads `tenant_configs` as the service does, which gives a statement up after 1.6 s, until `stop`; returns the reads
- * and the longest.
+ * Reads `tenant_configs` until `stop`, with the statement timeout of the service (1.6 s). Returns the count and the
+ * longest read in ms.
  */
 async function reading (t: Test, url: string) {
   const client = await connect(t, url)
@@ -39,7 +39,7 @@ async function openReader (t: Test, url: string) {
   return reader
 }
 
-await t.test('a migration whose lock is held by an open reader tries again, says so, and fails no read', async (t) => {
+await t.test('a migration waiting for an open reader retries, reports it, and fails no read', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await migrate(url, { folder: firstMigrations(t, 1) })
   const holder = await openReader(t, url)
@@ -56,7 +56,7 @@ await t.test('a migration whose lock is held by an open reader tries again, says
   t.match(lines[2], /^0001_onboarding: waiting for a lock for \d s, try 3 failed\.$/)
 })
 
-await t.test('the statements of a transaction share the 500 ms that a try may wait', async (t) => {
+await t.test('the statements of a transaction share the lock timeout of 500 ms per try', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const setting = "setting::int as timeout from pg_settings where name = 'lock_timeout'"
   await migrate(
@@ -80,7 +80,7 @@ await t.test('the statements of a transaction share the 500 ms that a try may wa
   t.equal(third, 1, 'at the end only what is free is taken')
 })
 
-await t.test('a lock that does not come in time is an error that names the migration; nothing is applied', async (t) => {
+await t.test('a lock timeout is an error that names the migration, and nothing is applied', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await migrate(url, { folder: firstMigrations(t, 1) })
   await openReader(t, url)
@@ -90,7 +90,7 @@ await t.test('a lock that does not come in time is an error that names the migra
   t.same(await query(url, "select to_regclass('onboardings') as onboardings"), [{ onboardings: null }])
 })
 
-await t.test('whatever else PostgreSQL refuses is not tried again', async (t) => {
+await t.test('any other error of PostgreSQL is not retried', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const report = () => { t.fail('it is tried again') }
   await t.rejects(
@@ -103,7 +103,7 @@ await t.test('whatever else PostgreSQL refuses is not tried again', async (t) =>
   )
 })
 
-await t.test('a deadlock is tried again', async (t) => {
+await t.test('a deadlock is retried', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await query(url, 'create table tries (id serial)')
   const deadlock = "do $$ begin if nextval('tries_id_seq') = 1 then raise 'deadlock' using errcode = '40P01'; end " +
@@ -119,7 +119,7 @@ await t.test('a deadlock is tried again', async (t) => {
   t.equal(lines.length, 1)
 })
 
-await t.test('time limits of the database do not hold for a migration', async (t) => {
+await t.test('time limits of the database do not apply to a migration', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await query(url, `alter database ${new URL(url).pathname.slice(1)} set statement_timeout = '200ms'`)
   const folder = ownMigrations(t, {
@@ -129,7 +129,7 @@ await t.test('time limits of the database do not hold for a migration', async (t
   t.same(await migrate(url, { folder }), ['0000_slow', '0001_slow'])
 })
 
-await t.test('outside a transaction: an index that a killed run left invalid is made again', async (t) => {
+await t.test('an invalid index of a failed CONCURRENTLY migration is created again', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await query(url, 'create table rows (id int); insert into rows values (1), (1)')
   const index = (name: string) => `create unique index concurrently if not exists "${name}" on rows (id);`
@@ -145,7 +145,7 @@ await t.test('outside a transaction: an index that a killed run left invalid is 
   t.same(await valid(), [{ valid: true }])
 })
 
-await t.test('an index made concurrently waits for an open reader, and holds up no read, no write and no start of a former version', async (t) => {
+await t.test('an index created concurrently waits for a reader, but blocks no read or write', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await query(url, 'create table tenant_configs (id int)')
   const holder = await openReader(t, url)
@@ -161,7 +161,7 @@ await t.test('an index made concurrently waits for an open reader, and holds up 
     url,
     "set statement_timeout = '1600ms'; insert into tenant_configs values (1); select from tenant_configs"
   )
-  // What a version before 0003 takes for its whole run, when it starts with MIGRATE_ON_START.
+  // A version before 0003 locks this during its start with MIGRATE_ON_START.
   await query(url, "set lock_timeout = '100ms'; select pg_advisory_lock(hashtext('whatsapp-tenant-config migrations'))")
   const second = migrate(url, { folder, report: (line) => { lines.push(line) } })
   await until(
@@ -171,7 +171,7 @@ await t.test('an index made concurrently waits for an open reader, and holds up 
   t.same(await Promise.all([migrating, second]), [['0000_index'], []], 'one does the work')
 })
 
-await t.test('in batches: a statement is repeated with the last row of the batch before, each time in a transaction of its own', async (t) => {
+await t.test('a batched statement continues after its last row, one transaction per batch', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await query(
     url,

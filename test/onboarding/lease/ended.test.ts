@@ -32,7 +32,7 @@ const {
 } = service
 const other = await instance()
 
-await t.test('a token that comes after somebody gave up on it is kept, unless something ended its login meanwhile', async (t) => {
+await t.test('a token that arrives after its exchange was given up is stored unless its login ended', async (t) => {
   const deeds = [
     ['nothing', async () => {}, { onboarding_completed: true, phone_number_id: '250', is_active: true }],
     ['deleted', async (tenant: string) => { t.equal((await configure(tenant, 'DELETE')).is, '204') }, undefined],
@@ -73,7 +73,7 @@ await t.test('a token that comes after somebody gave up on it is kept, unless so
   }
 })
 
-await t.test('a tenant that is turned off stays so, at whatever moment of a new login', async (t) => {
+await t.test('a tenant deactivated during any step of a login stays inactive', async (t) => {
   for (const [who, deed] of [
     ['the tenant', async (tenant: string) => await configure(tenant, 'POST', undefined, '/deactivate')],
     [
@@ -103,10 +103,10 @@ await t.test('a tenant that is turned off stays so, at whatever moment of a new 
   }
 })
 
-await t.test('a tenant that was off already and is turned off once more stays so, at whatever moment of a new login', async (t) => {
+await t.test('an inactive tenant deactivated again during any step of a login stays inactive', async (t) => {
   let deliveries = 0
   const removed = async (tenant: string) => {
-    // The same bytes would be the same delivery.
+    // A body with the same bytes would count as a repeated delivery.
     const time = Math.floor(Date.now() / 1000) + 60 + deliveries++
     const body = JSON.stringify({
       object: 'whatsapp_business_account',
@@ -147,7 +147,7 @@ await t.test('a tenant that was off already and is turned off once more stays so
   }
 })
 
-await t.test('a tenant that was turned on again is not onboarded by what began before', async (t) => {
+await t.test('a login that started before a deactivation is superseded after the reactivation', async (t) => {
   const tenant = newTenant()
   await post(tenant, login(tenant))
   meta.fail('debug_token', { latency_ms: 300, reply: temporarilyDown() })
@@ -157,7 +157,7 @@ await t.test('a tenant that was turned on again is not onboarded by what began b
   t.equal((await resume(tenant)).is, '409 ONBOARDING_SUPERSEDED')
 })
 
-/** A tenant without a configuration whose login waits with a token. */
+/** Creates a tenant without a configuration, whose login has a token and waits for the choice of a number. */
 async function waiting (): Promise<string> {
   const tenant = newTenant()
   const { is } = await post(tenant, { code: issue(), waba_id: waba.id })
@@ -166,7 +166,7 @@ async function waiting (): Promise<string> {
   return tenant
 }
 
-await t.test('a login that waits is deleted like a configuration', async (t) => {
+await t.test('each deletion route ends a waiting login of a tenant without a configuration', async (t) => {
   await sql('delete from tenant_configs')
   const bystander = await waiting()
   const ends = async (tenant: string) => {
@@ -200,7 +200,7 @@ await t.test('a login that waits is deleted like a configuration', async (t) => 
   for (const tenant of [all, bystander]) await ends(tenant)
 })
 
-await t.test('an exchange under way ends with a deletion, also without a configuration', async (t) => {
+await t.test('a deletion ends a running exchange of a tenant without a configuration', async (t) => {
   const tenant = newTenant()
   meta.fail('access_token', { latency_ms: 500 })
   const answer = post(tenant, login(tenant))
@@ -211,7 +211,7 @@ await t.test('an exchange under way ends with a deletion, also without a configu
   t.match(await records(tenant), [{ status: 'failed', access_token: null }])
 })
 
-await t.test('the app changed while a login waits: it goes on with the former one only', async (t) => {
+await t.test('a waiting login is superseded under another app and resumes under its own', async (t) => {
   const own = meta.state.addApp({ app_id: '42' })
   const account = meta.state.addWaba({ app_ids: [own.app_id], phones: [{ id: 'own 1' }, { id: 'own 2' }] })
   const tenant = await existing({ fb_app_id: own.app_id, fb_app_secret: own.app_secret })

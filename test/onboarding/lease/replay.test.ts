@@ -29,17 +29,17 @@ const {
   as
 } = service
 const other = await instance()
-// Nobody listens there.
+// No process listens on this port.
 const away = await instance({ GRAPH_API_BASE_URL: `http://127.0.0.1:${await freePort()}` })
 
-/** How often each answer was given. */
+/** The number of answers by status and code. */
 function countOf (answers: Answer[]): Record<string, number> {
   const counts: Record<string, number> = {}
   for (const { is } of answers) counts[is] = (counts[is] ?? 0) + 1
   return counts
 }
 
-await t.test('50 posts of one code at once: Meta sees it once, and all have the same configuration', async (t) => {
+await t.test('50 concurrent posts of one code send it to Meta once and return one configuration', async (t) => {
   for (const second of [service, other]) {
     await vacate()
     const tenant = newTenant()
@@ -58,7 +58,7 @@ await t.test('50 posts of one code at once: Meta sees it once, and all have the 
   }
 })
 
-await t.test('a replay is answered before the state and all else is looked at', async (t) => {
+await t.test('a replay is answered before its state and its other fields are checked', async (t) => {
   const tenant = newTenant()
   const { body: { state } } = await start(tenant, { redirect_uri: 'https://a.example' })
   const body = login(tenant, { state })
@@ -86,7 +86,7 @@ await t.test('a replay is answered before the state and all else is looked at', 
   t.equal(await row(tenant), undefined)
 })
 
-await t.test('a code that another tenant used', async (t) => {
+await t.test('a code that another tenant posted is refused without a call to Meta', async (t) => {
   const [first, second] = [newTenant(), newTenant()]
   const { code } = login(first)
   for (const outcome of ['201', '400 META_CODE_USED']) {
@@ -108,7 +108,7 @@ await t.test('a code that another tenant used', async (t) => {
   t.same(countOf(answers), { 201: 1, '400 META_CODE_USED': 19 })
 })
 
-await t.test('what Meta refuses is refused again without asking', async (t) => {
+await t.test('a replay of a refused post returns the same refusal without a call to Meta', async (t) => {
   for (const [code, body] of [
     ['400 META_CODE_EXPIRED', () => ({ code: issue({ age: 31 }) })],
     ['400 META_CODE_INVALID', () => ({ code: 'x' })],
@@ -138,7 +138,7 @@ await t.test('what Meta refuses is refused again without asking', async (t) => {
   }
 })
 
-await t.test('what fails for a passing reason after the exchange goes on when the code is posted again', async (t) => {
+await t.test('a replay resumes an onboarding that failed transiently after the exchange', async (t) => {
   for (const [route, fault, code] of [
     ['debug_token', { latency_ms: 60_000 }, '504 META_TIMEOUT'],
     ['phone_numbers', faults.dropBefore, '503 META_UNAVAILABLE'],
@@ -162,7 +162,7 @@ await t.test('what fails for a passing reason after the exchange goes on when th
   t.match(stepIn(await record(tenant), 'register'), { status: 'done' }, 'a pin that comes with the second post counts')
 })
 
-await t.test('many who wait for one that fails are told the same, and Meta is asked once', async (t) => {
+await t.test('concurrent posts that wait for a failing onboarding return its error after one call', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   meta.fail('phone_numbers', { latency_ms: 700, ...faults.badGateway })
@@ -180,7 +180,7 @@ await t.test('many who wait for one that fails are told the same, and Meta is as
   t.equal(asked('access_token').length, 1)
 })
 
-await t.test('only a connection that was refused leaves the code to be sent again', async (t) => {
+await t.test('a code is sent again only if the connection to Meta was refused', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   const refused = await away.post(tenant, body)
@@ -198,7 +198,7 @@ await t.test('only a connection that was refused leaves the code to be sent agai
   t.equal((await post(late, old)).is, '409 ONBOARDING_SUPERSEDED', 'a newer login took over')
 })
 
-await t.test('a code of unknown fate is never sent again', async (t) => {
+await t.test('a code whose exchange has an unknown outcome is never sent again', async (t) => {
   for (const fault of [
     { latency_ms: 60_000 }, faults.dropBefore, faults.dropAfter, faults.badGateway, faults.unreadable,
     faults.withoutToken, { reply: temporarilyDown() }
@@ -219,7 +219,7 @@ await t.test('a code of unknown fate is never sent again', async (t) => {
   }
 })
 
-await t.test('a crash while the code was on its way leaves its fate unknown, until the answer comes after all', async (t) => {
+await t.test('a crash during the exchange leaves its outcome unknown until a late answer arrives', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   meta.fail('access_token', { latency_ms: 1000 })
@@ -237,7 +237,7 @@ await t.test('a crash while the code was on its way leaves its fate unknown, unt
   t.equal(asked('access_token').length, 1)
 })
 
-await t.test('a crash before the code was sent', async (t) => {
+await t.test('a code that was not sent before a crash is exchanged by the next post', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   await away.post(tenant, body)
@@ -251,14 +251,14 @@ await t.test('a crash before the code was sent', async (t) => {
   t.equal((await post(tenant, body)).is, '201')
 })
 
-await t.test('a token waits for a database that is away', async (t) => {
+await t.test('a token that arrives during a database outage is stored after it', async (t) => {
   const patient = await instance({ GRAPH_TIMEOUT_MS: 10_000 })
   const tenant = await existing({ waba_id: 'old' })
-  // Longer than it takes to take the database away on a busy machine.
+  // Longer than the start of the outage takes on a busy machine.
   meta.fail('access_token', { latency_ms: 6000 })
   const answer = patient.post(tenant, login(tenant))
   await until(() => asked('access_token').length === 1)
-  // Long enough for the token to have come.
+  // By then the token has arrived.
   const end = Date.now() + 7000
   const giveBack = await takeAway(service.databaseUrl)
   await until(async () => (await call({}, 'GET', '/health/ready')).is.startsWith('503'))
@@ -269,7 +269,7 @@ await t.test('a token waits for a database that is away', async (t) => {
   t.match(await configure(tenant, 'GET', undefined, '/full'), { body: { access_token: service.lastToken() } })
 })
 
-await t.test('a token that cannot be kept for a fault of ours', async (t) => {
+await t.test('a code whose token could not be stored is not sent again', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   meta.fail('access_token', { latency_ms: 300 })
@@ -283,7 +283,7 @@ await t.test('a token that cannot be kept for a fault of ours', async (t) => {
   t.equal(asked('access_token').length, 1)
 })
 
-await t.test('a database that is away before the code is sent', async (t) => {
+await t.test('a code is not sent while the database is down', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   const giveBack = await takeAway(service.databaseUrl)

@@ -6,13 +6,13 @@ import { temporarilyDown } from '../../graph/errors.js'
 import { until } from '../../helper.js'
 import { onboard } from '../../routes/client.js'
 
-// Long enough for a test to look, and six of them short enough to wait for.
+// Long enough to observe a call; six of them are short enough to wait for.
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 500 })
 const { app, meta, as, post, resume, record, login, newTenant, asked, records, sql, instance, configure } = service
 const origin = await app.listen({ port: 0, host: '127.0.0.1' })
 const other = await instance()
 
-/** A tenant whose onboarding is executed by another process for so long. */
+/** Creates a tenant whose onboarding is leased by another process for `interval`. */
 async function executedElsewhere (interval = '1 hour'): Promise<string> {
   const tenant = newTenant()
   await sql(`insert into onboardings (tenant_id, code_hash, steps, access_token, holder, held_until)
@@ -24,7 +24,7 @@ async function executedElsewhere (interval = '1 hour'): Promise<string> {
   return tenant
 }
 
-/** Sends a request over a connection. Returns the error's name when it is aborted. */
+/** Sends a request over the network. Returns status and code, or the name of the error of an abort. */
 const send = async (tenant: string, path: string, body: object, signal?: AbortSignal) =>
   await fetch(origin + path, {
     method: 'POST',
@@ -37,7 +37,7 @@ const send = async (tenant: string, path: string, body: object, signal?: AbortSi
       (err: Error) => err.name
     )
 
-/** How many statements the pool is given in so many milliseconds. */
+/** Counts the connections acquired from the pool in `ms` milliseconds. */
 async function statements (ms: number): Promise<number> {
   let count = 0
   const counting = () => { count++ }
@@ -47,7 +47,7 @@ async function statements (ms: number): Promise<number> {
   return count
 }
 
-await t.test('an outcome that does not come in the time of six calls is not waited for', async (t) => {
+await t.test('a wait for an outcome ends after the time limit of six calls', async (t) => {
   const tenant = await executedElsewhere()
   const began = performance.now()
   const { is, body } = await resume(tenant)
@@ -57,7 +57,7 @@ await t.test('an outcome that does not come in the time of six calls is not wait
   t.equal((await record(tenant)).body['status'], 'in_progress')
 })
 
-await t.test('many wait for one outcome with one poll, and leave none behind', async (t) => {
+await t.test('concurrent waits for one outcome share one poll, which stops when all clients leave', async (t) => {
   const tenant = await executedElsewhere()
   const client = new AbortController()
   const waiting = Array.from({ length: 50 }, async () => await send(tenant, `${onboard}/resume`, {}, client.signal))
@@ -70,7 +70,7 @@ await t.test('many wait for one outcome with one poll, and leave none behind', a
   t.notMatch(service.log(), '"msg":"answered INTERNAL"', 'it is no fault of the service')
 })
 
-await t.test('a client that leaves its onboarding does not end it', async (t) => {
+await t.test('an onboarding completes although its client disconnects', async (t) => {
   const tenant = newTenant()
   meta.fail('debug_token', { latency_ms: 300 })
   const client = new AbortController()
@@ -82,7 +82,7 @@ await t.test('a client that leaves its onboarding does not end it', async (t) =>
   t.match(await service.row(tenant), { onboarding_completed: true })
 })
 
-await t.test('of two who post the same code, one leaves and the other has the answer', async (t) => {
+await t.test('one of two clients that post the same code disconnects and the other gets the answer', async (t) => {
   for (const leaves of ['first', 'second']) {
     const tenant = newTenant()
     const body = login(tenant)
@@ -101,7 +101,7 @@ await t.test('of two who post the same code, one leaves and the other has the an
   }
 })
 
-await t.test('a login whose client leaves the queue never gets to Meta', async (t) => {
+await t.test('a queued login whose client disconnects is never sent to Meta', async (t) => {
   const tenant = newTenant()
   meta.fail('access_token', { latency_ms: 400, times: 5 })
   const running = Array.from({ length: 5 }, async () => await post(tenant, login(tenant)))
@@ -119,7 +119,7 @@ await t.test('a login whose client leaves the queue never gets to Meta', async (
   t.equal((await records(tenant)).length, 6)
 })
 
-await t.test('posts of one code at once take one place', async (t) => {
+await t.test('200 concurrent posts of one code take one place in the queue', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   meta.fail('access_token', { latency_ms: 300 })
@@ -127,7 +127,7 @@ await t.test('posts of one code at once take one place', async (t) => {
   t.same(answers.map(({ is }) => is).sort(), [...Array(199).fill('200'), '201'])
 })
 
-await t.test('resumptions that stand in line take the failure of the one before them', async (t) => {
+await t.test('queued resumptions return the failure of the running one without calls to Meta', async (t) => {
   const tenant = newTenant()
   meta.fail('subscribe', { reply: temporarilyDown() })
   t.equal((await post(tenant, login(tenant))).is, '503 META_UNAVAILABLE')
@@ -141,7 +141,7 @@ await t.test('resumptions that stand in line take the failure of the one before 
   t.equal((await resume(tenant)).is, '200', 'and by a later one again')
 })
 
-await t.test('a service that closes answers all who wait', async (t) => {
+await t.test('a closing service answers all waiting requests with 503 SERVICE_CLOSING', async (t) => {
   const closing = await instance()
   const [elsewhere, busy] = [await executedElsewhere(), newTenant()]
   const body = { waba_id: service.waba.id, access_token: meta.state.issueToken({ app_id: app.env.FB_APP_ID ?? '' }) }
@@ -149,7 +149,7 @@ await t.test('a service that closes answers all who wait', async (t) => {
   meta.requests.length = 0
   meta.fail('debug_token', { latency_ms: 400, times: 5 })
   const waiting = closing.resume(elsewhere)
-  // Five dry runs ask Meta, one waits for its turn.
+  // Five dry runs call Meta; one waits in the queue.
   const runs = Array.from({ length: 6 }, async () => await closing.configure(busy, 'POST', { waba_id: '1' }, '/verify'))
   await until(() => asked('debug_token').length === 5)
   const closed = closing.app.close()
@@ -164,7 +164,7 @@ await t.test('a service that closes answers all who wait', async (t) => {
   t.match(stepsOf(await record(elsewhere)), ['exchange done 0', ...Array(6).fill(/pending 0/)])
 })
 
-await t.test('what begins to close in the middle of a step gives the step back', async (t) => {
+await t.test('a service that closes during a step releases the lease and leaves the step pending', async (t) => {
   const closing = await instance({ GRAPH_TIMEOUT_MS: 5000 })
   const tenant = await service.existing({ callback_url: 'http://127.0.0.1:1/hook', verify_token: 'x' })
   meta.requests.length = 0
@@ -182,7 +182,7 @@ await t.test('what begins to close in the middle of a step gives the step back',
   t.equal((await resume(tenant)).is, '200', 'another process goes on at once')
 })
 
-await t.test('a record that cannot be given back is released by itself', async (t) => {
+await t.test('a lease that cannot be released expires by itself', async (t) => {
   const closing = await instance({ GRAPH_TIMEOUT_MS: 5000 })
   const tenant = newTenant()
   meta.requests.length = 0
@@ -201,7 +201,7 @@ await t.test('a record that cannot be given back is released by itself', async (
   t.equal((await resume(tenant)).is, '200', 'once the lease is over')
 })
 
-await t.test('a new login is refused by a service that closes, and its code not spent', async (t) => {
+await t.test('a closing service refuses a new login without sending its code', async (t) => {
   const closing = await instance()
   const [first, tenant] = [newTenant(), newTenant()]
   const body = login(tenant)
@@ -211,7 +211,7 @@ await t.test('a new login is refused by a service that closes, and its code not 
   await until(() => asked('access_token').length === 1)
   const closed = closing.app.close()
   await until(() => closing.app.closing.aborted)
-  // Fastify itself injects no request by now.
+  // A closing Fastify refuses injected requests, so the service is called directly.
   const input = { tenantId: tenant, userId: null, code: String(body['code']) }
   await t.rejects(closing.app.onboarding.complete(input, new AbortController().signal), { code: 'SERVICE_CLOSING' })
   t.equal((await answer).is, '503 SERVICE_CLOSING')

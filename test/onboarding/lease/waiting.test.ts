@@ -25,25 +25,25 @@ const {
   instance,
   as
 } = service
-// Nobody listens there.
+// No process listens on this port.
 const away = { GRAPH_API_BASE_URL: `http://127.0.0.1:${await freePort()}` }
 const unreachable = await instance(away)
 
 let ids = 0
-/** A WABA of our app's with numbers of these names. */
+/** Creates a WABA of our app with numbers of these names. */
 const newWaba = (...names: string[]) => meta.state.addWaba({
   app_ids: [app.id],
   phones: names.map((name) => ({ id: `w${++ids}`, verified_name: name }))
 })
 
-/** A tenant whose login waits until a number is chosen; and the id of its record. */
+/** Creates a tenant whose login waits for the choice of a number; returns it with the id of its record. */
 async function choosing () {
   const tenant = newTenant()
   t.equal((await post(tenant, { code: issue(), waba_id: waba.id })).is, '409 META_PHONE_CHOICE_REQUIRED')
   return { tenant, id: (await record(tenant)).body['id'] }
 }
 
-await t.test('a login that waits stays the one to go on with, though a later one failed', async (t) => {
+await t.test('a waiting login stays resumable after a later login failed', async (t) => {
   for (const [code, at, further] of [
     ['400 META_CODE_INVALID', service, { code: 'refused' }],
     ['503 META_UNAVAILABLE', unreachable, {}],
@@ -58,12 +58,12 @@ await t.test('a login that waits stays the one to go on with, though a later one
     t.equal((await resume(tenant, { phone_number_id: '250' })).is, '200')
     t.match(await row(tenant), { phone_number_id: '250', onboarding_completed: true })
     t.match((await record(tenant)).body, { id, status: 'completed' })
-    // Each number is one tenant's.
+    // The next case verifies the same number for another tenant.
     await configure(tenant, 'DELETE')
   }
 })
 
-await t.test('a later login that is stored ends it, though it is not done', async (t) => {
+await t.test('a later login that stored its credentials ends a waiting one before it completes', async (t) => {
   const { tenant, id } = await choosing()
   meta.fail('subscribe', { reply: temporarilyDown() })
   t.equal((await post(tenant, login(tenant))).is, '503 META_UNAVAILABLE')
@@ -78,7 +78,7 @@ await t.test('a later login that is stored ends it, though it is not done', asyn
   t.match(await row(tenant), { phone_number_id: /\d+/.exec(tenant)?.[0], onboarding_completed: true })
 })
 
-await t.test('a permission that is missing when the credentials are stored may come yet', async (t) => {
+await t.test('an onboarding with a permission missing at the subscribe step stays resumable', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
   meta.fail('subscribe', { reply: new GraphError(403, 10, '(#10) Permission denied') })
@@ -88,7 +88,7 @@ await t.test('a permission that is missing when the credentials are stored may c
   t.equal((await resume(tenant)).is, '200')
 })
 
-await t.test('two accounts without numbers: the login is to say which', async (t) => {
+await t.test('a login with two accounts without numbers must name its account', async (t) => {
   const [one, two] = [newWaba(), newWaba()]
   const tenant = newTenant()
   const { is, body } = await post(tenant, { code: issue({ waba_ids: [one.id, two.id] }) })
@@ -103,7 +103,7 @@ await t.test('two accounts without numbers: the login is to say which', async (t
   t.match(await row(tenant), { waba_id: two.id, phone_number_id: null })
 })
 
-await t.test('a name that PostgreSQL cannot keep is no obstacle to the choice', async (t) => {
+await t.test('a verified name with characters that PostgreSQL rejects does not prevent the choice', async (t) => {
   const account = newWaba('NUL \0 within', 'half a \ud83d pair')
   const kept = ['NUL  within', 'half a \ufffd pair']
   const tenant = newTenant()
@@ -122,7 +122,7 @@ await t.test('a name that PostgreSQL cannot keep is no obstacle to the choice', 
   t.equal((await resume(tenant, { phone_number_id: String(numbers[1]?.id) })).is, '200')
 })
 
-await t.test('a code that was never sent goes to Meta with a redirect_uri that is allowed, or not at all', async (t) => {
+await t.test('a code that was never sent is not sent with a redirect_uri that is not allowed', async (t) => {
   const [strict, nowhere] = [
     await instance({ OAUTH_REDIRECT_URIS: REDIRECT }),
     await instance({ OAUTH_REDIRECT_URIS: REDIRECT, ...away })
@@ -143,7 +143,7 @@ await t.test('a code that was never sent goes to Meta with a redirect_uri that i
   )
 })
 
-await t.test('a burst of one tenant\'s logins leaves the connections to the others', async (t) => {
+await t.test('a burst of logins of one tenant leaves connections for the other tenants', async (t) => {
   const [busy, other] = [newTenant(), newTenant()]
   await post(other, login(other))
   meta.requests.length = 0
@@ -164,7 +164,7 @@ await t.test('a burst of one tenant\'s logins leaves the connections to the othe
   t.match(await row(busy), { onboarding_completed: true })
 })
 
-await t.test('a service that closes keeps the token that is on its way, though the client is gone', async (t) => {
+await t.test('a closing service stores the token of a running exchange without its client', async (t) => {
   const closing = await instance()
   const tenant = newTenant()
   const origin = await closing.app.listen({ port: 0, host: '127.0.0.1' })

@@ -28,7 +28,7 @@ const {
 const stall = await stalls(t, url)
 let life = await start()
 
-/** Says that an onboarding is finished by the life there is now, doing again only what was not done. */
+/** Asserts that the current process finishes an onboarding and repeats no finished step. */
 async function finishes (t: Test, unfinished: Unfinished): Promise<void> {
   const { customer, before, next, by, begun, isConfigured } = unfinished
   t.equal(await unfinished.answer, null, 'the service died before it answered')
@@ -52,7 +52,7 @@ async function finishes (t: Test, unfinished: Unfinished): Promise<void> {
     tries++
   }
   const reply = by === 'resume' ? await resume(life, customer) : await post(life, customer)
-  // The first success of a tenant that had no configuration.
+  // 201 is the first success of a tenant without a configuration.
   t.equal(reply?.is, by === 'code' && !isConfigured ? '201' : '200')
   const after = callsAgain(next).filter((route) => isConfigured || route !== 'override')
   t.same(calls(customer), [...before, ...after], `${by} after ${before.at(-1)}`)
@@ -65,7 +65,7 @@ async function finishes (t: Test, unfinished: Unfinished): Promise<void> {
   t.same(calls(customer), [...before, ...after], 'once it is completed, nothing is asked')
 }
 
-/** Says that the code is not sent again, and that a new login helps. */
+/** Asserts that the code is not sent again and that a new login succeeds. */
 async function isUnknown (t: Test, { customer, by, isConfigured }: Unfinished): Promise<void> {
   for (const how of by === 'resume' ? [resume, post, resume] : [post, resume, post]) {
     t.equal((await how(life, customer))?.is, '502 META_EXCHANGE_UNKNOWN')
@@ -93,7 +93,7 @@ const all = async (t: Test, unfinished: Unfinished[]) => {
   )
 }
 
-await t.test('kill -9 while Meta has done what it was asked, and has not answered', async (t) => {
+await t.test('an onboarding killed before the answer of Meta repeats no finished step', async (t) => {
   const unfinished = []
   for (const by of ['resume', 'code'] as const) {
     for (const route of routes) unfinished.push(await heldAt(life, route, { latency_ms: FOR_EVER_MS }, by))
@@ -103,7 +103,7 @@ await t.test('kill -9 while Meta has done what it was asked, and has not answere
   await all(t, unfinished)
 })
 
-await t.test('kill -9 between two calls: the next one has not got through', async (t) => {
+await t.test('an onboarding killed before its next call reaches Meta repeats no finished step', async (t) => {
   const unfinished = []
   for (const by of ['resume', 'code'] as const) {
     for (const route of routes.filter((route) => route !== 'override')) {
@@ -115,7 +115,7 @@ await t.test('kill -9 between two calls: the next one has not got through', asyn
   await all(t, unfinished)
 })
 
-await t.test('kill -9 while the beginning or the end of a step is being written down', async (t) => {
+await t.test('an onboarding killed during a write of a step repeats no finished step', async (t) => {
   const at = Date.now() + 10_000
   const unfinished: Unfinished[] = []
   for (const [i, name] of names.entries()) {
@@ -126,7 +126,7 @@ await t.test('kill -9 while the beginning or the end of a step is being written 
       if (last === undefined) throw new Error(`nothing comes before ${name}`)
       const login = await customer(life)
       await stall.at(login, name, point)
-      // All writes wait from about the same moment, since none may wait for long.
+      // All writes block at about the same moment, because each has a statement timeout.
       meta.fail(last, { latency_ms: at - Date.now() })
       const answer = post(life, login)
       await until(() => calls(login).includes(last))
@@ -148,7 +148,7 @@ await t.test('kill -9 while the beginning or the end of a step is being written 
   await until(async () => await stall.waiting() > unfinished.length)
   await life.end('SIGKILL')
   t.equal(await unanswered, null)
-  // What has not been written when a statement's time is over never is.
+  // After the statement timeout, no blocked write can still commit.
   await until(async () => await stall.waiting() === 0)
   await stall.lift()
   life = await start()
@@ -159,6 +159,6 @@ await t.test('kill -9 while the beginning or the end of a step is being written 
   t.same(calls(unbegun), routes)
 })
 
-await t.test('no life wrote a secret out', async (t) => {
+await t.test('no process wrote a secret to its output', async (t) => {
   t.same(leaks(), [])
 })

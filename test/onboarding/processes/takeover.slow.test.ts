@@ -22,7 +22,7 @@ const {
 const other = await start()
 let life = await start()
 
-await t.test('an instance that stood still for a while finds out what became of its work', async (t) => {
+await t.test('an instance continued after SIGSTOP repeats no step that another one finished', async (t) => {
   const early = await heldAt(life, 'access_token', { latency_ms: 500 }, 'code')
   const late = await heldAt(life, 'subscribe', { latency_ms: 500 }, 'code')
   life.child.kill('SIGSTOP')
@@ -33,12 +33,12 @@ await t.test('an instance that stood still for a while finds out what became of 
     t.equal((await answer)?.is, '200')
     t.equal(calls(customer).filter((route) => route === 'access_token').length, 1)
     t.equal(calls(customer).filter((route) => route === 'register').length, 1)
-    // A token that comes after somebody gave up on it is as good as any.
+    // A token that arrives after its exchange was given up is stored like any other.
     await isWhole(t, life, { customer, next }, next === 'exchange' ? 1 : 2)
   }
 })
 
-await t.test('kill -9 of one instance while another waits for it with the same code', async (t) => {
+await t.test('an instance waiting for a killed one finishes all onboardings that have a token', async (t) => {
   const unfinished = []
   for (const route of routes) unfinished.push(await heldAt(life, route, { latency_ms: FOR_EVER_MS }, 'code'))
   const replays = unfinished.map(async ({ customer }) => await post(other, customer))
@@ -54,13 +54,13 @@ await t.test('kill -9 of one instance while another waits for it with the same c
   }
 })
 
-await t.test('the database goes away while Meta exchanges the code, and comes back', async (t) => {
+await t.test('an onboarding completes although the database is down during the exchange', async (t) => {
   const login = await customer(life)
   meta.fail('access_token', { latency_ms: 1000 })
   const answer = post(life, login)
   await until(() => calls(login).length === 1)
   const giveBack = await takeAway(url)
-  // Longer than anybody would wait for an instance that is gone.
+  // Longer than the lease of a dead instance.
   await delay(8000)
   t.same(calls(login), ['access_token'])
   await giveBack()
@@ -69,7 +69,7 @@ await t.test('the database goes away while Meta exchanges the code, and comes ba
   await isWhole(t, life, { customer: login, next: 'exchange' }, 1)
 })
 
-await t.test('SIGTERM in the middle of a step: the call under way is awaited, no other begins, another life goes on', async (t) => {
+await t.test('a process that gets SIGTERM awaits its calls, and the next one finishes the steps', async (t) => {
   const unfinished = []
   for (const route of routes) unfinished.push(await heldAt(life, route, { latency_ms: 3000 }, 'code'))
   t.equal(await life.end('SIGTERM'), 0)
@@ -85,6 +85,6 @@ await t.test('SIGTERM in the middle of a step: the call under way is awaited, no
   }
 })
 
-await t.test('no life wrote a secret out', async (t) => {
+await t.test('no process wrote a secret to its output', async (t) => {
   t.same(leaks(), [])
 })
