@@ -3,17 +3,15 @@ import { availableParallelism, cpus, loadavg, release, totalmem, type } from 'no
 
 const PACKAGES = ['fastify', '@fastify/jwt', 'pg', 'drizzle-orm', 'lru-cache', 'autocannon']
 const GIB = 1024 ** 3
+const BUSY = '**The machine had other work to do.** So all times are too long, and the ratios too small: ' +
+  'interruptions cost both sides the same.'
 
 /** The hardware and the versions, one line each. `busy` is the load average before the run. */
 export function machine (postgres: string, busy: number): string[] {
   return [
-    `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} cores, ${Math.round(totalmem() / GIB)} GiB, ${type()} ${release()}; load average before: ${busy.toFixed(1)}`,
-    ...busy < 1
-      ? []
-      : [
-          '**The machine had other work to do.** So all times are too long, and the ratios too small: interruptions cost ' +
-        'both sides the same.'
-        ],
+    `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} cores, ${Math.round(totalmem() / GIB)} GiB, ` +
+      `${type()} ${release()}; load average before: ${busy.toFixed(1)}`,
+    ...busy < 1 ? [] : [BUSY],
     `Node ${process.versions.node}, PostgreSQL ${postgres}, ${PACKAGES.map((name) => `${name} ${versionOf(name)}`).join(', ')}`
   ]
 }

@@ -53,9 +53,7 @@ try {
 if (isWhole && slow) isCovered = await coversAll()
 report()
 
-/**
- * Starts one process after the other until no file is left. A file that starts processes itself gets one of its own.
- */
+/** Runs one process after the other until no file is left. A file that starts processes gets one of its own. */
 async function runWaiting (): Promise<void> {
   while (waiting.length > 0) {
     let isFull = false
@@ -67,9 +65,9 @@ async function runWaiting (): Promise<void> {
     await runTestFiles(nextFile, nodeArgs, (outcome) => {
       outcomes.push(outcome)
       process.stderr.write(outcome.stderr)
-      console.log(
-        `${isOk(outcome) ? 'ok    ' : 'FAILED'} ${outcome.seconds.toFixed(1).padStart(6)} s  ${outcome.file} (${outcomes.length} of ${files.length})`
-      )
+      const seconds = outcome.seconds.toFixed(1).padStart(6)
+      const verdict = isOk(outcome) ? 'ok    ' : 'FAILED'
+      console.log(`${verdict} ${seconds} s  ${outcome.file} (${outcomes.length} of ${files.length})`)
     })
   }
 }
@@ -78,15 +76,15 @@ async function runWaiting (): Promise<void> {
 function report (): void {
   const failed = outcomes.filter((outcome) => !isOk(outcome))
   for (const { file, failures } of failed) {
-    console.log(
-      `\nFAILED ${file}\n\n${failures.join('\n\n').replaceAll(/^(?=.)/gm, '  ')}\n\n  Run it alone: npm test -- ${file}`
-    )
+    const details = failures.join('\n\n').replaceAll(/^(?=.)/gm, '  ')
+    console.log(`\nFAILED ${file}\n\n${details}\n\n  Run it alone: npm test -- ${file}`)
   }
   const sum = (name: 'passed' | 'skipped') => outcomes.reduce((sum, outcome) => sum + outcome[name], 0)
-  const assertions = `${sum('passed')} assertions passed, ${outcomes.flatMap(({ failures }) => failures).length} failed, ${sum('skipped')} skipped`
-  console.log(
-    `\n${outcomes.length} of ${files.length} test files run, ${failed.length} failed, in ${((performance.now() - began) / 1000).toFixed(0)} s (${assertions})`
-  )
+  const failures = outcomes.flatMap(({ failures }) => failures).length
+  const assertions = `${sum('passed')} assertions passed, ${failures} failed, ${sum('skipped')} skipped`
+  const seconds = ((performance.now() - began) / 1000).toFixed(0)
+  const run = `${outcomes.length} of ${files.length} test files run`
+  console.log(`\n${run}, ${failed.length} failed, in ${seconds} s (${assertions})`)
   if (!isCovered) console.log('`npm test` and these tests do not cover all of src/: see the table above.')
   if (failed.length > 0 || outcomes.length < files.length || !isCovered) process.exitCode = 1
 }
@@ -95,10 +93,8 @@ function report (): void {
 function testFiles (path: string): string[] {
   if (!existsSync(path)) throw new Error(`There is no ${path}.`)
   if (!statSync(path).isDirectory()) return [normalize(path)]
-  return readdirSync(path, {
-    recursive: true,
-    encoding: 'utf8'
-  }).filter((name) => name.endsWith('.test.ts')).map((name) => join(path, name)).sort()
+  const names = readdirSync(path, { recursive: true, encoding: 'utf8' })
+  return names.filter((name) => name.endsWith('.test.ts')).map((name) => join(path, name)).sort()
 }
 
 /** Runs one of our files to its end. */

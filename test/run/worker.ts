@@ -30,7 +30,7 @@ await tap.test('files', async (t) => {
     })
     const failures = results.filter(({ ok, skip, todo }) => !ok && !skip && !todo).map(describe)
     if (results.length === 0) failures.push('It asserts nothing.')
-    if (final?.ok !== true && failures.length === 0) failures.push('It failed without a failed assertion, such as by its timeout.')
+    if (final?.ok !== true && failures.length === 0) failures.push('No assertion failed. Was it too slow?')
     const passed = results.filter(({ ok, skip }) => ok && !skip).length
     process.send?.({ passed, skipped: results.filter(({ skip }) => skip).length, failures } satisfies Results)
   })
