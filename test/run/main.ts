@@ -13,7 +13,7 @@ const SLOW = '.slow.test.ts'
 // `npm test` runs the test files that start no process of their own, `npm run test:slow` the others (*.slow.test.ts),
 // which together with the last `npm test` must cover all of src/. `npm test -- [--jobs <number>] <file or folder> …`
 // runs those.
-const { values: { jobs = '4', slow = false }, positionals } = parseArgs({
+const { values: { jobs = '3', slow = false }, positionals } = parseArgs({
   allowPositionals: true,
   options: { jobs: { type: 'string' }, slow: { type: 'boolean' } }
 })
