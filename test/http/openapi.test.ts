@@ -251,13 +251,7 @@ await t.test('the examples are accepted and returned by the service', async (t) 
   }
 
   const {
-    createConfig,
-    getFullConfig,
-    getEffectiveConfig,
-    listConfigs,
-    getStats,
-    deleteAllConfigs,
-    deleteConfig
+    createConfig, getFullConfig, getEffectiveConfig, listConfigs, getStats, deleteAllConfigs, deleteConfig
   } = answers
   for (const [name, { body }] of Object.entries({
     MaskedConfig: createConfig,

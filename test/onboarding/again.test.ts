@@ -7,20 +7,7 @@ import { app } from '../meta/wire.js'
 
 const service = await onboardingService(t)
 const {
-  meta,
-  waba,
-  post,
-  resume,
-  record,
-  configure,
-  login,
-  issue,
-  newTenant,
-  asked,
-  row,
-  records,
-  instance,
-  lastToken,
+  meta, waba, post, resume, record, configure, login, issue, newTenant, asked, row, records, instance, lastToken,
   databaseUrl
 } = service
 

@@ -7,24 +7,8 @@ import { app, secrets } from '../meta/wire.js'
 
 const service = await onboardingService(t)
 const {
-  meta,
-  waba,
-  post,
-  resume,
-  record,
-  login,
-  issue,
-  newTenant,
-  asked,
-  row,
-  records,
-  crash,
-  vacate,
-  sql,
-  instance,
-  call,
-  lastToken,
-  log
+  meta, waba, post, resume, record, login, issue, newTenant, asked, row, records, crash, vacate, sql, instance, call,
+  lastToken, log
 } = service
 const names = ['exchange', 'inspect', 'assets', 'store', 'subscribe', 'register', 'done']
 

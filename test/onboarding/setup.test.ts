@@ -6,22 +6,8 @@ import { app } from '../meta/wire.js'
 
 const service = await onboardingService(t)
 const {
-  meta,
-  waba,
-  post,
-  resume,
-  record,
-  configure,
-  login,
-  newTenant,
-  existing,
-  asked,
-  row,
-  records,
-  vacate,
-  databaseUrl,
-  log,
-  sql
+  meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, vacate, databaseUrl,
+  log, sql
 } = service
 const platform = meta.state.apps.get(app.id)
 if (platform === undefined) throw new Error('the stand-in lost the app')

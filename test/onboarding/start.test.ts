@@ -46,10 +46,7 @@ await t.test('a dialog with a config_id has no scope', async (t) => {
     [service, { config_id: '77' }, '77'], [configured, {}, 'of the platform'], [configured, { config_id: '77' }, '77']
   ] as const) {
     const {
-      config_id: id,
-      scope,
-      response_type: type,
-      override_default_response_type: overrides
+      config_id: id, scope, response_type: type, override_default_response_type: overrides
     } = await dialogOf(newTenant(), { redirect_uri: REDIRECT, ...body }, at)
     t.same([id, scope, type, overrides], [expected, undefined, 'code', 'true'])
   }

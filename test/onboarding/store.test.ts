@@ -5,23 +5,8 @@ import { until } from '../helper.js'
 
 const service = await onboardingService(t)
 const {
-  app,
-  meta,
-  waba,
-  post,
-  resume,
-  record,
-  configure,
-  login,
-  newTenant,
-  existing,
-  asked,
-  row,
-  records,
-  sql,
-  vacate,
-  lastToken,
-  as
+  app, meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, sql, vacate,
+  lastToken, as
 } = service
 
 await t.test('an onboarding of a number that another tenant only claims owns the number', async (t) => {

@@ -8,27 +8,8 @@ import { base, config, configs } from '../../routes/client.js'
 
 const service = await onboardingService(t)
 const {
-  meta,
-  waba,
-  post,
-  resume,
-  record,
-  configure,
-  login,
-  issue,
-  newTenant,
-  existing,
-  asked,
-  row,
-  records,
-  crash,
-  sql,
-  vacate,
-  instance,
-  call,
-  as,
-  admin,
-  lastToken
+  meta, waba, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, crash, sql,
+  vacate, instance, call, as, admin, lastToken
 } = service
 const other = await instance()
 

@@ -8,25 +8,8 @@ import type { Answer } from '../../routes/client.js'
 
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
 const {
-  meta,
-  start,
-  post,
-  resume,
-  record,
-  configure,
-  login,
-  issue,
-  newTenant,
-  existing,
-  asked,
-  row,
-  records,
-  crash,
-  vacate,
-  sql,
-  instance,
-  call,
-  as
+  meta, start, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, crash, vacate,
+  sql, instance, call, as
 } = service
 const other = await instance()
 // No process listens on this port.

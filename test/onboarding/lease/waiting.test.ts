@@ -10,20 +10,7 @@ import { onboard } from '../../routes/client.js'
 const REDIRECT = 'https://a.example/cb'
 const service = await onboardingService(t)
 const {
-  meta,
-  waba,
-  post,
-  resume,
-  record,
-  configure,
-  login,
-  issue,
-  newTenant,
-  asked,
-  row,
-  records,
-  instance,
-  as
+  meta, waba, post, resume, record, configure, login, issue, newTenant, asked, row, records, instance, as
 } = service
 // No process listens on this port.
 const away = { GRAPH_API_BASE_URL: `http://127.0.0.1:${await freePort()}` }

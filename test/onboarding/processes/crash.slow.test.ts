@@ -8,21 +8,7 @@ import { until } from '../../helper.js'
 t.setTimeout(300_000)
 
 const {
-  url,
-  meta,
-  callbackUrl,
-  start,
-  customer,
-  granted,
-  calls,
-  login,
-  post,
-  resume,
-  record,
-  full,
-  leftovers,
-  leaks,
-  heldAt,
+  url, meta, callbackUrl, start, customer, granted, calls, login, post, resume, record, full, leftovers, leaks, heldAt,
   isWhole
 } = await onboardingLives(t)
 const stall = await stalls(t, url)

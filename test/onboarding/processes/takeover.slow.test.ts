@@ -6,18 +6,7 @@ import { takeAway, until } from '../../helper.js'
 t.setTimeout(300_000)
 
 const {
-  url,
-  meta,
-  start,
-  customer,
-  calls,
-  post,
-  resume,
-  full,
-  leaks,
-  hasHeard,
-  heldAt,
-  isWhole
+  url, meta, start, customer, calls, post, resume, full, leaks, hasHeard, heldAt, isWhole
 } = await onboardingLives(t)
 const other = await start()
 let life = await start()
