@@ -25,8 +25,8 @@ const layers = [
 const strangers = ['onboarding', 'verification', 'offboarding', 'account-updates', 'events', 'retention']
 
 /**
- * The files of a folder that others import values from: the door first, which is the plugin, then files without state. Every
- * file of `schemas`, `waiting` and `http` is open. Types may be imported from any file.
+ * The files of a folder that others import values from: the door first, which is the plugin, then files without state.
+ * Every file of `schemas`, `waiting` and `http` is open. Types may be imported from any file.
  */
 const openFiles = {
   settings: ['env', 'key-ring', 'data-dir', 'local-mode', 'loopback'],
@@ -43,6 +43,17 @@ const openFiles = {
   'account-updates': ['account-updates'],
   events: ['events'],
   retention: ['retention']
+}
+
+const NO_FASTIFY = {
+  group: ['fastify', 'fastify-*', '@fastify/*'],
+  message: 'A *.sql.ts knows drizzle, not Fastify.'
+}
+
+const NO_SQL = {
+  group: ['pg', 'drizzle-orm', 'drizzle-orm/*'],
+  allowTypeImports: true,
+  message: 'SQL stands in database/ and in *.sql.ts.'
 }
 
 const everyFileOf = (folder) => [`**/${folder}/*.js`, `**/${folder}/*/*.js`]
@@ -65,15 +76,18 @@ function restrictions (name, isSql) {
       message: 'Other folders are entered by their door; see `openFiles` in eslint.config.js.'
     },
     { group: others.map((folder) => `**/${folder}/*.sql.js`), message: 'Statements belong to their own folder.' },
-    ...isSql ? [{ group: ['fastify', 'fastify-*', '@fastify/*'], message: 'A *.sql.ts knows drizzle, not Fastify.' }] : [],
-    ...isSql || name === 'database' ? [] : [{ group: ['pg', 'drizzle-orm', 'drizzle-orm/*'], allowTypeImports: true, message: 'SQL stands in database/ and in *.sql.ts.' }],
-    ...name === 'routes' ? [{ group: others.flatMap(everyFileOf), message: 'Routes reach behaviour through decorators.' }] : []
+    ...isSql ? [NO_FASTIFY] : [],
+    ...isSql || name === 'database' ? [] : [NO_SQL],
+    ...name === 'routes'
+      ? [{ group: others.flatMap(everyFileOf), message: 'Routes reach behaviour through decorators.' }]
+      : []
   ]
 }
 
 /** The core rule refuses types too, the other one values alone. */
 function restrict (files, patterns) {
-  const ofKind = (isAllowed) => patterns.filter(({ group = [''], allowTypeImports = false }) => group.length > 0 && allowTypeImports === isAllowed)
+  const ofKind = (isAllowed) => patterns.filter(({ group = [''], allowTypeImports = false }) =>
+    group.length > 0 && allowTypeImports === isAllowed)
   return {
     files,
     rules: {
@@ -84,10 +98,17 @@ function restrict (files, patterns) {
 }
 
 export default [
-  ...neostandard({ ts: true, ignores: ['dist', '.data*', '.tap', 'docs', 'drizzle/meta', 'test/client/generated.ts', '.compiled'] }),
+  ...neostandard({
+    ts: true,
+    ignores: ['dist', '.data*', '.tap', 'docs', 'drizzle/meta', 'test/client/generated.ts', '.compiled']
+  }),
   {
     files: ['**/*.ts'],
-    plugins: { '@typescript-eslint': plugins['typescript-eslint'].plugin, 'import-x': importX, local: { rules: { door, functionLines } } },
+    plugins: {
+      '@typescript-eslint': plugins['typescript-eslint'].plugin,
+      'import-x': importX,
+      local: { rules: { door, functionLines } }
+    },
     languageOptions: { parserOptions: { project: 'test/tsconfig.json' } },
     settings: {
       ...importX.flatConfigs.typescript.settings,
@@ -112,7 +133,10 @@ export default [
       'local/functionLines': ['error', 60],
       'local/door': ['error', { settings: 'env', meta: 'meta-graph' }],
       'n/no-process-env': 'error',
-      'no-restricted-syntax': ['error', { selector: 'ExportAllDeclaration', message: 'No barrels: import from the file itself.' }]
+      'no-restricted-syntax': [
+        'error',
+        { selector: 'ExportAllDeclaration', message: 'No barrels: import from the file itself.' }
+      ]
     }
   },
   { files: ['src/settings/**', 'src/cli/demo/**'], rules: { 'n/no-process-env': 'off' } },
