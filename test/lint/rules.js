@@ -1,12 +1,17 @@
 const CAPABILITY = /[\\/]src[\\/](?!http[\\/]|routes[\\/])[^\\/]+[\\/]/
 
-/** Bounds the lines of code of a function, without comments and without the functions in it: a factory is a list of them. */
+/** Bounds the lines of code of a function. Comments and the functions inside it do not count. */
 export const functionLines = {
-  meta: { type: 'suggestion', schema: [{ type: 'integer' }], messages: { long: 'This function has {{ lines }} lines; {{ max }} are allowed.' } },
+  meta: {
+    type: 'suggestion',
+    schema: [{ type: 'integer' }],
+    messages: { long: 'This function has {{ lines }} lines; {{ max }} are allowed.' }
+  },
   create (context) {
     const [max = 60] = context.options
     const nested = []
-    const linesOf = (node) => new Set(context.sourceCode.getTokens(node).flatMap(({ loc }) => [loc.start.line, loc.end.line]))
+    const linesOf = (node) =>
+      new Set(context.sourceCode.getTokens(node).flatMap(({ loc }) => [loc.start.line, loc.end.line]))
     return {
       ':function' () { nested.push(new Set()) },
       ':function:exit' (node) {
@@ -14,15 +19,17 @@ export const functionLines = {
         const inner = nested.pop()
         const own = new Set([...all].filter((line) => !inner.has(line)))
         for (const line of all) nested.at(-1)?.add(line)
-        if (own.size > max) context.report({ node, messageId: 'long', data: { lines: String(own.size), max: String(max) } })
+        if (own.size > max) {
+          context.report({ node, messageId: 'long', data: { lines: String(own.size), max: String(max) } })
+        }
       }
     }
   }
 }
 
 /**
- * A plugin of a capability is the door of its folder: the file with the folder's name (`env.ts` of `settings`, `meta-graph.ts`
- * of `meta`). It decorates at most one thing and exports a factory beside it.
+ * A plugin of a capability is the door of its folder: the file with the folder's name (`env.ts` of `settings`,
+ * `meta-graph.ts` of `meta`). It decorates at most one thing and exports a factory beside it.
  */
 export const door = {
   meta: {
