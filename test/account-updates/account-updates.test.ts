@@ -86,10 +86,7 @@ await t.test('each event of a lost account deactivates its tenants and records t
     t.equal(await isActive(other), true)
     t.same(told.sort(), [[waba, 'revoked', event], [second, 'revoked', event]].sort())
     for (const id of [waba, second]) {
-      t.match(
-        await app.tokenWatch.healthOf(id),
-        { token_status: 'revoked', reason: event }
-      )
+      t.match(await app.tokenWatch.healthOf(id), { token_status: 'revoked', reason: event })
     }
     t.match(await app.tokenWatch.healthOf(other), { token_status: 'unverified', reason: null })
   }

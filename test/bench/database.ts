@@ -24,10 +24,7 @@ export async function startServer (): Promise<Server> {
   const names: string[] = []
   const drop = async (url: string) => {
     for (const name of names) {
-      await query(
-        url,
-    `drop database if exists ${name} with (force)`
-      )
+      await query(url, `drop database if exists ${name} with (force)`)
     }
   }
   const { url, close } = given === undefined

@@ -17,8 +17,6 @@ export async function fire (origin: string, requests: Request[]): Promise<void> 
     setupClient: (client) => { client.setRequests(requests.slice(begun, begun += share)) }
   })
   if (result['2xx'] !== requests.length) {
-    throw new Error(
-    `${origin} answered ${JSON.stringify(result.statusCodeStats)}, ${result.errors} errors`
-    )
+    throw new Error(`${origin} answered ${JSON.stringify(result.statusCodeStats)}, ${result.errors} errors`)
   }
 }

@@ -28,9 +28,7 @@ export function start (t: Test, [file = '', ...args]: string[], env: Record<stri
     while (!out.stdout.includes(text)) {
       const end = await Promise.race([once(child.stdout, 'data').then(() => null), ended])
       if (end !== null && !out.stdout.includes(text)) {
-        throw new Error(
-        `ended without printing "${text}": ${JSON.stringify(end)}`
-        )
+        throw new Error(`ended without printing "${text}": ${JSON.stringify(end)}`)
       }
     }
   }

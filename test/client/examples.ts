@@ -20,10 +20,7 @@ function accepts (name: string, example: unknown): void {
 
 function acceptsAll (name: string, content: Record<string, Described> = {}): void {
   for (const media of Object.values(content)) {
-    for (const example of examplesOf(
-      media,
-      document.components
-    )) accepts(name, example)
+    for (const example of examplesOf(media, document.components)) accepts(name, example)
   }
 }
 
@@ -38,10 +35,7 @@ for (const { operation: { operationId, parameters = [], requestBody, responses }
   acceptsAll(`${operationId}Body`, requestBody?.content)
   for (const [status, { content }] of Object.entries(responses)) {
     if (Number(status) < 400) {
-      acceptsAll(
-    `${operationId}Response`,
-    content
-      )
+      acceptsAll(`${operationId}Response`, content)
     }
   }
 }

@@ -157,7 +157,7 @@ await t.test('a configuration or its absence is cached until it expires or is ev
     t.equal(
       (await configLoader.forTenant(tenant)).hasTenantConfig(),
       false,
-    `so is that it is ${tenant}`
+      `so is that it is ${tenant}`
     )
   }
   t.match(one.stats(), { entries: { tenants: 1 }, hits: 1, misses: 3, loads: 3, stale_serves: 0, channel: 'up' })

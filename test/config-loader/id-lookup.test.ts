@@ -39,11 +39,7 @@ await t.test('a number finds its tenant, and an account finds all its tenants', 
   t.strictSame(configLoader.stats().entries, { tenants: 2, phone_numbers: 1, wabas: 1 })
 
   for (const times of [1, 2]) {
-    t.strictSame(
-      [await on('99'), await among('99')],
-      [null, []],
-    `nobody has those of .env, ${times}`
-    )
+    t.strictSame([await on('99'), await among('99')], [null, []], `nobody has those of .env, ${times}`)
   }
   t.equal(configLoader.stats().loads, loads + 2, 'that nobody has them is cached too')
   t.equal((await configLoader.forTenant('missing')).getTenantId(), null)

@@ -77,11 +77,7 @@ await t.test('with CONFIG_REFUSE_DEAD_TOKENS a dead token fails forTenant but no
     const refused = dead.includes(status) ? 'TOKEN_DEAD' : undefined
     await until(async () => await saying(configLoader.forPhoneNumber('8')) === status)
     for (const time of ['loaded', 'cached']) {
-      t.equal(
-        await saying(configLoader.forTenant('acme')),
-        refused ?? status,
-      `${time}, ${status}`
-      )
+      t.equal(await saying(configLoader.forTenant('acme')), refused ?? status, `${time}, ${status}`)
     }
     t.equal(
       await configLoader.getWhatsappConfig('acme').then(({ access_token: token }) => token, ({ code }) => code),

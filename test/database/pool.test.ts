@@ -65,9 +65,7 @@ await t.test('a connection with an unanswered statement is not used again', asyn
 await t.test('a connection with a cancelled or an outdated statement is not used again', async (t) => {
   const { database, pid, databaseUrl } = await createOne(t)
   const raise = async (code: string) => {
-    await database.run(
-      sql.raw(`do $$ begin raise exception 'x' using errcode = '${code}'; end $$`)
-    )
+    await database.run(sql.raw(`do $$ begin raise exception 'x' using errcode = '${code}'; end $$`))
   }
   const away = ['08006', '57014', '57P01', '40001', '53100', '55P03']
   const parts = ['08006', '57014', '57P01', '25P03', '25P04', '0A000', '26000', '42P05']

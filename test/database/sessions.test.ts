@@ -11,10 +11,7 @@ async function createPooled (t: Test, settings: Record<string, string>): Promise
   const databaseUrl = await createDatabase(t)
   const name = new URL(databaseUrl).pathname.slice(1)
   for (const [setting, value] of Object.entries(settings)) {
-    await query(
-      databaseUrl,
-    `alter database ${name} set ${setting} = '${value}'`
-    )
+    await query(databaseUrl, `alter database ${name} set ${setting} = '${value}'`)
   }
   return await dropOptions(t, databaseUrl)
 }

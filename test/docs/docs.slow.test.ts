@@ -104,11 +104,7 @@ for (const [path, text] of documents) {
         check(t, where, output, shown, own)
         // The service prints commands for pasting.
         for (const line of output.stdout.match(/^curl .*$/gm) ?? []) {
-          check(
-            t,
-            line.slice(0, 60),
-            await session.run(line)
-          )
+          check(t, line.slice(0, 60), await session.run(line))
         }
       } else if (block.language === 'js') {
         writeFileSync(join(session.dir, 'example.js'), own(block.text))
@@ -134,10 +130,7 @@ for (const [path, text] of documents) {
  */
 function runnable ({ language, text }: Block): string {
   return language === 'sh'
-    ? ELSEWHERE.reduce((text, command) => text.replaceAll(command, ':'), text).replace(
-      /^# Stop the service.*/,
-      'stop'
-    )
+    ? ELSEWHERE.reduce((text, command) => text.replaceAll(command, ':'), text).replace(/^# Stop the service.*/, 'stop')
     : text
 }
 
@@ -150,10 +143,7 @@ function check (t: Test, where: string, { stdout, statuses }: Output, shown?: Bl
   if (shown?.language === 'json') t.strictSame(JSON.parse(output), JSON.parse(expected), `${where}: its JSON`)
   const refusal = /"status": (\d{3})/.exec(expected)?.[1]
   if (refusal === undefined) {
-    t.ok(
-      statuses.every((status) => status < 400),
-    `${where}: no request is refused (${statuses})`
-    )
+    t.ok(statuses.every((status) => status < 400), `${where}: no request is refused (${statuses})`)
   } else t.strictSame(statuses, [Number(refusal)], `${where}: its status`)
 }
 

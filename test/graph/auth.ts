@@ -30,11 +30,7 @@ export function findToken (state: GraphState, text: string, status = 400): Token
   }
   // "{app_id}|{app_secret}" is valid wherever an app token is (Meta: Facebook Login, "Access Tokens").
   if (text !== app.app_token && rest !== app.app_secret) {
-    return new GraphError(
-      status,
-      190,
-      'Invalid OAuth access token signature.'
-    )
+    return new GraphError(status, 190, 'Invalid OAuth access token signature.')
   }
   return { app, type: 'APP', expires_at: 0, scopes: [], waba_ids: [] }
 }

@@ -23,11 +23,7 @@ export async function changePhone (state: GraphState, call: Call): Promise<Json>
   }
   const wanted = Value.Default(Wanted, parse(sent))
   if (!Value.Check(Wanted, wanted)) {
-    throw new GraphError(
-      400,
-      100,
-      '(#100) Param webhook_configuration must have an override_callback_uri'
-    )
+    throw new GraphError(400, 100, '(#100) Param webhook_configuration must have an override_callback_uri')
   }
   const override = { url: wanted.override_callback_uri, verify_token: wanted.verify_token }
   if (override.url === '') {

@@ -11,11 +11,7 @@ const WINDOW_S = 72 * 3600
 export function register (state: GraphState, call: Call): Json {
   const { phone } = openPhone(state, call)
   if (call.params.get('messaging_product') !== 'whatsapp') {
-    throw new GraphError(
-      400,
-      100,
-      '(#100) The parameter messaging_product is required.'
-    )
+    throw new GraphError(400, 100, '(#100) The parameter messaging_product is required.')
   }
   const pin = pinIn(call)
   count(phone)

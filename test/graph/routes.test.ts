@@ -199,10 +199,7 @@ await t.test('a phone number has its own callback and PIN', async t => {
   t.match(await set(`https://a.example/${'x'.repeat(183)}`, 'x'), refusal(100, '200 characters'))
   t.match(await set(url), refusal(100, 'verify_token is required'))
   for (const odd of [null, {}, { override_callback_uri: 1 }, 'x', []]) {
-    t.match(
-      await changePhone({ webhook_configuration: odd }),
-      refusal(100, '(#100) Param webhook_configuration')
-    )
+    t.match(await changePhone({ webhook_configuration: odd }), refusal(100, '(#100) Param webhook_configuration'))
   }
   t.strictSame(phone.override, { url, verify_token: 'ü &=?' }, 'what is refused changes nothing')
   for (let i = 0; i < 2; i++) t.match(await set(''), { status: 200, body: { success: true } })
@@ -244,10 +241,7 @@ await t.test('an object without access is answered as if it did not exist', asyn
   t.strictSame([waba.subscriptions.size, phone.pin], [0, null])
   const mute = state.issueToken({ app_id: app.app_id, scopes: [] })
   for (const path of [waba.id, phone.id]) {
-    t.match(
-      await call(`/v26.0/${path}`, {}, { bearer: mute }),
-      { status: 403, body: { error: { code: 200 } } }
-    )
+    t.match(await call(`/v26.0/${path}`, {}, { bearer: mute }), { status: 403, body: { error: { code: 200 } } })
   }
 })
 
@@ -389,10 +383,7 @@ await t.test('me', async t => {
     { body: { data: { type: 'USER' } } }
   )
   for (const none of ['', app.app_token]) {
-    t.match(
-      await call('/v26.0/me', { access_token: none }),
-      { status: 400, body: { error: { code: 2500 } } }
-    )
+    t.match(await call('/v26.0/me', { access_token: none }), { status: 400, body: { error: { code: 2500 } } })
   }
   const proven = createHmac('sha256', app.app_secret).update(customer).digest('hex')
   t.equal((await call('/v26.0/me', { appsecret_proof: proven }, { bearer: customer })).status, 200)

@@ -63,11 +63,7 @@ function isDescribed (
   const sent = ['cache-control', 'location', 'retry-after', 'www-authenticate'].filter((name) => name in headers)
   t.strictSame(Object.keys(described).sort(), sent, `${id} ${statusCode}`)
   for (const [name, header] of Object.entries(described)) {
-    t.strictSame(
-      examplesOf(header).map(String),
-      [headers[name]],
-    `${id} ${statusCode} ${name}`
-    )
+    t.strictSame(examplesOf(header).map(String), [headers[name]], `${id} ${statusCode} ${name}`)
   }
   for (const { schema } of Object.values(content)) fits(t, schema, body, `${id} ${statusCode}`)
 }
@@ -106,10 +102,7 @@ await t.test('everything that has a schema has an example and a description', as
     for (const [where, { description }] of named) t.ok(description, `${where} has a description`)
     // Swagger UI would fill in an example and send it, even a confirmation.
     for (const parameter of operation.parameters ?? []) {
-      t.notOk(
-        'example' in parameter || 'examples' in parameter,
-        parameter.name
-      )
+      t.notOk('example' in parameter || 'examples' in parameter, parameter.name)
     }
     for (const [status, { description, headers = {} }] of Object.entries(operation.responses)) {
       const where = `${operation.operationId} ${status}`
@@ -243,11 +236,7 @@ await t.test('the examples are accepted and returned by the service', async (t) 
     '503 META_APP_NOT_CONFIGURED'
   ])
   for (const [id, { is, headers, body }] of Object.entries(answers)) {
-    isDescribed(
-      t,
-      id,
-      { statusCode: parseInt(is), headers, body }
-    )
+    isDescribed(t, id, { statusCode: parseInt(is), headers, body })
   }
 
   const {

@@ -273,10 +273,7 @@ await t.test('a token limit, or an account limit of a call without an account, b
     const { goOn } = stopClock(t)
     const { graph, urls } = await meta(t, refused(400, code))
     for (let times = 0; times < 2; times++) {
-      t.match(
-        await thrownBy(calls.debug_token(graph)),
-        { code: 'META_RATE_LIMITED', retry_after: 300 }
-      )
+      t.match(await thrownBy(calls.debug_token(graph)), { code: 'META_RATE_LIMITED', retry_after: 300 })
     }
     t.equal(urls.length, 1, String(code))
     goOn(BLOCK_MS)

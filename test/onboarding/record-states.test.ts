@@ -128,11 +128,7 @@ await t.test('an error is final or not depending on its step and its Meta code',
     ['register', refused('META_REGISTER_REFUSED', 133005), false]
   ]
   for (const [name, error, isEnd] of ends) {
-    t.equal(
-      isFinal({ name, error }),
-      isEnd,
-    `${name} ${error?.code} ${error?.meta_code}`
-    )
+    t.equal(isFinal({ name, error }), isEnd, `${name} ${error?.code} ${error?.meta_code}`)
   }
 })
 

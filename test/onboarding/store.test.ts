@@ -104,11 +104,7 @@ await t.test('a concurrent change of the configuration supersedes the onboarding
     [
       'deleted and made anew',
       async (tenant: string) => {
-        await configure(tenant, 'DELETE'); await configure(
-          tenant,
-          'POST',
-          { waba_id: 'new' }
-        )
+        await configure(tenant, 'DELETE'); await configure(tenant, 'POST', { waba_id: 'new' })
       },
       { waba_id: 'new', access_token: null, onboarding_completed: false }
     ],

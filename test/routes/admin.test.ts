@@ -103,16 +103,10 @@ await t.test('token_status filters the tenants with a token', async (t) => {
   const withToken = tenants.filter((id) => id !== 'A')
   t.strictSame(await ids('token_status=unverified&limit=3'), withToken)
   for (const [status, of] of [['ok', ['a', 'ab', 'Z', 'ä', '😀']], ['revoked', ['a_b']]] as const) {
-    await sql(
-      'update token_watch set status = $1 where tenant_id = any($2)',
-      [status, of]
-    )
+    await sql('update token_watch set status = $1 where tenant_id = any($2)', [status, of])
   }
   for (const limit of [1, 2, 5, 200]) {
-    t.strictSame(
-      await ids(`token_status=ok&limit=${limit}`),
-      ['Z', 'a', 'ab', 'ä', '😀']
-    )
+    t.strictSame(await ids(`token_status=ok&limit=${limit}`), ['Z', 'a', 'ab', 'ä', '😀'])
   }
   t.strictSame(await ids('token_status=revoked'), ['a_b'])
   t.strictSame(await ids('token_status=reauth_required'), [])

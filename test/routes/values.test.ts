@@ -26,15 +26,11 @@ async function answers (field: string, value: unknown) {
     )
   }
   if (field in claims || ['redirect_uri', 'state'].includes(field)) {
-    found.push(
-      await call(fresh, 'POST', onboard, { ...claims, [field]: value })
-    )
+    found.push(await call(fresh, 'POST', onboard, { ...claims, [field]: value }))
   }
   for (const [name, url] of Object.entries(begins)) {
     if (name === field && value !== null) {
-      found.push(
-        await call(fresh, 'POST', url, { [field]: value })
-      )
+      found.push(await call(fresh, 'POST', url, { [field]: value }))
     }
   }
   return found

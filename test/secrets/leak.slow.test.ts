@@ -90,10 +90,7 @@ async function everything (origin: string, meanwhile?: () => Promise<void>): Pro
     }
     // This answer repeats the tenant id to the admin who sent it.
     if (sent.path.startsWith(EFFECTIVE) && status === 200) {
-      shown = shown.replace(
-      `"tenant_id":"${decodeURIComponent(sent.path.slice(EFFECTIVE.length))}"`,
-      ''
-      )
+      shown = shown.replace(`"tenant_id":"${decodeURIComponent(sent.path.slice(EFFECTIVE.length))}"`, '')
     }
     found.push(...leaks(`${status} of ${sent.method} ${sent.path}`, shown))
     if (status >= 400) met(body)

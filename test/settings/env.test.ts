@@ -233,11 +233,7 @@ await t.test('production generates no secret and accepts no weak one', async (t)
     )
   }
   for (const DATABASE_DIRECT_URL of guessable) {
-    t.same(
-      await complaints(t, { ...production, DATABASE_DIRECT_URL }),
-      ['DATABASE_DIRECT_URL'],
-      DATABASE_DIRECT_URL
-    )
+    t.same(await complaints(t, { ...production, DATABASE_DIRECT_URL }), ['DATABASE_DIRECT_URL'], DATABASE_DIRECT_URL)
   }
   t.same(await complaints(t, { ...production, DATABASE_URL: `mysql://u:${canary()}@h.example` }), ['DATABASE_URL'])
 

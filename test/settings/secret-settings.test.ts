@@ -79,11 +79,7 @@ await t.test('quotes around a whole value are refused by name', async (t) => {
   for (const name of ['JWT_SECRET', 'VERIFY_TOKEN']) {
     t.same(await complaints(t, { ...settings, [name]: '""' }), [name], 'quotes around nothing')
     for (const value of [`"${canary()}`, `it's ${canary()}'`, `${canary()}"${canary()}`]) {
-      t.match(
-        await readEnv({ ...settings, [name]: value }),
-        { [name]: value },
-        'quotes elsewhere are part of it'
-      )
+      t.match(await readEnv({ ...settings, [name]: value }), { [name]: value }, 'quotes elsewhere are part of it')
     }
   }
 })

@@ -328,9 +328,7 @@ await t.test('a closing scheduler waits for no call or pause and releases its cl
     const due = async () => (await sql('select from token_watch where next_check_at <= now()')).length
     await until(async () => meta.requests.length === (slow === 'extension' ? 2 : 1) && await due() === 0)
     if (slow === 'pause') {
-      await until(
-        async () => (await sql('select from token_watch where checked_at is not null')).length === 1
-      )
+      await until(async () => (await sql('select from token_watch where checked_at is not null')).length === 1)
     }
     const began = performance.now()
     await app.close()

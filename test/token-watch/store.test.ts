@@ -266,10 +266,7 @@ await t.test('a database outage or a lock timeout is DATABASE_UNAVAILABLE and fr
   const sealed = await store('acme')
   const giveBack = await takeAway(databaseUrl)
   for (let i = 0; i < 3; i++) {
-    await t.rejects(
-      tokenWatch.record('acme', sealed, never),
-      { code: 'DATABASE_UNAVAILABLE' }
-    )
+    await t.rejects(tokenWatch.record('acme', sealed, never), { code: 'DATABASE_UNAVAILABLE' })
   }
   await t.rejects(tokenWatch.healthOf('acme'), { code: 'DATABASE_UNAVAILABLE' })
   await giveBack()

@@ -91,8 +91,5 @@ async function watched (t: Test, settings: EnvSource) {
 
 /** Asserts that a wait is within 20 s of the expected one. */
 export const near = (t: Test, wait: number, expected: number) => {
-  t.ok(
-    Math.abs(wait - expected) < 20_000,
-  `${wait} ms is about ${expected} ms`
-  )
+  t.ok(Math.abs(wait - expected) < 20_000, `${wait} ms is about ${expected} ms`)
 }

@@ -43,9 +43,7 @@ export function startTraffic (origins: string[], next: () => Call, first: string
       const { status, text } = await ask(origins[sent++ % origins.length] ?? '', call)
       times.push(performance.now() - began)
       if (status >= 500 || status === 0) {
-        failures.push(
-        `${name}: ${call.method} ${call.path}: ${status} ${text.slice(0, 200)}`
-        )
+        failures.push(`${name}: ${call.method} ${call.path}: ${status} ${text.slice(0, 200)}`)
       }
       await delay(PAUSE_MS)
     }

@@ -59,9 +59,7 @@ await t.test('a changed sealed text does not open', async (t) => {
   const bytes = bytesOf(sealed)
   for (let at = 0; at < bytes.length; at++) {
     for (const bit of [1, 128]) {
-      changed.push(
-      `v1.k1.${Buffer.from(bytes.map((byte, i) => i === at ? byte ^ bit : byte)).toString('base64url')}`
-      )
+      changed.push(`v1.k1.${Buffer.from(bytes.map((byte, i) => i === at ? byte ^ bit : byte)).toString('base64url')}`)
     }
     changed.push(
       `v1.k1.${bytes.subarray(0, at).toString('base64url')}`,

@@ -75,9 +75,7 @@ async function everyOrder (length: number, most: Most, blindTtl = LONG): Promise
       await turn()
       const held = world.cache.peekFresh(KEY)
       if (held !== undefined && held < world.now.announced) {
-        world.wrong.push(
-        `holds ${held}, but ${world.now.announced} was announced`
-        )
+        world.wrong.push(`holds ${held}, but ${world.now.announced} was announced`)
       }
       if (!world.now.wasBlind &&
         world.reads.filter(({ isInvalidated }) => !isInvalidated).length > 1) world.wrong.push('reads twice at once')

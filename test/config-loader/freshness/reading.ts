@@ -55,12 +55,7 @@ export async function readingInstance (t: Test, env: Record<string, string>) {
 
     /** Adds so many readers that ask random questions, each with a pause in ms after an answer. */
     read: async (questions: string[], readers: number, pauseMs: number): Promise<void> => {
-      await tell(
-        'read',
-        questions,
-        readers,
-        pauseMs
-      )
+      await tell('read', questions, readers, pauseMs)
     },
 
     /** Asks each question so many times at once, and waits for the answers. */

@@ -75,10 +75,7 @@ export class History {
     const held = new Map<string, Holding[]>()
     for (const [tenant, writes] of this.#writes) {
       for (const { answer, ...period } of possible(writes)) {
-        listed(
-          claims,
-          answer === 'nobody' ? tenant : answer
-        ).push(period)
+        listed(claims, answer === 'nobody' ? tenant : answer).push(period)
       }
       for (const kind of ['number', 'account'] as const) for (const { id, ...period } of certain(writes, kind)) listed(held, `${kind}:${id}`).push(period)
     }

@@ -95,11 +95,7 @@ export function createWriters ({ url, origin, jwtSecret, keyRing }: Where) {
       if (row === null) await call('DELETE', CONFIG, tenant)
       else if (before === null) await call('POST', CONFIG, tenant, columnsOf(tenant, row))
       else if (before.isActive !== row.isActive) {
-        await call(
-          'POST',
-        `${CONFIG}/${row.isActive ? 'activate' : 'deactivate'}`,
-        tenant
-        )
+        await call('POST', `${CONFIG}/${row.isActive ? 'activate' : 'deactivate'}`, tenant)
       } else await call('PUT', CONFIG, tenant, columnsOf(tenant, row))
     })
   }

@@ -27,10 +27,7 @@ await t.test('the binaries run without their install script', async t => {
   t.throws(() => execFileSync(binaries.postgres, ['--version'], { stdio: 'pipe' }), /shared libraries/)
   t.same(await prepareBinaries(binaries, {}), binaries)
   for (const program of Object.values(binaries)) {
-    t.match(
-      execFileSync(program, ['--version'], { encoding: 'utf8' }),
-      /PostgreSQL\) 18/
-    )
+    t.match(execFileSync(program, ['--version'], { encoding: 'utf8' }), /PostgreSQL\) 18/)
   }
 })
 
@@ -52,10 +49,7 @@ await t.test('the binaries are copied to a place where the user can run them', o
   t.same(await prepareBinaries(binaries, account), both[0], 'the copy is used again')
   t.equal(both[0]?.postgres, join(shared, `postgresql-${version}/bin/postgres`))
   for (const program of Object.values(both[0] ?? {})) {
-    t.match(
-      execFileSync(program, ['--version'], { ...spawnOptions(account), encoding: 'utf8' }),
-      /PostgreSQL\) 18/
-    )
+    t.match(execFileSync(program, ['--version'], { ...spawnOptions(account), encoding: 'utf8' }), /PostgreSQL\) 18/)
   }
   const copy = join(shared, `postgresql-${version}`)
   t.equal(statSync(copy).uid, 0)

@@ -167,11 +167,7 @@ await t.test('each deletion route ends a waiting login of a tenant without a con
   await ends(admins)
   t.equal((await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:1`)).is, '409 CONFIRMATION_MISMATCH')
   for (const tenant of [all, bystander]) {
-    t.match(
-      await records(tenant),
-      [{ status: 'in_progress', access_token: /^v1\./ }],
-      'nothing was deleted'
-    )
+    t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }], 'nothing was deleted')
   }
   t.match((await call(admin, 'DELETE', `${configs}/delete-all`)).body, { confirm: 'delete-all:0' })
   t.match(

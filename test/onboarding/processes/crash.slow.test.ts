@@ -74,9 +74,7 @@ async function isUnknown (t: Test, { customer, by, isConfigured }: Unfinished): 
 }
 
 const all = async (t: Test, unfinished: Unfinished[]) => {
-  await Promise.all(
-    unfinished.map(async (each) => { await finishes(t, each) })
-  )
+  await Promise.all(unfinished.map(async (each) => { await finishes(t, each) }))
 }
 
 await t.test('an onboarding killed before the answer of Meta repeats no finished step', async (t) => {
