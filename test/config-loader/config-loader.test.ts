@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import t from '../run/tap.js'
 import type { ConfigLoader } from '../../src/config-loader/config-loader.js'
 import type { ConfigInput } from '../../src/tenant-configs/row-secrets.js'
-import { prove, verifyEachRow } from '../fixtures/proven.js'
+import { storeVerified, verifyEachRow } from '../fixtures/verified-rows.js'
 import { slowReads } from './slow-reads.js'
 import { buildTestApp, connect, createDatabase, query, until, untilWaiting } from '../helper.js'
 
@@ -175,16 +175,16 @@ await t.test('a configuration or its absence is cached until it expires or is ev
 await t.test('a write through this process is visible to the next call', async (t) => {
   const { app } = await buildTestApp(t, env)
   const { tenantConfigs, configLoader } = app
-  const proven = { waba_id: 'proven', phone_number_id: '1', access_token: 'EAAG', token_expires_at: null }
+  const verified = { waba_id: 'verified', phone_number_id: '1', access_token: 'EAAG', token_expires_at: null }
   const writes: [string, () => Promise<unknown>, string | null][] = [
     ['create', async () => await tenantConfigs.create('acme', null, { waba_id: 'created' }), 'created'],
     ['update', async () => await tenantConfigs.update('acme', { waba_id: 'updated' }), 'updated'],
     ['deactivate', async () => await tenantConfigs.setActive('acme', false), env.WHATSAPP_WABA_ID],
     ['activate', async () => await tenantConfigs.setActive('acme', true), 'updated'],
-    ['onboard over it', async () => await prove(app, 'acme', proven), 'proven'],
+    ['onboard over it', async () => await storeVerified(app, 'acme', verified), 'verified'],
     ['clear', async () => await tenantConfigs.update('acme', { waba_id: null }), null],
     ['delete', async () => await tenantConfigs.remove('acme'), env.WHATSAPP_WABA_ID],
-    ['onboard anew', async () => await prove(app, 'acme', proven), 'proven'],
+    ['onboard anew', async () => await storeVerified(app, 'acme', verified), 'verified'],
     ['delete all', async () => await tenantConfigs.removeAll(1), env.WHATSAPP_WABA_ID]
   ]
   for (const [what, write, expected] of writes) {

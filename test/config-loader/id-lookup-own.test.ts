@@ -1,7 +1,7 @@
 import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { activeOnNumber, activeOnWaba, rowOfTenant } from '../../src/config-loader/config-rows.sql.js'
-import { muteChanges, prove, verifyEachRow, verifyPasted } from '../fixtures/proven.js'
+import { muteChanges, storeVerified, verifyEachRow, verifyStored } from '../fixtures/verified-rows.js'
 import { buildTestApp, createDatabase, query, until } from '../helper.js'
 
 const unreadable = { code: 'SECRET_UNREADABLE' }
@@ -25,7 +25,7 @@ await t.test('a write of this process is visible to the next lookup without any 
     const wabas = ['7', '8', '9']
     const paste = async (tenantId: string, ids: object) => {
       await tenantConfigs.create(tenantId, null, ids)
-      await verifyPasted(app, tenantId)
+      await verifyStored(app, tenantId)
     }
     const all = async () => [await Promise.all(numbers.map(on)), await Promise.all(wabas.map(among))]
     const steps: [what: string, write: () => Promise<unknown>, onNumbers: (string | null)[], onWabas: string[][]][] = [
@@ -36,7 +36,7 @@ await t.test('a write of this process is visible to the next lookup without any 
         [null, null, null],
         [[], [], []]
       ],
-      ['verify', async () => await verifyPasted(app, 'a'), ['a', null, null], [['a'], [], []]],
+      ['verify', async () => await verifyStored(app, 'a'), ['a', null, null], [['a'], [], []]],
       [
         'a second one',
         async () => { await paste('b', { phone_number_id: '2', waba_id: '7' }) },
@@ -56,14 +56,14 @@ await t.test('a write of this process is visible to the next lookup without any 
         [null, 'b', null],
         [['b'], [], []]
       ],
-      ['verify the number', async () => await verifyPasted(app, 'a'), [null, 'b', 'a'], [['a', 'b'], [], []]],
+      ['verify the number', async () => await verifyStored(app, 'a'), [null, 'b', 'a'], [['a', 'b'], [], []]],
       [
         'update of the account',
         async () => await tenantConfigs.update('a', { waba_id: '8' }),
         [null, 'b', null],
         [['b'], [], []]
       ],
-      ['verify the account', async () => await verifyPasted(app, 'a'), [null, 'b', 'a'], [['b'], ['a'], []]],
+      ['verify the account', async () => await verifyStored(app, 'a'), [null, 'b', 'a'], [['b'], ['a'], []]],
       [
         'another token',
         async () => await tenantConfigs.update('a', { access_token: 'another' }),
@@ -81,7 +81,7 @@ await t.test('a write of this process is visible to the next lookup without any 
       [
         'onboarding',
         async () => {
-          await prove(app, 'c', {
+          await storeVerified(app, 'c', {
             waba_id: '9',
             phone_number_id: '1',
             access_token: 'one',
@@ -100,7 +100,7 @@ await t.test('a write of this process is visible to the next lookup without any 
       [
         'onboarding with the number of another',
         async () => {
-          await prove(app, 'a', {
+          await storeVerified(app, 'a', {
             waba_id: '9',
             phone_number_id: '2',
             access_token: 'two',
@@ -113,7 +113,7 @@ await t.test('a write of this process is visible to the next lookup without any 
       [
         'onboarding with another number',
         async () => {
-          await prove(app, 'a', {
+          await storeVerified(app, 'a', {
             waba_id: '8',
             phone_number_id: '3',
             access_token: 'two',
@@ -123,7 +123,7 @@ await t.test('a write of this process is visible to the next lookup without any 
         ['c', null, 'a'],
         [[], ['a'], ['c']]
       ],
-      ['verify what another left', async () => await verifyPasted(app, 'b'), ['c', 'b', 'a'], [['b'], ['a'], ['c']]],
+      ['verify what another left', async () => await verifyStored(app, 'b'), ['c', 'b', 'a'], [['b'], ['a'], ['c']]],
       ['remove', async () => { await tenantConfigs.remove('a') }, ['c', 'b', null], [['b'], [], ['c']]],
       ['all', async () => { await tenantConfigs.removeAll(2) }, [null, null, null], [[], [], []]]
     ]

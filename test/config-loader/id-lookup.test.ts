@@ -1,7 +1,7 @@
 import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { buildTestApp, connect, createDatabase, query, until } from '../helper.js'
-import { muteChanges, verifyEachRow } from '../fixtures/proven.js'
+import { muteChanges, verifyEachRow } from '../fixtures/verified-rows.js'
 import { slowReads } from './slow-reads.js'
 
 /** Two tenants, each with its token, verified number and account; `psql` writes from outside the service. */

@@ -6,7 +6,7 @@ import { symlinkSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
-import { verifyPasted } from '../fixtures/proven.js'
+import { verifyStored } from '../fixtures/verified-rows.js'
 import { textOf as bodyOf } from '../graph/body.js'
 import { startGraph } from '../graph/server.js'
 import type { App } from '../graph/state.js'
@@ -70,7 +70,7 @@ async function start (t: Test, { own = {}, patience = '10_000' } = {}) {
   const [acme, shop] = [account(platform, '101'), account(theirs, '202')]
   await app.tenantConfigs.create('acme', null, acme)
   await app.tenantConfigs.create('shop', null, { ...shop, fb_app_id: theirs.app_id, fb_app_secret: theirs.app_secret })
-  for (const tenant of ['acme', 'shop']) t.equal(await verifyPasted(app, tenant), 'saved')
+  for (const tenant of ['acme', 'shop']) t.equal(await verifyStored(app, tenant), 'saved')
 
   const dir = t.testdir({ node_modules: {} })
   symlinkSync(resolve('node_modules/@kapso'), join(dir, 'node_modules/@kapso'))
@@ -208,7 +208,7 @@ await t.test('a message that cannot be sent is reported with its reason', async 
     token_expires_at: '2020-01-01T00:00:00Z'
   })
   await app.tenantConfigs.create('off', null, { waba_id: '4', phone_number_id: '404', access_token: acme.access_token })
-  await verifyPasted(app, 'off')
+  await verifyStored(app, 'off')
   await app.tenantConfigs.setActive('off', false)
   await app.tenantConfigs.create('moved', null, { phone_number_id: '505', access_token: acme.access_token })
   await query(

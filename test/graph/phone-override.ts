@@ -6,7 +6,7 @@ import { GraphError, type Json } from './errors.js'
 import { openPhone } from './objects.js'
 import { pinIn } from './register.js'
 import type { GraphState } from './state.js'
-import { prove } from './subscribed-apps.js'
+import { assertMaySetCallback } from './subscribed-apps.js'
 
 const Wanted = Type.Object({ override_callback_uri: Type.String(), verify_token: Type.String({ default: '' }) })
 
@@ -29,7 +29,7 @@ export async function changePhone (state: GraphState, call: Call): Promise<Json>
   if (override.url === '') {
     delete phone.override
   } else {
-    await prove(app, waba, override)
+    await assertMaySetCallback(app, waba, override)
     phone.override = override
   }
   return { success: true }

@@ -385,6 +385,6 @@ await t.test('me', async t => {
   for (const none of ['', app.app_token]) {
     t.match(await call('/v26.0/me', { access_token: none }), { status: 400, body: { error: { code: 2500 } } })
   }
-  const proven = createHmac('sha256', app.app_secret).update(customer).digest('hex')
-  t.equal((await call('/v26.0/me', { appsecret_proof: proven }, { bearer: customer })).status, 200)
+  const proof = createHmac('sha256', app.app_secret).update(customer).digest('hex')
+  t.equal((await call('/v26.0/me', { appsecret_proof: proof }, { bearer: customer })).status, 200)
 })

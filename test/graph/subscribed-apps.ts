@@ -25,13 +25,13 @@ export async function override (state: GraphState, call: Call): Promise<Json> {
     url: call.params.get('override_callback_uri') ?? '',
     verify_token: call.params.get('verify_token') ?? ''
   }
-  await prove(app, waba, wanted)
+  await assertMaySetCallback(app, waba, wanted)
   waba.subscriptions.set(app.app_id, { override: wanted })
   return { success: true }
 }
 
 /** Throws if the app may not set this callback for a WABA or its phone number. */
-export async function prove (app: App, waba: Waba, wanted: Override): Promise<void> {
+export async function assertMaySetCallback (app: App, waba: Waba, wanted: Override): Promise<void> {
   check(wanted)
   if (app.callback_url === null || !waba.subscriptions.has(app.app_id)) {
     throw new GraphError(

@@ -6,7 +6,7 @@ import t from '../run/tap.js'
 import { MetaPhoneChoiceRequired, MetaRegisterRefused, type ErrorClass } from '../../src/errors.js'
 import { registerAdvice } from '../../src/meta/advice.js'
 import errorHandler from '../../src/http/error-handler.js'
-import { prove } from '../fixtures/proven.js'
+import { storeVerified } from '../fixtures/verified-rows.js'
 import { client, config, full, onboard } from '../routes/client.js'
 
 const { app, as, call, log, rows, sql } = await client(t)
@@ -57,8 +57,8 @@ await t.test('an internal error shows its code only, in the answer and in the lo
 await t.test('a foreign trigger that suppresses the insert causes an error', async (t) => {
   await sql('create function keep() returns trigger language plpgsql as $$ begin return null; end $$')
   await sql('create trigger keep before insert on tenant_configs for each row execute function keep()')
-  const proven = { waba_id: '1', phone_number_id: '1', access_token: 'x', token_expires_at: null }
-  await t.rejects(prove(app, 'kept-back', proven), /no row/)
+  const verified = { waba_id: '1', phone_number_id: '1', access_token: 'x', token_expires_at: null }
+  await t.rejects(storeVerified(app, 'kept-back', verified), /no row/)
   await sql('drop function keep() cascade')
 })
 

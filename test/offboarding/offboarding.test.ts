@@ -5,7 +5,7 @@ import { faults, type Fault } from '../graph/faults.js'
 import type { Waba } from '../graph/state.js'
 import { app as platform, standIn } from '../meta/wire.js'
 import { connect, until, untilWaiting } from '../helper.js'
-import { verifyPasted } from '../fixtures/proven.js'
+import { verifyStored } from '../fixtures/verified-rows.js'
 import { client, config } from '../routes/client.js'
 
 const leave = `${config}?unsubscribe=true`
@@ -43,7 +43,7 @@ async function tenant (fields: object = {}, waba: Waba = newWaba()) {
     })).is,
     '201'
   )
-  await verifyPasted(app, id)
+  await verifyStored(app, id)
   return { id, who: as(id), waba }
 }
 

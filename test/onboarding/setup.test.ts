@@ -158,7 +158,7 @@ await t.test('an onboarding with wrong pins completes with another number and it
   t.equal(
     (await resume(tenant, { phone_number_id: '230', pin: '222222' })).is,
     '200',
-    'another number is proven, stored and registered'
+    'another number is verified, stored and registered'
   )
   t.match(await row(tenant), { phone_number_id: '230', onboarding_completed: true })
   t.match(stepsOf(await record(tenant)), [

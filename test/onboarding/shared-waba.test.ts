@@ -1,7 +1,7 @@
 import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { callback, onboardingService, stepIn, type Body } from '../fixtures/onboarding.js'
-import { verifyPasted } from '../fixtures/proven.js'
+import { verifyStored } from '../fixtures/verified-rows.js'
 import type { Waba } from '../graph/state.js'
 import { app } from '../meta/wire.js'
 import { config } from '../routes/client.js'
@@ -121,7 +121,7 @@ await t.test('an account that is shared but not subscribed is subscribed with a 
   const waba = account()
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.change({ waba_id: waba.id, phone_number_id: a.phone?.id })
-  await verifyPasted(service.app, a.id)
+  await verifyStored(service.app, a.id)
   t.match(await b.onboard(), { callback: 'phone_number' })
   t.same(asked().slice(-3).map(({ route }) => route), ['subscriptions', 'subscribe', 'phone_override'])
   t.match(await a.onboard(), { callback: 'phone_number' })
@@ -132,7 +132,7 @@ await t.test('a tenant that is verified on an account without a number does not 
   const waba = account()
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.change({ waba_id: waba.id })
-  await verifyPasted(service.app, a.id)
+  await verifyStored(service.app, a.id)
   t.match(await b.onboard(), { callback: 'account' })
   t.same(asked().slice(-2).map(({ route }) => route), ['subscribe', 'override'])
 })
@@ -155,7 +155,7 @@ await t.test('an onboarding without a callback or a number changes no callback o
   const numberless = await tenantOn(t, bare, 0)
   const neighbour = await tenantOn(t, bare, 1)
   await neighbour.change({ waba_id: bare.id, phone_number_id: 'any' })
-  await verifyPasted(service.app, neighbour.id)
+  await verifyStored(service.app, neighbour.id)
   t.match(await numberless.onboard(), { callback: 'none' })
   t.same(asked().slice(-2).map(({ route }) => route), ['subscriptions', 'subscribe'])
   t.same(bare.subscriptions.get(app.id), {})

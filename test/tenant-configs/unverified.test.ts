@@ -1,23 +1,23 @@
 import t from '../run/tap.js'
 import { app as graphApp, standIn } from '../meta/wire.js'
 import { newKey } from '../helper.js'
-import { prove } from '../fixtures/proven.js'
+import { storeVerified } from '../fixtures/verified-rows.js'
 import { client, config, configs, full, onboard } from '../routes/client.js'
 
 const { app, as, admin, call, sql, databaseUrl } = await client(t)
 
-const proven = {
+const verified = {
   waba_id: 'waba-1',
-  access_token: 'proven-access-token',
+  access_token: 'verified-access-token',
   token_expires_at: '2030-01-01T00:00:00.000000Z'
 }
-const proof = { onboarding_completed: true, last_verified_at: String, token_expires_at: proven.token_expires_at }
+const proof = { onboarding_completed: true, last_verified_at: String, token_expires_at: verified.token_expires_at }
 const noProof = { onboarding_completed: false, last_verified_at: null, onboarded_at: String }
 
 /** Creates an onboarded tenant with all writable columns set. */
 async function onboarded (tenantId: string) {
   await call(as(tenantId), 'POST', config, { ...full, phone_number_id: null })
-  await prove(app, tenantId, { ...proven, phone_number_id: `phone-of-${tenantId}` })
+  await storeVerified(app, tenantId, { ...verified, phone_number_id: `phone-of-${tenantId}` })
   return as(tenantId)
 }
 
@@ -25,8 +25,8 @@ await t.test('a new account, number or token ends the verification, and other ch
   const expiry = '2031-01-01T00:00:00.000000Z'
   for (const [i, [body, expected]] of ([
     [{ waba_id: 'waba-1' }, proof],
-    [{ access_token: proven.access_token }, proof],
-    [{ ...proven }, proof],
+    [{ access_token: verified.access_token }, proof],
+    [{ ...verified }, proof],
     [
       {
         callback_url: null,
@@ -39,14 +39,14 @@ await t.test('a new account, number or token ends the verification, and other ch
       proof
     ],
     [{ token_expires_at: expiry }, { ...proof, token_expires_at: expiry }],
-    [{ access_token: proven.access_token, token_expires_at: null }, { ...proof, token_expires_at: null }],
-    [{ waba_id: 'waba-2' }, { ...noProof, token_expires_at: proven.token_expires_at }],
+    [{ access_token: verified.access_token, token_expires_at: null }, { ...proof, token_expires_at: null }],
+    [{ waba_id: 'waba-2' }, { ...noProof, token_expires_at: verified.token_expires_at }],
     [
-      { waba_id: 'waba-2', access_token: proven.access_token },
-      { ...noProof, token_expires_at: proven.token_expires_at }
+      { waba_id: 'waba-2', access_token: verified.access_token },
+      { ...noProof, token_expires_at: verified.token_expires_at }
     ],
     [{ waba_id: null }, noProof],
-    [{ phone_number_id: 'phone-2' }, { ...noProof, token_expires_at: proven.token_expires_at }],
+    [{ phone_number_id: 'phone-2' }, { ...noProof, token_expires_at: verified.token_expires_at }],
     [{ phone_number_id: null }, noProof],
     [{ access_token: 'another-token' }, { ...noProof, token_expires_at: null }],
     [{ access_token: null }, { ...noProof, token_expires_at: null }],
@@ -141,10 +141,10 @@ await t.test('a PUT of any token replaces an unreadable one as a new token', asy
   await sql("update tenant_configs set access_token = 'garbage' where tenant_id = 'damaged-token'")
   t.match((await call(who, 'PUT', config, { callback_url: null })).body, { ...proof, access_token: '****' })
   t.match(
-    (await call(who, 'PUT', config, { access_token: proven.access_token })).body,
+    (await call(who, 'PUT', config, { access_token: verified.access_token })).body,
     { ...noProof, access_token: '****oken' }
   )
-  t.equal((await call(who, 'GET', `${config}/full`)).body.access_token, proven.access_token)
+  t.equal((await call(who, 'GET', `${config}/full`)).body.access_token, verified.access_token)
 })
 
 await t.test('a row with an unreadable token can be deleted', async (t) => {
@@ -162,7 +162,7 @@ await t.test('a PUT of the stored token keeps its ciphertext and its token state
   await sql("update token_watch set status = 'ok', checked_at = now() where tenant_id = 'again'")
   const before = await kept()
   t.match(before, [{ access_token: /^v1\./, status: 'ok' }])
-  t.match((await call(who, 'PUT', config, { access_token: proven.access_token, callback_url: null })).body, proof)
+  t.match((await call(who, 'PUT', config, { access_token: verified.access_token, callback_url: null })).body, proof)
   t.same(await kept(), before)
   t.match((await call(who, 'PUT', config, { access_token: 'another' })).body, noProof)
   t.match(await kept(), [{ status: 'unverified', checked_at: null }])
@@ -174,7 +174,7 @@ await t.test('a PUT of the stored token seals it with the new key and keeps the 
     DATABASE_URL: databaseUrl,
     ENCRYPTION_KEYS: `t2:${newKey()},${app.env.ENCRYPTION_KEYS}`
   })
-  t.match((await rotated.call(rotated.as('rotated'), 'PUT', config, { access_token: proven.access_token })).body, proof)
+  t.match((await rotated.call(rotated.as('rotated'), 'PUT', config, { access_token: verified.access_token })).body, proof)
   const [row] = await sql("select access_token from tenant_configs where tenant_id = 'rotated'")
   t.match(row, { access_token: /^v1\.t2\./ })
 })

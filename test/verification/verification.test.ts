@@ -452,7 +452,7 @@ await t.test('an expiry that is stored during the verification stays', async (t)
     const { body: { last_verified_at: before } } = await call(who, 'PUT', config, { token_expires_at: stored })
     const { body } = await asking
     t.match(body['config'], { token_expires_at: stored, last_verified_at: String }, String(expires_at))
-    t.not(Object(body['config'])['last_verified_at'], before, 'the identity is proven all the same')
+    t.not(Object(body['config'])['last_verified_at'], before, 'the identity is verified all the same')
   }
 })
 

@@ -6,7 +6,7 @@ import { ids } from './fire.js'
 import { now, type Observation } from './truth.js'
 import { createWriters, type Change } from './writers.js'
 import { ownPostgres } from '../../fixtures/own-postgres.js'
-import { verifyEachRow } from '../../fixtures/proven.js'
+import { verifyEachRow } from '../../fixtures/verified-rows.js'
 import { readingInstance } from './reading.js'
 import { JWT_SECRET, newKey, query, until } from '../../helper.js'
 

@@ -5,7 +5,7 @@ import { line } from '../../fixtures/line.js'
 import { areFresh, crew, fire, populationOf } from './fire.js'
 import { createWriters } from './writers.js'
 import { ownPostgres } from '../../fixtures/own-postgres.js'
-import { verifyEachRow } from '../../fixtures/proven.js'
+import { verifyEachRow } from '../../fixtures/verified-rows.js'
 import { readingInstance } from './reading.js'
 import { JWT_SECRET, newKey, query, until } from '../../helper.js'
 

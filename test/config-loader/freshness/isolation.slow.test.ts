@@ -3,7 +3,7 @@ import t from '../../run/tap.js'
 import { line } from '../../fixtures/line.js'
 import { areFresh, crew, fire, populationOf } from './fire.js'
 import { createWriters } from './writers.js'
-import { verifyEachRow } from '../../fixtures/proven.js'
+import { verifyEachRow } from '../../fixtures/verified-rows.js'
 import { readingInstance } from './reading.js'
 import { createDatabase, JWT_SECRET, newKey } from '../../helper.js'
 

@@ -1,7 +1,7 @@
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
 import type { ConfigSnapshot } from '../../../src/config-loader/snapshot.js'
-import { muteChanges, verifyEachRow } from '../../fixtures/proven.js'
+import { muteChanges, verifyEachRow } from '../../fixtures/verified-rows.js'
 import { buildTestApp, query, takeAway, until } from '../../helper.js'
 
 const ofEnv = { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env', WHATSAPP_WABA_ID: '99' }
