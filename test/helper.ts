@@ -25,14 +25,20 @@ export const baseEnv = {
   GRAPH_API_BASE_URL: 'http://127.0.0.1:9'
 }
 
+let adminPool: pg.Pool | undefined
+
 /**
- * Creates and drops the databases of this process. It stays open because a new connection to PostgreSQL needs tens of
- * milliseconds.
+ * The pool that creates and drops the databases of this process. It stays open because a new connection to PostgreSQL
+ * needs tens of milliseconds.
  */
-const admin = new pg.Pool({
-  connectionString: readFileSync(join(CLUSTER_DIR, URL_FILE), 'utf8'), max: 1, allowExitOnIdle: true
-})
-admin.on('error', () => {})
+function admin (): pg.Pool {
+  if (adminPool === undefined) {
+    const connectionString = readFileSync(join(CLUSTER_DIR, URL_FILE), 'utf8')
+    adminPool = new pg.Pool({ connectionString, max: 1, allowExitOnIdle: true })
+    adminPool.on('error', () => {})
+  }
+  return adminPool
+}
 
 /** The environment of a child process: these settings and no others, in any working directory. */
 export function childEnv (settings: Record<string, string>): NodeJS.ProcessEnv {
@@ -48,9 +54,9 @@ export function childEnv (settings: Record<string, string>): NodeJS.ProcessEnv {
  */
 export async function createDatabase (t: Test, { empty = false, watched = false } = {}): Promise<string> {
   const name = `wtc_test_${randomBytes(8).toString('hex')}`
-  await admin.query(`create database ${name} template ${empty ? 'template1' : TEMPLATE} strategy file_copy`)
-  t.teardown(async () => await admin.query(`drop database ${name} with (force)`))
-  const url = new URL(admin.options.connectionString ?? '')
+  await admin().query(`create database ${name} template ${empty ? 'template1' : TEMPLATE} strategy file_copy`)
+  t.teardown(async () => await admin().query(`drop database ${name} with (force)`))
+  const url = new URL(admin().options.connectionString ?? '')
   url.pathname = `/${name}`
   if (watched) await query(url.href, WATCHED)
   return url.href
