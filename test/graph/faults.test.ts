@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import t from '../run/tap.js'
-import { callerOf } from './call.js'
+import { callerOf } from './http/client.js'
 import { GraphError, temporarilyDown, throttled, tokenRefused } from './errors.js'
 import { faults, routes, type Fault, type Route } from './faults.js'
 import { startGraph } from './server.js'

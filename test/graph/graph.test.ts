@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 import t from '../run/tap.js'
-import { callerOf } from './call.js'
+import { callerOf } from './http/client.js'
 import { startGraph } from './server.js'
 
 const graph = await startGraph()

@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import t from '../run/tap.js'
 import { refused, run, start } from '../cli/run.js'
 import { modulePath } from '../run/paths.js'
-import { faultNames } from './fault-json.js'
+import { faultNames } from './control/fault-json.js'
 import { routes } from './faults.js'
 
 const main = 'test/graph/main.ts'

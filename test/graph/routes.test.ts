@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
-import { callerOf } from './call.js'
+import { callerOf } from './http/client.js'
 import { startGraph } from './server.js'
 
 const graph = await startGraph()

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import { checked } from './checked.js'
+import { checked } from './control/validate.js'
 import type { GraphState } from './state.js'
 
 const only = { additionalProperties: false }

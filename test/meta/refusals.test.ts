@@ -5,7 +5,7 @@ import errorHandler from '../../src/http/error-handler.js'
 import { graphErrorDetails } from '../../src/errors.js'
 import { BLOCK_MS, clock } from '../fixtures/clock.js'
 import { GraphError, registerRefused, temporarilyDown, throttled, tokenRefused } from '../graph/errors.js'
-import { callbackRefused } from '../graph/subscribed-apps.js'
+import { callbackRefused } from '../graph/routes/wabas/subscribed-apps.js'
 import { calls, pin, standIn, thrownBy } from './wire.js'
 
 type Call = keyof typeof calls

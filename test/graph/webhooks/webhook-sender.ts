@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Json } from './errors.js'
-import type { App, GraphState } from './state.js'
+import type { Json } from '../errors.js'
+import type { App, GraphState } from '../state.js'
 
 export interface DeliveryOptions {
   /** The URL, instead of the override or that of the app. */

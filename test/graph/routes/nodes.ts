@@ -1,7 +1,7 @@
-import { authenticate, type Call } from './auth.js'
-import { GraphError, tokenRefused, type Json } from './errors.js'
+import { authenticate, type Call } from './tokens/auth.js'
+import { GraphError, tokenRefused, type Json } from '../errors.js'
 import { openPhone, openWaba, showPhone, showWaba } from './objects.js'
-import type { GraphState } from './state.js'
+import type { GraphState } from '../state.js'
 
 /** `GET /{phone_number_id}` (Meta: WhatsApp, "Phone Numbers"). */
 export function phone (state: GraphState, call: Call): Json {

@@ -1,11 +1,11 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { checked } from './checked.js'
+import { checked } from './validate.js'
 import {
   GraphError, registerCodes, registerRefused, temporarilyDown, throttled, tokenRefused, tokenSubcodes, type Json
-} from './errors.js'
-import { faults, merge, routes, type Fault, type Route } from './faults.js'
-import { callbackRefused } from './subscribed-apps.js'
-import { usageHeaders } from './usage.js'
+} from '../errors.js'
+import { faults, merge, routes, type Fault, type Route } from '../faults.js'
+import { callbackRefused } from '../routes/wabas/subscribed-apps.js'
+import { usageHeaders } from '../usage.js'
 
 const only = { additionalProperties: false }
 

@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Type } from '@sinclair/typebox'
-import { textOf } from './body.js'
-import { checked } from './checked.js'
+import { textOf } from '../body.js'
+import { checked } from './validate.js'
 import { faultFrom, UsageJson } from './fault-json.js'
-import { isLoopback } from './loopback.js'
-import { firstApp, issueCode, issueToken, sow } from './seed.js'
-import type { Graph } from './server.js'
-import { usageHeaders } from './usage.js'
+import { isLoopback } from '../http/loopback.js'
+import { firstApp, issueCode, issueToken, sow } from '../seed.js'
+import type { Graph } from '../server.js'
+import { usageHeaders } from '../usage.js'
 
 const only = { additionalProperties: false }
 
@@ -66,7 +66,7 @@ const ACTIONS = new Map<string, Action>([
 ])
 
 /**
- * `/_control/…`: the methods of `Graph` over HTTP; README.md next to this file documents them. Answers JSON:
+ * `/_control/…`: the methods of `Graph` over HTTP; test/graph/README.md documents them. Answers JSON:
  * - 400 `{"error": …}` for an invalid request
  * - 403 for a browser on a page of another origin
  * - 404 for an unknown action

@@ -1,11 +1,11 @@
 import { createHmac } from 'node:crypto'
 import { request } from 'node:http'
-import t from '../run/tap.js'
-import { callerOf } from './call.js'
-import { tokenSubcodes } from './errors.js'
+import t from '../../run/tap.js'
+import { callerOf } from '../http/client.js'
+import { tokenSubcodes } from '../errors.js'
 import { faultNames } from './fault-json.js'
-import { routes } from './faults.js'
-import { startGraph } from './server.js'
+import { routes } from '../faults.js'
+import { startGraph } from '../server.js'
 
 const graph = await startGraph()
 const { raw } = callerOf(graph)

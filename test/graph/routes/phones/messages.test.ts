@@ -1,6 +1,6 @@
-import t from '../run/tap.js'
-import { callerOf } from './call.js'
-import { startGraph } from './server.js'
+import t from '../../../run/tap.js'
+import { callerOf } from '../../http/client.js'
+import { startGraph } from '../../server.js'
 
 const graph = await startGraph()
 const { state } = graph

@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
-import { GraphError, tokenRefused } from './errors.js'
-import { now, type GraphState, type Token } from './state.js'
+import { GraphError, tokenRefused } from '../../errors.js'
+import { now, type GraphState, type Token } from '../../state.js'
 
 /** One request, as an endpoint sees it. */
 export interface Call {

@@ -1,9 +1,9 @@
 import { randomInt } from 'node:crypto'
-import type { Call } from './auth.js'
-import { GraphError, type Json } from './errors.js'
-import { isLoopback } from './loopback.js'
-import { openWaba } from './objects.js'
-import type { App, GraphState, Override, Waba } from './state.js'
+import type { Call } from '../tokens/auth.js'
+import { GraphError, type Json } from '../../errors.js'
+import { isLoopback } from '../../http/loopback.js'
+import { openWaba } from '../objects.js'
+import type { App, GraphState, Override, Waba } from '../../state.js'
 
 // chatwoot #12488: Meta waits about this long for the callback.
 const VERIFY_LIMIT_MS = 6000

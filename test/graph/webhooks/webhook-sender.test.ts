@@ -2,8 +2,8 @@ import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { Test } from 'tap'
-import t from '../run/tap.js'
-import { startGraph } from './server.js'
+import t from '../../run/tap.js'
+import { startGraph } from '../server.js'
 
 /** A receiver of webhooks that answers with these statuses and then with 200; 0 cuts the connection. */
 async function receiver (t: Test, ...statuses: number[]) {

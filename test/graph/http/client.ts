@@ -1,4 +1,4 @@
-import type { Graph } from './server.js'
+import type { Graph } from '../server.js'
 
 interface Options {
   bearer?: string

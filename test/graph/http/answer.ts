@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
-import { membersOf } from './body.js'
-import { GraphError, type Json } from './errors.js'
-import { patched, type Fault, type FaultQueue, type Reply } from './faults.js'
-import { noActiveToken } from './nodes.js'
-import { findRoute } from './routes.js'
-import type { RecordedRequest } from './server.js'
-import { opaque, type GraphState } from './state.js'
+import { membersOf } from '../body.js'
+import { GraphError, type Json } from '../errors.js'
+import { patched, type Fault, type FaultQueue, type Reply } from '../faults.js'
+import { noActiveToken } from '../routes/nodes.js'
+import { findRoute } from '../routes/route-table.js'
+import type { RecordedRequest } from '../server.js'
+import { opaque, type GraphState } from '../state.js'
 
 const OLDEST = 21
 const NEWEST = 26
