@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
-import { embeddedServer } from '../bench/database.js'
-import { seedPlaceholders } from '../bench/seed.js'
+import { embeddedServer } from '../bench/stage/database.js'
+import { seedPlaceholders } from '../bench/stage/seed.js'
 import { query } from '../helper.js'
 
 /** An empty database on the server of TEST_DATABASE_URL, or on a new embedded one. */

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { quantile } from '../bench/rounds.js'
+import { quantile } from '../bench/measure/rounds.js'
 
 /** A request, without the origin. */
 export interface Call { method: string, path: string, headers: Record<string, string>, body?: object | undefined }

@@ -1,5 +1,5 @@
 import { randomBytes, randomInt } from 'node:crypto'
-import { signer } from '../bench/token.js'
+import { signer } from '../bench/stage/token.js'
 import type { Graph } from '../graph/server.js'
 import type { Waba } from '../graph/state.js'
 import { newKey } from '../helper.js'

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import pg from 'pg'
-import { clock } from '../clock.js'
+import { clock } from '../measure/clock.js'
 import { PATIENCE, serve, settings } from './answer.js'
 
 // The minimum for seeing a write: a connection that listens.

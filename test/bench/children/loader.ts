@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import type { ConfigSnapshot } from '../../../src/app.js'
-import { clock } from '../clock.js'
+import { clock } from '../measure/clock.js'
 import { PATIENCE, perOne, serve } from './answer.js'
 import { inFlight } from './in-flight.js'
 import { service } from './service.js'

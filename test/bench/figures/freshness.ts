@@ -1,10 +1,10 @@
 import { randomInt } from 'node:crypto'
 import pg from 'pg'
-import { clock } from '../clock.js'
-import type { Child } from '../process.js'
-import { milliseconds, type Result } from '../result.js'
-import { quantile } from '../rounds.js'
-import { TENANTS, type Stage } from '../stage.js'
+import { clock } from '../measure/clock.js'
+import type { Child } from '../stage/process.js'
+import { milliseconds, type Result } from '../report/result.js'
+import { quantile } from '../measure/rounds.js'
+import { TENANTS, type Stage } from '../stage/stage.js'
 import { originOf } from './http.js'
 
 const WRITES = 500

@@ -1,11 +1,11 @@
 import { randomBytes, randomInt } from 'node:crypto'
 import type { Request } from 'autocannon'
-import { fire } from '../drive.js'
-import type { Child } from '../process.js'
-import { compared, type Result } from '../result.js'
-import { interleaved, type Cost } from '../rounds.js'
-import { accessToken } from '../seed.js'
-import { TENANTS, type Stage } from '../stage.js'
+import { fire } from '../measure/drive.js'
+import type { Child } from '../stage/process.js'
+import { compared, type Result } from '../report/result.js'
+import { interleaved, type Cost } from '../measure/rounds.js'
+import { accessToken } from '../stage/seed.js'
+import { TENANTS, type Stage } from '../stage/stage.js'
 
 /** Requests in a round of reads, and in one of writes, which wait for the disk. */
 const READS = 3000

@@ -1,7 +1,7 @@
-import type { Child } from '../process.js'
-import { compared, microseconds, type Result } from '../result.js'
-import { interleaved, type Contest, type Cost } from '../rounds.js'
-import { TENANTS, type Stage } from '../stage.js'
+import type { Child } from '../stage/process.js'
+import { compared, microseconds, type Result } from '../report/result.js'
+import { interleaved, type Contest, type Cost } from '../measure/rounds.js'
+import { TENANTS, type Stage } from '../stage/stage.js'
 
 /** Loads in each round; the cache has room for a fourth of them, so no requested entry is cached. */
 const LOADS = 4000

@@ -1,9 +1,9 @@
-import { clock } from '../clock.js'
+import { clock } from '../measure/clock.js'
 import { query } from '../../helper.js'
-import { milliseconds, type Result } from '../result.js'
-import { quantile } from '../rounds.js'
-import { seedPlaceholders } from '../seed.js'
-import type { Stage } from '../stage.js'
+import { milliseconds, type Result } from '../report/result.js'
+import { quantile } from '../measure/rounds.js'
+import { seedPlaceholders } from '../stage/seed.js'
+import type { Stage } from '../stage/stage.js'
 import { originOf } from './http.js'
 
 const TENANTS = 1_000_000

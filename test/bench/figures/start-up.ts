@@ -4,10 +4,10 @@ import { fileURLToPath } from 'node:url'
 import { setTimeout as delay } from 'node:timers/promises'
 import { freePort } from '../../../src/database/embedded/free-port.js'
 import { childEnv } from '../../helper.js'
-import { clock } from '../clock.js'
-import { milliseconds, type Result } from '../result.js'
-import { quantile } from '../rounds.js'
-import { temporaryDir } from '../temporary.js'
+import { clock } from '../measure/clock.js'
+import { milliseconds, type Result } from '../report/result.js'
+import { quantile } from '../measure/rounds.js'
+import { temporaryDir } from '../stage/temporary.js'
 
 const STARTS = 7
 const POLL_MS = 5

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import pg from 'pg'
-import { createVault } from '../../src/vault/vault.js'
-import { query } from '../helper.js'
+import { createVault } from '../../../src/vault/vault.js'
+import { query } from '../../helper.js'
 
 const BATCH = 5000
 

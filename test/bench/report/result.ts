@@ -1,4 +1,4 @@
-import type { Cost } from './rounds.js'
+import type { Cost } from '../measure/rounds.js'
 
 /** A line of the report. */
 export interface Result {

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import type { EnvSource } from '../../src/app.js'
+import type { EnvSource } from '../../../src/app.js'
 
 /** A process that executes the tasks that its file passes to `serve`. */
 export interface Child {
@@ -16,7 +16,7 @@ export async function start (name: string, settings: EnvSource, nodeOptions: str
   const child = spawn(process.execPath, [
     ...process.execArgv,
     ...nodeOptions,
-    fileURLToPath(new URL(`children/${name}.ts`, import.meta.url))
+    fileURLToPath(new URL(`../children/${name}.ts`, import.meta.url))
   ], {
     env: { ...process.env, BENCH_SETTINGS: JSON.stringify(settings) },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],

@@ -21,7 +21,7 @@ export const load = () => loadavg()[0] ?? 0
 
 function versionOf (name: string): string {
   const { version }: { version: string } = JSON.parse(
-    readFileSync(new URL(`../../node_modules/${name}/package.json`, import.meta.url), 'utf8')
+    readFileSync(new URL(`../../../node_modules/${name}/package.json`, import.meta.url), 'utf8')
   )
   return version
 }

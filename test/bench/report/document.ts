@@ -1,5 +1,5 @@
 import { machine } from './machine.js'
-import { postgresTable, table } from './report.js'
+import { postgresTable, table } from './tables.js'
 import type { Result } from './result.js'
 
 /** The heading of the manual part; each run generates everything before it. */

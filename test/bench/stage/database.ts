@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
-import { startEmbedded } from '../../src/database/embedded/embedded.js'
-import { migrate } from '../../src/database/migrations/migrations.js'
-import { QUIET } from '../cluster/where.js'
-import { query } from '../helper.js'
-import { postgresCpu, postmasterOf } from './postgres-cpu.js'
+import { startEmbedded } from '../../../src/database/embedded/embedded.js'
+import { migrate } from '../../../src/database/migrations/migrations.js'
+import { QUIET } from '../../cluster/where.js'
+import { query } from '../../helper.js'
+import { postgresCpu, postmasterOf } from '../measure/postgres-cpu.js'
 import { temporaryDir } from './temporary.js'
 
 /** The PostgreSQL of all measurements. */
