@@ -1,15 +1,15 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { runCli } from '../../src/cli/command.js'
-import { document } from './report/document.js'
 import { freshness } from './figures/freshness.js'
 import { http } from './figures/http.js'
 import { loader } from './figures/loader.js'
 import { million } from './figures/million.js'
 import { startUp } from './figures/start-up.js'
+import { document } from './report/document.js'
 import { load } from './report/machine.js'
-import { table } from './report/tables.js'
 import type { Result } from './report/result.js'
+import { table } from './report/tables.js'
 import { setUp } from './stage/stage.js'
 
 const file = fileURLToPath(new URL('../../docs/benchmarks.md', import.meta.url))

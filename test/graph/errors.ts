@@ -99,3 +99,8 @@ export function registerRefused (code: typeof registerCodes[number]): GraphError
     ...(code === 100 && { error_subcode: 2388092 })
   })
 }
+
+/** Error 2200: the failure of a callback's verification, as §6.4 of the fact sheet quotes it. */
+export function callbackRefused (failure = 'HTTP Status Code = 403; HTTP Message = Forbidden'): GraphError {
+  return new GraphError(400, 2200, `(#2200) Callback verification failed with the following errors: ${failure}`)
+}

@@ -1,15 +1,12 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import t from '../run/tap.js'
-import { callerOf } from './http/client.js'
 import { GraphError, temporarilyDown, throttled, tokenRefused } from './errors.js'
 import { faults, routes, type Fault, type Route } from './faults.js'
+import { startWithClient } from './http/client.js'
 import { startGraph } from './server.js'
 
-const graph = await startGraph()
-const { state } = graph
-const { raw, call } = callerOf(graph)
-t.teardown(() => graph.close())
+const { graph, state, raw, call } = await startWithClient(t)
 
 const callback = createServer((req, res) => {
   res.end(new URL(req.url ?? '', 'http://localhost').searchParams.get('hub.challenge'))

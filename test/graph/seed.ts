@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import { checked } from './control/validate.js'
+import { validate } from './control/validate.js'
 import type { GraphState } from './state.js'
 
 const only = { additionalProperties: false }
@@ -65,7 +65,7 @@ const SeedJson = Type.Object({
  * @throws an error with the path of the invalid member
  */
 export function sow (state: GraphState, json: unknown): void {
-  const { apps = [], wabas = [], codes = [], tokens = [] } = checked(SeedJson, json)
+  const { apps = [], wabas = [], codes = [], tokens = [] } = validate(SeedJson, json)
   for (const app of apps) state.addApp(app)
   for (const { app_ids = [...state.apps.keys()], ...waba } of wabas) state.addWaba({ ...waba, app_ids })
   for (const code of codes) issueCode(state, code)
@@ -74,12 +74,12 @@ export function sow (state: GraphState, json: unknown): void {
 
 /** Issues the code that JSON describes. */
 export function issueCode (state: GraphState, json: unknown): string {
-  return state.issueCode({ app_id: firstApp(state), ...checked(CodeJson, json) })
+  return state.issueCode({ app_id: firstApp(state), ...validate(CodeJson, json) })
 }
 
 /** Issues the token that JSON describes, with `access_token` as its text. */
 export function issueToken (state: GraphState, json: unknown): string {
-  const { access_token: text, ...grant } = checked(TokenJson, json)
+  const { access_token: text, ...grant } = validate(TokenJson, json)
   return state.issueToken({ app_id: firstApp(state), ...grant }, text)
 }
 

@@ -1,10 +1,10 @@
 import { strict as assert } from 'node:assert'
 import { once } from 'node:events'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
-import { answer } from './http/answer.js'
 import { control } from './control/control.js'
 import type { Json } from './errors.js'
 import { FaultQueue, type Fault, type Route } from './faults.js'
+import { answer } from './http/answer.js'
 import { GraphState } from './state.js'
 import { deliver, type Delivery, type DeliveryOptions } from './webhooks/webhook-sender.js'
 

@@ -1,11 +1,12 @@
 import Fastify, { type FastifyError } from 'fastify'
 import t from '../run/tap.js'
-import { adviceFor } from '../../src/meta/advice.js'
-import errorHandler from '../../src/http/error-handler.js'
 import { graphErrorDetails } from '../../src/errors.js'
+import errorHandler from '../../src/http/error-handler.js'
+import { adviceFor } from '../../src/meta/advice.js'
 import { BLOCK_MS, clock } from '../fixtures/clock.js'
-import { GraphError, registerRefused, temporarilyDown, throttled, tokenRefused } from '../graph/errors.js'
-import { callbackRefused } from '../graph/routes/wabas/subscribed-apps.js'
+import {
+  callbackRefused, GraphError, registerRefused, temporarilyDown, throttled, tokenRefused
+} from '../graph/errors.js'
 import { calls, pin, standIn, thrownBy } from './wire.js'
 
 type Call = keyof typeof calls

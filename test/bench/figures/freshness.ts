@@ -1,9 +1,9 @@
 import { randomInt } from 'node:crypto'
 import pg from 'pg'
 import { clock } from '../measure/clock.js'
-import type { Child } from '../stage/process.js'
-import { milliseconds, type Result } from '../report/result.js'
 import { quantile } from '../measure/rounds.js'
+import { milliseconds, type Result } from '../report/result.js'
+import type { Child } from '../stage/process.js'
 import { TENANTS, type Stage } from '../stage/stage.js'
 import { originOf } from './http.js'
 

@@ -1,9 +1,9 @@
 import { randomBytes, randomInt } from 'node:crypto'
 import type { Request } from 'autocannon'
 import { fire } from '../measure/drive.js'
-import type { Child } from '../stage/process.js'
-import { compared, type Result } from '../report/result.js'
 import { interleaved, type Cost } from '../measure/rounds.js'
+import { compared, type Result } from '../report/result.js'
+import type { Child } from '../stage/process.js'
 import { accessToken } from '../stage/seed.js'
 import { TENANTS, type Stage } from '../stage/stage.js'
 

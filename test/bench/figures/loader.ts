@@ -1,6 +1,6 @@
-import type { Child } from '../stage/process.js'
-import { compared, microseconds, type Result } from '../report/result.js'
 import { interleaved, type Contest, type Cost } from '../measure/rounds.js'
+import { compared, microseconds, type Result } from '../report/result.js'
+import type { Child } from '../stage/process.js'
 import { TENANTS, type Stage } from '../stage/stage.js'
 
 /** Loads in each round; the cache has room for a fourth of them, so no requested entry is cached. */

@@ -5,8 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { freePort } from '../../../src/database/embedded/free-port.js'
 import { childEnv } from '../../helper.js'
 import { clock } from '../measure/clock.js'
-import { milliseconds, type Result } from '../report/result.js'
 import { quantile } from '../measure/rounds.js'
+import { milliseconds, type Result } from '../report/result.js'
 import { temporaryDir } from '../stage/temporary.js'
 
 const STARTS = 7

@@ -1,6 +1,6 @@
 import { machine } from './machine.js'
-import { postgresTable, table } from './tables.js'
 import type { Result } from './result.js'
+import { postgresTable, table } from './tables.js'
 
 /** The heading of the manual part; each run generates everything before it. */
 const BY_HAND = '## What was tried'

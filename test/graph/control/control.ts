@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Type } from '@sinclair/typebox'
 import { textOf } from '../body.js'
-import { checked } from './validate.js'
-import { faultFrom, UsageJson } from './fault-json.js'
 import { isLoopback } from '../http/loopback.js'
 import { firstApp, issueCode, issueToken, sow } from '../seed.js'
 import type { Graph } from '../server.js'
 import { usageHeaders } from '../usage.js'
+import { faultFrom, UsageJson } from './fault-json.js'
+import { validate } from './validate.js'
 
 const only = { additionalProperties: false }
 
@@ -35,7 +35,7 @@ const ACTIONS = new Map<string, Action>([
   ['POST codes', ({ state }, json) => ({ code: issueCode(state, json) })],
   ['POST tokens', ({ state }, json) => ({ access_token: issueToken(state, json) })],
   ['POST revocations', ({ state }, json) => {
-    const { access_token: text, subcode = 458 } = checked(RevocationJson, json)
+    const { access_token: text, subcode = 458 } = validate(RevocationJson, json)
     const token = state.tokens.get(text)
     if (!token) throw new Error('access_token: there is no such token')
     token.revoked = subcode
@@ -52,7 +52,7 @@ const ACTIONS = new Map<string, Action>([
   }],
   ['PUT usage', ({ headers }, json) => {
     for (const name of Object.keys(usageHeaders({ app: 0, business: 0 }))) delete headers[name]
-    return Object.assign(headers, usageHeaders(checked(UsageJson, json)))
+    return Object.assign(headers, usageHeaders(validate(UsageJson, json)))
   }],
   ['GET requests', ({ requests }) => requests],
   ['DELETE requests', ({ requests }) => {
@@ -60,7 +60,7 @@ const ACTIONS = new Map<string, Action>([
     return {}
   }],
   ['POST webhooks', async (graph, json) => {
-    const { app_id: appId = firstApp(graph.state), body, ...options } = checked(WebhookJson, json)
+    const { app_id: appId = firstApp(graph.state), body, ...options } = validate(WebhookJson, json)
     return await graph.deliver(appId, body, options)
   }]
 ])

@@ -1,11 +1,11 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { checked } from './validate.js'
 import {
-  GraphError, registerCodes, registerRefused, temporarilyDown, throttled, tokenRefused, tokenSubcodes, type Json
+  callbackRefused, GraphError, registerCodes, registerRefused, temporarilyDown, throttled, tokenRefused, tokenSubcodes,
+  type Json
 } from '../errors.js'
 import { faults, merge, routes, type Fault, type Route } from '../faults.js'
-import { callbackRefused } from '../routes/wabas/subscribed-apps.js'
 import { usageHeaders } from '../usage.js'
+import { validate } from './validate.js'
 
 const only = { additionalProperties: false }
 
@@ -81,7 +81,7 @@ export const faultNames = [...named.keys()]
  * @throws an error that names the invalid member
  */
 export function faultFrom (json: unknown): { route: Route, fault: Fault } {
-  const given = checked(FaultJson, json)
+  const given = validate(FaultJson, json)
   const { fault: name, latency_ms, processed, patch, without, headers, usage, times = 1 } = given
   const base: Fault = name === undefined ? {} : made(name, given)
   return {

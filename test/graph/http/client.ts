@@ -1,6 +1,7 @@
-import type { Graph } from '../server.js'
+import type { Test } from 'tap'
+import { startGraph } from '../server.js'
 
-interface Options {
+export interface CallOptions {
   bearer?: string
   form?: Record<string, string>
   json?: unknown
@@ -8,12 +9,18 @@ interface Options {
   signal?: AbortSignal
 }
 
-/** Calls the stand-in over HTTP: `raw` returns the response, `call` its status, headers and parsed body. */
-export function callerOf (graph: Graph) {
+/**
+ * Starts the stand-in until the test ends. Both functions call it over HTTP: `raw` returns the response, `call` its
+ * status, headers and parsed body.
+ */
+export async function startWithClient (t: Test) {
+  const graph = await startGraph()
+  t.teardown(() => graph.close())
+
   async function raw (
     path: string,
     params: Record<string, string> = {},
-    { bearer, form, json, method, signal }: Options = {}
+    { bearer, form, json, method, signal }: CallOptions = {}
   ) {
     return await fetch(`${graph.url}${path}?${new URLSearchParams(params)}`, {
       method: method ?? (form || json ? 'POST' : 'GET'),
@@ -28,10 +35,10 @@ export function callerOf (graph: Graph) {
     })
   }
 
-  async function call (path: string, params?: Record<string, string>, options?: Options) {
+  async function call (path: string, params?: Record<string, string>, options?: CallOptions) {
     const response = await raw(path, params, options)
     return { status: response.status, headers: response.headers, body: JSON.parse(await response.text()) }
   }
 
-  return { raw, call }
+  return { graph, state: graph.state, raw, call }
 }

@@ -1,6 +1,6 @@
-import { authenticate, type Call } from './tokens/auth.js'
 import { GraphError, type Json } from '../errors.js'
 import type { App, GraphState, Phone, Token, Waba } from '../state.js'
+import { authenticate, type Call } from './tokens/auth.js'
 
 // Since 2026 some tokens of Embedded Signup have the second instead of the first (chatwoot #14690, #14697).
 const NEEDED = ['whatsapp_business_management', 'whatsapp_business_manage_events']

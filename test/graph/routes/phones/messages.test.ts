@@ -1,11 +1,7 @@
 import t from '../../../run/tap.js'
-import { callerOf } from '../../http/client.js'
-import { startGraph } from '../../server.js'
+import { startWithClient } from '../../http/client.js'
 
-const graph = await startGraph()
-const { state } = graph
-const { call } = callerOf(graph)
-t.teardown(() => graph.close())
+const { graph, state, call } = await startWithClient(t)
 
 const app = state.addApp()
 const waba = state.addWaba({ app_ids: [app.app_id], phones: [{ id: '4712', registered: true }, { id: '4713' }] })

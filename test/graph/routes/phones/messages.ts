@@ -1,10 +1,10 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import type { Call } from '../tokens/auth.js'
 import { parse } from '../../body.js'
 import { GraphError, registerRefused, type Json } from '../../errors.js'
-import { maySend, openPhone } from '../objects.js'
 import { opaque, type GraphState } from '../../state.js'
+import { maySend, openPhone } from '../objects.js'
+import type { Call } from '../tokens/auth.js'
 
 const Text = Type.Object({ body: Type.String({ minLength: 1 }) })
 

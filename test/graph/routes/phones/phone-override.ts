@@ -1,12 +1,12 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import type { Call } from '../tokens/auth.js'
 import { parse } from '../../body.js'
 import { GraphError, type Json } from '../../errors.js'
-import { openPhone } from '../objects.js'
-import { pinIn } from './register.js'
 import type { GraphState } from '../../state.js'
-import { assertMaySetCallback } from '../wabas/subscribed-apps.js'
+import { assertMaySetCallback } from '../../webhooks/callback.js'
+import { openPhone } from '../objects.js'
+import type { Call } from '../tokens/auth.js'
+import { pinIn } from './register.js'
 
 const Wanted = Type.Object({ override_callback_uri: Type.String(), verify_token: Type.String({ default: '' }) })
 

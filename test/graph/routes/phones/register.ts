@@ -1,7 +1,7 @@
-import type { Call } from '../tokens/auth.js'
 import { GraphError, registerRefused, type Json } from '../../errors.js'
-import { openPhone } from '../objects.js'
 import { now, type GraphState, type Phone } from '../../state.js'
+import { openPhone } from '../objects.js'
+import type { Call } from '../tokens/auth.js'
 
 // Meta: WhatsApp, "Register API": ten requests per number in 72 hours.
 const MAX_ATTEMPTS = 10

@@ -1,6 +1,6 @@
-import { authenticate, findToken, flawOf, type Call } from './auth.js'
 import { GraphError, type Json } from '../../errors.js'
 import type { GraphState, Token } from '../../state.js'
+import { authenticate, findToken, flawOf, type Call } from './auth.js'
 
 /** `GET /debug_token`: an invalid input token is answered with `is_valid: false`; one of another app is an error. */
 export function debugToken (state: GraphState, call: Call): Json {

@@ -1,6 +1,6 @@
-import { findToken, flawOf, type Call } from './auth.js'
 import { GraphError, tokenRefused, type Json } from '../../errors.js'
 import { now, TOKEN_LIFETIME_S, type App, type Code, type GraphState } from '../../state.js'
+import { findToken, flawOf, type Call } from './auth.js'
 
 // Meta: WhatsApp, "Embedded Signup: Implementation"
 const CODE_LIFETIME_S = 30

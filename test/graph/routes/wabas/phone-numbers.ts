@@ -1,7 +1,7 @@
-import type { Call } from '../tokens/auth.js'
 import { GraphError, type Json } from '../../errors.js'
-import { openWaba, showPhone } from '../objects.js'
 import type { GraphState, Phone } from '../../state.js'
+import { openWaba, showPhone } from '../objects.js'
+import type { Call } from '../tokens/auth.js'
 
 const DEFAULT_FIELDS = 'verified_name,code_verification_status,display_phone_number,quality_rating,platform_type,throughput,webhook_configuration,last_onboarded_time'
 

@@ -1,13 +1,8 @@
-import { randomInt } from 'node:crypto'
-import type { Call } from '../tokens/auth.js'
-import { GraphError, type Json } from '../../errors.js'
-import { isLoopback } from '../../http/loopback.js'
+import type { Json } from '../../errors.js'
+import type { GraphState } from '../../state.js'
+import { assertMaySetCallback } from '../../webhooks/callback.js'
 import { openWaba } from '../objects.js'
-import type { App, GraphState, Override, Waba } from '../../state.js'
-
-// chatwoot #12488: Meta waits about this long for the callback.
-const VERIFY_LIMIT_MS = 6000
-const MAX_URL_LENGTH = 200
+import type { Call } from '../tokens/auth.js'
 
 /** `POST /{waba_id}/subscribed_apps` without a body: subscribes the app, and removes an override. */
 export function subscribe (state: GraphState, call: Call): Json {
@@ -30,21 +25,6 @@ export async function override (state: GraphState, call: Call): Promise<Json> {
   return { success: true }
 }
 
-/** Throws if the app may not set this callback for a WABA or its phone number. */
-export async function assertMaySetCallback (app: App, waba: Waba, wanted: Override): Promise<void> {
-  check(wanted)
-  if (app.callback_url === null || !waba.subscriptions.has(app.app_id)) {
-    throw new GraphError(
-      400,
-      100,
-      '(#100) Before override the current callback uri, your app must be subscribed to receive messages for WhatsApp ' +
-        'Business Account'
-    )
-  }
-  const failure = await verify(wanted)
-  if (failure !== null) throw callbackRefused(failure)
-}
-
 /** `GET /{waba_id}/subscribed_apps`: all subscribed apps, for any caller. */
 export function subscriptions (state: GraphState, call: Call): Json {
   const data = [...openWaba(state, call).waba.subscriptions].map(([id, { override }]) => ({
@@ -59,41 +39,4 @@ export function unsubscribe (state: GraphState, call: Call): Json {
   const { token, waba } = openWaba(state, call)
   waba.subscriptions.delete(token.app.app_id)
   return { success: true }
-}
-
-/** Error 2200: the failure of a callback's verification, as §6.4 of the fact sheet quotes it. */
-export function callbackRefused (failure = 'HTTP Status Code = 403; HTTP Message = Forbidden'): GraphError {
-  return new GraphError(400, 2200, `(#2200) Callback verification failed with the following errors: ${failure}`)
-}
-
-// Meta documents the limits, but not the messages of their errors.
-function check ({ url, verify_token: verifyToken }: Override): void {
-  const open = /^https:/i.test(url) ? URL.canParse(url) : /^http:/i.test(url) && isLoopback(url)
-  if (!open || url.length > MAX_URL_LENGTH) {
-    throw new GraphError(
-      400,
-      100,
-      `(#100) Param override_callback_uri must be a valid https URI of at most ${MAX_URL_LENGTH} characters`
-    )
-  }
-  if (verifyToken === '') throw new GraphError(400, 100, '(#100) The parameter verify_token is required')
-}
-
-/** Verifies the callback as Meta does; returns the failure, or null. */
-async function verify ({ url, verify_token: verifyToken }: Override): Promise<string | null> {
-  const asked = new URL(url)
-  const challenge = String(randomInt(1e9, 2e9))
-  asked.searchParams.append('hub.mode', 'subscribe')
-  asked.searchParams.append('hub.challenge', challenge)
-  asked.searchParams.append('hub.verify_token', verifyToken)
-  try {
-    const response = await fetch(asked, { redirect: 'manual', signal: AbortSignal.timeout(VERIFY_LIMIT_MS) })
-    const body = await response.text()
-    if (response.status !== 200) return `HTTP Status Code = ${response.status}; HTTP Message = ${response.statusText}`
-    return body === challenge ? null : 'Response does not match challenge'
-  } catch (error) {
-    return error instanceof Error && error.name === 'TimeoutError'
-      ? `curl_errno = 28; curl_error = Operation timed out after ${VERIFY_LIMIT_MS} milliseconds; HTTP Status Code = 0; HTTP Message = `
-      : 'curl_errno = 7; curl_error = Failed to connect; HTTP Status Code = 0; HTTP Message = '
-  }
 }

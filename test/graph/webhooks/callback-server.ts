@@ -1,0 +1,20 @@
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { Test } from 'tap'
+
+/** Starts a callback server with this handler until the test ends; returns its URL. */
+export async function startCallback (
+  t: Test,
+  answer: (query: URLSearchParams, res: ServerResponse, req: IncomingMessage) => unknown
+) {
+  const server = createServer((req, res) => answer(new URL(req.url ?? '', 'http://localhost').searchParams, res, req))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return `http://127.0.0.1:${address.port}/hook?tenant=1`
+}
