@@ -1,211 +1,171 @@
-import { Readable } from 'node:stream'
-import { inspect } from 'node:util'
-import { gzipSync } from 'node:zlib'
-import type { Test } from 'tap'
 import t from '../run/tap.js'
-import type { MetaGraph } from '../../src/meta/meta-graph.js'
-import { graphErrorDetails } from '../../src/errors.js'
-import { type Answer, app, calls, drop, json, meta, proof, raw, refused, secrets, thrownBy, token } from './wire.js'
+import { advice, registerAdvice, tokenAdvice } from '../../src/meta/advice.js'
+import { limitScopeOf, mapGraphError, type MappedError } from '../../src/meta/error-map.js'
+import type { Subject } from '../../src/meta/types.js'
 
-type Row = [string, Answer]
+const WABA: Subject[] = ['customer', 'override']
+const PHONE: Subject[] = ['phone', 'register']
+const CUSTOMER: Subject[] = [...WABA, ...PHONE]
+const TOKEN: Subject[] = [...CUSTOMER, 'extend']
+const ALL: Subject[] = [...TOKEN, 'app', 'code']
+const without = (...left: Subject[]) => ALL.filter((on) => !left.includes(on))
 
-function * endless () { for (;;) yield Buffer.alloc(65536, ' ') }
+interface Reply { code: number, subcode?: unknown, status?: number, message?: unknown, transient?: unknown }
+const reply = ({ code, subcode, status = 400, message, transient }: Reply) =>
+  [status, { code, error_subcode: subcode, message, is_transient: transient }] as const
 
-/** The outcome of a failed call. Asserts that it is logged once and reveals no secret. */
-async function failure (t: Test, answer: Answer, call: (graph: MetaGraph) => Promise<unknown>) {
-  const { graph, urls, lines } = await meta(t, answer)
-  const err = await thrownBy(call(graph))
-  t.equal(urls.length, 1, 'called once')
-  t.equal(lines.length, 1, 'logged once')
-  const given = inspect([
-    err, lines, graphErrorDetails(err)
-  ], { depth: Infinity, showHidden: true }) + JSON.stringify([err, lines])
-  for (const secret of [...secrets, proof(token)]) t.notOk(given.includes(secret), `gives nothing away ${secret}`)
-  t.equal(err instanceof Error ? err.cause : null, undefined)
-  t.match(err, { code: lines[0]?.outcome })
-  t.match(graphErrorDetails(err), { sent: true })
-  return lines[0]?.outcome
-}
+/** The code of the error that a mapping throws. */
+const codeOf = ({ throws: ErrorOfOurs }: MappedError) => new ErrorOfOurs().code
+
+type Row = [Subject[], Reply, string, string?]
 
 const limits = [4, 17, 32, 341, 613, 80007, 80008]
-const transient = { is_transient: true }
-const proofError = { type: 'GraphMethodException', message: 'Invalid appsecret_proof provided in the API argument' }
+const register = [133000, 133005, 133006, 133008, 133009, 133010, 133015, 133016]
+const proof = 'Invalid APPSECRET_PROOF provided in the API argument'
+const noSession = 'An active Access token must be used'
+const unknownPath = 'Unknown Path components: /phone_numbers'
+const noField = '(#100) Tried accessing Nonexisting Field (phone_numbers)'
+const override = '(#100) Before override the current callback uri, your app must be subscribed'
 
-// Error envelopes that mean the same for every call.
-const anyCall: Row[] = [
-  ...limits.map((code): Row => ['META_RATE_LIMITED', refused(400, code, undefined, transient)]),
-  ['META_RATE_LIMITED', refused(429, 424242)],
-  ['META_UNAVAILABLE', refused(400, 1, undefined, transient)],
-  ['META_UNAVAILABLE', refused(400, 2)],
-  ['META_APP_REJECTED', refused(400, 101)],
-  ['META_APP_REJECTED', refused(400, 3)],
-  ['META_PERMISSION_MISSING', refused(403, 10)],
-  ['META_PERMISSION_MISSING', refused(403, 200)],
-  ['META_PERMISSION_MISSING', refused(403, 299)],
-  ['META_UNEXPECTED_REPLY', refused(400, 300)],
-  ['META_UNEXPECTED_REPLY', refused(400, 1e300)],
-  ['META_UNEXPECTED_REPLY', refused(400, 424242, undefined, { message: null, fbtrace_id: { odd: true } })]
+const rows: Row[] = [
+  ...limits.map((code): Row => [ALL, { code, transient: true }, 'META_RATE_LIMITED']),
+  [without('code'), { code: 4, status: 500 }, 'META_RATE_LIMITED'],
+  [ALL, { code: 424242, status: 429 }, 'META_RATE_LIMITED'],
+
+  ...register.flatMap((code): Row[] => [
+    [['register'], { code, transient: true }, 'META_REGISTER_REFUSED', registerAdvice[code]],
+    [without('register'), { code }, 'META_UNEXPECTED_REPLY']
+  ]),
+  [['register'], { code: 133004 }, 'META_UNAVAILABLE'],
+  [without('register'), { code: 133004 }, 'META_UNEXPECTED_REPLY'],
+  [['code'], { code: 424242, transient: true }, 'META_UNAVAILABLE', advice.newCode],
+  [without('code'), { code: 190, transient: true }, 'META_UNAVAILABLE'],
+  [['phone'], { code: 190, transient: 'true' }, 'META_TOKEN_INVALID'],
+
+  [['code'], { code: 100, subcode: 36009 }, 'META_CODE_USED'],
+  [['code'], { code: 100, subcode: 36007 }, 'META_CODE_EXPIRED'],
+  [['code'], { code: 100, subcode: 36008 }, 'META_REDIRECT_MISMATCH'],
+  [['code'], { code: 191 }, 'META_REDIRECT_MISMATCH'],
+  [['code'], { code: 100 }, 'META_CODE_INVALID'],
+  [['code'], { code: 100, subcode: '36009' }, 'META_CODE_INVALID'],
+  [['code'], { code: 1, subcode: 36009 }, 'META_APP_REJECTED'],
+  [['code'], { code: 1, subcode: 36007 }, 'META_APP_REJECTED'],
+  [['code'], { code: 1, subcode: 36008 }, 'META_APP_REJECTED'],
+  [['code'], { code: 368 }, 'META_APP_REJECTED'],
+  [['code'], { code: 2 }, 'META_UNAVAILABLE', advice.newCode],
+  [['customer', 'override', 'phone', 'extend'], { code: 191 }, 'META_UNEXPECTED_REPLY'],
+
+  [['extend'], { code: 1, status: 400 }, 'META_APP_REJECTED'],
+  [['extend'], { code: 1, status: 403 }, 'META_UNAVAILABLE'],
+  [['extend'], { code: 424242 }, 'META_UNEXPECTED_REPLY'],
+  [[...CUSTOMER, 'app'], { code: 1 }, 'META_UNAVAILABLE'],
+  [without('code'), { code: 2 }, 'META_UNAVAILABLE'],
+
+  [ALL, { code: 3 }, 'META_APP_REJECTED'],
+  [ALL, { code: 101 }, 'META_APP_REJECTED'],
+  [without('code'), { code: 100, message: proof }, 'META_APP_REJECTED'],
+  [['customer'], { code: 99, message: proof }, 'META_UNEXPECTED_REPLY'],
+  ...[102, 190, 368, 2500].map((code): Row => [['app'], { code }, 'META_APP_REJECTED']),
+  [['app'], { code: 0, status: 401 }, 'META_APP_REJECTED'],
+  [['app'], { code: 0 }, 'META_UNEXPECTED_REPLY'],
+  [['app'], { code: 100 }, 'META_TOKEN_INVALID'],
+
+  ...Object.entries(tokenAdvice).map(([subcode, advice]): Row => [
+    TOKEN,
+    { code: 190, subcode: Number(subcode), status: 401 },
+    'META_TOKEN_INVALID',
+    advice
+  ]),
+  [TOKEN, { code: 190, subcode: 1 }, 'META_TOKEN_INVALID'],
+  [TOKEN, { code: 102, subcode: 463 }, 'META_TOKEN_INVALID'],
+  [TOKEN, { code: 0, status: 401 }, 'META_TOKEN_INVALID'],
+  [TOKEN, { code: 0 }, 'META_UNEXPECTED_REPLY'],
+  [TOKEN, { code: 104, status: 401 }, 'META_UNEXPECTED_REPLY'],
+  [TOKEN, { code: 2500, message: noSession }, 'META_TOKEN_INVALID'],
+  [TOKEN, { code: 104, message: noSession }, 'META_UNEXPECTED_REPLY'],
+  [['code'], { code: 190, subcode: 463 }, 'META_UNEXPECTED_REPLY', advice.newCode],
+  [['code'], { code: 0, status: 401 }, 'META_UNEXPECTED_REPLY', advice.newCode],
+  [['code'], { code: 2500, message: noSession }, 'META_UNEXPECTED_REPLY', advice.newCode],
+
+  ...([
+    [WABA, 'META_WABA_NOT_ACCESSIBLE'], [PHONE, 'META_PHONE_NOT_IN_WABA'], [['extend'], 'META_UNEXPECTED_REPLY']
+  ] as const).flatMap(([on, code]): Row[] => [
+    [[...on], { code: 2500, message: unknownPath }, code],
+    [[...on], { code: 100, subcode: 33 }, code],
+    [[...on], { code: 100, message: noField }, code],
+    [[...on], { code: 33 }, code],
+    [[...on], { code: 803, status: 404 }, code],
+    [[...on], { code: 104, subcode: 33 }, 'META_UNEXPECTED_REPLY'],
+    [[...on], { code: 104, message: unknownPath }, 'META_UNEXPECTED_REPLY'],
+    [[...on], { code: 104, message: noField }, 'META_UNEXPECTED_REPLY'],
+    [[...on], { code: 2500 }, 'META_UNEXPECTED_REPLY'],
+    [[...on], { code: 2500, message: [noSession] }, 'META_UNEXPECTED_REPLY']
+  ]),
+  [CUSTOMER, { code: 368 }, 'META_WABA_NOT_ACCESSIBLE', advice.policyBlock],
+  [CUSTOMER, { code: 131031 }, 'META_WABA_NOT_ACCESSIBLE', advice.accountLocked],
+  [['extend'], { code: 368 }, 'META_UNEXPECTED_REPLY'],
+  [['extend', 'app'], { code: 131031 }, 'META_UNEXPECTED_REPLY'],
+
+  [['register'], { code: 100 }, 'META_REGISTER_REFUSED', registerAdvice[100]],
+  [['customer', 'phone', 'extend'], { code: 100 }, 'META_UNEXPECTED_REPLY'],
+  [['override'], { code: 2200 }, 'META_CALLBACK_REFUSED'],
+  [without('override', 'code'), { code: 2200 }, 'META_UNEXPECTED_REPLY'],
+  [['override'], { code: 100, message: override }, 'META_APP_REJECTED', advice.appWebhook],
+  [['customer', 'phone'], { code: 100, message: override }, 'META_UNEXPECTED_REPLY'],
+  [['override'], { code: 104, message: override }, 'META_UNEXPECTED_REPLY'],
+  [['override'], { code: 100 }, 'META_CALLBACK_REFUSED', advice.callbackParameter],
+
+  ...[10, 200, 250, 299].map((code): Row => [ALL, { code, status: 403 }, 'META_PERMISSION_MISSING', advice.permission]),
+  ...[9, 11, 199, 300].map((code): Row => [without('code'), { code, status: 403 }, 'META_UNEXPECTED_REPLY'])
 ]
 
-// Replies after which the outcome of the call is unknown; for the exchange they all map to one error.
-const noAnswer: Row[] = [
-  ['META_RATE_LIMITED', raw(429, '<html>slow down</html>')],
-  ['META_UNAVAILABLE', refused(500, 2, undefined, transient)],
-  ['META_UNAVAILABLE', refused(503, 1, undefined, transient)],
-  ['META_UNAVAILABLE', refused(500, 424242)],
-  ['META_UNAVAILABLE', raw(502, '<html>Bad gateway</html>', { 'content-type': 'text/html' })],
-  ['META_UNAVAILABLE', drop],
-  [
-    'META_UNAVAILABLE',
-    res => { res.writeHead(200, { 'content-length': 100 }).write('{"acc'); setTimeout(() => res.destroy(), 20) }
-  ],
-  ['META_TIMEOUT', () => {}],
-  ['META_TIMEOUT', res => { res.writeHead(200).write('{"access_token"') }],
-  ['META_UNEXPECTED_REPLY', refused(200, 190)],
-  ['META_UNEXPECTED_REPLY', refused(302, 100, 36009)],
-  // fetch reports a 407 as a network error.
-  ['META_UNAVAILABLE', raw(407, '')],
-  ['META_UNEXPECTED_REPLY', json(400, { error: { message: 'no code' } })],
-  ['META_UNEXPECTED_REPLY', json(400, { error: 'text' })],
-  ['META_UNEXPECTED_REPLY', json(200, null)],
-  ['META_UNEXPECTED_REPLY', json(200, { success: false })],
-  ['META_UNEXPECTED_REPLY', json(200, { success: 'true', webhook_configuration: 'x', data: 1 })],
-  ['META_UNEXPECTED_REPLY', raw(200, '')],
-  ['META_UNEXPECTED_REPLY', raw(204, '')],
-  ['META_UNEXPECTED_REPLY', raw(200, '<html>Welcome</html>')],
-  ['META_UNEXPECTED_REPLY', raw(200, Buffer.alloc(1024 * 1024 + 1, ' '))],
-  ['META_UNEXPECTED_REPLY', res => { Readable.from(endless()).on('error', () => {}).pipe(res) }],
-  ['META_UNEXPECTED_REPLY', raw(200, gzipSync(Buffer.alloc(1024 * 1024 + 1, ' ')), { 'content-encoding': 'gzip' })],
-  ['META_UNEXPECTED_REPLY', json(302, { access_token: token }, { location: '/elsewhere' })],
-  ['META_UNEXPECTED_REPLY', json(308, { error: { code: 190 } }, { location: 'http://169.254.169.254/' })]
-]
+await t.test('each error envelope of Meta maps to one error with its advice', async (t) => {
+  for (const [ons, given, code, advised] of rows) {
+    for (const on of ons) {
+      const what = `${on} ${JSON.stringify(given)}`
+      const verdict = mapGraphError(on, ...reply(given))
+      t.equal(codeOf(verdict), code, what)
+      if (advised !== undefined || on !== 'code') t.equal(verdict.advice, advised, what)
+    }
+  }
+})
 
-const oddTokens = [
-  ...[
-    undefined, null, '', 42, 'with\nbreak', 'a b', 'é', 'x'.repeat(4097)
-  ].map((odd) => json(200, { access_token: odd, token_type: 'bearer' })),
-  ...['5183944', -1, {}].map((odd) => json(200, { access_token: token, expires_in: odd })),
-  raw(200, `{"access_token":"${token}","expires_in":1e999}`)
-]
-const noSession = refused(
-  400,
-  2500,
-  undefined,
-  { message: 'An active access token must be used to query information about the current user.' }
-)
+await t.test('a reply without an envelope, or outside 4xx and 5xx, maps to the error of its status', async (t) => {
+  for (const on of without('code')) {
+    for (const [status, error, code] of [
+      [200, undefined, 'META_UNEXPECTED_REPLY'], [399, { code: 190 }, 'META_UNEXPECTED_REPLY'],
+      [400, undefined, 'META_UNEXPECTED_REPLY'], [429, undefined, 'META_RATE_LIMITED'],
+      [
+        499, undefined, 'META_UNEXPECTED_REPLY'
+      ], [
+        500, undefined, 'META_UNAVAILABLE'
+      ], [500, { code: 424242 }, 'META_UNAVAILABLE'], [503, undefined, 'META_UNAVAILABLE']
+    ] as const) t.equal(codeOf(mapGraphError(on, status, error)), code, `${on} ${status}`)
+  }
+})
 
-/** Refusals of the customer's token, and of an object that it has no access to. */
-const customers = (missing: string): Row[] => [
-  ['META_TOKEN_INVALID', refused(401, 190)],
-  ['META_TOKEN_INVALID', refused(401, 190, 424242)],
-  ['META_TOKEN_INVALID', refused(401, 102)],
-  ['META_TOKEN_INVALID', refused(401, 0)],
-  ['META_TOKEN_INVALID', noSession],
-  ['META_APP_REJECTED', refused(400, 100, undefined, proofError)],
-  ['META_APP_REJECTED', refused(500, 3)],
-  [missing, refused(400, 2500, undefined, { message: 'Unknown path components: /phone_numbers' })],
-  [missing, refused(400, 100, 33, { type: 'GraphMethodException' })],
-  [
-    missing,
-    refused(
-      400,
-      100,
-      undefined,
-      { message: '(#100) Tried accessing nonexisting field (phone_numbers) on node type (User)' }
-    )
-  ],
-  [missing, refused(400, 33)],
-  [missing, refused(404, 803)],
-  ['META_UNEXPECTED_REPLY', refused(400, 2500)],
-  ['META_WABA_NOT_ACCESSIBLE', refused(403, 368)],
-  ['META_WABA_NOT_ACCESSIBLE', refused(403, 131031)]
-]
-const wabas = customers('META_WABA_NOT_ACCESSIBLE')
-const phones = customers('META_PHONE_NOT_IN_WABA')
-
-const tables: Record<string, Row[]> & Record<keyof typeof calls, Row[]> = {
-  access_token: [
-    ...noAnswer.map(([, answer]): Row => ['META_EXCHANGE_UNKNOWN', answer]),
-    ['META_CODE_INVALID', refused(400, 100, 99)],
-    ['META_APP_REJECTED', refused(403, 368)],
-    ['META_EXCHANGE_UNKNOWN', refused(500, 100, 36009)],
-    ['META_EXCHANGE_UNKNOWN', refused(500, 1)],
-    ['META_EXCHANGE_UNKNOWN', refused(503, 4)],
-    ['META_UNEXPECTED_REPLY', refused(400, 190)],
-    ...oddTokens.map((answer): Row => ['META_EXCHANGE_UNKNOWN', answer])
-  ],
-  extend: [
-    ...noAnswer,
-    ['META_TOKEN_INVALID', refused(400, 190)],
-    ['META_TOKEN_INVALID', refused(400, 102)],
-    ['META_TOKEN_INVALID', refused(401, 0)],
-    ['META_TOKEN_INVALID', noSession],
-    ['META_APP_REJECTED', refused(400, 1)],
-    ['META_UNAVAILABLE', refused(500, 1)],
-    ['META_UNEXPECTED_REPLY', refused(400, 100)],
-    ...oddTokens.map((answer): Row => ['META_UNEXPECTED_REPLY', answer])
-  ],
-  debug_token: [
-    ...noAnswer,
+await t.test('the outcome of a code is unknown unless Meta answers 4xx with an envelope', async (t) => {
+  for (const [status, error, code] of [
+    [200, undefined, 'META_EXCHANGE_UNKNOWN'], [400, undefined, 'META_EXCHANGE_UNKNOWN'],
+    [429, undefined, 'META_EXCHANGE_UNKNOWN'], [500, undefined, 'META_EXCHANGE_UNKNOWN'],
     [
-      'META_TOKEN_INVALID',
-      json(
-        200,
-        {
-          data: {
-            app_id: app.id,
-            is_valid: false,
-            expires_at: 1,
-            error: { code: 190, message: `Meta quotes ${token}`, subcode: 463 }
-          }
-        }
-      )
-    ],
-    ['META_TOKEN_INVALID', json(200, { data: { is_valid: false, scopes: [] } })],
-    ['META_TOKEN_INVALID', json(200, { data: { app_id: '1', is_valid: true, expires_at: 0 } })],
-    ['META_UNEXPECTED_REPLY', json(200, { data: { is_valid: true, expires_at: 0 } })],
-    [
-      'META_TOKEN_INVALID',
-      refused(400, 100, undefined, { message: '(#100) The App_id in the input_token did not match the Viewing App' })
-    ],
-    ...[102, 190, 368, 2500].map((code): Row => ['META_APP_REJECTED', refused(400, code)]),
-    ['META_APP_REJECTED', refused(401, 0)],
-    ['META_APP_REJECTED', refused(400, 100, undefined, proofError)],
-    ['META_UNEXPECTED_REPLY', json(200, { data: { app_id: app.id, is_valid: 'true' } })],
-    ['META_UNEXPECTED_REPLY', json(200, { data: { app_id: app.id, is_valid: true, expires_at: '2027-01-01' } })]
-  ],
-  phone_numbers: [
-    ...noAnswer,
-    ...wabas,
-    ['META_UNEXPECTED_REPLY', refused(400, 100)],
-    ['META_UNEXPECTED_REPLY', json(200, { data: [{ id: 106540352242922 }] })],
-    ['META_UNEXPECTED_REPLY', json(200, { data: [{ id: '1' }], paging: { next: 'http://127.0.0.1:1/' } })]
-  ],
-  subscribe: [
-    ...noAnswer, ...wabas, ['META_UNEXPECTED_REPLY', refused(400, 100)], ['META_UNEXPECTED_REPLY', refused(400, 2200)]
-  ],
-  override: [
-    ...noAnswer, ...wabas, ['META_CALLBACK_REFUSED', refused(400, 2200)], ['META_CALLBACK_REFUSED', refused(400, 100)]
-  ],
-  phone_override: [
-    ...noAnswer, ...wabas, ['META_CALLBACK_REFUSED', refused(400, 2200)], ['META_CALLBACK_REFUSED', refused(400, 100)]
-  ],
-  subscriptions: [...noAnswer, ...wabas, ['META_UNEXPECTED_REPLY', json(200, { data: [null] })]],
-  unsubscribe: [...noAnswer, ...wabas],
-  phone: [...noAnswer, ...phones, ['META_UNEXPECTED_REPLY', refused(400, 133010)]],
-  register: [
-    ...noAnswer,
-    ...phones,
-    ['META_REGISTER_REFUSED', refused(400, 133016, undefined, transient)],
-    ['META_UNAVAILABLE', refused(400, 133004)],
-    ['META_UNEXPECTED_REPLY', refused(400, 136024)]
-  ]
-}
+      399, { code: 100 }, 'META_EXCHANGE_UNKNOWN'
+    ], [
+      400, { code: 100 }, 'META_CODE_INVALID'
+    ], [499, { code: 100 }, 'META_CODE_INVALID'], [500, { code: 100 }, 'META_EXCHANGE_UNKNOWN'],
+    [429, { code: 100 }, 'META_RATE_LIMITED']
+  ] as const) t.equal(codeOf(mapGraphError('code', status, error)), code, `${status} ${error?.code}`)
+})
 
-for (const [name, call] of Object.entries(calls)) {
-  await t.test(`${name}: each reply of Meta maps to its error`, async t => {
-    await Promise.all([...anyCall, ...(tables[name] ?? [])].map(async ([expected, answer], i) => {
-      t.equal(await failure(t, answer, call), expected, `row ${i}`)
-    }))
-  })
-}
+await t.test('each limit has the scope app, account or token; a bare 429 has the scope app', async (t) => {
+  for (const [code, scope] of [
+    [4, 'app'], [341, 'app'], [80007, 'account'], [80008, 'account'], [17, 'token'], [32, 'token'], [613, 'token'],
+    [190, null]
+  ] as const) {
+    t.equal(limitScopeOf(400, { code }), scope, String(code))
+  }
+  t.equal(limitScopeOf(429, { code: 190 }), 'app')
+  t.equal(limitScopeOf(429, undefined), 'app')
+  t.equal(limitScopeOf(429, { code: 80007 }), 'account')
+  t.equal(limitScopeOf(500, undefined), null)
+})

@@ -1,11 +1,11 @@
-import t from '../run/tap.js'
-import { BLOCK_MS, clock } from '../fixtures/clock.js'
-import { onboardingService, PIN, stepsOf } from '../fixtures/onboarding.js'
-import { GraphError, throttled } from '../graph/errors.js'
-import { usageHeaders } from '../graph/usage.js'
-import { connect, untilWaiting } from '../helper.js'
-import { app } from './wire.js'
-import { config } from '../routes/client.js'
+import t from '../../run/tap.js'
+import { BLOCK_MS, clock } from '../../fixtures/clock.js'
+import { onboardingService, PIN, stepsOf } from '../../fixtures/onboarding.js'
+import { GraphError, throttled } from '../../graph/errors.js'
+import { usageHeaders } from '../../graph/usage.js'
+import { connect, untilWaiting } from '../../helper.js'
+import { app } from '../wire.js'
+import { config } from '../../routes/client.js'
 
 const service = await onboardingService(t, {
   OAUTH_STATE: 'required',

@@ -1,10 +1,10 @@
 import { mock } from 'node:test'
 import type { Test } from 'tap'
-import t from '../run/tap.js'
-import type { MetaGraph } from '../../src/meta/meta-graph.js'
-import { graphErrorDetails } from '../../src/errors.js'
-import { BLOCK_MS } from '../fixtures/clock.js'
-import { type Answer, app, calls, json, meta, raw, refused, thrownBy, token } from './wire.js'
+import t from '../../run/tap.js'
+import type { MetaGraph } from '../../../src/meta/meta-graph.js'
+import { graphErrorDetails } from '../../../src/errors.js'
+import { BLOCK_MS } from '../../fixtures/clock.js'
+import { type Answer, app, calls, json, meta, raw, refused, thrownBy, token } from '../wire.js'
 
 /** The account that the calls are about. */
 const WABA = '102290129340398'
