@@ -19,9 +19,11 @@ export async function openDatabase (): Promise<{ url: string, remove: () => Prom
 const onboardings = `
   insert into onboardings (tenant_id, code_hash, status, steps, waba_id, phone_number_id)
   select 'tenant-' || i, 'hash-' || i, 'completed', jsonb_build_array(
-    jsonb_build_object('name', 'exchange', 'status', 'done', 'attempts', 1, 'at', '2026-11-01T00:00:00.000Z', 'evidence', null, 'error', null),
+    jsonb_build_object('name', 'exchange', 'status', 'done', 'attempts', 1, 'at', '2026-11-01T00:00:00.000Z',
+      'evidence', null, 'error', null),
     jsonb_build_object('name', 'subscribe', 'status', 'done', 'attempts', 1, 'at', '2026-11-01T00:00:01.000Z',
-      'evidence', jsonb_build_object('callback', case when i % 10 = 0 then 'phone_number' else 'account' end), 'error', null)
+      'evidence', jsonb_build_object('callback', case when i % 10 = 0 then 'phone_number' else 'account' end),
+      'error', null)
   ), 'w' || i, 'p' || i from generate_series(1, $1::int) as i`
 
 /** Fills a database of the former version with so many tenants, and a tenth as many onboardings. */
@@ -48,12 +50,15 @@ export async function faultsOf (url: string): Promise<string[]> {
   const checks: Record<string, string> = {
     'the squatter is verified': "select from verified_identities where tenant_id = 'squatter'",
     'the owner is not verified': "select where not exists (select from verified_identities where tenant_id = 'owner')",
-    'a verified tenant has no verified identity': `select from tenant_configs config where waba_id is not null and last_verified_at is not null
-      and not exists (select from verified_identities verified where verified.tenant_id = config.tenant_id)`,
-    'a verified identity is of other ids': `select from verified_identities verified where not exists (select from tenant_configs config
-      where config.tenant_id = verified.tenant_id and config.waba_id = verified.waba_id and config.phone_number_id is not distinct from verified.phone_number_id)`,
-    'a callback of a number is missing': `select from onboardings where tenant_id like 'tenant-%' and steps -> 1 -> 'evidence' ->> 'callback' = 'phone_number'
-      and not exists (select from phone_callbacks callback where callback.phone_number_id = onboardings.phone_number_id)`,
+    'a verified tenant has no verified identity': `select from tenant_configs config
+      where waba_id is not null and last_verified_at is not null and not exists (
+        select from verified_identities verified where verified.tenant_id = config.tenant_id)`,
+    'a verified identity is of other ids': `select from verified_identities verified where not exists (
+      select from tenant_configs config where config.tenant_id = verified.tenant_id
+        and config.waba_id = verified.waba_id and config.phone_number_id is not distinct from verified.phone_number_id)`,
+    'a callback of a number is missing': `select from onboardings
+      where tenant_id like 'tenant-%' and steps -> 1 -> 'evidence' ->> 'callback' = 'phone_number' and not exists (
+        select from phone_callbacks callback where callback.phone_number_id = onboardings.phone_number_id)`,
     'a token has no watch': `select from tenant_configs config where access_token is not null
       and not exists (select from token_watch watch where watch.tenant_id = config.tenant_id)`,
     'an index is invalid': 'select from pg_index where not indisvalid'

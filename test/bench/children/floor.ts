@@ -52,7 +52,8 @@ fastify.put<{ Body: Body }>('/token', {
   schema: { body: body('access_token'), response }
 }, async ({ user: { tenant_id }, body }) => (await pool.query({
   name: 'token',
-  text: `update tenant_configs set access_token = $2, token_expires_at = null, onboarding_completed = false, last_verified_at = null where tenant_id = $1 returning ${columns}`,
+  text: `update tenant_configs set access_token = $2, token_expires_at = null, onboarding_completed = false,
+    last_verified_at = null where tenant_id = $1 returning ${columns}`,
   values: [tenant_id, body.access_token]
 })).rows[0])
 

@@ -19,7 +19,8 @@ const signal = `
     perform pg_notify('bench_signal', value::text) from fresh;
     return null;
   end $$;
-  create trigger bench_signal after update on bench_signal referencing new table as fresh for each statement execute function bench_signal()`
+  create trigger bench_signal after update on bench_signal referencing new table as fresh
+    for each statement execute function bench_signal()`
 
 /**
  * Measures when the loader of one instance sees an acknowledged write of another. A polling loop watches both the floor

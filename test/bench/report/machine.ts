@@ -12,7 +12,11 @@ export function machine (postgres: string, busy: number): string[] {
     `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} cores, ${Math.round(totalmem() / GIB)} GiB, ` +
       `${type()} ${release()}; load average before: ${busy.toFixed(1)}`,
     ...busy < 1 ? [] : [BUSY],
-    `Node ${process.versions.node}, PostgreSQL ${postgres}, ${PACKAGES.map((name) => `${name} ${versionOf(name)}`).join(', ')}`
+    [
+      `Node ${process.versions.node}`,
+      `PostgreSQL ${postgres}`,
+      ...PACKAGES.map((name) => `${name} ${versionOf(name)}`)
+    ].join(', ')
   ]
 }
 

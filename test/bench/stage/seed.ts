@@ -7,11 +7,14 @@ const BATCH = 5000
 
 /** One row of each tenant; its triggers fire as usual. */
 const insert = `
-  insert into tenant_configs (tenant_id, user_id, waba_id, phone_number_id, access_token, fb_app_id, fb_app_secret, callback_url, redirect_url, verify_token,
+  insert into tenant_configs (tenant_id, user_id, waba_id, phone_number_id, access_token, fb_app_id, fb_app_secret,
+    callback_url, redirect_url, verify_token,
     token_expires_at, onboarding_completed, onboarded_at, last_verified_at)
-  select id, 'user-' || id, waba, phone, token, '670843887433847', app_secret, 'https://' || id || '.example.com/webhooks/whatsapp',
-    'https://' || id || '.example.com/oauth/done', verify, now() + interval '60 days', true, now(), now()
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) as tenant (id, waba, phone, token, app_secret, verify)`
+  select id, 'user-' || id, waba, phone, token, '670843887433847', app_secret,
+    'https://' || id || '.example.com/webhooks/whatsapp', 'https://' || id || '.example.com/oauth/done', verify,
+    now() + interval '60 days', true, now(), now()
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+    as tenant (id, waba, phone, token, app_secret, verify)`
 
 /** A random token with the form and the usual length of Meta's. */
 export const accessToken = () => `EAAG${randomBytes(147).toString('base64url')}`
@@ -50,10 +53,13 @@ function tenant ({ seal }: ReturnType<typeof createVault>, row: number): [id: st
 
 /** A row whose secrets are never opened: the sealed values have only the right form and length. */
 const placeholders = `
-  insert into tenant_configs (tenant_id, user_id, waba_id, phone_number_id, access_token, fb_app_id, fb_app_secret, callback_url, redirect_url, verify_token,
+  insert into tenant_configs (tenant_id, user_id, waba_id, phone_number_id, access_token, fb_app_id, fb_app_secret,
+    callback_url, redirect_url, verify_token,
     token_expires_at, is_active, onboarding_completed, onboarded_at, last_verified_at)
-  select 'tenant-' || i, 'user-' || i, (102290129340398 + i)::text, (306540352242922 + i)::text, case when i % 20 > 0 then rpad('v1.b1.', 310, md5(i::text)) end, '670843887433847',
-    rpad('v1.b1.', 86, md5(i::text)), 'https://tenant-' || i || '.example.com/webhooks/whatsapp', 'https://tenant-' || i || '.example.com/oauth/done', rpad('v1.b1.', 86, md5(i::text)),
+  select 'tenant-' || i, 'user-' || i, (102290129340398 + i)::text, (306540352242922 + i)::text,
+    case when i % 20 > 0 then rpad('v1.b1.', 310, md5(i::text)) end, '670843887433847',
+    rpad('v1.b1.', 86, md5(i::text)), 'https://tenant-' || i || '.example.com/webhooks/whatsapp',
+    'https://tenant-' || i || '.example.com/oauth/done', rpad('v1.b1.', 86, md5(i::text)),
     case when i % 7 > 0 then now() + (i % 90 - 5) * interval '1 day' end, i % 10 > 0, i % 4 > 0, now(), now()
   from generate_series($1::int, $2::int) as i`
 

@@ -49,7 +49,8 @@ async function verify ({ url, verify_token: verifyToken }: Override): Promise<st
     return body === challenge ? null : 'Response does not match challenge'
   } catch (error) {
     return error instanceof Error && error.name === 'TimeoutError'
-      ? `curl_errno = 28; curl_error = Operation timed out after ${VERIFY_LIMIT_MS} milliseconds; HTTP Status Code = 0; HTTP Message = `
+      ? `curl_errno = 28; curl_error = Operation timed out after ${VERIFY_LIMIT_MS} milliseconds; ` +
+        'HTTP Status Code = 0; HTTP Message = '
       : 'curl_errno = 7; curl_error = Failed to connect; HTTP Status Code = 0; HTTP Message = '
   }
 }

@@ -40,7 +40,8 @@ export function flawOf (token: Token, status = 400): GraphError | undefined {
   if (token.revoked !== undefined) return tokenRefused(token.revoked, status)
   if (token.expires_at === 0 || token.expires_at > now()) return undefined
   const expired = new Date(token.expires_at * 1000).toUTCString()
-  const message = `Error validating access token: Session has expired on ${expired}. The current time is ${new Date().toUTCString()}.`
+  const message = `Error validating access token: Session has expired on ${expired}. ` +
+    `The current time is ${new Date().toUTCString()}.`
   return new GraphError(status, 190, message, { error_subcode: 463 })
 }
 

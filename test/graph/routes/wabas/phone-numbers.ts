@@ -3,7 +3,8 @@ import type { GraphState, Phone } from '../../state.js'
 import { openWaba, showPhone } from '../objects.js'
 import type { Call } from '../tokens/auth.js'
 
-const DEFAULT_FIELDS = 'verified_name,code_verification_status,display_phone_number,quality_rating,platform_type,throughput,webhook_configuration,last_onboarded_time'
+const DEFAULT_FIELDS = 'verified_name,code_verification_status,display_phone_number,quality_rating,platform_type,' +
+  'throughput,webhook_configuration,last_onboarded_time'
 
 /** `GET /{waba_id}/phone_numbers`: one page of the numbers, for a token that sees the WABA and has the permission. */
 export function phoneNumbers (state: GraphState, call: Call): Json {
