@@ -6,7 +6,7 @@ import { faultsOf, fill, openDatabase, openReader } from './database.js'
 import { buildFormer } from './former.js'
 import { runCommand, startService, type Service } from './service.js'
 import { ask, startTraffic, type Phase } from './traffic.js'
-import { world } from './world.js'
+import { world } from './requests.js'
 
 const USAGE = `Upgrades a database that another commit made and serves, under load. Fails when a request fails.
   npm run upgrade -- [--from <commit>] [--rows 1000000] [--hold 30] [--seconds 60]`

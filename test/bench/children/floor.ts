@@ -1,7 +1,7 @@
 import fastifyJwt from '@fastify/jwt'
 import Fastify from 'fastify'
 import pg from 'pg'
-import { cpu, serve, settings } from './answer.js'
+import { cpu, serve, settings } from './serve.js'
 import { columns, types } from './columns.js'
 
 // The minimum on this stack: a verified token, one prepared statement, JSON with compiled schemas.

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import pg from 'pg'
 import { clock } from '../measure/clock.js'
-import { PATIENCE, serve, settings } from './answer.js'
+import { PATIENCE, serve, settings } from './serve.js'
 
 // The minimum for seeing a write: a connection that listens.
 const client = new pg.Client({ connectionString: settings.DATABASE_URL })

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { ConfigSnapshot } from '../../../src/app.js'
 import { clock } from '../measure/clock.js'
-import { PATIENCE, perOne, serve } from './answer.js'
+import { PATIENCE, perOne, serve } from './serve.js'
 import { inFlight } from './in-flight.js'
 import { service } from './service.js'
 import { tenantIds } from './tenant-ids.js'

@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { perOne, serve, settings } from './answer.js'
+import { perOne, serve, settings } from './serve.js'
 import { loaded, types } from './columns.js'
 import { inFlight } from './in-flight.js'
 import { tenantIds } from './tenant-ids.js'

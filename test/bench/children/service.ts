@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { settings } from './answer.js'
+import { settings } from './serve.js'
 
 // Measures the built code. The path is not a literal; otherwise its types would conflict with those of src/.
 const built = new URL('../../../dist/app.js', import.meta.url).href

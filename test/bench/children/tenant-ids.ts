@@ -1,5 +1,5 @@
 import { query } from '../../helper.js'
-import { settings } from './answer.js'
+import { settings } from './serve.js'
 
 /** The ids of all tenants, in the order of their rows. */
 export async function tenantIds (): Promise<string[]> {

@@ -35,7 +35,7 @@ export async function freshness ({ server, start, tenants, authorize }: Stage): 
   await writer.connect()
   await writer.query(signal)
   const listener = await start('listener', { DATABASE_URL: url })
-  const [instance, other] = [await start('contender'), await start('loader')]
+  const [instance, other] = [await start('service-process'), await start('loader')]
   const origin = await originOf(instance)
 
   async function delay (watcher: Child, row: number, value: number, write: () => Promise<unknown>): Promise<Delay> {

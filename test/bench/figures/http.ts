@@ -23,7 +23,7 @@ const tokenBody = () => ({ access_token: accessToken() })
 /** GET and PUT `/config`: whole requests, each for a random tenant with its own token. */
 export async function http ({ server, start, tenants, authorize }: Stage): Promise<Result[]> {
   const headers = tenants.map((tenant_id) => authorize({ tenant_id }))
-  const children = { floor: await start('floor'), ours: await start('contender') }
+  const children = { floor: await start('floor'), ours: await start('service-process') }
   const origins = { floor: await originOf(children.floor), ours: await originOf(children.ours) }
 
   /** The cost of these requests to one of the servers. */

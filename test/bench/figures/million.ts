@@ -15,7 +15,7 @@ export async function million ({ server, start, authorize }: Stage): Promise<Res
   const url = await server.database()
   await seedPlaceholders(url, TENANTS)
   process.stderr.write('.')
-  const contender = await start('contender', { DATABASE_URL: url })
+  const contender = await start('service-process', { DATABASE_URL: url })
   const origin = await originOf(contender)
   const headers = authorize({ role: 'admin' })
 

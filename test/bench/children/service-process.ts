@@ -1,4 +1,4 @@
-import { cpu, serve } from './answer.js'
+import { cpu, serve } from './serve.js'
 import { service } from './service.js'
 
 const app = await service()
