@@ -7,7 +7,7 @@ import { loader } from './figures/loader.js'
 import { million } from './figures/million.js'
 import { startUp } from './figures/start-up.js'
 import { document } from './report/document.js'
-import { load } from './report/machine.js'
+import { loadAverage } from './report/machine.js'
 import type { Result } from './report/result.js'
 import { table } from './report/tables.js'
 import { setUp } from './stage/stage.js'
@@ -15,23 +15,24 @@ import { setUp } from './stage/stage.js'
 const file = fileURLToPath(new URL('../../docs/benchmarks.md', import.meta.url))
 
 await runCli(async (stopAtEnd) => {
-  const busy = load()
-  const stage = await told('PostgreSQL, with 100,000 tenants', async () => await setUp(stopAtEnd))
+  const loadBefore = loadAverage()
+  const stage = await timed('PostgreSQL, with 100,000 tenants', async () => await setUp(stopAtEnd))
   const results: Result[] = []
-  for (const [what, measure] of [
+  for (const [name, measure] of [
     ['the loader', loader], ['GET and PUT /config', http], ['freshness', freshness], ['a million tenants', million],
     ['start-up', startUp]
   ] as const) {
-    results.push(...await told(what, async () => await measure(stage)))
+    results.push(...await timed(name, async () => await measure(stage)))
   }
   console.log(table(results))
-  await writeFile(file, document(results, stage.server.version, busy, await readFile(file, 'utf8').catch(() => '')))
+  const former = await readFile(file, 'utf8').catch(() => '')
+  await writeFile(file, document(results, stage.server.version, loadBefore, former))
 })
 
-/** Prints a task and its time. */
-async function told<T> (what: string, work: () => Promise<T>): Promise<T> {
+/** Runs a task, and prints its name and time. */
+async function timed<T> (name: string, work: () => Promise<T>): Promise<T> {
   const began = Date.now()
-  process.stderr.write(`${what} `)
+  process.stderr.write(`${name} `)
   const result = await work()
   process.stderr.write(` ${((Date.now() - began) / 1000).toFixed(1)} s\n`)
   return result

@@ -34,7 +34,7 @@ export class GraphError extends Error {
 
 const CHALLENGES: Record<number, string> = { 1: 'invalid_client', 101: 'invalid_client', 190: 'invalid_token' }
 
-const TOKEN_FLAWS: Record<number, string> = {
+const TOKEN_ERRORS: Record<number, string> = {
   458: 'The user has not authorized the application.',
   459: 'You cannot access the app till you log in to www.facebook.com and follow the instructions given.',
   460: 'The session has been invalidated because the user changed their password or Facebook has changed the session ' +
@@ -46,7 +46,7 @@ const TOKEN_FLAWS: Record<number, string> = {
 }
 
 /** The subcodes of error 190. */
-export const tokenSubcodes = Object.keys(TOKEN_FLAWS).map(Number)
+export const tokenSubcodes = Object.keys(TOKEN_ERRORS).map(Number)
 
 /**
  * Error 190 with the given subcode; without one, the error for a text that is no token.
@@ -55,7 +55,7 @@ export const tokenSubcodes = Object.keys(TOKEN_FLAWS).map(Number)
 export function tokenRefused (subcode?: number, status = 400): GraphError {
   return subcode === undefined
     ? new GraphError(status, 190, 'Invalid OAuth access token - Cannot parse access token')
-    : new GraphError(status, 190, `Error validating access token: ${TOKEN_FLAWS[subcode]}`, { error_subcode: subcode })
+    : new GraphError(status, 190, `Error validating access token: ${TOKEN_ERRORS[subcode]}`, { error_subcode: subcode })
 }
 
 /** Error 2: Meta asks to try again later. */
@@ -100,7 +100,7 @@ export function registerRefused (code: typeof registerCodes[number]): GraphError
   })
 }
 
-/** Error 2200: the failure of a callback's verification, as §6.4 of the fact sheet quotes it. */
+/** Error 2200: the failure of a callback's verification, with the reason that Meta quotes. */
 export function callbackRefused (failure = 'HTTP Status Code = 403; HTTP Message = Forbidden'): GraphError {
   return new GraphError(400, 2200, `(#2200) Callback verification failed with the following errors: ${failure}`)
 }

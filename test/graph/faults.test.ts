@@ -51,18 +51,18 @@ const ask: Record<Route, () => ReturnType<typeof raw>> = {
     return response
   },
   register: async () => {
-    fresh()
+    resetPhone()
     return await raw('/v26.0/106/register', {}, {
       bearer: token,
       json: { messaging_product: 'whatsapp', pin: '123456' }
     })
   },
   deregister: async () => {
-    fresh().registered = true
+    resetPhone().registered = true
     return await raw('/v26.0/106/deregister', {}, { bearer: token, method: 'POST' })
   },
   messages: () => {
-    fresh().registered = true
+    resetPhone().registered = true
     return raw('/v26.0/106/messages', {}, {
       bearer: token,
       json: { messaging_product: 'whatsapp', to: '16505551234', text: { body: 'Hello' } }
@@ -71,7 +71,7 @@ const ask: Record<Route, () => ReturnType<typeof raw>> = {
 }
 
 /** The phone number, with its attempts reset. */
-function fresh () {
+function resetPhone () {
   const [phone] = waba.phones
   if (!phone) throw new Error('there is no phone')
   phone.attempts.length = 0
@@ -99,9 +99,9 @@ await t.test('each fault affects one request of its route', async t => {
     const html = await ask[route]()
     t.strictSame([html.status, html.headers.get('content-type')], [502, 'text/html'])
     graph.fail(route, faults.unreadable)
-    const cut = await ask[route]()
-    t.equal(cut.status, 200)
-    await t.rejects(cut.json())
+    const truncated = await ask[route]()
+    t.equal(truncated.status, 200)
+    await t.rejects(truncated.json())
     graph.fail(route, faults.redirect('https://elsewhere.example/'))
     const moved = await ask[route]()
     t.strictSame([moved.status, moved.headers.get('location')], [302, 'https://elsewhere.example/'])
@@ -134,11 +134,11 @@ await t.test('a fault uses the code only if the request is processed', async t =
     ['oversized', faults.oversized, true],
     ['late', { latency_ms: 1 }, true]
   ]
-  for (const [name, fault, burnt] of rows) {
+  for (const [name, fault, isUsed] of rows) {
     const code = state.issueCode({ app_id: app.app_id })
     graph.fail('access_token', fault)
     await raw('/v26.0/oauth/access_token', { ...ours, code }).catch(() => {})
-    t.equal(state.codes.get(code)?.used, burnt, name)
+    t.equal(state.codes.get(code)?.used, isUsed, name)
   }
 })
 
@@ -160,9 +160,9 @@ await t.test('a fault can remove or change members of the answer', async t => {
 
 await t.test('latency delays the answer, and a client that disconnects is recorded', async t => {
   graph.fail('debug_token', { latency_ms: 60 })
-  const begun = performance.now()
+  const startedAt = performance.now()
   t.equal((await ask.debug_token()).status, 200)
-  t.ok(performance.now() - begun >= 55)
+  t.ok(performance.now() - startedAt >= 55)
   t.equal(graph.requests.at(-1)?.hung_up, false)
 
   graph.fail('access_token', { latency_ms: 60_000 })

@@ -22,7 +22,7 @@ export interface Fault {
   processed?: boolean
   /** Merged deeply into the body of a success (`undefined` removes a member), or a function that replaces the body. */
   patch?: Json | ((body: Json) => Json)
-  /** Added to the answer, whatever it is. */
+  /** Added to every answer, errors included. */
   headers?: Record<string, string>
   /** The number of affected requests: default 1; Infinity until the faults are cleared. */
   times?: number

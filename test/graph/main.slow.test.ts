@@ -15,8 +15,8 @@ const main = 'test/graph/main.ts'
 const env = { TS_NODE_TRANSPILE_ONLY: '1' }
 const readme = await readFile('test/graph/README.md', 'utf8')
 
-/** The value after a word of the greeting. */
-const said = (text: string, name: string) => new RegExp(`${name}[= ](\\S+)`).exec(text)?.[1] ?? ''
+/** The value after a name in the printed text. */
+const valueOf = (text: string, name: string) => new RegExp(`${name}[= ](\\S+)`).exec(text)?.[1] ?? ''
 
 await t.test('npm run graph serves the stand-in until Ctrl-C', async t => {
   const child = spawn('npm', [
@@ -27,17 +27,17 @@ await t.test('npm run graph serves the stand-in until Ctrl-C', async t => {
   let out = ''
   child.stdout.setEncoding('utf8')
   while (!out.includes('The next one')) out += String((await once(child.stdout, 'data'))[0])
-  const url = said(out, 'GRAPH_API_BASE_URL')
+  const url = valueOf(out, 'GRAPH_API_BASE_URL')
   t.match(url, /^http:\/\/127\.0\.0\.1:\d+$/)
   const params = {
-    client_id: said(out, 'FB_APP_ID'),
-    client_secret: said(out, 'FB_APP_SECRET'),
-    code: said(out, '  code')
+    client_id: valueOf(out, 'FB_APP_ID'),
+    client_secret: valueOf(out, 'FB_APP_SECRET'),
+    code: valueOf(out, '  code')
   }
   const response = await fetch(`${url}/v26.0/oauth/access_token?${new URLSearchParams(params)}`)
   t.match(await response.json(), { access_token: /^EAA/ })
   t.match(out, 'waba_id 102290129340398, phone_number_id 106540352242922 or 106540352242923')
-  t.match(await (await fetch(said(out, '-X POST'), { method: 'POST' })).json(), { code: /^AQ/ })
+  t.match(await (await fetch(valueOf(out, '-X POST'), { method: 'POST' })).json(), { code: /^AQ/ })
   interrupt()
   await ended
   await t.rejects(fetch(url))
@@ -57,7 +57,7 @@ await t.test('each command of the README works unchanged', async t => {
   const { child, ended, printed } = start(t, [main, '--port', '0', '--seed', '-'], env)
   child.stdin.end((await readFile('test/graph/seed.json', 'utf8')).replace(':8002/', `:${port}/`))
   const [head] = await Promise.all([once(child.stdout, 'data'), printed('The next one')])
-  const url = said(String(head), 'GRAPH_API_BASE_URL')
+  const url = valueOf(String(head), 'GRAPH_API_BASE_URL')
   const blocks = [...readme.matchAll(/^```sh\n(curl.*?)^```$/gms)].map(([, block = '']) => block)
   const commands = blocks.flatMap(block => block.split(/^(?=curl )/m))
   t.ok(commands.length >= 15)

@@ -4,12 +4,12 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { readOptions, runCli } from '../../src/cli/command.js'
 import { describeForTerminal } from '../../src/logger.js'
-import { firstApp, issueCode, sow } from './seed.js'
+import { addSeed, firstAppId, issueCode } from './seed.js'
 import { startGraph, type Graph } from './server.js'
 
-const USAGE = `Serves a stand-in of Meta's Graph API on this machine; test/graph/README.md tells more.
+const USAGE = `Serves a stand-in of Meta's Graph API on this machine; see test/graph/README.md.
   npm run graph -- [--seed <file.json>] [--port <number>]
-The seed is test/graph/seed.json unless another is named ("-": what comes in), the port is 8003 (0: any free one).`
+The seed is test/graph/seed.json unless another is named ("-": standard input), the port is 8003 (0: any free one).`
 
 await runCli(async (stopAtEnd) => {
   const { seed = fileURLToPath(new URL('seed.json', import.meta.url)), port = '8003' } = readOptions({
@@ -22,31 +22,31 @@ await runCli(async (stopAtEnd) => {
   const code = issueCode(graph.state, {})
   // A parent process with an IPC channel gets the URL; the stand-in ends with the channel.
   if (process.send) process.send({ url: graph.url, code })
-  else console.log(greeting(graph, code))
+  else console.log(startMessage(graph, code))
   await once(process, 'disconnect')
 })
 
 async function read ({ state }: Graph, seed: string): Promise<void> {
   try {
-    sow(state, JSON.parse(seed === '-' ? await text(process.stdin) : await readFile(seed, 'utf8')))
+    addSeed(state, JSON.parse(seed === '-' ? await text(process.stdin) : await readFile(seed, 'utf8')))
   } catch (err) {
     throw new Error(`The seed ${seed} does not do. ${describeForTerminal(err)}`)
   }
 }
 
-function greeting ({ url, state }: Graph, code: string): string {
-  const app = state.app(firstApp(state))
+function startMessage ({ url, state }: Graph, code: string): string {
+  const app = state.app(firstAppId(state))
   const wabas = [...state.wabas.values()].map(
     ({ id, phones }) => `  waba_id ${id}, phone_number_id ${phones.map(({ id }) => id).join(' or ')}`
   )
-  return `Meta's Graph API is stood in for at ${url}
+  return `The stand-in of Meta's Graph API serves ${url}
 
 For .env:
 GRAPH_API_BASE_URL=${url}
 FB_APP_ID=${app.app_id}
 FB_APP_SECRET=${app.app_secret}
 
-What a login hands out:
+The values of a login:
 ${wabas.join('\n')}
   code ${code}
 It works once, for 30 s. The next one: curl -X POST ${url}/_control/codes`

@@ -64,7 +64,7 @@ const SeedJson = Type.Object({
  * `app_ids` all apps see a WABA.
  * @throws an error with the path of the invalid member
  */
-export function sow (state: GraphState, json: unknown): void {
+export function addSeed (state: GraphState, json: unknown): void {
   const { apps = [], wabas = [], codes = [], tokens = [] } = validate(SeedJson, json)
   for (const app of apps) state.addApp(app)
   for (const { app_ids = [...state.apps.keys()], ...waba } of wabas) state.addWaba({ ...waba, app_ids })
@@ -74,17 +74,17 @@ export function sow (state: GraphState, json: unknown): void {
 
 /** Issues the code that JSON describes. */
 export function issueCode (state: GraphState, json: unknown): string {
-  return state.issueCode({ app_id: firstApp(state), ...validate(CodeJson, json) })
+  return state.issueCode({ app_id: firstAppId(state), ...validate(CodeJson, json) })
 }
 
 /** Issues the token that JSON describes, with `access_token` as its text. */
 export function issueToken (state: GraphState, json: unknown): string {
   const { access_token: text, ...grant } = validate(TokenJson, json)
-  return state.issueToken({ app_id: firstApp(state), ...grant }, text)
+  return state.issueToken({ app_id: firstAppId(state), ...grant }, text)
 }
 
 /** The id of the first app, which is the default. */
-export function firstApp (state: GraphState): string {
+export function firstAppId (state: GraphState): string {
   const [first] = state.apps.keys()
   if (first === undefined) throw new Error('there is no app')
   return first

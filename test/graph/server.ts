@@ -43,10 +43,10 @@ export interface Graph {
  * @param options.port default 0, any free one
  */
 export async function startGraph ({ port = 0 } = {}): Promise<Graph> {
-  const inside = { state: new GraphState(), queue: new FaultQueue(), requests: [], headers: {} }
+  const internals = { state: new GraphState(), queue: new FaultQueue(), requests: [], headers: {} }
   const closing = new AbortController()
   const server = createServer((req, res) => {
-    const answered = req.url?.startsWith('/_control/') ? control(graph, req, res) : answer(inside, req, res)
+    const answered = req.url?.startsWith('/_control/') ? control(graph, req, res) : answer(internals, req, res)
     // Rejects only when the client has disconnected, so no answer is possible.
     answered.catch(() => res.destroy())
   })
@@ -54,7 +54,7 @@ export async function startGraph ({ port = 0 } = {}): Promise<Graph> {
   await once(server, 'listening')
   const address = server.address()
   assert(typeof address === 'object' && address !== null)
-  const { state, queue, requests, headers } = inside
+  const { state, queue, requests, headers } = internals
   const graph: Graph = {
     url: `http://127.0.0.1:${address.port}`,
     state,

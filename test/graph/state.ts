@@ -117,8 +117,8 @@ export class GraphState {
       callback_url: null,
       ...seed
     }
-    const known = this.apps.get(appId)
-    if (known) return Object.assign(known, app)
+    const existing = this.apps.get(appId)
+    if (existing) return Object.assign(existing, app)
     this.apps.set(appId, app)
     return app
   }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { ESLint } from 'eslint'
 import t from '../run/tap.js'
 
-// Where CI is set the parser reads each file from the disk but once, whatever text it is given.
+// With CI set, the parser reads each file from the disk only once and ignores the text that it is given.
 const eslint = new ESLint({
   overrideConfig: { languageOptions: { parserOptions: { disallowAutomaticSingleRunInference: true } } }
 })
@@ -36,14 +36,14 @@ const offenders: Array<[rule: RegExp, what: string, path: string, text: string]>
     "import fp from 'fastify-plugin'\n\nexport default fp\n"
   ],
   [/own folder/, 'a statement of another folder', 'src/events/events.ts', type('../token-watch/token-watch.sql.js')],
-  [/not Fastify/, 'a *.sql.ts that knows Fastify', 'src/events/outbox.sql.ts', type('fastify')],
+  [/not Fastify/, 'a *.sql.ts that imports Fastify', 'src/events/outbox.sql.ts', type('fastify')],
   [/SQL stands in/, 'SQL outside of *.sql.ts', 'src/events/events.ts', value('drizzle-orm', 'sql')],
-  [/point one way/, 'a lower folder that knows a higher one', 'src/vault/vault.ts', type('../onboarding/service.js')],
-  [/point one way/, 'strangers that know each other', 'src/events/events.ts', type('../onboarding/service.js')],
-  [/point one way/, 'the loader that knows the app', 'src/config-loader/loader.ts', type('../app.js')],
+  [/point one way/, 'a lower folder that imports a higher one', 'src/vault/vault.ts', type('../onboarding/service.js')],
+  [/point one way/, 'strangers that import each other', 'src/events/events.ts', type('../onboarding/service.js')],
+  [/point one way/, 'the loader that imports the app', 'src/config-loader/loader.ts', type('../app.js')],
   [/import-x\/no-cycle/, 'a cycle', 'src/onboarding/record.ts', value('./lease.js', 'lease')],
   [/through decorators/, 'a route that imports behaviour', 'src/routes/health.ts', type('../vault/vault.js')],
-  [/TypeBox only/, 'a schema that knows more than TypeBox', 'src/schemas/admin.ts', type('../errors.js')],
+  [/TypeBox only/, 'a schema that imports more than TypeBox', 'src/schemas/admin.ts', type('../errors.js')],
   [/No barrels/, 'a barrel', 'src/events/events.ts', "export * from './outbox.sql.js'\n"],
   [/no-process-env/, 'an env read outside settings/', 'src/events/events.ts', "export const y = process.env['HOME']\n"],
   [/max-lines/, 'a long file', 'src/events/events.ts', `${lines(251)}\n`],
@@ -62,7 +62,7 @@ for (const [rule, what, path, text] of offenders) {
   })
 }
 
-await t.test('lint takes a type of any file that is lower', async (t) => {
+await t.test('lint accepts a type of any lower file', async (t) => {
   t.same(await broken('src/events/events.ts', type('../token-watch/state.js')), [])
 })
 

@@ -32,7 +32,7 @@ const config = ts.getParsedCommandLineOfConfigFile('tsconfig.json', { noEmit: tr
   onUnRecoverableConfigFileDiagnostic: ({ messageText }) => { throw new Error(String(messageText)) }
 })
 
-/** What the compiler says of src/ with a column written down in these places. */
+/** The errors of the compiler for src/ with a column written down in these places. */
 function errorsWith (written: typeof places): string[] {
   const host = ts.createCompilerHost(config?.options ?? {})
   const { readFile } = host

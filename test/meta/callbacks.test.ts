@@ -7,10 +7,10 @@ await t.test('subscribing, overriding callbacks, reading them and unsubscribing 
   const token = meta.state.issueToken({ app_id: app.id })
   const other = meta.state.addApp()
   waba.subscriptions.set(other.app_id, { override: { url: 'https://other.example/', verify_token: 'x' } })
-  const asked: (string | null)[] = []
+  const verifyTokens: (string | null)[] = []
   const hook = createServer((req, res) => {
     const { searchParams } = new URL(`http://hook${req.url}`)
-    asked.push(searchParams.get('hub.verify_token'))
+    verifyTokens.push(searchParams.get('hub.verify_token'))
     res.end(searchParams.get('hub.verify_token') === callback.verify_token ? searchParams.get('hub.challenge') : '')
   })
   await new Promise<void>(resolve => { hook.listen(0, '127.0.0.1', resolve) })
@@ -43,7 +43,7 @@ await t.test('subscribing, overriding callbacks, reading them and unsubscribing 
     { code: 'META_CALLBACK_REFUSED' }
   )
   await graph.overrideCallback(app, token, waba.id, { callback_url, verify_token: callback.verify_token })
-  t.strictSame(asked, ['wrong', callback.verify_token])
+  t.strictSame(verifyTokens, ['wrong', callback.verify_token])
   t.strictSame(await graph.subscriptionOf(app, token, waba.id), { override_callback_uri: callback_url })
   t.equal(await graph.effectiveCallback(app, token, '7'), callback_url)
 
@@ -54,7 +54,7 @@ await t.test('subscribing, overriding callbacks, reading them and unsubscribing 
   )
   await graph.overridePhoneCallback(app, token, '7', { callback_url: ofPhone, verify_token: callback.verify_token })
   t.strictSame(meta.requests.at(-1)?.headers['content-type'], 'application/json')
-  t.strictSame(asked.slice(2), ['wrong', callback.verify_token])
+  t.strictSame(verifyTokens.slice(2), ['wrong', callback.verify_token])
   t.equal(await graph.effectiveCallback(app, token, '7'), ofPhone)
   t.equal(await graph.effectiveCallback(app, token, '8'), callback_url, 'of no other')
   await graph.overridePhoneCallback(app, token, '7', null)

@@ -123,9 +123,9 @@ await t.test('each error envelope of Meta maps to one error with its advice', as
   for (const [ons, given, code, advised] of rows) {
     for (const on of ons) {
       const what = `${on} ${JSON.stringify(given)}`
-      const verdict = mapGraphError(on, ...reply(given))
-      t.equal(codeOf(verdict), code, what)
-      if (advised !== undefined || on !== 'code') t.equal(verdict.advice, advised, what)
+      const mapped = mapGraphError(on, ...reply(given))
+      t.equal(codeOf(mapped), code, what)
+      if (advised !== undefined || on !== 'code') t.equal(mapped.advice, advised, what)
     }
   }
 })

@@ -63,9 +63,9 @@ await t.test('endless paging ends with an error after 50 pages or the time of on
   await t.rejects(endless.graph.listPhoneNumbers(app, token, '1'), { code: 'META_UNEXPECTED_REPLY' })
   t.equal(endless.urls.length, 50)
 
-  const standing = await meta(t, another('x'))
-  await t.rejects(standing.graph.listPhoneNumbers(app, token, '1'), { code: 'META_UNEXPECTED_REPLY' })
-  t.equal(standing.urls.length, 2, 'a page that leads to itself')
+  const repeating = await meta(t, another('x'))
+  await t.rejects(repeating.graph.listPhoneNumbers(app, token, '1'), { code: 'META_UNEXPECTED_REPLY' })
+  t.equal(repeating.urls.length, 2, 'a page that leads to itself')
 
   const slow = await meta(t, (res) => { setTimeout(() => { another(String(page++))(res) }, 300) })
   await t.rejects(slow.graph.listPhoneNumbers(app, token, '1'), { code: 'META_TIMEOUT' })

@@ -10,7 +10,7 @@ import {
 import { calls, pin, standIn, thrownBy } from './wire.js'
 
 type Call = keyof typeof calls
-/** A reply of Meta, the answer of the service as `<status> <code>`, and words of the advice in it. */
+/** A reply of Meta, the answer of the service as `<status> <code>`, and a pattern for the advice in it. */
 type Row = [GraphError, string, RegExp?]
 
 const WABA: Call[] = ['phone_numbers', 'subscribe', 'override', 'phone_override', 'subscriptions', 'unsubscribe']
@@ -23,7 +23,7 @@ const refused = (code: number, subcode?: number, message = 'A message', status =
 const beforeOverride = '(#100) Before override the current callback uri, your app must be subscribed to receive ' +
   'messages for WhatsApp Business Account'
 
-/* The rows of Meta's error tables (fact sheet §3.3, §3.4 and §6.5), in their order. */
+/* The rows of Meta's error tables in their order. */
 const tables: [string, Call[], Row[]][] = [
   ['/oauth/access_token, a code', ['access_token'], [
     [refused(100, 36009, 'This authorization code has been used.'), '400 META_CODE_USED', /used already/],
@@ -134,10 +134,10 @@ for (const [name, routes, rows] of tables) {
       for (const [reply, expected, advice = /\S/] of rows) {
         const of = `${route} ${reply.code} ${String(reply.extra.error_subcode)}`
         meta.fail(route, { reply, times: 2 })
-        const { sent, ...facts } = graphErrorDetails(await thrownBy(calls[route](graph))) ?? {}
+        const { sent, ...details } = graphErrorDetails(await thrownBy(calls[route](graph))) ?? {}
         t.equal(sent, true, of)
         t.match(
-          facts,
+          details,
           { meta_code: reply.code, meta_subcode: reply.extra.error_subcode ?? null, fbtrace_id: /^A\w{22}$/ },
           of
         )
@@ -184,12 +184,12 @@ await t.test('each refusal has its own advice, and the default is the message of
 
 await t.test('debug_token gives the reason for which a token is invalid', async t => {
   const { meta, graph } = await standIn(t)
-  for (const [subcode, words] of [
+  for (const [subcode, pattern] of [
     [460, /changed the password/], [undefined, /not valid for this app/], ['460; drop', /not valid for this app/]
   ] as const) {
     meta.fail('debug_token', { patch: { data: { is_valid: false, error: { code: 190, subcode } } } })
     const err = await thrownBy(calls.debug_token(graph))
-    t.ok(isOurs(err) && words.test(adviceFor(err)), String(subcode))
+    t.ok(isOurs(err) && pattern.test(adviceFor(err)), String(subcode))
     t.match(graphErrorDetails(err), {
       sent: true,
       meta_code: 190,

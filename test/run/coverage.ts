@@ -10,11 +10,11 @@ const sources = join(COMPILED, 'src')
 
 const files = readdirSync(sources, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.js')).sort()
 
-// Files of types alone: nothing of them is left to run, and nothing loads them.
+// Files with types only: they compile to nothing, and no file loads them.
 const hasCode = (name: string) => !/^export \{\};\s*(\/\/#.*)?\s*$/.test(readFileSync(join(sources, name), 'utf8'))
 const typeFiles = files.filter((name) => !hasCode(name))
 
-// Named by what was compiled: coverage of other sources never counts.
+// Named by a hash of the compiled sources, so that coverage of other sources never counts.
 const hash = createHash('sha256')
 for (const name of files) {
   hash.update(name).update(readFileSync(join(sources, name)))
@@ -22,7 +22,7 @@ for (const name of files) {
 const folder = resolve(RESULTS, `coverage-${hash.digest('hex').slice(0, 16)}`)
 
 /**
- * Begins the coverage of a command anew.
+ * Deletes the coverage of the last run of a command, and records a new one.
  * @returns the arguments of Node for each process that counts
  */
 export function recordCoverage (command: string): string[] {
@@ -33,7 +33,7 @@ export function recordCoverage (command: string): string[] {
   return ['--import', preload.href]
 }
 
-/** Prints what of src/ nothing recorded ran, files that were never loaded included; false when there is any. */
+/** Prints the code of src/ that no recorded process ran, unloaded files included; returns whether there is none. */
 export async function coversAll (): Promise<boolean> {
   const options = [
     '--temp-directory', folder, '--all', '--src', sources, '--skip-full', '--100',

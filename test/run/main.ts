@@ -22,7 +22,7 @@ const files = isWhole
   ? testFiles('test').filter((file) => file.endsWith(SLOW) === slow)
   : positionals.flatMap(testFiles)
 const isOk = ({ failures }: Outcome) => failures.length === 0
-// Those that ask for more time than the others start first, so that none of them runs on alone in the end.
+// Files with a time limit of their own start first; otherwise one of them would still run alone at the end.
 const isLong = (file: string) => readFileSync(file, 'utf8').includes('t.setTimeout(')
 const waiting = [...files.filter(isLong), ...files.filter((file) => !isLong(file))]
 // A larger young generation (MiB) saves a tenth of the CPU time: it is collected less often.
@@ -32,7 +32,7 @@ const nodeArgs = [
   ...isWhole ? recordCoverage(slow ? 'slow' : 'quick') : []
 ]
 
-// What compiled files look for beside themselves; the demo starts the stand-in of Meta from its TypeScript.
+// Files that compiled code opens by a relative path; the demo starts the stand-in of Meta from its TypeScript.
 for (const path of ['docs', 'drizzle', 'test/graph/main.ts', 'test/graph/seed.json']) {
   const link = join(COMPILED, path)
   rmSync(link, { force: true })
@@ -66,13 +66,13 @@ async function runWaiting (): Promise<void> {
       outcomes.push(outcome)
       process.stderr.write(outcome.stderr)
       const seconds = outcome.seconds.toFixed(1).padStart(6)
-      const verdict = isOk(outcome) ? 'ok    ' : 'FAILED'
-      console.log(`${verdict} ${seconds} s  ${outcome.file} (${outcomes.length} of ${files.length})`)
+      const status = isOk(outcome) ? 'ok    ' : 'FAILED'
+      console.log(`${status} ${seconds} s  ${outcome.file} (${outcomes.length} of ${files.length})`)
     })
   }
 }
 
-/** Shows what failed and how to run it alone, and sets the exit code. */
+/** Prints each failure and the command to run its file alone; sets the exit code. */
 function report (): void {
   const failed = outcomes.filter((outcome) => !isOk(outcome))
   for (const { file, failures } of failed) {
@@ -83,8 +83,8 @@ function report (): void {
   const failures = outcomes.flatMap(({ failures }) => failures).length
   const assertions = `${sum('passed')} assertions passed, ${failures} failed, ${sum('skipped')} skipped`
   const seconds = ((performance.now() - began) / 1000).toFixed(0)
-  const run = `${outcomes.length} of ${files.length} test files run`
-  console.log(`\n${run}, ${failed.length} failed, in ${seconds} s (${assertions})`)
+  const filesRun = `${outcomes.length} of ${files.length} test files run`
+  console.log(`\n${filesRun}, ${failed.length} failed, in ${seconds} s (${assertions})`)
   if (!isCovered) console.log('`npm test` and these tests do not cover all of src/: see the table above.')
   if (failed.length > 0 || outcomes.length < files.length || !isCovered) process.exitCode = 1
 }

@@ -10,8 +10,8 @@ export const COMPILED = '.compiled'
 export const RESULTS = '.tap'
 
 /**
- * The path to start one of our TypeScript files by, in a process of its own: in the form this file has, which is the
- * compiled one.
+ * The path of one of our TypeScript files, to start it in a separate process: the compiled file, if this one is
+ * compiled.
  * @param file path from the project's root, such as `src/server.ts`
  */
 export function modulePath (file: string): string {

@@ -3,10 +3,10 @@ import type { Result } from 'tap-parser'
 import { modulePath } from './paths.js'
 import { setRootTest } from './tap.js'
 
-/** How long a file may take. A test that may take more says so itself, with `t.setTimeout`. */
+/** The time limit of a file; a test that needs longer calls `t.setTimeout`. */
 const TIMEOUT_MS = 120_000
 
-/** What the assertions of a file were. */
+/** The results of the assertions of a file. */
 export interface Results {
   passed: number
   skipped: number
@@ -34,7 +34,7 @@ await tap.test('files', async (t) => {
     const passed = results.filter(({ ok, skip }) => ok && !skip).length
     process.send?.({ passed, skipped: results.filter(({ skip }) => skip).length, failures } satisfies Results)
   })
-  // Tap has let go of the channel, and the process would end while it waits for the next file.
+  // Tap unreferences the channel; without this the process would end while it waits for the next file.
   process.channel?.ref()
   await new Promise((resolve) => process.once('disconnect', resolve))
 })

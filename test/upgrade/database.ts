@@ -55,7 +55,8 @@ export async function faultsOf (url: string): Promise<string[]> {
         select from verified_identities verified where verified.tenant_id = config.tenant_id)`,
     'a verified identity is of other ids': `select from verified_identities verified where not exists (
       select from tenant_configs config where config.tenant_id = verified.tenant_id
-        and config.waba_id = verified.waba_id and config.phone_number_id is not distinct from verified.phone_number_id)`,
+        and config.waba_id = verified.waba_id
+        and config.phone_number_id is not distinct from verified.phone_number_id)`,
     'a callback of a number is missing': `select from onboardings
       where tenant_id like 'tenant-%' and steps -> 1 -> 'evidence' ->> 'callback' = 'phone_number' and not exists (
         select from phone_callbacks callback where callback.phone_number_id = onboardings.phone_number_id)`,

@@ -5,8 +5,8 @@ import { startGraph } from '../graph/server.js'
 import { faultsOf, fill, openDatabase, openReader } from './database.js'
 import { buildFormer } from './former.js'
 import { runCommand, startService, type Service } from './service.js'
-import { ask, startTraffic, type Phase } from './traffic.js'
-import { world } from './requests.js'
+import { send, startTraffic, type Phase } from './traffic.js'
+import { createRequests } from './requests.js'
 
 const USAGE = `Upgrades a database that another commit made and serves, under load. Fails when a request fails.
   npm run upgrade -- [--from <commit>] [--rows 1000000] [--hold 30] [--seconds 60]`
@@ -19,60 +19,60 @@ await runCli(async (stopAtEnd) => {
     { from: { type: 'string' }, rows: { type: 'string' }, hold: { type: 'string' }, seconds: { type: 'string' } },
     USAGE
   )
-  const { from = FORMER, rows = '1000000', hold: held = '30', seconds = '60' } = options
-  say(`Building ${from}`)
+  const { from = FORMER, rows = '1000000', hold = '30', seconds = '60' } = options
+  print(`Building ${from}`)
   const { dir: former } = await stopAtEnd(buildFormer(from), async ({ remove }) => { await remove() })
   const { url } = await stopAtEnd(openDatabase(), async ({ remove }) => { await remove() })
   const meta = await stopAtEnd(startGraph(), async (meta) => { await meta.close() })
-  const { settings, call, login, creations, next, addWaba } = world(url, meta)
+  const { settings, call, login, creations, next, addWaba } = createRequests(url, meta)
   const serve = async (dir: string) => await startUntilEnd(stopAtEnd, dir, settings)
 
-  say(`Filling its database with ${rows} tenants`)
+  print(`Filling its database with ${rows} tenants`)
   await runCommand(former, 'migrate.js', settings)
   await fill(url, Number(rows))
   const old = await serve(former)
-  for (const creation of creations()) await ask(old, creation)
+  for (const creation of creations()) await send(old, creation)
   // The owner onboards one of the two numbers; the squatter configures the other one.
   const waba = addWaba([{ id: 'number-1' }, { id: 'number-2' }])
-  await ask(old, login('owner', waba))
-  await ask(
+  await send(old, login('owner', waba))
+  await send(
     old,
     call('POST', '/config', 'squatter', { waba_id: waba.id, phone_number_id: 'number-2', access_token: 'x' })
   )
   meta.fail('subscribe', { latency_ms: 0, drop: true })
-  await ask(old, login('waiting'))
+  await send(old, login('waiting'))
   meta.fail('subscribe', { latency_ms: 8000 })
-  const underWay = ask(old, login('under-way'))
+  const pending = send(old, login('pending'))
 
   const origins = [old]
   const traffic = startTraffic(origins, next, 'the former version alone')
   await delay(5000)
   const reader = await stopAtEnd(openReader(url), async (reader) => { await reader.end() })
-  const closing = delay(Number(held) * 1000).then(async () => { await reader.query('commit') })
-  traffic.begin(`while the new version migrates, a reader open for ${held} s`)
-  const took = await runCommand(
+  const closing = delay(Number(hold) * 1000).then(async () => { await reader.query('commit') })
+  traffic.startPhase(`while the new version migrates, a reader open for ${hold} s`)
+  const migrationMs = await runCommand(
     present,
     'migrate.js',
     settings,
-    ({ ms, text }) => { say(`  after ${inSeconds(ms)} s: ${text}`) }
+    ({ ms, text }) => { print(`  after ${inSeconds(ms)} s: ${text}`) }
   )
   await closing
-  traffic.begin('while the new version and another former one start')
+  traffic.startPhase('while the new version and another former one start')
   for (const dir of [present, former]) origins.push(await serve(dir))
-  traffic.begin(`all side by side for ${seconds} s`)
+  traffic.startPhase(`all side by side for ${seconds} s`)
   await delay(Number(seconds) * 1000)
   const phases = await traffic.stop()
 
-  const resumed = await ask(String(origins[1]), call('POST', '/onboard/whatsapp-client/resume', 'waiting'))
-  const verified = await ask(String(origins[1]), login('owner', waba))
+  const resumed = await send(String(origins[1]), call('POST', '/onboard/whatsapp-client/resume', 'waiting'))
+  const verified = await send(String(origins[1]), login('owner', waba))
   const faults = [
     ...phases.flatMap(({ failures }) => failures),
-    ...Object.entries({ 'under way': await underWay, resumed, verified }).flatMap(
+    ...Object.entries({ pending: await pending, resumed, verified }).flatMap(
       ([name, { status, text }]) => status < 300 ? [] : [`onboarding ${name}: ${status} ${text}`]
     ),
     ...await faultsOf(url)
   ]
-  say(`\nMigrating ${rows} tenants took ${inSeconds(took)} s.\n\n${table(phases)}\n`)
+  print(`\nMigrating ${rows} tenants took ${inSeconds(migrationMs)} s.\n\n${table(phases)}\n`)
   if (faults.length > 0) throw new Error(`${faults.slice(0, 50).join('\n')}\n${faults.length} faults`)
 })
 
@@ -91,7 +91,7 @@ function table (phases: Phase[]): string {
   ].map((row) => `| ${row.join(' | ')} |`).join('\n')
 }
 
-function say (text: string): void {
+function print (text: string): void {
   console.log(text)
 }
 

@@ -15,7 +15,7 @@ const APP = {
 const REGULARS = 200
 
 /** The settings of both versions, and the requests of tenants. */
-export function world (databaseUrl: string, meta: Graph) {
+export function createRequests (databaseUrl: string, meta: Graph) {
   const secret = randomBytes(48).toString('base64')
   const sign = signer(secret)
   meta.state.addApp(APP)

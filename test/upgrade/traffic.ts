@@ -13,7 +13,7 @@ const WORKERS = 4
 const PAUSE_MS = 10
 
 /** Sends a request; returns its status (0 without an answer) and its body. */
-export async function ask (
+export async function send (
   origin: string,
   { method, path, headers, body }: Call
 ): Promise<{ status: number, text: string }> {
@@ -32,15 +32,15 @@ export async function ask (
 /** Sends requests to the services in `origins`, which may grow, until `stop`. */
 export function startTraffic (origins: string[], next: () => Call, first: string) {
   const phases: Phase[] = []
-  const over = new AbortController()
+  const stopped = new AbortController()
   let [name, times, failures] = [first, Array<number>(), Array<string>()]
   let sent = 0
 
   async function work (): Promise<void> {
-    while (!over.signal.aborted) {
+    while (!stopped.signal.aborted) {
       const call = next()
       const began = performance.now()
-      const { status, text } = await ask(origins[sent++ % origins.length] ?? '', call)
+      const { status, text } = await send(origins[sent++ % origins.length] ?? '', call)
       times.push(performance.now() - began)
       if (status >= 500 || status === 0) {
         failures.push(`${name}: ${call.method} ${call.path}: ${status} ${text.slice(0, 200)}`)
@@ -49,8 +49,8 @@ export function startTraffic (origins: string[], next: () => Call, first: string
     }
   }
 
-  /** Ends a phase and begins another one. */
-  function begin (following: string): void {
+  /** Ends a phase and starts another one. */
+  function startPhase (following: string): void {
     phases.push({
       name,
       requests: times.length,
@@ -64,11 +64,11 @@ export function startTraffic (origins: string[], next: () => Call, first: string
 
   const working = Array.from({ length: WORKERS }, work)
   return {
-    begin,
+    startPhase,
     async stop (): Promise<Phase[]> {
-      over.abort()
+      stopped.abort()
       await Promise.all(working)
-      begin('')
+      startPhase('')
       return phases
     }
   }

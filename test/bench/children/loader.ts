@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { ConfigSnapshot } from '../../../src/app.js'
 import { clock } from '../measure/clock.js'
-import { PATIENCE, perOne, serve } from './serve.js'
+import { TIMEOUT_US, perOne, serve } from './serve.js'
 import { inFlight } from './in-flight.js'
 import { service } from './service.js'
 import { tenantIds } from './tenant-ids.js'
@@ -21,8 +21,8 @@ serve({
     await perOne(count, async () => { await inFlight(keys.slice(from, from + count), configLoader.forTenant) }),
 
   async forTenant (count, range) {
-    const asked = picked(count, range)
-    return await perOne(count, async () => { for (const key of asked) await configLoader.forTenant(key) })
+    const requested = picked(count, range)
+    return await perOne(count, async () => { for (const key of requested) await configLoader.forTenant(key) })
   },
 
   async fillMap () {
@@ -31,8 +31,8 @@ serve({
   },
 
   async mapGet (count, range) {
-    const asked = picked(count, range)
-    return await perOne(count, async () => { for (const key of asked) await map.get(key) })
+    const requested = picked(count, range)
+    return await perOne(count, async () => { for (const key of requested) await map.get(key) })
   },
 
   /** Bytes in use after a garbage collection. */
@@ -44,7 +44,7 @@ serve({
 
   /** Polls until a tenant has this app id; returns the time. */
   async see (tenant, appId) {
-    for (const end = clock() + PATIENCE; clock() < end; await setImmediate()) {
+    for (const end = clock() + TIMEOUT_US; clock() < end; await setImmediate()) {
       if ((await configLoader.forTenant(keys[tenant] ?? '')).getAllConfig().fb_app_id === String(appId)) return clock()
     }
     return Infinity

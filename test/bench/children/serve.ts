@@ -23,20 +23,16 @@ export async function perOne (count: number, work: () => Promise<void>): Promise
   return (cpu() - before) / count
 }
 
-/** In microseconds: the limit after which a write counts as never seen. */
-export const PATIENCE = 1_000_000
+/** After this time, in microseconds, a write counts as never seen. */
+export const TIMEOUT_US = 1_000_000
 
 /** Executes the parent's tasks, one at a time; ends with the parent. */
 export function serve (tasks: Tasks): void {
-  process.on('message', async (question: [
-    task: string,
-    first: number,
-    second: number
-  ]) => { await answer(...question) })
+  process.on('message', async (message: [task: string, first: number, second: number]) => { await execute(...message) })
   process.on('disconnect', () => process.exit())
   process.send?.(0)
 
-  async function answer (task: string, first: number, second: number): Promise<void> {
+  async function execute (task: string, first: number, second: number): Promise<void> {
     // An interrupted parent no longer receives it.
     process.send?.(await tasks[task]?.(first, second), undefined, undefined, () => {})
   }

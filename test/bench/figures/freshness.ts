@@ -16,10 +16,10 @@ const signal = `
   create table bench_signal (id int primary key, value int not null);
   insert into bench_signal values (1, 0);
   create function bench_signal() returns trigger language plpgsql as $$ begin
-    perform pg_notify('bench_signal', value::text) from fresh;
+    perform pg_notify('bench_signal', value::text) from changed;
     return null;
   end $$;
-  create trigger bench_signal after update on bench_signal referencing new table as fresh
+  create trigger bench_signal after update on bench_signal referencing new table as changed
     for each statement execute function bench_signal()`
 
 /**
@@ -80,13 +80,13 @@ export async function freshness ({ server, start, tenants, authorize }: Stage): 
   await Promise.all([listener.end(), instance.end(), other.end()])
 
   /** The delay since this event; `limit`, in milliseconds, sets a goal. */
-  function result (since: keyof Delay, share: number, limit?: number): Result {
+  function result (event: keyof Delay, fraction: number, limit?: number): Result {
     const [our, bare] = [
-      quantile(ours.map((delay) => delay[since]), share),
-      quantile(floor.map((delay) => delay[since]), share)
+      quantile(ours.map((delay) => delay[event]), fraction),
+      quantile(floor.map((delay) => delay[event]), fraction)
     ]
     return {
-      figure: `a write on one instance seen on another, since it was ${since}, p${share * 100}`,
+      figure: `a write on one instance seen on another, since it was ${event}, p${fraction * 100}`,
       ours: milliseconds(our),
       floor: milliseconds(bare),
       ratio: our / bare,

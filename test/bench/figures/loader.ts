@@ -50,19 +50,19 @@ export async function loader (stage: Stage): Promise<Result[]> {
 /** The costs of loading each tenant, and of only reading its row. */
 async function loads ({ server, start }: Stage, loader: Child): Promise<Record<keyof Contest, Cost>> {
   const select = await start('select')
-  const turn = (child: Child) => async (round: number) => {
+  const operation = (child: Child) => async (round: number) => {
     const before = server.cpu()
     const node = await child.ask('load', round * LOADS, LOADS)
     return { node, postgres: (server.cpu() - before) / LOADS }
   }
-  const costs = await interleaved({ floor: turn(select), ours: turn(loader) })
+  const costs = await interleaved({ floor: operation(select), ours: operation(loader) })
   await select.end()
   return costs
 }
 
 async function cached (child: Child, range: number): Promise<Record<'ours' | 'floor', number>> {
-  const turn = (task: string) => async () => ({ node: await child.ask(task, CACHED, range), postgres: NaN })
-  const { ours, floor } = await interleaved({ floor: turn('mapGet'), ours: turn('forTenant') })
+  const operation = (task: string) => async () => ({ node: await child.ask(task, CACHED, range), postgres: NaN })
+  const { ours, floor } = await interleaved({ floor: operation('mapGet'), ours: operation('forTenant') })
   return { ours: ours.node, floor: floor.node }
 }
 

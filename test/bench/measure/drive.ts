@@ -7,14 +7,14 @@ const CONNECTIONS = 10
  * Throws unless all are answered with 200.
  */
 export async function fire (origin: string, requests: Request[]): Promise<void> {
-  const share = Math.ceil(requests.length / CONNECTIONS)
-  let begun = 0
+  const perConnection = Math.ceil(requests.length / CONNECTIONS)
+  let assigned = 0
   const result = await autocannon({
     url: origin,
     connections: CONNECTIONS,
     amount: requests.length,
     sampleInt: 50,
-    setupClient: (client) => { client.setRequests(requests.slice(begun, begun += share)) }
+    setupClient: (client) => { client.setRequests(requests.slice(assigned, assigned += perConnection)) }
   })
   if (result['2xx'] !== requests.length) {
     throw new Error(`${origin} answered ${JSON.stringify(result.statusCodeStats)}, ${result.errors} errors`)

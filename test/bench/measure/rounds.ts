@@ -13,15 +13,15 @@ const ROUNDS = 9
  * Round 0 before those is a warm-up and is not counted.
  */
 export async function interleaved ({ floor, ours }: Contest): Promise<Record<keyof Contest, Cost>> {
-  const turns = [{ turn: floor, costs: Array<Cost>() }, { turn: ours, costs: Array<Cost>() }] as const
+  const sides = [{ operation: floor, costs: Array<Cost>() }, { operation: ours, costs: Array<Cost>() }] as const
   for (let round = 0; round <= ROUNDS; round++) {
     process.stderr.write('.')
-    for (const { turn, costs } of round % 2 === 0 ? turns : turns.toReversed()) {
-      const cost = await turn(round)
+    for (const { operation, costs } of round % 2 === 0 ? sides : sides.toReversed()) {
+      const cost = await operation(round)
       if (round > 0) costs.push(cost)
     }
   }
-  return { floor: median(turns[0].costs), ours: median(turns[1].costs) }
+  return { floor: median(sides[0].costs), ours: median(sides[1].costs) }
 }
 
 const median = (costs: Cost[]): Cost => ({
@@ -29,7 +29,7 @@ const median = (costs: Cost[]): Cost => ({
   postgres: quantile(costs.map(({ postgres }) => postgres), 0.5)
 })
 
-/** The smallest of the values that at least `share` of them do not exceed. */
-export function quantile (values: number[], share: number): number {
-  return values.toSorted((a, b) => a - b)[Math.ceil(values.length * share) - 1] ?? NaN
+/** The smallest of the values that at least `fraction` of them do not exceed. */
+export function quantile (values: number[], fraction: number): number {
+  return values.toSorted((a, b) => a - b)[Math.ceil(values.length * fraction) - 1] ?? NaN
 }

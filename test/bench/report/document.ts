@@ -5,15 +5,15 @@ import { postgresTable, table } from './tables.js'
 /** The heading of the manual part; each run generates everything before it. */
 const BY_HAND = '## What was tried'
 
-/** docs/benchmarks.md: `busy` is the load average before the run, `former` the document before it. */
-export function document (results: Result[], postgres: string, busy: number, former: string): string {
+/** docs/benchmarks.md: `loadBefore` is the load average before the run, `former` the document before it. */
+export function document (results: Result[], postgres: string, loadBefore: number, former: string): string {
   const kept = former.includes(BY_HAND) ? former.slice(former.indexOf(BY_HAND)) : ''
   return `# Benchmarks
 
 \`npm run bench\` wrote this on ${new Date().toISOString().slice(0, 10)}. It takes a few minutes, and uses a \
 PostgreSQL of its own unless \`TEST_DATABASE_URL\` names one.
 
-${machine(postgres, busy).map((line) => `- ${line}`).join('\n')}
+${machine(postgres, loadBefore).map((line) => `- ${line}`).join('\n')}
 
 ${table(results)}
 

@@ -6,12 +6,12 @@ const GIB = 1024 ** 3
 const BUSY = '**The machine had other work to do.** So all times are too long, and the ratios too small: ' +
   'interruptions cost both sides the same.'
 
-/** The hardware and the versions, one line each. `busy` is the load average before the run. */
-export function machine (postgres: string, busy: number): string[] {
+/** The hardware and the versions, one line each. `loadBefore` is the load average before the run. */
+export function machine (postgres: string, loadBefore: number): string[] {
   return [
     `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} cores, ${Math.round(totalmem() / GIB)} GiB, ` +
-      `${type()} ${release()}; load average before: ${busy.toFixed(1)}`,
-    ...busy < 1 ? [] : [BUSY],
+      `${type()} ${release()}; load average before: ${loadBefore.toFixed(1)}`,
+    ...loadBefore < 1 ? [] : [BUSY],
     [
       `Node ${process.versions.node}`,
       `PostgreSQL ${postgres}`,
@@ -21,7 +21,7 @@ export function machine (postgres: string, busy: number): string[] {
 }
 
 /** The load average of the last minute. */
-export const load = () => loadavg()[0] ?? 0
+export const loadAverage = () => loadavg()[0] ?? 0
 
 function versionOf (name: string): string {
   const { version }: { version: string } = JSON.parse(

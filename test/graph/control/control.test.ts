@@ -41,7 +41,7 @@ await t.test('usage headers stay until they are removed', async t => {
     )
   }
   await control('POST', 'faults', { route: 'debug_token', usage: { app: 100 } })
-  t.match((await headers()).get('x-app-usage'), /"call_count":100/, 'a fault says otherwise')
+  t.match((await headers()).get('x-app-usage'), /"call_count":100/, 'a fault overrides it')
   t.strictSame(await control('PUT', 'usage', {}), done)
   t.notOk((await headers()).has('x-app-usage'))
 })

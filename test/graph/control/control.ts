@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Type } from '@sinclair/typebox'
 import { textOf } from '../body.js'
 import { isLoopback } from '../http/loopback.js'
-import { firstApp, issueCode, issueToken, sow } from '../seed.js'
+import { addSeed, firstAppId, issueCode, issueToken } from '../seed.js'
 import type { Graph } from '../server.js'
 import { usageHeaders } from '../usage.js'
 import { faultFrom, UsageJson } from './fault-json.js'
@@ -29,7 +29,7 @@ const ACTIONS = new Map<string, Action>([
     tokens: [...state.tokens].map(([text, { app, ...token }]) => ({ access_token: text, app_id: app.app_id, ...token }))
   })],
   ['POST seed', ({ state }, json) => {
-    sow(state, json)
+    addSeed(state, json)
     return {}
   }],
   ['POST codes', ({ state }, json) => ({ code: issueCode(state, json) })],
@@ -60,7 +60,7 @@ const ACTIONS = new Map<string, Action>([
     return {}
   }],
   ['POST webhooks', async (graph, json) => {
-    const { app_id: appId = firstApp(graph.state), body, ...options } = validate(WebhookJson, json)
+    const { app_id: appId = firstAppId(graph.state), body, ...options } = validate(WebhookJson, json)
     return await graph.deliver(appId, body, options)
   }]
 ])

@@ -114,10 +114,10 @@ await t.test('each named fault has its effect', async t => {
   for (let i = 0; i < 5; i++) statuses.push((await list()).status)
   t.strictSame(statuses, [500, 500, 502, 502, 502])
   t.strictSame(await control('DELETE', 'faults'), done)
-  const begun = performance.now()
+  const startedAt = performance.now()
   await control('POST', 'faults', { route: 'phone_numbers', latency_ms: 60 })
   t.equal((await list()).status, 200)
-  t.ok(performance.now() - begun >= 55)
+  t.ok(performance.now() - startedAt >= 55)
 
   for (const processed of [true, false]) {
     const text = await code()

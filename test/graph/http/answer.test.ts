@@ -6,16 +6,16 @@ const app = state.addApp()
 const ours = { client_id: app.app_id, client_secret: app.app_secret }
 
 await t.test('the answer has the served version and trace ids; an unknown version is refused', async t => {
-  for (const [asked, served] of [
+  for (const [requested, served] of [
     ['v21.0', 'v21.0'], ['v24.0', 'v24.0'], ['v26.0', 'v26.0'], ['v19.0', 'v21.0'], ['v1.0', 'v21.0']
   ] as const) {
-    const { status, headers } = await call(`/${asked}/oauth/access_token`, {
+    const { status, headers } = await call(`/${requested}/oauth/access_token`, {
       ...ours,
       grant_type: 'client_credentials'
     })
     t.strictSame([status, headers.get('facebook-api-version')], [200, served])
     for (const name of ['x-fb-trace-id', 'x-fb-request-id']) t.match(headers.get(name), /^A[\w-]{22}$/)
-    t.match(await call(`/${asked}/me`), {
+    t.match(await call(`/${requested}/me`), {
       status: 400,
       body: { error: { code: 2500, message: 'An active access token must be used' } }
     })

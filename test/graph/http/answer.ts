@@ -11,7 +11,7 @@ import { opaque, type GraphState } from '../state.js'
 const OLDEST = 21
 const NEWEST = 26
 
-export interface Inside {
+export interface Internals {
   state: GraphState
   queue: FaultQueue
   requests: RecordedRequest[]
@@ -19,9 +19,9 @@ export interface Inside {
   headers: Record<string, string>
 }
 
-/** Answers one request as Graph does, or as the next queued fault says; rejects when the client disconnects. */
+/** Answers one request as Graph does, or with the next queued fault; rejects when the client disconnects. */
 export async function answer (
-  { state, queue, requests, headers: standing }: Inside,
+  { state, queue, requests, headers: commonHeaders }: Internals,
   req: IncomingMessage,
   res: ServerResponse
 ): Promise<void> {
@@ -43,13 +43,13 @@ export async function answer (
   requests.push(record)
 
   const fault: Fault = (found && queue.take(found.route)) ?? {}
-  const gone = new AbortController()
+  const disconnected = new AbortController()
   res.on('close', () => {
     record.hung_up = !res.writableFinished && !fault.drop
-    gone.abort()
+    disconnected.abort()
   })
 
-  const run = async (): Promise<Json> => {
+  const execute = async (): Promise<Json> => {
     if (version === undefined) throw new GraphError(400, 2500, `Unknown path components: ${rest}`)
     if (!found) throw noActiveToken()
     return await found.handle(state, {
@@ -61,23 +61,23 @@ export async function answer (
     })
   }
   const replaced = fault.drop || fault.reply !== undefined
-  const reply = replaced && !fault.processed ? undefined : await attempt(run, fault.patch)
-  if (fault.latency_ms) await delay(fault.latency_ms, undefined, { signal: gone.signal })
+  const reply = replaced && !fault.processed ? undefined : await replyOf(execute, fault.patch)
+  if (fault.latency_ms) await delay(fault.latency_ms, undefined, { signal: disconnected.signal })
   const sent = fault.drop ? undefined : fault.reply ?? reply
-  if (sent) send(res, `v${Math.max(version ?? NEWEST, OLDEST)}.0`, sent, { ...standing, ...fault.headers })
+  if (sent) send(res, `v${Math.max(version ?? NEWEST, OLDEST)}.0`, sent, { ...commonHeaders, ...fault.headers })
   else req.socket.destroy()
 }
 
 /** The major version, if Graph supports it. An expired one counts: Graph serves it as its oldest version. */
 function splitVersion (path: string): { version: number | undefined, rest: string } {
   const [, major, minor, rest] = /^\/v(\d+)\.(\d+)(\/.*)$/.exec(path) ?? []
-  const known = minor === '0' && Number(major) >= 1 && Number(major) <= NEWEST
-  return { version: known ? Number(major) : undefined, rest: rest ?? path }
+  const isSupported = minor === '0' && Number(major) >= 1 && Number(major) <= NEWEST
+  return { version: isSupported ? Number(major) : undefined, rest: rest ?? path }
 }
 
-async function attempt (run: () => Promise<Json>, patch: Fault['patch']): Promise<GraphError | Reply> {
+async function replyOf (execute: () => Promise<Json>, patch: Fault['patch']): Promise<GraphError | Reply> {
   try {
-    return { status: 200, body: JSON.stringify(patched(await run(), patch)) }
+    return { status: 200, body: JSON.stringify(patched(await execute(), patch)) }
   } catch (error) {
     return error instanceof GraphError ? error : new GraphError(500, 1, `An unknown error occurred: ${String(error)}`)
   }

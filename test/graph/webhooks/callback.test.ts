@@ -36,9 +36,9 @@ await t.test('an override requires a callback that echoes the challenge', async 
     2200
   )
   await refused(await startCallback(t, (_, res) => res.destroy()), 'curl_errno = 7', 2200)
-  const begun = performance.now()
+  const startedAt = performance.now()
   await refused(await startCallback(t, () => {}), /curl_errno = 28; .*timed out/, 2200)
-  t.match(Math.round((performance.now() - begun) / 1000), 6)
+  t.match(Math.round((performance.now() - startedAt) / 1000), 6)
 
   const long = `https://a.example/${'x'.repeat(182)}`
   t.equal(long.length, 200)
@@ -51,9 +51,9 @@ await t.test('an override requires a callback that echoes the challenge', async 
   app.callback_url = null
   await refused(long, before, 100)
   app.callback_url = 'https://platform.example/webhooks'
-  const fresh = account()
+  const unsubscribed = account()
   t.match(
-    await fresh.subscribe({ override_callback_uri: long, verify_token: 'v' }),
+    await unsubscribed.subscribe({ override_callback_uri: long, verify_token: 'v' }),
     { status: 400, body: { error: { code: 100, message: before } } }
   )
 })

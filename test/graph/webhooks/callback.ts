@@ -9,7 +9,7 @@ const MAX_URL_LENGTH = 200
 
 /** Throws if the app may not set this callback for a WABA or its phone number. */
 export async function assertMaySetCallback (app: App, waba: Waba, wanted: Override): Promise<void> {
-  check(wanted)
+  assertValid(wanted)
   if (app.callback_url === null || !waba.subscriptions.has(app.app_id)) {
     throw new GraphError(
       400,
@@ -23,9 +23,9 @@ export async function assertMaySetCallback (app: App, waba: Waba, wanted: Overri
 }
 
 // Meta documents the limits, but not the messages of their errors.
-function check ({ url, verify_token: verifyToken }: Override): void {
-  const open = /^https:/i.test(url) ? URL.canParse(url) : /^http:/i.test(url) && isLoopback(url)
-  if (!open || url.length > MAX_URL_LENGTH) {
+function assertValid ({ url, verify_token: verifyToken }: Override): void {
+  const isAllowed = /^https:/i.test(url) ? URL.canParse(url) : /^http:/i.test(url) && isLoopback(url)
+  if (!isAllowed || url.length > MAX_URL_LENGTH) {
     throw new GraphError(
       400,
       100,
@@ -37,13 +37,13 @@ function check ({ url, verify_token: verifyToken }: Override): void {
 
 /** Verifies the callback as Meta does; returns the failure, or null. */
 async function verify ({ url, verify_token: verifyToken }: Override): Promise<string | null> {
-  const asked = new URL(url)
+  const verification = new URL(url)
   const challenge = String(randomInt(1e9, 2e9))
-  asked.searchParams.append('hub.mode', 'subscribe')
-  asked.searchParams.append('hub.challenge', challenge)
-  asked.searchParams.append('hub.verify_token', verifyToken)
+  verification.searchParams.append('hub.mode', 'subscribe')
+  verification.searchParams.append('hub.challenge', challenge)
+  verification.searchParams.append('hub.verify_token', verifyToken)
   try {
-    const response = await fetch(asked, { redirect: 'manual', signal: AbortSignal.timeout(VERIFY_LIMIT_MS) })
+    const response = await fetch(verification, { redirect: 'manual', signal: AbortSignal.timeout(VERIFY_LIMIT_MS) })
     const body = await response.text()
     if (response.status !== 200) return `HTTP Status Code = ${response.status}; HTTP Message = ${response.statusText}`
     return body === challenge ? null : 'Response does not match challenge'

@@ -7,7 +7,7 @@ import { type Answer, app, calls, json, meta, raw, refused, thrownBy, token } fr
 import { account, headers, MINUTE, stopClock, WABA } from './rate-limited-client.js'
 
 await t.test('a call that Meta would refuse is not made', async t => {
-  const { goOn } = stopClock(t)
+  const { advance } = stopClock(t)
   const other = 'EAAAnother'
   let next: Answer = json(200, { success: true })
   const { graph, urls, lines } = await meta(t, (res) => { next(res) })
@@ -25,7 +25,7 @@ await t.test('a call that Meta would refuse is not made', async t => {
   next = refused(400, 80007)
   t.match(await thrownBy(calls.subscribe(graph)), { code: 'META_RATE_LIMITED', retry_after: 300 })
   next = json(200, { success: true, data: [] })
-  goOn(1500)
+  advance(1500)
   t.equal(await withheld(calls.subscribe(graph)), 299)
   t.equal(await withheld(graph.listPhoneNumbers(app, other, WABA)), 299)
   t.equal(await withheld(graph.registerNumber(app, token, '1', '123456', WABA)), 299)
@@ -47,12 +47,12 @@ await t.test('a call that Meta would refuse is not made', async t => {
   t.match(await thrownBy(calls.debug_token(graph)), { retry_after: 300 }, 'the token still waits for its user')
   t.match(await thrownBy(graph.inspectToken(app, other)), { retry_after: 420 })
   next = json(200, { success: true, data: [] })
-  goOn(BLOCK_MS)
+  advance(BLOCK_MS)
   for (const [name, call] of Object.entries(calls)) t.equal(await withheld(call(graph)), 119, name)
   t.throws(() => { graph.assertExchangeUnblocked(app) }, { code: 'META_RATE_LIMITED' })
   t.strictSame(graph.blockedApps(), [app.id])
   await graph.listPhoneNumbers({ ...app, id: '42' }, token, WABA)
-  goOn(2 * MINUTE)
+  advance(2 * MINUTE)
   t.strictSame(graph.blockedApps(), [])
   await calls.subscribe(graph)
   graph.assertExchangeUnblocked(app)
@@ -60,13 +60,13 @@ await t.test('a call that Meta would refuse is not made', async t => {
 
 await t.test('a token limit, or an account limit of a call without an account, blocks the token', async t => {
   for (const code of [17, 32, 613, 80007, 80008]) {
-    const { goOn } = stopClock(t)
+    const { advance } = stopClock(t)
     const { graph, urls } = await meta(t, refused(400, code))
     for (let times = 0; times < 2; times++) {
       t.match(await thrownBy(calls.debug_token(graph)), { code: 'META_RATE_LIMITED', retry_after: 300 })
     }
     t.equal(urls.length, 1, String(code))
-    goOn(BLOCK_MS)
+    advance(BLOCK_MS)
     await thrownBy(calls.debug_token(graph))
     t.equal(urls.length, 2, String(code))
     mock.timers.reset()

@@ -3,7 +3,7 @@ import { type Answer, json, raw, refused } from '../wire.js'
 import { account, client, fine, headers, MINUTE, NOW, stopClock, WABA } from './rate-limited-client.js'
 
 await t.test('a subject is blocked until the time that Meta names', async t => {
-  const { goOn } = stopClock(t)
+  const { advance } = stopClock(t)
   const { call, usage, usageOf } = await client(t)
   await call(
     fine(
@@ -20,9 +20,9 @@ await t.test('a subject is blocked until the time that Meta names', async t => {
   await call(fine({ ofAccounts: { 1: [account({ estimated_time_to_regain_access: 2 })] } }))
   await call(fine({}))
   t.equal(usage('1').blockedUntil, NOW + 7 * MINUTE, 'an earlier time does not shorten it')
-  goOn(3 * MINUTE)
+  advance(3 * MINUTE)
   t.strictSame(blocks(), [0, NOW + 7 * MINUTE, 0, 0])
-  goOn(4 * MINUTE)
+  advance(4 * MINUTE)
   t.strictSame(blocks(), [0, 0, 0, 0])
   await call(
     json(
@@ -33,9 +33,9 @@ await t.test('a subject is blocked until the time that Meta names', async t => {
   )
   t.strictSame(usage('1'), { percent: 100, blockedUntil: NOW + 126 * MINUTE })
   t.strictSame([usage(), usage('2'), usageOf('1')].map(({ blockedUntil }) => blockedUntil), [0, 0, 0])
-  goOn(61 * MINUTE)
+  advance(61 * MINUTE)
   t.strictSame(usage('1'), { percent: 0, blockedUntil: NOW + 126 * MINUTE }, 'a wait is remembered until it is over')
-  t.equal(usage(WABA).blockedUntil, NOW + 126 * MINUTE, 'and so has the account that was asked about')
+  t.equal(usage(WABA).blockedUntil, NOW + 126 * MINUTE, 'and so has the account of the call')
   await call(fine({ ofApp: { estimated_time_to_regain_access: 90 } }), 'debug_token')
   t.strictSame(blocks(), Array(4).fill(NOW + 158 * MINUTE), 'that of the app is everybody\'s')
 })
@@ -60,7 +60,7 @@ await t.test('a refusal for an app limit blocks the app for five minutes, and an
 
 await t.test('a refusal for a limit blocks its scope for five minutes if Meta names no time', async t => {
   stopClock(t)
-  const held = { percent: 0, blockedUntil: NOW + 5 * MINUTE }
+  const blocked = { percent: 0, blockedUntil: NOW + 5 * MINUTE }
   const free = { percent: 0, blockedUntil: 0 }
   const ofApp: Answer[] = [
     ...[4, 341].map(code => refused(400, code)), refused(429, 1), raw(429, '<html>'), refused(500, 4),
@@ -70,14 +70,14 @@ await t.test('a refusal for a limit blocks its scope for five minutes if Meta na
     for (const name of ['subscribe', 'access_token', 'debug_token'] as const) {
       const { call, usage } = await client(t)
       await call(answer, name)
-      t.strictSame([usage(), usage(WABA)], [held, held])
+      t.strictSame([usage(), usage(WABA)], [blocked, blocked])
     }
   }
   for (const code of [80007, 80008]) {
     for (const name of ['subscribe', 'phone_numbers'] as const) {
       const { call, usage } = await client(t)
       await call(refused(400, code), name)
-      t.strictSame([usage(), usage(WABA), usage('2')], [free, held, free], `${code} is the account's`)
+      t.strictSame([usage(), usage(WABA), usage('2')], [free, blocked, free], `${code} is the account's`)
     }
   }
   for (const code of [17, 32, 613, 80007, 80008]) {

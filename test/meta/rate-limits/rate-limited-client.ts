@@ -8,11 +8,11 @@ export const WABA = '102290129340398'
 export const MINUTE = 60_000
 export const NOW = Date.parse('2026-11-23T12:00:00Z')
 
-/** Stops the clock at `NOW`; `goOn` advances it. */
+/** Stops the clock at `NOW`; `advance` moves it on. */
 export function stopClock (t: Test) {
   mock.timers.enable({ apis: ['Date'], now: NOW })
   t.teardown(() => { mock.timers.reset() })
-  return { goOn: (ms: number) => { mock.timers.setTime(Date.now() + ms) } }
+  return { advance: (ms: number) => { mock.timers.setTime(Date.now() + ms) } }
 }
 
 /** A client, and a function that makes a call and chooses its answer. */

@@ -138,7 +138,7 @@ await t.test('the limit of one account does not block another tenant of the app'
     t.match(await verify(one), { is: '503 META_RATE_LIMITED', headers: { 'retry-after': '300' } }, String(reply.code))
     meta.requests.length = 0
     t.match(await verify(one), { is: '503 META_RATE_LIMITED' })
-    t.notOk(asked('phone_numbers').length, 'it is not asked about that account')
+    t.notOk(asked('phone_numbers').length, 'no call for that account')
     t.match(await verify(other), { is: '200' })
     goOn(BLOCK_MS)
     t.match(await verify(one), { is: '200' })

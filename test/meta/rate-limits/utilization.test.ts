@@ -2,8 +2,8 @@ import t from '../../run/tap.js'
 import { json } from '../wire.js'
 import { account, client, fine, MINUTE, NOW, stopClock } from './rate-limited-client.js'
 
-await t.test('the utilization of an app or subject is the highest share in its latest answers', async t => {
-  const { goOn } = stopClock(t)
+await t.test('the utilization of an app or subject is the highest percentage in its latest answers', async t => {
+  const { advance } = stopClock(t)
   const { call, usage, usageOf } = await client(t)
   t.strictSame(usage(), { percent: 0, blockedUntil: 0 })
   await call(json(200, { success: true }))
@@ -20,19 +20,19 @@ await t.test('the utilization of an app or subject is the highest share in its l
   t.strictSame(
     [usage('1'), usage('2')].map(({ percent }) => percent),
     [31, 60],
-    'an account counts as its latest answer says'
+    'the latest answer of an account replaces the one before'
   )
   await call(json(200, { success: true }))
-  t.equal(usage('2').percent, 60, 'an answer that says nothing changes nothing')
+  t.equal(usage('2').percent, 60, 'an answer without usage changes nothing')
   t.strictSame(usageOf('another'), { percent: 0, blockedUntil: 0 })
 
-  goOn(40 * MINUTE)
+  advance(40 * MINUTE)
   await call(fine({ ofApp: { call_count: 12 } }))
   t.equal(usage('2').percent, 60)
-  goOn(21 * MINUTE)
+  advance(21 * MINUTE)
   t.equal(usage('2').percent, 12)
-  goOn(40 * MINUTE)
-  t.strictSame(usage(), { percent: 0, blockedUntil: 0 }, 'an hour after the last word')
+  advance(40 * MINUTE)
+  t.strictSame(usage(), { percent: 0, blockedUntil: 0 }, 'an hour after the last report')
 })
 
 await t.test('the number of remembered subjects is bounded', async t => {

@@ -6,7 +6,7 @@ const { graph, state, call } = await startWithClient(t)
 const app = state.addApp()
 const waba = state.addWaba({ app_ids: [app.app_id], phones: [{ id: '4712', registered: true }, { id: '4713' }] })
 const bearer = state.issueToken({ app_id: app.app_id })
-const hello = { messaging_product: 'whatsapp', to: '+1 650-555-1234', type: 'text', text: { body: 'Hello' } }
+const message = { messaging_product: 'whatsapp', to: '+1 650-555-1234', type: 'text', text: { body: 'Hello' } }
 const send = (json: object, token = bearer, phone = '4712') => call(
   `/v26.0/${phone}/messages`,
   {},
@@ -15,7 +15,7 @@ const send = (json: object, token = bearer, phone = '4712') => call(
 const refusal = (code: number, message: string, status = 400) => ({ status, body: { error: { code, message } } })
 
 await t.test('a message is accepted, and its sender is recorded', async t => {
-  const { status, body } = await send(hello)
+  const { status, body } = await send(message)
   t.equal(status, 200)
   t.match(body.messages[0].id, /^wamid\.HBgL[A-Za-z0-9]{40}$/)
   t.strictSame({ ...body, messages: [] }, {
@@ -29,11 +29,11 @@ await t.test('a message is accepted, and its sender is recorded', async t => {
     headers: {
       authorization: `Bearer ${bearer}`
     },
-    form: { to: hello.to, text: '{"body":"Hello"}' }
+    form: { to: message.to, text: '{"body":"Hello"}' }
   })
-  t.not((await send(hello)).body.messages[0].id, body.messages[0].id, 'each has an id of its own')
-  t.equal((await send({ ...hello, type: undefined })).status, 200, 'a text unless it says otherwise')
-  t.equal((await send({ ...hello, type: 'image', text: undefined, image: { id: '1' } })).status, 200)
+  t.not((await send(message)).body.messages[0].id, body.messages[0].id, 'each has an id of its own')
+  t.equal((await send({ ...message, type: undefined })).status, 200, 'text is the default type')
+  t.equal((await send({ ...message, type: 'image', text: undefined, image: { id: '1' } })).status, 200)
 })
 
 await t.test('a message without a required parameter is refused', async t => {
@@ -42,7 +42,7 @@ await t.test('a message without a required parameter is refused', async t => {
     ["text['body']", { text: undefined }], ["text['body']", { text: { body: '' } }], ["text['body']", { text: 'Hello' }]
   ] as const) {
     t.match(
-      await send({ ...hello, ...change }),
+      await send({ ...message, ...change }),
       refusal(100, `(#100) The parameter ${name} is required.`),
       JSON.stringify(change)
     )
@@ -51,17 +51,17 @@ await t.test('a message without a required parameter is refused', async t => {
 
 await t.test('a token that may not send from the number is refused', async t => {
   const issue = (grant: object) => state.issueToken({ app_id: app.app_id, ...grant })
-  t.match(await send(hello, 'garbage'), refusal(190, 'Invalid OAuth access token', 401))
-  t.match(await send(hello, issue({ expires_in: -1 })), refusal(190, 'Session has expired', 401))
+  t.match(await send(message, 'garbage'), refusal(190, 'Invalid OAuth access token', 401))
+  t.match(await send(message, issue({ expires_in: -1 })), refusal(190, 'Session has expired', 401))
   const gone = refusal(100, "Unsupported post request. Object with ID '4712' does not exist")
-  t.match(await send(hello, issue({ waba_ids: ['1'] })), gone, 'of another account')
-  t.match(await send(hello, state.issueToken({ app_id: state.addApp().app_id })), gone, 'of another app')
-  t.match(await send(hello, bearer, '4714'), { status: 400, body: { error: { code: 100, error_subcode: 33 } } })
+  t.match(await send(message, issue({ waba_ids: ['1'] })), gone, 'of another account')
+  t.match(await send(message, state.issueToken({ app_id: state.addApp().app_id })), gone, 'of another app')
+  t.match(await send(message, bearer, '4714'), { status: 400, body: { error: { code: 100, error_subcode: 33 } } })
 
   t.match(
-    await send(hello, issue({ scopes: ['whatsapp_business_management'] })),
+    await send(message, issue({ scopes: ['whatsapp_business_management'] })),
     refusal(200, '(#200) You do not have the necessary permissions to send messages', 403)
   )
-  t.equal((await send(hello, issue({ scopes: ['whatsapp_business_messaging'], waba_ids: [waba.id] }))).status, 200)
-  t.match(await send(hello, bearer, '4713'), refusal(133010, '(#133010) Account not registered'))
+  t.equal((await send(message, issue({ scopes: ['whatsapp_business_messaging'], waba_ids: [waba.id] }))).status, 200)
+  t.match(await send(message, bearer, '4713'), refusal(133010, '(#133010) Account not registered'))
 })

@@ -5,9 +5,9 @@ import { startWithAccounts } from '../account.js'
 const { graph, app, bearer, call, account } = await startWithAccounts(t)
 
 await t.test('a phone number has its own callback and PIN', async t => {
-  const asked: Array<Record<string, string>> = []
+  const queries: Array<Record<string, string>> = []
   const url = await startCallback(t, (query, res) => {
-    asked.push(Object.fromEntries(query))
+    queries.push(Object.fromEntries(query))
     res.end(query.get('hub.verify_token') === 'ü &=?' ? query.get('hub.challenge') : '')
   })
   const { phone, waba, subscribe, changePhone, fields } = account()
@@ -27,7 +27,7 @@ await t.test('a phone number has its own callback and PIN', async t => {
     { override_callback_uri: url, verify_token: 'ü &=?' },
     'JSON within is recorded as text'
   )
-  t.match(asked, [{ tenant: '1', 'hub.mode': 'subscribe', 'hub.challenge': /^\d+$/, 'hub.verify_token': 'ü &=?' }])
+  t.match(queries, [{ tenant: '1', 'hub.mode': 'subscribe', 'hub.challenge': /^\d+$/, 'hub.verify_token': 'ü &=?' }])
   t.strictSame((await fields('webhook_configuration')).webhook_configuration, {
     phone_number: url,
     application: app.callback_url

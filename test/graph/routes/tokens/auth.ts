@@ -36,7 +36,7 @@ export function findToken (state: GraphState, text: string, status = 400): Token
 }
 
 /** The error for a revoked or expired token. */
-export function flawOf (token: Token, status = 400): GraphError | undefined {
+export function tokenErrorOf (token: Token, status = 400): GraphError | undefined {
   if (token.revoked !== undefined) return tokenRefused(token.revoked, status)
   if (token.expires_at === 0 || token.expires_at > now()) return undefined
   const expired = new Date(token.expires_at * 1000).toUTCString()
@@ -52,8 +52,8 @@ export function authenticate (state: GraphState, { params, bearer }: Call): { te
   const status = bearer === undefined ? 400 : 401
   const token = findToken(state, text, status)
   if (token instanceof GraphError) throw token
-  const flaw = flawOf(token, status)
-  if (flaw) throw flaw
+  const tokenError = tokenErrorOf(token, status)
+  if (tokenError) throw tokenError
   checkProof(token, text, params.get('appsecret_proof'))
   return { text, token }
 }

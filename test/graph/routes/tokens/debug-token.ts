@@ -1,6 +1,6 @@
 import { GraphError, type Json } from '../../errors.js'
 import type { GraphState, Token } from '../../state.js'
-import { authenticate, findToken, flawOf, type Call } from './auth.js'
+import { authenticate, findToken, tokenErrorOf, type Call } from './auth.js'
 
 /** `GET /debug_token`: an invalid input token is answered with `is_valid: false`; one of another app is an error. */
 export function debugToken (state: GraphState, call: Call): Json {
@@ -12,13 +12,13 @@ export function debugToken (state: GraphState, call: Call): Json {
   if (token.app !== viewer.app) {
     throw new GraphError(400, 100, '(#100) The App_id in the input_token did not match the Viewing App')
   }
-  const flaw = flawOf(token)
-  return { data: { ...describe(token), ...(flaw ? invalid(flaw) : { is_valid: true }) } }
+  const tokenError = tokenErrorOf(token)
+  return { data: { ...describe(token), ...(tokenError ? invalid(tokenError) : { is_valid: true }) } }
 }
 
-function invalid (flaw: GraphError): Json {
+function invalid (reason: GraphError): Json {
   // The key is `subcode` here, not `error_subcode`.
-  return { is_valid: false, error: { code: flaw.code, message: flaw.message, subcode: flaw.extra.error_subcode } }
+  return { is_valid: false, error: { code: reason.code, message: reason.message, subcode: reason.extra.error_subcode } }
 }
 
 function describe (token: Token): Json {

@@ -1,6 +1,6 @@
 import { GraphError, tokenRefused, type Json } from '../../errors.js'
 import { now, TOKEN_LIFETIME_S, type App, type Code, type GraphState } from '../../state.js'
-import { findToken, flawOf, type Call } from './auth.js'
+import { findToken, tokenErrorOf, type Call } from './auth.js'
 
 // Meta: WhatsApp, "Embedded Signup: Implementation"
 const CODE_LIFETIME_S = 30
@@ -26,13 +26,13 @@ export function extend (state: GraphState, { params }: Call): Json {
   const app = authenticateApp(state, params)
   const old = findToken(state, params.get('fb_exchange_token') ?? '')
   if (old instanceof GraphError) throw old
-  const flaw = flawOf(old)
-  if (flaw) throw flaw
+  const tokenError = tokenErrorOf(old)
+  if (tokenError) throw tokenError
   if (old.app !== app || old.type === 'APP' || old.extendable === false) throw tokenRefused()
   // A token that never expires stays so unless the caller requests 60 days.
-  const forEver = old.expires_at === 0 && params.get('set_token_expires_in_60_days') !== 'true'
-  const text = state.mint({ ...old, issued_at: now(), expires_at: forEver ? 0 : now() + TOKEN_LIFETIME_S })
-  return { access_token: text, token_type: 'bearer', expires_in: forEver ? undefined : TOKEN_LIFETIME_S }
+  const neverExpires = old.expires_at === 0 && params.get('set_token_expires_in_60_days') !== 'true'
+  const text = state.mint({ ...old, issued_at: now(), expires_at: neverExpires ? 0 : now() + TOKEN_LIFETIME_S })
+  return { access_token: text, token_type: 'bearer', expires_in: neverExpires ? undefined : TOKEN_LIFETIME_S }
 }
 
 function authenticateApp (state: GraphState, params: URLSearchParams): App {

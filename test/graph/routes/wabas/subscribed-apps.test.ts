@@ -5,9 +5,9 @@ import { startWithAccounts } from '../account.js'
 const { graph, app, account } = await startWithAccounts(t)
 
 await t.test('subscribed_apps: an app subscribes, sets and clears an override, and unsubscribes', async t => {
-  const asked: Array<Record<string, string>> = []
+  const queries: Array<Record<string, string>> = []
   const url = await startCallback(t, (query, res) => {
-    asked.push(Object.fromEntries(query))
+    queries.push(Object.fromEntries(query))
     res.end(query.get('hub.challenge'))
   })
   const { waba, subscribe, subscribeJson, subscribed, unsubscribe } = account()
@@ -27,7 +27,7 @@ await t.test('subscribed_apps: an app subscribes, sets and clears an override, a
   for (const send of [subscribe, subscribeJson]) {
     t.match(await send(wanted), { status: 200, body: { success: true } })
     t.strictSame((await subscribed()).body.data[0], { ...mine, override_callback_uri: url })
-    t.match(asked.pop(), {
+    t.match(queries.pop(), {
       tenant: '1',
       'hub.mode': 'subscribe',
       'hub.challenge': /^\d+$/,
