@@ -16,11 +16,17 @@ const gone = (id: string, method: string) => ({
 
 await t.test('an object without access is answered as if it did not exist', async t => {
   const { waba, phone } = account()
-  for (const [path, method] of [[waba.id, 'GET'], [phone.id, 'GET'], ['1', 'GET'], [
-    `${waba.id}/subscribed_apps`, 'GET'
-  ], [`${waba.id}/subscribed_apps`, 'POST'],
-  [`${waba.id}/subscribed_apps`, 'DELETE'], [`${phone.id}/register`, 'POST'], [`${phone.id}/deregister`, 'POST'],
-  [`${phone.id}/messages`, 'POST']] as const) {
+  for (const [path, method] of [
+    [waba.id, 'GET'],
+    [phone.id, 'GET'],
+    ['1', 'GET'],
+    [`${waba.id}/subscribed_apps`, 'GET'],
+    [`${waba.id}/subscribed_apps`, 'POST'],
+    [`${waba.id}/subscribed_apps`, 'DELETE'],
+    [`${phone.id}/register`, 'POST'],
+    [`${phone.id}/deregister`, 'POST'],
+    [`${phone.id}/messages`, 'POST']
+  ] as const) {
     t.match(
       await call(`/v26.0/${path}`, {}, { bearer: stranger, method }),
       gone(path.split('/')[0] ?? '', method.toLowerCase()),
