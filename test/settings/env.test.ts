@@ -6,7 +6,7 @@ import Fastify from 'fastify'
 import t from '../run/tap.js'
 import type { EnvSource } from '../../src/app.js'
 import env, { readEnv, settingNames } from '../../src/settings/env.js'
-import { complaints } from './complaints.js'
+import { complaints } from './refusal.js'
 import { newKey } from '../without-database.js'
 
 const key = newKey()

@@ -5,7 +5,7 @@ import type { EnvSource } from '../../src/app.js'
 import { hasGeneratedJwtSecret, isLocalMode } from '../../src/settings/local-mode.js'
 import { isLoopbackHost } from '../../src/settings/loopback.js'
 import { readEnv } from '../../src/settings/env.js'
-import { complaints } from './complaints.js'
+import { complaints } from './refusal.js'
 import { newKey } from '../without-database.js'
 
 const remote = 'postgres://u:hunter2-hunter2@db.example/x'

@@ -5,7 +5,7 @@ import type { Test } from 'tap'
 import t from '../run/tap.js'
 import type { EnvSource } from '../../src/app.js'
 import { readEnv, secretNames } from '../../src/settings/env.js'
-import { complaints, refusal } from './complaints.js'
+import { complaints, refusal } from './refusal.js'
 import { newKey } from '../without-database.js'
 
 const canary = () => `canary${randomBytes(16).toString('hex')}`
