@@ -7,15 +7,15 @@ const HOUR = 60 * MINUTE
 const DAY = 24 * HOUR
 const inTime = (ms: number) => new Date(NOW + ms).toISOString()
 const valid = (left: number | null): TokenFinding => ({ valid: true, expires_at: left === null ? null : inTime(left) })
-const dead = (reason = 'meta_190_460'): TokenFinding => ({ valid: false, reason })
-const seen = (known: Partial<PreviousState> = {}): PreviousState => ({
+const invalid = (reason = 'meta_190_460'): TokenFinding => ({ valid: false, reason })
+const previousState = (fields: Partial<PreviousState> = {}): PreviousState => ({
   expires_at: null,
   status: 'unverified',
   reason: null,
   checked_at: null,
   reported: null,
   is_active: true,
-  ...known
+  ...fields
 })
 
 await t.test('status, reason and next check of a valid token depend on the time until it expires', async (t) => {
@@ -44,12 +44,16 @@ await t.test('status, reason and next check of a valid token depend on the time 
     // The reported expiry replaces any stored one.
     for (const expires_at of [null, inTime(-DAY), inTime(90 * DAY)]) {
       t.match(
-        nextState(valid(left), seen({ expires_at }), NOW, DAY),
+        nextState(valid(left), previousState({ expires_at }), NOW, DAY),
         { status, reason, next_check: NOW + wait },
         `${left} ms left`
       )
     }
-    t.equal(nextState(valid(left), seen(), NOW, 1).next_check, NOW + 1, 'never later than the interval')
+    t.equal(
+      nextState(valid(left), previousState(), NOW, 1).next_check,
+      NOW + 1,
+      'the next check is not later than the interval'
+    )
   }
 })
 
@@ -64,20 +68,20 @@ await t.test('an invalid token is expired or revoked, and reauth_required if it 
   ] as const) {
     for (const before of ['unverified', 'ok', 'expiring'] as const) {
       t.match(
-        nextState(dead(reason), seen({ expires_at, status: before }), NOW, DAY),
+        nextState(invalid(reason), previousState({ expires_at, status: before }), NOW, DAY),
         { status, reason, event: { type: `token.${status}`, from: before } }
       )
     }
     for (const before of ['expired', 'revoked', 'reauth_required'] as const) {
       t.match(
-        nextState(dead(reason), seen({ expires_at, status: before }), NOW, DAY),
+        nextState(invalid(reason), previousState({ expires_at, status: before }), NOW, DAY),
         { status: 'reauth_required', reason }
       )
     }
   }
   t.match(nextState(
     valid(-1),
-    seen({ status: 'expired' }),
+    previousState({ status: 'expired' }),
     NOW,
     DAY
   ), { status: 'reauth_required', reason: 'date_passed' })
@@ -88,8 +92,8 @@ await t.test('an invalid token is expired or revoked, and reauth_required if it 
   ] as const) {
     t.match(
       nextState(
-        dead('meta_190_458'),
-        seen({ status: 'revoked', checked_at: inTime(-ago), reported: 'revoked' }),
+        invalid('meta_190_458'),
+        previousState({ status: 'revoked', checked_at: inTime(-ago), reported: 'revoked' }),
         NOW,
         interval
       ),
@@ -97,26 +101,26 @@ await t.test('an invalid token is expired or revoked, and reauth_required if it 
       `${ago} ms ago`
     )
   }
-  t.equal(nextState(dead(), seen({ expires_at: inTime(HOUR) }), NOW, DAY).next_check, NOW + HOUR)
+  t.equal(nextState(invalid(), previousState({ expires_at: inTime(HOUR) }), NOW, DAY).next_check, NOW + HOUR)
 })
 
 /** Applies findings to the state of one tenant and returns the events. */
-function told (...findings: Array<TokenFinding | 'new token'>): string[] {
-  let known = seen()
+function transitionsOf (...findings: Array<TokenFinding | 'new token'>): string[] {
+  let previous = previousState()
   return findings.flatMap((finding) => {
     if (finding === 'new token') {
-      known = seen({ reported: known.reported })
+      previous = previousState({ reported: previous.reported })
       return []
     }
-    const { status, reason, reported, event } = nextState(finding, known, NOW, DAY)
-    known = { ...known, expires_at: finding.valid ? finding.expires_at : known.expires_at, status, reported }
+    const { status, reason, reported, event } = nextState(finding, previous, NOW, DAY)
+    previous = { ...previous, expires_at: finding.valid ? finding.expires_at : previous.expires_at, status, reported }
     return event === null ? [] : [`${event.from} ${event.type} ${reason}`]
   })
 }
 
 await t.test('each transition emits one event', async (t) => {
-  t.same(told(valid(null), valid(null)), [], 'a token that is well is nothing to tell')
-  t.same(told(
+  t.same(transitionsOf(valid(null), valid(null)), [], 'a valid token emits no event')
+  t.same(transitionsOf(
     valid(90 * DAY),
     valid(14 * DAY),
     valid(13 * DAY),
@@ -125,8 +129,8 @@ await t.test('each transition emits one event', async (t) => {
     valid(DAY),
     valid(HOUR),
     valid(-1),
-    dead(),
-    dead()
+    invalid(),
+    invalid()
   ), [
     'ok token.expiring expires_within_14_days',
     'expiring token.expiring expires_within_7_days',
@@ -134,26 +138,26 @@ await t.test('each transition emits one event', async (t) => {
     'expiring token.expired date_passed',
     'expired token.reauth_required meta_190_460'
   ])
-  t.same(told(valid(HOUR), valid(10 * DAY), valid(9 * DAY), valid(6 * DAY)), [
+  t.same(transitionsOf(valid(HOUR), valid(10 * DAY), valid(9 * DAY), valid(6 * DAY)), [
     'unverified token.expiring expires_within_1_day',
     'expiring token.expiring expires_within_7_days'
-  ], 'an end that moves away is nothing to tell, but that it comes near again is')
-  for (const [finding, from] of [[valid(HOUR), 'expiring'], [valid(-1), 'expired'], [dead(), 'revoked']] as const) {
-    t.same(told(finding, valid(null), valid(null)).slice(1), [`${from} token.recovered null`])
-    t.same(told(finding, 'new token', valid(null), valid(null)).slice(1), [`${from} token.recovered null`])
+  ], 'a later expiry emits no event, a nearer one does')
+  for (const [finding, from] of [[valid(HOUR), 'expiring'], [valid(-1), 'expired'], [invalid(), 'revoked']] as const) {
+    t.same(transitionsOf(finding, valid(null), valid(null)).slice(1), [`${from} token.recovered null`])
+    t.same(transitionsOf(finding, 'new token', valid(null), valid(null)).slice(1), [`${from} token.recovered null`])
     t.same(
-      told(finding, valid(null), finding).slice(2).map((event) => event.split(' ')[0]),
+      transitionsOf(finding, valid(null), finding).slice(2).map((event) => event.split(' ')[0]),
       ['ok'],
-      'and once more after it was well'
+      'the finding emits an event again after a recovery'
     )
   }
-  t.same(told(dead(), dead(), valid(null)).at(-1), 'reauth_required token.recovered null')
+  t.same(transitionsOf(invalid(), invalid(), valid(null)).at(-1), 'reauth_required token.recovered null')
   t.same(
-    told(dead(), 'new token', dead()),
+    transitionsOf(invalid(), 'new token', invalid()),
     ['unverified token.revoked meta_190_460'],
-    'a new token as dead as the old one changes nothing'
+    'an invalid successor emits no event'
   )
-  t.same(told(dead(), 'new token', valid(DAY)).at(-1), 'revoked token.expiring expires_within_1_day')
+  t.same(transitionsOf(invalid(), 'new token', valid(DAY)).at(-1), 'revoked token.expiring expires_within_1_day')
 })
 
 await t.test('a token is expiring from 14 days before its expiry', async (t) => {
@@ -165,20 +169,20 @@ await t.test('a token is expiring from 14 days before its expiry', async (t) => 
 
 await t.test('an invalid token of an inactive tenant stays invalid after a valid finding', async (t) => {
   for (const status of ['expired', 'revoked', 'reauth_required'] as const) {
-    const known = seen({ status, reason: 'PARTNER_REMOVED', reported: status, is_active: false })
-    t.match(nextState(valid(null), known, NOW, DAY), { status, reason: 'PARTNER_REMOVED', event: null })
-    t.match(nextState(valid(null), { ...known, is_active: true }, NOW, DAY), { status: 'ok', reason: null })
+    const previous = previousState({ status, reason: 'PARTNER_REMOVED', reported: status, is_active: false })
+    t.match(nextState(valid(null), previous, NOW, DAY), { status, reason: 'PARTNER_REMOVED', event: null })
+    t.match(nextState(valid(null), { ...previous, is_active: true }, NOW, DAY), { status: 'ok', reason: null })
   }
   t.match(
-    nextState(valid(null), seen({ status: 'unverified', is_active: false }), NOW, DAY),
+    nextState(valid(null), previousState({ status: 'unverified', is_active: false }), NOW, DAY),
     { status: 'ok', reason: null }
   )
 })
 
 await t.test('the reported state contains the warning level', async (t) => {
-  t.equal(nextState(valid(DAY), seen(), NOW, DAY).reported, 'expiring:expires_within_1_day')
-  t.equal(nextState(valid(null), seen({ reported: 'expiring:expires_within_1_day' }), NOW, DAY).reported, 'ok')
-  t.equal(nextState(dead(), seen(), NOW, DAY).reported, 'revoked')
-  t.equal(nextState(valid(null), seen(), NOW, DAY).reported, null)
-  t.equal(nextState(valid(null), seen({ reported: 'ok' }), NOW, DAY).reported, 'ok')
+  t.equal(nextState(valid(DAY), previousState(), NOW, DAY).reported, 'expiring:expires_within_1_day')
+  t.equal(nextState(valid(null), previousState({ reported: 'expiring:expires_within_1_day' }), NOW, DAY).reported, 'ok')
+  t.equal(nextState(invalid(), previousState(), NOW, DAY).reported, 'revoked')
+  t.equal(nextState(valid(null), previousState(), NOW, DAY).reported, null)
+  t.equal(nextState(valid(null), previousState({ reported: 'ok' }), NOW, DAY).reported, 'ok')
 })

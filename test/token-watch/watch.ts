@@ -2,6 +2,7 @@ import type { Test } from 'tap'
 import type { EnvSource } from '../../src/app.js'
 import { createTokenScheduler } from '../../src/token-watch/scheduler.js'
 import type { Transition } from '../../src/token-watch/token-watch.js'
+import type { Fault } from '../graph/faults.js'
 import type { Grant } from '../graph/state.js'
 import { buildTestApp, createDatabase, queries } from '../helper.js'
 import { app as platform, standIn } from '../meta/wire.js'
@@ -22,7 +23,7 @@ export async function watch (t: Test) {
     issue: (grant: Partial<Grant> = {}) => meta.state.issueToken({ app_id: platform.id, ...grant }),
     /** The tokens of all debug_token calls, in order. */
     asked: () => meta.requests.flatMap(({ route, query }) => route === 'debug_token' ? [query['input_token']] : []),
-    watched: async (t: Test, more: EnvSource = {}) => await watched(t, { ...env, ...more }),
+    startService: async (t: Test, more: EnvSource = {}) => await startService(t, { ...env, ...more }),
     /** Clears all requests and faults of the stand-in. */
     reset (): void {
       meta.requests.length = 0
@@ -31,21 +32,21 @@ export async function watch (t: Test) {
   }
 }
 
-/** Starts a service on its own database. Only `look` checks due tokens: its own scheduler found none at its start. */
-async function watched (t: Test, settings: EnvSource) {
+/** Starts a service on its own database. Only `poll` checks due tokens: its own scheduler found none at its start. */
+async function startService (t: Test, settings: EnvSource) {
   const DATABASE_URL = await createDatabase(t, { watched: true })
   const env = { ...settings, DATABASE_URL }
   const service = await buildTestApp(t, env)
   const { app, databaseUrl } = service
   const { database, vault, metaGraph, tokenWatch, tenantConfigs, configLoader } = app
-  const told: Transition[] = []
-  tokenWatch.onTransition((transition) => { told.push(transition) })
+  const transitions: Transition[] = []
+  tokenWatch.onTransition((transition) => { transitions.push(transition) })
   const sql = queries(t, databaseUrl)
 
   /** Polls once and checks all due tokens. */
-  async function look (): Promise<void> {
+  async function poll (): Promise<void> {
     const { TOKEN_CHECK_INTERVAL_MS: interval, GRAPH_TIMEOUT_MS: timeoutMs } = app.env
-    const monitor = createTokenScheduler({
+    const scheduler = createTokenScheduler({
       database,
       vault,
       metaGraph,
@@ -55,9 +56,9 @@ async function watched (t: Test, settings: EnvSource) {
       timeoutMs,
       log: app.log
     })
-    monitor.start()
-    await monitor.closed()
-    monitor.close()
+    scheduler.start()
+    await scheduler.closed()
+    scheduler.close()
   }
 
   return {
@@ -67,22 +68,22 @@ async function watched (t: Test, settings: EnvSource) {
     tokenWatch,
     tenantConfigs,
     configLoader,
-    told,
+    transitions,
     sql,
-    look,
+    poll,
     store: async (tenant: string, token: string, more: object = {}) => await tenantConfigs.create(
       tenant,
       null,
       { access_token: token, ...more }
     ),
     /** Makes every token due and checks them. */
-    async again (): Promise<void> {
+    async pollAll (): Promise<void> {
       // Two failed checks within 5 minutes would count as one.
       await sql("update token_watch set next_check_at = now(), checked_at = checked_at - interval '1 hour'")
-      await look()
+      await poll()
     },
     /** The health of a tenant's token; `wait` is the time until its next check, in ms. */
-    async known (tenant: string) {
+    async healthOf (tenant: string) {
       const { next_check_at: next, ...health } = await tokenWatch.healthOf(tenant) ?? { next_check_at: null }
       return { ...health, wait: Date.parse(String(next)) - Date.now() }
     }
@@ -90,6 +91,19 @@ async function watched (t: Test, settings: EnvSource) {
 }
 
 /** Asserts that a wait is within 20 s of the expected one. */
-export const near = (t: Test, wait: number, expected: number) => {
+export const assertNear = (t: Test, wait: number, expected: number) => {
   t.ok(Math.abs(wait - expected) < 20_000, `${wait} ms is about ${expected} ms`)
+}
+
+/** The reply of debug_token for a valid token, with the usage headers of Meta. */
+export function usageReply (percent: number, more: Record<string, string> = {}): Fault {
+  const body = JSON.stringify({ data: { is_valid: true, app_id: platform.id, expires_at: 0 } })
+  return {
+    times: Infinity,
+    reply: {
+      status: 200,
+      headers: { 'x-app-usage': JSON.stringify({ call_count: percent, total_time: 1, total_cputime: 1 }), ...more },
+      body
+    }
+  }
 }
