@@ -45,7 +45,12 @@ export async function receiver (t: Test, first: Answer = status(204)) {
 export const signatureOf = (body: Buffer) => `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`
 
 /** Inserts an event of this reason and age (a PostgreSQL interval) into the outbox; returns its id. */
-export async function put (databaseUrl: string, tenantId: string, reason: string | null, age = '0'): Promise<string> {
+export async function putEvent (
+  databaseUrl: string,
+  tenantId: string,
+  reason: string | null,
+  age = '0'
+): Promise<string> {
   const [row] = await query(databaseUrl, `insert into events_outbox (type, tenant_id, "from", "to", reason, at)
     values ('token.revoked', $1, 'ok', 'revoked', $2, clock_timestamp() - $3::interval) returning id`, [
     tenantId, reason, age
@@ -74,7 +79,7 @@ export async function waiting (databaseUrl: string): Promise<{
 }
 
 /** Makes every event due. */
-export const hurry = async (databaseUrl: string) => await query(
+export const makeAllDue = async (databaseUrl: string) => await query(
   databaseUrl,
   'update events_outbox set next_attempt_at = now()'
 )
