@@ -22,25 +22,25 @@ await t.test('the data directory is private, whatever the umask', async t => {
   t.intercept(process, 'getuid', { value: () => 0 })
   const path = await ensureDataDir(relative(process.cwd(), join(dir, 'deep/as-root')))
   t.ok(isAbsolute(path))
-  t.equal(modeOf(path), 0o711, 'root lets its PostgreSQL user pass through')
+  t.equal(modeOf(path), 0o711, 'the PostgreSQL user of root may enter the directory')
   t.intercept(process, 'getuid', { value: () => 1000 })
   t.equal(modeOf(await ensureDataDir(join(dir, 'as-user'))), 0o700)
   process.umask(0)
   mkdirSync(join(dir, 'given'), { mode: 0o750 })
-  t.equal(modeOf(await ensureDataDir(join(dir, 'given'))), 0o750, 'one that was there keeps its mode')
+  t.equal(modeOf(await ensureDataDir(join(dir, 'given'))), 0o750, 'an existing directory keeps its mode')
   writeFileSync(join(dir, 'file'), '')
   await t.rejects(ensureDataDir(join(dir, 'file')), { code: 'EEXIST' })
 })
 
 await t.test('a secret is generated once', async t => {
   const dir = directory(t)
-  let made = 0
-  const make = () => `secret-${++made}`
+  let generated = 0
+  const make = () => `secret-${++generated}`
   const first = await Promise.all(Array.from({ length: 8 }, () => readOrCreateSecret(dir, 'key', make)))
-  t.equal(new Set(first).size, 1, 'all who race read the same')
-  const before = made
+  t.equal(new Set(first).size, 1, 'concurrent calls return the same secret')
+  const before = generated
   t.equal(await readOrCreateSecret(dir, 'key', make), first[0])
-  t.equal(made, before)
+  t.equal(generated, before)
   t.equal(modeOf(join(dir, 'key')), 0o600)
   t.same(readdirSync(dir), ['key'], 'no temporary file is left')
   writeFileSync(join(dir, 'by-hand'), ' kept\r\n')

@@ -32,12 +32,12 @@ await t.test('a byte order mark, CRLF and CR change nothing', (t) => {
   t.strictSame(
     parse('A=1\n\uFEFFNODE_ENV=production'),
     [{ name: 'A', value: '1', line: 1 }, { name: 'NODE_ENV', value: 'production', line: 2 }],
-    'two files in one'
+    'two concatenated files'
   )
   t.strictSame(
     valuesOf('spring.name=x\nwith-dash=y\n# \u2028'),
     { 'spring.name': 'x', 'with-dash': 'y' },
-    'names of other programs'
+    'names of other programs are accepted'
   )
   t.end()
 })
@@ -66,13 +66,13 @@ await t.test('an invalid line is refused with its number and without its value',
   t.throws(
     () => parse(openQuote),
     { message: /, line 1: the value must end with the quote/ },
-    'a quote that is left open swallows no setting'
+    'an open quote does not swallow the next setting'
   )
-  t.match(parseEnv(openQuote), { FOO: /production/, NODE_ENV: undefined }, 'as it does with Node')
+  t.match(parseEnv(openQuote), { FOO: /production/, NODE_ENV: undefined }, 'Node swallows it')
   t.throws(
     () => parse('PEM="-----BEGIN KEY-----\nMIIB\n-----END KEY-----"'),
     { message: /, line 1: / },
-    'no value has several lines'
+    'a value of several lines is refused'
   )
   t.match(
     valuesOf('PEM="-----BEGIN KEY-----\\nMIIB\\n-----END KEY-----"'),
@@ -114,11 +114,8 @@ await t.test('a name within two letters of a setting is reported with its line',
   for (const [name, meant] of [
     ['JWT_SECRT', 'JWT_SECRET'], ['JWT_SECRETS', 'JWT_SECRET'], ['JTW_SECRET', 'JWT_SECRET'],
     ['jwt_secret', 'JWT_SECRET'], ['JWT-SECRET', 'JWT_SECRET'], ['NODE_EN', 'NODE_ENV'],
-    [
-      'NODEENV', 'NODE_ENV'
-    ], [
-      'DATABSE_URL', 'DATABASE_URL'
-    ], ['DATABASE_URI', 'DATABASE_URL'], ['JWT_SECRET_FIL', 'JWT_SECRET_FILE'], ['PROT', 'PORT'], ['HSOT', 'HOST']
+    ['NODEENV', 'NODE_ENV'], ['DATABSE_URL', 'DATABASE_URL'], ['DATABASE_URI', 'DATABASE_URL'],
+    ['JWT_SECRET_FIL', 'JWT_SECRET_FILE'], ['PROT', 'PORT'], ['HSOT', 'HOST']
   ] as const) {
     t.strictSame(
       likely(name),

@@ -5,7 +5,7 @@ import type { EnvSource } from '../../src/app.js'
 import { hasGeneratedJwtSecret, isLocalMode } from '../../src/settings/local-mode.js'
 import { isLoopbackHost } from '../../src/settings/loopback.js'
 import { readEnv } from '../../src/settings/env.js'
-import { complaints } from './refusal.js'
+import { refusedSettings } from './refusal.js'
 import { newKey } from '../without-database.js'
 
 const remote = 'postgres://u:hunter2-hunter2@db.example/x'
@@ -41,12 +41,12 @@ await t.test('local mode requires: not production, the embedded database, a loop
             'ENCRYPTION_KEYS missing',
             ...(NODE_ENV === 'production' && DATABASE_URL === undefined ? ['DATABASE_URL missing'] : [])
           ]
-          t.same((await complaints(t, settings)).sort(), missing.sort(), JSON.stringify(settings))
+          t.same((await refusedSettings(t, settings)).sort(), missing.sort(), JSON.stringify(settings))
         }
       }
     }
   }
-  t.notOk(existsSync(join(dir, 'false')), 'outside local mode nothing is generated')
+  t.notOk(existsSync(join(dir, 'false')), 'outside local mode no secret is generated')
 })
 
 await t.test('unusable settings do not count as local mode', async (t) => {
@@ -57,11 +57,11 @@ await t.test('unusable settings do not count as local mode', async (t) => {
   ] satisfies EnvSource[]) {
     t.notOk(isLocalMode(wrong))
     t.same(
-      (await complaints(t, { ...wrong, DATA_DIR })).sort(),
+      (await refusedSettings(t, { ...wrong, DATA_DIR })).sort(),
       [...Object.keys(wrong), 'ENCRYPTION_KEYS missing', 'JWT_SECRET missing'].sort()
     )
   }
-  t.notOk(existsSync(DATA_DIR), 'nothing is generated')
+  t.notOk(existsSync(DATA_DIR), 'no secret is generated')
   t.match(
     await readEnv({ NODE_ENV: ' test\n', HOST: ' ::1', DATABASE_URL: 'embedded ', DATA_DIR }),
     { NODE_ENV: 'test', HOST: '::1', DATABASE_URL: 'embedded' }
@@ -75,19 +75,19 @@ await t.test('unusable settings do not count as local mode', async (t) => {
 await t.test('a given JWT_SECRET does not count as generated', async (t) => {
   const DATA_DIR = join(t.testdir({}), 'data')
   const given = { DATA_DIR, JWT_SECRET: newKey(), ENCRYPTION_KEYS: `k1:${newKey()}` }
-  t.notOk(await hasGeneratedJwtSecret(await readEnv(given)), 'none was ever generated')
+  t.notOk(await hasGeneratedJwtSecret(await readEnv(given)), 'no secret was generated before')
   const generated = await readEnv({ DATA_DIR })
   t.ok(await hasGeneratedJwtSecret(generated))
-  t.notOk(await hasGeneratedJwtSecret(await readEnv(given)), 'another one was')
+  t.notOk(await hasGeneratedJwtSecret(await readEnv(given)), 'the generated secret is another one')
   t.notOk(await hasGeneratedJwtSecret(await readEnv({ ...generated, DATABASE_URL: local })))
   writeFileSync(join(DATA_DIR, 'jwt-secret'), '')
-  t.notOk(await hasGeneratedJwtSecret(await readEnv(given)), 'a file that cannot be used matters to nobody')
+  t.notOk(await hasGeneratedJwtSecret(await readEnv(given)), 'an unusable file is ignored if a secret is given')
   rmSync(join(DATA_DIR, 'jwt-secret'))
   t.match(
     await readEnv({ DATA_DIR, JWT_SECRET_FILE: join(DATA_DIR, 'encryption-keys') }),
     { JWT_SECRET: generated.ENCRYPTION_KEYS }
   )
-  t.notOk(existsSync(join(DATA_DIR, 'jwt-secret')), 'one that comes from a file is not generated')
-  t.same(await complaints(t, { DATA_DIR, JWT_SECRET_FILE: join(DATA_DIR, 'none') }), ['JWT_SECRET_FILE'])
-  t.notOk(existsSync(join(DATA_DIR, 'jwt-secret')), 'nor one whose file cannot be read')
+  t.notOk(existsSync(join(DATA_DIR, 'jwt-secret')), 'a secret from a file is not generated')
+  t.same(await refusedSettings(t, { DATA_DIR, JWT_SECRET_FILE: join(DATA_DIR, 'none') }), ['JWT_SECRET_FILE'])
+  t.notOk(existsSync(join(DATA_DIR, 'jwt-secret')), 'no secret is generated if the file cannot be read')
 })

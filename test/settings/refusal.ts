@@ -10,8 +10,8 @@ export async function refusal (t: Test, settings: EnvSource): Promise<string> {
   return message
 }
 
-/** The names of the settings that the error complains about. */
-export async function complaints (t: Test, settings: EnvSource): Promise<string[]> {
+/** The names of the settings that the error refuses. */
+export async function refusedSettings (t: Test, settings: EnvSource): Promise<string[]> {
   const [heading, ...lines] = (await refusal(t, settings)).split('\n')
   t.equal(heading, 'Some settings cannot be used:')
   return lines.map((line) => {

@@ -5,7 +5,7 @@ import type { Test } from 'tap'
 import t from '../run/tap.js'
 import type { EnvSource } from '../../src/app.js'
 import { readEnv, secretNames } from '../../src/settings/env.js'
-import { complaints, refusal } from './refusal.js'
+import { refusedSettings, refusal } from './refusal.js'
 import { newKey } from '../without-database.js'
 
 const canary = () => `canary${randomBytes(16).toString('hex')}`
@@ -52,7 +52,7 @@ await t.test('blanks and line breaks around a value are trimmed', async (t) => {
     }),
     { PORT: 80, NODE_ENV: 'production', LOG_LEVEL: 'warn', CONFIG_REFUSE_DEAD_TOKENS: true }
   )
-  t.same(await complaints(t, { ...settings, JWT_SECRET: ' \n' }), ['JWT_SECRET missing'])
+  t.same(await refusedSettings(t, { ...settings, JWT_SECRET: ' \n' }), ['JWT_SECRET missing'])
 })
 
 await t.test('quotes around a whole value are refused by name', async (t) => {
@@ -75,11 +75,15 @@ await t.test('quotes around a whole value are refused by name', async (t) => {
     NODE_ENV: '"test"',
     PORT: '"80"',
     MIGRATE_ON_START: "'true'"
-  })) t.same(await complaints(t, { ...settings, [name]: value }), [name])
+  })) t.same(await refusedSettings(t, { ...settings, [name]: value }), [name])
   for (const name of ['JWT_SECRET', 'VERIFY_TOKEN']) {
-    t.same(await complaints(t, { ...settings, [name]: '""' }), [name], 'quotes around nothing')
+    t.same(await refusedSettings(t, { ...settings, [name]: '""' }), [name], 'quotes around an empty value are refused')
     for (const value of [`"${canary()}`, `it's ${canary()}'`, `${canary()}"${canary()}`]) {
-      t.match(await readEnv({ ...settings, [name]: value }), { [name]: value }, 'quotes elsewhere are part of it')
+      t.match(
+        await readEnv({ ...settings, [name]: value }),
+        { [name]: value },
+        'quotes elsewhere are part of the value'
+      )
     }
   }
 })
@@ -90,13 +94,18 @@ await t.test('a control character in a secret, or a byte that was not UTF-8, is 
       const message = await refusal(t, { ...settings, [name]: `${value}${character}${value}` })
       t.equal(
         message,
-        `Some settings cannot be used:\n  ${name} is not usable: it holds a line break, another control character, or bytes that are not UTF-8`,
+        `Some settings cannot be used:\n  ${name} is not usable: it holds a line break, another control character, ` +
+          'or bytes that are not UTF-8',
         JSON.stringify(character)
       )
     }
   }
   const wrapped = randomBytes(64).toString('base64').replace(/.{64}/, '$&\n')
-  t.same(await complaints(t, { ...settings, JWT_SECRET: wrapped }), ['JWT_SECRET'], 'as openssl wraps it')
+  t.same(
+    await refusedSettings(t, { ...settings, JWT_SECRET: wrapped }),
+    ['JWT_SECRET'],
+    'a value wrapped by openssl is refused'
+  )
 })
 
 await t.test('a PEM is refused as JWT_SECRET', async (t) => {
@@ -130,12 +139,12 @@ await t.test('NAME_FILE names a file with the value, for each secret', async (t)
   t.strictSame(
     await readEnv({ FB_APP_ID: '1', NODE_ENV: 'production', ...fromFiles }),
     await readEnv({ ...settings, NODE_ENV: 'production' }),
-    'all at once, in production'
+    'files for all secrets together, in production'
   )
   t.match(
     await readEnv({ ...settings, PORT_FILE: '/none', JWT_ISSUER_FILE: '/none', JWT_SECRET_FILE: ' ' }),
     settings,
-    'what is no secret has no file, and an empty name is none'
+    'only a secret is read from a file, and an empty file name is ignored'
   )
 })
 

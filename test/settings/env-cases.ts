@@ -1,0 +1,172 @@
+import { randomBytes } from 'node:crypto'
+import type { EnvSource } from '../../src/app.js'
+import { newKey } from '../without-database.js'
+
+const key = newKey()
+
+/** The required settings. */
+export const secrets = { JWT_SECRET: 's'.repeat(32), ENCRYPTION_KEYS: `k1:${key}` }
+export const production = { ...secrets, NODE_ENV: 'production', DATABASE_URL: 'embedded' }
+
+/** What `readEnv` returns for the required settings alone. */
+export const defaults = {
+  ...secrets,
+  NODE_ENV: 'development',
+  PORT: 8002,
+  LOG_LEVEL: 'info',
+  TRUST_PROXY: 'false',
+  API_DOCS: true,
+  MIGRATE_ON_START: false,
+  DATABASE_POOL_MAX: 10,
+  DATA_DIR: '.data',
+  JWT_TENANT_CLAIM: 'tenant_id',
+  JWT_ROLE_CLAIM: 'role',
+  JWT_ADMIN_ROLE: 'admin',
+  CONFIG_FALLBACK: 'missing-or-inactive',
+  OAUTH_STATE: 'optional',
+  GRAPH_API_BASE_URL: 'https://graph.facebook.com',
+  GRAPH_API_VERSION: 'v26.0',
+  GRAPH_TIMEOUT_MS: 10000,
+  TOKEN_CHECK_INTERVAL_MS: 86400000,
+  CONFIG_CACHE_MAX: 100000,
+  CONFIG_CACHE_TTL_MS: 300000,
+  CONFIG_CACHE_BLIND_TTL_MS: 1000,
+  CONFIG_STALE_IF_ERROR_MS: 300000,
+  CONFIG_REFUSE_DEAD_TOKENS: false
+}
+
+/** Values that are returned unchanged. */
+export const usable: EnvSource = {
+  NODE_ENV: 'production',
+  HOST: '::1',
+  PORT: 65535,
+  LOG_LEVEL: 'silent',
+  TRUST_PROXY: 'true',
+  API_DOCS: false,
+  DATABASE_URL: 'postgresql://u:p@db.example:5432/x?sslmode=require',
+  DATABASE_DIRECT_URL: 'postgres://u:p@direct.example:5433/x',
+  MIGRATE_ON_START: true,
+  DATABASE_POOL_MAX: 1,
+  DATA_DIR: '/somewhere',
+  JWT_SECRET: 'é'.repeat(16),
+  JWT_TENANT_CLAIM: 'https://claims.example/tenant',
+  JWT_ROLE_CLAIM: 'r',
+  JWT_ADMIN_ROLE: 'a',
+  JWT_ISSUER: 'i',
+  JWT_AUDIENCE: 'a',
+  ENCRYPTION_KEYS: `k2:${newKey()},k1:${key}`,
+  WHATSAPP_PHONE_ID: '1',
+  WHATSAPP_TOKEN: 't',
+  WHATSAPP_WABA_ID: '2',
+  VERIFY_TOKEN: 'v',
+  CALLBACK_URL: 'https://c.example',
+  REDIRECT_URL: 'https://r.example',
+  FB_APP_ID: '3',
+  FB_APP_SECRET: 's',
+  CONFIG_FALLBACK: 'none',
+  OAUTH_STATE: 'required',
+  OAUTH_REDIRECT_URIS: 'https://a.example/cb, http://localhost:3000/cb',
+  FB_LOGIN_CONFIG_ID: '4',
+  GRAPH_API_BASE_URL: 'http://127.0.0.1:1234',
+  GRAPH_API_VERSION: 'v1.0',
+  GRAPH_TIMEOUT_MS: 300000,
+  TOKEN_CHECK_INTERVAL_MS: 1,
+  EVENTS_WEBHOOK_URL: 'http://127.0.0.1:1/events',
+  EVENTS_WEBHOOK_SECRET: 'e'.repeat(16),
+  WEBHOOK_VERIFY_TOKEN: 'w'.repeat(16),
+  FB_APP_SECRETS_PREVIOUS: `${'p'.repeat(16)}, ${'q'.repeat(16)},`,
+  CONFIG_CACHE_MAX: 1,
+  CONFIG_CACHE_TTL_MS: 1,
+  CONFIG_CACHE_BLIND_TTL_MS: 0,
+  CONFIG_STALE_IF_ERROR_MS: 0,
+  CONFIG_REFUSE_DEAD_TOKENS: true
+}
+
+/** Further usable values of some settings. */
+export const alsoUsable: Record<string, string[]> = {
+  NODE_ENV: ['development', 'test'],
+  LOG_LEVEL: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'],
+  TRUST_PROXY: ['false', '0', '3', '12', '127.0.0.1', '10.0.0.0/8, ::1,fc00::/7', '0.0.0.0/1', '::/128'],
+  DATABASE_URL: [
+    'embedded', 'postgres://localhost/x', 'postgres:///x?host=/var/run/postgresql', 'postgres://u:100%@db.example/x',
+    'postgres://ü:é%@db.example/%c3%a4'
+  ],
+  DATABASE_DIRECT_URL: [
+    'postgres://localhost/x', 'postgresql:///x?host=/run/postgresql', 'postgres://u:100%@db.example/x'
+  ],
+  CONFIG_FALLBACK: ['missing'],
+  GRAPH_API_BASE_URL: [
+    'https://proxy.example:8443', 'https://graph.facebook.com/', 'http://localhost', 'http://[::1]:1'
+  ],
+  TOKEN_CHECK_INTERVAL_MS: ['31536000000'],
+  CONFIG_CACHE_BLIND_TTL_MS: ['60000'],
+  CONFIG_STALE_IF_ERROR_MS: ['31536000000']
+}
+
+/** A random part of a value, which no message may print. */
+export const canary = () => `canary${randomBytes(6).toString('hex')}`
+/** A random integer of at least 1,000,000, which no message may print. */
+const number = () => String(randomBytes(6).readUIntBE(0, 6) + 1e6)
+
+/** Values that are refused, by setting. */
+export const unusable: Record<string, string[]> = {
+  NODE_ENV: [canary(), 'prod', 'Production', 'PRODUCTION', 'staging', 'production,test'],
+  PORT: [number(), `-${number()}`, `${number()}.5`, canary(), 'NaN'],
+  LOG_LEVEL: [canary(), 'INFO'],
+  TRUST_PROXY: [
+    canary(), `127.0.0.1,${canary()}`, `10.0.0.0/${number()}`, '10.0.0.0/33', '0.0.0.0/0', '::/0', '::/129',
+    '10.0.0.0/x', '10.0.0.0/x8', '10.0.0.0/8x', '10.0.0.0/', '1000', ','
+  ],
+  DATABASE_URL: [
+    canary(), `mysql://u:${canary()}@localhost/x`, `mysql://${canary()}/x?y=postgres://`, `postgres:${canary()}`,
+    `postgres://u:${canary()}@local host/x`, `postgres://u:${canary()}%ff@localhost/x`,
+    `postgres://u:é%${canary()}@localhost/%c3`, 'EMBEDDED'
+  ],
+  DATABASE_DIRECT_URL: [
+    canary(), `mysql://u:${canary()}@localhost/x`, `postgres:${canary()}`, `postgres://u:${canary()}@local host/x`,
+    `postgres://u:${canary()}%ff@localhost/x`, 'embedded'
+  ],
+  API_DOCS: [canary(), 'off'],
+  MIGRATE_ON_START: [canary(), 'yes', '2'],
+  DATABASE_POOL_MAX: ['0', `-${number()}`, `${number()}.5`, canary()],
+  JWT_SECRET: [canary()],
+  ENCRYPTION_KEYS: [canary(), `${canary()}:${key}!`, `k1:${key},k1:${newKey()}`, `k1:${key},k2:${key}`, `k1:${key},`],
+  CONFIG_FALLBACK: [canary(), 'NONE'],
+  OAUTH_STATE: [canary(), 'REQUIRED', 'true'],
+  OAUTH_REDIRECT_URIS: [
+    canary(), `https://a.example,${canary()}`, `https://a.example,http://${canary()}.example`,
+    `https://${canary()}@a.example`, `https://:${canary()}@a.example`, 'ftp://localhost', 'https://a.example,'
+  ],
+  GRAPH_API_BASE_URL: [
+    canary(), `http://${canary()}.example`, `https://u:${canary()}@host.example`, `https://host.example/${canary()}`,
+    `https://host.example/?${canary()}`, 'ftp://localhost'
+  ],
+  GRAPH_API_VERSION: [canary(), '26.0', 'v26', 'v26.0/', `v26.0\n${canary()}`],
+  GRAPH_TIMEOUT_MS: ['0', '300001', number(), canary()],
+  TOKEN_CHECK_INTERVAL_MS: ['0', '31536000001', `-${number()}`, canary()],
+  EVENTS_WEBHOOK_SECRET: ['e'.repeat(15)],
+  WEBHOOK_VERIFY_TOKEN: ['w'.repeat(15)],
+  FB_APP_SECRETS_PREVIOUS: [`${'p'.repeat(16)},${'q'.repeat(15)}`, `${'p'.repeat(16)},   ${'q'.repeat(15)}`, 'p,q'],
+  CONFIG_CACHE_MAX: ['0', '10000001', `-${number()}`, canary()],
+  CONFIG_CACHE_TTL_MS: ['0', `-${number()}`, canary()],
+  CONFIG_CACHE_BLIND_TTL_MS: ['-1', '60001', '0.5', number(), canary()],
+  CONFIG_STALE_IF_ERROR_MS: ['-1', `-${number()}`, `${number()}.5`, canary()],
+  CONFIG_REFUSE_DEAD_TOKENS: [canary(), 'yes']
+}
+
+/** Database URLs that production refuses. */
+export const guessable = [
+  'postgres://u@h.example/x', 'postgres://u:@h.example/x', 'postgres://admin123:ADMIN123@h.example/x',
+  'postgres://u%20v:u%20v@h.example/x', 'postgres:///x?host=h.example&password=postgres',
+  'postgres://a:b@h.example/x?user=app&password=app',
+  ...['postgres', 'password', 'ChangeMe', 'secret', 'admin', '%70assword'].map(
+    (word) => `postgres://u:${word}@h.example/x`
+  )
+]
+
+/** Database URLs that production accepts. */
+export const strong = [
+  'postgres://u:hunter2-hunter2@h.example/x', 'postgres://u:100%@h.example/x', 'postgres://u@localhost/x',
+  'postgres://u:u@127.0.0.1/x', 'postgres://u@[::1]/x', 'postgres:///x', 'postgres:///x?host=/run/postgresql',
+  'postgres:///x?host=h.example&password=hunter2', 'postgres://u@h.example/x?sslcert=c.pem'
+]
