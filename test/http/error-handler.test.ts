@@ -37,7 +37,9 @@ async function exchange (head: string, rest: string): Promise<string> {
 
 await t.test('an internal error shows its code only, in the answer and in the log', async (t) => {
   await sql(`create function boom() returns trigger language plpgsql as $$ begin
-    if new.verify_token is null then raise exception 'canary % of %', new.waba_id, new.tenant_id using hint = 'canary', errcode = new.waba_id; end if;
+    if new.verify_token is null then
+      raise exception 'canary % of %', new.waba_id, new.tenant_id using hint = 'canary', errcode = new.waba_id;
+    end if;
     return new; end $$`)
   await sql('create trigger boom before update on tenant_configs for each row execute function boom()')
   for (const [sqlstate, is] of [
@@ -162,11 +164,15 @@ await t.test('a request that violates HTTP is answered with a problem and closes
   Object.assign(app.server, { requestTimeout: 100, headersTimeout: 100 })
   const began = performance.now()
   await isProblem(`PUT ${config}`, 'content-length: 200\r\n\r\n{"waba_id":', '408 REQUEST_TIMEOUT')
-  t.ok(performance.now() - began < 10_000, 'soon after its time')
+  t.ok(performance.now() - began < 10_000, 'the answer follows soon after the time limit')
   Object.assign(app.server, { requestTimeout, headersTimeout })
 
   const both = await open(`GET ${config}`, '\r\nGET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
   let answers = ''
   for await (const chunk of both) answers += String(chunk)
-  t.match(answers, /^HTTP\/1\.1 200 OK[^]*"tenant_id":"acme"[^]*HTTP\/1\.1 200 OK[^]*"status":"ok"/, 'two at once')
+  t.match(
+    answers,
+    /^HTTP\/1\.1 200 OK[^]*"tenant_id":"acme"[^]*HTTP\/1\.1 200 OK[^]*"status":"ok"/,
+    'the second request is answered on the same connection'
+  )
 })

@@ -51,9 +51,9 @@ await t.test('over 100 unanswered requests end the connection, and no waiting re
   const { fastify, origin, held, log } = await listening(t)
   for (const count of [101, 300]) t.equal(await exchange(origin, get('/held').repeat(count)), '')
   await until(async () => await countConnections(fastify) === 0)
-  t.equal((await fetch(`${origin}/small`)).status, 200, 'others are served')
+  t.equal((await fetch(`${origin}/small`)).status, 200, 'other connections are served')
   t.ok(held.length <= 16)
-  t.equal(log().split('ended a connection').length - 1, 2, 'a line for each connection')
+  t.equal(log().split('ended a connection').length - 1, 2, 'each ended connection is logged')
 
   const socket = await unread(t, origin, get('/held').repeat(100))
   await until(() => held.length >= 8)
@@ -170,7 +170,7 @@ await t.test('an error that Node would answer by itself is answered with a probl
   t.match(
     await exchange(origin, `GET /health/live HTTP/1.1\r\n${close}upgrade: websocket\r\n\r\n`),
     'HTTP/1.1 200 OK',
-    'an upgrade is left out'
+    'an upgrade is ignored'
   )
   t.match(
     await exchange(origin, `GET /health/live HTTP/1.1\r\n${close}expect: 100-Continue\r\n\r\n`),
@@ -210,6 +210,6 @@ await t.test('a client that is still sending receives the answer, and may reuse 
   t.match(answer, 'HTTP/1.1 413 ')
   const next = once(socket, 'data')
   socket.write(get('/health/live', CLOSE))
-  t.match(String(await next), 'HTTP/1.1 200 OK', 'on the same connection')
+  t.match(String(await next), 'HTTP/1.1 200 OK', 'the connection is reused')
   t.same(broken, [])
 })

@@ -40,7 +40,11 @@ await t.test('claims that the token lacks are left out, as is the tenant of an a
   const bare = ['level', 'time', 'pid', 'hostname', 'reqId']
   t.strictSame(await end(as('acme'), config), [...bare, 'tenant_id', 'res', 'responseTime', 'msg'])
   t.strictSame(await end(admin, `${configs}/stats`), [...bare, 'res', 'responseTime', 'msg'])
-  t.strictSame(await end(as('acme'), `${configs}/stats`), [...bare, 'res', 'responseTime', 'msg'], 'one who is refused')
+  t.strictSame(
+    await end(as('acme'), `${configs}/stats`),
+    [...bare, 'res', 'responseTime', 'msg'],
+    'a refused tenant is left out, too'
+  )
   t.strictSame(await end({ authorization: 'Bearer x' }, config), [...bare, 'res', 'responseTime', 'msg'])
   t.strictSame(await end({}, '/health/live'), [...bare, 'res', 'responseTime', 'msg'])
 })

@@ -80,18 +80,18 @@ await t.test('only application/json is accepted, with any parameters', async (t)
     t.equal(
       (await call(who, method, url, Buffer.from(body))).is,
       '415 UNSUPPORTED_MEDIA_TYPE',
-      'none'
+      'no content type'
     )
   }
   t.same(await rows(), before)
   for (const type of ['application/json; charset=utf-8', 'Application/JSON', 'application/json;x=y']) {
     t.equal((await call(tenant, 'PUT', config, body, { 'content-type': type })).is, '200', type)
   }
-  t.equal((await call(tenant, 'PUT', config, `\ufeff${body}`, json)).is, '200', 'a byte order mark')
+  t.equal((await call(tenant, 'PUT', config, `\ufeff${body}`, json)).is, '200', 'a byte order mark is accepted')
   t.equal(
     (await call(tenant, 'PUT', config, '{"waba_id":"first","waba_id":"waba-1"}', json)).body.waba_id,
     'waba-1',
-    'the last of two'
+    'the last of two equal names counts'
   )
 })
 
