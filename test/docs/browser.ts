@@ -16,7 +16,7 @@ export interface Page {
    * The text of the element with this id. Waits until all requests are answered or have failed, and the page has read
    * the answers.
    */
-  says: (id: string) => Promise<string>
+  settledText: (id: string) => Promise<string>
 }
 
 /** The members of an element that the page uses. */
@@ -64,7 +64,7 @@ export function openPage (html: string, origin: string, tenantToken: string): Pa
     logins,
     post: (from, data) => onMessage({ origin: from, data }),
     requests: () => sent.filter(({ path }) => !path.endsWith('/start')).length,
-    async says (id) {
+    async settledText (id) {
       for (let answered = -1; answered < sent.length;) {
         answered = sent.length
         await Promise.allSettled(sent.map(({ reply }) => reply))

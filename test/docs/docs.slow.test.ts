@@ -1,21 +1,19 @@
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { parseEnv } from 'node:util'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
-import * as errors from '../../src/errors.js'
-import { readEnv, settingNames } from '../../src/settings/env.js'
-import { anchorsOf, blocksOf, documents, tableOf, textOf, type Block } from './markdown.js'
+import { blocksOf, documents, textOf, type Block } from './markdown.js'
 import { openSession, type Output, type Session } from './session.js'
 import { signUp } from './sign-up.js'
 import { startGraph } from '../graph/server.js'
-import { baseEnv, buildTestApp, createDatabase, query } from '../helper.js'
+import { createDatabase, query } from '../helper.js'
 
 // About forty processes, most of them npm and Node: slow on a busy machine.
 t.setTimeout(300_000)
 
 /** Commands that cannot run within a test; `.ci/run` runs them on a fresh clone. */
-const ELSEWHERE = ['npm ci', 'npm test', 'npm run demo']
+const CI_COMMANDS = ['npm ci', 'npm test', 'npm run demo']
 
 const DATABASE = 'postgres://wtc:a-long-password@db.example.com:5432/wtc'
 const WABA = '102290129340398'
@@ -116,27 +114,30 @@ for (const [path, text] of documents) {
       } else if (block.language === 'ini') {
         await startUnit(t, session, own(block.text))
       } else {
-        t.match(block.language, /^(json|text|mermaid)$/, `${where}: a block that is run, or shows what was`)
+        t.match(block.language, /^(json|text|mermaid)$/, `${where}: the language of a block is known`)
       }
       const dotEnv = join(session.dir, '.env')
-      if (existsSync(dotEnv)) t.equal(modeOf(dotEnv), 0o600, `${where}: nobody else can read .env`)
+      if (existsSync(dotEnv)) t.equal(modeOf(dotEnv), 0o600, `${where}: only the owner can read .env`)
     }
   })
 }
 
-/**
- * The commands of a block for the session. Commands for elsewhere are replaced by `:`, manual instructions by their
- * command.
- */
+/** The commands of a block for the session. `:` replaces the commands of CI, and a command each manual instruction. */
 function runnable ({ language, text }: Block): string {
   return language === 'sh'
-    ? ELSEWHERE.reduce((text, command) => text.replaceAll(command, ':'), text).replace(/^# Stop the service.*/, 'stop')
+    ? CI_COMMANDS.reduce((text, command) => text.replaceAll(command, ':'), text)
+      .replace(/^# Stop the service.*/, 'stop')
     : text
 }
 
 /** Compares an output with the block after the command: its JSON, or its text. */
-function check (t: Test, where: string, { stdout, statuses }: Output, shown?: Block, own = (text: string) =>
-  text): void {
+function check (
+  t: Test,
+  where: string,
+  { stdout, statuses }: Output,
+  shown?: Block,
+  own = (text: string) => text
+): void {
   const output = plain(stdout.replace(/^\{"level".*\n/gm, ''))
   const expected = plain(own(shown?.text ?? ''))
   if (shown?.language === 'text') t.equal(output.trim(), expected.trim(), `${where}: its output`)
@@ -170,7 +171,7 @@ async function startUnit (t: Test, { run }: Session, unit: string): Promise<void
   const start = `env ${Environment} ${ExecStart}`
   await run(`stop\n(cd / && cd ${WorkingDirectory} && start='${start}' && npm start && stop)`)
   const { stdout } = await run(`mv .env away\n! timeout 20 ${start} 2>&1\nmv away .env`)
-  t.match(stdout, 'DATABASE_URL is missing', 'it refuses to start without its settings')
+  t.match(stdout, 'DATABASE_URL is missing', 'the service refuses to start without its settings')
 }
 
 await t.test('the documented key change keeps the old keys, with or without quotes', async (t) => {
@@ -192,14 +193,15 @@ await t.test('the documented key change keeps the old keys, with or without quot
   rmSync(dotEnv)
 
   await run('npm start')
-  const kept = join(dir, '.data/encryption-keys')
-  const before = readFileSync(kept, 'utf8')
+  const keyFile = join(dir, '.data/encryption-keys')
+  const before = readFileSync(keyFile, 'utf8')
   await run(`TOKEN=$(npm run -s token -- --tenant acme); BASE=http://127.0.0.1:$PORT/api/v1/tenant/config
-    curl -sS -X POST $BASE -H "authorization: Bearer $TOKEN" -H 'content-type: application/json' -d '{"access_token":"sealed-with-the-old-key"}'`)
+    curl -sS -X POST $BASE -H "authorization: Bearer $TOKEN" -H 'content-type: application/json' \\
+      -d '{"access_token":"sealed-with-the-old-key"}'`)
   await run(local)
-  const after = readFileSync(kept, 'utf8')
+  const after = readFileSync(keyFile, 'utf8')
   t.match(after.trim(), changed(before.trim().replaceAll('+', '\\+')))
-  t.equal(modeOf(kept), 0o600)
+  t.equal(modeOf(keyFile), 0o600)
   t.match(
     (await run('npm start; curl -sS $BASE/full -H "authorization: Bearer $TOKEN"')).stdout,
     'sealed-with-the-old-key'
@@ -208,68 +210,5 @@ await t.test('the documented key change keeps the old keys, with or without quot
 
 await t.test('every command that cannot run here runs in CI', async (t) => {
   const ci = readFileSync('.ci/run', 'utf8')
-  for (const command of ELSEWHERE) t.ok(ci.includes(command), command)
-})
-
-await t.test('every link has an existing target', async (t) => {
-  for (const [path, text] of documents) {
-    for (const [, target = ''] of text.matchAll(/\]\(((?!https?:)[^)]+)\)/g)) {
-      const [file = '', anchor] = target.split('#')
-      const to = file === '' ? path : join(dirname(path), file)
-      t.ok(existsSync(to), `${path} → ${target}`)
-      if (anchor !== undefined) t.ok(anchorsOf(textOf(to)).includes(anchor), `${path} → ${target}`)
-    }
-  }
-})
-
-await t.test('the tables of the documents match the program', async (t) => {
-  const guide = textOf('docs/TENANT_CONFIG_GUIDE.md')
-  const readme = textOf('README.md')
-
-  const { DATABASE_URL, ...given } = {
-    ...baseEnv,
-    DATABASE_URL: '',
-    NODE_ENV: '',
-    LOG_LEVEL: '',
-    PORT: '',
-    GRAPH_API_BASE_URL: ''
-  }
-  const defaults = new Map<string, unknown>(Object.entries(await readEnv({ ...given, DATABASE_URL })))
-  const secrets = ['JWT_SECRET', 'ENCRYPTION_KEYS']
-  const expected = settingNames.map((name) => [
-    `\`${name}\``,
-    secrets.includes(name) || !defaults.has(name) ? '–' : `\`${String(defaults.get(name))}\``
-  ])
-  t.strictSame(tableOf(readme, 'setting').map(([name, value]) => [name, value]), expected, 'settings')
-
-  const { app } = await buildTestApp(t)
-  const { paths }: { paths: Record<string, object> } = (await app.inject('/docs/json')).json()
-  const routes = Object.entries(paths).flatMap(
-    ([url, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${url}`)
-  )
-  const listed = tableOf(readme, 'method').map(([method = '', url = '']) => `${method} ${url.replaceAll('`', '')}`)
-  const documentation = ['GET /docs', 'GET /docs/json']
-  t.strictSame(listed.toSorted(), [...routes, ...documentation].toSorted(), 'endpoints')
-  for (const url of documentation) t.equal((await app.inject(url.slice(4))).statusCode, 200, url)
-
-  const codes = errors.errorClasses.map((ErrorClass) => new ErrorClass()).map(({ code, statusCode }) => [
-    `\`${code}\``, String(statusCode)
-  ])
-  t.strictSame(tableOf(guide, 'code').map(([code, status]) => [code, status]).toSorted(), codes.toSorted(), 'errors')
-
-  const { scripts }: { scripts: Record<string, string> } = JSON.parse(readFileSync('package.json', 'utf8'))
-  for (const [path, text] of documents) {
-    for (const [command, name = ''] of text.matchAll(
-      /npm run (?:-s )?([\w:]+)/g
-    )) t.ok(name in scripts, `${path}: ${command}`)
-  }
-  const commands = tableOf(readme, 'command').map(([command = '']) => command.replaceAll('`', ''))
-  const short = ['start', 'test']
-  t.strictSame(
-    commands.toSorted(),
-    Object.keys(scripts).filter((name) => name !== 'prepare').map(
-      (name) => `npm ${short.includes(name) ? '' : 'run '}${name}`
-    ).toSorted(),
-    'commands'
-  )
+  for (const command of CI_COMMANDS) t.ok(ci.includes(command), command)
 })

@@ -31,20 +31,20 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
     const code = () => login?.answer({ status: 'connected', authResponse: { code: codes() } })
     const account = () => page.post('https://www.facebook.com', finished({ waba_id: waba, phone_number_id: phone }))
 
-    for (const stranger of [
+    for (const foreign of [
       'https://evilfacebook.com', 'https://facebook.com.evil.example', 'http://www.facebook.com', 'null'
-    ]) page.post(stranger, finished({ waba_id: '1', phone_number_id: '666' }))
+    ]) page.post(foreign, finished({ waba_id: '1', phone_number_id: '666' }))
     page.post('https://www.facebook.com', 'not JSON')
     page.post('https://www.facebook.com', '{"type":"something else"}')
     page.post('https://www.facebook.com', 'null')
-    if (isStateFirst) await page.says('status')
+    if (isStateFirst) await page.settledText('status')
     if (isCodeFirst) code()
     else account()
-    t.equal(page.requests(), 0, 'it waits for both')
+    t.equal(page.requests(), 0, 'the page waits for both messages')
     if (isCodeFirst) account()
     else code()
-    t.equal(page.requests(), isStateFirst ? 1 : 0, 'it sends all at once, and waits for the state')
-    t.equal(await page.says('status'), 'Connected.')
+    t.equal(page.requests(), isStateFirst ? 1 : 0, 'the page sends one request, once it has the state')
+    t.equal(await page.settledText('status'), 'Connected.')
     t.equal(page.requests(), 1)
     const config = await fetch(`${origin}/api/v1/tenant/config`, { headers })
     t.match(await config.json(), {
@@ -61,12 +61,12 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
   const page = openPage(html, origin, token)
   page.click('connect')
   page.logins[0]?.answer({ status: 'unknown', authResponse: null })
-  t.match(await page.says('status'), 'not finished')
+  t.match(await page.settledText('status'), 'not finished')
   page.post(
     'https://www.facebook.com',
     JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'CANCEL', data: { current_step: 'PERMISSIONS' } })
   )
-  t.match(await page.says('status'), 'not finished')
+  t.match(await page.settledText('status'), 'not finished')
   page.post(
     'https://www.facebook.com',
     JSON.stringify({
@@ -75,11 +75,11 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
       data: { waba_id: waba }
     })
   )
-  t.match(await page.says('status'), 'WhatsApp Business app')
+  t.match(await page.settledText('status'), 'WhatsApp Business app')
   page.click('connect')
   page.logins[1]?.answer({ status: 'connected', authResponse: { code: 'not-a-code' } })
   page.post('https://www.facebook.com', finished({ waba_id: waba, phone_number_id: '201' }))
-  t.match(await page.says('status'), new errors.MetaCodeInvalid().message)
+  t.match(await page.settledText('status'), new errors.MetaCodeInvalid().message)
 
   page.click('connect')
   page.logins[2]?.answer({ status: 'connected', authResponse: { code: codes() } })
@@ -87,9 +87,9 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
     'https://www.facebook.com',
     JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH_ONLY_WABA', data: { waba_id: waba } })
   )
-  t.match(await page.says('status'), 'Which number')
+  t.match(await page.settledText('status'), 'Which number')
   page.choose('numbers', '+1 631-555-0203 (Lucky Shrub)')
-  t.equal(await page.says('status'), 'Connected.')
+  t.equal(await page.settledText('status'), 'Connected.')
   const headers = { authorization: `Bearer ${token}` }
   t.match(await (await fetch(`${origin}/api/v1/tenant/config`, { headers })).json(), { phone_number_id: '203' })
   await fetch(`${origin}/api/v1/tenant/config`, { method: 'DELETE', headers })
@@ -108,8 +108,8 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
     page.click('connect')
     page.logins[0]?.answer({ status: 'connected', authResponse: { code: 'a-code' } })
     page.post('https://www.facebook.com', finished({ waba_id: waba, phone_number_id: '201' }))
-    t.match(await page.says('status'), 'connect again', `the proxy answers ${body}`)
-    t.equal(page.requests(), isStateGiven ? 2 : 0, 'it tries once more what has a state')
+    t.match(await page.settledText('status'), 'connect again', `the proxy answers ${body}`)
+    t.equal(page.requests(), isStateGiven ? 2 : 0, 'the page repeats only a request with a state')
     proxy.close()
   }
 }
