@@ -33,7 +33,7 @@ await t.test('a dump contains no secret in clear', { skip }, async (t) => {
   t.same(leaks('pg_dump', stdout), [])
 
   await query(databaseUrl, `create table planted as select '${secrets.access_token}' as text`)
-  t.not(leaks('pg_dump', dump().stdout).length, 0, 'one that is there is found')
+  t.not(leaks('pg_dump', dump().stdout).length, 0, 'the scan finds a secret that is in the dump')
 })
 
 await t.test('a data-only restore of tenant_configs and vault_keys serves the same rows', { skip }, async (t) => {

@@ -1,121 +1,24 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
-import Fastify from 'fastify'
-import type { Test } from 'tap'
 import t from '../run/tap.js'
-import plugin from '../../src/app.js'
 import * as errors from '../../src/errors.js'
-import { canary, canaryKey, scanner } from './canaries.js'
-import { babble, exchange, misplaced, type Answer, type Route } from './misplaced.js'
+import { answerScan, FULL } from './answer-scan.js'
+import { canary, scanner } from './canaries.js'
+import { exchange } from './misplaced.js'
 import { dataDir, until } from '../fixtures/embedded.js'
-import { ownPostgres } from '../fixtures/own-postgres.js'
-import { secretLife } from './secret-uses.js'
 import { serverProcess, signed } from '../fixtures/server-process.js'
-import { startGraph } from '../graph/server.js'
 import { buildTestApp, query } from '../helper.js'
 
 t.setTimeout(300_000)
 
-const FULL = '/api/v1/tenant/config/full'
-const EFFECTIVE = '/api/v1/tenant/admin/configs/effective/'
+const { env, postgres, bearer, leaks, codes, leaksInAnswers } = await answerScan(t)
 
-const postgres = await ownPostgres(t)
-const meta = await startGraph()
-t.teardown(meta.close)
-const app = meta.state.addApp({ app_secret: canary('FB_APP_SECRET') })
-const env = {
-  NODE_ENV: 'test',
-  LOG_LEVEL: 'trace',
-  TRUST_PROXY: 'true',
-  DATABASE_URL: postgres.url,
-  JWT_SECRET: canary('JWT_SECRET'),
-  ENCRYPTION_KEYS: `k2:${canaryKey()},k1:${canaryKey()}`,
-  GRAPH_API_BASE_URL: meta.url,
-  // Short, because some calls must time out; long enough for an answer on a busy machine.
-  GRAPH_TIMEOUT_MS: '1500',
-  WHATSAPP_TOKEN: canary('WHATSAPP_TOKEN'),
-  VERIFY_TOKEN: canary('VERIFY_TOKEN'),
-  WEBHOOK_VERIFY_TOKEN: canary('WEBHOOK_VERIFY_TOKEN'),
-  OAUTH_REDIRECT_URIS: 'https://a.example/cb',
-  FB_APP_ID: app.app_id,
-  FB_APP_SECRET: app.app_secret
-}
-
-/** A token for all routes. */
-const token = (tenantId: string) => signed({ tenant_id: tenantId, role: 'admin' }, env.JWT_SECRET)
-const tokens = new Map(['first', 'second', 'third', 'tampered', 'misplaced'].map((id) => [id, token(id)]))
-const bearer = (tenantId: string) => `Bearer ${tokens.get(tenantId)}`
-/** Tokens that are refused, but are secrets as well. */
-const refused = [
-  {}, { tenant_id: canary('claim').repeat(2) }, { tenant_id: 'x', sub: 7 }, { tenant_id: 'x', exp: 1 }
-].map((claims) => signed(claims, env.JWT_SECRET))
-const signatures = [...tokens.values(), ...refused].map((token, i) => [`token ${i}`, token.split('.')[2] ?? ''])
 /** Any signed token. A shorter pattern could match Meta's random `fbtrace_id`. */
 const TOKEN = /eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+/g
-const leaks = scanner({ 'database password': postgres.password, ...Object.fromEntries(signatures) })
 
-/** All routes, including those of the documents and those that Fastify adds. */
-async function routesOf (t: Test): Promise<Route[]> {
-  const routes: Route[] = []
-  const fastify = Fastify()
-  t.teardown(async () => { await fastify.close() })
-  fastify.addHook(
-    'onRoute',
-    ({ method, url }) => { routes.push(...[method].flat().map((method) => ({ method, url }))) }
-  )
-  await fastify.register(plugin, { env })
-  await fastify.ready()
-  return routes
-}
-
-const routes = await routesOf(t)
-const codes = new Set<string>()
-const met = (problem: string) => codes.add(/"code":"(\w+)"/.exec(problem)?.[1] ?? '')
-
-/** Sends secrets to right and wrong places, and returns the leaks in the answers. */
-async function everything (origin: string, meanwhile?: () => Promise<void>): Promise<string[]> {
-  const found: string[] = []
-  function heard ({ sent, status, whole, body }: Answer): void {
-    let shown = whole
-    if (sent.path === FULL && status === 200 && sent.method === 'GET') {
-      // The only answer that shows secrets: those of the tenant of the sent token.
-      const config: Record<string, unknown> = JSON.parse(body)
-      if (sent.headers?.['authorization'] !== bearer(
-        String(config['tenant_id'])
-      )) found.push('a configuration of another tenant')
-      for (const name of [
-        'access_token', 'fb_app_secret', 'verify_token', 'refresh_token'
-      ]) shown = shown.replace(`"${config[name]}"`, '')
-    }
-    // This answer repeats the tenant id to the admin who sent it.
-    if (sent.path.startsWith(EFFECTIVE) && status === 200) {
-      shown = shown.replace(`"tenant_id":"${decodeURIComponent(sent.path.slice(EFFECTIVE.length))}"`, '')
-    }
-    found.push(...leaks(`${status} of ${sent.method} ${sent.path}`, shown))
-    if (status >= 400) met(body)
-  }
-  await secretLife({ origin, bearer, postgres, meta, app, heard, meanwhile })
-  for (const route of routes) {
-    const requests = misplaced(route, bearer('misplaced'), refused.map((token) => `Bearer ${token}`))
-    for (const answer of await Promise.all(requests.map(async (sent) => await exchange(origin, sent)))) heard(answer)
-  }
-  for (const words of [
-    canary('babble'),
-    `GET /${canary('babble')} HTTP/9.9`,
-    `GET / HTTP/1.1\r\n${canary('babble')}`,
-    `GET / HTTP/1.1\r\nx: ${canary('babble').repeat(1000)}`,
-    `GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: ${canary('babble')}`
-  ]) {
-    const answer = await babble(origin, `${words}\r\n\r\n`)
-    found.push(...leaks('the answer to what is no HTTP', answer))
-    met(answer)
-  }
-  return found
-}
-
-/** Everything that is visible of a thrown value. */
-const seenOf = (err: unknown) => inspect(err, {
+/** The text of a thrown value with all its properties. */
+const textOf = (err: unknown) => inspect(err, {
   showHidden: true,
   depth: Infinity,
   maxStringLength: Infinity,
@@ -127,22 +30,19 @@ await t.test('in this process no secret is in an answer, the log, the document o
   await fastify.listen({ port: 0, host: '127.0.0.1' })
   const thrown: unknown[] = []
   const load = async (tenantId: string) => {
-    await fastify.configLoader.forTenant(tenantId).catch(
-      (err: unknown) => { thrown.push(err) }
-    )
+    await fastify.configLoader.forTenant(tenantId).catch((err: unknown) => { thrown.push(err) })
   }
-  t.same(await everything(fastify.listeningOrigin, async () => { await load('second') }), [])
+  t.same(await leaksInAnswers(fastify.listeningOrigin, async () => { await load('second') }), [])
   await query(postgres.url, "update tenant_configs set access_token = verify_token where tenant_id = 'tampered'")
   for (const id of ['tampered', `${canary('id')}\0`, canary('id').repeat(2)]) await load(id)
-  t.match(thrown.map((err) => err instanceof Error && 'code' in err ? err.code : String(err)).sort(),
-    [
-      '42703', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE', 'SECRET_UNREADABLE',
-      /^TypeError/, /^TypeError/
-    ])
-  t.same(thrown.flatMap((err) => leaks('an error of the loader', seenOf(err))), [])
+  t.match(thrown.map((err) => err instanceof Error && 'code' in err ? err.code : String(err)).sort(), [
+    '42703', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE', 'SECRET_UNREADABLE',
+    /^TypeError/, /^TypeError/
+  ])
+  t.same(thrown.flatMap((err) => leaks('an error of the loader', textOf(err))), [])
   const snapshot = await fastify.configLoader.forTenant('second')
   t.match(snapshot.getAccessToken(), canary('access_token').slice(0, 16))
-  t.same(leaks('a snapshot', seenOf(snapshot) + JSON.stringify(snapshot)), [])
+  t.same(leaks('a snapshot', textOf(snapshot) + JSON.stringify(snapshot)), [])
   t.same(leaks('the document', (await fastify.inject('/docs/json')).body), [])
   t.same(leaks('the log', log()), [])
 
@@ -158,24 +58,29 @@ await t.test('in this process no secret is in an answer, the log, the document o
   t.not(
     leaks(
       'an error',
-      seenOf(Object.defineProperty(new Error('x'), 'hidden', { value: [[[[canary('planted')]]]] }))
+      textOf(Object.defineProperty(new Error('x'), 'hidden', { value: [[[[canary('planted')]]]] }))
     ).length,
     0
   )
 })
 
 // In the server process: prints on demand, and fails with an error that carries secrets in every property.
-const puppet = `data:text/javascript,${encodeURIComponent(`process.on('message', ({ print, fail, reject }) => {
+const remoteControl = `data:text/javascript,${encodeURIComponent(`process.on('message', ({ print, fail, reject }) => {
   if (print) for (const stream of [process.stdout, process.stderr]) stream.write(print)
   if (reject) Promise.reject(reject)
-  if (fail) setImmediate(() => { throw Object.assign(new Error('Failed query ' + fail, { cause: new Error(fail) }), { query: fail, params: [fail], detail: fail }) })
+  if (fail) {
+    setImmediate(() => {
+      const err = new Error('Failed query ' + fail, { cause: new Error(fail) })
+      throw Object.assign(err, { query: fail, params: [fail], detail: fail })
+    })
+  }
 })`)}`
 
 await t.test('in a process of its own no secret is in an answer, stdout or stderr', async (t) => {
-  const server = await serverProcess(t, env, ['--import', puppet])
-  t.same(await everything(server.origin), [])
+  const server = await serverProcess(t, env, ['--import', remoteControl])
+  t.same(await leaksInAnswers(server.origin), [])
   server.child.send({ fail: canary('uncaught') })
-  t.equal(await server.end('SIGCONT'), 1, 'an error that nobody caught ends it')
+  t.equal(await server.end('SIGCONT'), 1, 'an uncaught error ends the process')
   t.match(server.stdout(), 'closing on an error that nobody caught')
 
   t.same((server.stdout() + server.stderr()).match(TOKEN), null, 'no token is printed outside local mode')
@@ -185,12 +90,12 @@ await t.test('in a process of its own no secret is in an answer, stdout or stder
 await t.test('with an embedded database its own secrets are in no answer and no output', async (t) => {
   const dir = dataDir(t)
   const { DATABASE_URL, JWT_SECRET, ENCRYPTION_KEYS, ...others } = env
-  const server = await serverProcess(t, { ...others, DATA_DIR: dir }, ['--import', puppet])
-  const kept = (name: string) => readFileSync(join(dir, name), 'utf8').trim()
+  const server = await serverProcess(t, { ...others, DATA_DIR: dir }, ['--import', remoteControl])
+  const contentOf = (name: string) => readFileSync(join(dir, name), 'utf8').trim()
   const own = {
-    'jwt-secret': kept('jwt-secret'),
-    'encryption-keys': kept('encryption-keys').split(':')[1] ?? '',
-    'postgres-password': kept('postgres-password')
+    'jwt-secret': contentOf('jwt-secret'),
+    'encryption-keys': contentOf('encryption-keys').split(':')[1] ?? '',
+    'postgres-password': contentOf('postgres-password')
   }
   const ownLeaks = scanner(own)
   const authorization = `Bearer ${signed({ tenant_id: 'x' }, own['jwt-secret'])}`
@@ -225,7 +130,7 @@ await t.test('with an embedded database its own secrets are in no answer and no 
   t.equal(await server.end('SIGCONT'), 1)
   t.match(server.stdout(), 'closing on an error that nobody caught')
   t.same(ownLeaks('stdout and stderr', (server.stdout() + server.stderr()).replaceAll(planted, '')), [])
-  t.same(inFiles(ownLeaks, dir), Object.keys(own).sort(), 'only the files that are there to keep them')
+  t.same(inFiles(ownLeaks, dir), Object.keys(own).sort(), 'only the files for these secrets contain them')
 })
 
 await t.test('no secret is in the tables, the files or the log of the database', async (t) => {
@@ -242,9 +147,8 @@ await t.test('no secret is in the tables, the files or the log of the database',
 
 await t.test('the scanner finds a secret in every encoding, whole or cut', async (t) => {
   const secret = canary('planted')
-  const forms = [
-    secret, secret.slice(0, 30), secret.slice(-30)
-  ].flatMap((part) => Array.from({ length: 6 }, (_, around) => {
+  const parts = [secret, secret.slice(0, 30), secret.slice(-30)]
+  const forms = parts.flatMap((part) => Array.from({ length: 6 }, (_, around) => {
     const bytes = Buffer.from(`${'x'.repeat(around)}${part}${'y'.repeat(around)}`)
     const hex = bytes.toString('hex')
     return [
@@ -284,9 +188,7 @@ async function tablesOf (url: string): Promise<string> {
 
 /** The files of a directory in which a scanner finds a secret. */
 function inFiles (scan: typeof leaks, dir: string): string[] {
-  const files = readdirSync(dir, {
-    recursive: true,
-    encoding: 'utf8'
-  }).filter((name) => statSync(join(dir, name)).isFile())
+  const files = readdirSync(dir, { recursive: true, encoding: 'utf8' })
+    .filter((name) => statSync(join(dir, name)).isFile())
   return files.filter((name) => scan(name, readFileSync(join(dir, name))).length > 0).sort()
 }

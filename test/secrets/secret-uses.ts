@@ -12,14 +12,15 @@ import type { Graph } from '../graph/server.js'
 const CONFIG = '/api/v1/tenant/config'
 const ONBOARD = '/api/v1/tenant/onboard/whatsapp-client'
 
-interface Life {
+interface Setup {
   origin: string
   /** The authorization header's value for a tenant. */
   bearer: (tenantId: string) => string
   postgres: OwnPostgres
   meta: Graph
   app: { app_id: string, app_secret: string }
-  heard: (answer: Answer) => void
+  /** Receives every answer. */
+  onAnswer: (answer: Answer) => void
   /** Called during each fault of the database. */
   meanwhile?: () => Promise<void>
 }
@@ -35,25 +36,25 @@ const secrets = () => ({
 
 type Send = (tenantId: string, method: string, path: string, body?: object) => Promise<Answer>
 
-/** Takes secrets through every use and every error. */
-export async function secretLife (
-  { origin, bearer, postgres, meta, app, heard, meanwhile = async () => {} }: Life
+/** Sends secrets through every use and every error of the service. */
+export async function useSecrets (
+  { origin, bearer, postgres, meta, app, onAnswer, meanwhile = async () => {} }: Setup
 ): Promise<void> {
   const send: Send = async (tenantId, method, path, body) => {
     const headers = { authorization: bearer(tenantId), ...(body && { 'content-type': 'application/json' }) }
     const answer = await exchange(origin, { method, path, headers, body: body && JSON.stringify(body) })
-    heard(answer)
+    onAnswer(answer)
     return answer
   }
 
-  await storedAndRead(send)
-  await refusedByMeta(send, meta, app)
-  await overfullQueue(send, postgres.url)
-  await sealedBadly(send, postgres.url)
-  await brokenDatabase(send, postgres, meanwhile)
+  await storeAndRead(send)
+  await causeRefusalsOfMeta(send, meta, app)
+  await overfillQueue(send, postgres.url)
+  await readUnreadable(send, postgres.url)
+  await breakDatabase(send, postgres, meanwhile)
 }
 
-async function storedAndRead (send: Send): Promise<void> {
+async function storeAndRead (send: Send): Promise<void> {
   const first = secrets()
   await send('first', 'POST', CONFIG, first)
   await send('first', 'POST', CONFIG, secrets())
@@ -62,17 +63,17 @@ async function storedAndRead (send: Send): Promise<void> {
   await send('second', 'POST', CONFIG, secrets())
   await send('second', 'PUT', CONFIG, { ...secrets(), phone_number_id: first.phone_number_id })
   await send('second', 'PUT', CONFIG, secrets())
-  for (const path of [
-    '', '/full', '/effective', '/activate', '/deactivate', '/effective'
-  ]) await send('second', path.endsWith('activate') ? 'POST' : 'GET', CONFIG + path)
+  for (const path of ['', '/full', '/effective', '/activate', '/deactivate', '/effective']) {
+    await send('second', path.endsWith('activate') ? 'POST' : 'GET', CONFIG + path)
+  }
   const confirmations = ['', '?confirm=', `?confirm=${canary('confirmation')}`, '?confirm=delete-all:9999']
   for (const query of confirmations) await send('second', 'DELETE', `/api/v1/tenant/admin/configs/delete-all${query}`)
-  for (const path of [
-    'all', 'all?limit=1', 'stats', 'effective/first', 'effective/second', 'effective/nobody'
-  ]) await send('second', 'GET', `/api/v1/tenant/admin/configs/${path}`)
+  for (const path of ['all', 'all?limit=1', 'stats', 'effective/first', 'effective/second', 'effective/nobody']) {
+    await send('second', 'GET', `/api/v1/tenant/admin/configs/${path}`)
+  }
 }
 
-async function refusedByMeta (send: Send, meta: Graph, app: Life['app']): Promise<void> {
+async function causeRefusalsOfMeta (send: Send, meta: Graph, app: Setup['app']): Promise<void> {
   const { code, token, onboard } = login(send, meta, app)
   // Every value that Meta received or granted, quoted in its errors.
   const quoted = `${code} ${token} ${app.app_secret} ${encodeURIComponent(`${app.app_id}|${app.app_secret}`)}`
@@ -82,9 +83,9 @@ async function refusedByMeta (send: Send, meta: Graph, app: Life['app']): Promis
   const refusals = [36009, 36007, 36008, quoted].map((subcode) => ({
     reply: new GraphError(400, 100, quoted, { error_subcode: subcode, error_user_msg: quoted, error_data: { quoted } })
   }))
-  const errors = [
-    1, 2, 10, 33, 101, 190, 191, 200, 12345
-  ].map((number) => ({ reply: new GraphError(400, number, quoted, { fbtrace_id: quoted }) }))
+  const errors = [1, 2, 10, 33, 101, 190, 191, 200, 12345].map((number) => ({
+    reply: new GraphError(400, number, quoted, { fbtrace_id: quoted })
+  }))
   const wire = [
     reply(502, { 'content-type': 'text/html', 'facebook-api-version': quoted }, quoted),
     reply(200, {}, { access_token: [quoted], data: quoted }),
@@ -121,9 +122,9 @@ async function refusedByMeta (send: Send, meta: Graph, app: Life['app']): Promis
     phone_number_id: canary('phone').slice(-9),
     state: canary('state')
   })
-  for (const uri of [
-    'https://a.example/cb', 'https://b.example/cb'
-  ]) await send('first', 'POST', `${ONBOARD}/start`, { redirect_uri: uri })
+  for (const uri of ['https://a.example/cb', 'https://b.example/cb']) {
+    await send('first', 'POST', `${ONBOARD}/start`, { redirect_uri: uri })
+  }
   await send('first', 'POST', `${ONBOARD}/start`, {
     redirect_uri: `https://a.example/?${canary('redirect_uri')}`,
     config_id: canary('config_id')
@@ -139,7 +140,7 @@ async function refusedByMeta (send: Send, meta: Graph, app: Life['app']): Promis
 }
 
 /** Logins at Meta whose codes and tokens are canaries. */
-function login (send: Send, meta: Graph, app: Life['app']) {
+function login (send: Send, meta: Graph, app: Setup['app']) {
   const [code, token] = [canary('code'), canary('granted_token')]
   const waba = meta.state.addWaba({ app_ids: [app.app_id] })
   const issued = meta.state.tokens.get(meta.state.issueToken({ app_id: app.app_id }))
@@ -170,18 +171,18 @@ function login (send: Send, meta: Graph, app: Life['app']) {
 }
 
 /** Sends one request more than can run and wait at a time, while none of them ends. */
-async function overfullQueue (send: Send, url: string): Promise<void> {
-  const holder = new pg.Client({ connectionString: url })
-  await holder.connect()
-  await holder.query('begin; lock table oauth_states')
+async function overfillQueue (send: Send, url: string): Promise<void> {
+  const lockHolder = new pg.Client({ connectionString: url })
+  await lockHolder.connect()
+  await lockHolder.query('begin; lock table oauth_states')
   const start = async () => await send('first', 'POST', `${ONBOARD}/start`, { redirect_uri: 'https://a.example/cb' })
   const answers = Array.from({ length: 56 }, start)
   await Promise.race(answers)
-  await holder.end()
+  await lockHolder.end()
   await Promise.all(answers)
 }
 
-async function sealedBadly (send: Send, url: string): Promise<void> {
+async function readUnreadable (send: Send, url: string): Promise<void> {
   await send('tampered', 'POST', CONFIG, secrets())
   await query(
     url,
@@ -194,7 +195,7 @@ async function sealedBadly (send: Send, url: string): Promise<void> {
   await send('tampered', 'POST', ONBOARD, { code: canary('code'), waba_id: '1', phone_number_id: '1' })
 }
 
-async function brokenDatabase (send: Send, postgres: OwnPostgres, meanwhile: () => Promise<void>): Promise<void> {
+async function breakDatabase (send: Send, postgres: OwnPostgres, meanwhile: () => Promise<void>): Promise<void> {
   const { url } = postgres
   const put = async () => await send('second', 'PUT', CONFIG, secrets())
   const post = async () => await send('third', 'POST', CONFIG, secrets())
@@ -208,16 +209,11 @@ async function brokenDatabase (send: Send, postgres: OwnPostgres, meanwhile: () 
 
   const stall = await stallChanges(url)
   await put()
-  const cut = put()
+  const interrupted = put()
   await stall.waiting()
-  await Promise.all(
-    (await connectionsOf(url, "wait_event = 'PgSleep'")).map(async (pid) => await query(
-      url,
-      'select pg_terminate_backend($1)',
-      [pid]
-    ))
-  )
-  await cut
+  const pids = await connectionsOf(url, "wait_event = 'PgSleep'")
+  await Promise.all(pids.map(async (pid) => await query(url, 'select pg_terminate_backend($1)', [pid])))
+  await interrupted
   await stall.release()
 
   // No new connection is possible: the password differs from that of the service.
