@@ -35,7 +35,9 @@ await t.test('another package can use the package as a dependency', async (t) =>
     import Fastify from 'fastify'
     import plugin, { buildApp } from 'whatsapp-tenant-config'
 
-    const env = { DATABASE_URL: process.env.DATABASE_URL, JWT_SECRET: 'x'.repeat(32), ENCRYPTION_KEYS: process.env.ENCRYPTION_KEYS, LOG_LEVEL: 'silent', WHATSAPP_WABA_ID: 'of env' }
+    const { DATABASE_URL, ENCRYPTION_KEYS } = process.env
+    const JWT_SECRET = 'x'.repeat(32)
+    const env = { DATABASE_URL, JWT_SECRET, ENCRYPTION_KEYS, LOG_LEVEL: 'silent', WHATSAPP_WABA_ID: 'of env' }
     const app = await buildApp(env)
     await app.tenantConfigs.create('acme', null, { waba_id: 'of acme' })
     const ready = await app.inject('/health/ready')
@@ -44,10 +46,13 @@ await t.test('another package can use the package as a dependency', async (t) =>
     const host = Fastify()
     await host.register(plugin, { env })
     host.get('/theirs', async () => { throw Object.assign(new Error('their own words'), { statusCode: 418 }) })
-    const [theirs, nowhere, ours, login] = await Promise.all(['/theirs', '/nowhere', '/health/ready', '/api/v1/tenant/config'].map(async (url) => await host.inject(url)))
-    const wabas = await Promise.all(['acme', 'other'].map(async (tenant) => (await host.configLoader.forTenant(tenant)).getWabaId()))
+    const urls = ['/theirs', '/nowhere', '/health/ready', '/api/v1/tenant/config']
+    const [theirs, nowhere, ours, login] = await Promise.all(urls.map(async (url) => (await host.inject(url)).json()))
+    const wabaOf = async (tenant) => (await host.configLoader.forTenant(tenant)).getWabaId()
+    const wabas = await Promise.all(['acme', 'other'].map(wabaOf))
     await host.close()
-    console.log(JSON.stringify({ listening: app.server.listening, ready: ready.statusCode, theirs: theirs.json(), nowhere: nowhere.json(), ours: ours.json(), login: login.json(), wabas }))
+    const { listening } = app.server
+    console.log(JSON.stringify({ listening, ready: ready.statusCode, theirs, nowhere, ours, login, wabas }))
   `)
   // The build may be older than the sources whose coverage is measured.
   const env = childEnv({ DATABASE_URL, ENCRYPTION_KEYS: `k1:${newKey()}`, _TAPJS_PROCESSINFO_COVERAGE_: '0' })
@@ -68,7 +73,9 @@ await t.test('another package compiles against the exported types', async (t) =>
   const dir = dependent(t)
   writeFileSync(join(dir, 'main.mts'), `
     import Fastify from 'fastify'
-    import plugin, { buildApp, createConfigLoader, type ConfigSnapshot, type Explanation, type LoaderStats } from 'whatsapp-tenant-config'
+    import plugin, {
+      buildApp, createConfigLoader, type ConfigSnapshot, type Explanation, type LoaderStats
+    } from 'whatsapp-tenant-config'
 
     const host = Fastify()
     await host.register(plugin, { env: { LOG_LEVEL: 'silent' }, prefix: '/whatsapp', docs: false, health: false })

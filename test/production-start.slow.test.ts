@@ -53,11 +53,13 @@ async function serve (t: Test, dotEnv: string | Buffer | null, env: Record<strin
 }
 
 /** Asserts that a start fails with this message, prints no value and no token, and leaves no files. */
-async function refused (t: Test, message: RegExp, ...how: [
-  string | Buffer | null,
-  Record<string, string>?
-]): Promise<void> {
-  const { admin, out, err, left } = await serve(t, ...how)
+async function refused (
+  t: Test,
+  message: RegExp,
+  dotEnv: string | Buffer | null,
+  env?: Record<string, string>
+): Promise<void> {
+  const { admin, out, err, left } = await serve(t, dotEnv, env)
   t.equal(admin, 'refused')
   t.match(err, message)
   t.notMatch(out + err, canary)
@@ -71,8 +73,8 @@ await t.test('a production .env in any encoding starts the service in production
     `export ${whole.replace('production', '"production"  # as it is').replaceAll('\n', '\r\n')}`
   ]) {
     const { admin, out, err, left } = await serve(t, text)
-    t.equal(admin, 200, 'it serves with the secret that was given')
-    t.match(out, /Server listening at http:\/\/(?!127)/, 'on all addresses, as in production')
+    t.equal(admin, 200, 'the service accepts a token signed with the given secret')
+    t.match(out, /Server listening at http:\/\/(?!127)/, 'it listens on all addresses')
     t.notMatch(out + err, /eyJ|curl|Local mode/)
     t.same([err, left], ['', []])
   }
@@ -89,14 +91,20 @@ await t.test('NODE_ENV of the environment is trimmed, and refused if it is unkno
   t.same(left, [])
   await refused(
     t,
-    /^The service did not start: Some settings cannot be used:\n {2}NODE_ENV is not usable: production, development or test\n$/,
+    new RegExp(
+      '^The service did not start: Some settings cannot be used:\\n' +
+        ' {2}NODE_ENV is not usable: production, development or test\\n$'
+    ),
     whole,
     { NODE_ENV: 'prod' }
   )
 })
 
 await t.test('with an external database or a public HOST, secrets are neither generated nor printed', async (t) => {
-  const missing = /^The service did not start: Some settings cannot be used:\n {2}JWT_SECRET is missing: .*openssl rand.*\n {2}ENCRYPTION_KEYS is missing: .*openssl rand.*\n$/
+  const missing = new RegExp(
+    '^The service did not start: Some settings cannot be used:\\n' +
+      ' {2}JWT_SECRET is missing: .*openssl rand.*\\n {2}ENCRYPTION_KEYS is missing: .*openssl rand.*\\n$'
+  )
   await refused(t, missing, lines({ DATABASE_URL }))
   await refused(t, missing, '', { HOST: '0.0.0.0' })
   const { admin, out, err } = await serve(t, lines({ DATABASE_URL, ...secrets }))
@@ -145,9 +153,9 @@ await t.test('a remote database without TLS causes a warning without its URL, in
   const remote = `postgres://u:${canary}@db.invalid/x`
   const warning = (name: string) =>
     `${name} leads to another machine without TLS, so what is sent can be read. Add ?sslmode=verify-full.`
-  for (const NODE_ENV of [
-    'development', 'production'
-  ]) t.same(await warnings({ NODE_ENV, DATABASE_URL: remote }), [warning('DATABASE_URL')])
+  for (const NODE_ENV of ['development', 'production']) {
+    t.same(await warnings({ NODE_ENV, DATABASE_URL: remote }), [warning('DATABASE_URL')])
+  }
   t.same(
     await warnings({ DATABASE_URL: `${remote}?sslmode=disable`, DATABASE_DIRECT_URL: remote }),
     [warning('DATABASE_URL'), warning('DATABASE_DIRECT_URL')]
