@@ -132,7 +132,7 @@ for (const order of ['before', 'after'] as const) {
     t.equal(
       (await fastify.inject({ url: '/theirs/me', headers: { authorization } })).statusCode,
       418,
-      'our token is none of theirs'
+      'the host refuses a token of the service'
     )
     t.strictSame((await fastify.inject('/theirs/guarded')).json(), { theirs: new Unauthenticated().message })
     t.strictSame(

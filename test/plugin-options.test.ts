@@ -47,16 +47,16 @@ for (const [given, prefix] of [['/whatsapp', '/whatsapp'], ['/a/b/', '/a/b'], ['
     const { fastify, routes, as, get } = await host(t, { prefix: given })
     const bare = await host(t, {})
     t.strictSame(routes, bare.routes.map((route) => route.replace(' ', ` ${prefix}`)))
-    for (const url of [
-      '/docs', '/docs/json', '/health/live', '/api/v1/tenant/config'
-    ]) t.match((await get(url)).json(), { statusCode: 404, error: 'Not Found' }, url)
+    for (const url of ['/docs', '/docs/json', '/health/live', '/api/v1/tenant/config']) {
+      t.match((await get(url)).json(), { statusCode: 404, error: 'Not Found' }, url)
+    }
 
     const config = `${prefix}/api/v1/tenant/config`
     const created = await fastify.inject({ method: 'POST', url: config, headers: as(given), payload: { waba_id: '1' } })
     t.strictSame([created.statusCode, created.headers.location], [201, config])
     t.equal((await fastify.inject({ url: String(created.headers.location), headers: as(given) })).statusCode, 200)
     t.match((await get(`${config}/nowhere`)).json(), { status: 404, code: 'ROUTE_NOT_FOUND' })
-    t.equal((await fastify.inject(`${config}/nowhere`)).statusCode, 401, 'the guard covers what is not there')
+    t.equal((await fastify.inject(`${config}/nowhere`)).statusCode, 401, 'the guard covers unknown routes')
     t.strictSame((await get(`${prefix}/health/ready`)).json(), { status: 'ok' })
 
     t.match((await get(`${prefix}/docs`)).body, `${prefix}/docs/static/swagger-ui.css`)
@@ -78,9 +78,9 @@ await t.test('docs: false and health: false remove these routes, and no others',
   t.strictSame((await host(t, { health: false })).routes, routes.filter((route) => !isHealth(route)))
   const bare = await host(t, { docs: false, health: false })
   t.strictSame(bare.routes, routes.filter((route) => !isDocs(route) && !isHealth(route)))
-  for (const url of [
-    '/docs', '/docs/json', '/health/live', '/health/ready'
-  ]) t.equal((await bare.get(url)).statusCode, 404, url)
+  for (const url of ['/docs', '/docs/json', '/health/live', '/health/ready']) {
+    t.equal((await bare.get(url)).statusCode, 404, url)
+  }
   t.equal((await host(t, { env: { ...env, API_DOCS: 'false' }, docs: true })).routes.filter(isDocs).length, 0)
 })
 

@@ -38,7 +38,7 @@ await t.test('two demos run concurrently: one completes, one is interrupted, and
   t.ok(steps.length >= 45)
   t.match(stdout, new RegExp(`\nAll ${steps.length} steps held\\.\n$`))
   t.notMatch(stdout, /EAA[A-Za-z]|AQ\w{30}|eyJ/, 'no token or code is printed')
-  t.same([...await whole.left(), ...await cut.left()], [], 'nothing is left behind')
+  t.same([...await whole.left(), ...await cut.left()], [], 'both demos remove their files')
 })
 
 await t.test('a step with an unexpected outcome ends the demo with both values', async (t) => {

@@ -25,13 +25,13 @@ async function formerDatabase (t: Test): Promise<string> {
 }
 
 /** Runs the command to its end and asserts that the migration is complete. */
-async function isFinished (t: Test, url: string): Promise<void> {
+async function assertCompletes (t: Test, url: string): Promise<void> {
   t.match(await run(t, command, { DATABASE_URL: url }), { code: 0, stdout: /^Applied .*0005_notify_verified\.\n$/ })
-  await isUpToDate(t, url)
+  await assertUpToDate(t, url)
 }
 
-async function isUpToDate (t: Test, url: string): Promise<void> {
-  t.same(await migrate(url), [], 'nothing is left to do')
+async function assertUpToDate (t: Test, url: string): Promise<void> {
+  t.same(await migrate(url), [], 'no migration is pending')
   t.same(await query(url, verified), [{ count: TENANTS }])
   t.same(await query(url, invalid), [])
   const indexes = await query(
@@ -47,8 +47,8 @@ async function isUpToDate (t: Test, url: string): Promise<void> {
 
 await t.test('after a SIGKILL during the backfill, the next execution completes it', async (t) => {
   const url = await formerDatabase(t)
-  const holder = await connect(t, url)
-  await holder.query("begin; select from tenant_configs where tenant_id = 't5001' for update")
+  const lockHolder = await connect(t, url)
+  await lockHolder.query("begin; select from tenant_configs where tenant_id = 't5001' for update")
   const { child, ended } = start(t, command, { DATABASE_URL: url })
   await until(
     async () => (await query(url, "select where to_regclass('verified_identities') is not null")).length > 0 &&
@@ -56,33 +56,33 @@ await t.test('after a SIGKILL during the backfill, the next execution completes 
   )
   child.kill('SIGKILL')
   await ended
-  await holder.query('commit')
+  await lockHolder.query('commit')
   t.not((await query(url, verified))[0]?.['count'], TENANTS)
-  await isFinished(t, url)
+  await assertCompletes(t, url)
 })
 
 await t.test('after a SIGKILL during an index build, the next execution waits for PostgreSQL', async (t) => {
   const url = await formerDatabase(t)
-  const holder = await connect(t, url)
-  await holder.query('begin isolation level repeatable read; select from oauth_states')
+  const lockHolder = await connect(t, url)
+  await lockHolder.query('begin isolation level repeatable read; select from oauth_states')
   const { child, ended } = start(t, command, { DATABASE_URL: url })
   await until(async () => (await query(url, invalid)).length > 0)
   await untilWaiting(url, 1)
   child.kill('SIGKILL')
   await ended
   const next = start(t, command, { DATABASE_URL: url })
-  next.child.stderr.once('data', () => { holder.query('commit').catch(t.fail) })
+  next.child.stderr.once('data', () => { lockHolder.query('commit').catch(t.fail) })
   t.match(await next.ended, {
     code: 0,
     stderr: /^Another process migrates: waiting for a lock for \d s, try 1 failed\.$/m
   })
-  await isUpToDate(t, url)
+  await assertUpToDate(t, url)
 })
 
 await t.test('after a lost connection during an index build, the next execution builds the index again', async (t) => {
   const url = await formerDatabase(t)
-  const holder = await connect(t, url)
-  await holder.query('begin isolation level repeatable read; select from oauth_states')
+  const lockHolder = await connect(t, url)
+  await lockHolder.query('begin isolation level repeatable read; select from oauth_states')
   const { ended } = start(t, command, { DATABASE_URL: url })
   await until(async () => (await query(url, invalid)).length > 0)
   await untilWaiting(url, 1)
@@ -92,25 +92,25 @@ await t.test('after a lost connection during an index build, the next execution 
       "'Lock'"
   )
   t.match(await ended, { code: 1 })
-  await holder.query('commit')
+  await lockHolder.query('commit')
   t.same(await query(url, invalid), [{ relname: 'oauth_states_tenant_idx' }])
-  await isFinished(t, url)
+  await assertCompletes(t, url)
 })
 
 await t.test('after a SIGKILL during the import of the journal, the next execution imports it', async (t) => {
   const url = await formerDatabase(t)
-  const holder = await connect(t, url)
-  await holder.query('begin; lock table drizzle.__drizzle_migrations')
+  const lockHolder = await connect(t, url)
+  await lockHolder.query('begin; lock table drizzle.__drizzle_migrations')
   const { child, ended } = start(t, command, { DATABASE_URL: url })
   await untilWaiting(url, 1)
   child.kill('SIGKILL')
   await ended
-  await holder.query('commit')
+  await lockHolder.query('commit')
   t.same(
     await query(url, "select to_regclass('drizzle.__whatsapp_tenant_config_migrations') as journal"),
     [{ journal: null }]
   )
-  await isFinished(t, url)
+  await assertCompletes(t, url)
 })
 
 await t.test('migrations use DATABASE_DIRECT_URL instead of the pooler of DATABASE_URL', async (t) => {
@@ -123,10 +123,10 @@ await t.test('migrations use DATABASE_DIRECT_URL instead of the pooler of DATABA
 
 await t.test('a migration that waits for a lock reports it on stderr', async (t) => {
   const url = await createDatabase(t)
-  const holder = await connect(t, url)
-  await holder.query('begin; lock table token_watch')
+  const lockHolder = await connect(t, url)
+  await lockHolder.query('begin; lock table token_watch')
   const { child, ended } = start(t, undo, { DATABASE_URL: url })
-  child.stderr.once('data', () => { holder.query('commit').catch(t.fail) })
+  child.stderr.once('data', () => { lockHolder.query('commit').catch(t.fail) })
   t.match(await ended, {
     code: 0,
     stdout: `Undid ${tags.at(-1)}.\n`,

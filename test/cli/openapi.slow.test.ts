@@ -10,7 +10,11 @@ await t.test('the written document equals the committed one, for any settings', 
   t.teardown(async () => await writeFile(document, committed))
   const env = { NODE_ENV: 'production', JWT_SECRET: '', ENCRYPTION_KEYS: '', GRAPH_API_VERSION: 'unusable' }
   t.match(await run(t, [command], env), { code: 0, stdout: /^Wrote .*docs.openapi\.json\n$/, stderr: '' })
-  t.equal(await readFile(document, 'utf8'), committed, 'else `npm run openapi` and commit')
+  t.equal(
+    await readFile(document, 'utf8'),
+    committed,
+    'docs/openapi.json is current; if not, run `npm run openapi` and commit'
+  )
 })
 
 await t.test('an option is refused', async (t) => {

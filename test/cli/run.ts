@@ -47,7 +47,7 @@ export function refused (t: Test, { code, stdout, stderr }: Awaited<ReturnType<t
   t.equal(code, 1)
   t.equal(stdout, '')
   t.match(stderr, message)
-  t.notMatch(stderr, /^ {4}at |node:internal/m, 'no stack')
+  t.notMatch(stderr, /^ {4}at |node:internal/m, 'no stack is printed')
 }
 
 /** The names of a database's tables, sorted. */

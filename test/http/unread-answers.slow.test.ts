@@ -51,11 +51,11 @@ await t.test('memory and descriptors of unread answers are released when their c
   const { server, before } = await start(t)
   for (const [name, bytes] of Object.entries(requests)) {
     const sockets = await Promise.all([1, 2, 3].map(async () => await unread(t, server.origin, bytes)))
-    t.ok(await isAlive(server), `${name}: it still serves others`)
+    t.ok(await isAlive(server), `${name}: other requests are answered`)
     for (const socket of sockets) socket.destroy()
     await until(() => descriptors(server) <= before.descriptors + 2, 5_000)
     await until(async () => await memory(server) < before.memory + 16 * MIB, 5_000)
-    t.pass(`${name}: descriptors and memory are back`)
+    t.pass(`${name}: descriptors and memory are released`)
   }
   t.equal(server.child.exitCode, null)
 })

@@ -27,15 +27,15 @@ await t.test('a service whose key ring does not fit the database refuses to star
   t.same(await keysOf(url), ['k1'])
   const other = 'ENCRYPTION_KEYS holds another key under the id k1 than the one this database was sealed with. Give ' +
     'the new key a new id.'
-  await t.rejects(boot(t, url, `k1:${two}`), { message: other }, 'also when nothing was sealed yet')
+  await t.rejects(boot(t, url, `k1:${two}`), { message: other }, 'the key is refused even if no secret is sealed')
   await t.rejects(boot(t, url, `k2:${newKey()},k1:${two}`), { message: other })
-  t.same(await keysOf(url), ['k1'], 'a ring that is refused leaves nothing')
+  t.same(await keysOf(url), ['k1'], 'a refused ring stores no key id')
 
   const [three, four] = [newKey(), newKey()]
   await boot(t, url, `k3:${three},k1:${one}`)
-  t.same(await keysOf(url), ['k1', 'k3'], 'a new key gets its check value')
+  t.same(await keysOf(url), ['k1', 'k3'], 'a new key is stored with a check value')
   await boot(t, url, `k3:${three}`)
-  t.pass('a key that seals nothing may go')
+  t.pass('an unused key may be removed')
 
   const lacking = 'ENCRYPTION_KEYS lacks the key k3, which stored secrets are sealed with. Add it to the end of the ' +
     'list.'
@@ -71,11 +71,11 @@ await t.test('a key is not in use only because its id is a prefix of a used one'
 
 await t.test('one of two concurrent starts with different keys under one id is refused', async (t) => {
   const url = await createDatabase(t)
-  const holder = await connect(t, url)
-  await holder.query('begin; lock table vault_keys in share mode')
+  const lockHolder = await connect(t, url)
+  await lockHolder.query('begin; lock table vault_keys in share mode')
   const both = Promise.allSettled([one, two].map(async (key) => await boot(t, url, `k1:${key}`)))
   await untilWaiting(url, 2)
-  await holder.query('commit')
+  await lockHolder.query('commit')
   const ends = (await both).map((end) => end.status === 'rejected' ? String(end.reason) : 'booted')
   t.match(ends.sort(), [/holds another key under the id k1/, 'booted'])
 })

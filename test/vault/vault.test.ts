@@ -37,19 +37,23 @@ await t.test('a sealed secret opens only for its tenant, column and key', async 
   const vault = createVault({ keyRing: `k1:${one}` })
   const sealed = vault.seal('secret', 'acme', 'access_token')
   for (const column of columns.slice(1)) t.throws(() => vault.open(sealed, 'acme', column), unreadable, column)
-  for (const tenant of [
-    'other', 'Acme', 'acme ', ''
-  ]) t.throws(() => vault.open(sealed, tenant, 'access_token'), unreadable, tenant)
+  for (const tenant of ['other', 'Acme', 'acme ', '']) {
+    t.throws(() => vault.open(sealed, tenant, 'access_token'), unreadable, tenant)
+  }
   const elsewhere = createVault({ keyRing: `k1:${two}` })
-  t.throws(() => elsewhere.open(sealed, 'acme', 'access_token'), unreadable, 'another key under the id')
+  t.throws(
+    () => elsewhere.open(sealed, 'acme', 'access_token'),
+    unreadable,
+    'another key under the same id does not open it'
+  )
   for (const { check_value } of vault.checkValues()) {
     t.throws(
       () => vault.open(check_value, 'acme', 'access_token'),
       unreadable,
-      'a check value is no secret'
+      'a check value does not open as a secret'
     )
   }
-  t.notOk(vault.hasSealed(sealed), 'nor a secret a check value')
+  t.notOk(vault.hasSealed(sealed), 'a secret does not count as a check value')
 })
 
 await t.test('a changed sealed text does not open', async (t) => {
@@ -104,9 +108,9 @@ await t.test('the first key seals, and every key opens', async (t) => {
 })
 
 await t.test('createVault throws for an invalid key ring', async (t) => {
-  for (const keyRing of [
-    '', 'k1:short', `k1:${one},k1:${two}`, `k1:${one},k2:${one}`
-  ]) t.throws(() => createVault({ keyRing }))
+  for (const keyRing of ['', 'k1:short', `k1:${one},k1:${two}`, `k1:${one},k2:${one}`]) {
+    t.throws(() => createVault({ keyRing }))
+  }
 })
 
 await t.test('keyIdOf returns the key of a sealed text, and null for any other text', async (t) => {
