@@ -10,9 +10,9 @@ import { until } from '../helper.js'
 async function serverWith (sent: string) {
   const app = Fastify({ return503OnClosing: false })
   drainOnClose(app)
-  let [begun, answer] = [0, () => {}]
+  let [started, answer] = [0, () => {}]
   app.all('/', async () => {
-    begun++
+    started++
     await new Promise<void>((resolve) => { answer = resolve })
     return 'answered'
   })
@@ -23,7 +23,7 @@ async function serverWith (sent: string) {
   await once(socket, 'connect')
   await accepted
   socket.write(sent)
-  return { app, socket, begun: () => begun, answer: () => { answer() } }
+  return { app, socket, started: () => started, answer: () => { answer() } }
 }
 
 const REQUEST = 'GET / HTTP/1.1\r\nhost: x\r\n\r\n'
@@ -47,8 +47,8 @@ await t.test('a server closes within 2 s although a connection sent no complete 
 })
 
 await t.test('a request in progress is answered before the server closes', async (t) => {
-  const { app, socket, begun, answer } = await serverWith(REQUEST)
-  await until(() => begun() === 1)
+  const { app, socket, started, answer } = await serverWith(REQUEST)
+  await until(() => started() === 1)
   const text = received(socket)
   const closed = app.close()
   await delay(500)

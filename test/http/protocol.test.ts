@@ -16,16 +16,16 @@ const CLOSE = 'connection: close\r\n'
 async function listening (t: Test, options: { unreadTimeoutMs?: number } = {}) {
   let log = ''
   const fastify = Fastify({ logger: { stream: { write: (line: string) => { log += line } } } })
-  const held: FastifyReply[] = []
+  const pendingReplies: FastifyReply[] = []
   await fastify.register(protocol, options)
   await fastify.register(errorHandler)
-  fastify.get('/held', (_request, reply) => { held.push(reply) })
+  fastify.get('/held', (_request, reply) => { pendingReplies.push(reply) })
   fastify.get('/large', async () => Buffer.alloc(64 * 1024 * 1024))
   fastify.get('/small', async () => 'small')
   fastify.get('/timers', async (_request, reply) => ({ timers: reply.raw.listenerCount('timeout') }))
   const origin = await fastify.listen({ port: 0, host: '127.0.0.1' })
   t.teardown(async () => await fastify.close())
-  return { fastify, origin, held, log: () => log }
+  return { fastify, origin, pendingReplies, log: () => log }
 }
 
 /** Sends these bytes on a new connection and returns all that it receives until the server ends it. */
@@ -34,34 +34,34 @@ async function exchange (origin: string, bytes: string): Promise<string> {
 }
 
 await t.test('100 pipelined requests are answered in order, and 8 are executed concurrently', async (t) => {
-  const { origin, held } = await listening(t)
+  const { origin, pendingReplies } = await listening(t)
   const answers = exchange(origin, get('/held').repeat(99) + get('/held', CLOSE))
   for (let answered = 0; answered < 100; answered++) {
     const most = Math.min(answered + 8, 100)
-    await until(() => held.length === most)
+    await until(() => pendingReplies.length === most)
     t.equal((await fetch(`${origin}/small`)).status, 200)
-    t.equal(held.length, most)
-    held[answered]?.send(`answer ${answered}.`)
+    t.equal(pendingReplies.length, most)
+    pendingReplies[answered]?.send(`answer ${answered}.`)
   }
   const numbers = [...(await answers).matchAll(/answer (\d+)\./g)].map(([, n]) => Number(n))
   t.strictSame(numbers, Array.from({ length: 100 }, (_, n) => n))
 })
 
 await t.test('over 100 unanswered requests end the connection, and no waiting request is executed', async (t) => {
-  const { fastify, origin, held, log } = await listening(t)
+  const { fastify, origin, pendingReplies, log } = await listening(t)
   for (const count of [101, 300]) t.equal(await exchange(origin, get('/held').repeat(count)), '')
   await until(async () => await countConnections(fastify) === 0)
   t.equal((await fetch(`${origin}/small`)).status, 200, 'other connections are served')
-  t.ok(held.length <= 16)
+  t.ok(pendingReplies.length <= 16)
   t.equal(log().split('ended a connection').length - 1, 2, 'each ended connection is logged')
 
   const socket = await unread(t, origin, get('/held').repeat(100))
-  await until(() => held.length >= 8)
-  const executed = held.length
+  await until(() => pendingReplies.length >= 8)
+  const executed = pendingReplies.length
   socket.destroy()
   await until(async () => await countConnections(fastify) <= 1)
   t.equal((await fetch(`${origin}/small`)).status, 200)
-  t.equal(held.length, executed)
+  t.equal(pendingReplies.length, executed)
 })
 
 await t.test('a connection with an unread answer is ended after the timeout', async (t) => {
@@ -72,12 +72,12 @@ await t.test('a connection with an unread answer is ended after the timeout', as
 })
 
 await t.test('the time for producing an answer does not count towards the timeout of an unread answer', async (t) => {
-  const { origin, held } = await listening(t, { unreadTimeoutMs: 50 })
+  const { origin, pendingReplies } = await listening(t, { unreadTimeoutMs: 50 })
   const answers = exchange(origin, get('/small') + get('/held') + get('/small', CLOSE))
-  await until(() => held.length === 1)
-  await once(held[0]?.raw ?? process, 'timeout')
-  held[0]?.send('held')
-  t.match(await answers, /small[^]*held[^]*small/)
+  await until(() => pendingReplies.length === 1)
+  await once(pendingReplies[0]?.raw ?? process, 'timeout')
+  pendingReplies[0]?.send('held')
+  t.match(await answers, /small[^]*pendingReplies[^]*small/)
 })
 
 await t.test('an idle connection stays open for the keep-alive timeout of the server', async (t) => {
@@ -122,8 +122,8 @@ await t.test('the routes of a host server are not subject to the limits of the s
   const fastify = Fastify()
   t.teardown(async () => await fastify.close())
   fastify.get('/theirs', async () => 'theirs')
-  const held: FastifyReply[] = []
-  fastify.get('/theirs/held', (_request, reply) => { held.push(reply) })
+  const pendingReplies: FastifyReply[] = []
+  fastify.get('/theirs/held', (_request, reply) => { pendingReplies.push(reply) })
   await fastify.register(async (scope) => {
     await scope.register(protocol, { unreadTimeoutMs: 20 })
     scope.get('/ours', async () => 'ours')
@@ -134,10 +134,10 @@ await t.test('the routes of a host server are not subject to the limits of the s
   t.match(await exchange(origin, request('/ours')), 'HTTP/1.1 400 Bad Request')
   t.match(await exchange(origin, get('/theirs').repeat(200) + get('/theirs', CLOSE)), 'HTTP/1.1 200 OK')
   const answers = exchange(origin, get('/ours') + get('/theirs/held', CLOSE))
-  await until(() => held.length === 1)
+  await until(() => pendingReplies.length === 1)
   // Longer than the unread timeout of the service.
   await delay(100)
-  held[0]?.send('theirs, late')
+  pendingReplies[0]?.send('theirs, late')
   t.match(await answers, /ours[^]*theirs, late/)
 })
 

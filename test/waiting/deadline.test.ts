@@ -12,17 +12,17 @@ const ago = (ms: number) => performance.now() - ms
 
 await t.test('the read limiter starts reads in order, up to its limit', async (t) => {
   const limitRead = createReadLimiter(2)
-  const begun: number[] = []
+  const started: number[] = []
   const ends: Array<() => void> = []
   const all = [0, 1, 2, 3].map(async (n) => await limitRead(async () => {
-    begun.push(n)
+    started.push(n)
     await new Promise<void>((resolve) => ends.push(resolve))
     return n
   }))
-  for (const started of [[0, 1], [0, 1, 2], [0, 1, 2, 3]]) {
-    await until(() => ends.length === started.length)
-    t.strictSame(begun, started)
-    ends[started.length - 2]?.()
+  for (const expected of [[0, 1], [0, 1, 2], [0, 1, 2, 3]]) {
+    await until(() => ends.length === expected.length)
+    t.strictSame(started, expected)
+    ends[expected.length - 2]?.()
   }
   ends.at(-1)?.()
   t.strictSame(await Promise.all(all), [0, 1, 2, 3])
