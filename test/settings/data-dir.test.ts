@@ -15,7 +15,7 @@ function directory (t: Test): string {
   return dir
 }
 
-await t.test('the data directory is private for every umask', async t => {
+await t.test('the data directory is private, whatever the umask', async t => {
   const dir = directory(t)
   const umask = process.umask(0o077)
   t.teardown(() => { process.umask(umask) })
