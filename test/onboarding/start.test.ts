@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import t from '../run/tap.js'
-import { onboardingService, USER } from '../fixtures/onboarding.js'
+import { onboardingService, USER } from './onboarding-service.js'
 import { app } from '../meta/wire.js'
 
 const REDIRECT = 'https://tenant.example/oauth/done'

@@ -1,7 +1,7 @@
 import t from '../run/tap.js'
 import { newSteps } from '../../src/onboarding/record.js'
 import { createSweeper } from '../../src/retention/retention.js'
-import { onboardingService } from '../fixtures/onboarding.js'
+import { onboardingService } from '../onboarding/onboarding-service.js'
 import { connect, until } from '../helper.js'
 
 const service = await onboardingService(t)

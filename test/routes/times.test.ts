@@ -1,6 +1,6 @@
 import type { Test } from 'tap'
 import t from '../run/tap.js'
-import { onboardingService, PIN } from '../fixtures/onboarding.js'
+import { onboardingService, PIN } from '../onboarding/onboarding-service.js'
 import { until } from '../helper.js'
 import { receiver } from '../events/event-receiver.js'
 

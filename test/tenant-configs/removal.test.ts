@@ -1,5 +1,5 @@
 import t from '../run/tap.js'
-import { onboardingService, type Body } from '../fixtures/onboarding.js'
+import { onboardingService, type Body } from '../onboarding/onboarding-service.js'
 import { connect, until, untilWaiting } from '../helper.js'
 import { config, configs } from '../routes/client.js'
 

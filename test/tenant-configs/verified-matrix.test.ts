@@ -1,7 +1,7 @@
 import type { Test } from 'tap'
 import t from '../run/tap.js'
 import type { ConfigSnapshot } from '../../src/app.js'
-import { callback, onboardingService, stepIn, type Body } from '../fixtures/onboarding.js'
+import { callback, onboardingService, stepIn, type Body } from '../onboarding/onboarding-service.js'
 import { app as graphApp } from '../meta/wire.js'
 import { until } from '../helper.js'
 import { config } from '../routes/client.js'

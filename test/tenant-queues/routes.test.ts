@@ -1,6 +1,6 @@
 import type { Test } from 'tap'
 import t from '../run/tap.js'
-import { onboardingService } from '../fixtures/onboarding.js'
+import { onboardingService } from '../onboarding/onboarding-service.js'
 import { until } from '../helper.js'
 import { app } from '../meta/wire.js'
 import { config, onboard, type Answer } from '../routes/client.js'

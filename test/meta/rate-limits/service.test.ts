@@ -1,6 +1,6 @@
 import t from '../../run/tap.js'
 import { BLOCK_MS, clock } from '../../fixtures/clock.js'
-import { onboardingService, PIN, stepsOf } from '../../fixtures/onboarding.js'
+import { onboardingService, PIN, stepsOf } from '../../onboarding/onboarding-service.js'
 import { GraphError, throttled } from '../../graph/errors.js'
 import { usageHeaders } from '../../graph/usage.js'
 import { connect, untilWaiting } from '../../helper.js'

@@ -1,6 +1,6 @@
 import t from '../../run/tap.js'
 import { freePort } from '../../../src/database/embedded/free-port.js'
-import { onboardingService, stepIn, stepsOf } from '../../fixtures/onboarding.js'
+import { onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
 import { temporarilyDown } from '../../graph/errors.js'
 import { faults } from '../../graph/faults.js'
 import { takeAway, until } from '../../helper.js'

@@ -2,7 +2,7 @@ import type { Test } from 'tap'
 import t from '../../run/tap.js'
 import {
   callsAgain, callsFrom, FOR_EVER_MS, names, onboardingLives, routes, stalls, type Unfinished
-} from '../../fixtures/onboarding-lives.js'
+} from './service-processes.js'
 import { until } from '../../helper.js'
 
 t.setTimeout(300_000)

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
-import { callsAgain, FOR_EVER_MS, onboardingLives, routes } from '../../fixtures/onboarding-lives.js'
+import { callsAgain, FOR_EVER_MS, onboardingLives, routes } from './service-processes.js'
 import { takeAway, until } from '../../helper.js'
 
 t.setTimeout(300_000)

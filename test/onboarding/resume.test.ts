@@ -1,6 +1,6 @@
 import t from '../run/tap.js'
 import { sql } from 'drizzle-orm'
-import { onboardingService, PIN, stepIn, stepsOf } from '../fixtures/onboarding.js'
+import { onboardingService, PIN, stepIn, stepsOf } from './onboarding-service.js'
 import { registerRefused, temporarilyDown } from '../graph/errors.js'
 import { connect, until } from '../helper.js'
 import { app } from '../meta/wire.js'

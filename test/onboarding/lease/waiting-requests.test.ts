@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
 import { newSteps } from '../../../src/onboarding/record.js'
-import { onboardingService, stepsOf } from '../../fixtures/onboarding.js'
+import { onboardingService, stepsOf } from '../onboarding-service.js'
 import { temporarilyDown } from '../../graph/errors.js'
 import { until } from '../../helper.js'
 import { onboard } from '../../routes/client.js'

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
 import { freePort } from '../../../src/database/embedded/free-port.js'
-import { onboardingService, stepIn, stepsOf } from '../../fixtures/onboarding.js'
+import { onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
 import { GraphError, temporarilyDown } from '../../graph/errors.js'
 import { until } from '../../helper.js'
 import { app } from '../../meta/wire.js'

@@ -1,9 +1,9 @@
-import t from '../run/tap.js'
-import { onboardingService, PIN, stepIn, stepsOf } from '../fixtures/onboarding.js'
-import { temporarilyDown, tokenRefused } from '../graph/errors.js'
-import { faults } from '../graph/faults.js'
-import { until } from '../helper.js'
-import { app, secrets } from '../meta/wire.js'
+import t from '../../run/tap.js'
+import { onboardingService, PIN, stepIn, stepsOf } from '../onboarding-service.js'
+import { temporarilyDown, tokenRefused } from '../../graph/errors.js'
+import { faults } from '../../graph/faults.js'
+import { until } from '../../helper.js'
+import { app, secrets } from '../../meta/wire.js'
 
 const service = await onboardingService(t)
 const {

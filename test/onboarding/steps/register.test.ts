@@ -1,8 +1,8 @@
-import t from '../run/tap.js'
-import { callback, onboardingService, PIN, stepIn, stepsOf, type Body } from '../fixtures/onboarding.js'
-import { registerRefused } from '../graph/errors.js'
-import { query } from '../helper.js'
-import { app } from '../meta/wire.js'
+import t from '../../run/tap.js'
+import { callback, onboardingService, PIN, stepIn, stepsOf, type Body } from '../onboarding-service.js'
+import { registerRefused } from '../../graph/errors.js'
+import { query } from '../../helper.js'
+import { app } from '../../meta/wire.js'
 
 const service = await onboardingService(t)
 const {

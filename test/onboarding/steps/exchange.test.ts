@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import t from '../run/tap.js'
-import { insertOnboarding } from '../../src/onboarding/onboardings.sql.js'
-import { newSteps } from '../../src/onboarding/record.js'
-import { createSteps } from '../../src/onboarding/steps.js'
-import { buildTestApp } from '../helper.js'
+import t from '../../run/tap.js'
+import { insertOnboarding } from '../../../src/onboarding/onboardings.sql.js'
+import { newSteps } from '../../../src/onboarding/record.js'
+import { createSteps } from '../../../src/onboarding/steps.js'
+import { buildTestApp } from '../../helper.js'
 
 const { app } = await buildTestApp(t)
 const { metaGraph, tenantConfigs, tokenWatch, vault, log, database } = app

@@ -1,11 +1,11 @@
-import t from '../run/tap.js'
-import type { OnboardingRow, Step, StepError } from '../../src/database/schema.js'
-import type { StepName } from '../../src/schemas/statuses.js'
+import t from '../../run/tap.js'
+import type { OnboardingRow, Step, StepError } from '../../../src/database/schema.js'
+import type { StepName } from '../../../src/schemas/statuses.js'
 import {
   withStepBegun, stepFailure, failedStep, isCodeUnderWay, isFinal, isFinished, isTransient, lacksRequested, newSteps,
   withStepsReopened, resumeChange, shownSteps, stepOf, withStep
-} from '../../src/onboarding/record.js'
-import { stepNames } from '../../src/schemas/statuses.js'
+} from '../../../src/onboarding/record.js'
+import { stepNames } from '../../../src/schemas/statuses.js'
 
 const refused = (code: string, meta_code: number | null = null): StepError => ({
   code,

@@ -1,7 +1,7 @@
-import t from '../run/tap.js'
-import { onboardingService, stepIn, stepsOf } from '../fixtures/onboarding.js'
-import { temporarilyDown } from '../graph/errors.js'
-import { until } from '../helper.js'
+import t from '../../run/tap.js'
+import { onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
+import { temporarilyDown } from '../../graph/errors.js'
+import { until } from '../../helper.js'
 
 const service = await onboardingService(t)
 const {

@@ -1,8 +1,8 @@
-import t from '../run/tap.js'
-import { onboardingService, stepIn, stepsOf } from '../fixtures/onboarding.js'
-import { GraphError } from '../graph/errors.js'
-import { faults } from '../graph/faults.js'
-import { app } from '../meta/wire.js'
+import t from '../../run/tap.js'
+import { onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
+import { GraphError } from '../../graph/errors.js'
+import { faults } from '../../graph/faults.js'
+import { app } from '../../meta/wire.js'
 
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
 const { meta, waba, post, resume, record, login, issue, newTenant, asked, row, records } = service

@@ -1,6 +1,6 @@
-import t from './run/tap.js'
-import { onboardingLives } from './fixtures/onboarding-lives.js'
-import { query, until } from './helper.js'
+import t from '../../run/tap.js'
+import { onboardingLives } from './service-processes.js'
+import { query, until } from '../../helper.js'
 
 t.setTimeout(300_000)
 

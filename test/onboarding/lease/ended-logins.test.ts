@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 import t from '../../run/tap.js'
-import { onboardingService, stepsOf } from '../../fixtures/onboarding.js'
+import { onboardingService, stepsOf } from '../onboarding-service.js'
 import { temporarilyDown } from '../../graph/errors.js'
 import { until } from '../../helper.js'
 import { app } from '../../meta/wire.js'
