@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
 import type { Flood } from './flood.js'
-import { FOR_EVER_MS, onboardingLives, type Customer } from '../onboarding/processes/service-processes.js'
+import { NEVER_MS, serviceProcesses, type Customer } from '../onboarding/processes/service-processes.js'
 import { signed } from '../fixtures/server-process.js'
 import type { Route } from '../graph/faults.js'
 import { JWT_SECRET, until } from '../helper.js'
@@ -11,9 +11,9 @@ import { modulePath } from '../run/paths.js'
 
 t.setTimeout(600_000)
 
-const { meta, start, customer, post } = await onboardingLives(t)
-const life = await start()
-const api = `${life.origin}/api/v1/tenant`
+const { meta, start, customer, post } = await serviceProcesses(t)
+const service = await start()
+const api = `${service.origin}/api/v1/tenant`
 const as = (tenant: string) => ({ authorization: `Bearer ${signed({ tenant_id: tenant }, JWT_SECRET)}` })
 
 /** The number of requests in a flood. */
@@ -27,7 +27,7 @@ const AT_ONCE = 4
  */
 const LEAST_MS = 250
 
-const other = as((await customer(life)).tenant)
+const other = as((await customer(service)).tenant)
 
 /** The latencies of the other tenant's GETs, in milliseconds. */
 async function latencies (): Promise<number[]> {
@@ -55,7 +55,7 @@ async function flooder (t: Test) {
   return { begin: (flood: Flood) => { child.send(flood) }, statuses: () => statuses }
 }
 
-const waiting = { latency_ms: FOR_EVER_MS, times: Infinity }
+const waiting = { latency_ms: NEVER_MS, times: Infinity }
 /** Stores a token for the tenant and lets Meta never answer this route. */
 const unanswered = (route: Route) => async ({ tenant }: Customer) => {
   meta.fail(route, waiting)
@@ -82,7 +82,7 @@ const kinds: Record<string, Kind> = {
     refused: REQUESTS - 54,
     async prepare (busy) {
       meta.fail('subscribe', waiting)
-      post(life, busy).catch(() => {})
+      post(service, busy).catch(() => {})
       await until(() => meta.requests.some(({ route }) => route === 'subscribe'))
     }
   },
@@ -112,7 +112,7 @@ for (const [name, { method, path, body, refused, prepare }] of Object.entries(ki
   await t.test(`a flood of ${REQUESTS} requests to ${name} at most triples the p99 of another tenant`, async (t) => {
     meta.clearFaults()
     meta.requests.length = 0
-    const busy = await customer(life)
+    const busy = await customer(service)
     await prepare(busy)
     const { begin, statuses } = await flooder(t)
     const text = body === undefined ? '' : JSON.stringify(body)

@@ -1,31 +1,33 @@
 import t from '../../run/tap.js'
-import { onboardingLives } from './service-processes.js'
 import { query, until } from '../../helper.js'
+import { serviceProcesses } from './service-processes.js'
 
 t.setTimeout(300_000)
 
-const { url, meta, start, customer, login, resume, full, leftovers, post, granted } = await onboardingLives(t)
+const {
+  url, meta, start, customer, login, resume, full, leftovers, post, granted, hasReceived
+} = await serviceProcesses(t)
 
 await t.test('SIGTERM during 5 exchanges and 20 waiting logins stores 5 tokens and sends no other code', async (t) => {
-  const life = await start()
-  const first = await customer(life)
+  const service = await start()
+  const first = await customer(service)
   const logins = Array.from({ length: 25 }, () => ({ ...first, body: { ...first.body, ...login(first.waba) } }))
-  // Longer than ten seconds, the time a former version had for its end.
+  // A former version ended its process 10 seconds after SIGTERM.
   meta.fail('access_token', { latency_ms: 11_000, times: 5 })
-  const flying = logins.slice(0, 5).map(async (login) => await post(life, login))
+  const running = logins.slice(0, 5).map(async (login) => await post(service, login))
   await until(() => meta.requests.length === 5)
-  const waiting = logins.slice(5).map(async (login) => await post(life, login))
-  await until(() => life.stdout().split('"msg":"incoming request"').length > 26)
-  const ended = life.end('SIGTERM')
+  const waiting = logins.slice(5).map(async (login) => await post(service, login))
+  await until(() => hasReceived(service, 26))
+  const ended = service.end('SIGTERM')
   for (const answer of waiting) t.match(await answer, { is: '503 SERVICE_CLOSING' })
   t.match(
     await query(url, 'select * from onboardings where access_token is not null'),
     [],
-    'the tokens have not come yet'
+    'no token has arrived yet'
   )
-  for (const answer of flying) t.match(await answer, { is: '503 SERVICE_CLOSING' })
+  for (const answer of running) t.match(await answer, { is: '503 SERVICE_CLOSING' })
   t.equal(await ended, 0)
-  t.same(meta.requests.map(({ route }) => route), Array(5).fill('access_token'), 'Meta is asked nothing more')
+  t.same(meta.requests.map(({ route }) => route), Array(5).fill('access_token'), 'Meta gets no other call')
   t.same(await query(url, "select status, holder, held_until from onboardings where access_token like 'v1.%'"),
     Array(5).fill({ status: 'in_progress', holder: null, held_until: null }))
   t.equal((await query(url, 'select from onboardings')).length, 5)
