@@ -7,19 +7,12 @@ import { app } from '../meta/wire.js'
 
 const service = await onboardingService(t)
 const {
-  meta, waba, post, resume, record, configure, login, issue, newTenant, asked, row, records, instance, lastToken,
-  databaseUrl
+  meta, waba, post, resume, record, configure, login, issue, newTenant, newWaba, asked, row, records, instance,
+  lastToken, databaseUrl
 } = service
 
-let ids = 0
-/** Creates a WABA of our app with this many phone numbers. */
-const newWaba = (phones: number) => meta.state.addWaba({
-  app_ids: [app.id],
-  phones: Array.from({ length: phones }, () => ({ id: `p${++ids}` }))
-})
-
 /** Returns the answer of a call, and the routes of its requests to Meta. */
-async function asking<T> (call: () => Promise<T>): Promise<[T, Array<string | null>]> {
+async function withMetaCalls<T> (call: () => Promise<T>): Promise<[T, Array<string | null>]> {
   meta.requests.length = 0
   const answer = await call()
   return [answer, asked().map(({ route }) => route)]
@@ -46,16 +39,15 @@ await t.test('an onboarding whose last step failed checks the token again before
     await lock.query('select from tenant_configs where tenant_id = $1 for update', [tenant])
     t.equal((await first).is, '503 DATABASE_UNAVAILABLE')
     await lock.query('rollback')
-    const granted = [
-      ...meta.state.tokens
-    ].flatMap(([text, token]) => token.waba_ids?.includes(account.id) ? [{ text, token }] : [])
+    const granted = [...meta.state.tokens]
+      .flatMap(([text, token]) => token.waba_ids?.includes(account.id) ? [{ text, token }] : [])
     t.equal(granted.length, 1)
-    const questions = () => asked('debug_token').filter(({ query }) => query['input_token'] === granted[0]?.text).length
-    t.equal(questions(), 1)
+    const inspections = () => asked('debug_token').filter(({ query }) => query['input_token'] === granted[0]?.text).length
+    t.equal(inspections(), 1)
     if (isRevoked && granted[0] !== undefined) granted[0].token.revoked = 460
     const answer = by === 'resume' ? await resume(tenant) : await post(tenant, body)
     t.equal(answer.is, isRevoked ? '400 META_TOKEN_INVALID' : by === 'resume' ? '200' : '201', `by ${by}`)
-    t.equal(questions(), 2)
+    t.equal(inspections(), 2)
     t.match(await row(tenant), { phone_number_id: account.phones[0]?.id, onboarding_completed: !isRevoked })
     t.match(await records(tenant), [{ status: isRevoked ? 'failed' : 'completed', access_token: null }])
     if (isRevoked) {
@@ -73,9 +65,9 @@ await t.test('a replay of a post whose register step failed transiently does not
   meta.fail('register', { reply: registerRefused(133004) })
   const first = await post(tenant, body)
   t.equal(first.is, '503 META_UNAVAILABLE')
-  const [again, calls] = await asking(async () => await post(tenant, body))
+  const [again, calls] = await withMetaCalls(async () => await post(tenant, body))
   t.same([again.is, again.body['detail'], calls], [first.is, first.body['detail'], []])
-  const [resumed, later] = await asking(async () => await resume(tenant, { pin: PIN }))
+  const [resumed, later] = await withMetaCalls(async () => await resume(tenant, { pin: PIN }))
   t.same([resumed.is, later], ['200', ['register', 'debug_token']])
 })
 
@@ -87,10 +79,11 @@ await t.test('a resumed onboarding completes with the extended token and its exp
   const [{ claim = '' } = {}] = await database.run(
     sql<{ claim: string }>`select next_check_at as claim from token_watch where tenant_id = ${tenant}`
   )
-  const held = String((await row(tenant))?.['access_token'])
+  const stored = String((await row(tenant))?.['access_token'])
   const extended = meta.state.issueToken({ app_id: app.id })
   const expiry = '2099-01-01T00:00:00.000000Z'
-  t.equal(await at.tokenWatch.extend(tenant, held, vault.seal(extended, tenant, 'access_token'), expiry, claim), true)
+  const sealed = vault.seal(extended, tenant, 'access_token')
+  t.equal(await at.tokenWatch.extend(tenant, stored, sealed, expiry, claim), true)
   t.equal((await resume(tenant, { pin: PIN })).is, '200')
   t.match((await configure(tenant, 'GET', undefined, '/full')).body, {
     access_token: extended,
@@ -104,10 +97,10 @@ await t.test('a resumed onboarding completes with the extended token and its exp
 await t.test('a resumption of a completed onboarding with a PIN registers the number once', async (t) => {
   const tenant = newTenant()
   t.equal((await post(tenant, login(tenant))).is, '201')
-  const [nothing, none] = await asking(async () => await resume(tenant))
-  t.same([nothing.is, none], ['200', []], 'it lacks nothing that was asked for')
+  const [unchanged, noCalls] = await withMetaCalls(async () => await resume(tenant))
+  t.same([unchanged.is, noCalls], ['200', []], 'the onboarding lacks nothing that was requested')
   const { body: { id } } = await record(tenant)
-  const [registered, calls] = await asking(async () => await resume(tenant, { pin: PIN }))
+  const [registered, calls] = await withMetaCalls(async () => await resume(tenant, { pin: PIN }))
   t.same([registered.is, calls], ['200', ['register', 'debug_token']])
   const phoneId = (await row(tenant))?.['phone_number_id']
   t.match(phoneOf(phoneId), { registered: true, pin: PIN })
@@ -118,7 +111,7 @@ await t.test('a resumption of a completed onboarding with a PIN registers the nu
   ), { status: 'done', attempts: 2, evidence: { phone_number_id: phoneId } })
   t.match(await row(tenant), { onboarding_completed: true, is_active: true })
   for (const body of [{ pin: PIN }, {}, { phone_number_id: String(phoneId), pin: PIN }]) {
-    const [again, calls] = await asking(async () => await resume(tenant, body))
+    const [again, calls] = await withMetaCalls(async () => await resume(tenant, body))
     t.same([again.is, calls], ['200', []])
   }
   t.match(await records(tenant), [{ access_token: null, holder: null }])
@@ -160,7 +153,7 @@ await t.test('a completed onboarding moves to another number of the accounts of 
   t.equal(
     (await resume(claimed, { phone_number_id: String(waba.phones.at(-1)?.id) })).is,
     '403 META_PHONE_NOT_IN_WABA',
-    'the account that was claimed stays the one'
+    'a claimed account is not replaced'
   )
 })
 
@@ -169,7 +162,7 @@ await t.test('a completed onboarding without a number stores one that is added a
     const account = newWaba(0)
     const tenant = newTenant()
     t.equal((await post(tenant, { code: issue(), waba_id: account.id })).is, '201')
-    t.equal((await resume(tenant)).is, '200', 'still none')
+    t.equal((await resume(tenant)).is, '200', 'the account still has no number')
     t.match(await row(tenant), { phone_number_id: null, onboarding_completed: true })
     account.phones.push(...newWaba(1).phones)
     t.equal((await resume(tenant, body)).is, '200')
@@ -179,7 +172,7 @@ await t.test('a completed onboarding without a number stores one that is added a
 })
 
 await t.test('a completed onboarding whose configuration changed is not reopened', async (t) => {
-  for (const [what, change, path] of [
+  for (const [name, change, path] of [
     ['token', { access_token: 'another' }, ''], ['account', { waba_id: 'another' }, ''],
     ['number', { phone_number_id: null }, ''], ['turned off', undefined, '/deactivate']
   ] as const) {
@@ -188,8 +181,8 @@ await t.test('a completed onboarding whose configuration changed is not reopened
     await configure(tenant, change === undefined ? 'POST' : 'PUT', change, path)
     const left = await row(tenant)
     for (const body of [{ pin: PIN }, { phone_number_id: '250' }]) {
-      const [{ is }, calls] = await asking(async () => await resume(tenant, body))
-      t.same([is, calls], ['409 ONBOARDING_SUPERSEDED', []], what)
+      const [{ is }, calls] = await withMetaCalls(async () => await resume(tenant, body))
+      t.same([is, calls], ['409 ONBOARDING_SUPERSEDED', []], name)
     }
     t.same(await row(tenant), left)
     t.match(await records(tenant), [{ status: 'completed', access_token: null }])

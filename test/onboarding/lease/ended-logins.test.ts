@@ -2,19 +2,19 @@ import { createHmac } from 'node:crypto'
 import t from '../../run/tap.js'
 import { onboardingService, stepsOf } from '../onboarding-service.js'
 import { temporarilyDown } from '../../graph/errors.js'
-import { until } from '../../helper.js'
 import { app } from '../../meta/wire.js'
 import { base, config, configs } from '../../routes/client.js'
 
 const service = await onboardingService(t)
 const {
-  meta, waba, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, crash, sql,
-  vacate, instance, call, as, admin, lastToken
+  meta, waba, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, expireLeases, sql,
+  freePhoneNumbers, instance, call, as, admin, lastToken,
+  startWithMetaFault
 } = service
 const other = await instance()
 
 await t.test('a token that arrives after its exchange was given up is stored unless its login ended', async (t) => {
-  const deeds = [
+  const changes = [
     ['nothing', async () => {}, { onboarding_completed: true, phone_number_id: '250', is_active: true }],
     ['deleted', async (tenant: string) => { t.equal((await configure(tenant, 'DELETE')).is, '204') }, undefined],
     [
@@ -33,51 +33,49 @@ await t.test('a token that arrives after its exchange was given up is stored unl
       { phone_number_id: '249', onboarding_completed: true }
     ]
   ] as const
-  for (const [what, deed, expected] of deeds) {
+  for (const [name, change, expected] of changes) {
     const tenant = await existing({ waba_id: 'old', access_token: 'old' })
     const body = login(tenant, { phone_number_id: '250' })
-    meta.requests.length = 0
-    meta.fail('access_token', { latency_ms: 1400 })
-    const first = post(tenant, body)
-    await until(() => asked('access_token').length === 1)
-    await crash(tenant)
+    const { answer: first } = await startWithMetaFault(
+      'access_token',
+      { latency_ms: 1400 },
+      async () => await post(tenant, body)
+    )
+    await expireLeases(tenant)
     t.equal((await other.post(tenant, body)).is, '502 META_EXCHANGE_UNKNOWN')
-    await deed(tenant)
+    await change(tenant)
     const left = await row(tenant)
-    t.equal((await first).is, what === 'nothing' ? '200' : '502 META_EXCHANGE_UNKNOWN', what)
-    if (what !== 'nothing') t.same(await row(tenant), left, 'nothing is lost or revived')
+    t.equal((await first).is, name === 'nothing' ? '200' : '502 META_EXCHANGE_UNKNOWN', name)
+    if (name !== 'nothing') t.same(await row(tenant), left, 'the late token does not change the row')
     if (expected === undefined) t.equal(left, undefined)
     else t.match(await row(tenant), expected)
-    t.match((await records(tenant))[0], { status: what === 'nothing' ? 'completed' : 'failed', access_token: null })
+    t.match((await records(tenant))[0], { status: name === 'nothing' ? 'completed' : 'failed', access_token: null })
     t.equal(asked('access_token').filter(({ form }) => form['code'] === body['code']).length, 1)
     await sql('delete from tenant_configs')
   }
 })
 
 await t.test('a tenant deactivated during any step of a login stays inactive', async (t) => {
-  for (const [who, deed] of [
-    ['the tenant', async (tenant: string) => await configure(tenant, 'POST', undefined, '/deactivate')],
+  for (const [name, deactivate] of [
+    ['POST /deactivate', async (tenant: string) => await configure(tenant, 'POST', undefined, '/deactivate')],
     [
-      'somebody else',
+      'an SQL update',
       async (tenant: string) => await sql('update tenant_configs set is_active = false where tenant_id = $1', [tenant])
     ]
   ] as const) {
-    for (const hangs of ['access_token', 'debug_token', 'phone_numbers', 'subscribe', 'register'] as const) {
-      await vacate()
+    for (const route of ['access_token', 'debug_token', 'phone_numbers', 'subscribe', 'register'] as const) {
+      await freePhoneNumbers()
       const tenant = newTenant()
       t.equal((await post(tenant, login(tenant))).is, '201')
-      meta.requests.length = 0
-      meta.fail(hangs, { latency_ms: 300 })
       const body = login(tenant, { pin: '123456' })
-      const answer = post(tenant, body)
-      await until(() => asked(hangs).length === 1)
-      await deed(tenant)
+      const { answer } = await startWithMetaFault(route, { latency_ms: 300 }, async () => await post(tenant, body))
+      await deactivate(tenant)
       const left = await row(tenant)
       t.equal(left?.['is_active'], false)
-      t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED', `${who} during ${hangs}`)
-      for (const again of [
-        await post(tenant, body), await resume(tenant)
-      ]) t.equal(again.is, '409 ONBOARDING_SUPERSEDED')
+      t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED', `${name} during ${route}`)
+      for (const repeat of [await post(tenant, body), await resume(tenant)]) {
+        t.equal(repeat.is, '409 ONBOARDING_SUPERSEDED')
+      }
       t.same(await row(tenant), left)
       t.match((await records(tenant)).at(-1), { status: 'failed', access_token: null, holder: null })
     }
@@ -103,24 +101,22 @@ await t.test('an inactive tenant deactivated again during any step of a login st
     const headers = { 'content-type': 'application/json', 'x-hub-signature-256': signature }
     t.equal((await call({}, 'POST', `${base}/onboard/account-update`, body, headers)).is, '200', tenant)
   }
-  for (const [who, deed] of [
+  for (const [name, deactivate] of [
     [
-      'the tenant',
+      'POST /deactivate',
       async (tenant: string) => { t.equal((await configure(tenant, 'POST', undefined, '/deactivate')).is, '200') }
     ],
     ['PARTNER_REMOVED', removed]
   ] as const) {
-    for (const hangs of ['access_token', 'debug_token', 'phone_numbers', 'subscribe', 'register'] as const) {
-      await vacate()
+    for (const route of ['access_token', 'debug_token', 'phone_numbers', 'subscribe', 'register'] as const) {
+      await freePhoneNumbers()
       const tenant = newTenant()
       t.equal((await post(tenant, login(tenant))).is, '201')
       t.equal((await configure(tenant, 'POST', undefined, '/deactivate')).is, '200')
-      meta.requests.length = 0
-      meta.fail(hangs, { latency_ms: 300 })
-      const answer = post(tenant, login(tenant, { pin: '123456' }))
-      await until(() => asked(hangs).length === 1)
-      await deed(tenant)
-      t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED', `${who} during ${hangs}`)
+      const body = login(tenant, { pin: '123456' })
+      const { answer } = await startWithMetaFault(route, { latency_ms: 300 }, async () => await post(tenant, body))
+      await deactivate(tenant)
+      t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED', `${name} during ${route}`)
       t.match(await row(tenant), { is_active: false })
       t.match((await records(tenant)).at(-1), { status: 'failed', access_token: null, holder: null })
       t.equal((await resume(tenant)).is, '409 ONBOARDING_SUPERSEDED')
@@ -139,7 +135,7 @@ await t.test('a login that started before a deactivation is superseded after the
 })
 
 /** Creates a tenant without a configuration, whose login has a token and waits for the choice of a number. */
-async function waiting (): Promise<string> {
+async function tenantWithOpenLogin (): Promise<string> {
   const tenant = newTenant()
   const { is } = await post(tenant, { code: issue(), waba_id: waba.id })
   t.equal(is, '409 META_PHONE_CHOICE_REQUIRED')
@@ -149,22 +145,22 @@ async function waiting (): Promise<string> {
 
 await t.test('each deletion route ends a waiting login of a tenant without a configuration', async (t) => {
   await sql('delete from tenant_configs')
-  const bystander = await waiting()
-  const ends = async (tenant: string) => {
+  const bystander = await tenantWithOpenLogin()
+  const assertEnded = async (tenant: string) => {
     t.match(await records(tenant), [{ status: 'failed', access_token: null, holder: null }])
     t.equal((await resume(tenant, { phone_number_id: '1' })).is, '409 ONBOARDING_SUPERSEDED')
     t.equal(await row(tenant), undefined)
-    t.equal((await call(as(tenant), 'DELETE', config)).is, '404 CONFIG_NOT_FOUND', 'there is neither')
+    t.equal((await call(as(tenant), 'DELETE', config)).is, '404 CONFIG_NOT_FOUND', 'the tenant has neither a configuration nor a login')
     t.equal(
       (await call(admin, 'DELETE', `${configs}/delete-tenant/${encodeURIComponent(tenant)}`)).is,
       '404 CONFIG_NOT_FOUND'
     )
   }
-  const [own, admins, all] = [await waiting(), await waiting(), await waiting()]
+  const [own, admins, all] = [await tenantWithOpenLogin(), await tenantWithOpenLogin(), await tenantWithOpenLogin()]
   t.equal((await call(as(own), 'DELETE', config)).is, '204')
-  await ends(own)
+  await assertEnded(own)
   t.equal((await call(admin, 'DELETE', `${configs}/delete-tenant/${encodeURIComponent(admins)}`)).is, '204')
-  await ends(admins)
+  await assertEnded(admins)
   t.equal((await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:1`)).is, '409 CONFIRMATION_MISMATCH')
   for (const tenant of [all, bystander]) {
     t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }], 'nothing was deleted')
@@ -174,14 +170,16 @@ await t.test('each deletion route ends a waiting login of a tenant without a con
     await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:0`),
     { is: '200', body: { deleted: 0 } }
   )
-  for (const tenant of [all, bystander]) await ends(tenant)
+  for (const tenant of [all, bystander]) await assertEnded(tenant)
 })
 
 await t.test('a deletion ends a running exchange of a tenant without a configuration', async (t) => {
   const tenant = newTenant()
-  meta.fail('access_token', { latency_ms: 500 })
-  const answer = post(tenant, login(tenant))
-  await until(() => asked('access_token').length === 1)
+  const { answer } = await startWithMetaFault(
+    'access_token',
+    { latency_ms: 500 },
+    async () => await post(tenant, login(tenant))
+  )
   t.equal((await configure(tenant, 'DELETE')).is, '204')
   t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED')
   t.equal(await row(tenant), undefined)
@@ -199,7 +197,7 @@ await t.test('a waiting login is superseded under another app and resumes under 
   t.equal((await configure(tenant, 'PUT', { fb_app_id: app.id, fb_app_secret: app.secret })).is, '200')
   const before = asked().length
   t.equal((await resume(tenant, { phone_number_id: 'own 2' })).is, '409 ONBOARDING_SUPERSEDED')
-  t.equal(asked().length, before, 'the other app is not shown the token')
+  t.equal(asked().length, before, 'the token is not sent for the other app')
   t.match(stepsOf(await record(tenant)), [
     'exchange done 1', 'inspect done 1', 'assets failed 1 META_PHONE_CHOICE_REQUIRED', ...Array(4).fill(/pending 0/)
   ])

@@ -4,27 +4,20 @@ import { freePort } from '../../../src/database/embedded/free-port.js'
 import { onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
 import { GraphError, temporarilyDown } from '../../graph/errors.js'
 import { until } from '../../helper.js'
-import { app } from '../../meta/wire.js'
 import { onboard } from '../../routes/client.js'
 
 const REDIRECT = 'https://a.example/cb'
 const service = await onboardingService(t)
 const {
-  meta, waba, post, resume, record, configure, login, issue, newTenant, asked, row, records, instance, as
+  meta, waba, post, resume, record, configure, login, issue, newTenant, newWaba, asked, row, records, instance, as,
+  startWithMetaFault
 } = service
 // No process listens on this port.
-const away = { GRAPH_API_BASE_URL: `http://127.0.0.1:${await freePort()}` }
-const unreachable = await instance(away)
-
-let ids = 0
-/** Creates a WABA of our app with numbers of these names. */
-const newWaba = (...names: string[]) => meta.state.addWaba({
-  app_ids: [app.id],
-  phones: names.map((name) => ({ id: `w${++ids}`, verified_name: name }))
-})
+const unreachableMeta = { GRAPH_API_BASE_URL: `http://127.0.0.1:${await freePort()}` }
+const unreachable = await instance(unreachableMeta)
 
 /** Creates a tenant whose login waits for the choice of a number; returns it with the id of its record. */
-async function choosing () {
+async function tenantWithOpenLogin () {
   const tenant = newTenant()
   t.equal((await post(tenant, { code: issue(), waba_id: waba.id })).is, '409 META_PHONE_CHOICE_REQUIRED')
   return { tenant, id: (await record(tenant)).body['id'] }
@@ -36,7 +29,7 @@ await t.test('a waiting login stays resumable after a later login failed', async
     ['503 META_UNAVAILABLE', unreachable, {}],
     ['403 META_WABA_NOT_ACCESSIBLE', service, { waba_id: '404' }]
   ] as const) {
-    const { tenant, id } = await choosing()
+    const { tenant, id } = await tenantWithOpenLogin()
     t.equal((await at.post(tenant, login(tenant, further))).is, code)
     t.equal((await records(tenant)).length, 2)
     const shown = await record(tenant)
@@ -51,7 +44,7 @@ await t.test('a waiting login stays resumable after a later login failed', async
 })
 
 await t.test('a later login that stored its credentials ends a waiting one before it completes', async (t) => {
-  const { tenant, id } = await choosing()
+  const { tenant, id } = await tenantWithOpenLogin()
   meta.fail('subscribe', { reply: temporarilyDown() })
   t.equal((await post(tenant, login(tenant))).is, '503 META_UNAVAILABLE')
   t.match(await records(tenant), [
@@ -76,7 +69,7 @@ await t.test('an onboarding with a permission missing at the subscribe step stay
 })
 
 await t.test('a login with two accounts without numbers must name its account', async (t) => {
-  const [one, two] = [newWaba(), newWaba()]
+  const [one, two] = [newWaba(0), newWaba(0)]
   const tenant = newTenant()
   const { is, body } = await post(tenant, { code: issue({ waba_ids: [one.id, two.id] }) })
   t.equal(is, '403 META_WABA_NOT_ACCESSIBLE')
@@ -91,7 +84,7 @@ await t.test('a login with two accounts without numbers must name its account', 
 })
 
 await t.test('a verified name with characters that PostgreSQL rejects does not prevent the choice', async (t) => {
-  const account = newWaba('NUL \0 within', 'half a \ud83d pair')
+  const account = newWaba([{ verified_name: 'NUL \0 within' }, { verified_name: 'half a \ud83d pair' }])
   const kept = ['NUL  within', 'half a \ufffd pair']
   const tenant = newTenant()
   const body = { code: issue(), waba_id: account.id }
@@ -112,7 +105,7 @@ await t.test('a verified name with characters that PostgreSQL rejects does not p
 await t.test('a code that was never sent is not sent with a redirect_uri that is not allowed', async (t) => {
   const [strict, nowhere] = [
     await instance({ OAUTH_REDIRECT_URIS: REDIRECT }),
-    await instance({ OAUTH_REDIRECT_URIS: REDIRECT, ...away })
+    await instance({ OAUTH_REDIRECT_URIS: REDIRECT, ...unreachableMeta })
   ]
   const tenant = newTenant()
   const body = login(tenant, { code: issue({ redirect_uri: REDIRECT }), redirect_uri: REDIRECT })
@@ -126,7 +119,7 @@ await t.test('a code that was never sent is not sent with a redirect_uri that is
   t.equal(
     (await strict.post(tenant, { ...body, redirect_uri: 'https://evil.example/cb' })).is,
     '200',
-    'of a code that is spent it says nothing'
+    'the redirect_uri of a spent code is not checked'
   )
 })
 
@@ -155,25 +148,21 @@ await t.test('a closing service stores the token of a running exchange without i
   const closing = await instance()
   const tenant = newTenant()
   const origin = await closing.app.listen({ port: 0, host: '127.0.0.1' })
-  meta.fail('access_token', { latency_ms: 1000 })
   const client = new AbortController()
-  const answer = fetch(origin + onboard, {
+  const send = async () => await fetch(origin + onboard, {
     method: 'POST',
-    headers: {
-      ...as(tenant),
-      'content-type': 'application/json'
-    },
+    headers: { ...as(tenant), 'content-type': 'application/json' },
     body: JSON.stringify(login(tenant)),
     signal: client.signal
   }).catch((err: Error) => err.name)
-  await until(() => asked('access_token').length === 1)
+  const { answer } = await startWithMetaFault('access_token', { latency_ms: 1000 }, send)
   client.abort()
   t.equal(await answer, 'AbortError')
   await closing.app.close()
   t.match(
     await records(tenant),
     [{ status: 'in_progress', holder: null, held_until: null, access_token: /^v1\./ }],
-    'for another process to go on with'
+    'another process can continue'
   )
   t.match(stepsOf(await record(tenant)), ['exchange done 1', ...Array(6).fill(/pending 0/)])
   t.equal((await resume(tenant)).is, '200')

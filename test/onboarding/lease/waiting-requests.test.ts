@@ -1,14 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
 import { newSteps } from '../../../src/onboarding/record.js'
-import { onboardingService, stepsOf } from '../onboarding-service.js'
+import { onboardingService, stepsOf, USER } from '../onboarding-service.js'
 import { temporarilyDown } from '../../graph/errors.js'
 import { until } from '../../helper.js'
 import { onboard } from '../../routes/client.js'
 
 // Long enough to observe a call; six of them are short enough to wait for.
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 500 })
-const { app, meta, as, post, resume, record, login, newTenant, asked, records, sql, instance, configure } = service
+const {
+  app, meta, as, post, resume, record, login, newTenant, asked, records, sql, instance, configure, startWithMetaFault
+} = service
 const origin = await app.listen({ port: 0, host: '127.0.0.1' })
 const other = await instance()
 
@@ -28,7 +30,7 @@ async function executedElsewhere (interval = '1 hour'): Promise<string> {
 const send = async (tenant: string, path: string, body: object, signal?: AbortSignal) =>
   await fetch(origin + path, {
     method: 'POST',
-    headers: { ...as(tenant, 'who onboards'), 'content-type': 'application/json' },
+    headers: { ...as(tenant, USER), 'content-type': 'application/json' },
     body: JSON.stringify(body),
     signal: signal ?? null
   })
@@ -63,19 +65,21 @@ await t.test('concurrent waits for one outcome share one poll, which stops when 
   const waiting = Array.from({ length: 50 }, async () => await send(tenant, `${onboard}/resume`, {}, client.signal))
   await delay(1000)
   const busy = await statements(1000)
-  t.ok(busy >= 5 && busy <= 12, `a poll reads every 100 ms, however many wait: ${busy}`)
+  t.ok(busy >= 5 && busy <= 12, `one poll reads every 100 ms for all waiting requests: ${busy}`)
   client.abort()
   t.same([...new Set(await Promise.all(waiting))], ['AbortError'])
   await until(async () => await statements(300) === 0)
-  t.notMatch(service.log(), '"msg":"answered INTERNAL"', 'it is no fault of the service')
+  t.notMatch(service.log(), '"msg":"answered INTERNAL"', 'an aborted request is not logged as an error')
 })
 
 await t.test('an onboarding completes although its client disconnects', async (t) => {
   const tenant = newTenant()
-  meta.fail('debug_token', { latency_ms: 300 })
   const client = new AbortController()
-  const answer = send(tenant, onboard, login(tenant), client.signal)
-  await until(() => asked('debug_token').length === 1)
+  const { answer } = await startWithMetaFault(
+    'debug_token',
+    { latency_ms: 300 },
+    async () => await send(tenant, onboard, login(tenant), client.signal)
+  )
   client.abort()
   t.equal(await answer, 'AbortError')
   await until(async () => (await record(tenant)).body['status'] === 'completed')
@@ -87,17 +91,19 @@ await t.test('one of two clients that post the same code disconnects and the oth
     const tenant = newTenant()
     const body = login(tenant)
     meta.requests.length = 0
-    meta.fail('access_token', { latency_ms: 300 })
     const [one, two] = [new AbortController(), new AbortController()]
-    const first = send(tenant, onboard, body, one.signal)
-    await until(() => asked('access_token').length === 1)
+    const { answer: first } = await startWithMetaFault(
+      'access_token',
+      { latency_ms: 300 },
+      async () => await send(tenant, onboard, body, one.signal)
+    )
     const second = send(tenant, onboard, body, two.signal)
     await until(() => service.log().split(`"path":"${onboard}"`).length > 2)
     const [gone, stays] = leaves === 'first' ? [one, second] : [two, first]
     gone.abort()
     t.equal(await stays, leaves === 'first' ? '200' : '201')
     t.equal(asked('access_token').length, 1)
-    await service.vacate()
+    await service.freePhoneNumbers()
   }
 })
 
@@ -113,7 +119,7 @@ await t.test('a queued login whose client disconnects is never sent to Meta', as
   await delay(100)
   client.abort()
   t.same([await left, await stayed[0]], ['AbortError', 'AbortError'])
-  t.match(await stayed[1], /^200/, 'somebody else waits for this one')
+  t.match(await stayed[1], /^200/, 'another client waits for this login')
   await Promise.all(running)
   t.equal(asked('access_token').length, 6)
   t.equal((await records(tenant)).length, 6)
@@ -137,8 +143,8 @@ await t.test('queued resumptions return the failure of the running one without c
     Array.from({ length: 30 }, async (_, i) => await (i % 2 ? service : other).resume(tenant))
   )
   t.same([...new Set(answers.map(({ is }) => is))], ['503 META_UNAVAILABLE'])
-  t.equal(asked('subscribe').length, 1, 'Meta is asked once')
-  t.equal((await resume(tenant)).is, '200', 'and by a later one again')
+  t.equal(asked('subscribe').length, 1, 'one call to Meta for all resumptions')
+  t.equal((await resume(tenant)).is, '200', 'a later resumption calls Meta again')
 })
 
 await t.test('a closing service answers all waiting requests with 503 SERVICE_CLOSING', async (t) => {
@@ -160,17 +166,18 @@ await t.test('a closing service answers all waiting requests with 503 SERVICE_CL
     })
   }
   await closed
-  t.equal(asked().length, 5, 'nothing more is asked of Meta')
+  t.equal(asked().length, 5, 'Meta gets no other call')
   t.match(stepsOf(await record(elsewhere)), ['exchange done 0', ...Array(6).fill(/pending 0/)])
 })
 
 await t.test('a service that closes during a step releases the lease and leaves the step pending', async (t) => {
   const closing = await instance({ GRAPH_TIMEOUT_MS: 5000 })
   const tenant = await service.existing({ callback_url: 'http://127.0.0.1:1/hook', verify_token: 'x' })
-  meta.requests.length = 0
-  meta.fail('subscribe', { latency_ms: 400 })
-  const answer = closing.post(tenant, login(tenant))
-  await until(() => asked('subscribe').length === 1)
+  const { answer } = await startWithMetaFault(
+    'subscribe',
+    { latency_ms: 400 },
+    async () => await closing.post(tenant, login(tenant))
+  )
   await closing.app.close()
   t.equal((await answer).is, '503 SERVICE_CLOSING')
   t.equal(asked('override').length, 0)
@@ -179,16 +186,17 @@ await t.test('a service that closes during a step releases the lease and leaves 
     'exchange done 1', 'inspect done 1', 'assets done 1', 'store done 1', ...Array(3).fill(/pending 0/)
   ])
   t.equal((await configure(tenant, 'PUT', { callback_url: null })).is, '200')
-  t.equal((await resume(tenant)).is, '200', 'another process goes on at once')
+  t.equal((await resume(tenant)).is, '200', 'another process continues at once')
 })
 
 await t.test('a lease that cannot be released expires by itself', async (t) => {
   const closing = await instance({ GRAPH_TIMEOUT_MS: 5000 })
   const tenant = newTenant()
-  meta.requests.length = 0
-  meta.fail('phone_numbers', { latency_ms: 400 })
-  const answer = closing.post(tenant, login(tenant))
-  await until(() => asked('phone_numbers').length === 1)
+  const { answer } = await startWithMetaFault(
+    'phone_numbers',
+    { latency_ms: 400 },
+    async () => await closing.post(tenant, login(tenant))
+  )
   const closed = closing.app.close()
   await sql(`create function keep() returns trigger language plpgsql as $$ begin
     if new.holder is null then raise exception 'no'; end if; return new; end $$;
@@ -197,18 +205,19 @@ await t.test('a lease that cannot be released expires by itself', async (t) => {
   await closed
   await sql('drop function keep() cascade')
   t.match(closing.log(), /an onboarding was not released/)
-  await service.crash(tenant)
-  t.equal((await resume(tenant)).is, '200', 'once the lease is over')
+  await service.expireLeases(tenant)
+  t.equal((await resume(tenant)).is, '200', 'a resumption continues after the lease has expired')
 })
 
 await t.test('a closing service refuses a new login without sending its code', async (t) => {
   const closing = await instance()
   const [first, tenant] = [newTenant(), newTenant()]
   const body = login(tenant)
-  meta.requests.length = 0
-  meta.fail('access_token', { latency_ms: 400 })
-  const answer = closing.post(first, login(first))
-  await until(() => asked('access_token').length === 1)
+  const { answer } = await startWithMetaFault(
+    'access_token',
+    { latency_ms: 400 },
+    async () => await closing.post(first, login(first))
+  )
   const closed = closing.app.close()
   await until(() => closing.app.closing.aborted)
   // A closing Fastify refuses injected requests, so the service is called directly.

@@ -5,18 +5,9 @@ import { faults } from '../../graph/faults.js'
 import { app } from '../../meta/wire.js'
 
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
-const { meta, waba, post, resume, record, login, issue, newTenant, asked, row, records } = service
+const { meta, waba, post, resume, record, login, issue, newTenant, newWaba, asked, row, records } = service
 
-let ids = 0
-/** Creates a WABA of our app with this many phone numbers. */
-const newWaba = (phones: number) => meta.state.addWaba({
-  app_ids: [app.id],
-  phones: Array.from({ length: phones }, () => ({
-    id: `p${++ids}`,
-    display_phone_number: `+1 555 ${ids}`,
-    verified_name: null
-  }))
-})
+/** The numbers of the WABAs as an answer lists them. */
 const choices = (...wabas: Array<typeof waba>) =>
   wabas.flatMap(({ phones }) => phones).map(({ id, display_phone_number: shown, verified_name: name }) => ({
     id,
@@ -42,23 +33,23 @@ await t.test('the stored number depends on the claimed ids and the numbers of th
           waba_id: claimsWaba ? account.id : undefined,
           phone_number_id: phone
         })
-        const where = `${claimsWaba ? 'WABA' : 'no WABA'}, ${claimsPhone ? 'number' : 'no number'}, ${count} there`
+        const name = `${claimsWaba ? 'WABA' : 'no WABA'}, ${claimsPhone ? 'number' : 'no number'}, ${count} numbers`
         if (claimsPhone ? count > 0 : count < 2) {
-          const taken = phone ?? account.phones[0]?.id ?? null
-          t.equal(answer.is, '201', where)
-          t.same(await identity(tenant), [account.id, taken, true], where)
+          const chosen = phone ?? account.phones[0]?.id ?? null
+          t.equal(answer.is, '201', name)
+          t.same(await identity(tenant), [account.id, chosen, true], name)
           t.match(stepIn(await record(tenant), 'assets'), {
             status: 'done',
             evidence: {
               waba_id: account.id,
-              phone_number_id: taken,
+              phone_number_id: chosen,
               is_discovered: !claimsWaba,
-              has_phone_number: taken !== null
+              has_phone_number: chosen !== null
             }
           })
         } else {
-          t.equal(answer.is, claimsPhone ? '403 META_PHONE_NOT_IN_WABA' : '409 META_PHONE_CHOICE_REQUIRED', where)
-          t.same(answer.body['phone_numbers'], claimsPhone ? undefined : choices(account), where)
+          t.equal(answer.is, claimsPhone ? '403 META_PHONE_NOT_IN_WABA' : '409 META_PHONE_CHOICE_REQUIRED', name)
+          t.same(answer.body['phone_numbers'], claimsPhone ? undefined : choices(account), name)
           t.equal(await row(tenant), undefined)
         }
       }
@@ -78,9 +69,9 @@ await t.test('a resumption chooses one of several numbers', async (t) => {
     evidence: { phone_numbers: choices(account) },
     error: { code: 'META_PHONE_CHOICE_REQUIRED', meta_code: null }
   })
-  t.same((await post(tenant, body)).body['phone_numbers'], choices(account), 'a replay lists them too')
+  t.same((await post(tenant, body)).body['phone_numbers'], choices(account), 'a replay lists the choices again')
   t.equal(asked('phone_numbers').length, 1)
-  t.equal((await resume(tenant)).is, '409 META_PHONE_CHOICE_REQUIRED', 'one has to be named')
+  t.equal((await resume(tenant)).is, '409 META_PHONE_CHOICE_REQUIRED', 'a resumption without a number')
   t.equal((await resume(tenant, { phone_number_id: 'none of them' })).is, '403 META_PHONE_NOT_IN_WABA')
   t.equal((await resume(tenant, { phone_number_id: String(account.phones[1]?.id) })).is, '200')
   t.same(await identity(tenant), [account.id, account.phones[1]?.id, true])
@@ -112,7 +103,7 @@ await t.test('the WABA is found among those that the token names and may read, i
   }
   for (const wabaIds of [[one.id, empty.id, hidden.id], [hidden.id, empty.id, one.id, '404'], [empty.id, one.id]]) {
     const { answer, stored } = await found(wabaIds)
-    t.same([answer.is, ...stored], ['201', one.id, one.phones[0]?.id], 'the only number there is')
+    t.same([answer.is, ...stored], ['201', one.id, one.phones[0]?.id], 'the only number of all accounts')
     await service.sql('delete from tenant_configs')
   }
   for (const wabaIds of [[one.id, two.id], [two.id, hidden.id, one.id]]) {
@@ -139,7 +130,7 @@ await t.test('the WABA is found among those that the token names and may read, i
   t.equal(
     (await found([one.id], { code: issue({ waba_ids: [one.id], scopes: ['whatsapp_business_messaging'] }) })).answer.is,
     '403 META_PERMISSION_MISSING',
-    'named, but not seen'
+    'the token names the account but may not read it'
   )
 
   const tenant = newTenant()
@@ -149,7 +140,7 @@ await t.test('the WABA is found among those that the token names and may read, i
     "update onboardings set steps = jsonb_set(steps, '{1,evidence}', 'null') where tenant_id = $1",
     [tenant]
   )
-  t.equal((await resume(tenant)).is, '403 META_WABA_NOT_ACCESSIBLE', 'of a record that names none')
+  t.equal((await resume(tenant)).is, '403 META_WABA_NOT_ACCESSIBLE', 'the record names no account')
 
   meta.fail('debug_token', { patch: { data: { granular_scopes: 'none' } } })
   t.equal((await found([one.id])).answer.is, '403 META_WABA_NOT_ACCESSIBLE')
@@ -173,7 +164,7 @@ await t.test('a failed discovery returns the error of Meta, and has one time lim
   meta.clearFaults()
   meta.requests.length = 0
   await post(newTenant(), { code: issue({ waba_ids: accounts.map(({ id }) => id) }) })
-  t.equal(asked('phone_numbers').length, 20, 'not all of very many')
+  t.equal(asked('phone_numbers').length, 20, 'at most 20 accounts are read')
 })
 
 await t.test('a number on a later page is found and is among the choices', async (t) => {
@@ -206,7 +197,7 @@ await t.test('missing scopes are logged and recorded, but do not fail the onboar
   t.equal(
     (await post(discovered, { code: issue({ scopes, waba_ids: [account.id] }) })).is,
     '201',
-    'some tokens carry no other'
+    'a discovery works with other scopes'
   )
 })
 
@@ -218,9 +209,9 @@ await t.test('a resumption with a PIN finds and registers a number that was adde
   t.match(first, { is: '409 META_REGISTER_REFUSED', body: { detail: /no phone number to register yet/ } })
   t.same(await identity(tenant), [account.id, null, false])
   t.equal(asked('register').length, 0)
-  t.equal((await resume(tenant, { pin: '123456' })).is, '409 META_REGISTER_REFUSED', 'still none')
+  t.equal((await resume(tenant, { pin: '123456' })).is, '409 META_REGISTER_REFUSED', 'the account still has no number')
   account.phones.push(...newWaba(1).phones)
-  t.equal((await resume(tenant)).is, '409 META_REGISTER_REFUSED', 'the pin was not kept')
+  t.equal((await resume(tenant)).is, '409 META_REGISTER_REFUSED', 'the pin was not stored')
   t.equal((await resume(tenant, { pin: '123456' })).is, '200')
   t.same(await identity(tenant), [account.id, account.phones[0]?.id, true])
   t.equal(account.phones[0]?.registered, true)

@@ -1,96 +1,12 @@
 import t from '../../run/tap.js'
-import { callback, onboardingService, PIN, stepIn, stepsOf, type Body } from '../onboarding-service.js'
 import { registerRefused } from '../../graph/errors.js'
 import { query } from '../../helper.js'
-import { app } from '../../meta/wire.js'
+import { onboardingService, PIN, stepIn, stepsOf } from '../onboarding-service.js'
 
 const service = await onboardingService(t)
 const {
-  meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, vacate, databaseUrl,
-  log, sql
+  meta, waba, post, resume, record, login, newTenant, asked, row, freePhoneNumbers, databaseUrl, log, sql
 } = service
-const platform = meta.state.apps.get(app.id)
-if (platform === undefined) throw new Error('the stand-in lost the app')
-
-/** Creates a tenant with its own callback, which the Graph stand-in verifies with a real request. */
-async function withCallback (verifyToken = 'verify-me', further: Body = {}) {
-  const hook = await callback(t, 'verify-me')
-  return { tenant: await existing({ callback_url: hook.url, verify_token: verifyToken, ...further }), hook }
-}
-
-await t.test('an onboarding subscribes the WABA and sets the callback of the tenant', async (t) => {
-  platform.callback_url = 'https://platform.example/hook'
-  const plain = newTenant()
-  t.equal((await post(plain, login(plain))).is, '201')
-  t.same(waba.subscriptions.get(app.id), {})
-  t.match(stepIn(
-    await record(plain),
-    'subscribe'
-  ), { status: 'done', evidence: { waba_id: waba.id, callback: 'none' } })
-
-  await vacate()
-  const { tenant, hook } = await withCallback()
-  t.equal((await post(tenant, login(tenant))).is, '200')
-  t.same(hook.asked, ['verify-me'], 'Meta asked it')
-  t.same(waba.subscriptions.get(app.id), { override: { url: hook.url, verify_token: 'verify-me' } })
-  t.same(asked().slice(-2).map(({ route }) => route), ['subscribe', 'override'])
-  t.match(stepIn(await record(tenant), 'subscribe'), { evidence: { waba_id: waba.id, callback: 'account' } })
-  for (const half of [{ callback_url: hook.url }, { verify_token: 'verify-me' }]) {
-    const tenant = await existing(half)
-    meta.requests.length = 0
-    t.equal((await post(tenant, login(tenant))).is, '200')
-    t.equal(asked('override').length, 0, 'half of it is none')
-  }
-})
-
-await t.test('an onboarding with a refused callback is resumed after the callback is corrected', async (t) => {
-  const { tenant, hook } = await withCallback('not what it knows')
-  const body = login(tenant)
-  t.equal((await post(tenant, body)).is, '409 META_CALLBACK_REFUSED')
-  t.same(hook.asked, ['not what it knows'])
-  t.match(stepIn(await record(tenant), 'subscribe'), {
-    status: 'failed',
-    evidence: null,
-    error: { code: 'META_CALLBACK_REFUSED', meta_code: 2200, fbtrace_id: /^A/, advice: /hub.challenge/ }
-  })
-  t.match(await row(tenant), { waba_id: waba.id, onboarding_completed: false })
-  t.equal((await post(tenant, body)).is, '409 META_CALLBACK_REFUSED')
-  t.equal(hook.asked.length, 1, 'a replay asks nobody')
-  await configure(tenant, 'PUT', { verify_token: 'verify-me' })
-  t.equal((await resume(tenant)).is, '200')
-  t.match(await row(tenant), { onboarding_completed: true })
-})
-
-await t.test('an app without its own webhook cannot override the callback', async (t) => {
-  platform.callback_url = null
-  const { tenant } = await withCallback()
-  const answer = await post(tenant, login(tenant))
-  t.match(answer, { is: '502 META_APP_REJECTED', body: { detail: /app's dashboard/ } })
-  platform.callback_url = 'https://platform.example/hook'
-  t.equal((await resume(tenant)).is, '200')
-})
-
-await t.test('a callback_url of 201 characters is refused before the code is spent', async (t) => {
-  const url = (length: number) => 'https://a.example/'.padEnd(length, 'x')
-  const tenant = await existing({ callback_url: url(201), verify_token: 'v' })
-  const body = login(tenant)
-  t.equal((await post(tenant, body)).is, '400 CALLBACK_URL_TOO_LONG')
-  t.same([asked(), await records(tenant)], [[], []])
-  await configure(tenant, 'PUT', { callback_url: url(200) })
-  t.equal((await post(tenant, body)).is, '409 META_CALLBACK_REFUSED', 'Meta takes 200, but nobody answers there')
-  await configure(tenant, 'PUT', { callback_url: url(201) })
-  t.equal((await resume(tenant)).is, '400 CALLBACK_URL_TOO_LONG', 'one that was written since is found too')
-  await configure(tenant, 'PUT', { callback_url: null })
-  t.equal((await resume(tenant)).is, '200')
-})
-
-await t.test('an unreadable verify_token fails the onboarding until it is replaced', async (t) => {
-  const { tenant } = await withCallback()
-  await sql("update tenant_configs set verify_token = 'garbage' where tenant_id = $1", [tenant])
-  t.equal((await post(tenant, login(tenant))).is, '500 SECRET_UNREADABLE')
-  await configure(tenant, 'PUT', { verify_token: 'verify-me' })
-  t.equal((await resume(tenant)).is, '200')
-})
 
 await t.test('a number is registered only if a pin is given', async (t) => {
   const without = newTenant()
@@ -114,7 +30,7 @@ await t.test('each refusal of a registration is recorded with advice and resumed
     [133006, /verified again/], [133008, /guessed wrong too often/],
     [133009, /too fast/], [133010, /added and verified/], [133015, /deleted a short while ago/], [133016, /72 hours/]
   ] as const) {
-    await vacate()
+    await freePhoneNumbers()
     const tenant = newTenant()
     const body = login(tenant, { pin: PIN })
     meta.requests.length = 0
@@ -135,11 +51,11 @@ await t.test('each refusal of a registration is recorded with advice and resumed
     t.match(await row(tenant), { waba_id: waba.id, onboarding_completed: false })
     t.match(await post(tenant, body), { is: '409 META_REGISTER_REFUSED', body: { detail: advice } }, 'a replay')
     t.match(await resume(tenant), { is: '409 META_REGISTER_REFUSED', body: { detail: advice } }, 'without a pin')
-    t.equal(asked('register').length, 1, 'nothing is tried blindly')
+    t.equal(asked('register').length, 1, 'no registration without a pin')
     t.equal((await resume(tenant, { pin: PIN })).is, '200')
     t.match(stepIn(await record(tenant), 'register'), { status: 'done', attempts: 2, error: null })
     t.match(await row(tenant), { onboarding_completed: true })
-    t.equal(asked('subscribe').length, 1, 'what was done is not done again')
+    t.equal(asked('subscribe').length, 1, 'a finished step is not repeated')
   }
 })
 
@@ -183,16 +99,13 @@ await t.test('the pin is in no table, log or answer', async (t) => {
   t.ok(answers.length > 10)
   const tables = await query(
     databaseUrl,
-    "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname not in ('pg_catalog', " +
-      "'information_schema')"
+    `select format('%I.%I', schemaname, tablename) as name from pg_tables
+      where schemaname not in ('pg_catalog', 'information_schema')`
   )
   const dump = JSON.stringify(
     await Promise.all(tables.map(async ({ name }) => await query(databaseUrl, `select t::text as row from ${name} t`)))
   )
-  t.match(dump, waba.id, 'what is there is found')
-  for (const [where, text] of Object.entries({
-    dump,
-    log: log(),
-    answers: JSON.stringify(answers)
-  })) t.notMatch(text, PIN, where)
+  t.match(dump, waba.id, 'the dump contains known values')
+  const texts = { dump, log: log(), answers: JSON.stringify(answers) }
+  for (const [name, text] of Object.entries(texts)) t.notMatch(text, PIN, name)
 })

@@ -7,19 +7,10 @@ import { app } from '../../meta/wire.js'
 import { config } from '../../routes/client.js'
 
 const service = await onboardingService(t)
-const { meta, post, configure, record, existing, issue, asked, as, call, log } = service
+const { meta, post, configure, record, existing, issue, newWaba, asked, as, call, log } = service
 const platform = meta.state.apps.get(app.id)
-if (platform === undefined) throw new Error('the stand-in lost the app')
+if (platform === undefined) throw new Error('the stand-in has no app')
 platform.callback_url = 'https://platform.example/hook'
-
-let accounts = 0
-function account (numbers = 2) {
-  accounts++
-  return meta.state.addWaba({
-    app_ids: [app.id],
-    phones: Array.from({ length: numbers }, (_, i) => ({ id: `${accounts}000${i}` }))
-  })
-}
 
 /** Creates a tenant for the number at `index` of the account, if any, with its own callback if `hasCallback`. */
 async function tenantOn (t: Test, waba: Waba, index: number, hasCallback = true) {
@@ -54,9 +45,9 @@ async function tenantOn (t: Test, waba: Waba, index: number, hasCallback = true)
 }
 
 await t.test('the callback of each number is that of its tenant, in any order of onboardings', async (t) => {
-  const waba = account()
+  const waba = newWaba(2)
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
-  const own = async (name: string) => {
+  const assertOwnCallbacks = async (name: string) => {
     t.same([await a.effective(), await b.effective()], [a.hook.url, b.hook.url], name)
     t.same([await a.verified(), await b.verified()], [true, true], name)
   }
@@ -66,21 +57,21 @@ await t.test('the callback of each number is that of its tenant, in any order of
   meta.requests.length = 0
   t.same(await b.onboard(), { waba_id: waba.id, callback: 'phone_number' })
   t.same(asked().slice(-2).map(({ route }) => route), ['subscriptions', 'phone_override'])
-  t.same(b.hook.asked, ['verify 1'], 'Meta asked it')
-  t.same(waba.subscriptions.get(app.id), before, 'what was there stays')
-  await own('after the first')
+  t.same(b.hook.asked, ['verify 1'], 'Meta verified the callback')
+  t.same(waba.subscriptions.get(app.id), before, 'the subscription is unchanged')
+  await assertOwnCallbacks('after the second onboarding')
   t.match(await a.onboard(), { callback: 'phone_number' })
-  await own('after the one that was there first, again')
+  await assertOwnCallbacks('after the first tenant onboarded again')
   t.match(await b.onboard(), { callback: 'phone_number' })
-  await own('after the other, again')
+  await assertOwnCallbacks('after the second tenant onboarded again')
   t.equal(asked('subscribe').length, 0)
   await b.leave()
-  t.equal(await a.effective(), a.hook.url, 'the other left')
+  t.equal(await a.effective(), a.hook.url, 'the other tenant left')
   t.same(waba.subscriptions.get(app.id), before)
 })
 
 await t.test('a number with its own callback keeps it when its neighbour leaves', async (t) => {
-  const waba = account()
+  const waba = newWaba(2)
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.onboard()
   await b.onboard()
@@ -91,7 +82,7 @@ await t.test('a number with its own callback keeps it when its neighbour leaves'
   await service.sql('delete from onboardings')
   t.match(await b.onboard(), { callback: 'phone_number' })
   t.equal(await b.effective(), next.url)
-  t.same(waba.subscriptions.get(app.id), {}, 'nothing is left of who left')
+  t.same(waba.subscriptions.get(app.id), {}, 'no callback of the former tenant is left')
   await b.change({ callback_url: null })
   t.match(await b.onboard(), { callback: 'none' })
   t.equal(await b.effective(), platform.callback_url)
@@ -100,25 +91,25 @@ await t.test('a number with its own callback keeps it when its neighbour leaves'
   t.equal(await b.effective(), next.url)
 
   await b.leave()
-  const heir = await tenantOn(t, waba, 1)
-  t.match(await heir.onboard(), { callback: 'account' })
-  t.equal(await heir.effective(), heir.hook.url)
+  const nextTenant = await tenantOn(t, waba, 1)
+  t.match(await nextTenant.onboard(), { callback: 'account' })
+  t.equal(await nextTenant.effective(), nextTenant.hook.url)
 })
 
 await t.test('a number with its own callback gets that of its next tenant', async (t) => {
-  const waba = account()
+  const waba = newWaba(2)
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.onboard()
   await b.onboard()
   await b.leave()
   await a.leave()
-  const heir = await tenantOn(t, waba, 1)
-  t.match(await heir.onboard(), { callback: 'phone_number' })
-  t.equal(await heir.effective(), heir.hook.url)
+  const nextTenant = await tenantOn(t, waba, 1)
+  t.match(await nextTenant.onboard(), { callback: 'phone_number' })
+  t.equal(await nextTenant.effective(), nextTenant.hook.url)
 })
 
 await t.test('an account that is shared but not subscribed is subscribed with a callback per number', async (t) => {
-  const waba = account()
+  const waba = newWaba(2)
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.change({ waba_id: waba.id, phone_number_id: a.phone?.id })
   await verifyStored(service.app, a.id)
@@ -129,7 +120,7 @@ await t.test('an account that is shared but not subscribed is subscribed with a 
 })
 
 await t.test('a tenant that is verified on an account without a number does not share it', async (t) => {
-  const waba = account()
+  const waba = newWaba(2)
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.change({ waba_id: waba.id })
   await verifyStored(service.app, a.id)
@@ -138,7 +129,7 @@ await t.test('a tenant that is verified on an account without a number does not 
 })
 
 await t.test('an onboarding without a callback or a number changes no callback of the account', async (t) => {
-  const waba = account()
+  const waba = newWaba(2)
   const a = await tenantOn(t, waba, 0)
   await a.onboard()
   const before = structuredClone(waba.subscriptions.get(app.id))
@@ -147,11 +138,11 @@ await t.test('an onboarding without a callback or a number changes no callback o
   t.match(
     log(),
     new RegExp(`"level":40[^\\n]*"tenant_id":"${without.id}"[^\\n]*an account it shares`),
-    'where its messages go is said'
+    'the log says where the messages go'
   )
   t.same(waba.subscriptions.get(app.id), before)
 
-  const bare = account(0)
+  const bare = newWaba(0)
   const numberless = await tenantOn(t, bare, 0)
   const neighbour = await tenantOn(t, bare, 1)
   await neighbour.change({ waba_id: bare.id, phone_number_id: 'any' })
@@ -162,7 +153,7 @@ await t.test('an onboarding without a callback or a number changes no callback o
 })
 
 await t.test('two tenants without callbacks share an account without a warning', async (t) => {
-  const waba = account()
+  const waba = newWaba(2)
   const [a, b] = [await tenantOn(t, waba, 0, false), await tenantOn(t, waba, 1, false)]
   t.match(await a.onboard(), { callback: 'none' })
   t.match(await b.onboard(), { callback: 'none' })
@@ -170,7 +161,7 @@ await t.test('two tenants without callbacks share an account without a warning',
 })
 
 await t.test('an onboarding with a refused number callback is resumed after a correction', async (t) => {
-  const waba = account()
+  const waba = newWaba(2)
   const [a, b] = [await tenantOn(t, waba, 0), await tenantOn(t, waba, 1)]
   await a.onboard()
   await b.change({ verify_token: 'not what it knows' })

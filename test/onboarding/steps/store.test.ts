@@ -1,34 +1,33 @@
 import t from '../../run/tap.js'
-import { onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
+import { CONFIG_USER, onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
 import { temporarilyDown } from '../../graph/errors.js'
-import { until } from '../../helper.js'
 
 const service = await onboardingService(t)
 const {
-  app, meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, sql, vacate,
-  lastToken, as
+  app, meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, sql, freePhoneNumbers,
+  lastToken, as, startWithMetaFault
 } = service
 
 await t.test('an onboarding of a number that another tenant only claims owns the number', async (t) => {
-  const squatter = await existing({ waba_id: waba.id, phone_number_id: '250', access_token: 'a-made-up-token' })
-  const claim = await row(squatter)
+  const claimant = await existing({ waba_id: waba.id, phone_number_id: '250', access_token: 'a-made-up-token' })
+  const claim = await row(claimant)
   const owner = newTenant()
   t.equal((await post(owner, login(owner, { phone_number_id: '250' }))).is, '201')
   t.match(await row(owner), { phone_number_id: '250' })
-  t.same(await row(squatter), claim)
+  t.same(await row(claimant), claim)
   t.equal((await app.configLoader.forPhoneNumber('250'))?.getTenantId(), owner)
-  t.equal((await app.configLoader.forTenant(squatter)).isVerified(), false)
+  t.equal((await app.configLoader.forTenant(claimant)).isVerified(), false)
 })
 
 await t.test('an onboarding of an owned number stores nothing until the number is released', async (t) => {
-  const [holder, tenant] = [newTenant(), newTenant()]
-  await post(holder, login(holder, { phone_number_id: '249' }))
-  const held = await row(holder)
+  const [owner, tenant] = [newTenant(), newTenant()]
+  await post(owner, login(owner, { phone_number_id: '249' }))
+  const stored = await row(owner)
   const body = login(tenant, { phone_number_id: '249' })
   t.equal((await post(tenant, body)).is, '409 PHONE_NUMBER_TAKEN')
   t.equal((await post(tenant, body)).is, '409 PHONE_NUMBER_TAKEN', 'a replay')
-  t.equal((await resume(tenant)).is, '409 PHONE_NUMBER_TAKEN', 'and a resumption')
-  t.same([await row(holder), await row(tenant)], [held, undefined])
+  t.equal((await resume(tenant)).is, '409 PHONE_NUMBER_TAKEN', 'a resumption')
+  t.same([await row(owner), await row(tenant)], [stored, undefined])
   t.match(stepsOf(await record(tenant)), [
     'exchange done 1', 'inspect done 1', 'assets done 1', 'store failed 2 PHONE_NUMBER_TAKEN', /pending/, /pending/,
     /pending/
@@ -38,10 +37,10 @@ await t.test('an onboarding of an owned number stores nothing until the number i
   t.equal((await post(old, login(old, { phone_number_id: '249' }))).is, '409 PHONE_NUMBER_TAKEN')
   t.same(await row(old), before)
 
-  await configure(holder, 'PUT', { phone_number_id: null })
+  await configure(owner, 'PUT', { phone_number_id: null })
   t.equal((await resume(tenant)).is, '200')
   t.match(await row(tenant), { phone_number_id: '249', onboarding_completed: true })
-  t.equal((await resume(old, { phone_number_id: '248' })).is, '200', 'or goes on with another number')
+  t.equal((await resume(old, { phone_number_id: '248' })).is, '200', 'a resumption with another number')
   t.match(await row(old), { phone_number_id: '248', waba_id: waba.id })
 })
 
@@ -50,21 +49,22 @@ await t.test('the old credentials are served until the new ones are verified', a
   await post(tenant, login(tenant))
   const old = await app.configLoader.getWhatsappConfig(tenant)
   const { body: shown } = await configure(tenant, 'GET')
-  const serves = async (what: string) => {
-    t.same(await app.configLoader.getWhatsappConfig(tenant), old, what)
-    t.same((await configure(tenant, 'GET')).body, shown, what)
+  const assertOldServed = async (when: string) => {
+    t.same(await app.configLoader.getWhatsappConfig(tenant), old, when)
+    t.same((await configure(tenant, 'GET')).body, shown, when)
   }
   for (const route of ['access_token', 'debug_token', 'phone_numbers'] as const) {
-    meta.requests.length = 0
-    meta.fail(route, { latency_ms: 300, reply: temporarilyDown() })
-    const answer = post(tenant, login(tenant))
-    await until(() => asked(route).length === 1)
-    await serves(`while ${route} hangs`)
+    const { answer } = await startWithMetaFault(
+      route,
+      { latency_ms: 300, reply: temporarilyDown() },
+      async () => await post(tenant, login(tenant))
+    )
+    await assertOldServed(`during ${route}`)
     t.match((await answer).is, /^50/)
-    await serves(`after ${route} was refused`)
+    await assertOldServed(`after ${route} was refused`)
   }
   t.equal((await post(tenant, login(tenant, { waba_id: '404' }))).is, '403 META_WABA_NOT_ACCESSIBLE')
-  await serves('after another WABA was refused')
+  await assertOldServed('after another WABA was refused')
 
   t.equal((await post(tenant, login(tenant))).is, '200')
   t.match(await app.configLoader.getWhatsappConfig(tenant), { access_token: lastToken() })
@@ -73,11 +73,12 @@ await t.test('the old credentials are served until the new ones are verified', a
 
 await t.test('onboarding_completed is false until the onboarding is done', async (t) => {
   for (const tenant of [newTenant(), await existing({ waba_id: 'old', access_token: 'old' })]) {
-    await vacate()
-    meta.requests.length = 0
-    meta.fail('subscribe', { latency_ms: 300, reply: temporarilyDown() })
-    const answer = post(tenant, login(tenant))
-    await until(() => asked('subscribe').length === 1)
+    await freePhoneNumbers()
+    const { answer } = await startWithMetaFault(
+      'subscribe',
+      { latency_ms: 300, reply: temporarilyDown() },
+      async () => await post(tenant, login(tenant))
+    )
     const stored = {
       waba_id: waba.id,
       access_token: `****${lastToken()?.slice(-4)}`,
@@ -94,7 +95,7 @@ await t.test('onboarding_completed is false until the onboarding is done', async
 
 await t.test('a concurrent change of the configuration supersedes the onboarding and stays', async (t) => {
   const put = (body: Record<string, unknown>) => async (tenant: string) => await configure(tenant, 'PUT', body)
-  const deeds = [
+  const changes = [
     [
       'deactivated',
       async (tenant: string) => await configure(tenant, 'POST', undefined, '/deactivate'),
@@ -102,9 +103,10 @@ await t.test('a concurrent change of the configuration supersedes the onboarding
     ],
     ['deleted', async (tenant: string) => await configure(tenant, 'DELETE'), undefined],
     [
-      'deleted and made anew',
+      'deleted and created again',
       async (tenant: string) => {
-        await configure(tenant, 'DELETE'); await configure(tenant, 'POST', { waba_id: 'new' })
+        await configure(tenant, 'DELETE')
+        await configure(tenant, 'POST', { waba_id: 'new' })
       },
       { waba_id: 'new', access_token: null, onboarding_completed: false }
     ],
@@ -112,24 +114,21 @@ await t.test('a concurrent change of the configuration supersedes the onboarding
     ['another WABA', put({ waba_id: 'another' }), { waba_id: 'another', onboarding_completed: false }],
     ['another number', put({ phone_number_id: null }), { phone_number_id: null, onboarding_completed: false }]
   ] as const
-  for (const [what, deed, expected] of deeds) {
-    for (const hangs of ['subscribe', 'register'] as const) {
-      await vacate()
+  for (const [name, change, expected] of changes) {
+    for (const route of ['subscribe', 'register'] as const) {
+      await freePhoneNumbers()
       const tenant = newTenant()
       const body = login(tenant, { pin: '123456' })
-      meta.requests.length = 0
-      meta.fail(hangs, { latency_ms: 300 })
-      const answer = post(tenant, body)
-      await until(() => asked(hangs).length === 1)
-      await deed(tenant)
+      const { answer } = await startWithMetaFault(route, { latency_ms: 300 }, async () => await post(tenant, body))
+      await change(tenant)
       const left = await row(tenant)
-      t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED', `${what} during ${hangs}`)
-      t.same(await row(tenant), left, 'nothing is resurrected')
+      t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED', `${name} during ${route}`)
+      t.same(await row(tenant), left, 'the onboarding does not restore the row')
       t.match(left, expected)
       t.match(await records(tenant), [{ status: 'failed', access_token: null }])
-      for (const again of [
-        await post(tenant, body), await resume(tenant)
-      ]) t.equal(again.is, '409 ONBOARDING_SUPERSEDED')
+      for (const repeat of [await post(tenant, body), await resume(tenant)]) {
+        t.equal(repeat.is, '409 ONBOARDING_SUPERSEDED')
+      }
       t.same(await row(tenant), left)
     }
   }
@@ -137,9 +136,11 @@ await t.test('a concurrent change of the configuration supersedes the onboarding
 
 await t.test('a row deleted before the new credentials are stored stays deleted', async (t) => {
   const tenant = await existing({ waba_id: 'old' })
-  meta.fail('phone_numbers', { latency_ms: 300 })
-  const answer = post(tenant, login(tenant))
-  await until(() => asked('phone_numbers').length > 0)
+  const { answer } = await startWithMetaFault(
+    'phone_numbers',
+    { latency_ms: 300 },
+    async () => await post(tenant, login(tenant))
+  )
   await configure(tenant, 'DELETE')
   t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED')
   t.equal(await row(tenant), undefined)
@@ -178,7 +179,7 @@ await t.test('a completed onboarding activates an inactive tenant', async (t) =>
     'access_token', 'is_active', 'last_verified_at', 'onboarded_at', 'onboarding_completed', 'phone_number_id',
     'token_expires_at', 'updated_at', 'waba_id'
   ])
-  t.match(after, { user_id: 'who configured', waba_id: waba.id, is_active: true, onboarding_completed: true })
+  t.match(after, { user_id: CONFIG_USER, waba_id: waba.id, is_active: true, onboarding_completed: true })
 })
 
 await t.test('the later of two concurrent onboardings of a tenant is stored as a whole', async (t) => {
@@ -201,10 +202,11 @@ await t.test('the later of two concurrent onboardings of a tenant is stored as a
   }
   // Meta answers the older exchange after the newer onboarding has completed.
   const tenant = newTenant()
-  meta.requests.length = 0
-  meta.fail('access_token', { latency_ms: 500 })
-  const older = post(tenant, login(tenant, { phone_number_id: '240' }))
-  await until(() => asked('access_token').length === 1)
+  const { answer: older } = await startWithMetaFault(
+    'access_token',
+    { latency_ms: 500 },
+    async () => await post(tenant, login(tenant, { phone_number_id: '240' }))
+  )
   t.equal((await post(tenant, login(tenant, { phone_number_id: '241' }))).is, '201')
   t.equal((await older).is, '409 ONBOARDING_SUPERSEDED')
   t.match(await row(tenant), { phone_number_id: '241', onboarding_completed: true })
