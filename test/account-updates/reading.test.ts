@@ -1,4 +1,3 @@
-import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
@@ -7,21 +6,19 @@ import t from '../run/tap.js'
 import whatsappTenantConfig from '../../src/app.js'
 import { countConnections, send } from '../fixtures/pipeline.js'
 import { baseEnv, connect, until, untilWaiting } from '../helper.js'
-import { base, client, config } from '../routes/client.js'
+import { client, config } from '../routes/client.js'
+import { accountUpdate, accountUpdateUrl, APP_SECRET, sign } from './deliveries.js'
 
-const SECRET = 'the secret of the app'
-const url = `${base}/onboard/account-update`
-const { app, as, call, databaseUrl } = await client(t, { FB_APP_ID: '42', FB_APP_SECRET: SECRET })
+const { app, as, call, databaseUrl } = await client(t, { FB_APP_ID: '42', FB_APP_SECRET: APP_SECRET })
 const origin = await app.listen({ port: 0, host: '127.0.0.1' })
 
-const sign = (body: string) => `sha256=${createHmac('sha256', SECRET).update(body).digest('hex')}`
 // Well-formed but wrong: any client can send one, so the service must read the body.
 const SIGNATURE = `x-hub-signature-256: sha256=${'0'.repeat(64)}\r\n`
 const CHUNKED = `${SIGNATURE}transfer-encoding: chunked\r\n`
 
 /** Sends the head and the first part of the body of a delivery, on a new connection. */
 async function begin (headers: string, body = '', at = origin): Promise<Socket> {
-  return await send(t, at, `POST ${url} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n${headers}\r\n${body}`)
+  return await send(t, at, `POST ${accountUpdateUrl} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n${headers}\r\n${body}`)
 }
 
 /** Sends the rest of a request; resolves with the response once the connection has ended. */
@@ -31,7 +28,7 @@ async function sendMore (socket: Socket, bytes: string): Promise<string> {
 }
 
 /** Sends a complete, signed delivery. */
-const deliver = async (body = '{}') => (await call({}, 'POST', url, body, { 'x-hub-signature-256': sign(body) })).is
+const deliver = async (body = '{}') => (await call({}, 'POST', accountUpdateUrl, body, { 'x-hub-signature-256': sign(body, APP_SECRET) })).is
 
 await t.test('a delivery without a well-formed signature is refused before its body is read', async (t) => {
   const hex = '0123456789abcdef'.repeat(4)
@@ -50,18 +47,18 @@ await t.test('a delivery without a well-formed signature is refused before its b
 })
 
 await t.test('at most 8 deliveries are read concurrently, and each way to end one frees its place', async (t) => {
-  const held: Socket[] = []
+  const incomplete: Socket[] = []
   /** Starts an incomplete delivery; resolves once the service reads it. */
-  async function hold (headers = CHUNKED, body = '1\r\n{\r\n'): Promise<Socket> {
+  async function startIncomplete (headers = CHUNKED, body = '1\r\n{\r\n'): Promise<Socket> {
     const received = once(app.server, 'request')
     const socket = await begin(headers, body)
     await received
-    held.push(socket)
+    incomplete.push(socket)
     return socket
   }
   for (let count = 0; count < 8; count++) {
     t.equal(await deliver(), '200', `while ${count} are read`)
-    await hold()
+    await startIncomplete()
   }
   t.match(
     await text(await begin(`${SIGNATURE}content-length: 9\r\n`)),
@@ -71,7 +68,7 @@ await t.test('at most 8 deliveries are read concurrently, and each way to end on
   t.equal((await call(as('acme'), 'POST', config, { waba_id: 'waba-1' })).is, '201', 'other routes')
 
   const ends: Record<string, (socket: Socket) => Promise<string>> = {
-    'the client leaves': async (socket) => { socket.destroy(); return '' },
+    'the client disconnects': async (socket) => { socket.destroy(); return '' },
     'the client ends its side: 400': async (socket) => await text(socket.end()),
     'a body that is whole and not signed: 401': async (socket) => await sendMore(socket, '0\r\n\r\n'),
     'a body that is too long: 413': async (socket) => await sendMore(socket, `400000\r\n${'x'.repeat(0x400000)}`),
@@ -79,36 +76,31 @@ await t.test('at most 8 deliveries are read concurrently, and each way to end on
   }
   for (const [name, end] of Object.entries(ends)) {
     t.equal(await deliver(), '503 OVERLOADED')
-    const [socket] = held.splice(0, 1)
+    const [socket] = incomplete.splice(0, 1)
     t.match(socket && await end(socket), /\d{3}$/.exec(name)?.[0] ?? '', name)
     await until(async () => await deliver() === '200')
-    await hold()
+    await startIncomplete()
   }
 
-  const stalled = held.pop()
+  const stalled = incomplete.pop()
   stalled?.destroy()
   await until(async () => await deliver() === '200')
   const other = await connect(t, databaseUrl)
   await other.query('begin; select from tenant_configs for update')
-  const removal = JSON.stringify({
-    object: 'whatsapp_business_account',
-    entry: [
-      { changes: [{ field: 'account_update', value: { event: 'ACCOUNT_DELETED', waba_info: { waba_id: 'waba-1' } } }] }
-    ]
-  })
-  const waiting = await hold(`x-hub-signature-256: ${sign(removal)}\r\ncontent-length: ${removal.length}\r\n`, removal)
+  const removal = JSON.stringify(accountUpdate('ACCOUNT_DELETED', { waba: 'waba-1', time: null }))
+  const waiting = await startIncomplete(`x-hub-signature-256: ${sign(removal, APP_SECRET)}\r\ncontent-length: ${removal.length}\r\n`, removal)
   await untilWaiting(databaseUrl, 1)
   waiting.destroy()
   t.equal(await deliver(), '503 OVERLOADED', 'the client of one that is being stored has left')
   await other.query('rollback')
   await until(async () => await deliver() === '200')
-  held.pop()
+  incomplete.pop()
 
-  await hold()
+  await startIncomplete()
   t.equal(await deliver(), '503 OVERLOADED')
   // The default of half a minute is too long for a test.
   Object.assign(app.server, { requestTimeout: 100, headersTimeout: 100 })
-  for (const socket of held) t.match(await text(socket), /^HTTP\/1\.1 408 /)
+  for (const socket of incomplete) t.match(await text(socket), /^HTTP\/1\.1 408 /)
   await until(async () => await deliver() === '200')
 })
 
@@ -123,7 +115,7 @@ await t.test('a client that disconnects before its body is read frees its place'
   })
   await host.register(
     whatsappTenantConfig,
-    { env: { ...baseEnv, DATABASE_URL: databaseUrl, FB_APP_ID: '42', FB_APP_SECRET: SECRET } }
+    { env: { ...baseEnv, DATABASE_URL: databaseUrl, FB_APP_ID: '42', FB_APP_SECRET: APP_SECRET } }
   )
   const at = await host.listen({ port: 0, host: '127.0.0.1' })
   const sockets = await Promise.all(Array.from({ length: 8 }, async () => await begin(CHUNKED, '1\r\n{\r\n', at)))
@@ -133,9 +125,9 @@ await t.test('a client that disconnects before its body is read frees its place'
   isSlow = false
   const { statusCode } = await host.inject({
     method: 'POST',
-    url,
+    url: accountUpdateUrl,
     payload: '{}',
-    headers: { 'x-hub-signature-256': sign('{}') }
+    headers: { 'x-hub-signature-256': sign('{}', APP_SECRET) }
   })
   t.equal(statusCode, 200)
 })

@@ -1,15 +1,14 @@
-import { createHmac } from 'node:crypto'
 import t from '../../run/tap.js'
-import { onboardingService, stepsOf } from '../onboarding-service.js'
+import { accountUpdate, accountUpdateUrl, signedHeaders, uniqueNumber } from '../../account-updates/deliveries.js'
 import { temporarilyDown } from '../../graph/errors.js'
 import { app } from '../../meta/wire.js'
-import { base, config, configs } from '../../routes/client.js'
+import { config, configs } from '../../routes/client.js'
+import { onboardingService, stepsOf } from '../onboarding-service.js'
 
 const service = await onboardingService(t)
 const {
-  meta, waba, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, expireLeases, sql,
-  freePhoneNumbers, instance, call, as, admin, lastToken,
-  startWithMetaFault
+  meta, waba, post, resume, record, configure, login, issue, newTenant, existing, asked, row, records, expireLeases,
+  sql, freePhoneNumbers, instance, call, as, admin, lastToken, startWithMetaFault
 } = service
 const other = await instance()
 
@@ -83,23 +82,10 @@ await t.test('a tenant deactivated during any step of a login stays inactive', a
 })
 
 await t.test('an inactive tenant deactivated again during any step of a login stays inactive', async (t) => {
-  let deliveries = 0
   const removed = async (tenant: string) => {
-    // A body with the same bytes would count as a repeated delivery.
-    const time = Math.floor(Date.now() / 1000) + 60 + deliveries++
-    const body = JSON.stringify({
-      object: 'whatsapp_business_account',
-      entry: [
-        {
-          id: '1',
-          time,
-          changes: [{ field: 'account_update', value: { event: 'PARTNER_REMOVED', waba_info: { waba_id: waba.id } } }]
-        }
-      ]
-    })
-    const signature = `sha256=${createHmac('sha256', app.secret).update(body).digest('hex')}`
-    const headers = { 'content-type': 'application/json', 'x-hub-signature-256': signature }
-    t.equal((await call({}, 'POST', `${base}/onboard/account-update`, body, headers)).is, '200', tenant)
+    const time = Math.floor(Date.now() / 1000) + 60 + uniqueNumber()
+    const body = JSON.stringify(accountUpdate('PARTNER_REMOVED', { waba: waba.id, time }))
+    t.equal((await call({}, 'POST', accountUpdateUrl, body, signedHeaders(body, app.secret))).is, '200', tenant)
   }
   for (const [name, deactivate] of [
     [
