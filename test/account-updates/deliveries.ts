@@ -53,14 +53,16 @@ export async function webhookService (t: Test) {
     await sql('select * from events_outbox')
   ]
 
+  /** Sends a body that is signed with a secret. */
+  const post = async (body: string | Buffer, secret = APP_SECRET) =>
+    await call({}, 'POST', accountUpdateUrl, body, signedHeaders(body, secret))
+
   return {
     ...service,
+    post,
 
     /** Sends a signed body; returns status and code. */
-    deliver: async (body: unknown) => {
-      const text = typeof body === 'string' ? body : JSON.stringify(body)
-      return (await call({}, 'POST', accountUpdateUrl, text, signedHeaders(text, APP_SECRET))).is
-    },
+    deliver: async (body: unknown) => (await post(typeof body === 'string' ? body : JSON.stringify(body))).is,
 
     /** Creates `count` tenants, each on its own account; returns the ids, which tenant and account share. */
     tenants: async (count: number): Promise<string[]> => {

@@ -19,7 +19,7 @@ await t.test('each event of a lost account deactivates its tenants and records t
     t.equal(await deliver(accountUpdate(event, { waba })), '200')
     for (const id of [waba, second, bare]) {
       t.equal(await isActive(id), false, id)
-      t.equal((await app.configLoader.forTenant(id)).hasTenantConfig(), false, 'the cached configuration is invalidated')
+      t.equal((await app.configLoader.forTenant(id)).hasTenantConfig(), false, 'the cache is invalidated')
       t.match(log(), new RegExp(`"level":40[^\\n]*"tenant_id":"${id}","waba_id":"${waba}","event":"${event}"`))
     }
     t.equal(await isActive(other), true)
@@ -43,24 +43,30 @@ await t.test('another event, or a body without a valid account id, changes nothi
     for (const body of [
       null, 1, 'text', [], {}, { object: 'page', entry: accountUpdate('PARTNER_REMOVED', { waba }).entry },
       { entry: accountUpdate('PARTNER_REMOVED', { waba }).entry },
-      {
-        object: 'whatsapp_business_account'
-      }, { object: 'whatsapp_business_account', entry: {} }, { object: 'whatsapp_business_account', entry: [] },
-      ...[null, 1, [], {}, { id: waba }, {
-        id: waba,
-        changes: {}
-      }, { id: waba, changes: [] }, { id: waba, changes: [null, 1, {}, [change]] },
-      { id: waba, changes: [{ ...change, field: 'messages' }] }, { id: waba, changes: [{ value: change?.value }] },
-      { id: waba, changes: [{ field: 'account_update' }] },
-      { id: waba, changes: [{ field: 'account_update', value: null }] }, {
-        id: waba,
-        changes: [{ field: 'account_update', value: { event: ['PARTNER_REMOVED'], waba_info: { waba_id: waba } } }]
-      }
+      { object: 'whatsapp_business_account' },
+      { object: 'whatsapp_business_account', entry: {} },
+      { object: 'whatsapp_business_account', entry: [] },
+      ...[
+        null, 1, [], {},
+        { id: waba },
+        { id: waba, changes: {} },
+        { id: waba, changes: [] },
+        { id: waba, changes: [null, 1, {}, [change]] },
+        { id: waba, changes: [{ ...change, field: 'messages' }] },
+        { id: waba, changes: [{ value: change?.value }] },
+        { id: waba, changes: [{ field: 'account_update' }] },
+        { id: waba, changes: [{ field: 'account_update', value: null }] },
+        {
+          id: waba,
+          changes: [{ field: 'account_update', value: { event: ['PARTNER_REMOVED'], waba_info: { waba_id: waba } } }]
+        }
       ].map((entry) => ({ object: 'whatsapp_business_account', entry: [entry] }))
     ]) t.equal(await deliver(JSON.stringify(body)), '200', JSON.stringify(body))
     for (const odd of [1, null, [waba], { id: waba }, '', 'x'.repeat(256), `${waba}\0`, '\ud800']) {
       t.equal(await deliver(accountUpdate('PARTNER_REMOVED', { waba: odd, entry: waba })), '200')
-      if (typeof odd === 'string') t.equal(await deliver(accountUpdate('ACCOUNT_DELETED', { waba: odd, entry: waba })), '200')
+      if (typeof odd === 'string') {
+        t.equal(await deliver(accountUpdate('ACCOUNT_DELETED', { waba: odd, entry: waba })), '200')
+      }
       t.equal(await deliver(accountUpdate('ACCOUNT_DELETED', { entry: odd })), '200')
     }
     t.equal(await deliver('['.repeat(100_000) + ']'.repeat(100_000)), '200')
@@ -72,7 +78,7 @@ await t.test('the id of an entry counts as the account only for ACCOUNT_DELETED 
     const [account = '', business = ''] = await tenants(2)
     await assertNoWrites(t, async () => { t.equal(await deliver(accountUpdate(event, { entry: business })), '200') })
     t.equal(await deliver(accountUpdate(event, { waba: account, entry: business })), '200')
-    t.strictSame([await isActive(account), await isActive(business)], [false, true], 'the id of a business is no account')
+    t.strictSame([await isActive(account), await isActive(business)], [false, true], 'the entry names a business')
   }
   const [named = '', entry = ''] = await tenants(2)
   t.equal(await deliver(accountUpdate('ACCOUNT_DELETED', { waba: named, entry })), '200')
@@ -123,7 +129,8 @@ await t.test('an event more than 5 seconds older than the onboarding leaves the 
 
   for (const times of [[onboarded - 6, onboarded + 1], [onboarded + 1, onboarded - 6], [undefined, onboarded - 6]]) {
     await reset()
-    const entry = times.flatMap((time) => [...accountUpdate('PARTNER_REMOVED', { waba, time: time ?? null }).entry, null])
+    const entry = times
+      .flatMap((time) => [...accountUpdate('PARTNER_REMOVED', { waba, time: time ?? null }).entry, null])
     t.equal(await deliver({ object: 'whatsapp_business_account', entry, nonce: uniqueNumber() }), '200')
     t.equal(await isActive(waba), false, 'the latest time counts')
   }

@@ -28,7 +28,8 @@ async function sendMore (socket: Socket, bytes: string): Promise<string> {
 }
 
 /** Sends a complete, signed delivery. */
-const deliver = async (body = '{}') => (await call({}, 'POST', accountUpdateUrl, body, { 'x-hub-signature-256': sign(body, APP_SECRET) })).is
+const deliver = async (body = '{}') =>
+  (await call({}, 'POST', accountUpdateUrl, body, { 'x-hub-signature-256': sign(body, APP_SECRET) })).is
 
 await t.test('a delivery without a well-formed signature is refused before its body is read', async (t) => {
   const hex = '0123456789abcdef'.repeat(4)
@@ -88,10 +89,13 @@ await t.test('at most 8 deliveries are read concurrently, and each way to end on
   const other = await connect(t, databaseUrl)
   await other.query('begin; select from tenant_configs for update')
   const removal = JSON.stringify(accountUpdate('ACCOUNT_DELETED', { waba: 'waba-1', time: null }))
-  const waiting = await startIncomplete(`x-hub-signature-256: ${sign(removal, APP_SECRET)}\r\ncontent-length: ${removal.length}\r\n`, removal)
+  const waiting = await startIncomplete(
+    `x-hub-signature-256: ${sign(removal, APP_SECRET)}\r\ncontent-length: ${removal.length}\r\n`,
+    removal
+  )
   await untilWaiting(databaseUrl, 1)
   waiting.destroy()
-  t.equal(await deliver(), '503 OVERLOADED', 'the client of one that is being stored has left')
+  t.equal(await deliver(), '503 OVERLOADED', 'a delivery that is being stored keeps its place')
   await other.query('rollback')
   await until(async () => await deliver() === '200')
   incomplete.pop()

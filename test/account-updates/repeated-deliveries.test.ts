@@ -2,9 +2,11 @@ import pLimit from 'p-limit'
 import t from '../run/tap.js'
 import { connect, takeAway, until, untilWaiting } from '../helper.js'
 import { config } from '../routes/client.js'
-import { accountUpdate, accountUpdateUrl, APP_SECRET, signedHeaders, webhookService } from './deliveries.js'
+import { accountUpdate, webhookService } from './deliveries.js'
 
-const { app, as, call, sql, log, databaseUrl, deliver, tenants, isActive, assertNoWrites } = await webhookService(t)
+const {
+  app, as, call, sql, log, databaseUrl, post, deliver, tenants, isActive, assertNoWrites
+} = await webhookService(t)
 
 await t.test('a repeated delivery changes nothing; 50 concurrent posts of one count once', async (t) => {
   const [waba = ''] = await tenants(1)
@@ -14,7 +16,7 @@ await t.test('a repeated delivery changes nothing; 50 concurrent posts of one co
   // The service reads at most 8 deliveries at once.
   const limit = pLimit(8)
   const answers = await Promise.all(
-    Array.from({ length: 50 }, async () => await limit(async () => await call({}, 'POST', accountUpdateUrl, text, signedHeaders(text, APP_SECRET))))
+    Array.from({ length: 50 }, async () => await limit(async () => await post(text)))
   )
   t.ok(answers.every(({ is }) => is === '200'))
   t.same(changed, [waba])

@@ -5,7 +5,7 @@ import {
   VERIFY_TOKEN, webhookService
 } from './deliveries.js'
 
-const { as, call, tenants, isActive, assertNoWrites } = await webhookService(t)
+const { as, call, post, tenants, isActive, assertNoWrites } = await webhookService(t)
 
 await t.test('only a signature of the exact bytes with a current or previous app secret is accepted', async (t) => {
   const [waba = '', left = ''] = await tenants(2)
@@ -52,10 +52,10 @@ await t.test('only a signature of the exact bytes with a current or previous app
   for (const secret of [FORMER_SECRET, OLDER_SECRET]) {
     const [waba = ''] = await tenants(1)
     const text = JSON.stringify(accountUpdate('PARTNER_REMOVED', { waba }))
-    t.equal((await call({}, 'POST', accountUpdateUrl, text, signedHeaders(text, secret))).is, '200', secret)
+    t.equal((await post(text, secret)).is, '200', secret)
     t.equal(await isActive(waba), false)
   }
-  t.equal((await call({}, 'POST', accountUpdateUrl, body, signedHeaders(body, APP_SECRET))).is, '200')
+  t.equal((await post(body)).is, '200')
   t.strictSame([await isActive(waba), await isActive(left)], [false, true])
 })
 
@@ -76,7 +76,7 @@ await t.test('a signed body of any content type and up to 3 MiB is accepted', as
   const [waba = ''] = await tenants(1)
   const text = JSON.stringify(accountUpdate('PARTNER_REMOVED', { waba }))
   const longer = text.padEnd(3 * 1024 * 1024 + 1)
-  t.equal((await call({}, 'POST', accountUpdateUrl, longer, signedHeaders(longer, APP_SECRET))).is, '413 PAYLOAD_TOO_LARGE')
+  t.equal((await post(longer)).is, '413 PAYLOAD_TOO_LARGE')
   t.equal(await isActive(waba), true)
   const longest = text.padEnd(3 * 1024 * 1024)
   t.equal(
@@ -90,7 +90,7 @@ await t.test('a signed body of any content type and up to 3 MiB is accepted', as
 await t.test('a signed body that is not JSON in UTF-8 is a 400', async (t) => {
   await assertNoWrites(t, async () => {
     for (const body of ['', ' ', '{', 'a=b', '{}{}', Buffer.from('"\xff"', 'latin1'), Buffer.from('{}', 'utf16le')]) {
-      t.equal((await call({}, 'POST', accountUpdateUrl, body, signedHeaders(body, APP_SECRET))).is, '400 MALFORMED_JSON')
+      t.equal((await post(body)).is, '400 MALFORMED_JSON')
     }
   })
 })

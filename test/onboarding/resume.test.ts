@@ -42,7 +42,8 @@ await t.test('an onboarding whose last step failed checks the token again before
     const granted = [...meta.state.tokens]
       .flatMap(([text, token]) => token.waba_ids?.includes(account.id) ? [{ text, token }] : [])
     t.equal(granted.length, 1)
-    const inspections = () => asked('debug_token').filter(({ query }) => query['input_token'] === granted[0]?.text).length
+    const inspections = () => asked('debug_token')
+      .filter(({ query }) => query['input_token'] === granted[0]?.text).length
     t.equal(inspections(), 1)
     if (isRevoked && granted[0] !== undefined) granted[0].token.revoked = 460
     const answer = by === 'resume' ? await resume(tenant) : await post(tenant, body)

@@ -33,11 +33,15 @@ await t.test('a login returns the URL of the dialog of Meta with a new state', a
   const { origin, pathname, searchParams } = new URL(String(body['authorization_url']))
   t.same([origin, pathname], ['https://www.facebook.com', '/v26.0/dialog/oauth'])
   t.strictSame(Object.fromEntries(searchParams), {
-    client_id: app.id, redirect_uri: redirectUri, state: body['state'], response_type: 'code', scope: 'whatsapp_business_management,whatsapp_business_messaging'
+    client_id: app.id,
+    redirect_uri: redirectUri,
+    state: body['state'],
+    response_type: 'code',
+    scope: 'whatsapp_business_management,whatsapp_business_messaging'
   })
   t.match(body['state'], /^[\w-]{43}$/, '256 bits')
   t.ok(Math.abs(Date.parse(String(body['expires_at'])) - Date.now() - 600_000) < 5000, 'ten minutes')
-  t.same(asked(), [], 'Meta is not asked')
+  t.same(asked(), [], 'no call to Meta')
 })
 
 await t.test('a dialog with a config_id has no scope', async (t) => {

@@ -19,9 +19,11 @@ await t.test('the statistics count configurations, tokens and token states', asy
   await sql(`insert into tenant_configs (tenant_id, access_token, token_expires_at, is_active, onboarding_completed)
     select 't' || row_number() over (), token, now() + away::interval, active, onboarded from (values
       ('x', '-1 second', true, true), ('x', '-2 years', false, true),
-      ('x', '10 seconds', true, true), ('x', '6 days 23 hours', true, false), ('x', '7 days 1 hour', true, false), ('x', '29 days 23 hours', true, false), ('x', '30 days 1 hour', true, true),
+      ('x', '10 seconds', true, true), ('x', '6 days 23 hours', true, false), ('x', '7 days 1 hour', true, false),
+      ('x', '29 days 23 hours', true, false), ('x', '30 days 1 hour', true, true),
       ('x', null, true, true), ('x', null, false, false), ('x', null, true, false),
-      (null, '-1 day', true, false), (null, '1 day', true, false), (null, null, false, false), (null, '-1 day', false, false)
+      (null, '-1 day', true, false), (null, '1 day', true, false), (null, null, false, false),
+      (null, '-1 day', false, false)
     ) rows (token, away, active, onboarded)`)
   const { is, body } = await call(admin, 'GET', `${configs}/stats`)
   t.strictSame([is, body], ['200', {

@@ -4,29 +4,30 @@ import { connect, until, untilWaiting } from '../helper.js'
 import { config, configs } from '../routes/client.js'
 
 const service = await onboardingService(t)
-const { meta, as, admin, call, post, resume, login, newTenant, row, records, sql, databaseUrl, issue, waba } = service
+const { as, admin, call, post, resume, login, newTenant, row, records, sql, databaseUrl, issue, waba } = service
 
 // Blocks a storing transaction between the write of the configuration and the write of its record.
-await sql(`create function hold() returns trigger language plpgsql as $$ begin
+await sql(`create function block_write() returns trigger language plpgsql as $$ begin
     perform pg_advisory_xact_lock_shared(1);
     return null;
   end $$;
-  create trigger hold after insert or update of access_token on tenant_configs for each row execute function hold()`)
+  create trigger block_write after insert or update of access_token on tenant_configs
+    for each row execute function block_write()`)
 
-type Hold = (tenant: string) => Promise<{
+type Block = (tenant: string) => Promise<{
   login: Body
-  isHeld: (waiting: number) => Promise<void>
+  untilBlocked: (waiting: number) => Promise<void>
   release: () => Promise<void>
 }>
 
-/** The point at which a storing onboarding is blocked. `isHeld` waits until `waiting` statements are blocked. */
-const holds: Record<string, Hold> = {
+/** The point at which a storing onboarding is blocked. `untilBlocked` waits until `waiting` statements are blocked. */
+const blocks: Record<string, Block> = {
   'its configuration is written': async (tenant) => {
     const lock = await connect(t, databaseUrl)
     await lock.query('select pg_advisory_lock(1)')
     return {
       login: login(tenant),
-      isHeld: async (waiting) => { await untilWaiting(databaseUrl, waiting) },
+      untilBlocked: async (waiting) => { await untilWaiting(databaseUrl, waiting) },
       release: async () => { await lock.end() }
     }
   },
@@ -38,7 +39,7 @@ const holds: Record<string, Hold> = {
     await lock.query('select from onboardings where tenant_id = $1 for update', [tenant])
     return {
       login: login(tenant),
-      isHeld: async (waiting) => { await untilWaiting(databaseUrl, waiting) },
+      untilBlocked: async (waiting) => { await untilWaiting(databaseUrl, waiting) },
       release: async () => { await lock.query('rollback') }
     }
   }
@@ -57,34 +58,27 @@ const deletions: Record<string, (tenant: string) => Promise<string>> = {
   }
 }
 
-for (const [moment, hold] of Object.entries(holds)) {
+for (const [moment, block] of Object.entries(blocks)) {
   for (const [name, remove] of Object.entries(deletions)) {
     for (const isConfigured of [false, true]) {
       await t.test(`${name} ends a login when ${moment}, ${isConfigured ? 'with' : 'without'} a row`, async (t) => {
         await sql('delete from tenant_configs')
         const tenant = newTenant()
         if (isConfigured) {
-          t.equal(
-            (await call(as(tenant), 'POST', config, { callback_url: 'https://a.example' })).is,
-            '201'
-          )
+          t.equal((await call(as(tenant), 'POST', config, { callback_url: 'https://a.example' })).is, '201')
         }
-        const { login, isHeld, release } = await hold(tenant)
+        const { login, untilBlocked, release } = await block(tenant)
         const onboarding = post(tenant, login)
-        await isHeld(1)
+        await untilBlocked(1)
         const removed = remove(tenant)
         // A deletion that does not block on the onboarding ends it first.
-        await until(async () => await Promise.race([removed.then(() => true), isHeld(2).then(() => true)]))
+        await until(async () => await Promise.race([removed.then(() => true), untilBlocked(2).then(() => true)]))
         await release()
         t.match(await removed, /^20[04]$/)
         t.equal((await onboarding).is, '409 ONBOARDING_SUPERSEDED')
-        t.equal(await row(tenant), undefined, 'nothing is left')
+        t.equal(await row(tenant), undefined, 'no configuration is left')
         for (const record of await records(tenant)) {
-          t.match(record, {
-            status: 'failed',
-            access_token: null,
-            holder: null
-          })
+          t.match(record, { status: 'failed', access_token: null, holder: null })
         }
         t.equal((await resume(tenant)).is, '409 ONBOARDING_SUPERSEDED')
       })
@@ -102,10 +96,11 @@ await t.test('a delete-all with a wrong confirmation ends no onboarding', async 
 
 await t.test('a token that arrives after its tenant was deleted is not stored', async (t) => {
   const tenant = newTenant()
-  meta.requests.length = 0
-  meta.fail('access_token', { latency_ms: 1000 })
-  const first = post(tenant, login(tenant))
-  await until(() => meta.requests.length === 1)
+  const { answer: first } = await service.startWithMetaFault(
+    'access_token',
+    { latency_ms: 1000 },
+    async () => await post(tenant, login(tenant))
+  )
   await service.expireLeases(tenant)
   t.equal((await resume(tenant)).is, '502 META_EXCHANGE_UNKNOWN')
   t.equal((await call(as(tenant), 'DELETE', config)).is, '204')

@@ -174,7 +174,8 @@ await t.test('a PUT of the stored token seals it with the new key and keeps the 
     DATABASE_URL: databaseUrl,
     ENCRYPTION_KEYS: `t2:${newKey()},${app.env.ENCRYPTION_KEYS}`
   })
-  t.match((await rotated.call(rotated.as('rotated'), 'PUT', config, { access_token: verified.access_token })).body, proof)
+  const put = await rotated.call(rotated.as('rotated'), 'PUT', config, { access_token: verified.access_token })
+  t.match(put.body, proof)
   const [row] = await sql("select access_token from tenant_configs where tenant_id = 'rotated'")
   t.match(row, { access_token: /^v1\.t2\./ })
 })

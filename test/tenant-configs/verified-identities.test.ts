@@ -62,7 +62,7 @@ await t.test('saveVerified takes over a number only if the current token of its 
   watchChanges()
   t.equal(await verify('b'), 'saved')
   t.strictSame(await owner(), ['b'])
-  t.strictSame(changes.sort(), [['a', 'phone', 'waba'], ['b', 'phone', 'waba']], 'listeners are told of both')
+  t.strictSame(changes.sort(), [['a', 'phone', 'waba'], ['b', 'phone', 'waba']], 'listeners get a change of both rows')
   t.equal(await verify('a'), 'taken')
   t.equal(await verify('b'), 'saved', 'once more')
 })

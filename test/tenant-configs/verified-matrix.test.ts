@@ -44,7 +44,7 @@ async function pasteAndVerify (world: World, name: string, body: Body = {}): Pro
 
 const put = async (world: World, name: string, body: Body) => (await configure(world.tenant(name), 'PUT', body)).is
 
-const squats = async (world: World) => await world.claims('squatter', { access_token: 'made-up' })
+const claimsUnverified = async (world: World) => await world.claims('claimant', { access_token: 'made-up' })
 const owns = async (world: World) => await pasteAndVerify(world, 'owner')
 
 const renewsToken = async (world: World) => await put(world, 'owner', { access_token: world.token() })
@@ -52,10 +52,10 @@ const moves = async (world: World) => await put(world, 'owner', { waba_id: 'else
 const leaves = async (world: World) => (await configure(world.tenant('owner'), 'DELETE')).is
 
 /** The steps that set up each situation, and their expected statuses. */
-const situations: Array<[situation: string, deeds: Array<(world: World) => Promise<string>>, statuses: string[]]> = [
-  ['an unverified squatter', [squats], ['201']],
+const situations: Array<[situation: string, steps: Array<(world: World) => Promise<string>>, statuses: string[]]> = [
+  ['an unverified claimant', [claimsUnverified], ['201']],
   ['a verified owner', [owns], ['201,200']],
-  ['a squatter and an owner', [squats, owns], ['201', '201,200']],
+  ['a claimant and an owner', [claimsUnverified, owns], ['201', '201,200']],
   ['an owner with a new token', [owns, renewsToken], ['201,200', '200']],
   ['an owner that changed its ids', [owns, moves], ['201,200', '200']],
   ['an owner that left', [owns, leaves], ['201,200', '204']]
@@ -69,12 +69,12 @@ const questions: Array<[question: string, ask: (world: World, t: Test) => Promis
     [[], ['owner'], ['owner'], ['owner'], [], []]],
   ['isVerified() of the owner', async ({ tenant }) => (await app.configLoader.forTenant(tenant('owner'))).isVerified(),
     [false, true, true, true, false, false]],
-  ['isVerified() of the squatter',
-    async ({ tenant }) => (await app.configLoader.forTenant(tenant('squatter'))).isVerified(),
+  ['isVerified() of the claimant',
+    async ({ tenant }) => (await app.configLoader.forTenant(tenant('claimant'))).isVerified(),
     [false, false, false, false, false, false]],
   ['the callback of a neighbour on the account', subscribesFor,
     ['account', 'phone_number', 'phone_number', 'phone_number', 'account', 'account']],
-  ['calls to take the app off when a neighbour leaves', unsubscribeCalls, [1, 0, 0, 0, 1, 1]],
+  ['unsubscribe calls when a neighbour leaves', unsubscribeCalls, [1, 0, 0, 0, 1, 1]],
   ['store of the number by another tenant', async (world) => await world.onboards('other', world.number),
     ['201', '409 PHONE_NUMBER_TAKEN', '409 PHONE_NUMBER_TAKEN', '201', '201', '201']],
   ['verify of the number by another tenant', async (world) => await pasteAndVerify(world, 'other'),
@@ -108,12 +108,12 @@ async function unsubscribeCalls (world: World, t: Test): Promise<number> {
 
 for (const [question, ask, answers] of questions) {
   await t.test(question, async (t) => {
-    for (const [index, [situation, deeds, statuses]] of situations.entries()) {
+    for (const [index, [situation, steps, statuses]] of situations.entries()) {
       const world = createWorld()
       // Lookups by number and WABA cache "not found", which the steps must invalidate.
       await Promise.all([app.configLoader.forPhoneNumber(world.number), app.configLoader.forWaba(world.waba)])
       const done: string[] = []
-      for (const deed of deeds) done.push(await deed(world))
+      for (const step of steps) done.push(await step(world))
       t.strictSame(done, statuses, situation)
       t.strictSame(await ask(world, t), answers[index], situation)
     }
@@ -131,10 +131,10 @@ await t.test('a number that moves to another tenant is found there; its former o
     t.equal(await move(world), status)
     t.equal((await app.configLoader.forPhoneNumber(world.number))?.getTenantId(), world.tenant('other'))
     const former = await app.configLoader.forTenant(world.tenant('owner'))
-    t.strictSame([former.isVerified(), former.getPhoneId()], [false, world.number], 'its row is left as it was')
+    t.strictSame([former.isVerified(), former.getPhoneId()], [false, world.number], 'its row is unchanged')
     t.equal(await world.verifies('owner'), '409 PHONE_NUMBER_TAKEN')
     await call(as(world.tenant('other')), 'DELETE', config)
-    t.equal(await world.verifies('owner'), '200', 'it verifies again what became free')
+    t.equal(await world.verifies('owner'), '200', 'the former owner verifies the free number again')
     t.equal((await app.configLoader.forPhoneNumber(world.number))?.getTenantId(), world.tenant('owner'))
   }
 })

@@ -2,12 +2,13 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
-import type { Flood } from './flood.js'
-import { NEVER_MS, serviceProcesses, type Customer } from '../onboarding/processes/service-processes.js'
+import { startWithMetaFault } from '../fixtures/fault-injection.js'
 import { signed } from '../fixtures/server-process.js'
 import type { Route } from '../graph/faults.js'
 import { JWT_SECRET, until } from '../helper.js'
+import { NEVER_MS, serviceProcesses, type Customer } from '../onboarding/processes/service-processes.js'
 import { modulePath } from '../run/paths.js'
+import type { Flood } from './flood.js'
 
 t.setTimeout(600_000)
 
@@ -55,10 +56,10 @@ async function flooder (t: Test) {
   return { begin: (flood: Flood) => { child.send(flood) }, statuses: () => statuses }
 }
 
-const waiting = { latency_ms: NEVER_MS, times: Infinity }
+const unanswered = { latency_ms: NEVER_MS, times: Infinity }
 /** Stores a token for the tenant and lets Meta never answer this route. */
-const unanswered = (route: Route) => async ({ tenant }: Customer) => {
-  meta.fail(route, waiting)
+const leaveUnanswered = (route: Route) => async ({ tenant }: Customer) => {
+  meta.fail(route, unanswered)
   const headers = { ...as(tenant), 'content-type': 'application/json' }
   const { status } = await fetch(`${api}/config`, {
     method: 'PUT',
@@ -81,24 +82,22 @@ const kinds: Record<string, Kind> = {
     // The login that all resumptions wait for also takes one place.
     refused: REQUESTS - 54,
     async prepare (busy) {
-      meta.fail('subscribe', waiting)
-      post(service, busy).catch(() => {})
-      await until(() => meta.requests.some(({ route }) => route === 'subscribe'))
+      await startWithMetaFault(meta, 'subscribe', unanswered, async () => await post(service, busy))
     }
   },
-  verify: { method: 'POST', path: 'config/verify', refused: REQUESTS - 55, prepare: unanswered('debug_token') },
+  verify: { method: 'POST', path: 'config/verify', refused: REQUESTS - 55, prepare: leaveUnanswered('debug_token') },
   'a dry run': {
     method: 'POST',
     path: 'config/verify',
     body: { waba_id: '1' },
     refused: REQUESTS - 55,
-    prepare: unanswered('debug_token')
+    prepare: leaveUnanswered('debug_token')
   },
   leave: {
     method: 'DELETE',
     path: 'config?unsubscribe=true',
     refused: REQUESTS - 55,
-    prepare: unanswered('unsubscribe')
+    prepare: leaveUnanswered('unsubscribe')
   },
   start: {
     method: 'POST',

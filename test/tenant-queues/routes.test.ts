@@ -47,8 +47,8 @@ async function overfill (t: Test, tenant: string, asks: Ask[]): Promise<Array<Pr
   return sent
 }
 
-/** Asserts that 50 of these were not refused. */
-async function fifty (t: Test, sent: Array<Promise<Answer>>) {
+/** Asserts that 50 of the requests were not refused. */
+async function assertFiftyAccepted (t: Test, sent: Array<Promise<Answer>>) {
   t.equal((await Promise.all(sent)).filter((answer) => !isRefused(answer)).length, 50)
 }
 
@@ -57,7 +57,7 @@ await t.test('50 requests of each kind wait while 5 run, and further ones are re
   const running = await fill(all.map(({ tenant }) => tenant))
   const sent = await Promise.all(all.map(async ({ ask, tenant }) => await overfill(t, tenant, [ask])))
   await Promise.all(running)
-  for (const ofKind of sent) await fifty(t, ofKind)
+  for (const ofKind of sent) await assertFiftyAccepted(t, ofKind)
 })
 
 await t.test('all kinds of requests of a tenant share one queue', async (t) => {
@@ -65,7 +65,7 @@ await t.test('all kinds of requests of a tenant share one queue', async (t) => {
   const running = await fill([tenant])
   const sent = await overfill(t, tenant, Object.values(kinds))
   await Promise.all(running)
-  await fifty(t, sent)
+  await assertFiftyAccepted(t, sent)
 })
 
 await t.test('a replay is refused by a full queue, and another instance has its own queue', async (t) => {

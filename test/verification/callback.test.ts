@@ -36,7 +36,10 @@ await t.test('a callback other than the expected one fails its check', async (t)
   const fallback = await tenant({}, { override: TENANT_CALLBACK })
   t.match(detailOf(await verified(t, fallback.who, ['callback']), 'callback'), onboardAgain)
   // The callback of a number takes precedence over that of its account.
-  for (const [override, phone, failed] of [[PLATFORM_CALLBACK, TENANT_CALLBACK, []], [TENANT_CALLBACK, PLATFORM_CALLBACK, ['callback']]] as const) {
+  for (const [override, phone, failed] of [
+    [PLATFORM_CALLBACK, TENANT_CALLBACK, []],
+    [TENANT_CALLBACK, PLATFORM_CALLBACK, ['callback']]
+  ] as const) {
     const { who, waba } = await tenant({ callback_url: TENANT_CALLBACK }, { override })
     Object.assign(waba.phones[0] ?? {}, { override: { url: phone, verify_token: 'x' } })
     await verified(t, who, [...failed])

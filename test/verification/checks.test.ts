@@ -75,7 +75,8 @@ await t.test('an invalid token fails all checks after one call to Meta', async (
   // The app itself lacks the permission, which is no evidence against the token.
   const unknown = await tenant()
   meta.fail('debug_token', { reply: new GraphError(403, 200, 'Permissions error') })
-  t.match(detailOf(await verified(t, unknown.who, ['token', 'assets', 'subscription', 'callback']), 'token'), /permission/)
+  const refused = await verified(t, unknown.who, ['token', 'assets', 'subscription', 'callback'])
+  t.match(detailOf(refused, 'token'), /permission/)
   t.match(await app.tokenWatch.healthOf(unknown.id), { token_status: 'unverified', reason: null })
 })
 

@@ -102,8 +102,8 @@ await t.test('a rejected app of the tenant fails the check of token instead of t
     /what the app may do/
   )
   for (const body of [undefined, { fb_app_id: own.app_id, fb_app_secret: null }]) {
-    const platforms = await tenant(body)
+    const onPlatformApp = await tenant(body)
     meta.fail('debug_token', { reply: new GraphError(400, 101, 'Error validating application') })
-    t.equal((await call(platforms.who, 'POST', verifyUrl)).is, '502 META_APP_REJECTED', 'a rejected app of the platform fails the request')
+    t.equal((await call(onPlatformApp.who, 'POST', verifyUrl)).is, '502 META_APP_REJECTED', 'the app of the platform')
   }
 })

@@ -136,7 +136,7 @@ await t.test('each deletion route ends a waiting login of a tenant without a con
     t.match(await records(tenant), [{ status: 'failed', access_token: null, holder: null }])
     t.equal((await resume(tenant, { phone_number_id: '1' })).is, '409 ONBOARDING_SUPERSEDED')
     t.equal(await row(tenant), undefined)
-    t.equal((await call(as(tenant), 'DELETE', config)).is, '404 CONFIG_NOT_FOUND', 'the tenant has neither a configuration nor a login')
+    t.equal((await call(as(tenant), 'DELETE', config)).is, '404 CONFIG_NOT_FOUND', 'nothing to delete')
     t.equal(
       (await call(admin, 'DELETE', `${configs}/delete-tenant/${encodeURIComponent(tenant)}`)).is,
       '404 CONFIG_NOT_FOUND'

@@ -43,7 +43,10 @@ await t.test('a resumption waits for the running execution and repeats no step',
   t.same([resumed.is, replayed.is, (await first).is], ['200', '200', '201'])
   t.equal(asked('subscribe').length, 1)
   t.equal((await resume(tenant)).is, '200', 'no step is left')
-  t.match(stepsOf(await record(tenant)), stepNames.map((name) => `${name} ${name === 'register' ? 'skipped' : 'done'} 1`))
+  t.match(
+    stepsOf(await record(tenant)),
+    stepNames.map((name) => `${name} ${name === 'register' ? 'skipped' : 'done'} 1`)
+  )
 })
 
 await t.test('30 concurrent resumptions execute each step once', async (t) => {

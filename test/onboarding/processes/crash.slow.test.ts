@@ -138,7 +138,7 @@ await t.test('an onboarding killed during a write of a step repeats no finished 
   await writes.unblock()
   service = await start()
   await assertAllFinish(t, unfinished)
-  t.equal((await resume(service, unstarted)).is, '503 META_UNAVAILABLE', 'a resumption without the code cannot continue')
+  t.equal((await resume(service, unstarted)).is, '503 META_UNAVAILABLE', 'a resumption has no code')
   t.same(calls(unstarted), [])
   t.equal((await post(service, unstarted))?.is, '200', 'the code was never sent to Meta')
   t.same(calls(unstarted), allCalls)

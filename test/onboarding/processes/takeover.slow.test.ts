@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
+import { startWithMetaFault } from '../../fixtures/fault-injection.js'
 import { takeAway, until } from '../../helper.js'
 import { NEVER_MS, serviceProcesses } from './service-processes.js'
 import { allCalls, callsOfContinuation } from './step-calls.js'
@@ -46,9 +47,12 @@ await t.test('an instance waiting for a killed one finishes all onboardings that
 
 await t.test('an onboarding completes although the database is down during the exchange', async (t) => {
   const login = await customer(service)
-  meta.fail('access_token', { latency_ms: 1000 })
-  const answer = post(service, login)
-  await until(() => calls(login).length === 1)
+  const { answer } = await startWithMetaFault(
+    meta,
+    'access_token',
+    { latency_ms: 1000 },
+    async () => await post(service, login)
+  )
   const restore = await takeAway(url)
   // Longer than the lease of a dead instance.
   await delay(8000)

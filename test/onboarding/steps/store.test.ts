@@ -4,8 +4,8 @@ import { temporarilyDown } from '../../graph/errors.js'
 
 const service = await onboardingService(t)
 const {
-  app, meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, sql, freePhoneNumbers,
-  lastToken, as, startWithMetaFault
+  app, meta, waba, post, resume, record, configure, login, newTenant, existing, asked, row, records, sql,
+  freePhoneNumbers, lastToken, as, startWithMetaFault
 } = service
 
 await t.test('an onboarding of a number that another tenant only claims owns the number', async (t) => {

@@ -74,7 +74,7 @@ await t.test('a callback_url of 201 characters is refused before the code is spe
   t.equal((await post(tenant, body)).is, '400 CALLBACK_URL_TOO_LONG')
   t.same([asked(), await records(tenant)], [[], []])
   await configure(tenant, 'PUT', { callback_url: url(200) })
-  t.equal((await post(tenant, body)).is, '409 META_CALLBACK_REFUSED', 'Meta accepts 200 characters, but no server answers there')
+  t.equal((await post(tenant, body)).is, '409 META_CALLBACK_REFUSED', 'no server answers at this URL')
   await configure(tenant, 'PUT', { callback_url: url(201) })
   t.equal((await resume(tenant)).is, '400 CALLBACK_URL_TOO_LONG', 'a resumption checks the current callback_url')
   await configure(tenant, 'PUT', { callback_url: null })
