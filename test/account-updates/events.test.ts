@@ -158,8 +158,10 @@ await t.test('a delivery with a thousand entries updates the tenants in one stat
   const known = await tenants(3)
   const ids = [...known, ...Array.from({ length: 997 }, (_, i) => `unknown-${i}`)]
   await sql(
-    'create table updates (n int); create function count_updates() returns trigger language plpgsql as $$ begin ' +
-      'insert into updates values (1); return null; end $$'
+    `create table updates (n int);
+    create function count_updates() returns trigger language plpgsql as $$ begin
+      insert into updates values (1); return null;
+    end $$`
   )
   await sql(
     'create trigger count_updates after update on tenant_configs for each statement execute function count_updates()'

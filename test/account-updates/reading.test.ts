@@ -17,7 +17,7 @@ const SIGNATURE = `x-hub-signature-256: sha256=${'0'.repeat(64)}\r\n`
 const CHUNKED = `${SIGNATURE}transfer-encoding: chunked\r\n`
 
 /** Sends the head and the first part of the body of a delivery, on a new connection. */
-async function begin (headers: string, body = '', at = origin): Promise<Socket> {
+async function startDelivery (headers: string, body = '', at = origin): Promise<Socket> {
   return await send(t, at, `POST ${accountUpdateUrl} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n${headers}\r\n${body}`)
 }
 
@@ -42,7 +42,7 @@ await t.test('a delivery without a well-formed signature is refused before its b
       .map((value) => `x-hub-signature-256: ${value}\r\n`),
     `x-hub-signature-256: sha256=${hex}\r\n`.repeat(2)
   ]) {
-    const socket = await begin(`${headers}content-length: ${3 * 1024 * 1024}\r\n`)
+    const socket = await startDelivery(`${headers}content-length: ${3 * 1024 * 1024}\r\n`)
     t.match(await text(socket), /^HTTP\/1\.1 401 [^]*"code":"SIGNATURE_INVALID"/, headers)
   }
 })
@@ -52,7 +52,7 @@ await t.test('at most 8 deliveries are read concurrently, and each way to end on
   /** Starts an incomplete delivery; resolves once the service reads it. */
   async function startIncomplete (headers = CHUNKED, body = '1\r\n{\r\n'): Promise<Socket> {
     const received = once(app.server, 'request')
-    const socket = await begin(headers, body)
+    const socket = await startDelivery(headers, body)
     await received
     incomplete.push(socket)
     return socket
@@ -62,11 +62,11 @@ await t.test('at most 8 deliveries are read concurrently, and each way to end on
     await startIncomplete()
   }
   t.match(
-    await text(await begin(`${SIGNATURE}content-length: 9\r\n`)),
+    await text(await startDelivery(`${SIGNATURE}content-length: 9\r\n`)),
     /^HTTP\/1\.1 503 [^]*retry-after: 5\r\n[^]*"code":"OVERLOADED"/
   )
-  t.match(await text(await begin('content-length: 9\r\n')), /^HTTP\/1\.1 401 /, 'without a signature')
-  t.equal((await call(as('acme'), 'POST', config, { waba_id: 'waba-1' })).is, '201', 'other routes')
+  t.match(await text(await startDelivery('content-length: 9\r\n')), /^HTTP\/1\.1 401 /, 'without a signature')
+  t.equal((await call(as('acme'), 'POST', config, { waba_id: 'waba-1' })).is, '201', 'other routes accept requests')
 
   const ends: Record<string, (socket: Socket) => Promise<string>> = {
     'the client disconnects': async (socket) => { socket.destroy(); return '' },
@@ -122,7 +122,9 @@ await t.test('a client that disconnects before its body is read frees its place'
     { env: { ...baseEnv, DATABASE_URL: databaseUrl, FB_APP_ID: '42', FB_APP_SECRET: APP_SECRET } }
   )
   const at = await host.listen({ port: 0, host: '127.0.0.1' })
-  const sockets = await Promise.all(Array.from({ length: 8 }, async () => await begin(CHUNKED, '1\r\n{\r\n', at)))
+  const sockets = await Promise.all(
+    Array.from({ length: 8 }, async () => await startDelivery(CHUNKED, '1\r\n{\r\n', at))
+  )
   await until(() => arrived === 8)
   for (const socket of sockets) socket.destroy()
   await until(async () => await countConnections(host) === 0)

@@ -56,11 +56,11 @@ await t.test('a delivery during a database outage is a 503, and its retry is pro
   const [late = ''] = await tenants(1)
   const again = JSON.stringify(accountUpdate('PARTNER_REMOVED', { waba: late }))
   await sql(
-    "create function away() returns trigger language plpgsql as $$ begin raise sqlstate '57014'; end $$; create " +
-      'trigger away before update on token_watch for each row execute function away()'
+    `create function abort_update() returns trigger language plpgsql as $$ begin raise sqlstate '57014'; end $$;
+    create trigger abort_update before update on token_watch for each row execute function abort_update()`
   )
   await assertNoWrites(t, async () => { t.equal(await deliver(again), '503 DATABASE_UNAVAILABLE') })
-  await sql('drop function away cascade')
+  await sql('drop function abort_update cascade')
   t.equal(await deliver(again), '200')
   t.equal(await isActive(late), false)
 })

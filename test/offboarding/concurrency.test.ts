@@ -59,7 +59,7 @@ await t.test('a change of the account during the unsubscription unsubscribes bot
   t.equal((await call(who, 'PUT', config, { waba_id: moved.id })).is, '200')
   t.equal((await answer).is, '204')
   await assertDeleted(t, who)
-  t.strictSame([waba.subscriptions.size, moved.subscriptions.size], [0, 0], 'both accounts')
+  t.strictSame([waba.subscriptions.size, moved.subscriptions.size], [0, 0], 'both accounts are unsubscribed')
 })
 
 await t.test('an account that another tenant joins during the unsubscription is subscribed again', async (t) => {

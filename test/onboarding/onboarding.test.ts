@@ -27,11 +27,11 @@ await t.test('a login of a new tenant is exchanged, verified and stored', async 
     onboarding_completed: true
   }
   t.match(body, { ...stored, access_token: `****${lastToken()?.slice(-4)}` })
-  const kept = await row(tenant)
-  t.match(kept, { ...stored, access_token: /^v1\.t1\./ })
-  for (const column of [
-    'onboarded_at', 'last_verified_at'
-  ]) t.ok(Math.abs(Date.parse(String(kept?.[column])) - began) < 60_000, column)
+  const inDatabase = await row(tenant)
+  t.match(inDatabase, { ...stored, access_token: /^v1\.t1\./ })
+  for (const column of ['onboarded_at', 'last_verified_at']) {
+    t.ok(Math.abs(Date.parse(String(inDatabase?.[column])) - began) < 60_000, column)
+  }
   t.match((await configure(tenant, 'GET', undefined, '/full')).body, { access_token: lastToken() })
 
   // The number is on the third page of the list.
@@ -86,8 +86,8 @@ await t.test('an onboarding uses the complete app pair of the tenant, else that 
     const { is } = await at.post(tenant, login(tenant, { code: issue({ app_id: appId }) }))
     return [is, meta.requests[0]?.form['client_id']]
   }
-  t.same(await ask(pair, service, own.app_id), ['200', own.app_id], "the tenant's own")
-  t.same(await ask({ fb_app_id: own.app_id }, service, app.id), ['200', app.id], 'half a pair is none')
+  t.same(await ask(pair, service, own.app_id), ['200', own.app_id], "the tenant's own app")
+  t.same(await ask({ fb_app_id: own.app_id }, service, app.id), ['200', app.id], 'half a pair is not used')
   t.same(await ask({ fb_app_secret: own.app_secret }, service, app.id), ['200', app.id])
   t.same(await ask(pair, bare, own.app_id), ['200', own.app_id])
   t.same(await ask({ fb_app_id: own.app_id }, bare, own.app_id), ['503 META_APP_NOT_CONFIGURED', undefined])
@@ -101,16 +101,16 @@ async function refused (t: Test, expected: string, tenant: string, body: Body): 
   const before = await row(tenant)
   const { is, body: problem } = await bare.post(tenant, body)
   t.equal(is, expected)
-  t.match(problem['detail'], /\b(start|send|check|grant|try again|store|name)\b/i, 'says what to do')
-  t.same(await row(tenant), before, 'the row is as it was')
+  t.match(problem['detail'], /\b(start|send|check|grant|try again|store|name)\b/i, 'the detail advises what to do')
+  t.same(await row(tenant), before, 'the row is unchanged')
   t.equal(asked('access_token').filter(({ form }) => form['code'] === body['code']).length, 1)
-  const given = JSON.stringify(problem)
+  const answerText = JSON.stringify(problem)
   t.same(
     [
       ...meta.state.codes.keys(), ...meta.state.tokens.keys(), own.app_secret, ...secrets
-    ].filter((secret) => given.includes(secret)),
+    ].filter((secret) => answerText.includes(secret)),
     [],
-    'gives nothing away'
+    'the answer contains no secret'
   )
 }
 

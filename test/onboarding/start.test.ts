@@ -106,11 +106,11 @@ await t.test('the allow-list compares exactly and is required in production', as
   t.equal(
     (await listed.start(await existing({ redirect_url: 'https://row.example/cb' }))).is,
     '400 REDIRECT_URI_NOT_ALLOWED',
-    'the row is no way around it'
+    'the redirect_url of the row is checked too'
   )
-  t.equal(asked('access_token').length, 3, 'a code that comes from elsewhere is not sent')
+  t.equal(asked('access_token').length, 3, 'no other code is sent to Meta')
   const sdk = newTenant()
-  t.equal((await production.post(sdk, login(sdk))).is, '201', 'a code of the JavaScript SDK has none')
+  t.equal((await production.post(sdk, login(sdk))).is, '201', 'a code of the JavaScript SDK has no redirect_uri')
 })
 
 await t.test('the dialog uses the complete app pair of the tenant, else that of the platform', async (t) => {
@@ -143,31 +143,31 @@ await t.test('a state is stored only as its hash, with its tenant and user', asy
   t.ok(Number(kept?.['left']) > 590 && Number(kept?.['left']) <= 600)
   t.same(others, [])
   t.notMatch(JSON.stringify(await sql('select * from oauth_states')) + service.log(), state)
-  t.not(await stateOf(tenant), state, 'each login has one of its own')
+  t.not(await stateOf(tenant), state, 'each login has its own state')
 })
 
 await t.test('a valid state is accepted once, and a refused one does not consume the code', async (t) => {
   const tenant = newTenant()
-  const [mine, other, expired, nobodys] = [
+  const [mine, other, expired, ofNoUser] = [
     await stateOf(tenant), await stateOf('other'), await stateOf(tenant), await stateOf(tenant, null)
   ]
   await sql('update oauth_states set expires_at = now() where state_hash = $1', [hash(expired)])
   const code = issue()
-  for (const [what, state, user] of [
+  for (const [name, state, user] of [
     ['unknown', 'x'.repeat(43)], ['another tenant\'s', other], ['expired', expired],
-    ['another user\'s', mine, 'somebody else'], ['of a user, sent by nobody', mine, null],
-    ['nobody\'s, sent by a user', nobodys]
+    ['another user\'s', mine, 'another-user'], ['of a user, sent without a user', mine, null],
+    ['without a user, sent by a user', ofNoUser]
   ] as const) {
-    t.equal((await post(tenant, login(tenant, { code, state }), user)).is, '400 OAUTH_STATE_INVALID', what)
+    t.equal((await post(tenant, login(tenant, { code, state }), user)).is, '400 OAUTH_STATE_INVALID', name)
   }
   t.same(await records(tenant), [])
   t.same(asked(), [])
-  t.equal((await post(tenant, login(tenant, { code, state: mine }))).is, '201', 'nothing was used up')
+  t.equal((await post(tenant, login(tenant, { code, state: mine }))).is, '201', 'state and code are unused')
   t.equal((await post(tenant, login(tenant, { state: mine }))).is, '400 OAUTH_STATE_INVALID', 'used')
   t.equal(
-    (await post(tenant, login(tenant, { state: nobodys }), null)).is,
+    (await post(tenant, login(tenant, { state: ofNoUser }), null)).is,
     '200',
-    'a token without a user is somebody too'
+    'a bearer token without a user'
   )
   t.equal((await records(tenant)).length, 2)
 })
@@ -182,7 +182,7 @@ await t.test('a state is required with OAUTH_STATE=required, and in production b
     t.same([await records(tenant), asked().length - before], [[], 0])
     const { body: { state } } = await strict.start(tenant, { redirect_uri: REDIRECT })
     t.equal((await strict.post(tenant, { ...body, state })).is, '201')
-    t.equal((await strict.post(tenant, body)).is, '200', 'what is known is answered before')
+    t.equal((await strict.post(tenant, body)).is, '200', 'a known code is answered before the check')
   }
 })
 

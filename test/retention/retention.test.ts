@@ -45,8 +45,8 @@ await t.test('a sweep deletes all expired rows, in as many batches as needed, an
   await states(2500, '-1 second')
   await states(3, '1 minute', "'open'")
   await sql(
-    "insert into webhook_deliveries values ('old', now() - interval '30 days 1 minute'), ('young', now() - interval " +
-      "'29 days 23 hours')"
+    `insert into webhook_deliveries values
+      ('old', now() - interval '30 days 1 minute'), ('young', now() - interval '29 days 23 hours')`
   )
   await sweep()
   t.strictSame([await count('oauth_states'), await count('webhook_deliveries')], [3, 1])
@@ -138,8 +138,8 @@ await t.test('a login succeeds although surplus rows cannot be deleted', async (
     create trigger refuse before delete on oauth_states for each row execute function refuse();
     create trigger refuse before delete on onboardings for each row execute function refuse()`)
   await sql(
-    "insert into onboardings (tenant_id, code_hash, steps, status) select $1, 'refused ' || i, $2, 'failed' from " +
-      'generate_series(1, 30) i',
+    `insert into onboardings (tenant_id, code_hash, steps, status)
+      select $1, 'refused ' || i, $2, 'failed' from generate_series(1, 30) i`,
     [tenant, JSON.stringify(newSteps())]
   )
   t.equal((await start(tenant, REDIRECT)).is, '200')

@@ -168,7 +168,7 @@ await t.test('a deleted configuration is gone, and its phone number is free', as
     ['204', {}, undefined]
   )
   t.equal((await call(who, 'DELETE', config)).is, '404 CONFIG_NOT_FOUND')
-  t.equal((await call(who, 'POST', config, values)).is, '201', 'its phone number is free again')
+  t.equal((await call(who, 'POST', config, values)).is, '201', 'the phone number is free again')
   t.equal((await call(who, 'DELETE', config, {})).is, '204')
 })
 

@@ -31,7 +31,7 @@ await t.test('a tenant sees its effective values, their sources and the reason',
   const { as, call } = await client(t, platform)
   const acme = as('acme')
   const before = await call(acme, 'GET', effective)
-  t.equal(before.is, '200', 'no row is an answer')
+  t.equal(before.is, '200', 'a tenant without a row gets an answer')
   t.strictSame(Object.keys(before.body), ['tenant_id', 'decision', 'reason', 'explanation', 'row', 'values'])
   t.strictSame({ ...before.body, explanation: '' }, {
     tenant_id: 'acme',
@@ -69,7 +69,7 @@ await t.test('a tenant sees its effective values, their sources and the reason',
   t.match(
     (await call(acme, 'GET', effective)).body,
     { decision: 'serve', values: { fb_app_id: fromPlatform.fb_app_id, fb_app_secret: fromPlatform.fb_app_secret } },
-    'half a pair is none'
+    'half a pair is not used'
   )
   await call(acme, 'PUT', config, { access_token: null, verify_token: null })
   t.match(
@@ -78,7 +78,7 @@ await t.test('a tenant sees its effective values, their sources and the reason',
       row: { key_ids: [] },
       values: { access_token: { value: null, source: null }, verify_token: fromPlatform.verify_token }
     },
-    'the identity falls back whole or not at all; refresh_token is none of the loader\'s'
+    'the identity falls back as a whole; the loader does not use refresh_token'
   )
 
   await call(acme, 'POST', `${config}/deactivate`)
@@ -146,7 +146,7 @@ await t.test('explain agrees with the loader for every kind of row and every CON
     'fall_back INACTIVE_ROW', 'fall_back NO_ROW', 'refuse CONFIG_NOT_FOUND', 'refuse SECRET_UNREADABLE',
     'refuse TENANT_INACTIVE', 'refuse TOKEN_DEAD', 'serve ACTIVE_ROW'
   ])
-  t.strictSame([...seen].map((outcome) => outcome.split(' ')[1]).sort(), [...reasons].sort(), 'those are all reasons')
+  t.strictSame([...seen].map((outcome) => outcome.split(' ')[1]).sort(), [...reasons].sort(), 'every reason occurs')
 })
 
 await t.test('explain names the keys of the row and the unreadable secrets', async (t) => {
@@ -165,7 +165,7 @@ await t.test('explain names the keys of the row and the unreadable secrets', asy
   t.match(
     (await old.configLoader.explain('acme')).row,
     { key_ids: ['k1', 'k2'], unreadable: ['access_token'] },
-    'where a key is lacking, it is named all the same'
+    'a missing key is listed'
   )
 
   for (const [sealed, keyIds] of [
@@ -183,7 +183,7 @@ await t.test('explain names the keys of the row and the unreadable secrets', asy
   t.match(
     await configLoader.explain('acme'),
     { decision: 'serve', row: { key_ids: ['k2'], unreadable: [] } },
-    'doing what it says helps'
+    'new secrets make the row readable'
   )
 })
 
@@ -206,9 +206,9 @@ await t.test('explain reads the database and does not change the cache', async (
 
   await t.rejects(Reflect.apply(configLoader.explain, undefined, [7]), TypeError)
   for (const id of ['', 'a\0', 'x'.repeat(101), '\ud800']) await t.rejects(configLoader.explain(id), TypeError)
-  const giveBack = await takeAway(databaseUrl)
-  await t.rejects(configLoader.explain('acme'), { code: 'DATABASE_UNAVAILABLE' }, 'what is cached explains nothing')
-  await giveBack()
+  const restore = await takeAway(databaseUrl)
+  await t.rejects(configLoader.explain('acme'), { code: 'DATABASE_UNAVAILABLE' }, 'explain does not use the cache')
+  await restore()
   t.equal((await configLoader.explain('acme')).decision, 'serve')
 })
 
@@ -220,15 +220,13 @@ await t.test('an admin sees the effective configuration of any tenant id', async
     const { is, body } = await call(admin, 'GET', of(id))
     t.equal(is, '200', id)
     t.equal(body['tenant_id'], id)
-    t.strictSame(body, (await call(as(id), 'GET', effective)).body, 'the same as the tenant')
+    t.strictSame(body, (await call(as(id), 'GET', effective)).body, 'the admin sees the same as the tenant')
     t.equal(body['reason'], ['nobody', '%2Fb'].includes(id) ? 'NO_ROW' : 'ACTIVE_ROW', id)
   }
   for (const [id, is] of [
     ['', '400 VALIDATION_FAILED'], ['%00', '400 VALIDATION_FAILED'], ['a%0a', '400 VALIDATION_FAILED'],
-    ['a'.repeat(101), '400 VALIDATION_FAILED'], ['a?x=1', '400 VALIDATION_FAILED'],
-    [
-      '%ff', '400 VALIDATION_FAILED'
-    ], ['%', '400 VALIDATION_FAILED'], ['%ed%a0%80', '400 VALIDATION_FAILED'], ['a/b', '404 ROUTE_NOT_FOUND']
+    ['a'.repeat(101), '400 VALIDATION_FAILED'], ['a?x=1', '400 VALIDATION_FAILED'], ['%ff', '400 VALIDATION_FAILED'],
+    ['%', '400 VALIDATION_FAILED'], ['%ed%a0%80', '400 VALIDATION_FAILED'], ['a/b', '404 ROUTE_NOT_FOUND']
   ] as const) t.equal((await call(admin, 'GET', `${configs}/effective/${id}`)).is, is, id.slice(0, 20))
   t.strictSame(
     (await call(admin, 'GET', `${configs}/effective/a%0a`)).body['errors'],

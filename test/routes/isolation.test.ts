@@ -31,7 +31,7 @@ await t.test('several tenants can POST and PUT the same phone number without a c
   )
   t.strictSame(tally(created), ['201', '201', '201'])
   await sql("update tenant_configs set last_verified_at = now() where tenant_id = 'claim-1'")
-  t.equal((await call(as('claim-4'), 'POST', config, { phone_number_id: 'claimed' })).is, '201', 'nor with its owner')
+  t.equal((await call(as('claim-4'), 'POST', config, { phone_number_id: 'claimed' })).is, '201', 'with an owner')
   t.equal((await call(as('claim-4'), 'PUT', config, { waba_id: 'waba', phone_number_id: 'claimed' })).is, '200')
 })
 
@@ -150,8 +150,8 @@ await t.test('no field, header or query gives access to another tenant', async (
 await t.test('a sealed secret is unreadable in the row of another tenant', async (t) => {
   await call(as('tenant-a'), 'POST', config, { waba_id: '1' })
   await sql(
-    "update tenant_configs a set access_token = b.access_token from tenant_configs b where a.tenant_id = 'tenant-a' " +
-      "and b.tenant_id = 'tenant-b'"
+    `update tenant_configs a set access_token = b.access_token from tenant_configs b
+      where a.tenant_id = 'tenant-a' and b.tenant_id = 'tenant-b'`
   )
   for (const url of [config, `${config}/full`]) {
     const { is, body } = await call(as('tenant-a'), 'GET', url)

@@ -9,19 +9,11 @@ await t.test('authentication and authorization precede routing and validation', 
   for (const [method, url, body] of [
     ['GET', config], ['GET', `${config}/full`], ['GET', `${config}/effective`], ['POST', config, { nonsense: 1 }],
     ['POST', config, '{'], ['POST', config, tooLarge], ['PUT', config, []], ['DELETE', config],
-    [
-      'GET', `${config}?x=1`
-    ], [
-      'POST', `${config}/activate`, 'x'
-    ], [
-      'POST', `${config}/deactivate`
-    ], ['POST', onboard, {}], [
-      'POST', `${onboard}/start`, {}
-    ], ['POST', `${onboard}/resume`, []], ['GET', base], ['GET', `${base}/`], ['GET', `${base}/nowhere`],
-    ['PATCH', config, {}], ['OPTIONS', config], ['TRACE', config], ['PROPFIND', config], [
-      'GET', `${config}/full/more`
-    ], ['POST', `${config}/full`], ['GET', onboard], ['GET', `${base}/../tenant/config`],
-    ['QUERY', config]
+    ['GET', `${config}?x=1`], ['POST', `${config}/activate`, 'x'], ['POST', `${config}/deactivate`],
+    ['POST', onboard, {}], ['POST', `${onboard}/start`, {}], ['POST', `${onboard}/resume`, []], ['GET', base],
+    ['GET', `${base}/`], ['GET', `${base}/nowhere`], ['PATCH', config, {}], ['OPTIONS', config], ['TRACE', config],
+    ['PROPFIND', config], ['GET', `${config}/full/more`], ['POST', `${config}/full`], ['GET', onboard],
+    ['GET', `${base}/../tenant/config`], ['QUERY', config]
   ] as const) {
     t.equal((await call({}, method, url, body)).is, '401 UNAUTHENTICATED', `${method} ${url}`)
     t.equal((await call(admin, method, url, body)).is, '403 TENANT_CLAIM_INVALID', `${method} ${url}`)
@@ -29,14 +21,10 @@ await t.test('authentication and authorization precede routing and validation', 
   for (const [method, url] of [
     ['GET', `${configs}/all`], ['GET', `${configs}/all?limit=0`], ['GET', `${configs}/stats`],
     ['DELETE', `${configs}/delete-all`], ['DELETE', `${configs}/delete-tenant/acme`],
-    [
-      'GET', `${configs}/effective/acme`
-    ], [
-      'GET', `${configs}/effective/a%00`
-    ], [
-      'DELETE', `${configs}/delete-tenant/${'x'.repeat(2000)}`
-    ], ['GET', `${base}/admin`], ['GET', `${base}/admin/`], ['GET', `${configs}/nowhere`], ['POST', `${configs}/all`],
-    ['GET', `${configs}/delete-all`], ['PATCH', `${configs}/stats`], ['OPTIONS', `${configs}/all`]
+    ['GET', `${configs}/effective/acme`], ['GET', `${configs}/effective/a%00`],
+    ['DELETE', `${configs}/delete-tenant/${'x'.repeat(2000)}`], ['GET', `${base}/admin`], ['GET', `${base}/admin/`],
+    ['GET', `${configs}/nowhere`], ['POST', `${configs}/all`], ['GET', `${configs}/delete-all`],
+    ['PATCH', `${configs}/stats`], ['OPTIONS', `${configs}/all`]
   ] as const) {
     t.equal((await call({}, method, url)).is, '401 UNAUTHENTICATED', `${method} ${url}`)
     t.equal((await call(tenant, method, url)).is, '403 FORBIDDEN', `${method} ${url}`)
@@ -48,37 +36,19 @@ await t.test('an unknown route answers 404, after authentication under the base 
   for (const [who, method, url] of [
     [tenant, 'GET', base], [tenant, 'GET', `${base}/nowhere`], [tenant, 'PATCH', config], [tenant, 'OPTIONS', config],
     [tenant, 'POST', `${config}/full`], [tenant, 'PUT', onboard], [tenant, 'GET', `${onboard}/start`],
-    [tenant, 'GET', `${onboard}/resume`],
-    [
-      tenant, 'GET', `${config}/activate`
-    ], [
-      tenant, 'GET', `${config}/effective/acme`
-    ], [
-      admin, 'GET', `${configs}/effective`
-    ], [
-      tenant, 'GET', `${config}//full`
-    ], [
-      tenant, 'PROPFIND', config
-    ], [
-      tenant, 'QUERY', config
-    ], [{}, 'QUERY', '/'], [
-      admin, 'GET', `${base}/admin`
-    ], [admin, 'GET', `${configs}`], [admin, 'POST', `${configs}/all`],
-    [
-      admin, 'GET', `${configs}/delete-all`
-    ], [admin, 'DELETE', `${configs}/delete-tenant`], [admin, 'GET', `${configs}/delete-tenant/acme`],
-    [{}, 'GET', '/'], [
-      {}, 'GET', '/api/v1'
-    ], [
-      {}, 'GET', '/api/v1/tenants'
-    ], [tenant, 'GET', '/api/v2/tenant/config'], [{}, 'GET', '/API/V1/TENANT/CONFIG'], [{}, 'GET', `/${config}`],
-    [
-      {}, 'GET', '/api/v1/tenant%2Fconfig'
-    ], [{}, 'POST', '/health/live'], [{}, 'GET', '/health'], [{}, 'GET', '/favicon.ico'], [{}, 'GET', '/.env']
+    [tenant, 'GET', `${onboard}/resume`], [tenant, 'GET', `${config}/activate`],
+    [tenant, 'GET', `${config}/effective/acme`], [admin, 'GET', `${configs}/effective`],
+    [tenant, 'GET', `${config}//full`], [tenant, 'PROPFIND', config], [tenant, 'QUERY', config], [{}, 'QUERY', '/'],
+    [admin, 'GET', `${base}/admin`], [admin, 'GET', `${configs}`], [admin, 'POST', `${configs}/all`],
+    [admin, 'GET', `${configs}/delete-all`], [admin, 'DELETE', `${configs}/delete-tenant`],
+    [admin, 'GET', `${configs}/delete-tenant/acme`], [{}, 'GET', '/'], [{}, 'GET', '/api/v1'],
+    [{}, 'GET', '/api/v1/tenants'], [tenant, 'GET', '/api/v2/tenant/config'], [{}, 'GET', '/API/V1/TENANT/CONFIG'],
+    [{}, 'GET', `/${config}`], [{}, 'GET', '/api/v1/tenant%2Fconfig'], [{}, 'POST', '/health/live'],
+    [{}, 'GET', '/health'], [{}, 'GET', '/favicon.ico'], [{}, 'GET', '/.env']
   ] as const) t.equal((await call(who, method, url)).is, '404 ROUTE_NOT_FOUND', `${method} ${url}`)
-  t.equal((await call({}, 'GET', '/%zz')).is, '404 ROUTE_NOT_FOUND', 'no URL at all')
+  t.equal((await call({}, 'GET', '/%zz')).is, '404 ROUTE_NOT_FOUND', 'an invalid URL')
   for (const url of ['/api/v1/tenant/%zz', '/api/v1/tenant/config/%ff']) {
-    t.equal((await call({}, 'GET', url)).is, '401 UNAUTHENTICATED', `${url}, and nobody who may know`)
+    t.equal((await call({}, 'GET', url)).is, '401 UNAUTHENTICATED', `${url} without a token`)
     t.equal((await call(tenant, 'GET', url)).is, '400 VALIDATION_FAILED', url)
   }
 })

@@ -35,8 +35,8 @@ await t.test('the statistics count configurations, tokens and token states', asy
   const statuses = Object.keys(none)
   for (const [i, status] of statuses.entries()) {
     await sql(
-      'update token_watch set status = $1 where tenant_id in (select tenant_id from token_watch where status = $2 ' +
-        'order by tenant_id limit $3)',
+      `update token_watch set status = $1
+        where tenant_id in (select tenant_id from token_watch where status = $2 order by tenant_id limit $3)`,
       [status, 'unverified', [3, 1, 2, 1, 0, 1][i]]
     )
   }

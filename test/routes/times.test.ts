@@ -40,7 +40,7 @@ await t.test('every answer shows times with six digits and Z, for any stored pre
   t.equal(
     (await app.configLoader.getWhatsappConfig(tenant)).token_expires_at,
     '2100-01-02T03:04:05.123456Z',
-    'for internal code too'
+    'the loader returns six digits too'
   )
 })
 

@@ -64,7 +64,7 @@ await t.test('saveVerified takes over a number only if the current token of its 
   t.strictSame(await owner(), ['b'])
   t.strictSame(changes.sort(), [['a', 'phone', 'waba'], ['b', 'phone', 'waba']], 'listeners get a change of both rows')
   t.equal(await verify('a'), 'taken')
-  t.equal(await verify('b'), 'saved', 'once more')
+  t.equal(await verify('b'), 'saved', 'a repeated verification')
 })
 
 await t.test('saveVerified gives a number to one of two concurrent tenants', async (t) => {

@@ -170,7 +170,7 @@ await t.test('a verification of a number of another owner is a 409 and records t
   t.match(await health(), { token_status: 'unverified', checked_at: null })
   const { is, body } = await call(as(world.tenant('other')), 'POST', `${config}/verify`)
   t.equal(is, '409 PHONE_NUMBER_TAKEN')
-  t.notMatch(JSON.stringify(body), new RegExp(`owner|${world.number}|${world.waba}`), 'it names no owner')
+  t.notMatch(JSON.stringify(body), new RegExp(`owner|${world.number}|${world.waba}`), 'no owner')
   t.match(await health(), { token_status: 'ok', checked_at: String })
   t.match((await configure(world.tenant('other'), 'GET')).body, { last_verified_at: null, onboarding_completed: false })
 })

@@ -46,14 +46,14 @@ async function latencies (): Promise<number[]> {
 
 const p99 = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length * 0.99)] ?? NaN
 
-/** Starts a flood process; `begin` starts the flood, and `statuses` returns the counts so far. */
-async function flooder (t: Test) {
+/** Starts a flood process; `startFlood` starts the flood, and `statuses` returns the counts so far. */
+async function startFlooder (t: Test) {
   const child = fork(modulePath('test/tenant-queues/flood.ts'))
   t.teardown(() => { child.kill('SIGKILL') })
   let statuses: Record<string, number> = {}
   child.on('message', (message: Record<string, number>) => { statuses = message })
   await once(child, 'message')
-  return { begin: (flood: Flood) => { child.send(flood) }, statuses: () => statuses }
+  return { startFlood: (flood: Flood) => { child.send(flood) }, statuses: () => statuses }
 }
 
 const unanswered = { latency_ms: NEVER_MS, times: Infinity }
@@ -113,14 +113,14 @@ for (const [name, { method, path, body, refused, prepare }] of Object.entries(ki
     meta.requests.length = 0
     const busy = await customer(service)
     await prepare(busy)
-    const { begin, statuses } = await flooder(t)
+    const { startFlood, statuses } = await startFlooder(t)
     const text = body === undefined ? '' : JSON.stringify(body)
     const headers = {
       ...as(busy.tenant),
       ...body && { 'content-type': 'application/json', 'content-length': String(text.length) }
     }
     const before = p99(await latencies())
-    begin({ url: `${api}/${path}`, method, headers, body: text, count: REQUESTS })
+    startFlood({ url: `${api}/${path}`, method, headers, body: text, count: REQUESTS })
     const during = p99(await latencies())
     // The load of the machine may have changed during the flood.
     const after = p99(await latencies())
@@ -128,6 +128,6 @@ for (const [name, { method, path, body, refused, prepare }] of Object.entries(ki
     t.ok(Math.min(during, after) <= Math.max(3 * before, LEAST_MS))
     if (refused === undefined) return
     await until(() => (statuses()['429 5'] ?? 0) >= refused)
-    t.same(statuses(), { '429 5': refused }, '5 run, 50 wait')
+    t.same(statuses(), { '429 5': refused }, '5 requests run and 50 wait')
   })
 }

@@ -138,7 +138,7 @@ await t.test('a burst of logins of one tenant leaves connections for the other t
   t.ok(answers.length > 20)
   t.same([...new Set(answers)], ['200'])
   const is = (await Promise.all(burst)).map(({ is }) => is)
-  t.equal(is.filter((is) => is === '429 RATE_LIMITED').length, 145, '5 run, 50 wait')
+  t.equal(is.filter((is) => is === '429 RATE_LIMITED').length, 145, '5 logins run and 50 wait')
   for (const each of is) t.match(each, /^(20[01]|409 ONBOARDING_SUPERSEDED|429 RATE_LIMITED)$/)
   t.equal(new Set(asked('access_token').map(({ form }) => form['code'])).size, 55)
   t.match(await row(busy), { onboarding_completed: true })

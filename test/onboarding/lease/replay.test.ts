@@ -30,7 +30,7 @@ await t.test('50 concurrent posts of one code send it to Meta once and return on
     for (const answer of answers) t.match(answer, { body: config })
     t.equal(asked('access_token').filter(({ form }) => form['code'] === body['code']).length, 1)
     t.equal(asked('subscribe').length, 1)
-    t.equal((await post(tenant, body)).is, '200', 'and later')
+    t.equal((await post(tenant, body)).is, '200', 'a later post')
     t.equal((await records(tenant)).length, 1)
     meta.requests.length = 0
   }

@@ -39,7 +39,7 @@ await t.test('an instance waiting for a killed one finishes all onboardings that
   for (const [i, { customer, answer, before, next }] of unfinished.entries()) {
     t.equal(await answer, null)
     const isUnknown = next === 'exchange'
-    t.equal((await replays[i])?.is, isUnknown ? '502 META_EXCHANGE_UNKNOWN' : '200', `while ${before.at(-1)}`)
+    t.equal((await replays[i])?.is, isUnknown ? '502 META_EXCHANGE_UNKNOWN' : '200', `during ${before.at(-1)}`)
     t.same(calls(customer), isUnknown ? before : [...before, ...callsOfContinuation(next)])
     if (!isUnknown) await assertCompleted(t, service, { customer, next }, 2)
   }

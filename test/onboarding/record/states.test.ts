@@ -133,15 +133,16 @@ await t.test('an error is final or not depending on its step and its Meta code',
 })
 
 await t.test('an outage or internal error is transient; a refusal by Meta is not', async (t) => {
-  for (const code of [
+  const transientCodes = [
     'META_UNAVAILABLE', 'META_TIMEOUT', 'META_UNEXPECTED_REPLY', 'DATABASE_UNAVAILABLE', 'INTERNAL'
-  ]) t.ok(isTransient(refused(code)), code)
+  ]
+  for (const code of transientCodes) t.ok(isTransient(refused(code)), code)
   t.ok(isTransient(refused('META_UNAVAILABLE', 2)))
-  t.ok(isTransient(refused('META_RATE_LIMITED')), 'a limit that kept the call from being made')
-  t.notOk(isTransient(refused('META_RATE_LIMITED', 80007)), 'a limit that Meta named')
-  for (const code of [
-    'META_TOKEN_INVALID', 'META_CALLBACK_REFUSED'
-  ]) for (const meta of [null, 190]) t.notOk(isTransient(refused(code, meta)), code)
+  t.ok(isTransient(refused('META_RATE_LIMITED')), 'a limit that prevented the call')
+  t.notOk(isTransient(refused('META_RATE_LIMITED', 80007)), 'a limit that Meta returned')
+  for (const code of ['META_TOKEN_INVALID', 'META_CALLBACK_REFUSED']) {
+    for (const meta of [null, 190]) t.notOk(isTransient(refused(code, meta)), code)
+  }
 })
 
 await t.test('the times of shown steps have six fractional digits, also those of former versions', async (t) => {
@@ -158,7 +159,7 @@ await t.test('the times of shown steps have six fractional digits, also those of
     at: '2026-11-23T12:00:00.123000Z',
     evidence: { expires_at: '2027-01-01T00:00:00.000000Z', scopes: ['a'] }
   })
-  t.same(shown.toSpliced(1, 1), steps.toSpliced(1, 1), 'the others have no time and no evidence')
+  t.same(shown.toSpliced(1, 1), steps.toSpliced(1, 1), 'the other steps have no time and no evidence')
   const bare = steps.map((step) => ({ ...step, at, evidence: { expires_at: null } }))
   t.same(
     shownSteps(bare).map(({ evidence }) => evidence),

@@ -34,7 +34,7 @@ const rowOf = async (tenant: string) =>
   (await sql('select to_jsonb(c)::text as row from tenant_configs c where tenant_id = $1', [tenant]))[0]?.['row']
 
 /** Whether the record of the tenant's onboarding still contains the granted token. */
-const holdsToken = async (tenant: string) =>
+const hasToken = async (tenant: string) =>
   (await sql('select access_token is not null as kept from onboardings where tenant_id = $1', [tenant]))[0]?.['kept']
 
 async function stepsOf (tenant: string): Promise<{ status: unknown, steps: Step[] }> {
@@ -45,7 +45,7 @@ async function stepsOf (tenant: string): Promise<{ status: unknown, steps: Step[
 let tenants = 0
 
 /** Asserts the answer, the record and the resumption of an onboarding for one error of Meta at one step. */
-async function refused (
+async function assertRefusal (
   t: Test,
   step: StepName,
   route: Route,
@@ -95,7 +95,7 @@ async function refused (
     fbtrace_id: 'reply' in fault ? /^A\w{22}$/ : null
   })
   t.equal(error?.advice, answer.body['detail'])
-  t.equal(await holdsToken(tenant), !isFinal)
+  t.equal(await hasToken(tenant), !isFinal)
 
   const stored = await call(who, 'GET', `${config}/full`)
   const token = [...meta.state.tokens.keys()].at(-1)
@@ -106,28 +106,28 @@ async function refused (
       access_token: token,
       onboarding_completed: false
     })
-  } else t.equal(await rowOf(tenant), before, 'the configuration is as it was')
+  } else t.equal(await rowOf(tenant), before, 'the configuration is unchanged')
 
   const asked = meta.requests.length
-  if (isFinal) await stays(t, answer, [resume, post])
-  else if (step === 'register') await needsPin(t, answer, resume)
-  t.equal(meta.requests.length, asked, 'nothing more is asked')
+  if (isFinal) await assertSameAnswer(t, answer, [resume, post])
+  else if (step === 'register') await assertNeedsPin(t, answer, resume)
+  t.equal(meta.requests.length, asked, 'Meta gets no other call')
   if (name === 'META_RATE_LIMITED') goOn(BLOCK_MS)
   if (!isFinal) {
-    t.equal((await resume()).is, '200', 'Meta is well again')
+    t.equal((await resume()).is, '200', 'a resumption succeeds after the error')
     t.match((await call(as(tenant), 'GET', `${config}/full`)).body, {
       waba_id: waba.id,
       access_token: token,
       onboarding_completed: true
     })
     t.match(await stepsOf(tenant), { status: 'completed', steps: names.map(() => ({ status: 'done', error: null })) })
-    t.equal(await holdsToken(tenant), false)
+    t.equal(await hasToken(tenant), false)
   }
   t.equal(meta.requests.slice(began).filter(({ form }) => form['code'] === code).length, 1, 'the code was sent once')
 }
 
 /** Asserts that the error is answered from the record. */
-async function stays (t: Test, { is, body }: Answer, again: Array<() => Promise<Answer>>): Promise<void> {
+async function assertSameAnswer (t: Test, { is, body }: Answer, again: Array<() => Promise<Answer>>): Promise<void> {
   for (const ask of again) {
     const answer = await ask()
     t.same([answer.is, answer.body['detail']], [is, body['detail']])
@@ -135,17 +135,17 @@ async function stays (t: Test, { is, body }: Answer, again: Array<() => Promise<
 }
 
 /** Asserts that a resumption without a PIN repeats a register refusal, and after another error requires a PIN. */
-async function needsPin (t: Test, answer: Answer, resume: (body: object) => Promise<Answer>): Promise<void> {
-  if (answer.is === '409 META_REGISTER_REFUSED') await stays(t, answer, [async () => await resume({})])
+async function assertNeedsPin (t: Test, answer: Answer, resume: (body: object) => Promise<Answer>): Promise<void> {
+  if (answer.is === '409 META_REGISTER_REFUSED') await assertSameAnswer(t, answer, [async () => await resume({})])
   else t.match(await resume({}), { is: '409 META_REGISTER_REFUSED', body: { detail: /pin is not stored/ } })
 }
 
 const subcodeOf = ({ extra: { error_subcode: subcode } }: GraphError) => typeof subcode === 'number' ? subcode : null
 
-/** Runs `refused` for an error reply of Meta. */
+/** Runs `assertRefusal` for an error reply of Meta. */
 const replied = async (t: Test, step: StepName, route: Route, error: GraphError, verdict: Verdict) => {
   await t.test(`${error.status} ${error.code}/${String(subcodeOf(error))} ${error.message.slice(0, 60)}`, async (t) => {
-    await refused(t, step, route, { reply: error }, [error.code, subcodeOf(error)], verdict)
+    await assertRefusal(t, step, route, { reply: error }, [error.code, subcodeOf(error)], verdict)
   })
 }
 
@@ -161,7 +161,7 @@ await t.test('each refusal of debug_token has its code and advice', async (t) =>
     const patch = { data: { is_valid: false, error: { code, message, ...(subcode !== null && { subcode }) } } }
     await t.test(
       `not valid: ${message}`,
-      async (t) => { await refused(t, 'inspect', 'debug_token', { patch }, [code, subcode], [is, advice]) }
+      async (t) => { await assertRefusal(t, 'inspect', 'debug_token', { patch }, [code, subcode], [is, advice]) }
     )
   }
 })
@@ -173,7 +173,7 @@ await t.test('each refusal of phone_numbers has its code and advice', async (t) 
 await t.test('each refusal of phone_numbers during a discovery has its code and advice', async (t) => {
   for (const { error, waba } of refusals.filter(({ error: { code } }) => [10, 100, 131031].includes(code))) {
     await t.test(error.message, async (t) => {
-      await refused(
+      await assertRefusal(
         t,
         'assets',
         'phone_numbers',

@@ -216,18 +216,18 @@ await t.test('an onboarding whose store step failed internally is resumed by a r
   const tenant = newTenant()
   const body = login(tenant)
   await sql(
-    "alter table tenant_configs add constraint never check (tenant_id <> 'tenant') not valid; alter table " +
-      'tenant_configs rename column refresh_token to renamed'
+    `alter table tenant_configs add constraint never check (tenant_id <> 'tenant') not valid;
+    alter table tenant_configs rename column refresh_token to renamed`
   )
   const answer = await service.call(as(tenant), 'GET', '/api/v1/tenant/config')
   t.equal(answer.is, '500 INTERNAL')
   await sql(
-    'alter table tenant_configs rename column renamed to refresh_token; alter table tenant_configs drop constraint ' +
-      'never'
+    `alter table tenant_configs rename column renamed to refresh_token;
+    alter table tenant_configs drop constraint never`
   )
   await sql(
-    'create function refuse() returns trigger language plpgsql as \'begin raise exception \'\'no\'\'; end\'; create ' +
-      'trigger refuse before insert on tenant_configs for each row execute function refuse()'
+    `create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+    create trigger refuse before insert on tenant_configs for each row execute function refuse()`
   )
   t.equal((await post(tenant, body)).is, '500 INTERNAL')
   t.match(stepIn(await record(tenant), 'store'), { status: 'failed', error: { code: 'INTERNAL', meta_code: null } })
