@@ -2,10 +2,10 @@ import { createHmac } from 'node:crypto'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { BLOCK_MS, clock } from '../fixtures/clock.js'
-import { onboardingService, USER, type Body } from './onboarding-service.js'
 import { GraphError, throttled, tokenRefused } from '../graph/errors.js'
 import { faults, type Fault, type Route } from '../graph/faults.js'
 import { app, secrets } from '../meta/wire.js'
+import { onboardingService, USER, type Body } from './onboarding-service.js'
 
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
 const { meta, waba, post, configure, login, issue, newTenant, existing, asked, row, sql, lastToken, instance } = service

@@ -1,9 +1,9 @@
 import t from '../run/tap.js'
 import { sql } from 'drizzle-orm'
-import { onboardingService, PIN, stepIn, stepsOf } from './onboarding-service.js'
 import { registerRefused, temporarilyDown } from '../graph/errors.js'
 import { connect, until } from '../helper.js'
 import { app } from '../meta/wire.js'
+import { onboardingService, PIN, stepIn, stepsOf } from './onboarding-service.js'
 
 const service = await onboardingService(t)
 const {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import t from '../run/tap.js'
-import { onboardingService, USER } from './onboarding-service.js'
 import { app } from '../meta/wire.js'
+import { onboardingService, USER } from './onboarding-service.js'
 
 const REDIRECT = 'https://tenant.example/oauth/done'
 const service = await onboardingService(t)

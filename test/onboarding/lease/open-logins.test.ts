@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
 import { freePort } from '../../../src/database/embedded/free-port.js'
-import { onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
 import { GraphError, temporarilyDown } from '../../graph/errors.js'
 import { until } from '../../helper.js'
 import { onboard } from '../../routes/client.js'
+import { onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
 
 const REDIRECT = 'https://a.example/cb'
 const service = await onboardingService(t)

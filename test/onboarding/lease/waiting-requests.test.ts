@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
 import { newSteps } from '../../../src/onboarding/record.js'
-import { onboardingService, stepsOf, USER } from '../onboarding-service.js'
 import { temporarilyDown } from '../../graph/errors.js'
 import { until } from '../../helper.js'
 import { onboard } from '../../routes/client.js'
+import { onboardingService, stepsOf, USER } from '../onboarding-service.js'
 
 // Long enough to observe a call; six of them are short enough to wait for.
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 500 })

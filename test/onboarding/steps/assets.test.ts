@@ -1,8 +1,8 @@
 import t from '../../run/tap.js'
-import { onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
 import { GraphError } from '../../graph/errors.js'
 import { faults } from '../../graph/faults.js'
 import { app } from '../../meta/wire.js'
+import { onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
 
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
 const { meta, waba, post, resume, record, login, issue, newTenant, newWaba, asked, row, records } = service

@@ -1,10 +1,10 @@
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
-import { callback, onboardingService, stepIn, type Body } from '../onboarding-service.js'
 import { verifyStored } from '../../fixtures/verified-rows.js'
 import type { Waba } from '../../graph/state.js'
 import { app } from '../../meta/wire.js'
 import { config } from '../../routes/client.js'
+import { callback, onboardingService, stepIn, type Body } from '../onboarding-service.js'
 
 const service = await onboardingService(t)
 const { meta, post, configure, record, existing, issue, newWaba, asked, as, call, log } = service

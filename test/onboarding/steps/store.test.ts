@@ -1,6 +1,6 @@
 import t from '../../run/tap.js'
-import { CONFIG_USER, onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
 import { temporarilyDown } from '../../graph/errors.js'
+import { CONFIG_USER, onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
 
 const service = await onboardingService(t)
 const {
