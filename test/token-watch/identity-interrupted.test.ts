@@ -1,6 +1,6 @@
 import t from '../run/tap.js'
 import { BLOCK_MS, clock } from '../fixtures/clock.js'
-import { startFaulty } from '../fixtures/fault-injection.js'
+import { startWithMetaFault } from '../fixtures/fault-injection.js'
 import { FIVE_MINUTES, assertNear } from './watch.js'
 import { watchIdentities } from './identity-watch.js'
 import { GraphError, temporarilyDown, throttled } from '../graph/errors.js'
@@ -35,7 +35,7 @@ await t.test('a row that is written during its check stays unverified', async (t
   const { post, put, poll, verified } = await startService(t)
   const { ids, token } = account()
   await post('acme', { ...ids, access_token: token() })
-  const { answer: polling } = await startFaulty(meta, 'phone_numbers', { latency_ms: 500 }, poll)
+  const { answer: polling } = await startWithMetaFault(meta, 'phone_numbers', { latency_ms: 500 }, poll)
   await put('acme', { phone_number_id: '404' })
   await polling
   t.equal(await verified('acme'), undefined)
@@ -45,7 +45,7 @@ await t.test('an identity check that a database outage interrupts is repeated', 
   const { post, poll, pollAll, verified, databaseUrl, log } = await startService(t)
   const { ids, token } = account()
   await post('acme', { ...ids, access_token: token() })
-  const { answer: polling } = await startFaulty(meta, 'phone_numbers', { latency_ms: 1500 }, poll)
+  const { answer: polling } = await startWithMetaFault(meta, 'phone_numbers', { latency_ms: 1500 }, poll)
   const giveBack = await takeAway(databaseUrl)
   await polling
   t.match(log(), 'the check of a token failed; it is tried again')

@@ -1,5 +1,5 @@
 import t from '../run/tap.js'
-import { startFaulty } from '../fixtures/fault-injection.js'
+import { startWithMetaFault } from '../fixtures/fault-injection.js'
 import { serverProcess } from '../fixtures/server-process.js'
 import { assertNear, S_PER_DAY, usageReply, watch } from './watch.js'
 import { baseEnv, buildTestApp, takeAway, until } from '../helper.js'
@@ -59,7 +59,7 @@ await t.test('a check changes nothing if a newer write or finding is stored mean
     for (const [what, write, status] of newerWrites) {
       meta.requests.length = 0
       const { access_token: sealed } = await store('acme', issue({ expires_in: left * S_PER_DAY }))
-      const { answer: polling } = await startFaulty(meta, route, { latency_ms: 400 }, poll)
+      const { answer: polling } = await startWithMetaFault(meta, route, { latency_ms: 400 }, poll)
       await write(String(sealed))
       const after = await sql('select * from tenant_configs')
       await polling
@@ -167,7 +167,7 @@ await t.test('a token that is deleted or not due is not checked', async (t) => {
   for (const [tenant, token] of Object.entries(tokens)) await store(tenant, token)
   await tenantConfigs.create('bare', null, { waba_id: '1' })
   await sql("insert into token_watch (tenant_id) values ('bare'), ('nobody')")
-  const { answer: polling } = await startFaulty(meta, 'debug_token', { latency_ms: 400 }, poll)
+  const { answer: polling } = await startWithMetaFault(meta, 'debug_token', { latency_ms: 400 }, poll)
   const [first] = asked()
   await sql('delete from tenant_configs where tenant_id = $1', [first === tokens.one ? 'two' : 'one'])
   await polling
