@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
 import { line } from '../../fixtures/line.js'
-import { areFresh, crew, fire, populationOf } from './fire.js'
+import { areFresh, crew, fire, populationOf } from './workload.js'
 import { createWriters } from './writers.js'
 import { verifyEachRow } from '../../fixtures/verified-rows.js'
 import { readingInstance } from './reading.js'

@@ -1,7 +1,7 @@
 import type { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { buildApp, type ConfigSnapshot } from '../../../src/app.js'
-import { answerOfSnapshot, now, type Observation } from './truth.js'
+import { answerOfSnapshot, now, type Observation } from './history.js'
 import type { Order } from './reading.js'
 
 // An instance of the service with readers inside; they record the answers of its loader.

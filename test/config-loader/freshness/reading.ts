@@ -4,7 +4,7 @@ import type { Test } from 'tap'
 import type { LoaderStats } from '../../../src/app.js'
 import { childEnv } from '../../helper.js'
 import { modulePath } from '../../run/paths.js'
-import type { Observation } from './truth.js'
+import type { Observation } from './history.js'
 
 /** An order to a reading instance. */
 export interface Order {

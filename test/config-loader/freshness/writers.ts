@@ -2,7 +2,7 @@ import type pg from 'pg'
 import type { Test } from 'tap'
 import { createVault } from '../../../src/vault/vault.js'
 import { connect } from '../../helper.js'
-import { columnsOf, History, now, type Row } from './truth.js'
+import { columnsOf, History, now, type Row } from './history.js'
 import { signed } from '../../fixtures/server-process.js'
 
 const CONFIG = '/api/v1/tenant/config'

@@ -2,12 +2,12 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import type { Test } from 'tap'
-import t from '../run/tap.js'
-import { createConfigLoader } from '../../src/app.js'
-import { createVault } from '../../src/vault/vault.js'
-import { tcpProxy } from '../fixtures/tcp-proxy.js'
-import { childEnv, createDatabase, newKey, query, until } from '../helper.js'
-import { modulePath } from '../run/paths.js'
+import t from '../../run/tap.js'
+import { createConfigLoader } from '../../../src/app.js'
+import { createVault } from '../../../src/vault/vault.js'
+import { tcpProxy } from '../../fixtures/tcp-proxy.js'
+import { childEnv, createDatabase, newKey, query, until } from '../../helper.js'
+import { modulePath } from '../../run/paths.js'
 
 const ENCRYPTION_KEYS = `k1:${newKey()}`
 const env = { NODE_ENV: 'production', LOG_LEVEL: 'silent', ENCRYPTION_KEYS }
@@ -27,7 +27,7 @@ const connections = async (url: string) => (await query(url, ours)).length
 function worker (t: Test, args: unknown[], settings: Record<string, string>, cwd = '.') {
   const child = spawn(
     process.execPath,
-    [...process.execArgv, modulePath('test/config-loader/loader-process.ts'), JSON.stringify(args)],
+    [...process.execArgv, modulePath('test/config-loader/standalone/loader-process.ts'), JSON.stringify(args)],
     { cwd, env: childEnv(settings) }
   )
   t.teardown(() => { child.kill('SIGKILL') })

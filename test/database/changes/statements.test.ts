@@ -1,10 +1,10 @@
 import { EventEmitter, once } from 'node:events'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import type { Test } from 'tap'
-import t from '../run/tap.js'
-import { migrate, pendingMigrations, rollback } from '../../src/database/migrations/migrations.js'
-import { firstMigrations, tags } from '../fixtures/migrations.js'
-import { connect, createDatabase, query } from '../helper.js'
+import t from '../../run/tap.js'
+import { migrate, pendingMigrations, rollback } from '../../../src/database/migrations/migrations.js'
+import { firstMigrations, tags } from '../../fixtures/migrations.js'
+import { connect, createDatabase, query } from '../../helper.js'
 
 const [, second, third] = tags
 const ANY = ''

@@ -1,8 +1,8 @@
 import type { Test } from 'tap'
-import t from '../run/tap.js'
-import { buildTestApp, connect, createDatabase, query, until } from '../helper.js'
-import { muteChanges, verifyEachRow } from '../fixtures/verified-rows.js'
-import { slowReads } from './slow-reads.js'
+import t from '../../run/tap.js'
+import { buildTestApp, connect, createDatabase, query, until } from '../../helper.js'
+import { muteChanges, verifyEachRow } from '../../fixtures/verified-rows.js'
+import { slowReads } from '../slow-reads.js'
 
 /** Two tenants, each with its token, verified number and account; `psql` writes from outside the service. */
 async function createLookedUp (t: Test, env: Record<string, string | number> = {}) {

@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import type { Observation } from './truth.js'
+import type { Observation } from './history.js'
 import { createWriter, type Writers } from './writers.js'
 import type { ReadingInstance } from './reading.js'
 

@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline'
-import { createConfigLoader } from '../../src/config-loader/standalone.js'
+import { createConfigLoader } from '../../../src/config-loader/standalone.js'
 
 // A worker process: prints the number of each tenant id that arrives on stdin, and exits when stdin ends.
 const loader = await createConfigLoader(...JSON.parse(process.argv[2] ?? ''))

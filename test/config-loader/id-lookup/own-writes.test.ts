@@ -1,8 +1,8 @@
 import type { Test } from 'tap'
-import t from '../run/tap.js'
-import { activeOnNumber, activeOnWaba, rowOfTenant } from '../../src/config-loader/config-rows.sql.js'
-import { muteChanges, storeVerified, verifyEachRow, verifyStored } from '../fixtures/verified-rows.js'
-import { buildTestApp, createDatabase, query, until } from '../helper.js'
+import t from '../../run/tap.js'
+import { activeOnNumber, activeOnWaba, rowOfTenant } from '../../../src/config-loader/config-rows.sql.js'
+import { muteChanges, storeVerified, verifyEachRow, verifyStored } from '../../fixtures/verified-rows.js'
+import { buildTestApp, createDatabase, query, until } from '../../helper.js'
 
 const unreadable = { code: 'SECRET_UNREADABLE' }
 
