@@ -3,7 +3,8 @@ const tests = [
   'vault/masking', 'vault/vault', 'meta/error-map', 'meta/rate-limits/utilization', 'meta/rate-limits/blocks',
   'meta/rate-limits/blocked-calls', 'token-watch/state', 'onboarding/record-states',
   'config-loader/resolve', 'config-loader/snapshot', 'config-loader/explain', 'config-loader/outage/outage-detector',
-  'config-loader/cache/cache', 'config-loader/cache/read-limiter', 'config-loader/cache/deadline', 'waiting/deadline'
+  'config-loader/cache/cache', 'config-loader/cache/blind-ttl', 'config-loader/cache/stale',
+  'config-loader/cache/read-limiter', 'config-loader/cache/deadline', 'waiting/deadline'
 ]
 
 /** `npm run mutate`: changes the parts that need no database, one place at a time, and expects a test to fail. */

@@ -4,12 +4,12 @@ import { createConfigCache } from '../../../src/config-loader/cache.js'
 import { assertWithinDeadline } from '../../../src/waiting/deadline.js'
 import { DatabaseUnavailable } from '../../../src/errors.js'
 import { until } from '../../without-database.js'
+import { LONG } from './test-cache.js'
 
-const LONG = 1e9
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 
-/** A cache whose reads end when the test answers them; at most `turns` reads run at once. */
-function createRead (turns: number) {
+/** A cache whose reads end when the test answers them; at most `maxReads` run at once. */
+function createPendingCache (maxReads: number) {
   const detector = { isDown: false, failures: 0, reportFailure: () => { detector.failures++ } }
   const counts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
   const reads: { key: string, answer: (value: number) => void, fail: (err: Error) => void }[] = []
@@ -24,7 +24,7 @@ function createRead (turns: number) {
     listenerHealth,
     detector,
     counts,
-    limitRead: pLimit(turns),
+    limitRead: pLimit(maxReads),
     read,
     canServeStale: () => true
   })
@@ -37,14 +37,14 @@ function createRead (turns: number) {
 }
 
 /** Lets pending promises settle. */
-const turn = async () => await new Promise(setImmediate)
+const flushPromises = async () => await new Promise(setImmediate)
 const ago = (ms: number) => performance.now() - ms
 
 await t.test('concurrent reads stay within the limit, and none starts in an outage', async (t) => {
-  const { cache, detector, reads, begun } = createRead(2)
+  const { cache, detector, reads, begun } = createPendingCache(2)
   const answers = Promise.allSettled(['a', 'b', 'c', 'd', 'e'].map(async (key) => (await cache.get(key)).value))
   await begun(2)
-  await turn()
+  await flushPromises()
   t.strictSame(reads.map(({ key }) => key), ['a', 'b'])
   reads[0]?.answer(1);
   (await begun(3)).answer(3)
@@ -55,7 +55,7 @@ await t.test('concurrent reads stay within the limit, and none starts in an outa
   t.match(await answers, [
     { value: 1 }, { value: 2 }, { value: 3 }, { value: 4 }, { status: 'rejected', reason: unavailable }
   ])
-  t.equal(reads.length, 4, 'who waited for his turn does not ask in vain')
+  t.equal(reads.length, 4, 'a queued read does not start in an outage')
   detector.isDown = false
   const later = cache.get('e');
   (await begun(5)).answer(5)
@@ -63,24 +63,24 @@ await t.test('concurrent reads stay within the limit, and none starts in an outa
 })
 
 await t.test('one failed read is no outage for other callers', async (t) => {
-  const { cache, detector, begun } = createRead(10)
+  const { cache, detector, begun } = createPendingCache(10)
   const [first, second] = [cache.get('a'), cache.get('b')]
   await begun(2);
   (await begun(1)).fail(new DatabaseUnavailable())
   await t.rejects(first, unavailable)
-  t.equal(detector.failures, 1, 'it is a suspicion');
+  t.equal(detector.failures, 1, 'the failed read is reported');
   (await begun(2)).answer(2)
   t.equal((await second).value, 2)
   const again = cache.get('a');
   (await begun(3)).answer(3)
-  t.equal((await again).value, 3, 'the next one asks again')
+  t.equal((await again).value, 3, 'the next call reads again')
 })
 
 await t.test('a caller past its deadline gets a cached value but starts no read', async (t) => {
-  const { cache, detector, counts, begun } = createRead(10)
+  const { cache, detector, counts, begun } = createPendingCache(10)
   await t.rejects(cache.get('a', ago(1501)), unavailable)
   t.equal(counts.loads, 0)
-  t.equal(detector.failures, 0, 'that is nobody else\'s trouble')
+  t.equal(detector.failures, 0, 'a late caller is no failure of the database')
   const inTime = cache.get('a', ago(1000));
   (await begun(1)).answer(1)
   t.strictSame(await inTime, { value: 1, isStale: false })
@@ -89,45 +89,45 @@ await t.test('a caller past its deadline gets a cached value but starts no read'
 })
 
 await t.test('an invalidated read is not repeated for a caller past its deadline', async (t) => {
-  const { cache, counts, begun } = createRead(10)
-  const since = ago(1000)
-  const [late, patient] = [cache.get('a', since), cache.get('a', performance.now() + LONG)]
+  const { cache, counts, begun } = createPendingCache(10)
+  const requestedAt = ago(1000)
+  const [late, inTime] = [cache.get('a', requestedAt), cache.get('a', performance.now() + LONG)]
   await begun(1)
   cache.invalidate('a')
-  await until(() => performance.now() > since + 1500);
+  await until(() => performance.now() > requestedAt + 1500);
   (await begun(1)).answer(1)
-  t.equal((await late).value, 1, 'it is newer than the question');
+  t.equal((await late).value, 1, 'the value is newer than the call');
   (await begun(2)).answer(2)
-  t.equal((await patient).value, 2, 'who has time gets what is there now')
+  t.equal((await inTime).value, 2, 'a caller with time left gets the current value')
   t.equal(counts.loads, 2)
   t.equal(cache.peekFresh('a'), 2)
 })
 
 await t.test('an invalidated read that fails is not repeated for a caller past its deadline', async (t) => {
-  const { cache, counts, begun } = createRead(10)
-  const since = ago(1000)
-  const [late, inTime] = [cache.get('a', since), cache.get('a', performance.now() + LONG)]
+  const { cache, counts, begun } = createPendingCache(10)
+  const requestedAt = ago(1000)
+  const [late, inTime] = [cache.get('a', requestedAt), cache.get('a', performance.now() + LONG)]
   await begun(1)
   cache.invalidate('a')
-  await until(() => performance.now() > since + 1500);
-  (await begun(1)).fail(new Error('spoilt'))
-  await t.rejects(late, { message: 'spoilt' });
+  await until(() => performance.now() > requestedAt + 1500);
+  (await begun(1)).fail(new Error('unreadable'))
+  await t.rejects(late, { message: 'unreadable' });
   (await begun(2)).answer(2)
   t.equal((await inTime).value, 2)
   t.equal(counts.loads, 2)
 })
 
 await t.test('an invalidated read that is still running does not replace the newer read', async (t) => {
-  const { cache, counts, begun } = createRead(10)
+  const { cache, counts, begun } = createPendingCache(10)
   const old = cache.get('a', ago(1499))
   await begun(1)
   cache.invalidate('a')
   const newer = cache.get('a')
   await begun(2);
   (await begun(1)).answer(1)
-  await turn()
+  await flushPromises()
   const joined = cache.get('a')
-  await turn();
+  await flushPromises();
   (await begun(2)).answer(2)
   t.equal((await newer).value, 2)
   t.equal((await joined).value, 2)
@@ -137,7 +137,7 @@ await t.test('an invalidated read that is still running does not replace the new
 })
 
 await t.test('an invalidated read is not repeated in an outage', async (t) => {
-  const { cache, detector, counts, begun } = createRead(10)
+  const { cache, detector, counts, begun } = createPendingCache(10)
   const answer = cache.get('a')
   await begun(1)
   cache.invalidate('a')
