@@ -21,14 +21,14 @@ async function slowDown (url: string): Promise<void> {
 async function timed<T> (calls: Array<() => Promise<T>>): Promise<Array<{ value?: T, err?: unknown, ms: number }>> {
   return await Promise.all(calls.map(async (call) => {
     const asked = performance.now()
-    const end = await call().then((value) => ({ value }), (err: unknown) => ({ err }))
-    return { ...end, ms: performance.now() - asked }
+    const outcome = await call().then((value) => ({ value }), (err: unknown) => ({ err }))
+    return { ...outcome, ms: performance.now() - asked }
   }))
 }
 
-function areInTime (t: Test, ends: Array<{ ms: number }>): void {
-  const slowest = Math.max(...ends.map(({ ms }) => ms))
-  t.ok(slowest < 5000, `the slowest had its answer after ${Math.round(slowest)} ms`)
+function assertInTime (t: Test, outcomes: Array<{ ms: number }>): void {
+  const slowest = Math.max(...outcomes.map(({ ms }) => ms))
+  t.ok(slowest < 5000, `the slowest call took ${Math.round(slowest)} ms`)
 }
 
 await t.test('100 concurrent callers get an answer within 5 seconds when reads are slow', async (t) => {
@@ -50,19 +50,19 @@ await t.test('100 concurrent callers get an answer within 5 seconds when reads a
   await delay(1000)
 
   const cold = Array.from({ length: 50 }, (_, number) => `cold ${number}`)
-  const ends = await timed([...known, ...cold].map((tenant) => async () => await configLoader.forTenant(tenant)))
-  areInTime(t, ends)
-  const [ofKnown, ofCold] = [ends.slice(0, 50), ends.slice(50)]
+  const outcomes = await timed([...known, ...cold].map((tenant) => async () => await configLoader.forTenant(tenant)))
+  assertInTime(t, outcomes)
+  const [ofKnown, ofCold] = [outcomes.slice(0, 50), outcomes.slice(50)]
   t.same(ofKnown.map(({ value }) => value?.getAccessToken()), known.map((tenant) => `token of ${tenant}`))
-  t.ok(ofKnown.some(({ value }) => value?.isStale()), 'most of them from before')
+  t.ok(ofKnown.some(({ value }) => value?.isStale()), 'some cached values are stale')
   t.ok(ofCold.every(({ err }) => err instanceof DatabaseUnavailable || err instanceof ConfigNotFound))
   t.ok(ofCold.some(({ err }) => err instanceof DatabaseUnavailable))
 
   await delay(1500)
-  const lookUps = await timed(['7', '8', '9'].map((id) => async () => await configLoader.forWaba(id)))
-  areInTime(t, lookUps)
-  t.equal(lookUps[0]?.value?.length, 50)
-  t.equal(configLoader.stats().channel, 'up', 'nothing of this is an outage')
+  const lookups = await timed(['7', '8', '9'].map((id) => async () => await configLoader.forWaba(id)))
+  assertInTime(t, lookups)
+  t.equal(lookups[0]?.value?.length, 50)
+  t.equal(configLoader.stats().channel, 'up', 'slow reads are no outage')
 })
 
 await t.test('forWaba returns at most 100 tenants, ordered by tenant id', async (t) => {
@@ -81,13 +81,13 @@ await t.test('forWaba returns at most 100 tenants, ordered by tenant id', async 
 
 await t.test('all 100 concurrent callers fail within 5 seconds when the table stays locked', async (t) => {
   const { app: { configLoader }, databaseUrl } = await buildTestApp(t)
-  const holder = await connect(t, databaseUrl)
-  await holder.query('begin; lock table tenant_configs in access exclusive mode')
+  const lockHolder = await connect(t, databaseUrl)
+  await lockHolder.query('begin; lock table tenant_configs in access exclusive mode')
   const began = performance.now()
   await Promise.all(
     Array.from({ length: 100 }, async (_, i) => { await t.rejects(configLoader.forTenant(`tenant ${i}`), unavailable) })
   )
   t.ok(performance.now() - began < 5000, `${Math.round(performance.now() - began)} ms`)
-  await holder.query('rollback')
+  await lockHolder.query('rollback')
   t.equal((await configLoader.forTenant('tenant 0')).hasTenantConfig(), false)
 })

@@ -102,7 +102,7 @@ await t.test('platform settings serve without a row and fill missing values but 
   t.strictSame(
     withoutRow('missing').getAllConfig(),
     Object.fromEntries(Object.keys(expected).map((key) => [key, null])),
-    'nothing is set'
+    'no platform setting is set'
   )
 })
 
@@ -153,7 +153,7 @@ await t.test('a cached row has a snapshot and a frozen promise of it; a missing 
   const { fromRow } = await decisionWith()
   const resolved = served(fromRow(rowWith()))
   const entry = toCachedConfig(resolved)
-  if (!isActive(entry)) throw new Error('it does not serve')
+  if (!isActive(entry)) throw new Error('the row does not serve')
   t.equal(entry.resolved, resolved)
   t.equal(await entry.answer, entry.snapshot)
   t.ok(Object.isFrozen(entry.answer))

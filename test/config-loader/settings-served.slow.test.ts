@@ -29,11 +29,11 @@ await t.test('a service with given settings ignores the process environment', as
 })
 
 await t.test('a command reads .env in the working directory, and the process environment wins', async (t) => {
-  const cwd = t.testdir(
-    {
-      '.env': `JWT_SECRET='${secrets.JWT_SECRET}'\nENCRYPTION_KEYS=${secrets.ENCRYPTION_KEYS}\nJWT_ISSUER=file # who\nJWT_AUDIENCE=file\nJWT_TENANT_CLAIM=\nJWT_ISSUR=canary-value\n`
-    }
-  )
+  const lines = [
+    `JWT_SECRET='${secrets.JWT_SECRET}'`, `ENCRYPTION_KEYS=${secrets.ENCRYPTION_KEYS}`, 'JWT_ISSUER=file # who',
+    'JWT_AUDIENCE=file', 'JWT_TENANT_CLAIM=', 'JWT_ISSUR=canary-value'
+  ]
+  const cwd = t.testdir({ '.env': lines.map((line) => `${line}\n`).join('') })
   const command = [...process.execArgv, modulePath('src/cli/token.ts'), '--tenant', 'acme']
   const mint = async (env: Record<string, string>) => await promisify(execFile)(
     process.execPath,
@@ -49,7 +49,7 @@ await t.test('a command reads .env in the working directory, and the process env
 
   rmSync(join(cwd, '.env'))
   mkdirSync(join(cwd, '.env'))
-  await t.rejects(mint(secrets), /\.env is a directory\./, 'one that cannot be read is not passed over')
+  await t.rejects(mint(secrets), /\.env is a directory\./, 'an unreadable .env is an error')
 })
 
 await t.test('TRUST_PROXY decides which client address is logged', async (t) => {

@@ -30,7 +30,7 @@ const snapshotOf = (values: ConfigValues | null, fallback: ConfigValues) =>
   )
 
 /** Asserts the source of each value of a snapshot. */
-function comesFrom (
+function assertSource (
   t: Test,
   what: string,
   snapshot: ConfigSnapshot,
@@ -47,10 +47,10 @@ function comesFrom (
 
 await t.test('without an active row every value comes from .env', async (t) => {
   const snapshot = snapshotOf(null, env)
-  comesFrom(t, 'all set', snapshot, () => 'env')
+  assertSource(t, 'all set', snapshot, () => 'env')
   t.equal(snapshot.hasTenantConfig(), false)
-  comesFrom(t, 'nothing set', snapshotOf(null, none), () => null)
-  comesFrom(t, 'some set', snapshotOf(null, {
+  assertSource(t, 'nothing set', snapshotOf(null, none), () => null)
+  assertSource(t, 'some set', snapshotOf(null, {
     ...env,
     access_token: null,
     fb_app_id: null
@@ -60,7 +60,7 @@ await t.test('without an active row every value comes from .env', async (t) => {
 await t.test('a complete row takes precedence over .env', async (t) => {
   for (const fallback of [env, none]) {
     const snapshot = snapshotOf(row, fallback)
-    comesFrom(t, 'whole', snapshot, () => 'database')
+    assertSource(t, 'whole', snapshot, () => 'database')
     t.equal(snapshot.hasTenantConfig(), true)
   }
 })
@@ -80,29 +80,29 @@ await t.test('isVerified() is that of the row, and false for .env values', async
 
 await t.test('the identity is never mixed: its values that the row lacks are null', async (t) => {
   for (const missing of identity) {
-    comesFrom(t, missing, snapshotOf(
+    assertSource(t, missing, snapshotOf(
       each((key) => key === missing ? null : `database ${key}`),
       env
     ), (key) => key === missing ? null : 'database')
   }
   const empty = snapshotOf(none, env)
-  comesFrom(t, 'an empty row', empty, (key) => identity.includes(key) ? null : 'env')
+  assertSource(t, 'an empty row', empty, (key) => identity.includes(key) ? null : 'env')
   t.equal(empty.hasTenantConfig(), true)
 })
 
 await t.test('an incomplete app pair in a row counts as none', async (t) => {
   for (const missing of appPair) {
     const half = each((key) => key === missing ? null : `database ${key}`)
-    comesFrom(t, missing, snapshotOf(half, env), (key) => appPair.includes(key) ? 'env' : 'database')
-    comesFrom(t, `${missing} everywhere`, snapshotOf(half, none), (key) => appPair.includes(key) ? null : 'database')
+    assertSource(t, missing, snapshotOf(half, env), (key) => appPair.includes(key) ? 'env' : 'database')
+    assertSource(t, `${missing} everywhere`, snapshotOf(half, none), (key) => appPair.includes(key) ? null : 'database')
   }
 })
 
 await t.test('each of the other values falls back to .env separately', async (t) => {
   for (const missing of ['callback_url', 'redirect_url', 'verify_token']) {
     const lacking = each((key) => key === missing ? null : `database ${key}`)
-    comesFrom(t, missing, snapshotOf(lacking, env), (key) => key === missing ? 'env' : 'database')
-    comesFrom(t, `${missing} everywhere`, snapshotOf(lacking, none), (key) => key === missing ? null : 'database')
+    assertSource(t, missing, snapshotOf(lacking, env), (key) => key === missing ? 'env' : 'database')
+    assertSource(t, `${missing} everywhere`, snapshotOf(lacking, none), (key) => key === missing ? null : 'database')
   }
 })
 
@@ -110,13 +110,13 @@ await t.test('a token expires at its expiry time, and never without one', async 
   const expired = (time: string | null) => snapshotOf({ ...row, token_expires_at: time }, none).isTokenExpired()
   t.equal(expired(null), false)
   t.equal(expired(new Date(Date.now() - 1).toISOString()), true)
-  t.equal(expired(new Date().toISOString()), true, 'at that very moment')
+  t.equal(expired(new Date().toISOString()), true, 'at the expiry time')
   t.equal(expired('2020-01-01T00:00:00.123456Z'), true)
   t.equal(expired('9999-12-31T23:59:59.999999Z'), false)
   const soon = snapshotOf({ ...row, token_expires_at: '2100-01-01T00:00:00Z' }, none)
   t.equal(soon.isTokenExpired(), false)
   t.intercept(Date, 'now', { value: () => Date.parse('2100-01-01T00:00:00Z') })
-  t.equal(soon.isTokenExpired(), true, 'a snapshot kept for long notices')
+  t.equal(soon.isTokenExpired(), true, 'a snapshot expires while it is kept')
 })
 
 await t.test('the token status is that of the last check, but "expired" after the expiry time', async (t) => {
@@ -132,7 +132,7 @@ await t.test('the token status is that of the last check, but "expired" after th
     )
     t.equal(new ConfigSnapshot(resolved, false).getTokenStatus(), expected, `${tokenStatus} ${token_expires_at}`)
   }
-  t.equal(snapshotOf(null, { ...env, token_expires_at: past }).getTokenStatus(), null, 'of .env nothing is known')
+  t.equal(snapshotOf(null, { ...env, token_expires_at: past }).getTokenStatus(), null, 'a token of .env has no status')
 })
 
 await t.test('a snapshot has its tenant id, null for .env values, and its staleness', async (t) => {
@@ -149,7 +149,7 @@ await t.test('a snapshot is immutable', async (t) => {
     t.throws(() => Object.assign(frozen, { access_token: 'changed' }), TypeError)
     t.throws(() => Object.assign(frozen, { getAccessToken: () => 'changed' }), TypeError)
   }
-  comesFrom(t, 'still the same', snapshot, () => 'database')
+  assertSource(t, 'the values did not change', snapshot, () => 'database')
 })
 
 await t.test('a printed, serialised or logged snapshot shows no value', async (t) => {
