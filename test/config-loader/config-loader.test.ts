@@ -110,9 +110,11 @@ await t.test('a secret that does not open is an error, without .env fallback or 
   await tenantConfigs.create('unreadable', null, row)
   for (const column of ['access_token', 'fb_app_secret', 'verify_token']) {
     await query(databaseUrl, `update tenant_configs set ${column} = 'v1.' || ${column}`)
-    const codeOf = async (call: () => Promise<unknown>) =>
-      await call().then(() => null, (err: unknown) => err instanceof Error && 'code' in err ? err.code : err)
-    await until(async () => await codeOf(async () => await configLoader.forTenant('unreadable')) === 'SECRET_UNREADABLE')
+    const code = async () => await configLoader.forTenant('unreadable').then(
+      () => null,
+      (err: unknown) => err instanceof Error && 'code' in err ? err.code : err
+    )
+    await until(async () => await code() === 'SECRET_UNREADABLE')
     await t.rejects(configLoader.getWhatsappConfig('unreadable'), { code: 'SECRET_UNREADABLE' }, column)
     await t.rejects(configLoader.forPhoneNumber(row.phone_number_id), { code: 'SECRET_UNREADABLE' }, column)
     await t.rejects(configLoader.forWaba(row.waba_id), { code: 'SECRET_UNREADABLE' }, column)

@@ -14,7 +14,9 @@ async function createWatchedTenant (t: Test, env: Record<string, string | boolea
   const { app, databaseUrl } = service
   await app.tenantConfigs.create('acme', null, { access_token: 'token of acme', waba_id: '7', phone_number_id: '8' })
   await query(databaseUrl, 'update tenant_configs set last_verified_at = now()')
-  const setStatus = async (status: string) => { await query(databaseUrl, 'update token_watch set status = $1', [status]) }
+  const setStatus = async (status: string) => {
+    await query(databaseUrl, 'update token_watch set status = $1', [status])
+  }
   return { service, ...app, databaseUrl, setStatus }
 }
 
@@ -33,13 +35,14 @@ await t.test('a snapshot has the status of the last token check, as soon as it c
     await until(async () => await statusOrCode(configLoader.forTenant('acme')) === status)
     t.equal(await statusOrCode(configLoader.forPhoneNumber('8')), status)
     t.equal((await configLoader.forWaba('7'))[0]?.getTokenStatus(), status)
-    t.equal((await configLoader.getWhatsappConfig('acme')).access_token, 'token of acme', 'the token serves in every status')
+    t.equal((await configLoader.getWhatsappConfig('acme')).access_token, 'token of acme', 'every status serves')
     t.match(await effective(service), { decision: 'serve', reason: 'ACTIVE_ROW' })
   }
 })
 
 await t.test('a status written by this process is visible to the next call', async (t) => {
-  const { configLoader, tenantConfigs, tokenWatch } = await createWatchedTenant(t, { CONFIG_CACHE_BLIND_TTL_MS: 60_000 })
+  const { configLoader, tenantConfigs, tokenWatch } =
+    await createWatchedTenant(t, { CONFIG_CACHE_BLIND_TTL_MS: 60_000 })
   const row = await tenantConfigs.find('acme')
   await configLoader.forTenant('acme')
   await tokenWatch.record('acme', String(row?.access_token), { valid: false, reason: 'meta_190' })
@@ -71,7 +74,8 @@ await t.test('a token past its expiry time is expired before any check reports i
 })
 
 await t.test('with CONFIG_REFUSE_DEAD_TOKENS a dead token fails forTenant but not id lookups', async (t) => {
-  const { service, configLoader, tenantConfigs, setStatus } = await createWatchedTenant(t, { CONFIG_REFUSE_DEAD_TOKENS: true })
+  const { service, configLoader, tenantConfigs, setStatus } =
+    await createWatchedTenant(t, { CONFIG_REFUSE_DEAD_TOKENS: true })
   for (const status of tokenStatuses) {
     await setStatus(status)
     const refused = dead.includes(status) ? 'TOKEN_DEAD' : undefined

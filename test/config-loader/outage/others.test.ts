@@ -4,12 +4,12 @@ import t from '../../run/tap.js'
 import { slowReads } from '../slow-reads.js'
 import { buildTestApp, connect, createDatabase, query, until, untilWaiting } from '../../helper.js'
 
-const ofEnv = { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env' }
+const envToken = { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env' }
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 
-/** A service with a known, an inactive and some uncached tenants. Each load waits until `letGo` releases lock 7. */
+/** A service with a known, an inactive and some uncached tenants. Each load waits until `release` frees lock 7. */
 async function createBusy (t: Test, asOwner: string, env: Record<string, string> = {}) {
-  const { app } = await buildTestApp(t, { ...ofEnv, CONFIG_CACHE_TTL_MS: 60_000, DATABASE_URL: asOwner, ...env })
+  const { app } = await buildTestApp(t, { ...envToken, CONFIG_CACHE_TTL_MS: 60_000, DATABASE_URL: asOwner, ...env })
   const { tenantConfigs, configLoader } = app
   for (const tenant of [
     'known', 'inactive', 'cold', 'other'
@@ -23,10 +23,10 @@ async function createBusy (t: Test, asOwner: string, env: Record<string, string>
     'grant all on all tables in schema public to public; grant all on all sequences in schema public to public'
   )
   for (const tenant of ['known', 'inactive', 'missing']) await configLoader.forTenant(tenant)
-  const holder = await connect(t, asOwner)
-  await holder.query('select pg_advisory_lock(7)')
+  const lockHolder = await connect(t, asOwner)
+  await lockHolder.query('select pg_advisory_lock(7)')
   /** Asserts that cached tenants still get fresh answers. */
-  const undisturbed = async (what: string) => {
+  const assertUndisturbed = async (what: string) => {
     for (const [tenant, token] of [
       ['known', 'token of known'], ['inactive', 'token of env'], ['missing', 'token of env']
     ] as const) {
@@ -34,13 +34,13 @@ async function createBusy (t: Test, asOwner: string, env: Record<string, string>
       t.strictSame([snapshot.getAccessToken(), snapshot.isStale()], [token, false], `${tenant}, ${what}`)
     }
   }
-  const letGo = async () => { await holder.query('select pg_advisory_unlock(7)') }
-  return { app, configLoader, undisturbed, letGo }
+  const release = async () => { await lockHolder.query('select pg_advisory_unlock(7)') }
+  return { app, configLoader, assertUndisturbed, release }
 }
 
 await t.test('one cancelled statement does not affect other callers', async (t) => {
   const databaseUrl = await createDatabase(t)
-  const { app, configLoader, undisturbed, letGo } = await createBusy(t, databaseUrl)
+  const { app, configLoader, assertUndisturbed, release } = await createBusy(t, databaseUrl)
   const cold = t.rejects(configLoader.forTenant('cold'), unavailable)
   await untilWaiting(databaseUrl, 1)
   const pids = "select pid from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
@@ -49,24 +49,25 @@ await t.test('one cancelled statement does not affect other callers', async (t) 
   await untilWaiting(databaseUrl, 2)
   await query(databaseUrl, 'select pg_cancel_backend($1)', [pid])
   await cold
-  await undisturbed('at once')
+  await assertUndisturbed('at once')
   await app.database.probe()
   await app.database.probe()
-  await undisturbed('after a knock')
-  await letGo()
+  await assertUndisturbed('after a probe')
+  await release()
   t.equal((await other).getAccessToken(), 'token of other')
-  t.equal((await configLoader.forTenant('cold')).getAccessToken(), 'token of cold', 'the next one asks again')
+  t.equal((await configLoader.forTenant('cold')).getAccessToken(), 'token of cold', 'the next call reads again')
   t.match(configLoader.stats(), { stale_serves: 0, channel: 'up' })
 })
 
 await t.test('a role at its connection limit is no outage', async (t) => {
   const databaseUrl = await createDatabase(t)
   const role = `wtc_test_${randomBytes(8).toString('hex')}`
-  await query(databaseUrl, `create role ${role} login password 'one'; grant all on all tables in schema public to ${role}; grant all on all sequences in schema public to ${role};
+  await query(databaseUrl, `create role ${role} login password 'one';
+    grant all on all tables in schema public to ${role}; grant all on all sequences in schema public to ${role};
     grant usage on schema drizzle to ${role}; grant select on all tables in schema drizzle to ${role}`)
   t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
   const asRole = Object.assign(new URL(databaseUrl), { username: role, password: 'one' }).href
-  const { app, configLoader, undisturbed, letGo } = await createBusy(t, databaseUrl, { DATABASE_URL: asRole })
+  const { app, configLoader, assertUndisturbed, release } = await createBusy(t, databaseUrl, { DATABASE_URL: asRole })
   await query(databaseUrl, `alter role ${role} connection limit 2`)
   const refused: unknown[] = []
   const asked = Array.from(
@@ -78,18 +79,18 @@ await t.test('a role at its connection limit is no outage', async (t) => {
   )
   await until(() => refused.length > 0)
   t.match(refused[0], { ...unavailable, cause: { code: '53300' } })
-  await undisturbed('at once')
+  await assertUndisturbed('at once')
   await app.database.probe()
   await app.database.probe()
-  await undisturbed('after a knock')
-  await letGo()
-  t.ok((await Promise.all(asked)).includes('token of env'), 'who had a connection is answered')
+  await assertUndisturbed('after a probe')
+  await release()
+  t.ok((await Promise.all(asked)).includes('token of env'), 'a load with a connection succeeds')
   t.equal((await configLoader.forTenant('other')).getAccessToken(), 'token of other')
   t.match(configLoader.stats(), { stale_serves: 0, channel: 'up' })
 })
 
 await t.test('five hundred concurrent loads of unknown tenants queue, and all succeed', async (t) => {
-  const { app } = await buildTestApp(t, { ...ofEnv, CONFIG_CACHE_MAX: 100_000 })
+  const { app } = await buildTestApp(t, { ...envToken, CONFIG_CACHE_MAX: 100_000 })
   const { configLoader } = app
   const ids = Array.from({ length: 500 }, (_, number) => `cold ${number}`)
   const outcomes = await Promise.allSettled(ids.map(async (id) => (await configLoader.forTenant(id)).getAccessToken()))
@@ -102,9 +103,9 @@ await t.test('five hundred concurrent loads of unknown tenants queue, and all su
 
 await t.test('a closed loader serves nothing, not even cached entries', async (t) => {
   const databaseUrl = await createDatabase(t)
-  const { app, configLoader, letGo } = await createBusy(t, databaseUrl, { DATABASE_POOL_MAX: '2' })
+  const { app, configLoader, release } = await createBusy(t, databaseUrl, { DATABASE_POOL_MAX: '2' })
   const { loads } = configLoader.stats()
-  const underWay = ['cold', 'other', 'third', 'fourth'].map(
+  const running = ['cold', 'other', 'third', 'fourth'].map(
     async (tenant) => await configLoader.forTenant(tenant).then(
       (snapshot) => snapshot.getAccessToken(),
       ({ code }) => code
@@ -114,11 +115,11 @@ await t.test('a closed loader serves nothing, not even cached entries', async (t
   await untilWaiting(databaseUrl, 2)
   const closed = app.close()
   await until(() => configLoader.stats().channel === 'down')
-  await letGo()
+  await release()
   t.strictSame(
-    await Promise.all(underWay),
+    await Promise.all(running),
     ['token of cold', 'token of other', 'DATABASE_UNAVAILABLE', 'DATABASE_UNAVAILABLE'],
-    'what was asked is answered, what waited is not asked'
+    'running reads finish, queued reads do not start'
   )
   await closed
   for (const tenant of [

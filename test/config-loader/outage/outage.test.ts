@@ -4,12 +4,12 @@ import type { ConfigSnapshot } from '../../../src/config-loader/snapshot.js'
 import { muteChanges, verifyEachRow } from '../../fixtures/verified-rows.js'
 import { buildTestApp, query, takeAway, until } from '../../helper.js'
 
-const ofEnv = { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env', WHATSAPP_WABA_ID: '99' }
+const envIdentity = { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env', WHATSAPP_WABA_ID: '99' }
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 
-/** A service with cached and uncached tenants, before its database is taken away. */
+/** A service with cached and uncached tenants, before an outage. */
 async function createKnown (t: Test, env: Record<string, string | number> = {}) {
-  const { app, databaseUrl } = await buildTestApp(t, { ...ofEnv, ...env })
+  const { app, databaseUrl } = await buildTestApp(t, { ...envIdentity, ...env })
   const { tenantConfigs, configLoader } = app
   await verifyEachRow(databaseUrl)
   for (const [number, tenant] of ['known', 'inactive', 'cold'].entries()) {
@@ -39,17 +39,17 @@ const unknown = (
   ['cold', async () => await forTenant('cold')],
   ['a cold number', async () => await forPhoneNumber('2')],
   ['a cold account', async () => await forWaba('2')],
-  ['the number of one who is inactive', async () => await forPhoneNumber('1')],
-  ['the account of one who is inactive', async () => await forWaba('1')],
-  ['a number that nobody has', async () => await forPhoneNumber('99')],
-  ['an account that nobody has', async () => await forWaba('99')]
+  ['the number of an inactive tenant', async () => await forPhoneNumber('1')],
+  ['the account of an inactive tenant', async () => await forWaba('1')],
+  ['a number without a tenant', async () => await forPhoneNumber('99')],
+  ['an account without a tenant', async () => await forWaba('99')]
 ]
 
 await t.test('in an outage only cached active tenants are served, as stale', async (t) => {
   for (const CONFIG_FALLBACK of ['missing-or-inactive', 'none']) {
     const { databaseUrl, configLoader, isDown, isStale } = await createKnown(t, { CONFIG_FALLBACK })
     const before = await configLoader.forTenant('known')
-    const giveBack = await takeAway(databaseUrl)
+    const restore = await takeAway(databaseUrl)
     await isDown()
     await isStale()
     const assertKnown = (snapshot: ConfigSnapshot | null | undefined) => {
@@ -64,7 +64,7 @@ await t.test('in an outage only cached active tenants are served, as stale', asy
     const onAccount = await configLoader.forWaba('0')
     t.equal(onAccount.length, 1)
     assertKnown(onAccount[0])
-    t.equal(before.isStale(), false, 'who has an earlier one keeps it as it was')
+    t.equal(before.isStale(), false, 'an earlier snapshot does not change')
     t.ok(configLoader.stats().stale_serves >= 4)
 
     const { loads } = configLoader.stats()
@@ -72,10 +72,10 @@ await t.test('in an outage only cached active tenants are served, as stale', asy
     for (let times = 0; times < 50; times++) {
       for (const [what, ask] of unknown(configLoader)) await t.rejects(ask(), unavailable, what)
     }
-    t.ok(performance.now() - begun < 4500, 'ten milliseconds each, at most')
-    t.equal(configLoader.stats().loads, loads, 'the pool is not asked')
+    t.ok(performance.now() - begun < 4500, 'each refusal takes at most 10 ms')
+    t.equal(configLoader.stats().loads, loads, 'no load starts')
 
-    await giveBack()
+    await restore()
     await until(async () => await configLoader.forTenant('cold').then(() => true, () => false))
     await until(async () => !(await configLoader.forTenant('known')).isStale())
     t.equal((await configLoader.forTenant('cold')).getAccessToken(), 'token of cold')
@@ -89,7 +89,7 @@ await t.test('in an outage only cached active tenants are served, as stale', asy
 
 await t.test('ten thousand calls at the start of an outage open no connection', async (t) => {
   const { app, databaseUrl, configLoader } = await createKnown(t)
-  const giveBack = await takeAway(databaseUrl)
+  const restore = await takeAway(databaseUrl)
   let connections = 0
   app.pg['tenantConfig']?.pool.on('connect', () => { connections++ })
   const begun = performance.now()
@@ -99,7 +99,7 @@ await t.test('ten thousand calls at the start of an outage open no connection', 
   t.ok(performance.now() - begun < 5000, 'within 5 s')
   t.ok(outcomes.every((outcome) => outcome.status === 'rejected' && outcome.reason?.code === 'DATABASE_UNAVAILABLE'))
   t.equal(connections, 0)
-  await giveBack()
+  await restore()
   await until(async () => await configLoader.forTenant('cold').then(() => true, () => false))
 })
 
@@ -108,13 +108,13 @@ await t.test('with CONFIG_STALE_IF_ERROR_MS=0 nothing is served as stale', async
     CONFIG_STALE_IF_ERROR_MS: 0,
     CONFIG_CACHE_BLIND_TTL_MS: 0
   })
-  const giveBack = await takeAway(databaseUrl)
+  const restore = await takeAway(databaseUrl)
   await isDown()
   await t.rejects(configLoader.forTenant('known'), unavailable)
   await t.rejects(configLoader.forPhoneNumber('0'), unavailable)
   await t.rejects(configLoader.forWaba('0'), unavailable)
   t.equal(configLoader.stats().stale_serves, 0)
-  await giveBack()
+  await restore()
   await until(async () => await configLoader.forTenant('known').then(() => true, () => false))
   t.equal((await configLoader.forTenant('known')).isStale(), false)
 })
@@ -124,26 +124,26 @@ await t.test('stale configurations are refused after CONFIG_STALE_IF_ERROR_MS', 
     CONFIG_STALE_IF_ERROR_MS: 6000,
     CONFIG_CACHE_BLIND_TTL_MS: 0
   })
-  const giveBack = await takeAway(databaseUrl)
-  const gone = performance.now()
+  const restore = await takeAway(databaseUrl)
+  const takenAt = performance.now()
   await isDown()
   await isStale()
   await until(async () => await configLoader.forTenant('known').then(() => false, () => true))
-  t.ok(performance.now() - gone < 8000)
+  t.ok(performance.now() - takenAt < 8000)
   await t.rejects(configLoader.forTenant('known'), unavailable)
-  await giveBack()
+  await restore()
   await until(async () => await configLoader.forTenant('known').then((snapshot) => !snapshot.isStale(), () => false))
 })
 
 await t.test('a row whose write has an unknown outcome is not served as stale', async (t) => {
   const { databaseUrl, configLoader, tenantConfigs, isDown, isStale } = await createKnown(t)
-  const giveBack = await takeAway(databaseUrl)
+  const restore = await takeAway(databaseUrl)
   await isDown()
   await isStale()
   await t.rejects(tenantConfigs.update('known', { waba_id: '6' }), unavailable)
   await t.rejects(configLoader.forTenant('known'), unavailable)
-  await t.rejects(configLoader.forPhoneNumber('0'), unavailable, 'nor by its number')
-  await giveBack()
+  await t.rejects(configLoader.forPhoneNumber('0'), unavailable, 'a lookup by number does not serve the row')
+  await restore()
   await until(
     async () => await configLoader.forTenant('known').then((snapshot) => snapshot.getWabaId() === '0', () => false)
   )
@@ -156,24 +156,24 @@ await t.test('a lookup that contradicts its row is not served as stale', async (
   await query(databaseUrl, "select pg_notify('tenant_configs', '[[\"known\", null, null]]')")
   await until(async () => (await configLoader.forTenant('known')).getPhoneId() === '3')
   t.equal(await configLoader.forPhoneNumber('0'), null)
-  const giveBack = await takeAway(databaseUrl)
+  const restore = await takeAway(databaseUrl)
   await isDown()
   await isStale()
   await t.rejects(configLoader.forPhoneNumber('0'), unavailable)
   await t.rejects(configLoader.forWaba('0'), unavailable)
-  await giveBack()
+  await restore()
 })
 
 await t.test('each load that is running at close() gets an answer', async (t) => {
-  for (const isAway of [false, true]) {
+  for (const isMissing of [false, true]) {
     const { app, databaseUrl, configLoader } = await createKnown(t)
-    const giveBack = isAway ? await takeAway(databaseUrl) : async () => {}
+    const restore = isMissing ? await takeAway(databaseUrl) : async () => {}
     const calls = Array.from({ length: 200 }, async (_, count) => await configLoader.forTenant(`cold ${count}`))
     const [outcomes] = await Promise.all([Promise.allSettled(calls), app.close()])
     for (const outcome of outcomes) if (outcome.status === 'rejected') t.match(outcome.reason, unavailable)
-    t.equal(outcomes.length, 200, 'each is answered')
+    t.equal(outcomes.length, 200, 'each call ends')
     await t.rejects(configLoader.forTenant('later'), unavailable)
-    await giveBack()
+    await restore()
   }
 })
 
@@ -181,12 +181,12 @@ await t.test('the loss of the listening connection reveals an outage without any
   const { databaseUrl, configLoader, isDown } = await createKnown(t, { CONFIG_CACHE_BLIND_TTL_MS: 60_000 })
   t.equal((await configLoader.forTenant('missing')).getAccessToken(), 'token of env')
   const { loads } = configLoader.stats()
-  const giveBack = await takeAway(databaseUrl)
+  const restore = await takeAway(databaseUrl)
   await isDown()
   await until(
     async () => await configLoader.forTenant('missing').then(() => false, ({ code }) => code === 'DATABASE_UNAVAILABLE')
   )
-  t.equal(configLoader.stats().loads, loads, 'no read was needed to learn it')
-  await giveBack()
+  t.equal(configLoader.stats().loads, loads, 'no read started')
+  await restore()
   await until(async () => await configLoader.forTenant('missing').then(() => true, () => false))
 })
