@@ -1,0 +1,121 @@
+import { parallel, parallelTests } from '../../fixtures/embedded.js'
+import { ownPostgres } from '../../fixtures/own-postgres.js'
+import { tcpProxy } from '../../fixtures/tcp-proxy.js'
+import { createDatabase, query, until } from '../../helper.js'
+import { createTestListener, insert, LISTENERS, timed } from './test-listener.js'
+
+parallel('a terminated backend is replaced by a new connection each time', async (t) => {
+  const url = await createDatabase(t)
+  const { open, isUp, transitions, received, logLines, attempts } = createTestListener(t, { url })
+  await open()
+  for (let times = 1; times <= 10; times++) {
+    await query(url, `select pg_terminate_backend(pid, 10000) from (${LISTENERS}) as listeners`)
+    await until(() => transitions.length === 2 * times + 1)
+    t.ok(isUp())
+    await insert(url, `t${times}`)
+    await until(() => received.length === times)
+  }
+  const losses = Array.from({ length: 10 }, () => ['loss', 'connect'])
+  t.same(transitions, ['connect', ...losses].flat(), 'each loss is reported once')
+  t.same(received, Array.from({ length: 10 }, (_, i) => [[`t${i + 1}`, null, null]]))
+  t.same((await query(url, LISTENERS)).length, 1)
+  t.equal(attempts.length, 11)
+  t.equal(logLines.length, 21)
+})
+
+parallel('the listener reconnects with growing pauses and logs the loss once', async (t) => {
+  const proxy = await tcpProxy(t, await createDatabase(t))
+  const { open, isUp, transitions, logLines, attempts } = createTestListener(t, { url: proxy.url })
+  await open()
+  proxy.refuse()
+  await until(() => !isUp())
+  await until(() => attempts.length === 9)
+  const pauses = attempts.slice(2).map((at, i) => at - (attempts[i + 1] ?? NaN))
+  t.ok(pauses.every((pause) => pause > 50 && pause < 3000), pauses.map(Math.round).join())
+  t.ok((pauses.at(-1) ?? 0) > 900, 'pauses grow up to 2 s')
+  t.same(transitions, ['connect', 'loss'])
+  t.equal(logLines.length, 2, 'the loss is logged, the attempts are not')
+  proxy.admit()
+  await until(isUp)
+  t.same(transitions, ['connect', 'loss', 'connect'])
+  t.equal(logLines.length, 3)
+  proxy.drop()
+  const [count, lost] = [attempts.length, performance.now()]
+  await until(() => attempts.length > count)
+  t.ok(performance.now() - lost < 1000, 'the first attempt after a new loss is fast')
+})
+
+parallel('a half-open connection is detected', async (t) => {
+  const url = await createDatabase(t)
+  const proxy = await tcpProxy(t, url)
+  const { open, health, isUp, transitions, received } = createTestListener(t, { url: proxy.url, notifyUrl: url })
+  await open()
+  await insert(url, 'a')
+  await until(() => received.length === 1)
+  proxy.freeze()
+  await insert(url, 'b')
+  const frozen = performance.now()
+  t.ok(health.validUntil < frozen + 6000)
+  await until(() => !isUp())
+  t.ok(performance.now() - frozen < 6050, 'a silent listener is down after 6 s')
+  await until(() => transitions.length === 2)
+  t.ok(performance.now() - frozen < 6500, 'the connection is abandoned')
+  proxy.thaw()
+  await until(isUp)
+  t.same(transitions, ['connect', 'loss', 'connect'])
+  t.equal(received.length, 1, 'the connect replaces the missed notification of b')
+})
+
+parallel('a slow connection stays up', async (t) => {
+  const proxy = await tcpProxy(t, await createDatabase(t))
+  proxy.slow(250)
+  const { open, isUp, health, transitions } = createTestListener(t, { url: proxy.url })
+  await open()
+  t.ok(isUp())
+  const before = health.lastConfirmedAt
+  await until(() => health.lastConfirmedAt > before)
+  t.same(transitions, ['connect'])
+})
+
+parallel('a stopped backend is detected while others write', async (t) => {
+  const { url } = await ownPostgres(t)
+  const { open, isUp, transitions, received } = createTestListener(t, { url })
+  await open()
+  const [{ pid } = {}] = await query(url, LISTENERS)
+  const resume = () => { try { process.kill(Number(pid), 'SIGCONT') } catch {} }
+  t.teardown(resume)
+  process.kill(Number(pid), 'SIGSTOP')
+  const stopped = performance.now()
+  await insert(url, 'a')
+  await until(() => transitions.length === 2)
+  t.ok(performance.now() - stopped < 6500)
+  await until(isUp)
+  await insert(url, 'b')
+  await until(() => received.length === 1)
+  t.same(received, [[['b', null, null]]])
+  resume()
+  await until(async () => (await query(url, LISTENERS)).length === 1)
+  t.same(transitions, ['connect', 'loss', 'connect'])
+})
+
+parallel('a frozen server is detected, and the listener reconnects', async (t) => {
+  const postgres = await ownPostgres(t)
+  const { open, isUp, transitions, logLines } = createTestListener(t, { url: postgres.url })
+  await postgres.freeze()
+  t.ok(await timed(open) < 4500, 'open() has a time limit')
+  t.notOk(isUp())
+  postgres.thaw()
+  await until(isUp)
+  await postgres.freeze()
+  await until(() => transitions.length === 2)
+  postgres.thaw()
+  await until(isUp)
+  await postgres.stop('immediate')
+  await until(() => !isUp())
+  await postgres.start()
+  await until(isUp)
+  t.same(transitions, ['connect', 'loss', 'connect', 'loss', 'connect'])
+  t.equal(logLines.length, 6)
+})
+
+await parallelTests()
