@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
 import { line } from '../../fixtures/line.js'
-import { areFresh, crew, fire, populationOf } from './workload.js'
+import { assertFresh, createCrew, populationOf, writeDuring } from './workload.js'
 import { createWriters } from './writers.js'
 import { ownPostgres } from '../../fixtures/own-postgres.js'
 import { verifyEachRow } from '../../fixtures/verified-rows.js'
@@ -31,12 +31,12 @@ slow.slowDown(10)
 await verifyEachRow(url)
 const writers = createWriters({ url, origin: instances[0].origin, jwtSecret: JWT_SECRET, keyRing })
 const population = populationOf(24)
-const all = await crew(t, writers, 4, population)
+const crew = await createCrew(t, writers, 4, population)
 
 /** Pauses between bursts: otherwise the next write would invalidate a wrongly cached entry before it is too old. */
 async function writeInBursts (bursts: number): Promise<void> {
   for (let times = 0; times < bursts; times++) {
-    await fire(all, async () => { await delay(BURST_MS) })
+    await writeDuring(crew, async () => { await delay(BURST_MS) })
     await delay(1.5 * SLACK_MS)
   }
 }
@@ -44,10 +44,10 @@ async function writeInBursts (bursts: number): Promise<void> {
 /**
  * Reads on both instances while `meanwhile` writes by HTTP and SQL. Asserts that no answer is older than `bound` ms.
  */
-async function isBounded (t: Test, bound: number, meanwhile: () => Promise<void>): Promise<void> {
+async function assertBounded (t: Test, bound: number, meanwhile: () => Promise<void>): Promise<void> {
   for (const instance of instances) await instance.read(population.questions, 10, 2)
   await meanwhile()
-  await areFresh(t, writers, instances, bound)
+  await assertFresh(t, writers, instances, bound)
 }
 
 const LISTENING = "from pg_stat_activity where application_name = 'whatsapp-tenant-config listen'"
@@ -56,12 +56,12 @@ const areUp = async () => (await Promise.all(
 )).every((stats) => stats?.channel === 'up')
 
 await t.test('answers are fresh while the listeners are up', async (t) => {
-  await isBounded(t, SLACK_MS, async () => { await writeInBursts(4) })
+  await assertBounded(t, SLACK_MS, async () => { await writeInBursts(4) })
 })
 
 await t.test('answers stay within the blind TTL while the listening backends are terminated', async (t) => {
-  await isBounded(t, BLIND_MS + SLACK_MS, async () => {
-    await fire(all, async () => {
+  await assertBounded(t, BLIND_MS + SLACK_MS, async () => {
+    await writeDuring(crew, async () => {
       for (let times = 0; times < 20; times++) {
         await query(url, `select pg_terminate_backend(pid) ${LISTENING}`)
         await delay(300 * Math.random())
@@ -74,9 +74,9 @@ await t.test('answers stay within the blind TTL while the listening backends are
 })
 
 await t.test('answers stay within the blind TTL while no notification arrives', async (t) => {
-  await isBounded(t, BLIND_MS + SLACK_MS, async () => {
+  await assertBounded(t, BLIND_MS + SLACK_MS, async () => {
     direct.cut()
-    await fire(all, async () => { await delay(BURST_MS) })
+    await writeDuring(crew, async () => { await delay(BURST_MS) })
     await delay(2 * (BLIND_MS + SLACK_MS))
   })
   direct.mend()
@@ -84,20 +84,20 @@ await t.test('answers stay within the blind TTL while no notification arrives', 
 })
 
 await t.test('answers stay within the heartbeat limit while listening backends are stopped', async (t) => {
-  await isBounded(t, SILENT_MS + SLACK_MS, async () => {
+  await assertBounded(t, SILENT_MS + SLACK_MS, async () => {
     const pids = (await query(url, `select pid ${LISTENING}`)).map(({ pid }) => Number(pid))
     const each = (signal: NodeJS.Signals) => { for (const pid of pids) process.kill(pid, signal) }
     t.equal(pids.length, instances.length)
     each('SIGSTOP')
-    await fire(all, async () => { await delay(SILENT_MS + 3 * SLACK_MS) }).finally(() => { each('SIGCONT') })
+    await writeDuring(crew, async () => { await delay(SILENT_MS + 3 * SLACK_MS) }).finally(() => { each('SIGCONT') })
   })
   await until(areUp)
 })
 
 await t.test('answers are fresh again after the listeners reconnect', async (t) => {
-  await isBounded(t, SLACK_MS, async () => {
+  await assertBounded(t, SLACK_MS, async () => {
     await writeInBursts(1)
-    await fire(all, async () => { while (writers.history.size < WRITES) await delay(10) })
+    await writeDuring(crew, async () => { while (writers.history.size < WRITES) await delay(10) })
   })
 })
 

@@ -70,19 +70,21 @@ export class History {
    * Takes answers that are not marked as stale. Returns their ages in ms when they were requested, and the answers that
    * were never true.
    */
-  judge (observations: Observation[]): { ages: number[], wrong: Observation[] } {
-    const claims = new Map<string, Period[]>()
-    const held = new Map<string, Holding[]>()
+  evaluate (observations: Observation[]): { ages: number[], wrong: Observation[] } {
+    const states = new Map<string, Period[]>()
+    const holdings = new Map<string, Holding[]>()
     for (const [tenant, writes] of this.#writes) {
-      for (const { answer, ...period } of possible(writes)) {
-        listed(claims, answer === 'nobody' ? tenant : answer).push(period)
+      for (const { answer, ...period } of possiblePeriods(writes)) {
+        listOf(states, answer === 'nobody' ? tenant : answer).push(period)
       }
-      for (const kind of ['number', 'account'] as const) for (const { id, ...period } of certain(writes, kind)) listed(held, `${kind}:${id}`).push(period)
+      for (const kind of ['number', 'account'] as const) {
+        for (const { id, ...period } of certainPeriods(writes, kind)) listOf(holdings, `${kind}:${id}`).push(period)
+      }
     }
     const ages: number[] = []
     const wrong: Observation[] = []
     for (const observation of observations) {
-      const age = ageOf(observation, claims, held)
+      const age = ageOf(observation, states, holdings)
       if (age === null) wrong.push(observation)
       else ages.push(age)
     }
@@ -90,14 +92,14 @@ export class History {
   }
 }
 
-function listed<T> (of: Map<string, T[]>, key: string): T[] {
-  const list = of.get(key) ?? []
-  of.set(key, list)
+function listOf<T> (lists: Map<string, T[]>, key: string): T[] {
+  const list = lists.get(key) ?? []
+  lists.set(key, list)
   return list
 }
 
 /** When each state could be read: from the start of its write until a later write was acknowledged. */
-function possible (writes: Write[]): Array<Period & { answer: string }> {
+function possiblePeriods (writes: Write[]): Array<Period & { answer: string }> {
   let until = Infinity
   return writes.toReversed().map(({ tenant, row, begun, acked }) => {
     const period = { answer: answerOf(tenant, row), from: begun, until }
@@ -107,7 +109,7 @@ function possible (writes: Write[]): Array<Period & { answer: string }> {
 }
 
 /** The periods in which a lookup by an id must find the tenant. */
-function certain (writes: Write[], kind: 'number' | 'account'): Array<Holding & { id: string | null }> {
+function certainPeriods (writes: Write[], kind: 'number' | 'account'): Array<Holding & { id: string | null }> {
   const periods: Array<Holding & { id: string | null }> = []
   for (const { tenant, row, begun, acked } of writes) {
     const id = row?.isActive === true ? row[kind] : null
@@ -119,26 +121,26 @@ function certain (writes: Write[], kind: 'number' | 'account'): Array<Holding & 
   return periods
 }
 
-/** The age of an answer in ms; null if it was never right. */
+/** The age of an answer in ms; null if it was never true. */
 function ageOf (
   { question, answer, asked, answered }: Observation,
-  claims: Map<string, Period[]>,
-  held: Map<string, Holding[]>
+  states: Map<string, Period[]>,
+  holdings: Map<string, Holding[]>
 ): number | null {
   const [kind = '', id = ''] = question.split(':')
   const parts = answer === 'nobody' ? [] : answer.split(' + ')
-  const stated = kind === 'tenant' && answer === 'nobody' ? [id] : parts
-  const ages = stated.map((part) => {
+  const claims = kind === 'tenant' && answer === 'nobody' ? [id] : parts
+  const ages = claims.map((part) => {
     const [stamp = '', number, account] = part.split(' ')
     const isOnTopic = { tenant: stamp.split('.')[0] === id, number: number === id, account: account === id }[kind]
-    const period = claims.get(part)?.findLast(({ from }) => from <= answered)
+    const period = states.get(part)?.findLast(({ from }) => from <= answered)
     return isOnTopic === true && period !== undefined ? asked - period.until : null
   })
   if (ages.includes(null) || (kind !== 'account' && parts.length > 1)) return null
   // Tenants that are missing from the answer, though stored during the whole call.
   const named = new Set(parts.map((part) => part.split('.')[0]))
-  const left = (held.get(question) ?? []).filter(
+  const missing = (holdings.get(question) ?? []).filter(
     ({ tenant, from, until }) => from <= asked && until >= answered && !named.has(tenant)
   )
-  return Math.max(0, ...ages.filter((age) => age !== null), ...left.map(({ from }) => asked - from))
+  return Math.max(0, ...ages.filter((age) => age !== null), ...missing.map(({ from }) => asked - from))
 }

@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
 import { line } from '../../fixtures/line.js'
-import { areFresh, crew, fire, populationOf } from './workload.js'
+import { assertFresh, createCrew, populationOf, writeDuring } from './workload.js'
 import { createWriters } from './writers.js'
 import { verifyEachRow } from '../../fixtures/verified-rows.js'
 import { readingInstance } from './reading.js'
 import { createDatabase, JWT_SECRET, newKey } from '../../helper.js'
 
-const FIRE_MS = 30_000
+const WRITING_MS = 30_000
 const BOUND_MS = 1000
 
 t.setTimeout(300_000)
@@ -30,15 +30,15 @@ const [written, other] = instances
 await verifyEachRow(url)
 const writers = createWriters({ url, origin: written.origin, jwtSecret: JWT_SECRET, keyRing })
 const population = populationOf(1000)
-const all = await crew(t, writers, 6, population)
+const crew = await createCrew(t, writers, 6, population)
 
 await t.test('answers are right while 1000 tenants change and swap ids under 100 readers', async (t) => {
   await other.read(population.questions, 100, 5)
   await written.read(population.questions, 10, 5)
-  await fire(all, async () => { await delay(FIRE_MS) })
+  await writeDuring(crew, async () => { await delay(WRITING_MS) })
   // Without further writes nothing invalidates a wrongly cached entry.
   await delay(2 * BOUND_MS)
-  await areFresh(t, writers, instances, BOUND_MS)
+  await assertFresh(t, writers, instances, BOUND_MS)
   for (const instance of instances) t.equal((await instance.stats())?.channel, 'up')
 })
 

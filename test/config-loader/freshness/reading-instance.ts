@@ -2,7 +2,7 @@ import type { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { buildApp, type ConfigSnapshot } from '../../../src/app.js'
 import { answerOfSnapshot, now, type Observation } from './history.js'
-import type { Order } from './reading.js'
+import type { Command } from './reading.js'
 
 // An instance of the service with readers inside; they record the answers of its loader.
 const SAMPLE_MS = 50
@@ -59,11 +59,11 @@ async function stop (): Promise<Observation[]> {
   return [...kept.splice(0), ...last]
 }
 
-async function obey ({ order, questions, times, pauseMs }: Order): Promise<unknown> {
-  if (order === 'stats') return configLoader.stats()
-  if (order === 'latest') return [...latest.values()]
-  if (order === 'stop') return await stop()
-  if (order === 'ask') {
+async function execute ({ name, questions, times, pauseMs }: Command): Promise<unknown> {
+  if (name === 'stats') return configLoader.stats()
+  if (name === 'latest') return [...latest.values()]
+  if (name === 'stop') return await stop()
+  if (name === 'ask') {
     await Promise.all(
       questions.flatMap((question) => Array.from({ length: times }, async () => { await observe(question) }))
     )
@@ -76,7 +76,7 @@ async function obey ({ order, questions, times, pauseMs }: Order): Promise<unkno
 const inbox: EventEmitter = process
 inbox.on(
   'message',
-  async ({ id, ...order }: Order & { id: number }) => { process.send?.({ id, value: await obey(order) }) }
+  async ({ id, ...command }: Command & { id: number }) => { process.send?.({ id, value: await execute(command) }) }
 )
 inbox.once('disconnect', async () => {
   await stop()

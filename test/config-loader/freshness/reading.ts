@@ -6,9 +6,9 @@ import { childEnv } from '../../helper.js'
 import { modulePath } from '../../run/paths.js'
 import type { Observation } from './history.js'
 
-/** An order to a reading instance. */
-export interface Order {
-  order: 'read' | 'ask' | 'latest' | 'stop' | 'stats'
+/** A command to a reading instance. */
+export interface Command {
+  name: 'read' | 'ask' | 'latest' | 'stop' | 'stats'
   questions: string[]
   times: number
   pauseMs: number
@@ -38,13 +38,13 @@ export async function readingInstance (t: Test, env: Record<string, string>) {
   inbox.on('message', ({ id, value }: { id: number, value: unknown }) => { replies.emit(String(id), value) })
   const reply = async (id: number) => await Promise.race([
     once(replies, String(id)),
-    exit.then(([code]) => { throw new Error(`the instance is gone (${code}): ${stderr}`) })
+    exit.then(([code]) => { throw new Error(`the instance has exited (${code}): ${stderr}`) })
   ])
 
-  let orders = 0
-  async function tell (order: Order['order'], questions: string[] = [], times = 0, pauseMs = 0) {
-    const id = ++orders
-    child.send({ id, order, questions, times, pauseMs })
+  let commands = 0
+  async function send (name: Command['name'], questions: string[] = [], times = 0, pauseMs = 0) {
+    const id = ++commands
+    child.send({ id, name, questions, times, pauseMs })
     return await reply(id)
   }
 
@@ -55,26 +55,26 @@ export async function readingInstance (t: Test, env: Record<string, string>) {
 
     /** Adds so many readers that ask random questions, each with a pause in ms after an answer. */
     read: async (questions: string[], readers: number, pauseMs: number): Promise<void> => {
-      await tell('read', questions, readers, pauseMs)
+      await send('read', questions, readers, pauseMs)
     },
 
     /** Asks each question so many times at once, and waits for the answers. */
-    ask: async (questions: string[], times = 1): Promise<void> => { await tell('ask', questions, times) },
+    ask: async (questions: string[], times = 1): Promise<void> => { await send('ask', questions, times) },
 
     /** The latest answer to each question that was asked since the last `stop`. */
     async latest (): Promise<Observation[]> {
-      const [latest]: Observation[][] = await tell('latest')
+      const [latest]: Observation[][] = await send('latest')
       return latest ?? []
     },
 
     /** Ends the reading; returns the first and last of each series of equal answers, and one every 50 ms. */
     async stop (): Promise<Observation[]> {
-      const [observations]: Observation[][] = await tell('stop')
+      const [observations]: Observation[][] = await send('stop')
       return observations ?? []
     },
 
     async stats (): Promise<LoaderStats | undefined> {
-      const [stats]: LoaderStats[] = await tell('stats')
+      const [stats]: LoaderStats[] = await send('stats')
       return stats
     },
 

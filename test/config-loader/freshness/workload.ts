@@ -21,8 +21,8 @@ export function populationOf (count: number) {
   return { tenants, accounts, rows, questions }
 }
 
-/** Stores the rows and returns writers that divide the tenants among them. */
-export async function crew (
+/** Stores the rows and creates writers; each has its own share of the tenants. */
+export async function createCrew (
   t: Test,
   writers: Writers,
   count: number,
@@ -31,16 +31,16 @@ export async function crew (
   const connections = await Promise.all(Array.from({ length: count }, async () => await writers.connect(t)))
   const [first] = connections
   if (first !== undefined) await writers.bySql(first, ...rows)
-  return connections.map((sql, turn) => createWriter(
+  return connections.map((sql, index) => createWriter(
     writers,
     sql,
-    tenants.filter((_, i) => i % count === turn),
+    tenants.filter((_, i) => i % count === index),
     accounts
   ))
 }
 
 /** Lets all writers write until `meanwhile` ends. */
-export async function fire (crew: Array<() => Promise<void>>, meanwhile: () => Promise<unknown>): Promise<void> {
+export async function writeDuring (crew: Array<() => Promise<void>>, meanwhile: () => Promise<unknown>): Promise<void> {
   const ending = new AbortController()
   const writing = Promise.all(crew.map(async (next) => { while (!ending.signal.aborted) await next() }))
   await Promise.race([meanwhile(), writing]).finally(() => { ending.abort() })
@@ -48,7 +48,7 @@ export async function fire (crew: Array<() => Promise<void>>, meanwhile: () => P
 }
 
 /** Ends the reading. Asserts that each answer is one tenant at one version, and not older than `bound` ms. */
-export async function areFresh (
+export async function assertFresh (
   t: Test,
   { history }: Writers,
   instances: ReadingInstance[],
@@ -56,16 +56,17 @@ export async function areFresh (
 ): Promise<void> {
   const observations = (await Promise.all(instances.map(async (instance) => await instance.stop()))).flat()
   const answers = observations.filter(({ answer }) => answer !== '!DATABASE_UNAVAILABLE')
-  const { ages, wrong } = history.judge(answers)
+  const { ages, wrong } = history.evaluate(answers)
   const old = ages.filter((age) => age > 0).sort((a, b) => a - b)
   const percentile = (share: number) => Math.round(old[Math.floor((old.length - 1) * share)] ?? 0)
   t.comment(
-    `${history.size} writes, ${kinds(answers)}; ${old.length} were old: p50 ${percentile(0.5)} ms, p99 ${percentile(0.99)} ms, at most ${percentile(1)} ms`
+    `${history.size} writes, ${kinds(answers)}; ${old.length} were old: p50 ${percentile(0.5)} ms, ` +
+      `p99 ${percentile(0.99)} ms, at most ${percentile(1)} ms`
   )
   // On a busy machine a few calls may time out while they wait for a connection.
-  t.ok(observations.length - answers.length < observations.length / 100, 'hardly anybody is sent away')
-  t.same(wrong.slice(0, 3), [], 'no answer that was at no time right')
-  t.ok(percentile(1) < bound, `none older than ${bound} ms`)
+  t.ok(observations.length - answers.length < observations.length / 100, 'fewer than 1 % of the calls are refused')
+  t.same(wrong.slice(0, 3), [], 'each answer was true at some time')
+  t.ok(percentile(1) < bound, `no answer is older than ${bound} ms`)
 }
 
 function kinds (observations: Observation[]): string {

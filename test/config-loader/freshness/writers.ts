@@ -7,27 +7,32 @@ import { signed } from '../../fixtures/server-process.js'
 
 const CONFIG = '/api/v1/tenant/config'
 const PUT = `
-  insert into tenant_configs (tenant_id, is_active, phone_number_id, waba_id, access_token, fb_app_id, fb_app_secret, verify_token, callback_url, redirect_url)
+  insert into tenant_configs (
+    tenant_id, is_active, phone_number_id, waba_id, access_token, fb_app_id, fb_app_secret, verify_token, callback_url,
+    redirect_url
+  )
   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-  on conflict (tenant_id) do update set is_active = excluded.is_active, phone_number_id = excluded.phone_number_id, waba_id = excluded.waba_id,
-    access_token = excluded.access_token, fb_app_id = excluded.fb_app_id, fb_app_secret = excluded.fb_app_secret, verify_token = excluded.verify_token,
-    callback_url = excluded.callback_url, redirect_url = excluded.redirect_url`
+  on conflict (tenant_id) do update set
+    is_active = excluded.is_active, phone_number_id = excluded.phone_number_id, waba_id = excluded.waba_id,
+    access_token = excluded.access_token, fb_app_id = excluded.fb_app_id, fb_app_secret = excluded.fb_app_secret,
+    verify_token = excluded.verify_token, callback_url = excluded.callback_url,
+    redirect_url = excluded.redirect_url`
 
 /** Addresses for writes by HTTP on an instance, and by SQL. */
-interface Where { url: string, origin: string, jwtSecret: string, keyRing: string }
+interface Target { url: string, origin: string, jwtSecret: string, keyRing: string }
 
 export type Change = readonly [tenant: string, row: Row | null]
 
 export type Writers = ReturnType<typeof createWriters>
 
 /** Writes rows, and records each write with its times in a history. */
-export function createWriters ({ url, origin, jwtSecret, keyRing }: Where) {
+export function createWriters ({ url, origin, jwtSecret, keyRing }: Target) {
   const vault = createVault({ keyRing })
   const history = new History()
   const rows = new Map<string, Row | null>()
   const tokens = new Map<string, string>()
 
-  async function noted (changes: Change[], write: () => Promise<unknown>): Promise<void> {
+  async function recorded (changes: Change[], write: () => Promise<unknown>): Promise<void> {
     const begun = now()
     const acked = await write().then(now, (err: unknown) => {
       for (const [tenant, row] of changes) history.add({ tenant, row, begun, acked: Infinity })
@@ -63,7 +68,7 @@ export function createWriters ({ url, origin, jwtSecret, keyRing }: Where) {
   /** Writes rows by SQL, several in one transaction. An error of `pg` leaves the outcome unknown. */
   async function bySql (sql: pg.Client, ...changes: Change[]): Promise<void> {
     const [[tenant, row] = []] = changes
-    await noted(changes, async () => {
+    await recorded(changes, async () => {
       if (changes.length === 1 && tenant !== undefined && row !== undefined) return await change(sql, tenant, row)
       await sql.query('begin')
       // Frees the numbers first: a swap would use one number twice for a moment.
@@ -91,7 +96,7 @@ export function createWriters ({ url, origin, jwtSecret, keyRing }: Where) {
   /** Writes a row by HTTP; its number must be free. */
   async function byHttp (tenant: string, row: Row | null): Promise<void> {
     const before = rows.get(tenant) ?? null
-    await noted([[tenant, row]], async () => {
+    await recorded([[tenant, row]], async () => {
       if (row === null) await call('DELETE', CONFIG, tenant)
       else if (before === null) await call('POST', CONFIG, tenant, columnsOf(tenant, row))
       else if (before.isActive !== row.isActive) {
@@ -103,7 +108,7 @@ export function createWriters ({ url, origin, jwtSecret, keyRing }: Where) {
   return { history, rows, bySql, byHttp, connect: async (t: Test) => await connect(t, url) }
 }
 
-const anyOf = <T> (all: T[]) => all[Math.floor(Math.random() * all.length)]
+const randomOf = <T> (all: T[]) => all[Math.floor(Math.random() * all.length)]
 
 /**
  * A writer that creates, changes, deletes and toggles its tenants at random, and moves numbers and accounts among them.
@@ -127,23 +132,23 @@ export function createWriter ({ rows, byHttp, bySql }: Writers, sql: pg.Client, 
 
   /** Makes one random change to one or two of its tenants. */
   return async function next (): Promise<void> {
-    const [tenant = '', other = ''] = [anyOf(tenants), anyOf(tenants)]
+    const [tenant = '', other = ''] = [randomOf(tenants), randomOf(tenants)]
     const [row, another] = [rows.get(tenant), rows.get(other)]
-    const dice = Math.random()
+    const chance = Math.random()
     if (!row) {
       return await write([
         tenant,
-        { version: ++version, isActive: true, number: free.pop() ?? null, account: anyOf(accounts) ?? null }
+        { version: ++version, isActive: true, number: free.pop() ?? null, account: randomOf(accounts) ?? null }
       ])
     }
-    if (dice < 0.1) {
+    if (chance < 0.1) {
       await write([tenant, null])
       if (row.number !== null) free.push(row.number)
       return
     }
-    if (dice < 0.2) return await write([tenant, { ...row, isActive: !row.isActive }])
-    if (dice < 0.35) return await write([tenant, { ...row, version: ++version, account: anyOf(accounts) ?? null }])
-    if (dice < 0.6 && another && other !== tenant) {
+    if (chance < 0.2) return await write([tenant, { ...row, isActive: !row.isActive }])
+    if (chance < 0.35) return await write([tenant, { ...row, version: ++version, account: randomOf(accounts) ?? null }])
+    if (chance < 0.6 && another && other !== tenant) {
       return await write(
         [tenant, { ...row, version: ++version, number: another.number }],
         [other, { ...another, version: ++version, number: row.number }]
