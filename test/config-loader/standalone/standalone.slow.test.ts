@@ -19,35 +19,35 @@ const write = async (url: string, tenant: string, phone: string) => {
     [tenant, phone]
   )
 }
-const ours = 'select application_name from pg_stat_activity where datname = current_database() and application_name ' +
+const OURS = 'select application_name from pg_stat_activity where datname = current_database() and application_name ' +
   "like 'whatsapp-tenant-config%'"
-const connections = async (url: string) => (await query(url, ours)).length
+const connections = async (url: string) => (await query(url, OURS)).length
 
 /** Starts the loader in its own process, with these arguments and this environment; works in `cwd`. */
-function worker (t: Test, args: unknown[], settings: Record<string, string>, cwd = '.') {
+function startWorker (t: Test, args: unknown[], settings: Record<string, string>, cwd = '.') {
   const child = spawn(
     process.execPath,
     [...process.execArgv, modulePath('test/config-loader/standalone/loader-process.ts'), JSON.stringify(args)],
     { cwd, env: childEnv(settings) }
   )
   t.teardown(() => { child.kill('SIGKILL') })
-  const said: string[] = []
+  const lines: string[] = []
   let stderr = ''
-  createInterface({ input: child.stdout }).on('line', (line) => { said.push(line) })
+  createInterface({ input: child.stdout }).on('line', (line) => { lines.push(line) })
   child.stderr.on('data', (chunk) => { stderr += String(chunk) })
   const closed = once(child, 'close')
   return {
     child,
-    said,
+    lines,
     stderr: () => stderr,
     ask: (tenant: string) => { child.stdin.write(`${tenant}\n`) },
     /** Waits for so many lines and returns the last. */
-    async says (lines: number) {
+    async waitForLine (count: number) {
       await until(() => {
-        if (child.exitCode !== null && said.length < lines) throw new Error(stderr)
-        return said.length >= lines
+        if (child.exitCode !== null && lines.length < count) throw new Error(stderr)
+        return lines.length >= count
       })
-      return said.at(-1)
+      return lines.at(-1)
     },
     async end () {
       child.stdin.end()
@@ -63,25 +63,25 @@ await t.test('a worker needs no JWT_SECRET, serves the writes of others, and exi
   await write(url, 'acme', '1')
   // Empty values, as in a .env that was not filled in.
   const cwd = t.testdir({ '.env': 'JWT_SECRET=\nDATABASE_URL=\nCONFIG_CACHE_MAXX=canary-value\n' })
-  const { ask, says, said, stderr, end } = worker(
+  const { ask, waitForLine, lines, stderr, end } = startWorker(
     t,
     [{ databaseUrl: url }],
     { ...env, LOG_LEVEL: 'info', DATABASE_POOL_MAX: '2' },
     cwd
   )
-  await says(1)
+  await waitForLine(1)
   ask('acme')
-  t.equal(await says(2), 'acme: 1')
+  t.equal(await waitForLine(2), 'acme: 1')
   await write(url, 'acme', '2')
   const written = performance.now()
   await until(() => {
     ask('acme')
-    return said.includes('acme: 2')
+    return lines.includes('acme: 2')
   })
-  t.ok(performance.now() - written < 5000, 'long before it would have been asked for again')
+  t.ok(performance.now() - written < 5000, 'the write is served before the TTL ends')
   t.equal((await end()).code, 0)
-  t.equal(said.at(-1), 'does not listen')
-  t.same(said.filter((line) => !/^(ready|acme: [12]|does not listen)$/.test(line)), [], 'the log is not on stdout')
+  t.equal(lines.at(-1), 'does not listen')
+  t.same(lines.filter((line) => !/^(ready|acme: [12]|does not listen)$/.test(line)), [], 'the log is not on stdout')
   t.match(
     stderr(),
     /^\{"level":40.*CONFIG_CACHE_MAXX is not a setting.*\}\n\{.*changes of configurations are heard at once"\}\n$/
@@ -93,18 +93,18 @@ await t.test('a worker needs no JWT_SECRET, serves the writes of others, and exi
 await t.test('a worker that was frozen does not serve its old cache', async (t) => {
   const url = await createDatabase(t)
   await write(url, 'acme', '1')
-  const { child, ask, says, said, end } = worker(t, [], { ...env, DATABASE_URL: url })
-  await says(1)
+  const { child, ask, waitForLine, lines, end } = startWorker(t, [], { ...env, DATABASE_URL: url })
+  await waitForLine(1)
   ask('acme')
-  t.equal(await says(2), 'acme: 1')
+  t.equal(await waitForLine(2), 'acme: 1')
   child.kill('SIGSTOP')
   const stopped = performance.now()
   await write(url, 'acme', '2')
   ask('acme')
   await until(() => performance.now() > stopped + 6100)
-  t.equal(said.length, 2)
+  t.equal(lines.length, 2)
   child.kill('SIGCONT')
-  t.equal(await says(3), 'acme: 2')
+  t.equal(await waitForLine(3), 'acme: 2')
   t.equal((await end()).code, 0)
 })
 
@@ -112,11 +112,11 @@ await t.test('a worker exits soon when its listening connection is half open or 
   const url = await createDatabase(t)
   const proxy = await tcpProxy(t, url)
   const settings = { ...env, DATABASE_URL: url, DATABASE_DIRECT_URL: proxy.url }
-  const up = worker(t, [], settings)
-  await up.says(1)
+  const up = startWorker(t, [], settings)
+  await up.waitForLine(1)
   proxy.freeze()
-  const down = worker(t, [], settings)
-  await down.says(1)
+  const down = startWorker(t, [], settings)
+  await down.waitForLine(1)
   for (const { end } of [up, down]) {
     const { code, ms } = await end()
     t.equal(code, 0)
@@ -150,7 +150,7 @@ await t.test('createConfigLoader returns the same loader as the service', async 
   await loader.close()
   await loader.close()
   await until(async () => await connections(url) === 0)
-  await t.rejects(loader.forTenant('other'), { code: 'DATABASE_UNAVAILABLE' }, 'and then answers no more')
+  await t.rejects(loader.forTenant('other'), { code: 'DATABASE_UNAVAILABLE' }, 'a closed loader serves nothing')
   t.equal(loader.stats().channel, 'down')
 })
 
@@ -174,7 +174,7 @@ await t.test('two loaders in one process share nothing', async (t) => {
 await t.test('createConfigLoader rejects with the reason when it cannot start', async (t) => {
   const url = await createDatabase(t)
   const fails = async (options: Parameters<typeof createConfigLoader>[0]) =>
-    await createConfigLoader(options).then(() => 'it began', (err: Error) => err.message)
+    await createConfigLoader(options).then(() => 'the loader started', (err: Error) => err.message)
 
   const canary = 'canary-of-a-value'
   const wrong = await fails({
@@ -203,15 +203,15 @@ await t.test('createConfigLoader rejects with the reason when it cannot start', 
   }
   t.match(await fails({ env }), 'DATABASE_URL is missing')
 
-  const away = new URL(url)
-  away.port = '9'
-  away.password = canary
-  const unreachable = await fails({ databaseUrl: away.href, env })
+  const unreachableUrl = new URL(url)
+  unreachableUrl.port = '9'
+  unreachableUrl.password = canary
+  const unreachable = await fails({ databaseUrl: unreachableUrl.href, env })
   t.match(unreachable, /^The database cannot be reached: .*ECONNREFUSED/)
   t.notMatch(unreachable, canary)
-  const silent = await tcpProxy(t, url)
-  silent.freeze()
-  t.match(await fails({ databaseUrl: silent.url, env }), /^The database cannot be reached: .*timeout/)
+  const frozen = await tcpProxy(t, url)
+  frozen.freeze()
+  t.match(await fails({ databaseUrl: frozen.url, env }), /^The database cannot be reached: .*timeout/)
 
   const behind = await createDatabase(t, { empty: true })
   t.match(
@@ -220,14 +220,14 @@ await t.test('createConfigLoader rejects with the reason when it cannot start', 
   )
   await (await createConfigLoader({ databaseUrl: url, env })).close()
   t.match(await fails({ databaseUrl: url, env: { ...env, ENCRYPTION_KEYS: `k1:${newKey()}` } }), /ENCRYPTION_KEYS/)
-  for (const left of [url, behind]) await until(async () => await connections(left) === 0)
+  for (const database of [url, behind]) await until(async () => await connections(database) === 0)
 })
 
 await t.test('a worker that cannot start exits with an error on stderr', async (t) => {
   const url = await createDatabase(t, { empty: true })
-  const { end, said, stderr } = worker(t, [{ databaseUrl: url }], env)
+  const { end, lines, stderr } = startWorker(t, [{ databaseUrl: url }], env)
   t.not((await end()).code, 0)
-  t.same(said, [])
+  t.same(lines, [])
   t.match(stderr(), 'The database lacks the migrations')
 })
 
