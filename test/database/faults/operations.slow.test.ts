@@ -18,21 +18,21 @@ const service = await listeningService(t, postgres)
 const { app, meta, ask, operations, all, change, ready } = service
 
 /** Asserts that each request failed in time with DATABASE_UNAVAILABLE. */
-function areAway (t: Test, outcomes: Outcome[]): void {
+function assertUnavailable (t: Test, outcomes: Outcome[]): void {
   const slowest = Math.max(...outcomes.map(({ ms }) => ms))
   t.comment(`${outcomes.length} answers, the slowest after ${Math.round(slowest)} ms`)
-  t.ok(slowest < LIMIT_MS, `within ${LIMIT_MS} ms`)
+  t.ok(slowest < LIMIT_MS, `each answer takes less than ${LIMIT_MS} ms`)
   for (const { status, code, retryAfter } of outcomes) {
     t.same([status, code], [503, 'DATABASE_UNAVAILABLE'])
     t.ok(retryAfter)
   }
 }
 
-const every = async (times = 1) => await Promise.all(
+const callEach = async (times = 1) => await Promise.all(
   Object.values(all).flatMap((ask) => Array.from({ length: times }, ask))
 )
 
-async function fill (): Promise<void> {
+async function fillPool (): Promise<void> {
   await Promise.all(Array.from({ length: 5 * POOL_MAX }, operations.getConfig))
 }
 
@@ -40,23 +40,24 @@ async function fill (): Promise<void> {
  * Asserts full recovery without a restart. Without `before` the rows may differ, because a sent write may have been
  * executed.
  */
-async function isWell (t: Test, before?: unknown[]): Promise<void> {
+async function assertRecovered (t: Test, before?: unknown[]): Promise<void> {
   const [{ now } = {}] = await query(url, 'select clock_timestamp()::text as now')
   await until(ready)
   // The server process of an abandoned connection exists until its statement ends.
   await until(async () => {
-    await fill()
+    await fillPool()
     return (await connectionsOf(url, `state_change < '${now}'`)).length === 0
   })
   if (before === undefined) await service.create()
-  else t.same(await rowsOf(url), before, 'nothing that failed was carried out')
-  t.ok((await connectionsOf(url)).length <= POOL_MAX, 'no connection is lost')
+  else t.same(await rowsOf(url), before, 'no failed write was executed')
+  t.ok((await connectionsOf(url)).length <= POOL_MAX, 'the pool has no more connections than its limit')
   const { getConfig, updateConfig, listConfigs, getStats } = operations
-  for (const works of [getConfig, updateConfig, listConfigs, getStats]) t.equal((await works()).status, 200)
+  for (const operation of [getConfig, updateConfig, listConfigs, getStats]) t.equal((await operation()).status, 200)
 }
 
 await t.test('every operation documented with DATABASE_UNAVAILABLE is tested here', async (t) => {
-  const { paths }: { paths: Record<string, Record<string, { operationId: string }>> } = (await app.inject('/docs/json')).json()
+  type Paths = Record<string, Record<string, { operationId: string }>>
+  const { paths }: { paths: Paths } = (await app.inject('/docs/json')).json()
   const documented = Object.values(paths).flatMap((path) => Object.values(path))
     .filter((operation) => JSON.stringify(operation).includes('DATABASE_UNAVAILABLE')).map(
       ({ operationId }) => operationId
@@ -71,14 +72,14 @@ await t.test('a request whose backend is killed fails in time and writes nothing
   const asked = change({ verify_token: 'never' })
   await stall.waiting()
   await query(url, "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
-  areAway(t, [await asked])
+  assertUnavailable(t, [await asked])
   await stall.release()
-  await isWell(t, before)
+  await assertRecovered(t, before)
 })
 
 await t.test('the service recovers when all backends are killed, idle and busy ones', async (t) => {
   const before = await rowsOf(url)
-  await fill()
+  await fillPool()
   const stall = await stallChanges(url)
   const asked = change({ verify_token: 'never' })
   await stall.waiting()
@@ -87,51 +88,51 @@ await t.test('the service recovers when all backends are killed, idle and busy o
     url,
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'whatsapp-tenant-config'"
   )
-  areAway(t, [await asked])
+  assertUnavailable(t, [await asked])
   await until(() => service.log().split('lost an idle database connection').length === POOL_MAX)
   await stall.release()
-  await isWell(t, before)
+  await assertRecovered(t, before)
 })
 
 for (const how of ['fast', 'immediate', 'killed'] as const) {
   await t.test(`the service recovers when the database is stopped (${how}) during a request`, async (t) => {
     const before = await rowsOf(url)
-    await fill()
+    await fillPool()
     const stall = await stallChanges(url)
     const asked = change({ verify_token: 'never' })
     await stall.waiting()
     await postgres.stop(how)
-    areAway(t, [await asked])
-    areAway(t, await every(3))
+    assertUnavailable(t, [await asked])
+    assertUnavailable(t, await callEach(3))
     t.equal((await ask('GET', '/health/live')).status, 200)
-    t.same(meta.requests, [], 'no code went to Meta')
+    t.same(meta.requests, [], 'no code was sent to Meta')
     await postgres.start()
     await stall.release()
-    await isWell(t, before)
+    await assertRecovered(t, before)
   })
 }
 
 await t.test('the service recovers from a database frozen during a request', async (t) => {
-  await fill()
+  await fillPool()
   const lock = await lockRows(t, url)
   const asked = change({ verify_token: 'never' })
   await lock.waiting()
   t.teardown(postgres.thaw)
   await postgres.freeze()
   const released = lock.release()
-  const [first, rest, live] = await Promise.all([asked, every(), ask('GET', '/health/live')])
+  const [first, rest, live] = await Promise.all([asked, callEach(), ask('GET', '/health/live')])
   t.equal(live.status, 200)
-  areAway(t, [first])
-  areAway(t, rest)
-  const flood = await every(4)
+  assertUnavailable(t, [first])
+  assertUnavailable(t, rest)
+  const flood = await callEach(4)
   // The tenant's queue refuses the requests that it cannot start in time.
-  areAway(t, flood.filter(({ code }) => code !== 'RATE_LIMITED'))
+  assertUnavailable(t, flood.filter(({ code }) => code !== 'RATE_LIMITED'))
   t.ok(flood.every(({ ms }) => ms < LIMIT_MS))
-  t.same(meta.requests, [], 'no code went to Meta')
+  t.same(meta.requests, [], 'no code was sent to Meta')
   postgres.thaw()
   await released
   // PostgreSQL executes statements that it had already received after the thaw.
-  await isWell(t)
+  await assertRecovered(t)
 })
 
 await t.test('the service recovers from a database frozen during a call to Meta', async (t) => {
@@ -140,9 +141,9 @@ await t.test('the service recovers from a database frozen during a call to Meta'
   await until(() => meta.requests.at(-1)?.route === 'phone_numbers')
   t.teardown(postgres.thaw)
   await postgres.freeze()
-  areAway(t, [await asked])
+  assertUnavailable(t, [await asked])
   postgres.thaw()
-  await isWell(t)
+  await assertRecovered(t)
 })
 
 await t.test('requests fail within 5 seconds while a row lock stays, however many wait', async (t) => {
@@ -154,9 +155,9 @@ await t.test('requests fail within 5 seconds while a row lock stays, however man
     waves.push(Array.from({ length: 8 }, () => change({ access_token: 'never' })))
     await delay(100)
   }
-  areAway(t, await Promise.all(waves.flat()))
+  assertUnavailable(t, await Promise.all(waves.flat()))
   await lock.release()
-  await isWell(t, before)
+  await assertRecovered(t, before)
 })
 
 await t.test('an onboarding fails in time and writes nothing when Meta fails', async (t) => {
@@ -168,18 +169,22 @@ await t.test('an onboarding fails in time and writes nothing when Meta fails', a
     [faults.dropAfter, 503, 'META_UNAVAILABLE'],
     [faults.badGateway, 503, 'META_UNAVAILABLE']
   ] as const
-  const fails = async (what: string, status: number, code: string) => {
+  const assertFails = async (what: string, status: number, code: string) => {
     const outcome = await service.onboard()
     t.same([outcome.status, outcome.code], [status, code], what)
     t.ok(outcome.ms < META_TIMEOUT_MS + 1000, `${Math.round(outcome.ms)} ms`)
-    t.same(await rowsOf(url), before, 'the row is as it was')
+    t.same(await rowsOf(url), before, 'the row did not change')
   }
   for (const route of ['access_token', 'debug_token', 'phone_numbers'] as const) {
     for (const [fault, status, code] of cases) {
       meta.fail(route, fault)
       // The outcome of a failed exchange is unknown.
-      const [said, named] = route === 'access_token' ? [502, 'META_EXCHANGE_UNKNOWN'] as const : [status, code] as const
-      await fails(`${route}: ${Object.keys(fault).join()}`, said, named)
+      const isUnknown = route === 'access_token'
+      await assertFails(
+        `${route}: ${Object.keys(fault).join()}`,
+        isUnknown ? 502 : status,
+        isUnknown ? 'META_EXCHANGE_UNKNOWN' : code
+      )
     }
   }
   t.equal((await service.onboard()).status, 200)
@@ -236,7 +241,7 @@ await t.test('acknowledged writes survive kill -9 of the server and of its Postg
         { headers: { authorization } }
       )).json()
       const n = acknowledged + (JSON.stringify(stored).includes(`"value ${acknowledged}"`) ? 0 : 1)
-      t.match(stored, valueOf(n), `${acknowledged} were acknowledged, ${n} are stored, and whole`)
+      t.match(stored, valueOf(n), `${acknowledged} were acknowledged, ${n} are stored completely`)
       tenant.acknowledged = n
     }
   }

@@ -1,0 +1,63 @@
+import { randomBytes } from 'node:crypto'
+import t from '../../run/tap.js'
+import { buildTestApp, connect, createDatabase, query, takeAway, untilWaiting } from '../../helper.js'
+import { assertFailed, canary, get, post } from './canary-requests.js'
+import { LOCK, loseConnections } from './connections.js'
+
+await t.test('a missing database causes DATABASE_UNAVAILABLE, and the service is not ready', async (t) => {
+  const service = await buildTestApp(t)
+  const restore = await takeAway(service.databaseUrl)
+  assertFailed(t, service, await post(service, 'acme'), 'DATABASE_UNAVAILABLE')
+  t.match(await service.app.inject('/health/ready'), { statusCode: 503 })
+  t.match(await service.app.inject('/health/live'), { statusCode: 200 })
+  await restore()
+  t.match(await service.app.inject('/health/ready'), { statusCode: 200 })
+})
+
+await t.test('a read-only database refuses writes and serves reads', async (t) => {
+  const service = await buildTestApp(t)
+  const elsewhere = new URL(service.databaseUrl)
+  const name = elsewhere.pathname.slice(1)
+  elsewhere.pathname = '/postgres'
+  const setReadOnly = async (value: string) => {
+    await query(elsewhere.href, `alter database ${name} set default_transaction_read_only = ${value}`)
+    await loseConnections(service, service.databaseUrl)
+  }
+  await setReadOnly('on')
+  assertFailed(t, service, await post(service, 'acme'), 'DATABASE_UNAVAILABLE')
+  t.match(service.log(), '25006')
+  t.equal((await get(service)).statusCode, 404)
+  await setReadOnly('off')
+  t.equal((await post(service, 'acme')).statusCode, 201)
+})
+
+await t.test('a connection limit or a wrong password causes DATABASE_UNAVAILABLE', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const role = `wtc_test_${randomBytes(8).toString('hex')}`
+  await query(databaseUrl, `create role ${role} login password '${canary}';
+    grant all on all tables in schema public to ${role}; grant all on all sequences in schema public to ${role};
+    grant usage on schema drizzle to ${role}; grant select on all tables in schema drizzle to ${role}`)
+  t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
+  const asRole = new URL(databaseUrl)
+  Object.assign(asRole, { username: role, password: canary })
+  const service = await buildTestApp(t, { DATABASE_URL: asRole.href })
+  await query(databaseUrl, `alter role ${role} connection limit 2`)
+  // The start left more connections in the pool than the limit.
+  await loseConnections(service, databaseUrl)
+
+  const lockHolder = await connect(t, databaseUrl)
+  await lockHolder.query(LOCK)
+  const first = post(service, 'acme')
+  await untilWaiting(databaseUrl, 1)
+  assertFailed(t, service, await get(service), 'DATABASE_UNAVAILABLE')
+  t.match(service.log(), '53300', 'too many connections')
+  await lockHolder.query('rollback')
+  t.equal((await first).statusCode, 201)
+
+  await query(databaseUrl, `alter role ${role} password 'another'`)
+  await loseConnections(service, databaseUrl)
+  assertFailed(t, service, await get(service), 'DATABASE_UNAVAILABLE')
+  t.match(service.log(), '28P01', 'wrong password')
+  await query(databaseUrl, `alter role ${role} password '${canary}'`)
+  t.equal((await get(service)).statusCode, 200)
+})
