@@ -10,7 +10,7 @@ const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 const isOurs = "datname = current_database() and application_name = 'whatsapp-tenant-config'"
 
 /** A service with one pooled connection, and a function that returns the pid of its backend. */
-async function createOne (t: Test) {
+async function createSingleConnection (t: Test) {
   const { app, databaseUrl } = await buildTestApp(t, { DATABASE_POOL_MAX: 1 })
   const { database } = app
   const pid = async () => (await database.run(sql<{ pid: number }>`select pg_backend_pid() as pid`))[0]?.pid
@@ -18,7 +18,7 @@ async function createOne (t: Test) {
 }
 
 await t.test('a statement that PostgreSQL refuses leaves its connection in the pool', async (t) => {
-  const { app, database, pid } = await createOne(t)
+  const { app, database, pid } = await createSingleConnection(t)
   const before = await pid()
   const duplicate = sql`insert into vault_keys (key_id, check_value) select key_id, check_value from vault_keys`
   const select = prepare(
@@ -30,21 +30,21 @@ await t.test('a statement that PostgreSQL refuses leaves its connection in the p
     await t.rejects(database.transaction(async (tx) => await tx.run(duplicate)), { code: '23505' })
     await t.rejects(database.run(duplicate), { code: '23505' })
     await t.rejects(database.run(select, { key: '\0' }), { code: 'VALIDATION_FAILED' })
-    await t.rejects(database.transaction(async () => { throw new TypeError('ours') }), { message: 'ours' })
+    await t.rejects(database.transaction(async () => { throw new TypeError('caller') }), { message: 'caller' })
   }
   await t.rejects(app.tenantConfigs.create('acme', null, { waba_id: '\0' }), { code: 'VALIDATION_FAILED' })
   t.equal(await pid(), before)
 })
 
 await t.test('a connection with an unanswered statement is not used again', async (t) => {
-  const { database, pid } = await createOne(t)
+  const { database, pid } = await createSingleConnection(t)
   const sleep = sql`select pg_sleep(20)`
   const hang: Record<string, () => Promise<unknown>> = {
     'in a transaction': async () => await database.transaction(async (tx) => {
       await tx.run(sql`set local statement_timeout = 0`)
       await tx.run(sleep)
     }),
-    'in one whose work has its error translated': async () => await database.transaction(async (tx) => {
+    'in a transaction whose work has its error translated': async () => await database.transaction(async (tx) => {
       await tx.run(sql`set local statement_timeout = 0`)
       await tx.run(sleep)
     }),
@@ -57,22 +57,22 @@ await t.test('a connection with an unanswered statement is not used again', asyn
     const before = await pid()
     await t.rejects(work(), { ...unavailable, cause: { message: 'Query read timeout' } }, what)
     const asked = performance.now()
-    t.not(await pid(), before, `${what}: the next one has another`)
-    t.ok(performance.now() - asked < 1500, 'and does not wait')
+    t.not(await pid(), before, `${what}: the next statement has another connection`)
+    t.ok(performance.now() - asked < 1500, 'the next statement does not wait')
   }
 })
 
 await t.test('a connection with a cancelled or an outdated statement is not used again', async (t) => {
-  const { database, pid, databaseUrl } = await createOne(t)
+  const { database, pid, databaseUrl } = await createSingleConnection(t)
   const raise = async (code: string) => {
     await database.run(sql.raw(`do $$ begin raise exception 'x' using errcode = '${code}'; end $$`))
   }
-  const away = ['08006', '57014', '57P01', '40001', '53100', '55P03']
-  const parts = ['08006', '57014', '57P01', '25P03', '25P04', '0A000', '26000', '42P05']
-  for (const code of [...parts, '23505', '40001', '53100', '55P03', 'P0001']) {
+  const unavailableCodes = ['08006', '57014', '57P01', '40001', '53100', '55P03']
+  const lostCodes = ['08006', '57014', '57P01', '25P03', '25P04', '0A000', '26000', '42P05']
+  for (const code of [...lostCodes, '23505', '40001', '53100', '55P03', 'P0001']) {
     const before = await pid()
-    await t.rejects(raise(code), away.includes(code) ? { ...unavailable, cause: { code } } : { code })
-    t.equal(await pid() !== before, parts.includes(code), code)
+    await t.rejects(raise(code), unavailableCodes.includes(code) ? { ...unavailable, cause: { code } } : { code })
+    t.equal(await pid() !== before, lostCodes.includes(code), code)
   }
   for (const isTranslated of [false, true]) {
     const before = await pid()
@@ -137,10 +137,10 @@ await t.test('no read fails when backends are terminated', async (t) => {
 })
 
 await t.test('a write whose backend is terminated is not repeated', async (t) => {
-  const { database, databaseUrl } = await createOne(t)
+  const { database, databaseUrl } = await createSingleConnection(t)
   await query(databaseUrl, 'create table counted (n int); create sequence attempts')
-  const holder = await connect(t, databaseUrl)
-  await holder.query('begin; lock table counted')
+  const lockHolder = await connect(t, databaseUrl)
+  await lockHolder.query('begin; lock table counted')
   const write = t.rejects(
     database.run(sql`insert into counted select nextval('attempts')`),
     { ...unavailable, cause: { code: '57P01' } }
@@ -148,13 +148,13 @@ await t.test('a write whose backend is terminated is not repeated', async (t) =>
   await untilWaiting(databaseUrl, 1)
   await query(databaseUrl, `select pg_terminate_backend(pid) from pg_stat_activity where ${isOurs}`)
   await write
-  await holder.query('rollback')
+  await lockHolder.query('rollback')
   await delay(100)
   t.same(await query(databaseUrl, 'select * from counted'), [])
 })
 
 await t.test('a read has up to five attempts if its connection is lost, and one if cancelled', async (t) => {
-  const { database, databaseUrl } = await createOne(t)
+  const { database, databaseUrl } = await createSingleConnection(t)
   const attempt = async (what: string, code: string) => {
     await query(databaseUrl, 'create sequence attempts')
     await t.rejects(
@@ -185,7 +185,7 @@ await t.test('a repeated read uses no connection that was open before the loss',
 })
 
 await t.test('a read that loses its connection late is not repeated', async (t) => {
-  const { database, databaseUrl } = await createOne(t)
+  const { database, databaseUrl } = await createSingleConnection(t)
   await query(databaseUrl, 'create sequence attempts')
   const late = "select nextval('attempts'), pg_sleep(1.51), pg_terminate_backend(pg_backend_pid()), pg_sleep(1)"
   await t.rejects(database.run(sql.raw(late)), unavailable)
@@ -193,7 +193,7 @@ await t.test('a read that loses its connection late is not repeated', async (t) 
 })
 
 await t.test('a transaction without a free connection fails with DATABASE_UNAVAILABLE', async (t) => {
-  const { app, database } = await createOne(t)
+  const { app, database } = await createSingleConnection(t)
   const client = await app.pg['tenantConfig']?.pool.connect()
   await t.rejects(database.transaction(async () => {}), {
     ...unavailable,

@@ -29,12 +29,12 @@ await t.test('each placeholder gets its value, at any place and any number of ti
     ).orderBy(asc(tenant_id))
   )
   t.same(await db.run(between, { to: 'b', from: 'a' }), [{ tenant_id: 'a' }, { tenant_id: 'b' }])
-  t.same(await db.run(between, { from: 'c', to: 'c', other: 'not asked for' }), [{ tenant_id: 'c' }])
+  t.same(await db.run(between, { from: 'c', to: 'c', other: 'unused' }), [{ tenant_id: 'c' }])
   t.same(await db.run(between, { from: 'c', to: 'a' }), [])
   t.match(
     await db.run(sql`select statement from pg_prepared_statements where name = 'between'`),
     [{ statement: />= \$1 .*<= \$2 .*>= \$1/ }],
-    'once, on the server'
+    'the server has one prepared statement'
   )
 
   const names = Array.from({ length: 12 }, (_, number) => `n${number}`)
@@ -81,7 +81,7 @@ await t.test('a missing value is an error, not null', async (t) => {
   for (const values of [
     {}, { key: 'a' }, { key: 'a', waba: undefined }, { waba: '7', Key: 'a' }
   ]) await t.rejects(db.run(one, values), /^no value for (key|waba)$/)
-  t.equal(sent, 0, 'nothing is sent')
+  t.equal(sent, 0, 'no statement is sent')
   t.same(await db.run(one, { key: 'a', waba: '7' }), [{ tenant_id: 'a' }])
   t.equal(sent, 1)
 })
@@ -104,7 +104,7 @@ await t.test('an error contains no value', async (t) => {
   const err = await db.run(one, { key: `${canary}\0` }).catch((err: unknown) => err)
   t.match(err, { code: 'VALIDATION_FAILED' })
   t.notMatch(inspect(err, { depth: 9, showHidden: true }), canary)
-  t.same(await db.run(one, { key: 'a' }), [{ tenant_id: 'a' }], 'the next one works')
+  t.same(await db.run(one, { key: 'a' }), [{ tenant_id: 'a' }], 'the next statement works')
 })
 
 await t.test('times are formatted as by drizzle, other values as by pg', async (t) => {

@@ -20,40 +20,41 @@ await t.test('a successful probe leaves no connection behind', async (t) => {
   t.equal(app.pg['tenantConfig']?.pool.totalCount, 1)
 
   const client = await app.pg['tenantConfig']?.pool.connect()
-  await t.resolves(probe(), 'a pool that is busy is no reason')
+  await t.resolves(probe(), 'a busy pool does not fail the probe')
   client?.release()
-  const holder = await connect(t, databaseUrl)
-  await holder.query('begin; lock table tenant_configs in access exclusive mode')
-  await t.resolves(probe(), 'nor is a lock')
+  const lockHolder = await connect(t, databaseUrl)
+  await lockHolder.query('begin; lock table tenant_configs in access exclusive mode')
+  await t.resolves(probe(), 'a lock does not fail the probe')
 })
 
 await t.test('a probe fails while the database is missing', async (t) => {
   const { app, databaseUrl } = await buildTestApp(t)
-  const giveBack = await takeAway(databaseUrl)
+  const restore = await takeAway(databaseUrl)
   await t.rejects(app.database.probe(), { code: '3D000' })
-  await giveBack()
+  await restore()
   await t.resolves(app.database.probe())
 })
 
 await t.test('a probe fails on a cut connection, and times out on a dead one', async (t) => {
-  const way = await line(t, await createDatabase(t))
-  const { app } = await buildTestApp(t, { DATABASE_URL: way.url })
-  way.cut()
+  const proxy = await line(t, await createDatabase(t))
+  const { app } = await buildTestApp(t, { DATABASE_URL: proxy.url })
+  proxy.cut()
   await t.rejects(app.database.probe())
-  way.mend()
+  proxy.mend()
   await t.resolves(app.database.probe())
-  way.die()
+  proxy.die()
   const begun = performance.now()
   await t.rejects(app.database.probe(), /timeout/)
-  t.ok(performance.now() - begun < 2500, 'given up after 1.5 s')
-  way.mend()
+  t.ok(performance.now() - begun < 2500, 'the probe times out after 1.5 s')
+  proxy.mend()
   await t.resolves(app.database.probe())
 })
 
 await t.test('a probe succeeds at the connection limit and fails with a wrong password', async (t) => {
   const databaseUrl = await createDatabase(t)
   const role = `wtc_test_${randomBytes(8).toString('hex')}`
-  await query(databaseUrl, `create role ${role} login password 'one'; grant all on all tables in schema public to ${role};
+  await query(databaseUrl, `
+    create role ${role} login password 'one'; grant all on all tables in schema public to ${role};
     grant usage on schema drizzle to ${role}; grant select on all tables in schema drizzle to ${role}`)
   t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
   const { app } = await buildTestApp(
@@ -61,7 +62,7 @@ await t.test('a probe succeeds at the connection limit and fails with a wrong pa
     { DATABASE_URL: Object.assign(new URL(databaseUrl), { username: role, password: 'one' }).href }
   )
   await query(databaseUrl, `alter role ${role} connection limit 1`)
-  await t.resolves(app.database.probe(), 'it is there, and says that it has too many')
+  await t.resolves(app.database.probe(), 'the refusal shows that the database runs')
   await query(databaseUrl, `alter role ${role} connection limit -1 password 'other'`)
   await t.rejects(app.database.probe(), { code: '28P01' })
 })
@@ -70,14 +71,14 @@ await t.test('a probe succeeds at the connection limit and fails with a wrong pa
  * A proxy to PostgreSQL. Once `isSilent`, it accepts a login and then sends nothing, not even at the end of the
  * connection.
  */
-async function silentDoor (t: Test, target: string) {
+async function silentProxy (t: Test, target: string) {
   const url = new URL(target)
   const { hostname, port } = url
   const sockets = new Set<Socket>()
-  const door = { url: '', isSilent: false }
+  const proxy = { url: '', isSilent: false }
   const server = createServer({ allowHalfOpen: true }, (near) => {
     sockets.add(near.on('error', () => {}))
-    if (door.isSilent) {
+    if (proxy.isSilent) {
       near.once('data', () => near.write('R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I', 'latin1')).resume()
       return
     }
@@ -92,16 +93,16 @@ async function silentDoor (t: Test, target: string) {
   })
   const address = server.address()
   url.port = String(typeof address === 'object' ? address?.port : '')
-  door.url = url.href
-  return door
+  proxy.url = url.href
+  return proxy
 }
 
 await t.test('a connection that goes dead after the login does not delay the probe', async (t) => {
-  const door = await silentDoor(t, await createDatabase(t))
-  const { app } = await buildTestApp(t, { DATABASE_URL: door.url })
-  door.isSilent = true
+  const proxy = await silentProxy(t, await createDatabase(t))
+  const { app } = await buildTestApp(t, { DATABASE_URL: proxy.url })
+  proxy.isSilent = true
   const begun = performance.now()
   await t.resolves(app.database.probe())
   t.ok(performance.now() - begun < 1000)
-  door.isSilent = false
+  proxy.isSilent = false
 })

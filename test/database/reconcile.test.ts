@@ -24,8 +24,10 @@ const state = async (url: string) => ({
 /** A database with writes that were made while its triggers were off. */
 async function loaded (t: Test, writes: string): Promise<string> {
   const url = await createDatabase(t)
-  await query(url, `insert into tenant_configs (tenant_id, access_token, waba_id, phone_number_id, last_verified_at) values
-    ('acme', 'x', '1', '1', now()), ('changed', 'x', '2', '2', now()), ('gone', 'x', '3', '3', now()), ('cleared', 'x', '4', '4', now())`)
+  await query(url, `
+    insert into tenant_configs (tenant_id, access_token, waba_id, phone_number_id, last_verified_at) values
+    ('acme', 'x', '1', '1', now()), ('changed', 'x', '2', '2', now()), ('gone', 'x', '3', '3', now()),
+    ('cleared', 'x', '4', '4', now())`)
   await query(url, "update token_watch set status = 'ok'")
   await query(url, `${off} ${writes}`)
   return url
@@ -35,7 +37,8 @@ const writes = `delete from tenant_configs where tenant_id = 'gone';
   update tenant_configs set access_token = null where tenant_id = 'cleared';
   update tenant_configs set phone_number_id = '5' where tenant_id = 'changed';
   insert into tenant_configs (tenant_id, access_token) select 'new-' || i, 'x' from generate_series(1, 2500) i;
-  insert into tenant_configs (tenant_id, access_token, waba_id, phone_number_id, last_verified_at) values ('verified', 'x', '6', '6', now()), ('taken', 'x', '6', '1', now())`
+  insert into tenant_configs (tenant_id, access_token, waba_id, phone_number_id, last_verified_at) values
+  ('verified', 'x', '6', '6', now()), ('taken', 'x', '6', '1', now())`
 
 await t.test('a start reconciles rows written while the triggers were off, and logs it once', async (t) => {
   for (const end of [on, '']) {
@@ -119,20 +122,20 @@ await t.test('a token stored during a reconciliation keeps its watch', async (t)
 
 await t.test('a start skips reconciliation while the table is locked; the next one retries', async (t) => {
   const url = await loaded(t, writes)
-  const holder = await connect(t, url)
-  await holder.query('begin; lock table tenant_configs in row exclusive mode')
+  const lockHolder = await connect(t, url)
+  await lockHolder.query('begin; lock table tenant_configs in row exclusive mode')
   const { app, as, log } = await buildTestApp(t, { DATABASE_URL: url })
   t.match(log(), 'could not reconcile what was loaded while triggers were off')
   t.match((await app.inject({ url: '/api/v1/tenant/config/health', headers: as('new-1') })).json(),
-    { token_status: 'unverified', reason: null, checked_at: null, next_check_at: null }, 'a token without a watch')
+    { token_status: 'unverified', reason: null, checked_at: null, next_check_at: null }, 'the token has no watch')
   t.match((await app.inject({ url: '/api/v1/tenant/config/health', headers: as('cleared') })).json(),
     {
       token_status: 'unverified',
       reason: 'no_token',
       checked_at: null,
       next_check_at: null
-    }, 'a watch without a token')
-  await holder.query('commit')
+    }, 'the watch has no token')
+  await lockHolder.query('commit')
   await buildTestApp(t, { DATABASE_URL: url })
   t.equal((await state(url)).triggers, 0)
 })

@@ -8,7 +8,8 @@ import { buildTestApp, createDatabase, query } from '../helper.js'
 await t.test('tenant_configs has exactly its 19 columns', async (t) => {
   const url = await createDatabase(t)
   const columns = await query(url, `
-    select attname as name, concat_ws(' ', format_type(atttypid, atttypmod), case when attnotnull then 'not null' end, pg_get_expr(adbin, adrelid)) as definition
+    select attname as name, concat_ws(' ', format_type(atttypid, atttypmod),
+      case when attnotnull then 'not null' end, pg_get_expr(adbin, adrelid)) as definition
     from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum
     where attrelid = 'tenant_configs'::regclass and attnum > 0 and not attisdropped order by attnum`)
   const time = 'timestamp with time zone'
@@ -91,7 +92,8 @@ await t.test('times are ISO 8601 in UTC with microseconds, whatever the style an
     "insert into tenant_configs (tenant_id, onboarded_at, token_expires_at) values ('acme', '2026-11-23Z', " +
       "'2027-01-22 14:00:00.123456+02')"
   )
-  const session = sql`select current_setting('timezone') as zone, current_setting('datestyle') as style, current_setting('work_mem') as memory`
+  const session = sql`select current_setting('timezone') as zone, current_setting('datestyle') as style,
+    current_setting('work_mem') as memory`
   for (const options of [
     '-c datestyle=German',
     ...['UTC', 'Asia/Kolkata', 'America/St_Johns', 'Pacific/Auckland'].map((zone) => `-c timezone=${zone}`)
@@ -142,7 +144,7 @@ await t.test('isoFromPostgres returns UTC with six digits, and throws for other 
 })
 
 await t.test('deactivation or deletion ends the unfinished onboardings of that tenant only', async (t) => {
-  for (const [deed, left] of [
+  for (const [write, statuses] of [
     [
       "update tenant_configs set is_active = false where tenant_id = 'acme'",
       ['failed', 'failed', 'completed', 'failed', 'in_progress']
@@ -153,17 +155,20 @@ await t.test('deactivation or deletion ends the unfinished onboardings of that t
     const url = await createDatabase(t)
     await query(url, "insert into tenant_configs (tenant_id, access_token) values ('acme', 'x'), ('other', 'y')")
     await query(url, `insert into onboardings (tenant_id, code_hash, status, steps, access_token, holder) values
-      ('acme', '1', 'in_progress', '[]', 'waits', null), ('acme', '2', 'in_progress', '[]', 'held', gen_random_uuid()), ('acme', '3', 'completed', '[]', null, null),
-      ('acme', '4', 'failed', '[]', null, gen_random_uuid()), ('other', '5', 'in_progress', '[]', 'waits', null)`)
-    await query(url, deed)
+      ('acme', '1', 'in_progress', '[]', 'waits', null),
+      ('acme', '2', 'in_progress', '[]', 'held', gen_random_uuid()),
+      ('acme', '3', 'completed', '[]', null, null),
+      ('acme', '4', 'failed', '[]', null, gen_random_uuid()),
+      ('other', '5', 'in_progress', '[]', 'waits', null)`)
+    await query(url, write)
     const found = await query(url, 'select status, access_token, holder from onboardings order by code_hash')
-    t.same(found.map(({ status }) => status), left, deed)
+    t.same(found.map(({ status }) => status), statuses, write)
     t.same(
       found.filter(({ status, access_token: token, holder }) => status === 'failed' && (token ?? holder) !== null),
       [],
-      'no holder may come back'
+      'a failed onboarding has no lease owner'
     )
-    t.equal(found.at(-1)?.['access_token'], left[4] === 'failed' ? null : 'waits')
+    t.equal(found.at(-1)?.['access_token'], statuses[4] === 'failed' ? null : 'waits')
   }
 })
 

@@ -50,7 +50,9 @@ for (const timezone of ['Asia/Kolkata', 'America/St_Johns', 'America/New_York', 
 await t.test('a start fails if the session does not write ISO dates', async (t) => {
   for (const datestyle of ['SQL, DMY', 'German', 'Postgres, MDY']) {
     const databaseUrl = await createPooled(t, { datestyle })
-    const message = `The database writes dates in the style ${datestyle.includes(',') ? datestyle : `${datestyle}, DMY`}, not ISO. Run: alter role … set datestyle = 'ISO'`
+    const style = datestyle.includes(',') ? datestyle : `${datestyle}, DMY`
+    const message = `The database writes dates in the style ${style}, not ISO. ` +
+      "Run: alter role … set datestyle = 'ISO'"
     await t.rejects(buildTestApp(t, { DATABASE_URL: databaseUrl }), { message })
     await t.rejects(createConfigLoader({ databaseUrl, env: { ...baseEnv, LOG_LEVEL: 'silent' } }), { message })
   }

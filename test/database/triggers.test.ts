@@ -8,7 +8,9 @@ const watches = async (url: string, schema = 'public') =>
 
 await t.test('triggers fire always, and each function has a search_path that ends in pg_temp', async (t) => {
   const url = await createDatabase(t, { watched: true })
-  const triggers = await query(url, `select tgname, tgenabled::text as state, proname, proconfig from pg_trigger join pg_proc on pg_proc.oid = tgfoid
+  const triggers = await query(url, `
+    select tgname, tgenabled::text as state, proname, proconfig
+    from pg_trigger join pg_proc on pg_proc.oid = tgfoid
     where tgrelid in (select oid from pg_class where relname in ${tables}) and not tgisinternal`)
   t.ok(triggers.length > 15)
   t.same(triggers.filter(({ state }) => state !== 'A'), [])
@@ -17,7 +19,7 @@ await t.test('triggers fire always, and each function has a search_path that end
   t.same(
     functions.filter(({ proname }) => !triggers.some((trigger) => trigger['proname'] === proname)),
     [],
-    'there are no others'
+    'each function belongs to a trigger'
   )
 })
 
@@ -117,9 +119,10 @@ await t.test('a role limited to tenant_configs can write, but not reuse the trig
   const url = await createDatabase(t)
   const writer = await connect(t, url)
   const role = `${new URL(url).pathname.slice(1)}_writer`
-  await writer.query(
-    `create role ${role}; grant select, insert, update, delete on tenant_configs to ${role}; grant usage on sequence tenant_configs_id_seq to ${role}`
-  )
+  await writer.query(`
+    create role ${role};
+    grant select, insert, update, delete on tenant_configs to ${role};
+    grant usage on sequence tenant_configs_id_seq to ${role}`)
   t.teardown(async () => await query(url, `drop owned by ${role}; drop role ${role}`))
   await writer.query(`grant create on schema public to ${role}; set role ${role}`)
   await writer.query(

@@ -65,14 +65,22 @@ await t.test('an upsert or a merge notifies of the rows that it inserts, updates
     [[change('b', '2', '20')]]
   )
   const upsert = 'on conflict (tenant_id) do update set phone_number_id = excluded.phone_number_id'
-  t.same(await payloadsOf(`${insert} values ('c', '3', '30') ${upsert}`), [[change('c', '3', '30')]], 'the upsert inserts')
+  t.same(
+    await payloadsOf(`${insert} values ('c', '3', '30') ${upsert}`),
+    [[change('c', '3', '30')]],
+    'the upsert inserts'
+  )
   t.same(
     await payloadsOf(`${insert} values ('a', '4', '90') ${upsert}`),
     [[change('a', '1', '10'), change('a', '4', '10')]],
     'the upsert updates'
   )
   const both = await payloadsOf(`${insert} values ('a', '5', '0'), ('d', '6', '60') ${upsert}`)
-  t.same(sorted(both.flat()), [change('a', '4', '10'), change('a', '5', '10'), change('d', '6', '60')], 'the upsert does both')
+  t.same(
+    sorted(both.flat()),
+    [change('a', '4', '10'), change('a', '5', '10'), change('d', '6', '60')],
+    'the upsert does both'
+  )
 
   const { rows: [{ version }] } = await writer.query("select current_setting('server_version_num')::int as version")
   if (version < 150000) return

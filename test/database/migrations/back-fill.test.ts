@@ -14,7 +14,7 @@ const callbacks = async (url: string) =>
   )
 
 /** A database as the version before migration 0003 left it. */
-async function former (t: Test, rows = 'select'): Promise<string> {
+async function createFormer (t: Test, rows = 'select'): Promise<string> {
   const url = await createDatabase(t, { empty: true })
   await formerSchema(t, url)
   await query(url, rows)
@@ -28,8 +28,10 @@ const subscribed = (callback: string, day: number) => JSON.stringify([
 ])
 
 await t.test('only onboarded or verified rows become verified identities', async (t) => {
-  const url = await former(t, `insert into tenant_configs (tenant_id, waba_id, phone_number_id, onboarding_completed, last_verified_at) values
-    ('onboarded', '1', '1', true, null), ('verified', '1', null, false, '2026-11-01Z'), ('squatter', '1', '2', false, null), ('empty', null, '3', true, now())`)
+  const url = await createFormer(t, `
+    insert into tenant_configs (tenant_id, waba_id, phone_number_id, onboarding_completed, last_verified_at) values
+    ('onboarded', '1', '1', true, null), ('verified', '1', null, false, '2026-11-01Z'),
+    ('squatter', '1', '2', false, null), ('empty', null, '3', true, now())`)
   await migrate(url)
   t.same(await identities(url), [['onboarded', '1', '1'], ['verified', '1', null]])
   t.same(
@@ -39,14 +41,15 @@ await t.test('only onboarded or verified rows become verified identities', async
 })
 
 await t.test('the back-fill covers more rows than a batch and ids with gaps', async (t) => {
-  const url = await former(t, `insert into tenant_configs (id, tenant_id, waba_id, phone_number_id, last_verified_at)
+  const url = await createFormer(t, `
+    insert into tenant_configs (id, tenant_id, waba_id, phone_number_id, last_verified_at)
     select i * 3, 't' || i, 'w' || i, 'p' || i, case when i % 2 = 0 then now() end from generate_series(1, 5001) i`)
   await migrate(url)
   t.same(await query(url, 'select count(*)::int as count from verified_identities'), [{ count: 2500 }])
 })
 
 await t.test('a number has its own callback if the last subscription set one for the number', async (t) => {
-  const url = await former(t)
+  const url = await createFormer(t)
   const onboarding = async (number: string | null, steps: string) => await query(url,
     "insert into onboardings (tenant_id, code_hash, steps, phone_number_id) values ('acme', gen_random_uuid()::text, " +
       '$1, $2)', [steps, number])
@@ -64,7 +67,8 @@ await t.test('a number has its own callback if the last subscription set one for
 })
 
 await t.test('writes of the former version during and after the migration are not lost', async (t) => {
-  const url = await former(t, `insert into tenant_configs (tenant_id, waba_id, phone_number_id, last_verified_at) values
+  const url = await createFormer(t, `
+    insert into tenant_configs (tenant_id, waba_id, phone_number_id, last_verified_at) values
     ('moves', '1', '1', now()), ('stays', '2', '2', now());
     insert into onboardings (tenant_id, code_hash, steps, phone_number_id) values ('stays', '1', '[]', '2')`)
   await migrate(url, { folder: firstMigrations(t, 4) })
@@ -85,7 +89,7 @@ await t.test('writes of the former version during and after the migration are no
   t.same(await callbacks(url), ['2'])
   await query(url, 'delete from phone_callbacks')
   await write(subscribed('phone_number', 3).replace('"exchange"', '"inspect"'))
-  t.same(await callbacks(url), [], 'another step of the same onboarding sets nothing')
+  t.same(await callbacks(url), [], 'another step of the onboarding sets no callback')
   await write(subscribed('phone_number', 4))
   await write(subscribed('account', 5))
   t.same(await callbacks(url), [])

@@ -37,10 +37,10 @@ await t.test('the journal of another drizzle application in the same database is
   t.same(await pendingMigrations(drizzle(await connect(t, url))), tags)
   t.same(await migrate(url), tags)
   t.same(await all(url, OURS), expected)
-  t.same(await all(url, SHARED), theirs, 'nothing of ours gets in')
+  t.same(await all(url, SHARED), theirs, 'the shared journal did not change')
   t.same(await migrate(url), [])
   for (const tag of tags.toReversed()) t.equal(await rollback(url, yes), tag)
-  t.equal(await rollback(url, yes), null, 'what is theirs is not undone')
+  t.equal(await rollback(url, yes), null, 'no foreign migration is undone')
   t.same(await all(url, SHARED), theirs)
 })
 
@@ -53,7 +53,11 @@ await t.test('journal entries of a former version are copied, and foreign entrie
     `insert into ${SHARED} (hash, created_at) values ('theirs', ${entries[3]?.when}), ('${expected[4]?.hash}', 5)`
   )
   const shared = await all(url, SHARED)
-  t.same(await pendingMigrations(drizzle(await connect(t, url))), tags.slice(3), 'also before it is taken over')
+  t.same(
+    await pendingMigrations(drizzle(await connect(t, url))),
+    tags.slice(3),
+    'the shared journal counts before the copy'
+  )
   t.same(await migrate(url), tags.slice(3))
   t.same(await all(url, OURS), expected)
   t.same(await all(url, SHARED), shared)
@@ -76,7 +80,7 @@ await t.test('a former version applies nothing after an upgrade, but does after 
   for (const tag of tags.slice(2).toReversed()) t.equal(await rollback(url, yes), tag)
   t.same((await all(url, SHARED)).length, 2)
   await formerSchema(t, url)
-  t.same((await all(url, SHARED)).length, 3, 'it applies 0002 again')
+  t.same((await all(url, SHARED)).length, 3, 'the former version applies 0002 again')
 })
 
 await t.test('a role that cannot read the shared journal or create a schema can migrate', async (t) => {
@@ -96,7 +100,8 @@ await t.test('a role that cannot read the shared journal or create a schema can 
 await t.test('each undo restores the schema before its migration, trigger states included', async (t) => {
   const url = await createDatabase(t, { empty: true })
   const schema = async () => await query(url, `
-    select relname, tgname as name, pg_get_triggerdef(pg_trigger.oid) as definition, tgenabled::text as state from pg_trigger join pg_class on pg_class.oid = tgrelid where not tgisinternal
+    select relname, tgname as name, pg_get_triggerdef(pg_trigger.oid) as definition, tgenabled::text as state
+      from pg_trigger join pg_class on pg_class.oid = tgrelid where not tgisinternal
     union all select '', proname, pg_get_functiondef(oid), '' from pg_proc where pronamespace = 'public'::regnamespace
     union all select tablename, indexname, indexdef, '' from pg_indexes where schemaname = 'public' order by 1, 2`)
   const stages: unknown[] = []
@@ -113,8 +118,10 @@ await t.test('each undo restores the schema before its migration, trigger states
 await t.test('an undo of 0004 keeps a number at its verified tenant, else at the oldest', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await migrate(url)
-  await query(url, `insert into tenant_configs (tenant_id, waba_id, phone_number_id, last_verified_at) values
-    ('squatter', '1', '1', null), ('owner', '1', '1', now()), ('first', '2', '2', null), ('second', '2', '2', null), ('none', null, null, null)`)
+  await query(url, `
+    insert into tenant_configs (tenant_id, waba_id, phone_number_id, last_verified_at) values
+    ('squatter', '1', '1', null), ('owner', '1', '1', now()), ('first', '2', '2', null), ('second', '2', '2', null),
+    ('none', null, null, null)`)
   for (const tag of tags.slice(4).toReversed()) t.equal(await rollback(url, yes), tag)
   const left = await query(url, 'select tenant_id, phone_number_id from tenant_configs order by id')
   t.same(

@@ -13,13 +13,18 @@ const yes = async () => true
 /** The whole schema `public`, as PostgreSQL describes it. */
 async function dump (url: string): Promise<unknown> {
   return await query(url, `
-    select c.relname as owner, 'column' as kind, a.attname as name, concat_ws(' ', a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)) as definition
-      from pg_attribute a join pg_class c on c.oid = a.attrelid left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    select c.relname as owner, 'column' as kind, a.attname as name, concat_ws(' ', a.attnum,
+        format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)) as definition
+      from pg_attribute a join pg_class c on c.oid = a.attrelid
+        left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
       where c.relnamespace = 'public'::regnamespace and a.attnum > 0
     union all select tablename, 'index', indexname, indexdef from pg_indexes where schemaname = 'public'
-    union all select conrelid::regclass::text, 'constraint', conname, pg_get_constraintdef(oid) from pg_constraint where connamespace = 'public'::regnamespace
-    union all select tgrelid::regclass::text, 'trigger', tgname, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal
-    union all select '', 'function', proname, pg_get_functiondef(oid) from pg_proc where pronamespace = 'public'::regnamespace
+    union all select conrelid::regclass::text, 'constraint', conname, pg_get_constraintdef(oid)
+      from pg_constraint where connamespace = 'public'::regnamespace
+    union all select tgrelid::regclass::text, 'trigger', tgname, pg_get_triggerdef(oid)
+      from pg_trigger where not tgisinternal
+    union all select '', 'function', proname, pg_get_functiondef(oid)
+      from pg_proc where pronamespace = 'public'::regnamespace
     order by 1, 2, 3`)
 }
 
@@ -40,13 +45,13 @@ await t.test('migrating, undoing all and migrating again results in the same sch
   t.same(await pending(t, url), tags)
   t.same(await migrate(url), tags)
   const first = await dump(url)
-  t.same(await migrate(url), [], 'nothing is left to do')
+  t.same(await migrate(url), [], 'a second migrate applies nothing')
   t.same(await dump(url), first)
 
   t.same(await rollback(url, yes), tags.at(-1))
   t.same(await pending(t, url), tags.slice(-1))
   t.same(await undoAll(url), tags.slice(0, -1).reverse())
-  t.same(await dump(url), before, 'nothing of ours is left')
+  t.same(await dump(url), before, 'the undo removed everything')
   t.same(await migrate(url), tags)
   t.same(await dump(url), first)
 })
@@ -85,8 +90,8 @@ await t.test('a rollback undoes nothing if its migration is no longer the newest
 
 await t.test('a migration that waits for another one without an end fails with an error', async (t) => {
   const url = await createDatabase(t)
-  const holder = await connect(t, url)
-  await holder.query("select pg_advisory_lock(hashtext('whatsapp-tenant-config migrations'))")
+  const lockHolder = await connect(t, url)
+  await lockHolder.query("select pg_advisory_lock(hashtext('whatsapp-tenant-config migrations'))")
   const message = 'Another process migrates this database, or undoes a migration, and has not finished within 10 ' +
     'seconds. Let it finish or end it, then try again.'
   const lost = t.rejects(migrate(url), /rollback|terminat/)
@@ -102,7 +107,7 @@ await t.test('a migration that waits for another one without an end fails with a
     t.rejects(rollback(url, yes), new Error(message)),
     t.rejects(buildTestApp(t, { DATABASE_URL: url, MIGRATE_ON_START: true }), new Error(message))
   ])
-  await holder.end()
+  await lockHolder.end()
   t.same(await migrate(url), [])
 })
 
@@ -134,15 +139,16 @@ await t.test('each migration has its undo', async (t) => {
 
 await t.test('a start with missing migrations is refused and names the command', async (t) => {
   const url = await createDatabase(t, { empty: true })
-  const message = `The database lacks the migrations ${tags.join(', ')}. Apply them with \`npm run db:migrate\`, or set MIGRATE_ON_START=true.`
+  const message = `The database lacks the migrations ${tags.join(', ')}. ` +
+    'Apply them with `npm run db:migrate`, or set MIGRATE_ON_START=true.'
   await t.rejects(buildTestApp(t, { DATABASE_URL: url }), { message })
-  t.same(await dump(url), [], 'nothing was done to it')
+  t.same(await dump(url), [], 'the refused start changed nothing')
 
   const both = await Promise.all(
     [1, 2].map(async () => await buildTestApp(t, { DATABASE_URL: url, MIGRATE_ON_START: true }))
   )
   const applied = both.map(({ log }) => [...log().matchAll(/applied migration (\w+)/g)].map(([, name]) => name))
-  t.same(applied.filter(({ length }) => length > 0), [tags], 'of two instances one migrates, both boot')
+  t.same(applied.filter(({ length }) => length > 0), [tags], 'both instances start, and one migrates')
 })
 
 await t.test('a start migrates through DATABASE_DIRECT_URL, and refuses another database', async (t) => {
@@ -168,9 +174,9 @@ await t.test('a start migrates through DATABASE_DIRECT_URL, and refuses another 
   t.match(log(), 'applied migration 0005')
 
   await rollback(url, yes)
-  const holder = await connect(t, url)
-  await holder.query('begin; lock table token_watch in row exclusive mode')
-  setTimeout(() => { holder.query('commit').catch(t.fail) }, 2000)
+  const lockHolder = await connect(t, url)
+  await lockHolder.query('begin; lock table token_watch in row exclusive mode')
+  setTimeout(() => { lockHolder.query('commit').catch(t.fail) }, 2000)
   t.match(
     (await buildTestApp(t, { DATABASE_URL: url, MIGRATE_ON_START: true })).log(),
     /"level":30[^\n]*0005_notify_verified: waiting for a lock/

@@ -42,14 +42,14 @@ async function openReader (t: Test, url: string) {
 await t.test('a migration waiting for an open reader retries, reports it, and fails no read', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await migrate(url, { folder: firstMigrations(t, 1) })
-  const holder = await openReader(t, url)
+  const lockHolder = await openReader(t, url)
   const { seen, stop } = await reading(t, url)
   const lines: string[] = []
   const migrating = migrate(url, { report: (line) => { lines.push(line) } })
   await until(() => lines.length > 2)
   const during = seen.reads
   await until(() => seen.reads > during)
-  await holder.query('commit')
+  await lockHolder.query('commit')
   t.same(await migrating, tags.slice(1))
   t.ok((await stop()).longestMs < 1600)
   t.match(lines[0], /^0001_onboarding: waiting for a lock for [01] s, try 1 failed\.$/)
@@ -77,7 +77,7 @@ await t.test('the statements of a transaction share the lock timeout of 500 ms p
     ({ timeout }) => Number(timeout)
   )
   t.ok(first <= 500 && second <= first - 200, `${first} ms, then ${second} ms`)
-  t.equal(third, 1, 'at the end only what is free is taken')
+  t.equal(third, 1, 'the last timeout is the minimum of 1 ms')
 })
 
 await t.test('a lock timeout is an error that names the migration, and nothing is applied', async (t) => {
@@ -92,7 +92,7 @@ await t.test('a lock timeout is an error that names the migration, and nothing i
 
 await t.test('any other error of PostgreSQL is not retried', async (t) => {
   const url = await createDatabase(t, { empty: true })
-  const report = () => { t.fail('it is tried again') }
+  const report = () => { t.fail('the migration is retried') }
   await t.rejects(
     migrate(url, { folder: ownMigrations(t, { '0000_fault': 'select 1 / 0;' }), report }),
     { cause: { code: '22012' } }
@@ -148,7 +148,7 @@ await t.test('an invalid index of a failed CONCURRENTLY migration is created aga
 await t.test('an index created concurrently waits for a reader, but blocks no read or write', async (t) => {
   const url = await createDatabase(t, { empty: true })
   await query(url, 'create table tenant_configs (id int)')
-  const holder = await openReader(t, url)
+  const lockHolder = await openReader(t, url)
   const folder = ownMigrations(
     t,
     { '0000_index': `${OUTSIDE}create index concurrently if not exists "rows_idx" on tenant_configs (id);` }
@@ -167,8 +167,8 @@ await t.test('an index created concurrently waits for a reader, but blocks no re
   await until(
     () => lines.some((line) => /^Another process migrates: waiting for a lock for \d s, try 2 failed\.$/.test(line))
   )
-  await holder.query('commit')
-  t.same(await Promise.all([migrating, second]), [['0000_index'], []], 'one does the work')
+  await lockHolder.query('commit')
+  t.same(await Promise.all([migrating, second]), [['0000_index'], []], 'one of two migrates')
 })
 
 await t.test('a batched statement continues after its last row, one transaction per batch', async (t) => {
@@ -187,21 +187,22 @@ await t.test('a batched statement continues after its last row, one transaction 
     { '0000_fill': `${OUTSIDE}update rows set batch = null;` }
   )
   const lines: string[] = []
-  const holder = await connect(t, url)
-  await holder.query('begin; select from rows where id = 15 for update')
+  const lockHolder = await connect(t, url)
+  await lockHolder.query('begin; select from rows where id = 15 for update')
   const migrating = migrate(url, { folder, reportEveryMs: 0, report: (line) => { lines.push(line) } })
   await until(() => lines.length > 1)
   t.same(
     await query(url, 'select count(*)::int as count from rows where batch is not null'),
     [{ count: 10 }],
-    'what was done stays done'
+    'the first batch is committed'
   )
-  await holder.query('commit')
+  await lockHolder.query('commit')
   t.same(await migrating, ['0000_fill'])
-  t.match(
-    lines.join('\n'),
-    /^0000_fill: 10 rows so far\.\n0000_fill: waiting for a lock .*0000_fill: 20 rows so far\.\n0000_fill: 25 rows so far\./s
-  )
+  t.match(lines.join('\n'), RegExp(
+    '^0000_fill: 10 rows so far\\.\n0000_fill: waiting for a lock .*' +
+      '0000_fill: 20 rows so far\\.\n0000_fill: 25 rows so far\\.',
+    's'
+  ))
   t.same(
     await query(url, 'select count(*)::int as count from rows group by batch order by min(id)'),
     [10, 10, 5].map((count) => ({ count }))
