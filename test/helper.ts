@@ -113,16 +113,16 @@ export async function untilWaiting (url: string, count: number): Promise<void> {
 
 /** Makes the database unreachable for all its clients; returns the function that makes it reachable again. */
 export async function takeAway (url: string): Promise<() => Promise<void>> {
-  const admin = new URL(url)
-  const name = admin.pathname.slice(1)
-  admin.pathname = '/postgres'
+  const server = new URL(url)
+  const name = server.pathname.slice(1)
+  server.pathname = '/postgres'
   // Otherwise a busy client would reconnect before the rename.
-  await query(admin.href, `alter database ${name} allow_connections false`)
-  await query(admin.href, 'select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = $1', [name])
-  await query(admin.href, `alter database ${name} rename to ${name}_away`)
+  await query(server.href, `alter database ${name} allow_connections false`)
+  await query(server.href, 'select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = $1', [name])
+  await query(server.href, `alter database ${name} rename to ${name}_away`)
   return async () => {
-    await query(admin.href, `alter database ${name}_away rename to ${name}`)
-    await query(admin.href, `alter database ${name} allow_connections true`)
+    await query(server.href, `alter database ${name}_away rename to ${name}`)
+    await query(server.href, `alter database ${name} allow_connections true`)
   }
 }
 

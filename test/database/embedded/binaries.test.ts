@@ -46,7 +46,7 @@ await t.test('the binaries are copied to a place where the user can run them', o
   t.notOk(canReach(binaries.postgres, account))
   const both = await Promise.all([prepareBinaries(binaries, account), prepareBinaries(binaries, account)])
   t.same(both[0], both[1])
-  t.same(await prepareBinaries(binaries, account), both[0], 'the copy is used again')
+  t.same(await prepareBinaries(binaries, account), both[0], 'a second call reuses the copy')
   t.equal(both[0]?.postgres, join(shared, `postgresql-${version}/bin/postgres`))
   for (const program of Object.values(both[0] ?? {})) {
     t.match(execFileSync(program, ['--version'], { ...spawnOptions(account), encoding: 'utf8' }), /PostgreSQL\) 18/)

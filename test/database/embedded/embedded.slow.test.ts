@@ -21,14 +21,14 @@ parallel('a server adopts the PostgreSQL of a killed server', async t => {
   const database = await started(t, dir)
   t.comment(`adoption: ${Math.round(performance.now() - began)} ms`)
   t.equal(database.url, await url)
-  t.equal(pidOf(dir), pid, 'the very same postmaster')
+  t.equal(pidOf(dir), pid, 'the postmaster did not change')
   t.same(await query(database.url, 'TABLE kept'), ['value'])
   await database.stop()
-  t.notOk(isAlive(pid), 'an adopted one is stopped, too')
+  t.notOk(isAlive(pid), 'an adopted PostgreSQL is stopped too')
 })
 
 parallel('neither PostgreSQL nor the lock keeps the process running', async t => {
-  const { child, url } = starter(t, dataDir(t), 'ends')
+  const { child, url } = starter(t, dataDir(t), 'exit')
   await url
   t.same(await once(child, 'exit'), [0, null])
 })
@@ -55,7 +55,7 @@ parallel('one of two concurrent starts in a fresh directory succeeds', async t =
     }))
     t.match(await loser?.error, /is in use by another running server/)
     t.ok(await answers(String(url)))
-    t.same(readdirSync(dir).sort(), ['postgres', 'postgres-password', 'postgres.log'], 'nothing is left over')
+    t.same(readdirSync(dir).sort(), ['postgres', 'postgres-password', 'postgres.log'], 'no leftovers remain')
     for (const { child } of both) child.kill('SIGKILL')
   }
 })
@@ -98,10 +98,10 @@ parallel('a start ignores the postmaster.pid of a dead or foreign process', asyn
     writeFileSync(file, readFileSync(file, 'utf8').replace(/^\d+/, String(pid)))
     const database = await startEmbedded(dir)
     t.same(await query(database.url, 'TABLE kept'), [], what)
-    t.equal(database.url, await url, 'its port is taken up again')
+    t.equal(database.url, await url, 'PostgreSQL uses its former port')
     await database.stop()
   }
-  t.ok(isAlive(Number(foreign.pid)), 'a foreign process is left alone')
+  t.ok(isAlive(Number(foreign.pid)), 'a foreign process is not stopped')
 })
 
 parallel('a start chooses another port when its port is in use', async t => {
@@ -135,14 +135,14 @@ await t.test('an embedded database keeps its data over a restart and leaks no se
   await t.rejects(
     query(first.url.replace(password, 'wrong'), 'SELECT 1'),
     { code: '28P01' },
-    'the password is demanded'
+    'PostgreSQL demands the password'
   )
   await t.rejects(query(first.url, "SELECT 'hunter2'::int"), { code: '22P02' })
-  t.notMatch(logOf(dir), /hunter2/, 'no value lands in the log')
+  t.notMatch(logOf(dir), /hunter2/, 'the log has no value')
   t.notOk(logOf(dir).includes(password))
   t.notOk(
     execFileSync('ps', ['axo', 'args'], { encoding: 'utf8' }).includes(password),
-    'the password is in no command line'
+    'no command line has the password'
   )
   t.equal(lstatSync(join(dir, 'postgres-password')).mode & 0o777, 0o600)
 
@@ -150,12 +150,12 @@ await t.test('an embedded database keeps its data over a restart and leaks no se
   t.equal(
     execFileSync('ps', ['-o', 'pgid=', '-p', String(pid)], { encoding: 'utf8' }).trim(),
     String(pid),
-    'out of reach of Ctrl-C'
+    'PostgreSQL has its own process group, which Ctrl-C does not reach'
   )
-  t.equal(first.stop(), first.stop(), 'stopping twice is stopping once')
+  t.equal(first.stop(), first.stop(), 'a second stop() returns the first promise')
   await first.stop()
   t.notOk(isAlive(pid))
-  t.notOk(existsSync(join(dir, 'postgres/postmaster.pid')), 'it was shut down, not killed')
+  t.notOk(existsSync(join(dir, 'postgres/postmaster.pid')), 'PostgreSQL was shut down, not killed')
 
   const began = performance.now()
   const second = await started(t, dir)

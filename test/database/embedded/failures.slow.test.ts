@@ -18,24 +18,25 @@ import {
 
 parallel('the embedded PostgreSQL restarts by itself on the same port', async t => {
   const dir = dataDir(t)
-  const told: string[] = []
-  const log = { info: (message: string) => { told.push(message) }, warn: (message: string) => { told.push(message) } }
+  const messages: string[] = []
+  const record = (message: string) => { messages.push(message) }
+  const log = { info: record, warn: record }
   const database = await started(t, dir, log)
   await query(database.url, "CREATE TABLE kept AS SELECT 'value' AS text")
-  const isBack = async () => await until(() => told.at(-1) === 'The embedded PostgreSQL is back.')
+  const isBack = async () => await until(() => messages.at(-1) === 'The embedded PostgreSQL is back.')
 
   killAll(pidOf(dir))
   await until(async () => await answers(database.url))
   await isBack()
-  t.same(await query(database.url, 'TABLE kept'), ['value'], 'kill -9 of everything')
-  t.same(told, ['The embedded PostgreSQL has gone away; bringing it back.', 'The embedded PostgreSQL is back.'])
+  t.same(await query(database.url, 'TABLE kept'), ['value'], 'the data survives kill -9 of all processes')
+  t.same(messages, ['The embedded PostgreSQL has gone away; bringing it back.', 'The embedded PostgreSQL is back.'])
 
-  told.length = 0
+  messages.length = 0
   await query(database.url, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
   await isBack()
-  await t.rejects(startEmbedded(dir), /in use/, 'loss of the lock alone: it is taken again')
+  await t.rejects(startEmbedded(dir), /in use/, 'a lost lock is acquired again')
 
-  told.length = 0
+  messages.length = 0
   const client = new pg.Client({ connectionString: database.url })
   client.on('error', () => {})
   await client.connect()
@@ -46,21 +47,21 @@ parallel('the embedded PostgreSQL restarts by itself on the same port', async t 
   await until(() => logOf(dir).includes('still in use'))
   process.kill(orphan, 'SIGCONT')
   await isBack()
-  t.ok(await answers(database.url), 'an orphaned backend is waited for')
+  t.ok(await answers(database.url), 'the restart waits for an orphaned backend')
 
-  told.length = 0
+  messages.length = 0
   const version = join(dir, 'postgres/PG_VERSION')
-  renameSync(version, `${version}.away`)
+  renameSync(version, `${version}.moved`)
   killAll(pidOf(dir))
-  await until(() => told.some(message => /does not start/.test(message)))
-  renameSync(`${version}.away`, version)
+  await until(() => messages.some(message => /does not start/.test(message)))
+  renameSync(`${version}.moved`, version)
   await isBack()
-  t.ok(await answers(database.url), 'it keeps trying')
-  t.notMatch(told.join(), new URL(database.url).password)
+  t.ok(await answers(database.url), 'the restart is retried')
+  t.notMatch(messages.join(), new URL(database.url).password)
 
   const frozen = pidOf(dir)
   process.kill(frozen, 'SIGSTOP')
-  t.ok(isPostmaster(frozen, clusterOf(dir)), 'a frozen one is still there')
+  t.ok(isPostmaster(frozen, clusterOf(dir)), 'a frozen postmaster is found')
   process.kill(frozen, 'SIGCONT')
 })
 
@@ -106,13 +107,13 @@ await t.test('each failed start has a clear error', async t => {
   await until(async () => await answers(database.url))
 
   const secret = join(dir, 'postgres-password')
-  renameSync(secret, `${secret}.away`)
+  renameSync(secret, `${secret}.moved`)
   await t.rejects(startEmbedded(dir), { message: /^The password in .*postgres-password is not the one/ })
-  t.ok(isAlive(pid), 'one that is not ours is not stopped')
+  t.ok(isAlive(pid), 'a foreign PostgreSQL is not stopped')
   await database.stop()
   await t.rejects(startEmbedded(dir), { message: /^The password in/ })
-  t.notOk(existsSync(join(dir, 'postgres/postmaster.pid')), 'one that was started in vain is stopped')
-  renameSync(`${secret}.away`, secret)
+  t.notOk(existsSync(join(dir, 'postgres/postmaster.pid')), 'PostgreSQL is stopped after the failed start')
+  renameSync(`${secret}.moved`, secret)
 
   writeFileSync(join(dir, 'postgres/PG_VERSION'), '9.6\n')
   await t.rejects(startEmbedded(dir), { message: /^PostgreSQL does not start\.\n.*database files are incompatible/ })
@@ -121,11 +122,11 @@ await t.test('each failed start has a clear error', async t => {
   chmodSync(files, 0)
   await t.rejects(startEmbedded(dir), { message: /cannot enter it: let others pass/ })
   chmodSync(files, 0o700)
-  renameSync(files, `${files}.away`)
+  renameSync(files, `${files}.moved`)
   symlinkSync(join(dir, 'gone'), files)
   await t.rejects(startEmbedded(dir), { message: /leads to .*, which is gone\. Restore/ })
   unlinkSync(files)
-  renameSync(`${files}.away`, files)
+  renameSync(`${files}.moved`, files)
 
   t.intercept(process, 'arch', { value: 'abacus' })
   await t.rejects(
@@ -139,14 +140,14 @@ await t.test('a postmaster handles foreign pids, failed signals and broken files
   const database = await started(t, dir)
   const cluster = clusterOf(dir)
   const pid = pidOf(dir)
-  t.ok(isPostmaster(pid, cluster, 'darwin'), 'ps tells where there is no /proc')
+  t.ok(isPostmaster(pid, cluster, 'darwin'), 'ps replaces /proc on darwin')
   t.notOk(isPostmaster(process.pid, cluster, 'darwin'))
   t.notOk(isPostmaster(process.pid, cluster))
   t.notOk(isAlive(2 ** 22 + 1, 'darwin'))
 
-  const kill = t.intercept(process, 'kill', { value: () => { kill.restore(); throw new Error('gone meanwhile') } })
+  const kill = t.intercept(process, 'kill', { value: () => { kill.restore(); throw new Error('no such process') } })
   await postmasterOf(dir).stop(20)
-  t.notOk(isAlive(pid), 'a signal that fails is followed by the next')
+  t.notOk(isAlive(pid), 'the next signal follows a failed one')
   await database.stop()
 
   const broken = new Postmaster({ ...cluster, logFile: join(dir, 'no.log') })
@@ -169,14 +170,14 @@ await t.test('as root, a start in the directory of another user runs as that use
   for (const path of [parent, dir]) chmodSync(path, 0o700)
   const second = await started(t, dir)
   t.same(await query(second.url, 'TABLE kept'), [])
-  t.equal(statSync(join(dir, 'postgres/postmaster.pid')).uid, 65534, 'its owner runs it')
+  t.equal(statSync(join(dir, 'postgres/postmaster.pid')).uid, 65534, 'PostgreSQL runs as the owner')
   t.equal(statSync(dir).mode & 0o777, 0o700)
 })
 
 await t.test('as root, a start in a directory of root stores its files elsewhere', onlyAsRoot, async t => {
   const dir = dataDir(t, { mode: 0o700 })
-  const told: string[] = []
-  const log = { info: (message: string) => { told.push(message) }, warn () {} }
+  const messages: string[] = []
+  const log = { info: (message: string) => { messages.push(message) }, warn () {} }
   const first = await startEmbedded(dir, log)
   await query(first.url, 'CREATE TABLE kept ()')
   await first.stop()
@@ -185,8 +186,8 @@ await t.test('as root, a start in a directory of root stores its files elsewhere
   await second.stop()
   const files = realpathSync(join(dir, 'postgres'))
   t.match(files, /^\/var\/lib\/whatsapp-tenant-config\/[\w-]{36}$/)
-  t.equal(told.length, 1)
-  t.match(told[0], files)
+  t.equal(messages.length, 1)
+  t.match(messages[0], files)
 })
 
 await t.test('as root, a start that loses a race uses the files of the winner', onlyAsRoot, async t => {
@@ -209,10 +210,10 @@ await t.test('as root, a start that loses a race uses the files of the winner', 
     syncBuiltinESMExports()
   })
   await ensureDataDir(dir)
-  const { dir: files } = await ensureCluster(dir, () => t.fail('it is not ours to tell'))
+  const { dir: files } = await ensureCluster(dir, () => t.fail('the loser logs nothing'))
   t.equal(files, realpathSync(join(winner, 'postgres')))
   t.match(lost, /^\/var\/lib\/whatsapp-tenant-config\//)
-  t.notOk(existsSync(lost), 'what was made in vain is removed')
+  t.notOk(existsSync(lost), 'the files of the loser are removed')
   t.ok(await answers(database.url))
   unlinkSync(join(dir, 'postgres'))
 })

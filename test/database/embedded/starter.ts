@@ -1,8 +1,7 @@
 import { startEmbedded } from '../../../src/database/embedded/embedded.js'
 
-// A server process to be killed: prints its URL, then runs until a signal. Without the argument `lives` it ends at
-// once.
-const [dataDir = '', lives] = process.argv.slice(2)
+// A server process to be killed: prints its URL, then runs until a signal, or exits if its mode is not `run`.
+const [dataDir = '', mode] = process.argv.slice(2)
 const database = await startEmbedded(dataDir)
 console.log(database.url)
-if (lives === 'lives') setInterval(() => {}, 60_000)
+if (mode === 'run') setInterval(() => {}, 60_000)
