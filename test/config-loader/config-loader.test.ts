@@ -77,7 +77,7 @@ await t.test('the row and CONFIG_FALLBACK decide the values or the error of a te
   t.strictSame(
     Object.values(await configLoader.getWhatsappConfig('missing')),
     Array(9).fill(null),
-    'with nothing in .env'
+    'without .env every value is null'
   )
   t.strictSame((await configLoader.forTenant('half an app')).getSources(), {
     ...Object.fromEntries(Object.keys(fromRow).map((key) => [key, 'database'])),

@@ -110,7 +110,7 @@ await t.test('a token expires at its expiry time, and never without one', async 
   const expired = (time: string | null) => snapshotOf({ ...row, token_expires_at: time }, none).isTokenExpired()
   t.equal(expired(null), false)
   t.equal(expired(new Date(Date.now() - 1).toISOString()), true)
-  t.equal(expired(new Date().toISOString()), true, 'at the expiry time')
+  t.equal(expired(new Date().toISOString()), true, 'the token is expired at its expiry time')
   t.equal(expired('2020-01-01T00:00:00.123456Z'), true)
   t.equal(expired('9999-12-31T23:59:59.999999Z'), false)
   const soon = snapshotOf({ ...row, token_expires_at: '2100-01-01T00:00:00Z' }, none)

@@ -41,7 +41,7 @@ await t.test('a caller past its deadline gets the last known value, and the read
   await answered(1, 7)
   await known
   await delay(5)
-  t.equal(cache.peekFresh('known'), undefined, 'its TTL is over')
+  t.equal(cache.peekFresh('known'), undefined, 'the TTL is over')
   const early = cache.get('known', ago(1000))
   const [lateKnown, late] = [cache.get('known', ago(1400)), cache.get('cold', ago(1400))]
   t.strictSame(await lateKnown, { value: 7, isStale: true })

@@ -18,7 +18,7 @@ parallel('the listener is up after its handshake and reports every change', asyn
   await until(() => health.lastConfirmedAt > before)
   t.ok(
     health.lastConfirmedAt <= performance.now() && health.validUntil === health.lastConfirmedAt + 6000,
-    'a heartbeat'
+    'a heartbeat confirms the listener'
   )
   await close()
   t.notOk(isUp())

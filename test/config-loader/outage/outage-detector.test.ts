@@ -28,7 +28,7 @@ await t.test('a failure becomes an outage when a probe fails, and ends when a pr
   const { detector, probes, probeNumber } = createProbedDetector()
   t.equal(detector.isDown, false)
   for (let times = 0; times < 3; times++) detector.reportFailure()
-  t.equal(detector.isDown, false, 'one failure alone is no outage')
+  t.equal(detector.isDown, false, 'failures alone are no outage')
   t.equal(probes.length, 1, 'three failures start one probe');
   (await probeNumber(1)).fail(gone)
   const failed = performance.now()
@@ -82,7 +82,7 @@ await t.test('a success that is reported during a probe overrides the failure of
   await flushPromises()
   t.equal(detector.isDown, true, 'a probe that began after the success counts')
   detector.markUp()
-  t.equal(detector.isDown, false, 'at once');
+  t.equal(detector.isDown, false, 'markUp() ends the outage at once');
   (await probeNumber(3)).fail(gone)
   await flushPromises()
   t.equal(detector.isDown, true, 'a failed probe ends the recovery')
@@ -101,7 +101,7 @@ await t.test('a closed detector stays down, whatever the database does', async (
     await probeNumber(1)
     let isClosed = false
     const closed = detector.close().then(() => { isClosed = true })
-    t.equal(detector.isDown, true, 'at once')
+    t.equal(detector.isDown, true, 'close() takes the detector down at once')
     await flushPromises()
     t.equal(isClosed, false, 'close() waits for the running probe')
     detector.markUp();

@@ -91,7 +91,7 @@ await t.test('an upsert or a merge notifies of the rows that it inserts, updates
       when matched then update set phone_number_id = wanted.phone
       when not matched then insert (tenant_id, phone_number_id) values (wanted.id, wanted.phone)`)).flat()), [
     change('a', '5', '10'), change('a', '7', '10'), change('b', '2', '20'), change('e', '8', null)
-  ], 'a merge')
+  ], 'a merge does all three')
 })
 
 await t.test('a transaction notifies at commit, once per distinct change; a rollback never', async (t) => {

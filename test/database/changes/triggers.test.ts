@@ -68,5 +68,5 @@ await t.test('the triggers can be added to and removed from a filled database re
   }
   await writer.query('alter table tenant_configs disable trigger user')
   t.match(await content(), [{ count: 5000 }])
-  t.equal(await rollback(url, yes, options), second, 'the rollback before it works too')
+  t.equal(await rollback(url, yes, options), second, 'the previous migration can be undone too')
 })
