@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { connect as connectTo, createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
-import { line } from '../fixtures/line.js'
+import { line } from '../fixtures/proxies/stalling-proxy.js'
 import { buildTestApp, connect, createDatabase, query, takeAway, until } from '../helper.js'
 
 const others = 'select count(*)::int as count from pg_stat_activity where datname = current_database() and pid <> ' +

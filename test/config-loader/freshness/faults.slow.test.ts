@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
-import { line } from '../../fixtures/line.js'
+import { line } from '../../fixtures/proxies/stalling-proxy.js'
 import { cached, cold, hotTenants, late, neverRevoked, nobody, strangers } from './outage-questions.js'
 import { ids } from './workload.js'
 import { now, type Observation } from './history.js'

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
-import { line } from '../../fixtures/line.js'
+import { line } from '../../fixtures/proxies/stalling-proxy.js'
 import { assertFresh, createCrew, populationOf, writeDuring } from './workload.js'
 import { createWriters } from './writers.js'
 import { ownPostgres } from '../../fixtures/own-postgres.js'

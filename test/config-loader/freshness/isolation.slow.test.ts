@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
-import { line } from '../../fixtures/line.js'
+import { line } from '../../fixtures/proxies/stalling-proxy.js'
 import { assertFresh, createCrew, populationOf, writeDuring } from './workload.js'
 import { createWriters } from './writers.js'
 import { verifyEachRow } from '../../fixtures/verified-rows.js'

@@ -1,5 +1,5 @@
 import { parallel, parallelTests } from '../../fixtures/embedded.js'
-import { tcpProxy } from '../../fixtures/tcp-proxy.js'
+import { tcpProxy } from '../../fixtures/proxies/tcp-proxy.js'
 import { createDatabase, query, until } from '../../helper.js'
 import { createTestListener, insert, LISTENERS, timed } from './test-listener.js'
 

@@ -5,7 +5,7 @@ import type { Test } from 'tap'
 import t from '../../run/tap.js'
 import { createConfigLoader } from '../../../src/app.js'
 import { createVault } from '../../../src/vault/vault.js'
-import { tcpProxy } from '../../fixtures/tcp-proxy.js'
+import { tcpProxy } from '../../fixtures/proxies/tcp-proxy.js'
 import { childEnv, createDatabase, newKey, query, until } from '../../helper.js'
 import { modulePath } from '../../run/paths.js'
 
