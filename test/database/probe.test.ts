@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { connect as connectTo, createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
-import { line } from '../fixtures/proxies/stalling-proxy.js'
+import { stallingProxy } from '../fixtures/proxies/stalling-proxy.js'
 import { buildTestApp, connect, createDatabase, query, takeAway, until } from '../helper.js'
 
 const others = 'select count(*)::int as count from pg_stat_activity where datname = current_database() and pid <> ' +
@@ -36,13 +36,13 @@ await t.test('a probe fails while the database is missing', async (t) => {
 })
 
 await t.test('a probe fails on a cut connection, and times out on a dead one', async (t) => {
-  const proxy = await line(t, await createDatabase(t))
+  const proxy = await stallingProxy(t, await createDatabase(t))
   const { app } = await buildTestApp(t, { DATABASE_URL: proxy.url })
   proxy.cut()
   await t.rejects(app.database.probe())
   proxy.mend()
   await t.resolves(app.database.probe())
-  proxy.die()
+  proxy.stall()
   const begun = performance.now()
   await t.rejects(app.database.probe(), /timeout/)
   t.ok(performance.now() - begun < 2500, 'the probe times out after 1.5 s')

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
-import { line } from '../../fixtures/proxies/stalling-proxy.js'
+import { stallingProxy } from '../../fixtures/proxies/stalling-proxy.js'
 import { cached, cold, hotTenants, late, neverRevoked, nobody, strangers } from './outage-questions.js'
 import { ids } from './workload.js'
 import { now, type Observation } from './history.js'
@@ -23,7 +23,7 @@ const UNAVAILABLE = '!DATABASE_UNAVAILABLE'
 t.setTimeout(300_000)
 
 const postgres = await ownPostgres(t)
-const proxy = await line(t, postgres.url)
+const proxy = await stallingProxy(t, postgres.url)
 const keyRing = `k1:${newKey()}`
 const instance = await readingInstance(t, {
   DATABASE_URL: proxy.url,
@@ -177,7 +177,7 @@ await t.test(
 
 await t.test(
   'the service recovers from a dead connection, with tenants revoked meanwhile',
-  async (t) => { await testOutage(t, proxy.die, proxy.mend, revoke) }
+  async (t) => { await testOutage(t, proxy.stall, proxy.mend, revoke) }
 )
 
 await t.test(

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
-import { line } from '../../fixtures/proxies/stalling-proxy.js'
+import { stallingProxy } from '../../fixtures/proxies/stalling-proxy.js'
 import { assertFresh, createCrew, populationOf, writeDuring } from './workload.js'
 import { createWriters } from './writers.js'
 import { ownPostgres } from '../../fixtures/own-postgres.js'
@@ -21,9 +21,9 @@ const SLACK_MS = 800
 t.setTimeout(300_000)
 
 const { url } = await ownPostgres(t)
-const direct = await line(t, url)
+const direct = await stallingProxy(t, url)
 /** Delays the reads of one instance, so that invalidations often arrive during a read. */
-const slow = await line(t, url)
+const slow = await stallingProxy(t, url)
 const keyRing = `k1:${newKey()}`
 const env = { DATABASE_URL: url, DATABASE_DIRECT_URL: direct.url, JWT_SECRET, ENCRYPTION_KEYS: keyRing }
 const instances = await Promise.all([readingInstance(t, env), readingInstance(t, { ...env, DATABASE_URL: slow.url })])

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
-import { line } from '../../fixtures/proxies/stalling-proxy.js'
+import { stallingProxy } from '../../fixtures/proxies/stalling-proxy.js'
 import { assertFresh, createCrew, populationOf, writeDuring } from './workload.js'
 import { createWriters } from './writers.js'
 import { verifyEachRow } from '../../fixtures/verified-rows.js'
@@ -14,7 +14,7 @@ t.setTimeout(300_000)
 
 const url = await createDatabase(t)
 /** Delays the reads of one instance, so that invalidations often arrive during a read. */
-const slow = await line(t, url)
+const slow = await stallingProxy(t, url)
 const keyRing = `k1:${newKey()}`
 // With a long blind TTL a missed invalidation shows as an answer older than the bound.
 const env = {
