@@ -1,7 +1,7 @@
 const tests = [
   'settings/key-ring', 'settings/dot-env', 'settings/env', 'settings/local-mode', 'settings/secret-settings',
   'vault/masking', 'vault/vault', 'meta/error-map', 'meta/rate-limits/utilization', 'meta/rate-limits/blocks',
-  'meta/rate-limits/blocked-calls', 'token-watch/state', 'onboarding/record-states',
+  'meta/rate-limits/blocked-calls', 'token-watch/state', 'onboarding/record/states',
   'config-loader/resolve', 'config-loader/snapshot', 'config-loader/explain', 'config-loader/outage/outage-detector',
   'config-loader/cache/cache', 'config-loader/cache/blind-ttl', 'config-loader/cache/stale',
   'config-loader/cache/read-limiter', 'config-loader/cache/deadline', 'waiting/deadline'

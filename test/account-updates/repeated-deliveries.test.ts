@@ -15,9 +15,7 @@ await t.test('a repeated delivery changes nothing; 50 concurrent posts of one co
   t.teardown(app.tokenWatch.onTransition(({ tenant_id }) => { changed.push(tenant_id) }))
   // The service reads at most 8 deliveries at once.
   const limit = pLimit(8)
-  const answers = await Promise.all(
-    Array.from({ length: 50 }, async () => await limit(async () => await post(text)))
-  )
+  const answers = await Promise.all(Array.from({ length: 50 }, async () => await limit(async () => await post(text))))
   t.ok(answers.every(({ is }) => is === '200'))
   t.same(changed, [waba])
   t.equal(log().split(`"tenant_id":"${waba}","waba_id"`).length, 2, 'one log line')

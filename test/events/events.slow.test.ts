@@ -13,11 +13,7 @@ await t.test('an event is signed over its bytes and deleted after its delivery',
   const ids = await Promise.all(tenants.map(async (tenant) => await putEvent(DATABASE_URL, tenant, 'canary-reason')))
   const { log } = await buildTestApp(t, { DATABASE_URL, ...env })
   await until(async () => (await waiting(DATABASE_URL)).length === 0)
-  t.same(
-    new Set(received.map(({ event }) => event.tenant_id)),
-    new Set(tenants),
-    'the first poll follows the start'
-  )
+  t.same(new Set(received.map(({ event }) => event.tenant_id)), new Set(tenants), 'the first poll follows the start')
   for (const { event, body, headers } of received) {
     t.strictSame([headers['x-signature-256'], headers['content-type']], [signatureOf(body), 'application/json'])
     t.strictSame(Object.keys(event), ['id', 'type', 'tenant_id', 'from', 'to', 'reason', 'at'])

@@ -7,7 +7,7 @@ import { config } from '../routes/client.js'
 import { forceOffboardUrl, offboardingService, offboardUrl } from './offboarding-service.js'
 
 const {
-  call, log, databaseUrl, meta, issue, newWaba, tenant, unsubscribeCalls, assertDeleted, startWithMetaFaultOffboarding
+  call, log, databaseUrl, meta, issue, newWaba, tenant, unsubscribeCalls, assertDeleted, startOffboardingWithFault
 } = await offboardingService(t)
 
 await t.test('the second of two concurrent calls is a 404', async (t) => {
@@ -19,7 +19,7 @@ await t.test('the second of two concurrent calls is a 404', async (t) => {
   }
   // Meta refuses the slower call, since the faster one has already unsubscribed the app.
   const { who } = await tenant()
-  const { answer: slower } = await startWithMetaFaultOffboarding(who, { latency_ms: 600, reply: tokenRefused(458, 401) })
+  const { answer: slower } = await startOffboardingWithFault(who, { latency_ms: 600, reply: tokenRefused(458, 401) })
   t.equal((await call(who, 'DELETE', offboardUrl)).is, '204')
   t.equal((await slower).is, '404 CONFIG_NOT_FOUND')
 })
@@ -55,7 +55,7 @@ await t.test('the second of the last two tenants that leave concurrently unsubsc
 await t.test('a change of the account during the unsubscription unsubscribes both accounts', async (t) => {
   const { who, waba } = await tenant()
   const moved = newWaba()
-  const { answer } = await startWithMetaFaultOffboarding(who, { latency_ms: 600 })
+  const { answer } = await startOffboardingWithFault(who, { latency_ms: 600 })
   t.equal((await call(who, 'PUT', config, { waba_id: moved.id })).is, '200')
   t.equal((await answer).is, '204')
   await assertDeleted(t, who)
@@ -66,7 +66,7 @@ await t.test('an account that another tenant joins during the unsubscription is 
   const offboardWhileJoined = async (fault: Fault = {}, url = offboardUrl) => {
     const { id, who, waba } = await tenant()
     meta.requests.length = 0
-    const { answer } = await startWithMetaFaultOffboarding(who, { latency_ms: 600, ...fault }, url)
+    const { answer } = await startOffboardingWithFault(who, { latency_ms: 600, ...fault }, url)
     const neighbour = await tenant({}, waba)
     return { id, who, waba, answer, neighbour }
   }
@@ -116,7 +116,7 @@ await t.test('an account that another tenant joins during the unsubscription is 
 await t.test('a token that is replaced during the unsubscription unsubscribes once more', async (t) => {
   const { who, waba } = await tenant()
   const newToken = issue()
-  const { answer } = await startWithMetaFaultOffboarding(who, { latency_ms: 600 })
+  const { answer } = await startOffboardingWithFault(who, { latency_ms: 600 })
   t.equal((await call(who, 'PUT', config, { access_token: newToken })).is, '200')
   waba.subscriptions.set(platform.id, {})
   t.equal((await answer).is, '204')

@@ -63,7 +63,7 @@ export async function offboardingService (t: Test) {
     },
 
     /** Starts an offboarding whose unsubscribe call meets a fault; returns once Meta has that call. */
-    startWithMetaFaultOffboarding: async (
+    startOffboardingWithFault: async (
       who: Record<string, string>, fault: Fault, url = offboardUrl
     ): Promise<{ answer: Promise<Answer> }> =>
       await startWithMetaFault(meta, 'unsubscribe', fault, async () => await call(who, 'DELETE', url))

@@ -110,11 +110,7 @@ await t.test('a token that arrives during a database outage is stored after it',
 await t.test('a code whose token could not be stored is not sent again', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
-  const { answer } = await startWithMetaFault(
-    'access_token',
-    { latency_ms: 300 },
-    async () => await post(tenant, body)
-  )
+  const { answer } = await startWithMetaFault('access_token', { latency_ms: 300 }, async () => await post(tenant, body))
   await withoutTable('onboardings', async () => { t.equal((await answer).is, '500 INTERNAL') })
   await expireLeases(tenant)
   t.equal((await post(tenant, body)).is, '502 META_EXCHANGE_UNKNOWN')

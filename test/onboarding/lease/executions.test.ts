@@ -17,11 +17,7 @@ await t.test('an onboarding that crashed in any step is resumed at that step', a
     const body = login(tenant, { pin: PIN })
     meta.requests.length = 0
     const other = await instance()
-    const { answer: first } = await startWithMetaFault(
-      route,
-      { latency_ms: 500 },
-      async () => await post(tenant, body)
-    )
+    const { answer: first } = await startWithMetaFault(route, { latency_ms: 500 }, async () => await post(tenant, body))
     await expireLeases(tenant)
     const resumed = await other.resume(tenant, { pin: PIN })
     t.equal(resumed.is, '200', route)

@@ -20,11 +20,7 @@ await t.test('SIGTERM during 5 exchanges and 20 waiting logins stores 5 tokens a
   await until(() => hasReceived(service, 26))
   const ended = service.end('SIGTERM')
   for (const answer of waiting) t.match(await answer, { is: '503 SERVICE_CLOSING' })
-  t.match(
-    await query(url, 'select * from onboardings where access_token is not null'),
-    [],
-    'no token has arrived yet'
-  )
+  t.match(await query(url, 'select * from onboardings where access_token is not null'), [], 'no token has arrived yet')
   for (const answer of running) t.match(await answer, { is: '503 SERVICE_CLOSING' })
   t.equal(await ended, 0)
   t.same(meta.requests.map(({ route }) => route), Array(5).fill('access_token'), 'Meta gets no other call')
