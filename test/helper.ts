@@ -112,7 +112,7 @@ export async function untilWaiting (url: string, count: number): Promise<void> {
 }
 
 /** Makes the database unreachable for all its clients; returns the function that makes it reachable again. */
-export async function takeAway (url: string): Promise<() => Promise<void>> {
+export async function makeUnreachable (url: string): Promise<() => Promise<void>> {
   const server = new URL(url)
   const name = server.pathname.slice(1)
   server.pathname = '/postgres'

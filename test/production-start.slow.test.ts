@@ -8,9 +8,8 @@ import { Writable } from 'node:stream'
 import type { Test } from 'tap'
 import t from './run/tap.js'
 import { buildApp } from '../src/app.js'
-import { until } from './fixtures/embedded.js'
 import { signed } from './fixtures/server-process.js'
-import { baseEnv, childEnv, createDatabase, newKey } from './helper.js'
+import { baseEnv, childEnv, createDatabase, newKey, until } from './helper.js'
 import { modulePath } from './run/paths.js'
 
 // Each process compiles our sources again.

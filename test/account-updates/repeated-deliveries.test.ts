@@ -1,6 +1,6 @@
 import pLimit from 'p-limit'
 import t from '../run/tap.js'
-import { connect, takeAway, until, untilWaiting } from '../helper.js'
+import { connect, makeUnreachable, until, untilWaiting } from '../helper.js'
 import { config } from '../routes/client.js'
 import { accountUpdate, webhookService } from './deliveries.js'
 
@@ -43,7 +43,7 @@ await t.test('two concurrent deliveries of the same accounts in opposite order d
 await t.test('a delivery during a database outage is a 503, and its retry is processed', async (t) => {
   const [waba = ''] = await tenants(1)
   const text = JSON.stringify(accountUpdate('PARTNER_REMOVED', { waba }))
-  const restore = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   t.equal(await deliver(text), '503 DATABASE_UNAVAILABLE')
   t.equal(await deliver(accountUpdate('PARTNER_ADDED', { waba })), '200', 'an event that needs no database')
   await restore()

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
-import { createDatabase, takeAway } from '../helper.js'
+import { createDatabase, makeUnreachable } from '../helper.js'
 import { rollback as undo } from '../../src/database/migrations/migrations.js'
 import { tags } from '../fixtures/migrations.js'
 import { refused, run, start, tables } from './run.js'
@@ -56,10 +56,10 @@ await t.test('rollback fails with a message when the database goes away during t
   const url = await createDatabase(t)
   const { child, ended, printed } = start(t, [rollback], { DATABASE_URL: url })
   await printed('Type its name to go on: ')
-  const giveBack = await takeAway(url)
+  const restore = await makeUnreachable(url)
   child.stdin.end(`${newest}\n`)
   const { code, stderr } = await ended
-  await giveBack()
+  await restore()
   t.equal(code, 1)
   t.equal(
     stderr,

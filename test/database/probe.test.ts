@@ -4,7 +4,7 @@ import { connect as connectTo, createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { stallingProxy } from '../fixtures/proxies/stalling-proxy.js'
-import { buildTestApp, connect, createDatabase, query, takeAway, until } from '../helper.js'
+import { buildTestApp, connect, createDatabase, query, makeUnreachable, until } from '../helper.js'
 
 const others = 'select count(*)::int as count from pg_stat_activity where datname = current_database() and pid <> ' +
   'pg_backend_pid()'
@@ -29,7 +29,7 @@ await t.test('a successful probe leaves no connection behind', async (t) => {
 
 await t.test('a probe fails while the database is missing', async (t) => {
   const { app, databaseUrl } = await buildTestApp(t)
-  const restore = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   await t.rejects(app.database.probe(), { code: '3D000' })
   await restore()
   await t.resolves(app.database.probe())

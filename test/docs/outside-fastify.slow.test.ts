@@ -1,6 +1,6 @@
 import t from '../run/tap.js'
 import { verifyStored } from '../fixtures/verified-rows.js'
-import { query, takeAway, until } from '../helper.js'
+import { query, makeUnreachable, until } from '../helper.js'
 import { examples, exampleWorker } from './example-worker.js'
 
 t.match(
@@ -108,7 +108,7 @@ await t.test('a change of a token takes effect; without the database the last kn
   await app.tenantConfigs.update('acme', { access_token: renewed })
   await until(async () => (await untilPrinted('acme', 'acme: sent from 101'))?.token === `Bearer ${renewed}`)
 
-  const giveBack = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   t.match(
     await untilPrinted('acme', 'The database is away, this is what it said last.'),
     { token: `Bearer ${renewed}` }
@@ -118,7 +118,7 @@ await t.test('a change of a token takes effect; without the database the last kn
     undefined,
     'a configuration that was never loaded is not served'
   )
-  await giveBack()
+  await restore()
   await untilPrinted('shop', 'shop: sent from 202')
   t.equal(await end(), 0)
 })

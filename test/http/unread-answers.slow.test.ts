@@ -3,10 +3,9 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
-import { until } from '../fixtures/embedded.js'
 import { get, unread } from '../fixtures/pipeline.js'
 import { serverProcess, type ServerProcess } from '../fixtures/server-process.js'
-import { baseEnv, createDatabase } from '../helper.js'
+import { baseEnv, createDatabase, until } from '../helper.js'
 
 const { JWT_SECRET, ENCRYPTION_KEYS } = baseEnv
 const env = { JWT_SECRET, ENCRYPTION_KEYS, DATABASE_URL: await createDatabase(t) }

@@ -124,7 +124,7 @@ const tables: [string, Call[], Row[]][] = [
 for (const [name, routes, rows] of tables) {
   await t.test(`${name}: each refusal has its error, its advice in the answer, and Meta's codes`, async t => {
     const { meta, graph } = await standIn(t)
-    const { goOn } = clock(t)
+    const { advance } = clock(t)
     const server = Fastify()
     t.teardown(() => server.close())
     await server.register(errorHandler)
@@ -141,7 +141,7 @@ for (const [name, routes, rows] of tables) {
           { meta_code: reply.code, meta_subcode: reply.extra.error_subcode ?? null, fbtrace_id: /^A\w{22}$/ },
           of
         )
-        if (expected.includes('RATE')) goOn(BLOCK_MS)
+        if (expected.includes('RATE')) advance(BLOCK_MS)
 
         const answer = await server.inject({ method: 'POST', url: `/${route}` })
         const problem = answer.json()
@@ -150,7 +150,7 @@ for (const [name, routes, rows] of tables) {
         t.match(problem.detail, /\b(Start|Send|Check|Try again|Store|Mend|Name)\b/, `${of} says what to do`)
         t.notMatch(answer.body, reply.message)
         t.notMatch(answer.body, pin)
-        if (expected.includes('RATE')) goOn(BLOCK_MS)
+        if (expected.includes('RATE')) advance(BLOCK_MS)
       }
     }
     t.equal(meta.requests.length, routes.length * rows.length * 2, 'each call once')

@@ -143,13 +143,13 @@ await t.test('a failure of any call to Meta does not send the code again', async
     fb_app_id: own.app_id,
     fb_app_secret: own.app_secret
   })
-  const { goOn } = clock(t)
+  const { advance } = clock(t)
   const send = async (expected: string) => {
     const body = login(tenant, { code: issue({ app_id: own.app_id }) })
     await refused(t, expected, tenant, body)
     // For these errors a client may repair the cause and post again; the code must not be sent again.
     if (!/UNAVAILABLE|TIMEOUT|UNEXPECTED/.test(expected)) await refused(t, expected, tenant, body)
-    if (expected.includes('RATE')) goOn(BLOCK_MS)
+    if (expected.includes('RATE')) advance(BLOCK_MS)
   }
   const routes: Route[] = ['access_token', 'debug_token', 'phone_numbers']
   for (const route of routes) {

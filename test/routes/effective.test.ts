@@ -4,7 +4,7 @@ import { mask } from '../../src/vault/masking.js'
 import { MASK } from '../../src/schemas/fields.js'
 import { reasons } from '../../src/schemas/effective.js'
 import { platform } from '../fixtures/config-row.js'
-import { buildTestApp, createDatabase, newKey, query, takeAway, until } from '../helper.js'
+import { buildTestApp, createDatabase, newKey, query, makeUnreachable, until } from '../helper.js'
 import { client, config, configs, full } from './client.js'
 
 const effective = `${config}/effective`
@@ -206,7 +206,7 @@ await t.test('explain reads the database and does not change the cache', async (
 
   await t.rejects(Reflect.apply(configLoader.explain, undefined, [7]), TypeError)
   for (const id of ['', 'a\0', 'x'.repeat(101), '\ud800']) await t.rejects(configLoader.explain(id), TypeError)
-  const restore = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   await t.rejects(configLoader.explain('acme'), { code: 'DATABASE_UNAVAILABLE' }, 'explain does not use the cache')
   await restore()
   t.equal((await configLoader.explain('acme')).decision, 'serve')

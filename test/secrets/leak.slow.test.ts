@@ -6,9 +6,9 @@ import * as errors from '../../src/errors.js'
 import { answerScan, FULL } from './answer-scan.js'
 import { canary, scanner } from './canaries.js'
 import { exchange } from './misplaced.js'
-import { dataDir, until } from '../fixtures/embedded.js'
+import { dataDir } from '../fixtures/embedded.js'
 import { serverProcess, signed } from '../fixtures/server-process.js'
-import { buildTestApp, query } from '../helper.js'
+import { buildTestApp, query, until } from '../helper.js'
 
 t.setTimeout(300_000)
 

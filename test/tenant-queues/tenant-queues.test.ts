@@ -64,7 +64,7 @@ await t.test('the limit of a tenant still applies while 1001 other tenants run',
 
 await t.test('a waiting client that disconnects frees its place', async (t) => {
   const { ask, end, started } = queues()
-  const client = new AbortController()
+  const client = sharedController()
   const running = names(5).map(async (name) => await ask('a', name, client.signal))
   const waiting = names(50, 'w').map(async (name) => await failure(ask('a', name, client.signal)))
   client.abort(new Error('gone'))

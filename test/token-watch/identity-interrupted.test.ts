@@ -4,14 +4,14 @@ import { startWithMetaFault } from '../fixtures/fault-injection.js'
 import { FIVE_MINUTES, assertNear } from './watch.js'
 import { watchIdentities } from './identity-watch.js'
 import { GraphError, temporarilyDown, throttled } from '../graph/errors.js'
-import { buildTestApp, takeAway, until } from '../helper.js'
+import { buildTestApp, makeUnreachable, until } from '../helper.js'
 
 const { meta, account, asked, startService, reset } = await watchIdentities(t)
 t.beforeEach(reset)
 
 await t.test('a failed identity check is retried, and the finding of the token is kept', async (t) => {
   const { post, poll, pollAll, verified, healthOf } = await startService(t)
-  const { goOn } = clock(t)
+  const { advance } = clock(t)
   const { ids, token } = account()
   await post('acme', { ...ids, access_token: token() })
   // The test advances only the clock of the process, not that of the database.
@@ -23,7 +23,7 @@ await t.test('a failed identity check is retried, and the finding of the token i
     const { wait, ...health } = await healthOf('acme')
     t.match(health, { token_status: 'ok' })
     assertNear(t, wait + ahead, FIVE_MINUTES)
-    goOn(BLOCK_MS)
+    advance(BLOCK_MS)
     ahead += BLOCK_MS
   }
   await pollAll()
@@ -46,10 +46,10 @@ await t.test('an identity check that a database outage interrupts is repeated', 
   const { ids, token } = account()
   await post('acme', { ...ids, access_token: token() })
   const { answer: polling } = await startWithMetaFault(meta, 'phone_numbers', { latency_ms: 1500 }, poll)
-  const giveBack = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   await polling
   t.match(log(), 'the check of a token failed; it is tried again')
-  await giveBack()
+  await restore()
   await pollAll()
   t.same(await verified('acme'), ids)
 })

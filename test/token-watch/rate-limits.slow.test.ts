@@ -40,7 +40,7 @@ await t.test('a token of a blocked app stays due and unclaimed; other apps are c
   ]
   for (const limit of limits) {
     const { store, poll, healthOf, sql } = await startService(t)
-    const { goOn } = clock(t)
+    const { advance } = clock(t)
     meta.requests.length = 0
     const first = issue()
     await store('first', first)
@@ -67,7 +67,7 @@ await t.test('a token of a blocked app stays due and unclaimed; other apps are c
     t.match(await healthOf('another app'), { token_status: 'ok' })
     t.match(await healthOf('over'), { token_status: 'expired' })
 
-    goOn(limit.headers === undefined ? BLOCK_MS : 12 * BLOCK_MS)
+    advance(limit.headers === undefined ? BLOCK_MS : 12 * BLOCK_MS)
     await poll()
     t.same(asked().slice(2).sort(), waiting.sort())
   }
@@ -75,7 +75,7 @@ await t.test('a token of a blocked app stays due and unclaimed; other apps are c
 
 await t.test('a blocked app of one tenant does not delay the tokens of other apps', async (t) => {
   const { store, poll, healthOf, sql } = await startService(t)
-  const { goOn } = clock(t)
+  const { advance } = clock(t)
   const pair = { fb_app_id: own.app_id, fb_app_secret: own.app_secret }
   await store('first', issue({ app_id: own.app_id }), pair)
   meta.fail('debug_token', { reply: throttled(4) })
@@ -89,7 +89,7 @@ await t.test('a blocked app of one tenant does not delay the tokens of other app
     await healthOf('platform'), await healthOf('bare'), await healthOf('same')
   ], [{ token_status: 'ok' }, { token_status: 'ok' }, { checked_at: null }])
   t.same((await dueTimes(sql)).filter(({ tenant_id: id }) => id === 'first' || id === 'same'), before)
-  goOn(BLOCK_MS)
+  advance(BLOCK_MS)
   await poll()
   t.match(await healthOf('same'), { token_status: 'ok' })
 

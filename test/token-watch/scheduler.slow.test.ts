@@ -2,7 +2,7 @@ import t from '../run/tap.js'
 import { startWithMetaFault } from '../fixtures/fault-injection.js'
 import { serverProcess } from '../fixtures/server-process.js'
 import { assertNear, S_PER_DAY, usageReply, watch } from './watch.js'
-import { baseEnv, buildTestApp, takeAway, until } from '../helper.js'
+import { baseEnv, buildTestApp, makeUnreachable, until } from '../helper.js'
 
 // The child processes are slow on a busy machine.
 t.setTimeout(300_000)
@@ -129,10 +129,10 @@ await t.test('the scheduler polls at its interval and continues after a database
   await until(() => asked().length > 2)
   // An interrupted check would be repeated only when its claim expires, so none must be due.
   await sql("update token_watch set next_check_at = now() + interval '1 hour'")
-  const giveBack = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   await until(() => log().includes('the token monitor could not look for tokens that are due'))
   Object.assign(meta.state.tokens.get(token) ?? {}, { revoked: 460 })
-  await giveBack()
+  await restore()
   await sql('update token_watch set next_check_at = now()')
   await until(() => transitions.length >= 2)
   t.match(transitions.map(({ type }) => type), ['token.revoked', 'token.reauth_required'])

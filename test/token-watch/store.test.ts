@@ -1,5 +1,5 @@
 import t from '../run/tap.js'
-import { connect, takeAway, untilWaiting } from '../helper.js'
+import { connect, makeUnreachable, untilWaiting } from '../helper.js'
 import type { TokenStatus } from '../../src/schemas/statuses.js'
 import { DAY, inTime, unlimited, selectWatches, revoked, startService } from './unpolled-service.js'
 
@@ -139,12 +139,12 @@ await t.test('the health of an unknown tenant is null, and without a token it is
 await t.test('a database outage or a lock timeout is DATABASE_UNAVAILABLE and frees the connection', async (t) => {
   const { store, tokenWatch, databaseUrl, app } = await startService(t, { DATABASE_POOL_MAX: 1 })
   const sealed = await store('acme')
-  const giveBack = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   for (let i = 0; i < 3; i++) {
     await t.rejects(tokenWatch.record('acme', sealed, unlimited), { code: 'DATABASE_UNAVAILABLE' })
   }
   await t.rejects(tokenWatch.healthOf('acme'), { code: 'DATABASE_UNAVAILABLE' })
-  await giveBack()
+  await restore()
   t.equal(await tokenWatch.record('acme', sealed, unlimited), true)
 
   const other = await connect(t, databaseUrl)

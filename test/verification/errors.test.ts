@@ -10,7 +10,7 @@ const { app, as, call, sql, meta, issue, tenant, stored, verified } = await veri
 
 await t.test('a transient failure at Meta is answered with its own code and stores nothing', async (t) => {
   const { id } = await tenant()
-  const { goOn } = clock(t)
+  const { advance } = clock(t)
   const before = await stored()
   const cases: Array<[Fault, string]> = [
     [faults.dropBefore, '503 META_UNAVAILABLE'],
@@ -28,7 +28,7 @@ await t.test('a transient failure at Meta is answered with its own code and stor
     for (const [fault, expected] of cases) {
       meta.fail(route, fault)
       t.equal((await call(as(id), 'POST', verifyUrl)).is, expected, `${route} ${JSON.stringify(fault).slice(0, 60)}`)
-      if (expected.includes('RATE')) goOn(BLOCK_MS)
+      if (expected.includes('RATE')) advance(BLOCK_MS)
     }
   }
   t.same(await stored(), before)

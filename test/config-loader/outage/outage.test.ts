@@ -2,7 +2,7 @@ import type { Test } from 'tap'
 import t from '../../run/tap.js'
 import type { ConfigSnapshot } from '../../../src/config-loader/snapshot.js'
 import { muteChanges, verifyEachRow } from '../../fixtures/verified-rows.js'
-import { buildTestApp, query, takeAway, until } from '../../helper.js'
+import { buildTestApp, query, makeUnreachable, until } from '../../helper.js'
 
 const envIdentity = { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env', WHATSAPP_WABA_ID: '99' }
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
@@ -49,7 +49,7 @@ await t.test('in an outage only cached active tenants are served, as stale', asy
   for (const CONFIG_FALLBACK of ['missing-or-inactive', 'none']) {
     const { databaseUrl, configLoader, isDown, isStale } = await createKnown(t, { CONFIG_FALLBACK })
     const before = await configLoader.forTenant('known')
-    const restore = await takeAway(databaseUrl)
+    const restore = await makeUnreachable(databaseUrl)
     await isDown()
     await isStale()
     const assertKnown = (snapshot: ConfigSnapshot | null | undefined) => {
@@ -89,7 +89,7 @@ await t.test('in an outage only cached active tenants are served, as stale', asy
 
 await t.test('ten thousand calls at the start of an outage open no connection', async (t) => {
   const { app, databaseUrl, configLoader } = await createKnown(t)
-  const restore = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   let connections = 0
   app.pg['tenantConfig']?.pool.on('connect', () => { connections++ })
   const begun = performance.now()
@@ -108,7 +108,7 @@ await t.test('with CONFIG_STALE_IF_ERROR_MS=0 nothing is served as stale', async
     CONFIG_STALE_IF_ERROR_MS: 0,
     CONFIG_CACHE_BLIND_TTL_MS: 0
   })
-  const restore = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   await isDown()
   await t.rejects(configLoader.forTenant('known'), unavailable)
   await t.rejects(configLoader.forPhoneNumber('0'), unavailable)
@@ -124,7 +124,7 @@ await t.test('stale configurations are refused after CONFIG_STALE_IF_ERROR_MS', 
     CONFIG_STALE_IF_ERROR_MS: 6000,
     CONFIG_CACHE_BLIND_TTL_MS: 0
   })
-  const restore = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   const takenAt = performance.now()
   await isDown()
   await isStale()
@@ -137,7 +137,7 @@ await t.test('stale configurations are refused after CONFIG_STALE_IF_ERROR_MS', 
 
 await t.test('a row whose write has an unknown outcome is not served as stale', async (t) => {
   const { databaseUrl, configLoader, tenantConfigs, isDown, isStale } = await createKnown(t)
-  const restore = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   await isDown()
   await isStale()
   await t.rejects(tenantConfigs.update('known', { waba_id: '6' }), unavailable)
@@ -156,7 +156,7 @@ await t.test('a lookup that contradicts its row is not served as stale', async (
   await query(databaseUrl, "select pg_notify('tenant_configs', '[[\"known\", null, null]]')")
   await until(async () => (await configLoader.forTenant('known')).getPhoneId() === '3')
   t.equal(await configLoader.forPhoneNumber('0'), null)
-  const restore = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   await isDown()
   await isStale()
   await t.rejects(configLoader.forPhoneNumber('0'), unavailable)
@@ -167,7 +167,7 @@ await t.test('a lookup that contradicts its row is not served as stale', async (
 await t.test('each load that is running at close() gets an answer', async (t) => {
   for (const isMissing of [false, true]) {
     const { app, databaseUrl, configLoader } = await createKnown(t)
-    const restore = isMissing ? await takeAway(databaseUrl) : async () => {}
+    const restore = isMissing ? await makeUnreachable(databaseUrl) : async () => {}
     const calls = Array.from({ length: 200 }, async (_, count) => await configLoader.forTenant(`cold ${count}`))
     const [outcomes] = await Promise.all([Promise.allSettled(calls), app.close()])
     for (const outcome of outcomes) if (outcome.status === 'rejected') t.match(outcome.reason, unavailable)
@@ -181,7 +181,7 @@ await t.test('the loss of the listening connection reveals an outage without any
   const { databaseUrl, configLoader, isDown } = await createKnown(t, { CONFIG_CACHE_BLIND_TTL_MS: 60_000 })
   t.equal((await configLoader.forTenant('missing')).getAccessToken(), 'token of env')
   const { loads } = configLoader.stats()
-  const restore = await takeAway(databaseUrl)
+  const restore = await makeUnreachable(databaseUrl)
   await isDown()
   await until(
     async () => await configLoader.forTenant('missing').then(() => false, ({ code }) => code === 'DATABASE_UNAVAILABLE')

@@ -8,8 +8,9 @@ import { startEmbedded } from '../../../src/database/embedded/embedded.js'
 import { isAlive } from '../../../src/database/embedded/postmaster.js'
 import { ensureSystemUser } from '../../../src/database/embedded/system-user.js'
 import {
-  dataDir, pidOf, portOf, logOf, query, until, answers, killAll, starter, started, isRoot, parallel, parallelTests
+  dataDir, pidOf, portOf, logOf, query, isReachable, killAll, starter, started, isRoot, parallel, parallelTests
 } from '../../fixtures/embedded.js'
+import { until } from '../../without-database.js'
 
 parallel('a server adopts the PostgreSQL of a killed server', async t => {
   const dir = dataDir(t)
@@ -42,7 +43,7 @@ parallel('a data directory in use is refused, and its server is not affected', a
     { message: `The data directory ${dir} is in use by another running server; stop it or set another DATA_DIR.` }
   )
   t.equal(pidOf(dir), pid)
-  t.ok(await answers(database.url))
+  t.ok(await isReachable(database.url))
 })
 
 parallel('one of two concurrent starts in a fresh directory succeeds', async t => {
@@ -54,7 +55,7 @@ parallel('one of two concurrent starts in a fresh directory succeeds', async t =
       return { loser: both[i], url: await both[1 - i]?.url }
     }))
     t.match(await loser?.error, /is in use by another running server/)
-    t.ok(await answers(String(url)))
+    t.ok(await isReachable(String(url)))
     t.same(readdirSync(dir).sort(), ['postgres', 'postgres-password', 'postgres.log'], 'no leftovers remain')
     for (const { child } of both) child.kill('SIGKILL')
   }
@@ -68,7 +69,7 @@ parallel('a start succeeds after kill -9 during the creation of the files', asyn
   await once(child, 'exit')
   t.ok(readdirSync(dir).some(name => name.startsWith('postgres.new-')))
   const database = await started(t, dir)
-  t.ok(await answers(database.url))
+  t.ok(await isReachable(database.url))
   t.same(readdirSync(dir).filter(name => name.includes('.new-')), [])
 })
 
@@ -117,7 +118,7 @@ parallel('a start chooses another port when its port is in use', async t => {
   t.teardown(() => { squatter.close() })
   const database = await started(t, dir)
   t.not(portOf(database.url), port)
-  t.ok(await answers(database.url))
+  t.ok(await isReachable(database.url))
 })
 
 await parallelTests()

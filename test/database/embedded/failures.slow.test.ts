@@ -12,9 +12,10 @@ import { ensureCluster } from '../../../src/database/embedded/cluster.js'
 import { startEmbedded } from '../../../src/database/embedded/embedded.js'
 import { isAlive, isPostmaster, Postmaster } from '../../../src/database/embedded/postmaster.js'
 import {
-  dataDir, clusterOf, postmasterOf, pidOf, logOf, query, until, answers, killAll, started, onlyAsRoot, parallel,
+  dataDir, clusterOf, postmasterOf, pidOf, logOf, query, isReachable, killAll, started, onlyAsRoot, parallel,
   parallelTests
 } from '../../fixtures/embedded.js'
+import { until } from '../../without-database.js'
 
 parallel('the embedded PostgreSQL restarts by itself on the same port', async t => {
   const dir = dataDir(t)
@@ -26,7 +27,7 @@ parallel('the embedded PostgreSQL restarts by itself on the same port', async t 
   const isBack = async () => await until(() => messages.at(-1) === 'The embedded PostgreSQL is back.')
 
   killAll(pidOf(dir))
-  await until(async () => await answers(database.url))
+  await until(async () => await isReachable(database.url))
   await isBack()
   t.same(await query(database.url, 'TABLE kept'), ['value'], 'the data survives kill -9 of all processes')
   t.same(messages, ['The embedded PostgreSQL has gone away; bringing it back.', 'The embedded PostgreSQL is back.'])
@@ -47,7 +48,7 @@ parallel('the embedded PostgreSQL restarts by itself on the same port', async t 
   await until(() => logOf(dir).includes('still in use'))
   process.kill(orphan, 'SIGCONT')
   await isBack()
-  t.ok(await answers(database.url), 'the restart waits for an orphaned backend')
+  t.ok(await isReachable(database.url), 'the restart waits for an orphaned backend')
 
   messages.length = 0
   const version = join(dir, 'postgres/PG_VERSION')
@@ -56,7 +57,7 @@ parallel('the embedded PostgreSQL restarts by itself on the same port', async t 
   await until(() => messages.some(message => /does not start/.test(message)))
   renameSync(`${version}.moved`, version)
   await isBack()
-  t.ok(await answers(database.url), 'the restart is retried')
+  t.ok(await isReachable(database.url), 'the restart is retried')
   t.notMatch(messages.join(), new URL(database.url).password)
 
   const frozen = pidOf(dir)
@@ -104,7 +105,7 @@ await t.test('each failed start has a clear error', async t => {
     { message: /^PostgreSQL was not ready within 200 ms\. .*timeout/ }
   )
   process.kill(pid, 'SIGCONT')
-  await until(async () => await answers(database.url))
+  await until(async () => await isReachable(database.url))
 
   const secret = join(dir, 'postgres-password')
   renameSync(secret, `${secret}.moved`)
@@ -214,6 +215,6 @@ await t.test('as root, a start that loses a race uses the files of the winner', 
   t.equal(files, realpathSync(join(winner, 'postgres')))
   t.match(lost, /^\/var\/lib\/whatsapp-tenant-config\//)
   t.notOk(existsSync(lost), 'the files of the loser are removed')
-  t.ok(await answers(database.url))
+  t.ok(await isReachable(database.url))
   unlinkSync(join(dir, 'postgres'))
 })

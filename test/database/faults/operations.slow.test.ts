@@ -2,13 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
 import { faults } from '../../graph/faults.js'
-import { dataDir, killAll, pidOf, until } from '../../fixtures/embedded.js'
+import { dataDir, killAll, pidOf } from '../../fixtures/embedded.js'
 import { ownPostgres } from '../../fixtures/own-postgres.js'
 import {
   connectionsOf, listeningService, lockRows, META_TIMEOUT_MS, POOL_MAX, rowsOf, stallChanges, type Outcome
 } from '../../fixtures/operations.js'
 import { serverProcess, signed } from '../../fixtures/server-process.js'
-import { JWT_SECRET, query } from '../../helper.js'
+import { JWT_SECRET, query, until } from '../../helper.js'
 
 const LIMIT_MS = 5000
 

@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import t from '../../run/tap.js'
-import { buildTestApp, connect, createDatabase, query, takeAway, untilWaiting } from '../../helper.js'
+import { buildTestApp, connect, createDatabase, query, makeUnreachable, untilWaiting } from '../../helper.js'
 import { assertFailed, canary, get, post } from './canary-requests.js'
 import { LOCK, loseConnections } from './connections.js'
 
 await t.test('a missing database causes DATABASE_UNAVAILABLE, and the service is not ready', async (t) => {
   const service = await buildTestApp(t)
-  const restore = await takeAway(service.databaseUrl)
+  const restore = await makeUnreachable(service.databaseUrl)
   assertFailed(t, service, await post(service, 'acme'), 'DATABASE_UNAVAILABLE')
   t.match(await service.app.inject('/health/ready'), { statusCode: 503 })
   t.match(await service.app.inject('/health/live'), { statusCode: 200 })

@@ -13,7 +13,7 @@ const service = await onboardingService(t, {
 })
 const { meta, issue, as, call, post, resume, record, records, start, login, newTenant, configure, asked } = service
 // A block would last beyond the test that caused it.
-const { goOn } = clock(t)
+const { advance } = clock(t)
 const verifyUrl = `${config}/verify`
 const redirect_uri = 'https://shop.example/done'
 
@@ -37,7 +37,7 @@ await t.test('while Meta blocks the app, no dry run, verification or unsubscript
   })
   t.match(await verify(one, { waba_id: '1' }), { is: '503 META_RATE_LIMITED', headers: { 'retry-after': '420' } })
   meta.requests.length = 0
-  goOn(60_000)
+  advance(60_000)
 
   const all: Array<[object | undefined, number]> = [[{ waba_id: '1' }, 100], [undefined, 10]]
   for (const [body, length] of all) {
@@ -57,7 +57,7 @@ await t.test('while Meta blocks the app, no dry run, verification or unsubscript
   t.equal((await configure(other, 'GET')).is, '200', 'nothing was deleted')
   t.same(asked(), [])
 
-  goOn(6 * 60_000 + 1000)
+  advance(6 * 60_000 + 1000)
   t.equal((await verify(one)).is, '200')
 })
 
@@ -78,7 +78,7 @@ await t.test('a code is not sent while Meta blocks the app: neither the code nor
   t.same([asked(), await records(tenant)], [[], []])
   t.equal((await resume(tenant)).is, '404 ONBOARDING_NOT_FOUND')
 
-  goOn(BLOCK_MS)
+  advance(BLOCK_MS)
   // A code of the stand-in expires after 30 seconds, so the customer logs in again with the first state.
   t.equal((await post(tenant, { ...body, code: issue({ redirect_uri }) })).is, '201')
 })
@@ -107,7 +107,7 @@ await t.test('a code that a block stopped before the exchange is sent when the r
   t.match(await resume(tenant), { is: '503 META_RATE_LIMITED' })
   t.same(asked('access_token'), [])
 
-  goOn(BLOCK_MS)
+  advance(BLOCK_MS)
   t.equal((await post(tenant, body)).is, '201')
   t.equal(asked('access_token').length, 1)
 })
@@ -123,7 +123,7 @@ await t.test('an onboarding that a block stopped after the exchange is resumed',
   meta.requests.length = 0
   t.match(await resume(tenant, { pin: PIN }), { is: '503 META_RATE_LIMITED' })
   t.same(asked(), [])
-  goOn(BLOCK_MS)
+  advance(BLOCK_MS)
   t.equal((await resume(tenant, { pin: PIN })).is, '200')
 })
 
@@ -140,7 +140,7 @@ await t.test('the limit of one account does not block another tenant of the app'
     t.match(await verify(one), { is: '503 META_RATE_LIMITED' })
     t.notOk(asked('phone_numbers').length, 'no call for that account')
     t.match(await verify(other), { is: '200' })
-    goOn(BLOCK_MS)
+    advance(BLOCK_MS)
     t.match(await verify(one), { is: '200' })
   }
 })
@@ -153,7 +153,7 @@ await t.test('a token limit, met at the account of another tenant, does not bloc
     meta.fail('phone_numbers', { reply: new GraphError(400, code, 'limit') })
     t.match(await verify(squatter), { is: '503 META_RATE_LIMITED' })
     t.equal((await verify(owner)).is, '200', String(code))
-    goOn(BLOCK_MS)
+    advance(BLOCK_MS)
   }
 })
 

@@ -2,7 +2,7 @@ import t from '../../run/tap.js'
 import { freePort } from '../../../src/database/embedded/free-port.js'
 import { temporarilyDown } from '../../graph/errors.js'
 import { faults } from '../../graph/faults.js'
-import { takeAway, until } from '../../helper.js'
+import { makeUnreachable, until } from '../../helper.js'
 import { onboardingService, stepsOf } from '../onboarding-service.js'
 
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
@@ -98,7 +98,7 @@ await t.test('a token that arrives during a database outage is stored after it',
   )
   // By then the token has arrived.
   const end = Date.now() + 7000
-  const restore = await takeAway(service.databaseUrl)
+  const restore = await makeUnreachable(service.databaseUrl)
   await until(async () => (await call({}, 'GET', '/health/ready')).is.startsWith('503'))
   await until(() => Date.now() > end)
   await restore()
@@ -120,7 +120,7 @@ await t.test('a code whose token could not be stored is not sent again', async (
 await t.test('a code is not sent while the database is down', async (t) => {
   const tenant = newTenant()
   const body = login(tenant)
-  const restore = await takeAway(service.databaseUrl)
+  const restore = await makeUnreachable(service.databaseUrl)
   t.equal(
     (await call(as(tenant), 'POST', '/api/v1/tenant/onboard/whatsapp-client', body)).is,
     '503 DATABASE_UNAVAILABLE'

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
 import { startWithMetaFault } from '../../fixtures/fault-injection.js'
-import { takeAway, until } from '../../helper.js'
+import { makeUnreachable, until } from '../../helper.js'
 import { NEVER_MS, serviceProcesses } from './service-processes.js'
 import { allCalls, callsOfContinuation } from './step-calls.js'
 
@@ -53,7 +53,7 @@ await t.test('an onboarding completes although the database is down during the e
     { latency_ms: 1000 },
     async () => await post(service, login)
   )
-  const restore = await takeAway(url)
+  const restore = await makeUnreachable(url)
   // Longer than the lease of a dead instance.
   await delay(8000)
   t.same(calls(login), ['access_token'])

@@ -22,7 +22,7 @@ const REVIEWED = [368, 131031]
 const meta = await startGraph()
 t.teardown(meta.close)
 meta.state.addApp(APP)
-const { goOn } = clock(t)
+const { advance } = clock(t)
 const { call, as, sql } = await client(t, {
   GRAPH_API_BASE_URL: meta.url,
   FB_APP_ID: APP.app_id,
@@ -112,7 +112,7 @@ async function assertRefusal (
   if (isFinal) await assertSameAnswer(t, answer, [resume, post])
   else if (step === 'register') await assertNeedsPin(t, answer, resume)
   t.equal(meta.requests.length, asked, 'Meta gets no other call')
-  if (name === 'META_RATE_LIMITED') goOn(BLOCK_MS)
+  if (name === 'META_RATE_LIMITED') advance(BLOCK_MS)
   if (!isFinal) {
     t.equal((await resume()).is, '200', 'a resumption succeeds after the error')
     t.match((await call(as(tenant), 'GET', `${config}/full`)).body, {
