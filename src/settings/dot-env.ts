@@ -29,7 +29,8 @@ export async function readDotEnv (path: string): Promise<Assignment[]> {
  * Parses a `.env`. Each line is empty, a comment, or `[export] NAME=value`:
  *
  * - The text is UTF-8, with or without a byte order mark. Lines end with LF, CRLF or CR.
- * - A value in quotes ('…', "…" or `…`) ends at the next such quote on the same line. In "…" `\n` is a line break.
+ * - A value in quotes ('…', "…" or `…`) ends at the next such quote on the same line. In "…" `\n` is a line
+ *   break.
  * - A value without quotes ends at a `#` that follows a blank, or with the line. Blanks around it are trimmed.
  * - `$NAME` and all other backslashes are literal. The last of several assignments of a name counts.
  *

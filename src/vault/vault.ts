@@ -19,7 +19,8 @@ declare module 'fastify' {
 export type Vault = ReturnType<typeof createVault>
 
 /**
- * Creates the vault. It seals with AES-256-GCM (NIST SP 800-38D) to `v1.<key id>.<base64url(iv ‖ ciphertext ‖ tag)>`.
+ * Creates the vault. It seals with AES-256-GCM (NIST SP 800-38D) to
+ * `v1.<key id>.<base64url(iv ‖ ciphertext ‖ tag)>`.
  *
  * @param options.keyRing as `ENCRYPTION_KEYS`: the first key seals, all open
  * @throws when the ring is invalid

@@ -23,7 +23,10 @@ await t.test('a printed token gives access as its options say', async (t) => {
   }
   const tenant = await printed('--tenant', 'acmé 1', '--user', 'u1', '--expires', '60')
   const admin = await printed('--admin')
-  t.match(await ask(tenant, '/config', { waba_id: '1' }), { status: 201, body: { tenant_id: 'acmé 1', user_id: 'u1' } })
+  t.match(
+    await ask(tenant, '/config', { waba_id: '1' }),
+    { status: 201, body: { tenant_id: 'acmé 1', user_id: 'u1' } }
+  )
   t.equal((await ask(tenant, '/admin/configs/stats')).status, 403)
   t.match(await ask(admin, '/admin/configs/stats'), { status: 200, body: { total: 1 } })
   t.equal((await ask(admin, '/config')).status, 403)

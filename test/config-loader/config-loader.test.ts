@@ -94,8 +94,8 @@ await t.test('forTenant rejects an invalid tenant id with a TypeError', async (t
     [id]
   )
   for (const id of [
-    undefined, null, 1, {}, ['acme'], '', 'x'.repeat(101), '👋'.repeat(101), 'a\0', 'a\n', '\u007f', '\u0085', '\ud800',
-    Object('acme')
+    undefined, null, 1, {}, ['acme'], '', 'x'.repeat(101), '👋'.repeat(101), 'a\0', 'a\n', '\u007f', '\u0085',
+    '\ud800', Object('acme')
   ]) {
     await t.rejects(call(id), TypeError)
   }

@@ -59,9 +59,9 @@ const SeedJson = Type.Object({
 }, only)
 
 /**
- * Adds objects from JSON: `{"apps": […], "wabas": […], "codes": […], "tokens": […]}`, with the members that the methods
- * of GraphState accept. An existing id is replaced. Without `app_id` a code or token belongs to the first app; without
- * `app_ids` all apps see a WABA.
+ * Adds objects from JSON: `{"apps": […], "wabas": […], "codes": […], "tokens": […]}`, with the members that the
+ * methods of GraphState accept. An existing id is replaced. Without `app_id` a code or token belongs to the first app;
+ * without `app_ids` all apps see a WABA.
  * @throws an error with the path of the invalid member
  */
 export function addSeed (state: GraphState, json: unknown): void {
