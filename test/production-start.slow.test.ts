@@ -1,6 +1,4 @@
-import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,8 +7,8 @@ import type { Test } from 'tap'
 import t from './run/tap.js'
 import { buildApp } from '../src/app.js'
 import { signed } from './fixtures/server-process.js'
-import { baseEnv, childEnv, createDatabase, newKey, until } from './helper.js'
-import { modulePath } from './run/paths.js'
+import { baseEnv, createDatabase, newKey, until } from './helper.js'
+import { start } from './started-server.js'
 
 // Each process compiles our sources again.
 t.setTimeout(300_000)
@@ -28,17 +26,8 @@ async function serve (t: Test, dotEnv: string | Buffer | null, env: Record<strin
   t.teardown(() => rmSync(cwd, { recursive: true }))
   if (dotEnv === null) mkdirSync(join(cwd, '.env'))
   else writeFileSync(join(cwd, '.env'), dotEnv)
-  const child = spawn(
-    process.execPath,
-    [...process.execArgv, modulePath('src/server.ts')],
-    { cwd, env: childEnv({ PORT: '0', ...env }), stdio: ['ignore', 'pipe', 'pipe'] }
-  )
-  t.teardown(() => { child.kill('SIGKILL') })
-  let [out, err] = ['', '']
-  child.stdout.on('data', (chunk) => { out += String(chunk) })
-  child.stderr.on('data', (chunk) => { err += String(chunk) })
-  const ended = once(child, 'close')
-  const origin = () => /Server listening at (http:[^"]+)/.exec(out)?.[1]
+  const { child, out, err, ended } = start(t, cwd, env)
+  const origin = () => /Server listening at (http:[^"]+)/.exec(out())?.[1]
   await until(() => origin() !== undefined || child.exitCode !== null, 60_000)
   const status = async (token: string) =>
     (await fetch(
@@ -48,7 +37,7 @@ async function serve (t: Test, dotEnv: string | Buffer | null, env: Record<strin
   const admin = origin() === undefined ? 'refused' : await status(signed({ role: 'admin' }, secrets.JWT_SECRET))
   child.kill('SIGTERM')
   await ended
-  return { admin, out, err, left: readdirSync(cwd).filter((name) => name !== '.env') }
+  return { admin, out: out(), err: err(), left: readdirSync(cwd).filter((name) => name !== '.env') }
 }
 
 /** Asserts that a start fails with this message, prints no value and no token, and leaves no files. */

@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto'
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
 import { slowReads } from '../slow-reads.js'
+import { serviceRole } from '../../fixtures/service-role.js'
 import { buildTestApp, connect, createDatabase, query, until, untilWaiting } from '../../helper.js'
 
 const envToken = { WHATSAPP_PHONE_ID: '99', WHATSAPP_TOKEN: 'token of env' }
@@ -61,12 +61,7 @@ await t.test('one cancelled statement does not affect other callers', async (t) 
 
 await t.test('a role at its connection limit is no outage', async (t) => {
   const databaseUrl = await createDatabase(t)
-  const role = `wtc_test_${randomBytes(8).toString('hex')}`
-  await query(databaseUrl, `create role ${role} login password 'one';
-    grant all on all tables in schema public to ${role}; grant all on all sequences in schema public to ${role};
-    grant usage on schema drizzle to ${role}; grant select on all tables in schema drizzle to ${role}`)
-  t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
-  const asRole = Object.assign(new URL(databaseUrl), { username: role, password: 'one' }).href
+  const { role, url: asRole } = await serviceRole(t, databaseUrl, 'one')
   const { app, configLoader, assertUndisturbed, release } = await createBusy(t, databaseUrl, { DATABASE_URL: asRole })
   await query(databaseUrl, `alter role ${role} connection limit 2`)
   const refused: unknown[] = []

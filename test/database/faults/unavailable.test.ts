@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto'
 import t from '../../run/tap.js'
+import { serviceRole } from '../../fixtures/service-role.js'
 import { buildTestApp, connect, createDatabase, query, makeUnreachable, untilWaiting } from '../../helper.js'
 import { assertFailed, canary, get, post } from './canary-requests.js'
 import { LOCK, loseConnections } from './connections.js'
@@ -33,14 +33,8 @@ await t.test('a read-only database refuses writes and serves reads', async (t) =
 
 await t.test('a connection limit or a wrong password causes DATABASE_UNAVAILABLE', async (t) => {
   const databaseUrl = await createDatabase(t)
-  const role = `wtc_test_${randomBytes(8).toString('hex')}`
-  await query(databaseUrl, `create role ${role} login password '${canary}';
-    grant all on all tables in schema public to ${role}; grant all on all sequences in schema public to ${role};
-    grant usage on schema drizzle to ${role}; grant select on all tables in schema drizzle to ${role}`)
-  t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
-  const asRole = new URL(databaseUrl)
-  Object.assign(asRole, { username: role, password: canary })
-  const service = await buildTestApp(t, { DATABASE_URL: asRole.href })
+  const { role, url: asRole } = await serviceRole(t, databaseUrl, canary)
+  const service = await buildTestApp(t, { DATABASE_URL: asRole })
   await query(databaseUrl, `alter role ${role} connection limit 2`)
   // The start left more connections in the pool than the limit.
   await loseConnections(service, databaseUrl)

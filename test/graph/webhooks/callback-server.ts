@@ -7,7 +7,17 @@ export async function startCallback (
   t: Test,
   answer: (query: URLSearchParams, res: ServerResponse, req: IncomingMessage) => unknown
 ) {
-  const server = createServer((req, res) => answer(new URL(req.url ?? '', 'http://localhost').searchParams, res, req))
+  const origin = await listen(t, (req, res) => answer(queryOf(req), res, req))
+  return `${origin}/hook?tenant=1`
+}
+
+const queryOf = ({ url = '' }: IncomingMessage) => new URL(url, 'http://localhost').searchParams
+
+/** Starts a server with this handler until the test ends; returns its origin. */
+export async function listen (
+  t: Test, handler: (req: IncomingMessage, res: ServerResponse) => unknown
+): Promise<string> {
+  const server = createServer(handler)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   t.teardown(() => {
@@ -16,5 +26,5 @@ export async function startCallback (
   })
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('no port')
-  return `http://127.0.0.1:${address.port}/hook?tenant=1`
+  return `http://127.0.0.1:${address.port}`
 }

@@ -1,14 +1,14 @@
 import { createHmac } from 'node:crypto'
-import { once } from 'node:events'
-import { createServer, type IncomingHttpHeaders } from 'node:http'
+import type { IncomingHttpHeaders } from 'node:http'
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
 import { startGraph } from '../server.js'
+import { listen } from './callback-server.js'
 
 /** A receiver of webhooks that answers with these statuses and then with 200; 0 cuts the connection. */
 async function receiver (t: Test, ...statuses: number[]) {
   const got: Array<{ path: string | undefined, headers: IncomingHttpHeaders, body: Buffer }> = []
-  const server = createServer(async (req, res) => {
+  const url = await listen(t, async (req, res) => {
     const chunks: Buffer[] = []
     for await (const chunk of req) chunks.push(chunk)
     got.push({ path: req.url, headers: req.headers, body: Buffer.concat(chunks) })
@@ -16,15 +16,7 @@ async function receiver (t: Test, ...statuses: number[]) {
     if (status === 0) res.destroy()
     else res.writeHead(status).end('ok')
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return { url: `http://127.0.0.1:${address.port}`, got }
+  return { url, got }
 }
 
 const webhook = (field: string, value: object = {}, id = '102') => ({
