@@ -12,9 +12,10 @@ const layers = [
   ['vault'],
   ['meta'],
   ['tenant-configs'],
+  ['events'],
   ['token-watch'],
   ['config-loader'],
-  ['onboarding', 'verification', 'offboarding', 'account-updates', 'events', 'retention'],
+  ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention'],
   ['http'],
   ['routes'],
   ['app'],
@@ -22,7 +23,7 @@ const layers = [
 ]
 
 /** Folders on one line that do not know each other. */
-const strangers = ['onboarding', 'verification', 'offboarding', 'account-updates', 'events', 'retention']
+const strangers = ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention']
 
 /**
  * The files of a folder that others import values from: the door first, which is the plugin, then files without state.

@@ -59,6 +59,8 @@ export const ConfigNotFound = define('CONFIG_NOT_FOUND', 404,
   'There is no configuration. Create one with POST /config or by onboarding.')
 export const OnboardingNotFound = define('ONBOARDING_NOT_FOUND', 404,
   'There is no onboarding to show or to resume. Begin one with POST /onboard/whatsapp-client.')
+export const EventNotFound = define('EVENT_NOT_FOUND', 404,
+  'There is no such event. GET /admin/events lists those that wait, and those of the last 7 days.')
 export const RouteNotFound = define('ROUTE_NOT_FOUND', 404,
   'No such method and path. The OpenAPI document lists what there is.')
 
@@ -80,6 +82,13 @@ export const OnboardingSuperseded = define('ONBOARDING_SUPERSEDED', 409,
   'way. Start the Meta login again if you still want it.')
 export const MetaPhoneChoiceRequired = define('META_PHONE_CHOICE_REQUIRED', 409,
   'The account has several phone numbers. Name one of `phone_numbers` as phone_number_id to POST ' +
+  '/onboard/whatsapp-client/resume.')
+export const MetaNumberChanged = define('META_NUMBER_CHANGED', 409,
+  'The login is for another phone number than the tenant has; nothing was changed. Name one of ' +
+  '`phone_numbers` as phone_number_id to POST /onboard/whatsapp-client/resume to change to it, or log ' +
+  'in again and grant the present one.')
+export const MetaAccountRequired = define('META_ACCOUNT_REQUIRED', 409,
+  'The login does not tell which WhatsApp Business Account is meant. Name it as waba_id to POST ' +
   '/onboard/whatsapp-client/resume.')
 export const MetaCallbackRefused = defineGraph('META_CALLBACK_REFUSED', 409,
   'Meta could not verify callback_url: it must echo hub.challenge within about 6 seconds when ' +

@@ -1,8 +1,9 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Events, TenantEvent } from '../events/events.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
-import type { TokenWatch, Transition } from '../token-watch/token-watch.js'
+import type { TokenWatch } from '../token-watch/token-watch.js'
 import { deactivateWabas, recordDelivery } from './account-updates.sql.js'
 import { lostAccounts } from './lost-accounts.js'
 
@@ -14,7 +15,8 @@ export type AccountUpdates = ReturnType<typeof createAccountUpdates>
 
 interface AccountUpdateDependencies {
   tenantConfigs: Pick<TenantConfigs, 'inTransaction'>
-  tokenWatch: Pick<TokenWatch, 'recordIn' | 'emit'>
+  tokenWatch: Pick<TokenWatch, 'recordIn'>
+  events: Pick<Events, 'emit'>
   /** The present secret of the app, and former ones. */
   secrets: string[]
   verifyToken: string | undefined
@@ -26,7 +28,7 @@ interface AccountUpdateDependencies {
  * Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks, field `account_update`
  */
 export function createAccountUpdates (
-  { tenantConfigs, tokenWatch, secrets, verifyToken, log }: AccountUpdateDependencies
+  { tenantConfigs, tokenWatch, events, secrets, verifyToken, log }: AccountUpdateDependencies
 ) {
   return {
     /** Whether one of the secrets signed a body (its bytes as they came): `sha256=` and 64 lower-case hex digits. */
@@ -49,7 +51,7 @@ export function createAccountUpdates (
       const changedTenants = new Set<string>()
       const times = [...lost.values()].map(({ at }) => at)
       const { tenants, transitions } = await tenantConfigs.inTransaction(changedTenants, async (tx) => {
-        const transitions: Transition[] = []
+        const transitions: TenantEvent[] = []
         const isNew = await recordDelivery(tx, digestOf(body))
         const tenants = isNew ? await deactivateWabas(tx, [...lost.keys()], times) : []
         for (const { tenant_id: tenantId, waba_id: wabaId, access_token: sealed, is_lost: isLost } of tenants) {
@@ -67,7 +69,7 @@ export function createAccountUpdates (
         if (is_lost) log.warn(about, 'deactivated a tenant: its account is lost to us')
         else log.info(about, 'left a tenant as it is: it was onboarded after its account was lost')
       }
-      for (const transition of transitions) tokenWatch.emit(transition)
+      for (const transition of transitions) events.emit(transition)
     }
   }
 }
@@ -81,11 +83,12 @@ function isSame (one: string, other: string): boolean {
 
 /** Decorates `fastify.accountUpdates`. */
 async function accountUpdates (fastify: FastifyInstance): Promise<void> {
-  const { tenantConfigs, tokenWatch, log, env } = fastify
+  const { tenantConfigs, tokenWatch, events, log, env } = fastify
   const former = env.FB_APP_SECRETS_PREVIOUS?.split(',').map((secret) => secret.trim()) ?? []
   fastify.decorate('accountUpdates', createAccountUpdates({
     tenantConfigs,
     tokenWatch,
+    events,
     // Anybody can sign with an empty secret.
     secrets: [env.FB_APP_SECRET ?? '', ...former].filter((secret) => secret !== ''),
     verifyToken: env.WEBHOOK_VERIFY_TOKEN,
@@ -93,4 +96,7 @@ async function accountUpdates (fastify: FastifyInstance): Promise<void> {
   }))
 }
 
-export default fp(accountUpdates, { name: 'account-updates', dependencies: ['env', 'tenant-configs', 'token-watch'] })
+export default fp(accountUpdates, {
+  name: 'account-updates',
+  dependencies: ['env', 'tenant-configs', 'token-watch', 'events']
+})

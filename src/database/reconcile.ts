@@ -25,6 +25,10 @@ const isOwned = sql`exists (select from verified_identities verified
 const hasIds = sql`exists (select from tenant_configs config where config.tenant_id = row.tenant_id
   and config.waba_id = row.waba_id and config.phone_number_id is not distinct from row.phone_number_id)`
 
+const hasConfig = sql`exists (select from tenant_configs config where config.tenant_id = row.tenant_id)`
+const hasNumber = sql`exists (select from tenant_configs config
+  where config.tenant_id = row.tenant_id and config.phone_number_id = row.phone_number_id)`
+
 const differences: Record<string, Difference> = {
   'tokens without a watch': missingRows(sql`token_watch (tenant_id, next_check_at)`,
     sql`tenant_id, case when is_active then now() else '9999-12-31Z' end`, sql`access_token is not null`, isWatched),
@@ -36,6 +40,8 @@ const differences: Record<string, Difference> = {
       where watch.tenant_id = config.tenant_id and watch.tenant_id = any(${ids}) and ${isParked}`]
   },
   'verified identities of other ids': orphanedRows(sql`verified_identities`, hasIds),
+  'phone numbers of other ids': orphanedRows(sql`phone_numbers`, hasNumber),
+  'account states without a tenant': orphanedRows(sql`account_states`, hasConfig),
   'missing verified identities': missingRows(sql`verified_identities (tenant_id, waba_id, phone_number_id)`,
     sql`tenant_id, waba_id, phone_number_id`, sql`last_verified_at is not null and waba_id is not null`, isOwned)
 }

@@ -5,7 +5,9 @@ import {
 } from 'drizzle-orm/pg-core'
 import type { WritableColumn } from '../schemas/columns.js'
 import { isoFromPostgres } from '../schemas/timestamps.js'
-import { onboardingStatuses, tokenStatuses, type StepName, type stepStatuses } from '../schemas/statuses.js'
+import {
+  accountStatuses, eventStates, numberStatuses, onboardingStatuses, tokenStatuses, type StepName, type stepStatuses
+} from '../schemas/statuses.js'
 
 /** A `timestamptz` that stays text between the database and JSON. */
 const timestamptz = customType<{ data: string, driverData: string }>({
@@ -66,6 +68,41 @@ export const verifiedIdentities = pgTable('verified_identities', {
   index('verified_identities_waba_id_idx').on(table.waba_id)
 ])
 
+/**
+ * What Meta told about the phone number of a tenant, to the tenant's own token; a part that it left out is null.
+ * `status` is Meta's, `number_status` is ours, and `reported` is the last one that an event reported. Triggers delete
+ * the row when the tenant changes its ids or is deleted.
+ */
+export const phoneNumbers = pgTable('phone_numbers', {
+  tenant_id: varchar({ length: 100 }).primaryKey(),
+  phone_number_id: varchar({ length: 255 }).notNull(),
+  display_phone_number: text(),
+  verified_name: text(),
+  is_on_biz_app: boolean(),
+  platform_type: text(),
+  quality_rating: text(),
+  status: text(),
+  number_status: varchar({ length: 11, enum: numberStatuses }).notNull().default('unknown'),
+  reported: varchar({ length: 11, enum: numberStatuses }),
+  told_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [index('phone_numbers_status_idx').on(table.number_status)])
+
+/**
+ * The state of a tenant's account by Meta's account updates; `reason` and `initiated_by` are Meta's. `turned_off`: an
+ * update turned the tenant off, and no person has turned it on or off since (a trigger sees to that). `acted_at` is the
+ * time of the latest update that counted. `resume_at` is when the next live check of a resumption is due.
+ */
+export const accountStates = pgTable('account_states', {
+  tenant_id: varchar({ length: 100 }).primaryKey(),
+  status: varchar({ length: 9, enum: accountStatuses }).notNull().default('ok'),
+  event: varchar({ length: 64 }),
+  reason: varchar({ length: 64 }),
+  initiated_by: varchar({ length: 64 }),
+  turned_off: boolean().notNull().default(false),
+  acted_at: timestamptz(),
+  resume_at: timestamptz()
+}, (table) => [index('account_states_resume_idx').on(table.resume_at).where(sql`${table.resume_at} is not null`)])
+
 /** The phone numbers with a callback of their own at Meta, set for any tenant. */
 export const phoneCallbacks = pgTable('phone_callbacks', {
   phone_number_id: varchar({ length: 255 }).primaryKey(),
@@ -109,9 +146,14 @@ export interface Step {
   error: StepError | null
 }
 
+/** The account and number that a tenant had before an onboarding, and the token for them, sealed. */
+export interface FormerIdentity { waba_id: string, phone_number_id: string | null, access_token: string }
+
 /**
  * One row per code of a Meta login, by the hash of the code. Until it ends it holds the granted token, sealed as
  * `tenant_configs.access_token` is. `holder` is the lease owner, and `held_until` the end of its lease.
+ * `chosen_waba_id` and `chosen_phone_number_id` are what a resumption named. `former` is to be unsubscribed.
+ * `failing_since` is the first passing fault of those since the last progress, and `retry_at` the next retry.
  */
 export const onboardings = pgTable('onboardings', {
   id: uuid().primaryKey().defaultRandom(),
@@ -127,11 +169,19 @@ export const onboardings = pgTable('onboardings', {
   token_expires_at: timestamptz(),
   holder: uuid(),
   held_until: timestamptz(),
+  chosen_waba_id: varchar({ length: 255 }),
+  chosen_phone_number_id: varchar({ length: 255 }),
+  former: jsonb().$type<FormerIdentity>(),
+  failing_since: timestamptz(),
+  retry_at: timestamptz(),
   created_at: timestamptz().notNull().default(sql`now()`),
   updated_at: timestamptz().notNull().default(sql`now()`)
 }, (table) => [
   index('onboardings_tenant_idx').on(table.tenant_id, table.created_at),
-  index('onboardings_created_at_idx').on(table.created_at)
+  index('onboardings_created_at_idx').on(table.created_at),
+  // A record that failed for a passing reason, or whose executor died.
+  index('onboardings_due_idx').on(sql`coalesce(${table.retry_at}, ${table.held_until})`)
+    .where(sql`${table.status} = 'in_progress'`)
 ])
 
 /** A stored onboarding: its token is sealed. */
@@ -139,7 +189,7 @@ export type OnboardingRow = typeof onboardings.$inferSelect
 
 /**
  * One row per stored access token; triggers on `tenant_configs` insert, reset and delete it. `reported` is the last
- * reported state.
+ * reported state. `is_deadline`: the next check is due for a warning or an expiry, and so comes before the others.
  */
 export const tokenWatch = pgTable('token_watch', {
   tenant_id: varchar({ length: 100 }).primaryKey(),
@@ -147,26 +197,49 @@ export const tokenWatch = pgTable('token_watch', {
   reason: varchar({ length: 64 }),
   reported: varchar({ length: 80 }),
   checked_at: timestamptz(),
-  next_check_at: timestamptz().notNull().default(sql`now()`)
+  next_check_at: timestamptz().notNull().default(sql`now()`),
+  data_access_ends_at: timestamptz(),
+  is_deadline: boolean().notNull().default(false)
 }, (table) => [
   index('token_watch_due_idx').on(table.next_check_at),
+  index('token_watch_deadline_idx').on(table.next_check_at).where(sql`${table.is_deadline}`),
   index('token_watch_status_idx').on(table.status, sql`${table.tenant_id} collate "C"`)
 ])
 
-/** The events without a successful delivery yet. */
-export const eventsOutbox = pgTable('events_outbox', {
+const event = {
   id: uuid().primaryKey().defaultRandom(),
   type: varchar({ length: 64 }).notNull(),
   tenant_id: varchar({ length: 100 }).notNull(),
-  from: varchar({ length: 15, enum: tokenStatuses }).notNull(),
-  to: varchar({ length: 15, enum: tokenStatuses }).notNull(),
+  from: varchar({ length: 15 }).notNull(),
+  to: varchar({ length: 15 }).notNull(),
   reason: varchar({ length: 64 }),
   at: timestamptz().notNull().default(sql`now()`),
-  attempts: integer().notNull().default(0),
-  next_attempt_at: timestamptz().notNull().default(sql`now()`)
+  attempts: integer().notNull().default(0)
+}
+
+/** The events that are still to be delivered. `last_status` is the HTTP status of the last attempt. */
+export const eventsOutbox = pgTable('events_outbox', {
+  ...event,
+  next_attempt_at: timestamptz().notNull().default(sql`now()`),
+  last_status: integer()
 }, (table) => [
   index('events_outbox_due_idx').on(table.next_attempt_at),
-  index('events_outbox_tenant_idx').on(table.tenant_id, table.at, table.id)
+  index('events_outbox_tenant_idx').on(table.tenant_id, table.at, table.id),
+  index('events_outbox_at_idx').on(table.at, table.id)
+])
+
+/**
+ * The events whose delivery is over, for 7 days. They have a table of their own: a former version delivers every event
+ * of `events_outbox`.
+ */
+export const eventsEnded = pgTable('events_ended', {
+  ...event,
+  state: varchar({ length: 9, enum: eventStates }).notNull(),
+  last_status: integer(),
+  ended_at: timestamptz().notNull().default(sql`now()`)
+}, (table) => [
+  index('events_ended_at_idx').on(table.at, table.id),
+  index('events_ended_ended_at_idx').on(table.ended_at)
 ])
 
 /** The processed deliveries of Meta's webhook, by the hash of their bytes. */

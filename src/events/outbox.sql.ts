@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm'
 import type { eventsOutbox } from '../database/schema.js'
+import { onlyRow, type Queryable } from '../database/statement.js'
 
 /** How many events are claimed at once, each of another tenant. */
 const BATCH = 20
@@ -7,6 +8,23 @@ const BATCH = 20
 const LEASE = sql.raw("interval '30 seconds'")
 /** A failed event above this age is given up. */
 const MAX_AGE = sql.raw("interval '7 days'")
+
+/** A change of a tenant's state, which is reported once: `from` and `to` are states. `at` is ISO 8601. */
+export type TenantEvent =
+  Pick<typeof eventsOutbox.$inferSelect, 'id' | 'type' | 'tenant_id' | 'from' | 'to' | 'reason' | 'at'>
+
+/** The values of a new event; without `at` it happens now. */
+export type NewEvent = Omit<TenantEvent, 'id' | 'at'> & { at?: string | null }
+
+/** Inserts an event into the outbox. The clock is that of the database, which all instances share. */
+export async function insertEvent (
+  tx: Queryable, { type, tenant_id, from, to, reason, at = null }: NewEvent
+): Promise<TenantEvent> {
+  return onlyRow(await tx.run(sql<TenantEvent>`
+    insert into events_outbox (type, tenant_id, "from", "to", reason, at)
+    values (${type}, ${tenant_id}, ${from}, ${to}, ${reason}, coalesce(${at}::timestamptz, clock_timestamp()))
+    returning id, type, tenant_id, "from", "to", reason, at`))
+}
 
 /** An event that this process delivers; `is_last` says that no attempt follows. */
 export type ClaimedEvent = Omit<typeof eventsOutbox.$inferSelect, 'next_attempt_at'> & { is_last: boolean }

@@ -1,29 +1,35 @@
-import { type Static, type TSchema, Type } from '@sinclair/typebox'
-import { type ErrorClass, MetaPhoneNotInWaba, MetaUnexpectedReply, MetaWabaNotAccessible } from '../errors.js'
+import { Type } from '@sinclair/typebox'
+import { MetaPhoneNotInWaba, MetaWabaNotAccessible } from '../errors.js'
 import { maybe } from '../schemas/fields.js'
 import type { GraphCalls } from './calls.js'
-import type { Call, GraphRequest, MetaApp } from './types.js'
+import { createPageReader, Page } from './pages.js'
+import type { Call, MetaApp } from './types.js'
 
-/** A phone number of a WABA. */
-export interface PhoneNumber { id: string, display_phone_number: string | null, verified_name: string | null }
+/** A phone number of a WABA; a part that Meta leaves out is null. All enums are open. */
+export interface PhoneNumber {
+  id: string
+  display_phone_number: string | null
+  verified_name: string | null
+  /** Whether the WhatsApp Business app uses the number too (coexistence). */
+  is_on_biz_app: boolean | null
+  platform_type: string | null
+  quality_rating: string | null
+  status: string | null
+}
 
 /** The URL for webhooks, and the token by which the server there recognises Meta. */
 export interface Callback { callback_url: string, verify_token: string }
 
-const MAX_PAGES = 50
-
-const Page = <T extends TSchema>(item: T) => Type.Object({
-  data: Type.Array(item),
-  paging: maybe(Type.Object({
-    cursors: maybe(Type.Object({ after: maybe(Type.String()) })),
-    next: maybe(Type.String())
-  }))
-})
 const Phones = Page(Type.Object({
   id: Type.String(),
   display_phone_number: maybe(Type.String()),
-  verified_name: maybe(Type.String())
+  verified_name: maybe(Type.String()),
+  is_on_biz_app: maybe(Type.Boolean()),
+  platform_type: maybe(Type.String()),
+  quality_rating: maybe(Type.String()),
+  status: maybe(Type.String())
 }))
+const PHONE_FIELDS = 'id,display_phone_number,verified_name,is_on_biz_app,platform_type,quality_rating,status'
 const Subscriptions = Page(Type.Object({
   whatsapp_business_api_data: maybe(Type.Object({ id: maybe(Type.String()) })),
   override_callback_uri: maybe(Type.String())
@@ -45,7 +51,10 @@ const Done = Type.Object({ success: Type.Literal(true) })
  * @throws by every call: MetaTokenInvalid, MetaPermissionMissing, MetaAppRejected, MetaRateLimited, MetaUnavailable,
  * MetaTimeout, MetaUnexpectedReply; for a WABA MetaWabaNotAccessible; for a phone number MetaPhoneNotInWaba
  */
-export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphCalls) {
+export function createAccountCalls (calls: GraphCalls) {
+  const { send, pathSegment } = calls
+  const allPages = createPageReader(calls)
+
   return {
     listPhoneNumbers,
     subscribeApp,
@@ -69,10 +78,17 @@ export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphCall
   ): Promise<PhoneNumber[]> {
     const call: Call = { name: 'phone_numbers', subject: 'customer' }
     const path = `${pathSegment(call, wabaId, MetaWabaNotAccessible)}/phone_numbers`
-    const query = { fields: 'id,display_phone_number,verified_name', limit: '100' }
+    const query = { fields: PHONE_FIELDS, limit: '100' }
     const phones = await allPages({ ...call, app, account: wabaId, token, method: 'GET', path, query, signal }, Phones)
-    return phones.map(({ id, display_phone_number = null, verified_name = null }) =>
-      ({ id, display_phone_number, verified_name }))
+    return phones.map(({ id, ...rest }) => ({
+      id,
+      display_phone_number: rest.display_phone_number ?? null,
+      verified_name: rest.verified_name ?? null,
+      is_on_biz_app: rest.is_on_biz_app ?? null,
+      platform_type: rest.platform_type ?? null,
+      quality_rating: rest.quality_rating ?? null,
+      status: rest.status ?? null
+    }))
   }
 
   /**
@@ -161,32 +177,5 @@ export function createAccountCalls ({ send, failCall, timeoutSignal }: GraphCall
 
   function subscribedApps (call: Call, wabaId: string): string {
     return `${pathSegment(call, wabaId, MetaWabaNotAccessible)}/subscribed_apps`
-  }
-
-  /** Encodes an id as one segment of a path. */
-  function pathSegment (call: Call, id: string, throws: ErrorClass): string {
-    // A URL parser resolves `.` and `..` in any encoding.
-    if (/^\.{0,2}$/.test(id)) throw failCall(call, { throws }, { sent: false })
-    return encodeURIComponent(id)
-  }
-
-  /** The items of all pages. */
-  async function allPages<T extends TSchema> (
-    request: GraphRequest, schema: ReturnType<typeof Page<T>>
-  ): Promise<Static<T>[]> {
-    const items: Static<T>[] = []
-    const { signal = timeoutSignal() } = request
-    let after: string | undefined
-    for (let page = 0; page < MAX_PAGES; page++) {
-      const query = { ...request.query, ...(after && { after }) }
-      const { data, paging } = await send({ ...request, query, signal }, schema)
-      items.push(...data)
-      // The last page has `after` too, but no `next`. The URL in `next` carries the token, and is never followed.
-      if (paging?.next == null) return items
-      const last = after
-      after = paging.cursors?.after ?? undefined
-      if (!after || after === last) break
-    }
-    throw failCall(request, { throws: MetaUnexpectedReply }, { sent: true, status: 200 })
   }
 }

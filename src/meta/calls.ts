@@ -2,8 +2,8 @@ import type { FastifyError } from '@fastify/error'
 import type { Static, TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import {
-  MetaAppRejected, MetaExchangeUnknown, MetaRateLimited, MetaTimeout, MetaTokenInvalid, MetaUnavailable,
-  withGraphDetails
+  type ErrorClass, MetaAppRejected, MetaExchangeUnknown, MetaRateLimited, MetaTimeout, MetaTokenInvalid,
+  MetaUnavailable, withGraphDetails
 } from '../errors.js'
 import { headerToken } from '../schemas/fields.js'
 import { ErrorReply, limitScopeOf, mapGraphError, type MappedError } from './error-map.js'
@@ -47,11 +47,18 @@ export function createGraphCalls ({ timeoutMs, closing, log, ...options }: Graph
   const sendHttp = createHttpClient(options)
   const { utilizationOf, blockedApps, blockedUntil, record } = createRateLimits()
 
-  return { send, assertUnblocked, failCall, timeoutSignal, utilizationOf, blockedApps }
+  return { send, assertUnblocked, failCall, pathSegment, timeoutSignal, utilizationOf, blockedApps }
 
   /** Returns a timeout as long as that of one call, for several calls to share. */
   function timeoutSignal (): AbortSignal {
     return AbortSignal.timeout(timeoutMs)
+  }
+
+  /** Encodes an id as one segment of a path; throws the error class for one that cannot be encoded. */
+  function pathSegment (call: Call, id: string, throws: ErrorClass): string {
+    // A URL parser resolves `.` and `..` in any encoding.
+    if (/^\.{0,2}$/.test(id)) throw failCall(call, { throws }, { sent: false })
+    return encodeURIComponent(id)
   }
 
   /** Throws MetaRateLimited while Meta blocks such calls: a call during a block lengthens it. */

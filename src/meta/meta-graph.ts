@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import type { Vault } from '../vault/vault.js'
 import { createAccountCalls } from './accounts.js'
 import { createApps } from './apps.js'
+import { createBusinessCalls } from './businesses.js'
 import { createGraphCalls, Token, type GraphOptions } from './calls.js'
 import { createOauthCalls } from './oauth.js'
 import type { MetaApp } from './types.js'
@@ -28,6 +29,7 @@ export function createMetaGraph ({ vault, platformApp, ...options }: MetaGraphDe
     ...createApps({ vault, platformApp }),
     ...createOauthCalls(calls),
     ...createAccountCalls(calls),
+    ...createBusinessCalls(calls),
     utilizationOf,
     blockedApps,
 

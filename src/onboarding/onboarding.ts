@@ -2,6 +2,7 @@ import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Database } from '../database/database.js'
 import type { OnboardingRow } from '../database/schema.js'
+import type { Events } from '../events/events.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
 import type { Env } from '../settings/env.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
@@ -29,6 +30,7 @@ interface OnboardingDependencies {
   tenantConfigs: TenantConfigs
   metaGraph: MetaGraph
   tokenWatch: TokenWatch
+  events: Events
   tenantQueues: Pick<TenantQueues, 'run'>
   closing: AbortSignal
   log: FastifyBaseLogger
@@ -62,8 +64,8 @@ export function createOnboarding (dependencies: OnboardingDependencies) {
       return { ...record, steps: shownSteps(record.steps) }
     },
 
-    /** Calls `listener` with each transition. Returns a function that ends that. */
-    onTransition: dependencies.tokenWatch.onTransition,
+    /** Calls `listener` with each event. Returns a function that ends that. */
+    onTransition: dependencies.events.onEvent,
 
     /** Milliseconds that a close may wait: for one call to Meta, and for the write of the granted token. */
     closeTimeoutMs: timeoutMs + TOKEN_SAVE_TIMEOUT_MS
@@ -72,13 +74,15 @@ export function createOnboarding (dependencies: OnboardingDependencies) {
 
 /** Decorates `fastify.onboarding`. */
 async function onboarding (fastify: FastifyInstance): Promise<void> {
-  const { database, env, vault, tenantConfigs, metaGraph, tokenWatch, tenantQueues, closing, log } = fastify
+  const { database, env, vault, tenantConfigs, metaGraph, tokenWatch, events, tenantQueues, closing, log } = fastify
   fastify.decorate('onboarding', createOnboarding({
-    database, env, vault, tenantConfigs, metaGraph, tokenWatch, tenantQueues, closing, log
+    database, env, vault, tenantConfigs, metaGraph, tokenWatch, events, tenantQueues, closing, log
   }))
 }
 
 export default fp(onboarding, {
   name: 'onboarding',
-  dependencies: ['env', 'database', 'vault', 'tenant-configs', 'meta-graph', 'token-watch', 'tenant-queues', 'closing']
+  dependencies: [
+    'env', 'database', 'vault', 'tenant-configs', 'meta-graph', 'token-watch', 'events', 'tenant-queues', 'closing'
+  ]
 })

@@ -16,6 +16,7 @@ export const expiries: Expiry[] = [
     age: 'received_at',
     isExpired: sql`received_at < now() - interval '30 days'`
   },
+  { table: 'events_ended', key: 'id', age: 'ended_at', isExpired: sql`ended_at < now() - interval '7 days'` },
   {
     table: 'onboardings',
     key: 'id',

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Database } from '../database/database.js'
+import { createPoller } from '../waiting/poller.js'
 import { deleteExpired, expiries } from './retention.sql.js'
 
 const PERIOD_MS = 60_000
@@ -14,27 +15,7 @@ interface SweeperDependencies {
 
 /** Deletes expired rows every minute, in batches. Any number of processes may do so at once. */
 export function createSweeper ({ database, closing, log }: SweeperDependencies) {
-  let timer: NodeJS.Timeout | undefined
-  let sweeping = Promise.resolve()
-
-  return {
-    sweep,
-
-    /** Sweeps now, then every minute. */
-    start,
-
-    /** Resolves when no sweep runs and none will follow, soon after `closing` is aborted. */
-    async stopped (): Promise<void> {
-      clearTimeout(timer)
-      await sweeping
-    }
-  }
-
-  function start (): void {
-    sweeping = sweep().then(() => {
-      if (!closing.aborted) timer = setTimeout(start, PERIOD_MS).unref()
-    })
-  }
+  return { sweep, ...createPoller({ periodMs: PERIOD_MS, work: sweep }) }
 
   /** Deletes all expired rows; a table whose deletion fails is left to the next sweep. */
   async function sweep (): Promise<void> {
@@ -54,7 +35,7 @@ async function sweeper (fastify: FastifyInstance): Promise<void> {
   const sweeper = createSweeper({ database, closing, log })
   fastify.addHook('onReady', async () => { sweeper.start() })
   // Before the hook of the database, which was registered earlier.
-  fastify.addHook('onClose', async () => { await sweeper.stopped() })
+  fastify.addHook('onClose', async () => { await sweeper.stop() })
 }
 
 export default fp(sweeper, { name: 'sweeper', dependencies: ['database', 'closing'] })

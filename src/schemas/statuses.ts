@@ -16,3 +16,18 @@ export type TokenStatus = typeof tokenStatuses[number]
 
 /** The states of a token that is no longer valid at Meta. */
 export const deadStatuses: TokenStatus[] = ['expired', 'revoked', 'reauth_required']
+
+/** The states of the phone number of a tenant. */
+export const numberStatuses = [
+  'ok', 'pending', 'low_quality', 'restricted', 'missing', 'none', 'unknown'
+] as const
+
+export type NumberStatus = typeof numberStatuses[number]
+
+/** The states of a tenant's account, as Meta's account updates report them. */
+export const accountStatuses = ['ok', 'suspended', 'lost'] as const
+
+export type AccountStatus = typeof accountStatuses[number]
+
+/** The states of the delivery of an event. */
+export const eventStates = ['waiting', 'delivered', 'ended'] as const

@@ -1,137 +1,18 @@
 import assert from 'node:assert'
 import fastifyEnv from '@fastify/env'
-import { Type, type Static, type StringOptions, type TProperties, type TSchema } from '@sinclair/typebox'
+import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import type { Ajv } from 'ajv'
 import envSchema from 'env-schema'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { readDotEnv } from './dot-env.js'
 import { addFaults } from './faults.js'
-import { formats, MIN_SECRET_LENGTH } from './formats.js'
+import { formats } from './formats.js'
 import { generators, isLocalMode } from './local-mode.js'
+import { settings } from './schema.js'
 import { dropEmpty, fileSetting, findMisspelledNames, readSecretFiles, type EnvSource } from './values.js'
 
 export type { EnvSource } from './values.js'
-
-/** A setting that holds a secret: `NAME_FILE` may set it, and it has no control characters. */
-const secret = (options: StringOptions = {}) => Type.String({ writeOnly: true, ...options })
-
-const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
-
-/** All settings. A description defines the usable values, unless every text is usable. */
-const settings = {
-  NODE_ENV: Type.Union([Type.Literal('production'), Type.Literal('development'), Type.Literal('test')], {
-    default: 'development',
-    description: 'production, development or test'
-  }),
-  HOST: Type.Optional(Type.String()),
-  PORT: Type.Integer({ default: 8002, minimum: 0, maximum: 65535, description: 'port to listen on, 0 to 65535' }),
-  LOG_LEVEL: Type.Union(logLevels.map((level) => Type.Literal(level)), {
-    default: 'info',
-    description: `one of ${logLevels.join(', ')}`
-  }),
-  TRUST_PROXY: Type.String({
-    default: 'false',
-    format: 'trust-proxy',
-    description: 'true, false, a number of hops, or addresses and CIDR ranges separated by commas'
-  }),
-  API_DOCS: Type.Boolean({ default: true, description: 'true or false' }),
-
-  DATABASE_URL: Type.Optional(secret({
-    format: 'database-url',
-    description: 'postgres://user:password@host:5432/database ' +
-      '(a remote one in production: a password that is hard to guess), or embedded'
-  })),
-  DATABASE_DIRECT_URL: Type.Optional(secret({
-    format: 'direct-url',
-    description: 'postgres://… of the same database without a pooler in between; as DATABASE_URL otherwise'
-  })),
-  MIGRATE_ON_START: Type.Boolean({ default: false, description: 'true or false' }),
-  DATABASE_POOL_MAX: Type.Integer({ default: 10, minimum: 1, description: 'connections, at least 1' }),
-  DATA_DIR: Type.String({ default: '.data' }),
-
-  JWT_SECRET: secret({
-    format: 'bytes-32',
-    description: 'at least 32 bytes: openssl rand -base64 48; generated in local mode'
-  }),
-  JWT_TENANT_CLAIM: Type.String({ default: 'tenant_id' }),
-  JWT_ROLE_CLAIM: Type.String({ default: 'role' }),
-  JWT_ADMIN_ROLE: Type.String({ default: 'admin' }),
-  JWT_ISSUER: Type.Optional(Type.String()),
-  JWT_AUDIENCE: Type.Optional(Type.String()),
-
-  ENCRYPTION_KEYS: secret({
-    format: 'key-ring',
-    description: 'k2:<base64 of 32 bytes>,k1:<…>, each id and key once: openssl rand -base64 32; ' +
-      'generated in local mode'
-  }),
-
-  WHATSAPP_PHONE_ID: Type.Optional(Type.String()),
-  WHATSAPP_TOKEN: Type.Optional(secret()),
-  WHATSAPP_WABA_ID: Type.Optional(Type.String()),
-  VERIFY_TOKEN: Type.Optional(secret()),
-  CALLBACK_URL: Type.Optional(Type.String()),
-  REDIRECT_URL: Type.Optional(Type.String()),
-  FB_APP_ID: Type.Optional(Type.String({ description: 'the Meta app; set FB_APP_SECRET too' })),
-  FB_APP_SECRET: Type.Optional(secret({ description: 'the secret of the Meta app; set FB_APP_ID too' })),
-  CONFIG_FALLBACK: Type.Union([Type.Literal('missing-or-inactive'), Type.Literal('missing'), Type.Literal('none')], {
-    default: 'missing-or-inactive',
-    description: 'missing-or-inactive, missing or none'
-  }),
-
-  OAUTH_STATE: Type.Union([Type.Literal('optional'), Type.Literal('required')], {
-    default: 'optional',
-    description: 'optional or required'
-  }),
-  OAUTH_REDIRECT_URIS: Type.Optional(Type.String({
-    format: 'web-urls',
-    description: 'absolute https URLs separated by commas (http only for this machine)'
-  })),
-  FB_LOGIN_CONFIG_ID: Type.Optional(Type.String()),
-
-  GRAPH_API_BASE_URL: Type.String({
-    default: 'https://graph.facebook.com',
-    format: 'graph-url',
-    description: 'https://host without path or query; http only on loopback'
-  }),
-  GRAPH_API_VERSION: Type.String({
-    default: 'v26.0', pattern: '^v\\d+\\.\\d+$', description: 'v<major>.<minor>, such as v26.0'
-  }),
-  GRAPH_TIMEOUT_MS: Type.Integer({
-    default: 10000, minimum: 1, maximum: 300000, description: 'milliseconds, 1 to 300000'
-  }),
-
-  TOKEN_CHECK_INTERVAL_MS: Type.Integer({
-    default: 86400000, minimum: 1, maximum: 31536000000, description: 'milliseconds, 1 to 31536000000 (a year)'
-  }),
-  EVENTS_WEBHOOK_URL: Type.Optional(Type.String({
-    format: 'web-url',
-    description: 'an absolute https URL (http only for this machine); set EVENTS_WEBHOOK_SECRET too'
-  })),
-  EVENTS_WEBHOOK_SECRET: Type.Optional(secret({
-    minLength: MIN_SECRET_LENGTH,
-    description: 'what signs the events sent to EVENTS_WEBHOOK_URL, at least 16 characters: openssl rand -base64 32'
-  })),
-  WEBHOOK_VERIFY_TOKEN: Type.Optional(secret({
-    minLength: MIN_SECRET_LENGTH,
-    description: 'what Meta shows to verify the webhook for account updates, ' +
-      'at least 16 characters: openssl rand -hex 24'
-  })),
-  FB_APP_SECRETS_PREVIOUS: Type.Optional(secret({
-    format: 'former-secrets',
-    description: 'former secrets of the Meta app, separated by commas, each at least 16 characters'
-  })),
-
-  CONFIG_CACHE_MAX: Type.Integer({
-    default: 100000, minimum: 1, maximum: 10000000, description: 'entries, 1 to 10000000'
-  }),
-  CONFIG_CACHE_TTL_MS: Type.Integer({ default: 300000, minimum: 1, description: 'milliseconds, at least 1' }),
-  CONFIG_CACHE_BLIND_TTL_MS: Type.Integer({
-    default: 1000, minimum: 0, maximum: 60000, description: 'milliseconds, 0 to 60000'
-  }),
-  CONFIG_STALE_IF_ERROR_MS: Type.Integer({ default: 300000, minimum: 0, description: 'milliseconds, 0 turns it off' }),
-  CONFIG_REFUSE_DEAD_TOKENS: Type.Boolean({ default: false, description: 'true or false' })
-} satisfies TProperties
 
 /** In the order of `.env.example`. */
 export const settingNames = Object.keys(settings)

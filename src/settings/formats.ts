@@ -14,6 +14,7 @@ export const formats: Record<string, (value: string) => boolean> = {
   'no-pem': (value) => !value.includes('-----BEGIN'),
   'bytes-32': (value) => Buffer.byteLength(value) >= 32,
   'former-secrets': (value) => value.split(',').map((secret) => secret.trim()).every(isFormerSecret),
+  'event-secrets': areEventSecrets,
   'key-ring': (value) => succeeds(() => parseKeyRing(value)),
   'trust-proxy': (value) => /^(true|false|\d{1,3})$/.test(value) || value.split(',').every(isAddressRange),
   'database-url': (value) => value === 'embedded' || isPostgresUrl(value),
@@ -36,6 +37,17 @@ function succeeds (attempt: () => unknown): boolean {
 function isFormerSecret (secret: string): boolean {
   // account-updates.ts skips the empty part beside a surplus comma.
   return secret === '' || secret.length >= MIN_SECRET_LENGTH
+}
+
+/** One or two secrets. Source of the length after `whsec_`: standardwebhooks.com, "Signature scheme". */
+function areEventSecrets (value: string): boolean {
+  const secrets = value.split(',').map((secret) => secret.trim())
+  return secrets.length <= 2 && secrets.every((secret) => {
+    if (!secret.startsWith('whsec_')) return secret.length >= MIN_SECRET_LENGTH
+    const base64 = secret.slice('whsec_'.length)
+    const { length } = Buffer.from(base64, 'base64')
+    return /^[A-Za-z0-9+/]+={0,2}$/.test(base64) && length >= 24 && length <= 64
+  })
 }
 
 function isAddressRange (value: string): boolean {

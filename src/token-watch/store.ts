@@ -1,14 +1,11 @@
-import { randomUUID } from 'node:crypto'
-import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '../database/database.js'
 import type { Queryable } from '../database/statement.js'
+import type { Events, TenantEvent } from '../events/events.js'
 import { isoFromMs } from '../schemas/timestamps.js'
 import type { TokenStatus } from '../schemas/statuses.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import { nextState, type TokenFinding } from './state.js'
-import {
-  healthQuery, insertEvent, lockWatch, replaceToken, saveWatch, setExpiry, type LockedWatch, type Transition
-} from './token-watch.sql.js'
+import { healthQuery, lockWatch, replaceToken, saveWatch, setExpiry, type LockedWatch } from './token-watch.sql.js'
 
 /** The state of a tenant's token; times are ISO 8601. */
 export interface TokenHealth {
@@ -19,8 +16,6 @@ export interface TokenHealth {
   next_check_at: string | null
 }
 
-type Listener = (transition: Transition) => void | Promise<void>
-
 export type TokenStore = ReturnType<typeof createTokenStore>
 
 interface TokenStoreDependencies {
@@ -28,20 +23,15 @@ interface TokenStoreDependencies {
   tenantConfigs: Pick<TenantConfigs, 'inTransaction'>
   /** Milliseconds between two checks of a token. */
   interval: number
-  /** Whether `events_outbox` is delivered. */
-  deliversEvents: boolean
-  log: Pick<FastifyBaseLogger, 'info' | 'warn'>
+  events: Pick<Events, 'record' | 'emit'>
 }
 
 /** Stores the state of each token, and emits transitions. All methods throw `DATABASE_UNAVAILABLE`. */
-export function createTokenStore ({ database, tenantConfigs, interval, deliversEvents, log }: TokenStoreDependencies) {
-  const listeners = new Set<Listener>()
-
+export function createTokenStore ({ database, tenantConfigs, interval, events }: TokenStoreDependencies) {
   return {
     lock: lockWatch,
     recordLocked,
     recordIn,
-    emit,
 
     /** Records as `recordIn` and emits the transition. Returns whether the finding was recorded. */
     record: async (tenantId: string, sealed: string, finding: TokenFinding, claim?: string): Promise<boolean> =>
@@ -60,12 +50,6 @@ export function createTokenStore ({ database, tenantConfigs, interval, deliversE
       const replaced: LockedWatch = { ...locked, status: 'unverified', reason: null, checked_at: null }
       return { transition: await recordLocked(tx, tenantId, replaced, { valid: true, expires_at: expiresAt }) }
     }),
-
-    /** Calls `listener` at each transition; its errors are logged. Returns a function that ends that. */
-    onTransition (listener: Listener): () => void {
-      listeners.add(listener)
-      return () => { listeners.delete(listener) }
-    },
 
     /**
      * Returns the state of the tenant's token: `unverified` with the reason `no_token` without one; null without a
@@ -89,7 +73,7 @@ export function createTokenStore ({ database, tenantConfigs, interval, deliversE
    */
   async function recordLocked (
     tx: Queryable, tenantId: string, previous: LockedWatch, finding: TokenFinding
-  ): Promise<Transition | null> {
+  ): Promise<TenantEvent | null> {
     const { event, next_check, ...next } = nextState(finding, previous, previous.now, interval)
     const at = isoFromMs(previous.now)
     if (finding.valid && !isSameTime(finding.expires_at, previous.expires_at)) {
@@ -99,9 +83,7 @@ export function createTokenStore ({ database, tenantConfigs, interval, deliversE
     const nextCheckAt = previous.is_active ? isoFromMs(next_check) : null
     await saveWatch(tx, tenantId, { ...next, checked_at: at, next_check_at: nextCheckAt })
     if (event === null) return null
-    const transition = { id: randomUUID(), tenant_id: tenantId, ...event, to: next.status, reason: next.reason, at }
-    if (deliversEvents) await insertEvent(tx, transition)
-    return transition
+    return await events.record(tx, { tenant_id: tenantId, ...event, to: next.status, reason: next.reason, at })
   }
 
   /**
@@ -113,29 +95,18 @@ export function createTokenStore ({ database, tenantConfigs, interval, deliversE
    */
   async function recordIn (
     tx: Queryable, tenantId: string, sealed: string, finding: TokenFinding, claim?: string
-  ): Promise<{ transition: Transition | null } | null> {
+  ): Promise<{ transition: TenantEvent | null } | null> {
     const locked = await lockWatch(tx, tenantId, sealed)
     if (locked === undefined || (claim !== undefined && locked.next_check_at !== claim)) return null
     return { transition: await recordLocked(tx, tenantId, locked, finding) }
   }
 
-  /** Logs a committed transition and passes it to every listener. */
-  function emit (transition: Transition): void {
-    log[transition.to === 'ok' ? 'info' : 'warn']({ event: transition }, transition.type)
-    for (const listener of listeners) {
-      // An unhandled rejection would end the process.
-      Promise.resolve(transition).then(listener).catch((err: unknown) => {
-        log.warn({ err, event_id: transition.id }, 'a listener of token transitions failed')
-      })
-    }
-  }
-
   /** Runs work that records a finding, or returns null, and emits its transition. */
   async function recordAndEmit (
-    tenantId: string, work: (tx: Queryable) => Promise<{ transition: Transition | null } | null>
+    tenantId: string, work: (tx: Queryable) => Promise<{ transition: TenantEvent | null } | null>
   ): Promise<boolean> {
     const recorded = await tenantConfigs.inTransaction(new Set([tenantId]), work)
-    if (recorded?.transition != null) emit(recorded.transition)
+    if (recorded?.transition != null) events.emit(recorded.transition)
     return recorded !== null
   }
 }

@@ -1,7 +1,5 @@
 import { sql, type SQL } from 'drizzle-orm'
-import {
-  tenantConfigs, tokenWatch, verifiedIdentities, type eventsOutbox, type TenantConfigRow
-} from '../database/schema.js'
+import { tenantConfigs, tokenWatch, verifiedIdentities, type TenantConfigRow } from '../database/schema.js'
 import type { Queryable } from '../database/statement.js'
 import { isVerified } from '../database/verified-identity.js'
 import { deadStatuses, type TokenStatus } from '../schemas/statuses.js'
@@ -158,14 +156,3 @@ export async function saveWatch (tx: Queryable, tenantId: string, values: WatchU
   await tx.run(sql`update token_watch set status = ${status}, reason = ${reason}, reported = ${reported},
     checked_at = ${checkedAt}, next_check_at = ${nextCheckAt ?? NEVER} where tenant_id = ${tenantId}`)
 }
-
-/** Inserts an event into the outbox. */
-export async function insertEvent (tx: Queryable, event: Transition): Promise<void> {
-  const { id, type, tenant_id, from, to, reason, at } = event
-  await tx.run(sql`insert into events_outbox (id, type, tenant_id, "from", "to", reason, at)
-    values (${id}, ${type}, ${tenant_id}, ${from}, ${to}, ${reason}, ${at})`)
-}
-
-/** A change of a token's status, which is reported once; `at` is ISO 8601. */
-export type Transition =
-  Pick<typeof eventsOutbox.$inferSelect, 'id' | 'type' | 'tenant_id' | 'from' | 'to' | 'reason' | 'at'>

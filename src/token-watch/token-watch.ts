@@ -9,7 +9,6 @@ declare module 'fastify' {
 
 export { reasonOf } from './check.js'
 export type { TokenHealth } from './store.js'
-export type { Transition } from './token-watch.sql.js'
 
 export type TokenWatch = TokenStore
 
@@ -27,7 +26,7 @@ export function createTokenWatch (dependencies: Dependencies) {
  * were loaded while the triggers were off.
  */
 async function tokenWatch (fastify: FastifyInstance): Promise<void> {
-  const { database, vault, metaGraph, tenantConfigs, log, env } = fastify
+  const { database, vault, metaGraph, tenantConfigs, events, log, env } = fastify
   try {
     const found = await database.reconcile()
     if (Object.keys(found).length > 0) log.warn({ found }, 'reconciled what was loaded while triggers were off')
@@ -39,9 +38,9 @@ async function tokenWatch (fastify: FastifyInstance): Promise<void> {
     vault,
     metaGraph,
     tenantConfigs,
+    events,
     interval: env.TOKEN_CHECK_INTERVAL_MS,
     timeoutMs: env.GRAPH_TIMEOUT_MS,
-    deliversEvents: env.EVENTS_WEBHOOK_URL !== undefined,
     log
   })
   fastify.decorate('tokenWatch', tokenWatch)
@@ -53,5 +52,5 @@ async function tokenWatch (fastify: FastifyInstance): Promise<void> {
 
 export default fp(tokenWatch, {
   name: 'token-watch',
-  dependencies: ['env', 'database', 'vault', 'meta-graph', 'tenant-configs']
+  dependencies: ['env', 'database', 'vault', 'meta-graph', 'tenant-configs', 'events']
 })

@@ -37,6 +37,7 @@ async function isInUse (db: Pick<NodePgDatabase, 'execute'>, id: string): Promis
   const named = secretColumns.map((column) => sql`starts_with(${tenantConfigs[column]}, ${prefix})`)
   const { rows } = await db.execute(sql`
     (select 1 from ${tenantConfigs} where ${or(...named)} limit 1) union all
-    (select 1 from ${onboardings} where starts_with(${onboardings.access_token}, ${prefix}) limit 1)`)
+    (select 1 from ${onboardings} where starts_with(${onboardings.access_token}, ${prefix})
+      or starts_with(${onboardings.former} ->> 'access_token', ${prefix}) limit 1)`)
   return rows.length > 0
 }

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { LRUCache } from 'lru-cache'
+import type { Events } from '../events/events.js'
 import { ConfigNotFound, PhoneNumberTaken } from '../errors.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
 import type { WritableColumn } from '../schemas/columns.js'
@@ -21,7 +22,8 @@ interface VerificationDependencies {
   tenantConfigs: Pick<TenantConfigs, 'find' | 'seal' | 'inTransaction' | 'saveVerifiedIn'>
   tenantQueues: Pick<TenantQueues, 'run'>
   metaGraph: MetaGraph
-  tokenWatch: Pick<TokenWatch, 'healthOf' | 'lock' | 'recordLocked' | 'emit'>
+  tokenWatch: Pick<TokenWatch, 'healthOf' | 'lock' | 'recordLocked'>
+  events: Pick<Events, 'emit'>
   vault: Pick<Vault, 'open'>
   /** The expected callback of a tenant that stores none. */
   callbackUrl: string | null
@@ -41,7 +43,7 @@ const MAX_RUNS = 1000
  * `META_TIMEOUT`, `META_UNEXPECTED_REPLY`
  */
 export function createVerification (dependencies: VerificationDependencies) {
-  const { tenantConfigs, tenantQueues, tokenWatch } = dependencies
+  const { tenantConfigs, tenantQueues, tokenWatch, events } = dependencies
   const examine = createExamine(dependencies)
   const runs = new LRUCache<string, VerificationRun>({ max: MAX_RUNS })
 
@@ -139,20 +141,20 @@ export function createVerification (dependencies: VerificationDependencies) {
         : { valid: true as const, expires_at: token.expires_at === undefined ? locked.expires_at : token.expires_at }
       return { transition: await tokenWatch.recordLocked(tx, tenantId, locked, finding), outcome }
     }, { waba_id, phone_number_id })
-    if (transition !== null) tokenWatch.emit(transition)
+    if (transition !== null) events.emit(transition)
     if (outcome === 'taken') throw new PhoneNumberTaken()
   }
 }
 
 /** Decorates `fastify.verification`. */
 async function verification (fastify: FastifyInstance): Promise<void> {
-  const { tenantConfigs, tenantQueues, metaGraph, tokenWatch, vault, env } = fastify
+  const { tenantConfigs, tenantQueues, metaGraph, tokenWatch, events, vault, env } = fastify
   fastify.decorate('verification', createVerification({
-    tenantConfigs, tenantQueues, metaGraph, tokenWatch, vault, callbackUrl: env.CALLBACK_URL ?? null
+    tenantConfigs, tenantQueues, metaGraph, tokenWatch, events, vault, callbackUrl: env.CALLBACK_URL ?? null
   }))
 }
 
 export default fp(verification, {
   name: 'verification',
-  dependencies: ['env', 'vault', 'tenant-configs', 'tenant-queues', 'meta-graph', 'token-watch']
+  dependencies: ['env', 'vault', 'tenant-configs', 'tenant-queues', 'meta-graph', 'token-watch', 'events']
 })

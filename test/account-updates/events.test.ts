@@ -12,7 +12,7 @@ await t.test('each event of a lost account deactivates its tenants and records t
     await call(as(bare), 'POST', config, { waba_id: waba })
     for (const id of [waba, second, bare, other]) await app.configLoader.forTenant(id)
     const transitions: unknown[] = []
-    t.teardown(app.tokenWatch.onTransition(({ tenant_id, to, reason }) => {
+    t.teardown(app.events.onEvent(({ tenant_id, to, reason }) => {
       transitions.push([tenant_id, to, reason])
     }))
 

@@ -12,7 +12,7 @@ await t.test('a repeated delivery changes nothing; 50 concurrent posts of one co
   const [waba = ''] = await tenants(1)
   const text = JSON.stringify(accountUpdate('PARTNER_REMOVED', { waba }))
   const changed: string[] = []
-  t.teardown(app.tokenWatch.onTransition(({ tenant_id }) => { changed.push(tenant_id) }))
+  t.teardown(app.events.onEvent(({ tenant_id }) => { changed.push(tenant_id) }))
   // The service reads at most 8 deliveries at once.
   const limit = pLimit(8)
   const answers = await Promise.all(Array.from({ length: 50 }, async () => await limit(async () => await post(text))))

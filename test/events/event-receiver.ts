@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto'
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
-import { createEventDelivery } from '../../src/events/events.js'
+import { createEventDelivery } from '../../src/events/dispatcher.js'
 import { query, until } from '../helper.js'
 
 export const secret = 'what-signs-the-events'

@@ -2,7 +2,7 @@ import type { GraphError, Json } from './errors.js'
 
 /** The names of the routes in `fail()` and in the recorded requests. */
 export const routes = [
-  'access_token', 'extend', 'debug_token', 'me', 'waba', 'phone_numbers', 'phone',
+  'access_token', 'extend', 'debug_token', 'me', 'businesses', 'business_accounts', 'waba', 'phone_numbers', 'phone',
   'phone_override', 'subscribe', 'override', 'subscriptions', 'unsubscribe', 'register', 'deregister', 'messages'
 ] as const
 

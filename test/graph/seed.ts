@@ -39,6 +39,7 @@ const grant = {
   expires_in: Type.Optional(Type.Integer()),
   type: Type.Optional(Type.Union([Type.Literal('SYSTEM_USER'), Type.Literal('USER')])),
   business_id: Type.Optional(Id),
+  business_ids: Type.Optional(Type.Array(Id)),
   extendable: Type.Optional(Type.Boolean())
 }
 
@@ -51,22 +52,30 @@ const CodeJson = Type.Object({
 
 const TokenJson = Type.Object({ ...grant, access_token: Type.Optional(Type.String()) }, only)
 
+const BusinessJson = Type.Object({
+  id: Id,
+  owned_waba_ids: Type.Optional(Type.Array(Id)),
+  client_waba_ids: Type.Optional(Type.Array(Id))
+}, only)
+
 const SeedJson = Type.Object({
   apps: Type.Optional(Type.Array(AppJson)),
+  businesses: Type.Optional(Type.Array(BusinessJson)),
   wabas: Type.Optional(Type.Array(WabaJson)),
   codes: Type.Optional(Type.Array(CodeJson)),
   tokens: Type.Optional(Type.Array(TokenJson))
 }, only)
 
 /**
- * Adds objects from JSON: `{"apps": […], "wabas": […], "codes": […], "tokens": […]}`, with the members that the
- * methods of GraphState accept. An existing id is replaced. Without `app_id` a code or token belongs to the first app;
- * without `app_ids` all apps see a WABA.
+ * Adds objects from JSON: `{"apps": […], "businesses": […], "wabas": […], "codes": […], "tokens": […]}`, with the
+ * members that the methods of GraphState accept. An existing id is replaced. Without `app_id` a code or token belongs to
+ * the first app; without `app_ids` all apps see a WABA.
  * @throws an error with the path of the invalid member
  */
 export function addSeed (state: GraphState, json: unknown): void {
-  const { apps = [], wabas = [], codes = [], tokens = [] } = validate(SeedJson, json)
+  const { apps = [], businesses = [], wabas = [], codes = [], tokens = [] } = validate(SeedJson, json)
   for (const app of apps) state.addApp(app)
+  for (const business of businesses) state.addBusiness(business)
   for (const { app_ids = [...state.apps.keys()], ...waba } of wabas) state.addWaba({ ...waba, app_ids })
   for (const code of codes) issueCode(state, code)
   for (const token of tokens) issueToken(state, token)

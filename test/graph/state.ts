@@ -49,6 +49,9 @@ export interface WabaSeed {
   [field: string]: unknown
 }
 
+/** A business of a customer, with the ids of its WABAs. */
+export interface Business { id: string, owned_waba_ids: string[], client_waba_ids: string[] }
+
 /** The grant of a customer in the login dialog. */
 export interface Grant {
   app_id: string
@@ -64,6 +67,8 @@ export interface Grant {
   type?: 'SYSTEM_USER' | 'USER'
   /** The customer's business; random by default. */
   business_id?: string
+  /** The businesses that `GET /me/businesses` lists, with the scope business_management; default none. */
+  business_ids?: string[]
   /** False: `fb_exchange_token` refuses it. Default true. */
   extendable?: boolean
 }
@@ -74,6 +79,7 @@ export interface Token {
   user_id?: string
   /** The business of the customer, for the token of a system user. */
   business_id?: string
+  business_ids?: string[]
   extendable?: boolean
   /** Unix seconds. */
   issued_at?: number
@@ -99,6 +105,7 @@ const digits = () => String(randomInt(1e14, 2e14))
 export class GraphState {
   readonly apps = new Map<string, App>()
   readonly wabas = new Map<string, Waba>()
+  readonly businesses = new Map<string, Business>()
   readonly codes = new Map<string, Code>()
   readonly tokens = new Map<string, Token>()
 
@@ -134,6 +141,11 @@ export class GraphState {
     }
     this.wabas.set(waba.id, waba)
     return waba
+  }
+
+  /** Adds a business, or replaces the one with its id. */
+  addBusiness ({ owned_waba_ids = [], client_waba_ids = [], ...seed }: Pick<Business, 'id'> & Partial<Business>): void {
+    this.businesses.set(seed.id, { ...seed, owned_waba_ids, client_waba_ids })
   }
 
   /**
@@ -172,6 +184,7 @@ export class GraphState {
       type,
       user_id: digits(),
       business_id: grant.business_id ?? digits(),
+      business_ids: grant.business_ids ?? [],
       extendable,
       issued_at: now(),
       expires_at: lifetime === 0 ? 0 : now() + lifetime,

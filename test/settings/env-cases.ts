@@ -28,6 +28,8 @@ export const defaults = {
   GRAPH_API_VERSION: 'v26.0',
   GRAPH_TIMEOUT_MS: 10000,
   TOKEN_CHECK_INTERVAL_MS: 86400000,
+  TOKEN_CHECK_CONCURRENCY: 16,
+  EVENTS_ALLOW_PRIVATE: false,
   CONFIG_CACHE_MAX: 100000,
   CONFIG_CACHE_TTL_MS: 300000,
   CONFIG_CACHE_BLIND_TTL_MS: 1000,
@@ -42,6 +44,7 @@ export const usable: EnvSource = {
   PORT: 65535,
   LOG_LEVEL: 'silent',
   TRUST_PROXY: 'true',
+  PUBLIC_URL: 'https://service.example/whatsapp',
   API_DOCS: false,
   DATABASE_URL: 'postgresql://u:p@db.example:5432/x?sslmode=require',
   DATABASE_DIRECT_URL: 'postgres://u:p@direct.example:5433/x',
@@ -71,8 +74,10 @@ export const usable: EnvSource = {
   GRAPH_API_VERSION: 'v1.0',
   GRAPH_TIMEOUT_MS: 300000,
   TOKEN_CHECK_INTERVAL_MS: 1,
+  TOKEN_CHECK_CONCURRENCY: 1,
   EVENTS_WEBHOOK_URL: 'http://127.0.0.1:1/events',
   EVENTS_WEBHOOK_SECRET: 'e'.repeat(16),
+  EVENTS_ALLOW_PRIVATE: true,
   WEBHOOK_VERIFY_TOKEN: 'w'.repeat(16),
   FB_APP_SECRETS_PREVIOUS: `${'p'.repeat(16)}, ${'q'.repeat(16)},`,
   CONFIG_CACHE_MAX: 1,
@@ -99,6 +104,10 @@ export const alsoUsable: Record<string, string[]> = {
     'https://proxy.example:8443', 'https://graph.facebook.com/', 'http://localhost', 'http://[::1]:1'
   ],
   TOKEN_CHECK_INTERVAL_MS: ['31536000000'],
+  TOKEN_CHECK_CONCURRENCY: ['1000'],
+  EVENTS_WEBHOOK_SECRET: [
+    `whsec_${'A'.repeat(32)}`, `whsec_${'A'.repeat(32)}, ${'e'.repeat(16)}`, `${'e'.repeat(16)},${'f'.repeat(16)}`
+  ],
   CONFIG_CACHE_BLIND_TTL_MS: ['60000'],
   CONFIG_STALE_IF_ERROR_MS: ['31536000000']
 }
@@ -126,6 +135,7 @@ export const unusable: Record<string, string[]> = {
     canary(), `mysql://u:${canary()}@localhost/x`, `postgres:${canary()}`, `postgres://u:${canary()}@local host/x`,
     `postgres://u:${canary()}%ff@localhost/x`, 'embedded'
   ],
+  PUBLIC_URL: [canary(), `http://${canary()}.example`, `https://u:${canary()}@a.example`],
   API_DOCS: [canary(), 'off'],
   MIGRATE_ON_START: [canary(), 'yes', '2'],
   DATABASE_POOL_MAX: ['0', `-${number()}`, `${number()}.5`, canary()],
@@ -144,7 +154,12 @@ export const unusable: Record<string, string[]> = {
   GRAPH_API_VERSION: [canary(), '26.0', 'v26', 'v26.0/', `v26.0\n${canary()}`],
   GRAPH_TIMEOUT_MS: ['0', '300001', number(), canary()],
   TOKEN_CHECK_INTERVAL_MS: ['0', '31536000001', `-${number()}`, canary()],
-  EVENTS_WEBHOOK_SECRET: ['e'.repeat(15)],
+  TOKEN_CHECK_CONCURRENCY: ['0', '1001', `-${number()}`, canary()],
+  EVENTS_WEBHOOK_SECRET: [
+    'e'.repeat(15), `whsec_${canary()}`, `whsec_${'A'.repeat(31)}`, `whsec_${'A'.repeat(88)}`,
+    `${'e'.repeat(16)},${'f'.repeat(15)}`, `${'e'.repeat(16)},`, Array(3).fill('e'.repeat(16)).join()
+  ],
+  EVENTS_ALLOW_PRIVATE: [canary(), 'yes'],
   WEBHOOK_VERIFY_TOKEN: ['w'.repeat(15)],
   FB_APP_SECRETS_PREVIOUS: [`${'p'.repeat(16)},${'q'.repeat(15)}`, `${'p'.repeat(16)},   ${'q'.repeat(15)}`, 'p,q'],
   CONFIG_CACHE_MAX: ['0', '10000001', `-${number()}`, canary()],

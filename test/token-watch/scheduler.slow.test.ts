@@ -125,7 +125,7 @@ await t.test('the scheduler polls at its interval and continues after a database
   const token = issue({ expires_in: 0 })
   await store('acme', token)
   const { log, app } = await buildTestApp(t, { ...env, TOKEN_CHECK_INTERVAL_MS: 100 })
-  app.tokenWatch.onTransition((transition) => { transitions.push(transition) })
+  app.events.onEvent((transition) => { transitions.push(transition) })
   await until(() => asked().length > 2)
   // An interrupted check would be repeated only when its claim expires, so none must be due.
   await sql("update token_watch set next_check_at = now() + interval '1 hour'")

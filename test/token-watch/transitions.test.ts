@@ -2,16 +2,16 @@ import t from '../run/tap.js'
 import { DAY, inTime, unlimited, selectWatches, revoked, startService } from './unpolled-service.js'
 
 await t.test('a transition appears once in the log, at each listener and in the outbox', async (t) => {
-  const { store, tokenWatch, transitions, log, sql } = await startService(t, {
+  const { app, store, tokenWatch, transitions, log, sql } = await startService(t, {
     EVENTS_WEBHOOK_URL: 'https://events.example/',
     EVENTS_WEBHOOK_SECRET: 'the secret of events'
   })
   // The delivery must not claim an event before it is read here.
   await sql("alter table events_outbox alter column next_attempt_at set default now() + interval '1 hour'")
   const ignored: string[] = []
-  tokenWatch.onTransition(() => { throw new Error('a listener that fails') })
-  tokenWatch.onTransition(async () => { throw new Error('one that fails later') })
-  tokenWatch.onTransition(({ type }) => { ignored.push(type) })()
+  app.events.onEvent(() => { throw new Error('a listener that fails') })
+  app.events.onEvent(async () => { throw new Error('one that fails later') })
+  app.events.onEvent(({ type }) => { ignored.push(type) })()
   const sealed = await store('acme')
   for (const finding of [unlimited, revoked, unlimited, unlimited]) {
     t.equal(await tokenWatch.record('acme', sealed, finding), true)

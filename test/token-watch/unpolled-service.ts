@@ -1,6 +1,6 @@
 import type { Test } from 'tap'
 import type { EnvSource } from '../../src/app.js'
-import type { Transition } from '../../src/token-watch/token-watch.js'
+import type { TenantEvent } from '../../src/events/events.js'
 import { buildTestApp, createDatabase, query } from '../helper.js'
 
 /** Findings: a valid token without an expiry, and a revoked one. */
@@ -20,8 +20,8 @@ export async function startService (t: Test, env: EnvSource = {}) {
   // Only the test checks tokens: the first poll of the scheduler finds none, and the next one is after the test.
   const service = await buildTestApp(t, { DATABASE_URL: await createDatabase(t, { watched: true }), ...env })
   const { app: { tenantConfigs, tokenWatch, configLoader }, databaseUrl } = service
-  const transitions: Transition[] = []
-  tokenWatch.onTransition((transition) => { transitions.push(transition) })
+  const transitions: TenantEvent[] = []
+  service.app.events.onEvent((transition) => { transitions.push(transition) })
   return {
     ...service,
     tenantConfigs,

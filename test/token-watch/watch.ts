@@ -1,7 +1,7 @@
 import type { Test } from 'tap'
 import type { EnvSource } from '../../src/app.js'
 import { createTokenScheduler } from '../../src/token-watch/scheduler.js'
-import type { Transition } from '../../src/token-watch/token-watch.js'
+import type { TenantEvent } from '../../src/events/events.js'
 import type { Fault } from '../graph/faults.js'
 import type { Grant } from '../graph/state.js'
 import { buildTestApp, createDatabase, queries } from '../helper.js'
@@ -39,8 +39,8 @@ async function startService (t: Test, settings: EnvSource) {
   const service = await buildTestApp(t, env)
   const { app, databaseUrl } = service
   const { database, vault, metaGraph, tokenWatch, tenantConfigs, configLoader } = app
-  const transitions: Transition[] = []
-  tokenWatch.onTransition((transition) => { transitions.push(transition) })
+  const transitions: TenantEvent[] = []
+  app.events.onEvent((transition) => { transitions.push(transition) })
   const sql = queries(t, databaseUrl)
 
   /** Polls once and checks all due tokens. */

@@ -14,7 +14,7 @@ await t.test('a dry run checks the body and stores nothing', async (t) => {
   waba.app_ids.push(own.app_id)
   const before = await stored()
   const transitions: unknown[] = []
-  t.teardown(app.tokenWatch.onTransition((transition) => { transitions.push(transition) }))
+  t.teardown(app.events.onEvent((transition) => { transitions.push(transition) }))
   for (const [body, failed] of [
     [{ access_token }, []],
     [{ access_token: issue() }, []],

@@ -54,7 +54,7 @@ export function maySend (token: Token): void {
 }
 
 // One answer for "missing" and "foreign": it reveals no existing ids.
-function notThere ({ method, id }: Call): GraphError {
+export function notThere ({ method, id }: Call): GraphError {
   return new GraphError(
     400,
     100,

@@ -1,6 +1,7 @@
 import type { Json } from '../errors.js'
 import type { Route } from '../faults.js'
 import type { GraphState } from '../state.js'
+import { businessAccounts, businesses } from './businesses.js'
 import { phone, waba } from './nodes.js'
 import { messages } from './phones/messages.js'
 import { changePhone } from './phones/phone-override.js'
@@ -36,6 +37,13 @@ const ROUTES: Entry[] = [
   { route: 'access_token', methods: ['GET', 'POST'], path: /^\/oauth\/access_token$/, handle: accessToken },
   { route: 'debug_token', methods: ['GET'], path: /^\/debug_token$/, handle: debugToken },
   { route: 'me', methods: ['GET'], path: /^\/me$/, handle: me },
+  { route: 'businesses', methods: ['GET'], path: /^\/me\/businesses$/, handle: businesses },
+  {
+    route: 'business_accounts',
+    methods: ['GET'],
+    path: /^\/([^/]+)\/(?:owned|client)_whatsapp_business_accounts$/,
+    handle: businessAccounts
+  },
   { route: 'phone_numbers', methods: ['GET'], path: /^\/([^/]+)\/phone_numbers$/, handle: phoneNumbers },
   { route: 'subscriptions', methods: ['GET'], path: SUBSCRIBED_APPS, handle: subscriptions },
   { route: 'unsubscribe', methods: ['DELETE'], path: SUBSCRIBED_APPS, handle: unsubscribe },

@@ -38,6 +38,11 @@ function recordWith (done: StepName[], change: Partial<OnboardingRow> = {}): Onb
     token_expires_at: null,
     holder: null,
     held_until: null,
+    chosen_waba_id: null,
+    chosen_phone_number_id: null,
+    former: null,
+    failing_since: null,
+    retry_at: null,
     created_at: '2026-11-23T12:00:00.000000Z',
     updated_at: '2026-11-23T12:00:00.000000Z',
     ...change
