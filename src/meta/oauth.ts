@@ -22,6 +22,7 @@ const InspectReply = Type.Object({
     app_id: maybe(Type.String()),
     type: Type.Optional(Type.Unknown()),
     expires_at: maybe(Type.Number({ minimum: 0 })),
+    data_access_expires_at: maybe(Type.Number({ minimum: 0 })),
     // These are informative: unreadable parts are left out.
     scopes: Type.Optional(Type.Unknown()),
     granular_scopes: Type.Optional(Type.Unknown()),
@@ -86,8 +87,9 @@ export function createOauthCalls ({ send, assertUnblocked, failCall }: GraphCall
    * Checks that a token is valid and was issued for the app.
    * Source: developers.facebook.com/docs/graph-api/reference/debug_token
    *
-   * @returns when the token expires (ISO 8601 UTC; null: never; undefined: Meta did not say), its type such as
-   * SYSTEM_USER, its scopes, and the WABAs of these scopes in no particular order
+   * @returns when the token expires (ISO 8601 UTC; null: never; undefined: Meta did not say), when its access to data
+   * ends (null: never, or Meta did not say), its type such as SYSTEM_USER, its scopes, and the WABAs of these scopes in
+   * no particular order
    * @throws MetaTokenInvalid, MetaAppRejected, MetaRateLimited, MetaUnavailable, MetaTimeout, MetaUnexpectedReply
    */
   async function inspectToken (app: MetaApp, token: string) {
@@ -107,6 +109,7 @@ export function createOauthCalls ({ send, assertUnblocked, failCall }: GraphCall
     const wabaIds = granted.flatMap(({ scope, target_ids }) => WABA_SCOPES.includes(scope) ? strings(target_ids) : [])
     return {
       expires_at: data.expires_at == null ? undefined : expiryAt(data.expires_at),
+      data_access_ends_at: expiryAt(data.data_access_expires_at ?? 0),
       type: typeof data.type === 'string' ? data.type : null,
       scopes: strings(data.scopes),
       waba_ids: [...new Set(wabaIds)]

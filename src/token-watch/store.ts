@@ -1,9 +1,12 @@
 import type { Database } from '../database/database.js'
 import type { Queryable } from '../database/statement.js'
 import type { Events, TenantEvent } from '../events/events.js'
+import type { PhoneNumber } from '../meta/accounts.js'
 import { isoFromMs } from '../schemas/timestamps.js'
 import type { TokenStatus } from '../schemas/statuses.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
+import { nextNumber } from './number-state.js'
+import { lockNumber, saveNumber } from './phone-numbers.sql.js'
 import { nextState, type TokenFinding } from './state.js'
 import { healthQuery, lockWatch, replaceToken, saveWatch, setExpiry, type LockedWatch } from './token-watch.sql.js'
 
@@ -32,6 +35,7 @@ export function createTokenStore ({ database, tenantConfigs, interval, events }:
     lock: lockWatch,
     recordLocked,
     recordIn,
+    recordNumberIn,
 
     /** Records as `recordIn` and emits the transition. Returns whether the finding was recorded. */
     record: async (tenantId: string, sealed: string, finding: TokenFinding, claim?: string): Promise<boolean> =>
@@ -99,6 +103,20 @@ export function createTokenStore ({ database, tenantConfigs, interval, events }:
     const locked = await lockWatch(tx, tenantId, sealed)
     if (locked === undefined || (claim !== undefined && locked.next_check_at !== claim)) return null
     return { transition: await recordLocked(tx, tenantId, locked, finding) }
+  }
+
+  /**
+   * Records what Meta told about the tenant's number (null: its account does not have it) in the caller's transaction,
+   * which must hold a lock of the tenant's row and have seen this number in it. The caller emits the event after the
+   * commit.
+   */
+  async function recordNumberIn (
+    tx: Queryable, tenantId: string, phoneNumberId: string, phone: PhoneNumber | null
+  ): Promise<TenantEvent | null> {
+    const previous = await lockNumber(tx, tenantId, phoneNumberId) ?? { number_status: 'unknown', reported: null }
+    const next = nextNumber(phone, previous)
+    await saveNumber(tx, tenantId, phoneNumberId, phone, next)
+    return next.event && await events.record(tx, { tenant_id: tenantId, ...next.event, to: next.number_status })
   }
 
   /** Runs work that records a finding, or returns null, and emits its transition. */

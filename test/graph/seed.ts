@@ -37,6 +37,7 @@ const grant = {
   waba_ids: Type.Optional(Type.Union([Type.Array(Id), Type.Null()])),
   scopes: Type.Optional(Type.Array(Type.String())),
   expires_in: Type.Optional(Type.Integer()),
+  data_access_expires_in: Type.Optional(Type.Integer()),
   type: Type.Optional(Type.Union([Type.Literal('SYSTEM_USER'), Type.Literal('USER')])),
   business_id: Type.Optional(Id),
   business_ids: Type.Optional(Type.Array(Id)),
@@ -68,8 +69,8 @@ const SeedJson = Type.Object({
 
 /**
  * Adds objects from JSON: `{"apps": […], "businesses": […], "wabas": […], "codes": […], "tokens": […]}`, with the
- * members that the methods of GraphState accept. An existing id is replaced. Without `app_id` a code or token belongs to
- * the first app; without `app_ids` all apps see a WABA.
+ * members that the methods of GraphState accept. An existing id is replaced. Without `app_id` a code or token belongs
+ * to the first app; without `app_ids` all apps see a WABA.
  * @throws an error with the path of the invalid member
  */
 export function addSeed (state: GraphState, json: unknown): void {

@@ -63,6 +63,8 @@ export interface Grant {
    * expired.
    */
   expires_in?: number
+  /** The time until the access to data ends, in seconds; default 0: never. */
+  data_access_expires_in?: number
   /** Default SYSTEM_USER, the type that Embedded Signup issues. */
   type?: 'SYSTEM_USER' | 'USER'
   /** The customer's business; random by default. */
@@ -85,6 +87,8 @@ export interface Token {
   issued_at?: number
   /** Unix seconds, 0 for never. */
   expires_at: number
+  /** Unix seconds, 0 for never. */
+  data_access_expires_at?: number
   scopes: string[]
   waba_ids: string[] | null
   /** Set it to revoke the token: the subcode of error 190 in later answers. */
@@ -174,6 +178,7 @@ export class GraphState {
   issueToken (grant: Grant, text?: string): string {
     const {
       expires_in: lifetime = TOKEN_LIFETIME_S,
+      data_access_expires_in: dataAccess = 0,
       scopes = SCOPES,
       waba_ids: wabaIds = null,
       type = 'SYSTEM_USER',
@@ -188,6 +193,7 @@ export class GraphState {
       extendable,
       issued_at: now(),
       expires_at: lifetime === 0 ? 0 : now() + lifetime,
+      data_access_expires_at: dataAccess === 0 ? 0 : now() + dataAccess,
       scopes,
       waba_ids: wabaIds
     }, text)

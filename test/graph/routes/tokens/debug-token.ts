@@ -32,7 +32,7 @@ function describe (token: Token): Json {
   if (token.type === 'APP') return base
   return {
     ...base,
-    data_access_expires_at: 0,
+    data_access_expires_at: token.data_access_expires_at ?? 0,
     issued_at: token.issued_at,
     user_id: token.user_id,
     // Without target_ids a scope is not restricted to some assets.
