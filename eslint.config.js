@@ -76,7 +76,7 @@ function restrictions (name, isSql) {
       allowTypeImports: true,
       message: 'Other folders are entered by their door; see `openFiles` in eslint.config.js.'
     },
-    { group: others.map((folder) => `**/${folder}/*.sql.js`), message: 'Statements belong to their own folder.' },
+    { group: others.flatMap((folder) => [`**/${folder}/*.sql.js`, `**/${folder}/*/*.sql.js`]), message: 'Statements belong to their own folder.' },
     ...isSql ? [NO_FASTIFY] : [],
     ...isSql || name === 'database' ? [] : [NO_SQL],
     ...name === 'routes'
@@ -143,7 +143,7 @@ export default [
   { files: ['src/settings/**', 'src/cli/demo/**'], rules: { 'n/no-process-env': 'off' } },
   ...layers.flat().flatMap((name) => [
     restrict([`src/${name}.ts`, `src/${name}/**`], restrictions(name, false)),
-    restrict([`src/${name}/*.sql.ts`], restrictions(name, true))
+    restrict([`src/${name}/**/*.sql.ts`], restrictions(name, true))
   ]),
   restrict(['src/schemas/**'], [{ regex: '^(?!@sinclair/typebox$|\\./)', message: 'Schemas know TypeBox only.' }])
 ]

@@ -87,7 +87,7 @@ export const MetaNumberChanged = define('META_NUMBER_CHANGED', 409,
   'The login is for another phone number than the tenant has; nothing was changed. Name one of ' +
   '`phone_numbers` as phone_number_id to POST /onboard/whatsapp-client/resume to change to it, or log ' +
   'in again and grant the present one.')
-export const MetaAccountRequired = define('META_ACCOUNT_REQUIRED', 409,
+export const MetaAccountRequired = defineGraph('META_ACCOUNT_REQUIRED', 409,
   'The login does not tell which WhatsApp Business Account is meant. Name it as waba_id to POST ' +
   '/onboard/whatsapp-client/resume.')
 export const MetaCallbackRefused = defineGraph('META_CALLBACK_REFUSED', 409,

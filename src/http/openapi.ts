@@ -21,15 +21,16 @@ declare module 'fastify' {
 
 const EXAMPLE_REQUEST_ID = '0b7a3a52-8f0e-4a55-9c1e-2f4d1c6b7a10'
 
+const phone_numbers = [
+  { id: '106540352242922', display_phone_number: '+1 631-555-5555', verified_name: 'Lucky Shrub' }
+]
+
 /** The additional members in the examples of some problems. */
 const extraMembers: Record<string, Partial<Problem>> = {
   VALIDATION_FAILED: { errors: [{ field: 'waba_id', message: 'must be string,null' }] },
   CONFIRMATION_REQUIRED: { confirm: 'delete-all:3' },
-  META_PHONE_CHOICE_REQUIRED: {
-    phone_numbers: [
-      { id: '106540352242922', display_phone_number: '+1 631-555-5555', verified_name: 'Lucky Shrub' }
-    ]
-  }
+  META_PHONE_CHOICE_REQUIRED: { phone_numbers },
+  META_NUMBER_CHANGED: { phone_numbers }
 }
 
 const noStore = {

@@ -4,12 +4,13 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { OnboardingRow, Step, TenantConfigRow } from '../database/schema.js'
 import type { Queryable } from '../database/statement.js'
 import { DatabaseUnavailable, graphErrorDetails, Internal, ServiceClosing } from '../errors.js'
-import { adviceFor } from '../meta/advice.js'
+import { adviceFor, retryAfterIn } from '../meta/advice.js'
 import type { MetaApp } from '../meta/types.js'
 import { stepNames, type StepName } from '../schemas/statuses.js'
 import { keepLease, LeaseLostError, type OnboardingResult } from './lease.js'
-import { saveToken, updateOnboarding, type OnboardingChange } from './onboardings.sql.js'
-import { isFinal, isFinished, stepOf, withStep, withStepBegun } from './record.js'
+import { postponeOnboarding, saveToken, updateOnboarding, type OnboardingChange } from './onboardings.sql.js'
+import type { Outcomes } from './outcomes.js'
+import { awaited, isFinal, isFinished, isRetried, stepOf, withStep, withStepBegun } from './record.js'
 
 /** An onboarding that this process executes, with the values of the request that are not stored. */
 export interface Execution {
@@ -19,6 +20,8 @@ export interface Execution {
   code?: string | undefined
   redirect_uri?: string | undefined
   pin?: string | undefined
+  /** Whether no request waits for the outcome. */
+  isUnattended?: boolean
   /** Whether this execution has inspected the token. */
   hasInspected?: boolean
   /** The tenant's configuration, once the onboarding is completed. */
@@ -50,12 +53,13 @@ const TOKEN_RETRY_MS = 250
 interface ExecutorDependencies {
   database: Queryable
   steps: Steps
+  outcomes: Pick<Outcomes, 'report'>
   closing: AbortSignal
   log: Pick<FastifyBaseLogger, 'debug'>
 }
 
 /** Returns `execute`, which executes the unfinished steps of an onboarding. */
-export function createExecutor ({ database, steps, closing, log }: ExecutorDependencies) {
+export function createExecutor ({ database, steps, outcomes, closing, log }: ExecutorDependencies) {
   /**
    * Applies `change` to the record, then executes the unfinished steps. When the service closes, it stops before the
    * next step or call to Meta and releases the lease, and another process can continue at once.
@@ -108,13 +112,28 @@ export function createExecutor ({ database, steps, closing, log }: ExecutorDepen
     await update(execution, { ...change, steps }, tx)
   }
 
-  /** Records the error of a step, ends the onboarding after a final one, and releases the lease. */
+  /**
+   * Records the error of a step and releases the lease. A passing fault is retried later; after any other the
+   * onboarding ends, or waits for a request.
+   */
   async function fail (execution: Execution, name: StepName, err: FastifyError): Promise<void> {
     const { meta_code = null, meta_subcode = null, fbtrace_id = null } = graphErrorDetails(err) ?? {}
     const error = { code: err.code, meta_code, meta_subcode, fbtrace_id, advice: adviceFor(err) }
     const steps = withStep(execution.record.steps, name, { status: 'failed', evidence: evidenceOf(err), error })
-    const end = isFinal({ name, error }) ? { status: 'failed', access_token: null } as const : {}
-    await update(execution, { steps, holder: null, ...end })
+    const { record, leaseOwner } = execution
+    if (isRetried({ name, error }, record)) {
+      const delayMs = (retryAfterIn(err) ?? 0) * 1000
+      if (await postponeOnboarding(database, record.id, leaseOwner, steps, delayMs) === null) throw new LeaseLostError()
+      return
+    }
+    const isEnd = isFinal({ name, error }, record)
+    const end = isEnd ? { status: 'failed', access_token: null, former: null } as const : {}
+    const to = isEnd ? 'failed' : 'waiting'
+    const reason = isEnd ? err.code : awaited({ name, error })
+    await outcomes.report(record.tenant_id, { to, reason }, async (tx) => {
+      await update(execution, { steps, holder: null, ...end }, tx)
+      return true
+    })
   }
 
   async function saveGrantedToken (execution: Execution, sealed: string, expiresAt: string | null): Promise<void> {
@@ -137,9 +156,11 @@ export function createExecutor ({ database, steps, closing, log }: ExecutorDepen
 
   /** Releases a record as it was before a step that did not reach Meta: an unsent code may be sent again. */
   async function release (execution: Execution, before: Step[]): Promise<void> {
-    await update(execution, { steps: before, holder: null }).catch((err: unknown) => {
-      log.debug({ err }, 'an onboarding was not released')
-    })
+    const { record: { id, access_token: token }, leaseOwner } = execution
+    const released = token === null
+      ? update(execution, { steps: before, holder: null })
+      : postponeOnboarding(database, id, leaseOwner, before, 0)
+    await released.catch((err: unknown) => { log.debug({ err }, 'an onboarding was not released') })
   }
 }
 

@@ -3,14 +3,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyBaseLogger } from 'fastify'
 import type { OnboardingRow, Step, TenantConfigRow } from '../database/schema.js'
 import type { Queryable } from '../database/statement.js'
-import { ConfigNotFound, MetaExchangeUnknown, OnboardingNotFound, OnboardingUnderWay } from '../errors.js'
+import { ConfigNotFound, OnboardingNotFound, OnboardingUnderWay } from '../errors.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import { createSharedWork } from '../waiting/shared-work.js'
 import { maxWaitMs } from '../waiting/wait-for.js'
-import {
-  acquireLease, failUnknownExchange, onboardingById, updateOnboarding, type OnboardingState
-} from './onboardings.sql.js'
-import { failedStep, isCodeUnderWay, isFinal, stepFailure, withStep } from './record.js'
+import { acquireLease, onboardingById, updateOnboarding, type OnboardingState } from './onboardings.sql.js'
+import type { Outcomes } from './outcomes.js'
+import { failedStep, isCodeUnderWay, isEnd, stepFailure } from './record.js'
 
 /** The tenant's configuration, and whether this onboarding created it. */
 export interface OnboardingResult { created: boolean, config: TenantConfigRow }
@@ -58,13 +57,16 @@ export function keepLease (
 interface AwaitOutcomeDependencies {
   database: Queryable
   tenantConfigs: Pick<TenantConfigs, 'find'>
+  outcomes: Pick<Outcomes, 'failLostExchange'>
   closing: AbortSignal
   /** Milliseconds that a call of the Graph API may take. */
   timeoutMs: number
 }
 
 /** Returns `awaitOutcome`, which waits for the result of an onboarding. */
-export function createAwaitOutcome ({ database, tenantConfigs, closing, timeoutMs }: AwaitOutcomeDependencies) {
+export function createAwaitOutcome (
+  { database, tenantConfigs, outcomes, closing, timeoutMs }: AwaitOutcomeDependencies
+) {
   const poll = createSharedWork<OnboardingState | null>()
 
   /**
@@ -85,7 +87,8 @@ export function createAwaitOutcome ({ database, tenantConfigs, closing, timeoutM
     while (record !== null) {
       if (record.status === 'completed') return await completed(record)
       const failed = failedStep(record)
-      if (record.status === 'failed') throw stepFailure(failed !== undefined && isFinal(failed) ? failed : undefined)
+      const isEnded = failed !== undefined && isEnd(failed, record)
+      if (record.status === 'failed') throw stepFailure(isEnded ? failed : undefined)
       if (record.isLeased) {
         record = await waitUntilReleased(record.id, waiter.client, end - performance.now())
         hasWaited = true
@@ -94,7 +97,7 @@ export function createAwaitOutcome ({ database, tenantConfigs, closing, timeoutM
       // While a process executes the onboarding, the failed step may be running again.
       if (failed !== undefined && (hasWaited || isSince(failed, waiter))) throw stepFailure(failed)
       if (isCodeUnderWay(record)) {
-        await failExchange(record)
+        await outcomes.failLostExchange(record)
       } else {
         const result = await proceed(record)
         if (result !== null) return result
@@ -124,13 +127,6 @@ export function createAwaitOutcome ({ database, tenantConfigs, closing, timeoutM
       record = await onboardingById(database, id)
     } while (record?.isLeased === true)
     return record
-  }
-
-  /** Fails an onboarding whose executor vanished while the code was on its way to Meta. */
-  async function failExchange ({ id, steps }: OnboardingRow): Promise<void> {
-    const unknown = new MetaExchangeUnknown()
-    const error = { code: unknown.code, meta_code: null, meta_subcode: null, fbtrace_id: null, advice: unknown.message }
-    await failUnknownExchange(database, id, withStep(steps, 'exchange', { status: 'failed', error }))
   }
 }
 

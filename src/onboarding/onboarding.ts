@@ -10,18 +10,21 @@ import type { TenantQueues } from '../tenant-queues/tenant-queues.js'
 import type { TokenWatch } from '../token-watch/token-watch.js'
 import type { Vault } from '../vault/vault.js'
 import { createExecutor, TOKEN_SAVE_TIMEOUT_MS } from './executor.js'
+import { createGrantedApp } from './granted-app.js'
 import { createAwaitOutcome } from './lease.js'
 import { createOauthLogin, type LoginInput } from './oauth-login.js'
 import type { StateOwner } from './oauth-states.sql.js'
+import { createOutcomes } from './outcomes.js'
 import { shownSteps } from './record.js'
+import { createRetries } from './retries.js'
 import { createOnboardingService } from './service.js'
-import { createSteps } from './steps.js'
+import { createSteps } from './steps/steps.js'
 
 declare module 'fastify' {
   interface FastifyInstance { onboarding: Onboarding }
 }
 
-export type Onboarding = ReturnType<typeof createOnboarding>
+export type Onboarding = ReturnType<typeof createOnboarding>['onboarding']
 
 interface OnboardingDependencies {
   database: Pick<Database, 'run' | 'count' | 'transaction'>
@@ -43,11 +46,14 @@ interface OnboardingDependencies {
 export function createOnboarding (dependencies: OnboardingDependencies) {
   const { env: { GRAPH_TIMEOUT_MS: timeoutMs }, tenantQueues } = dependencies
   const oauthLogin = createOauthLogin(dependencies)
-  const execute = createExecutor({ ...dependencies, steps: createSteps({ ...dependencies, timeoutMs }) })
-  const awaitOutcome = createAwaitOutcome({ ...dependencies, timeoutMs })
-  const { complete, resume, latest } = createOnboardingService({ ...dependencies, oauthLogin, execute, awaitOutcome })
+  const outcomes = createOutcomes(dependencies)
+  const grantedApp = createGrantedApp(dependencies)
+  const execute = createExecutor({ ...dependencies, outcomes, steps: createSteps({ ...dependencies, timeoutMs }) })
+  const awaitOutcome = createAwaitOutcome({ ...dependencies, outcomes, timeoutMs })
+  const services = { oauthLogin, grantedApp, execute, awaitOutcome }
+  const { complete, resume, latest } = createOnboardingService({ ...dependencies, ...services })
 
-  return {
+  const onboarding = {
     complete,
     resume,
 
@@ -70,14 +76,19 @@ export function createOnboarding (dependencies: OnboardingDependencies) {
     /** Milliseconds that a close may wait: for one call to Meta, and for the write of the granted token. */
     closeTimeoutMs: timeoutMs + TOKEN_SAVE_TIMEOUT_MS
   }
+  return { onboarding, retries: createRetries({ ...dependencies, grantedApp, execute, outcomes }) }
 }
 
-/** Decorates `fastify.onboarding`. */
+/** Decorates `fastify.onboarding`, and continues onboardings by themselves from `onReady` to the close. */
 async function onboarding (fastify: FastifyInstance): Promise<void> {
   const { database, env, vault, tenantConfigs, metaGraph, tokenWatch, events, tenantQueues, closing, log } = fastify
-  fastify.decorate('onboarding', createOnboarding({
+  const { onboarding, retries } = createOnboarding({
     database, env, vault, tenantConfigs, metaGraph, tokenWatch, events, tenantQueues, closing, log
-  }))
+  })
+  fastify.decorate('onboarding', onboarding)
+  fastify.addHook('onReady', async () => { retries.start() })
+  // Before the hook of the database, which was registered earlier.
+  fastify.addHook('onClose', async () => { await retries.stop() })
 }
 
 export default fp(onboarding, {

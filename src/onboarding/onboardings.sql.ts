@@ -5,14 +5,14 @@ import { builder, type Queryable } from '../database/statement.js'
 /** The values of a new record. */
 export type NewOnboarding = Pick<
   OnboardingRow,
-  'tenant_id' | 'user_id' | 'code_hash' | 'steps' | 'waba_id' | 'phone_number_id' | 'pin_given' | 'holder'
+  'tenant_id' | 'user_id' | 'code_hash' | 'steps' | 'waba_id' | 'phone_number_id' | 'pin_given' | 'holder' | 'former'
 >
 
 /** The values of a record that its executor changes. */
 export type OnboardingChange = Partial<Pick<
     OnboardingRow,
-  'steps' | 'status' | 'waba_id' | 'phone_number_id' | 'pin_given' | 'access_token' | 'token_expires_at' | 'holder'
-
+  'steps' | 'status' | 'waba_id' | 'phone_number_id' | 'pin_given' | 'access_token' | 'token_expires_at' | 'holder' |
+  'chosen_waba_id' | 'chosen_phone_number_id' | 'former'
 >>
 
 /** A record, and whether a process executes it at this moment. */
@@ -25,6 +25,13 @@ const MAX_SURPLUS = 100
 
 // Short, for after a crash requests wait until it ends. The executor renews it.
 const LEASE = sql`now() + interval '5 seconds'`
+// A request of the tenant comes first, and the retries before it are at least as far apart.
+const RETRY_AFTER = sql`interval '10 seconds'`
+const MAX_RETRY_DELAY = sql`interval '1 hour'`
+/** How long an onboarding is retried after its first fault. */
+const MAX_RETRY_TIME = sql`interval '24 hours'`
+// Longer than an executor retries to save a granted token.
+const LOST_EXCHANGE_AGE = sql`interval '2 minutes'`
 const isLeased = sql<boolean>`coalesce(${table.held_until} > now(), false)`
 const firstStep = (member: SQL) => sql`${table.steps} -> 0 ${member}`
 
@@ -48,12 +55,63 @@ export const latestOnboarding = async (db: Queryable, tenantId: string) => {
   return await first(db, eq(table.tenant_id, tenantId), isWaiting, desc(table.updated_at))
 }
 
-/** Leases an unfinished record that no process executes; null when one does, or when it has ended. */
+/**
+ * Leases an unfinished record that no process executes, for a request; null when one does, or when it has ended. Later
+ * faults count from then on.
+ */
 export async function acquireLease (db: Queryable, id: string, leaseOwner: string): Promise<OnboardingRow | null> {
-  const [row] = await db.run(builder.update(table).set({ holder: leaseOwner, held_until: LEASE })
+  const values = { holder: leaseOwner, held_until: LEASE, retry_at: null, failing_since: null }
+  const [row] = await db.run(builder.update(table).set(values)
     .where(and(eq(table.id, id), eq(table.status, 'in_progress'), sql`not ${isLeased}`)).returning())
   return row ?? null
 }
+
+/** A record with a token that is retried without a request, and whether it has been retried long enough. */
+export type DueOnboarding = OnboardingRow & { isOverdue: boolean }
+
+/**
+ * Leases a record with a token whose last fault was passing, or whose executor died; null when none is due. Records
+ * that another process is leasing are skipped.
+ */
+export async function acquireDue (db: Queryable, leaseOwner: string): Promise<DueOnboarding | null> {
+  const since = sql`coalesce(${table.failing_since}, ${table.held_until})`
+  const isDue = sql`coalesce(retry_at, held_until) <= now()
+    and (retry_at is not null or held_until <= now() - ${RETRY_AFTER})`
+  const due = sql`(select id from onboardings where status = 'in_progress' and access_token is not null and ${isDue}
+    and coalesce(held_until <= now(), true) order by coalesce(retry_at, held_until) limit 1 for update skip locked)`
+  const isOverdue = sql<boolean>`coalesce(failing_since <= now() - ${MAX_RETRY_TIME}, false)`
+  const [row] = await db.run(builder.update(table)
+    .set({ holder: leaseOwner, held_until: LEASE, retry_at: null, failing_since: since })
+    .where(sql`${table.id} = ${due}`).returning({ ...getTableColumns(table), isOverdue: isOverdue.as('isOverdue') }))
+  return row ?? null
+}
+
+/**
+ * Releases a record after a passing fault, and sets its next retry: after the time since the first fault, from 10
+ * seconds to an hour, but not before `delayMs`.
+ */
+export async function postponeOnboarding (
+  db: Queryable, id: string, leaseOwner: string, steps: Step[], delayMs: number
+): Promise<OnboardingRow | null> {
+  const since = sql`coalesce(${table.failing_since}, now())`
+  const backoff = sql`least(greatest(now() - ${since}, ${RETRY_AFTER}), ${MAX_RETRY_DELAY})`
+  const delay = sql`greatest(${backoff}, ${delayMs}::float8 * interval '1 millisecond')`
+  const [row] = await db.run(builder.update(table)
+    .set({
+      steps,
+      holder: null,
+      held_until: null,
+      failing_since: since,
+      retry_at: sql`least(now() + ${delay}, ${since} + ${MAX_RETRY_TIME})`
+    })
+    .where(and(eq(table.id, id), eq(table.holder, leaseOwner), eq(table.status, 'in_progress'))).returning())
+  return row ?? null
+}
+
+/** Returns records without a token whose executor died while the code was on its way to Meta, or was to be sent. */
+export const lostExchanges = async (db: Queryable): Promise<OnboardingRow[]> =>
+  await db.run(builder.select().from(table).where(sql`status = 'in_progress' and access_token is null
+    and coalesce(retry_at, held_until) <= now() - ${LOST_EXCHANGE_AGE}`).limit(MAX_SURPLUS))
 
 /**
  * Changes a record for its lease owner, renews the lease, and returns the record; null when the lease is lost. A change
@@ -92,7 +150,7 @@ export async function supersedeOlder (
   db: Queryable, { id, tenant_id: tenantId, created_at: createdAt }: OnboardingRow
 ): Promise<void> {
   const isUnfinished = or(eq(table.status, 'in_progress'), isNotNull(table.holder))
-  await db.run(builder.update(table).set({ status: 'failed', access_token: null, holder: null })
+  await db.run(builder.update(table).set({ status: 'failed', access_token: null, former: null, holder: null })
     .where(and(eq(table.tenant_id, tenantId), ne(table.id, id), lte(table.created_at, createdAt), isUnfinished))
     .returning())
 }

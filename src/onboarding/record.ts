@@ -66,12 +66,50 @@ export function isTransient ({ code, meta_code: metaCode }: StepError): boolean 
   return TRANSIENT.has(code) || (code === 'META_RATE_LIMITED' && metaCode === null)
 }
 
-/** Whether the failure of a step ends the onboarding. At the exchange only an unsent code does not. */
-export function isFinal ({ name, error }: Pick<Step, 'name' | 'error'>): boolean {
+type FailedStep = Pick<Step, 'name' | 'error'>
+
+/**
+ * Whether the failure of a step ends the onboarding. At the exchange only an unsent code does not. An account that a
+ * resumption names may be replaced by another.
+ */
+export function isFinal ({ name, error }: FailedStep, record: Pick<OnboardingRow, 'chosen_waba_id'>): boolean {
   if (name === 'exchange') return error === null || error.meta_code !== null || !NEVER_SENT.has(error.code)
   if (error === null || REVIEWABLE.has(Number(error.meta_code))) return false
   const isBeforeStore = stepNames.indexOf(name) < stepNames.indexOf('store')
-  return FINAL.has(error.code) || (isBeforeStore && FINAL_BEFORE_STORE.has(error.code))
+  return FINAL.has(error.code) ||
+    (isBeforeStore && record.chosen_waba_id === null && FINAL_BEFORE_STORE.has(error.code))
+}
+
+/** Whether a failed step is retried without a request. A registration needs its PIN, which is not stored. */
+export function isRetried ({ name, error }: FailedStep, record: Pick<OnboardingRow, 'access_token'>): boolean {
+  if (error === null || record.access_token === null || name === 'register') return false
+  return isTransient(error) || error.code === 'META_RATE_LIMITED'
+}
+
+/** The evidence of a step that was retried as long as a step may be. */
+export const RETRIES_ENDED = { retries_ended: true }
+
+/** Whether a failed step is why its onboarding failed; else something newer ended it. */
+export function isEnd (step: Step, record: Pick<OnboardingRow, 'chosen_waba_id'>): boolean {
+  return isFinal(step, record) || step.evidence?.['retries_ended'] === true
+}
+
+// What a resumption must bring after an error; after any other, somebody must correct what the error tells.
+const AWAITED: Record<string, string> = {
+  META_PHONE_CHOICE_REQUIRED: 'phone_number_id',
+  META_NUMBER_CHANGED: 'phone_number_id',
+  META_PHONE_NOT_IN_WABA: 'phone_number_id',
+  META_ACCOUNT_REQUIRED: 'waba_id',
+  META_WABA_NOT_ACCESSIBLE: 'waba_id',
+  META_CALLBACK_REFUSED: 'callback_url',
+  CALLBACK_URL_TOO_LONG: 'callback_url'
+}
+
+/** What an onboarding waits for after a failed step: the name of a value, else the code of the error. */
+export function awaited ({ name, error }: FailedStep): string {
+  if (name === 'register') return 'pin'
+  const code = error?.code ?? 'INTERNAL'
+  return AWAITED[code] ?? code
 }
 
 /** Whether the record ends with a code on its way to Meta, which may have arrived. */
@@ -80,35 +118,53 @@ export function isCodeUnderWay (record: Pick<OnboardingRow, 'steps'>): boolean {
   return status === 'pending' && attempts > 0
 }
 
-/** The values that a resumption adds to an onboarding. */
-export interface ResumeInput { phone_number_id?: string | undefined, pin?: string | undefined }
+/** The values that a resumption adds to an onboarding; a `pin` of null takes the wish for a registration back. */
+export interface ResumeInput {
+  waba_id?: string | undefined
+  phone_number_id?: string | undefined
+  pin?: string | null | undefined
+}
 
-/** Returns the change of a record at its resumption: another number must be verified and stored first. */
+/**
+ * Returns the change of a record at its resumption: another account or number must be verified and stored first. What
+ * the resumption names is deliberate, and so may replace the number that the tenant has.
+ */
 export function resumeChange (
-  record: OnboardingRow, { phone_number_id: phoneNumberId, pin }: ResumeInput
+  record: OnboardingRow, { waba_id: wabaId, phone_number_id: phoneNumberId, pin }: ResumeInput
 ): Partial<OnboardingRow> {
+  const change = {
+    ...(pin === undefined ? {} : { pin_given: pin !== null }),
+    ...(wabaId === undefined ? {} : { chosen_waba_id: wabaId }),
+    ...(phoneNumberId === undefined ? {} : { chosen_phone_number_id: phoneNumberId })
+  }
+  const assets = stepOf(record, 'assets')
+  const isOtherAccount = wabaId !== undefined && wabaId !== record.waba_id
   const isOther = phoneNumberId !== undefined && phoneNumberId !== record.phone_number_id
   // The account had no number; one may have been added since.
-  const isMissing = record.phone_number_id === null && isFinished(stepOf(record, 'assets'))
-  const pinChange = pin === undefined ? {} : { pin_given: true }
-  if (!isOther && !isMissing) return pinChange
+  const isMissing = record.phone_number_id === null && isFinished(assets)
+  if (!isOtherAccount && !isOther && !isMissing) return change
   // The other number may belong to another account of the token.
-  const isDiscovered = stepOf(record, 'assets').evidence?.['is_discovered'] === true
+  const isDiscovered = assets.evidence?.['is_discovered'] === true
+  // The number of a finished step belongs to the account before.
+  const kept = isOtherAccount && !isFinished(assets) ? record.phone_number_id : null
   return {
-    ...(isDiscovered ? { waba_id: null } : {}),
-    phone_number_id: phoneNumberId ?? null,
+    ...(isOtherAccount ? { waba_id: wabaId } : isDiscovered ? { waba_id: null } : {}),
+    phone_number_id: phoneNumberId ?? kept,
     steps: withStepsReopened(record.steps, 'assets'),
-    ...pinChange
+    ...change
   }
 }
 
 /**
- * Whether a completed onboarding lacks a number, or the other number or the registration that a resumption asks for.
+ * Whether a completed onboarding lacks a number, or the account, number or registration that a resumption asks for.
  */
-export function lacksRequested (record: OnboardingRow, { phone_number_id: phoneNumberId, pin }: ResumeInput): boolean {
+export function lacksRequested (
+  record: OnboardingRow, { waba_id: wabaId, phone_number_id: phoneNumberId, pin }: ResumeInput
+): boolean {
+  const isOtherAccount = wabaId !== undefined && wabaId !== record.waba_id
   const isOther = phoneNumberId !== undefined && phoneNumberId !== record.phone_number_id
-  const lacksRegistration = pin !== undefined && stepOf(record, 'register').status === 'skipped'
-  return isOther || record.phone_number_id === null || lacksRegistration
+  const lacksRegistration = pin != null && stepOf(record, 'register').status === 'skipped'
+  return isOtherAccount || isOther || record.phone_number_id === null || lacksRegistration
 }
 
 /**

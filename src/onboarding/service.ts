@@ -8,6 +8,8 @@ import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import type { TenantQueues } from '../tenant-queues/tenant-queues.js'
 import { createSharedWork } from '../waiting/shared-work.js'
 import type { createExecutor, Execution } from './executor.js'
+import { formerIdentity } from './former-identity.js'
+import type { createGrantedApp } from './granted-app.js'
 import {
   lease, LeaseLostError, newLeaseOwner, type createAwaitOutcome, type OnboardingResult, type Waiter
 } from './lease.js'
@@ -20,7 +22,7 @@ import {
   failedStep, isFinished, isTransient, lacksRequested, newSteps, resumeChange, stepFailure, stepOf, withStepsReopened,
   type ResumeInput
 } from './record.js'
-import { callbackOf } from './steps.js'
+import { callbackOf } from './steps/callback.js'
 
 /** The tenant and user that onboard, and the result of the Meta login: its code and the granted account. */
 export interface OnboardingInput {
@@ -39,6 +41,7 @@ interface ServiceDependencies {
   tenantConfigs: Pick<TenantConfigs, 'find'>
   metaGraph: Pick<MetaGraph, 'appOf' | 'assertExchangeUnblocked'>
   oauthLogin: OauthLogin
+  grantedApp: ReturnType<typeof createGrantedApp>
   tenantQueues: Pick<TenantQueues, 'run'>
   execute: ReturnType<typeof createExecutor>
   awaitOutcome: ReturnType<typeof createAwaitOutcome>
@@ -47,7 +50,8 @@ interface ServiceDependencies {
 
 /** Executes the onboarding of a request, answers from its record, or refuses. */
 export function createOnboardingService (dependencies: ServiceDependencies) {
-  const { database, tenantConfigs, metaGraph, oauthLogin, tenantQueues, execute, awaitOutcome, log } = dependencies
+  const { database, tenantConfigs, metaGraph, oauthLogin, grantedApp } = dependencies
+  const { tenantQueues, execute, awaitOutcome, log } = dependencies
   const shareByCode = createSharedWork<OnboardingResult>()
 
   return {
@@ -102,8 +106,10 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
       const failed = failedStep(record)
       // A refusal needs another PIN or number. After other errors the step itself asks for the PIN.
       const isRefused = failed?.name === 'register' && failed.error?.code === 'META_REGISTER_REFUSED'
-      if (isRefused && input.pin === undefined && input.phone_number_id === undefined) throw stepFailure(failed)
-      return await executeLeased(record, { pin: input.pin }, waiter, (leased) => resumeChange(leased, input))
+      const isEmpty = Object.values(input).every((value) => value === undefined)
+      if (isRefused && isEmpty) throw stepFailure(failed)
+      const pin = input.pin ?? undefined
+      return await executeLeased(record, { pin }, waiter, (leased) => resumeChange(leased, input))
     })
   }
 
@@ -148,7 +154,8 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
         waba_id: input.waba_id ?? null,
         phone_number_id: input.phone_number_id ?? null,
         pin_given: input.pin !== undefined,
-        holder: leaseOwner
+        holder: leaseOwner,
+        former: formerIdentity(row)
       })
       // After the insert: of posts of one code at once, one consumes the state; the others find the record.
       if (inserted !== null && input.state !== undefined) await oauthLogin.consume(tx, input.state, input)
@@ -186,10 +193,7 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
     waiter: Waiter,
     changeOf: (leased: OnboardingRow) => OnboardingChange
   ): Promise<OnboardingResult | null> {
-    const app = metaGraph.appOf(await tenantConfigs.find(record.tenant_id))
-    const grantedTo = stepOf(record, 'exchange').evidence?.['app_id'] ?? app.id
-    // The token works with the app that it was granted to, and no other.
-    if (grantedTo !== app.id) throw new OnboardingSuperseded()
+    const app = await grantedApp(record)
     const leased = await lease(database, record.id)
     return leased && await executeOrAwait({ ...leased, app, ...given }, waiter, changeOf(leased.record))
   }

@@ -2,11 +2,8 @@ import { Type, type Static, type TObject } from '@sinclair/typebox'
 import { graphId, nullable, oneOf, text, timestamp, webUrl } from './fields.js'
 import { onboardingStatuses, stepNames, stepStatuses } from './statuses.js'
 
-const pin = Type.Optional(Type.String({
-  pattern: '^[0-9]{6}$',
-  description: 'Two-step verification PIN, six digits: ' +
-    'registers the phone number for the Cloud API with it. Never stored'
-}))
+const PIN = 'Two-step verification PIN, six digits: registers the phone number for the Cloud API with it. Never stored'
+const pinSchema = Type.String({ pattern: '^[0-9]{6}$', description: PIN })
 
 /** The body may be absent: Fastify then validates null. */
 const orNull = <T extends TObject>(schema: T) =>
@@ -29,7 +26,7 @@ export const Onboard = Type.Object({
   state: Type.Optional(text(512, {
     description: 'The state that came back from the login dialog; works once, for whom it was made'
   })),
-  pin
+  pin: Type.Optional(pinSchema)
 }, {
   additionalProperties: false,
   description: 'What the Meta login gave',
@@ -38,8 +35,15 @@ export const Onboard = Type.Object({
 
 /** The body of POST /onboard/whatsapp-client/resume. */
 export const Resume = orNull(Type.Object({
-  phone_number_id: Type.Optional(graphId({ description: 'Which of the account\'s phone numbers it is to be' })),
-  pin
+  waba_id: Type.Optional(graphId({ description: 'The account, when the login does not tell it; proven against Meta' })),
+  phone_number_id: Type.Optional(graphId({
+    description: 'Which of the account\'s phone numbers it is to be, also in place of the one that the tenant has'
+  })),
+  pin: Type.Optional(Type.Unsafe<string | null>({
+    ...pinSchema,
+    type: ['string', 'null'],
+    description: `${PIN}; null takes back the wish to register the number`
+  }))
 }, {
   additionalProperties: false,
   description: 'What the onboarding needs to go on; nothing, to try its first unfinished step again',

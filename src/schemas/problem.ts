@@ -2,7 +2,7 @@ import { Type, type Static } from '@sinclair/typebox'
 
 const stringOrNull = (description: string) => Type.Union([Type.String(), Type.Null()], { description })
 
-/** One of the phone numbers of META_PHONE_CHOICE_REQUIRED. */
+/** One of the phone numbers of META_PHONE_CHOICE_REQUIRED and META_NUMBER_CHANGED. */
 export const PhoneChoice = Type.Object({
   id: Type.String({ description: 'Send it as phone_number_id' }),
   display_phone_number: stringOrNull('The number, as Meta shows it'),
@@ -24,7 +24,7 @@ export const Problem = Type.Object({
   }), { description: 'With VALIDATION_FAILED: what is wrong where' })),
   confirm: Type.Optional(Type.String({ description: 'With CONFIRMATION_REQUIRED: what to send as ?confirm=' })),
   phone_numbers: Type.Optional(Type.Array(PhoneChoice, {
-    description: 'With META_PHONE_CHOICE_REQUIRED: what there is to choose from'
+    description: 'With META_PHONE_CHOICE_REQUIRED and META_NUMBER_CHANGED: what there is to choose from'
   }))
 }, { $id: 'Problem', description: 'application/problem+json (RFC 9457)' })
 

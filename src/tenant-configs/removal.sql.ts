@@ -9,7 +9,8 @@ import { numbersOnAccount } from '../database/verified-identity.js'
  * transaction; only a later statement sees the rows that it stored.
  */
 
-const endOnboardings = sql`update onboardings set status = 'failed', access_token = null, holder = null
+const endOnboardings = sql`update onboardings set status = 'failed', access_token = null, former = null,
+  holder = null
   where (status = 'in_progress' or holder is not null)`
 
 /** Ends the tenant's unfinished and leased onboardings: a lease owner may still get a token. Returns their number. */

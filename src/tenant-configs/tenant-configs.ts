@@ -12,8 +12,8 @@ import {
 import { createRowSecrets, type ConfigInput } from './row-secrets.js'
 import { emptyValues, find, insert, setActive, update } from './tenant-configs.sql.js'
 import {
-  completeIdentity, saveVerifiedIdentity, upsertIdentity,
-  type OnboardedIdentity, type VerifiedIdentity, type VerifiedOutcome
+  completeIdentity, lockIdentity, saveVerifiedIdentity, upsertIdentity, verifiedNumber,
+  type LockedIdentity, type OnboardedIdentity, type VerifiedIdentity, type VerifiedOutcome
 } from './verified-identities.sql.js'
 
 export type { TenantConfigRow } from '../database/schema.js'
@@ -40,7 +40,7 @@ declare module 'fastify' {
  */
 export function createTenantConfigs (
   { database, vault }: {
-    database: Pick<Database, 'run' | 'transaction' | 'retryDeadlock'>, vault: Pick<Vault, 'seal' | 'open'>
+    database: Pick<Database, 'run' | 'count' | 'transaction' | 'retryDeadlock'>, vault: Pick<Vault, 'seal' | 'open'>
   }
 ) {
   const secrets = createRowSecrets({ vault })
@@ -119,19 +119,21 @@ export function createTenantConfigs (
     /**
      * Stores an identity that Meta confirmed, with its sealed token, as verified. Stores nothing when it throws.
      *
-     * @param inSameTransaction adds writes to the transaction; `isNew`: the tenant had no row before
+     * @param inSameTransaction adds writes to the transaction; `isNew`: the tenant had no row before; `former`: the
+     * identity that the row had
      * @throws PHONE_NUMBER_TAKEN; what `inSameTransaction` throws
      */
     async saveOnboardedIdentity (
       tenantId: string, userId: string | null, identity: OnboardedIdentity,
-      inSameTransaction: (tx: Queryable, isNew: boolean) => Promise<void>
+      inSameTransaction: (tx: Queryable, before: { isNew: boolean, former: LockedIdentity | null }) => Promise<void>
     ): Promise<void> {
       const changedTenants = new Set([tenantId])
       await inTransaction(changedTenants, async (tx) => {
+        const former = await lockIdentity(tx, tenantId)
         const { created } = onlyRow(await upsertIdentity(tx, tenantId, userId, identity))
         const outcome = await saveVerifiedIdentity(tx, { ...identity, tenant_id: tenantId }, changedTenants)
         if (outcome !== 'saved') throw new PhoneNumberTaken()
-        await inSameTransaction(tx, created)
+        await inSameTransaction(tx, { isNew: created, former })
       }, identity)
     },
 
@@ -148,6 +150,9 @@ export function createTenantConfigs (
       await inSameTransaction(tx)
       return row
     }, identity),
+
+    /** Returns the id of the number that Meta confirmed for the tenant; null without one. */
+    verifiedNumberOf: async (tenantId: string): Promise<string | null> => await verifiedNumber(database, tenantId),
 
     /**
      * Saves an identity that Meta confirmed to the tenant's own token, in a separate transaction. Notifies listeners of

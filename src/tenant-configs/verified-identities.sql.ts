@@ -1,6 +1,7 @@
 import { and, eq, getTableColumns, ne, sql, type SQLWrapper } from 'drizzle-orm'
 import { tenantConfigs, verifiedIdentities, type TenantConfigRow } from '../database/schema.js'
 import { builder, type Queryable } from '../database/statement.js'
+import { isVerified } from '../database/verified-identity.js'
 
 /** The account and number that Meta confirmed to a tenant's own token, which is sealed. */
 export interface VerifiedIdentity extends Pick<TenantConfigRow, 'tenant_id' | 'access_token' | 'phone_number_id'> {
@@ -54,6 +55,29 @@ export async function saveVerifiedIdentity (
   }
   await tx.run(sql`update tenant_configs set last_verified_at = now() where id = ${own.id}`)
   return 'saved'
+}
+
+/** The identity in a tenant's row, and whether Meta confirmed it. */
+export interface LockedIdentity extends Pick<TenantConfigRow, 'waba_id' | 'phone_number_id' | 'access_token'> {
+  is_verified: boolean
+}
+
+/** Locks a tenant's row, and returns its identity; null without a row. */
+export async function lockIdentity (tx: Queryable, tenantId: string): Promise<LockedIdentity | null> {
+  const { waba_id, phone_number_id, access_token, tenant_id } = tenantConfigs
+  const is_verified = sql<boolean>`${verifiedIdentities.tenant_id} is not null`.as('is_verified')
+  const [row] = await tx.run(builder.select({ waba_id, phone_number_id, access_token, is_verified })
+    .from(tenantConfigs).leftJoin(verifiedIdentities, isVerified)
+    .where(eq(tenant_id, tenantId)).for('update', { of: tenantConfigs }))
+  return row ?? null
+}
+
+/** Returns the number that Meta confirmed for the tenant; null without one. */
+export async function verifiedNumber (db: Queryable, tenantId: string): Promise<string | null> {
+  const { tenant_id, phone_number_id } = verifiedIdentities
+  const [row] = await db.run(builder.select({ phone_number_id }).from(verifiedIdentities)
+    .where(eq(tenant_id, tenantId)))
+  return row?.phone_number_id ?? null
 }
 
 /**

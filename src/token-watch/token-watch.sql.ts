@@ -144,6 +144,8 @@ export async function replaceToken (
   await tx.run(sql`update tenant_configs set access_token = ${replacement} where tenant_id = ${tenantId}`)
   await tx.run(sql`update onboardings set access_token = ${replacement}, token_expires_at = ${expiresAt}
     where tenant_id = ${tenantId} and access_token = ${sealed}`)
+  await tx.run(sql`update onboardings set former = jsonb_set(former, '{access_token}', to_jsonb(${replacement}::text))
+    where tenant_id = ${tenantId} and former ->> 'access_token' = ${sealed}`)
 }
 
 /** The next state of a token; times are ISO 8601. Without a `next_check_at` it is not checked. */

@@ -8,7 +8,7 @@ import { app, secrets } from '../meta/wire.js'
 import { onboardingService, USER, type Body } from './onboarding-service.js'
 
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
-const { meta, waba, post, configure, login, issue, newTenant, existing, asked, row, sql, lastToken, instance } = service
+const { meta, waba, post, resume, configure, login, issue, newTenant, existing, asked, row, sql, lastToken, instance } = service
 const own = meta.state.addApp({ app_id: '42', require_proof: true })
 waba.app_ids.push(own.app_id)
 const bare = await instance({ FB_APP_ID: undefined, FB_APP_SECRET: undefined })
@@ -200,6 +200,8 @@ await t.test('the loader returns the new values as soon as the onboarding has co
   t.equal((await configLoader.forTenant(tenant)).getAccessToken(), null)
   for (const phone of ['246', '247']) {
     await post(tenant, login(tenant, { phone_number_id: phone }))
+    // Another number than the tenant has needs a deliberate request.
+    t.equal((await resume(tenant, { phone_number_id: phone })).is, '200')
     t.match(await configLoader.getWhatsappConfig(tenant), {
       phone_id: phone,
       waba_id: waba.id,

@@ -35,6 +35,7 @@ await t.test('a login that replaces a revoked token emits a recovered transition
   t.equal((await post(tenant, login(tenant))).is, '200')
   t.match(transitions, [
     { tenant_id: tenant, type: 'token.revoked' },
+    { tenant_id: tenant, type: 'onboarding.completed', from: 'in_progress', to: 'completed', reason: null },
     { tenant_id: tenant, type: 'token.recovered' }
   ])
   stop()

@@ -22,6 +22,8 @@ const executionErrors = [
   errors.MetaCodeUsed,
   errors.MetaExchangeUnknown,
   errors.MetaPermissionMissing,
+  errors.MetaAccountRequired,
+  errors.MetaNumberChanged,
   errors.MetaPhoneChoiceRequired,
   errors.MetaPhoneNotInWaba,
   errors.MetaRateLimited,

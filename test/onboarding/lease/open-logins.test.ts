@@ -72,14 +72,14 @@ await t.test('a login with two accounts without numbers must name its account', 
   const [one, two] = [newWaba(0), newWaba(0)]
   const tenant = newTenant()
   const { is, body } = await post(tenant, { code: issue({ waba_ids: [one.id, two.id] }) })
-  t.equal(is, '403 META_WABA_NOT_ACCESSIBLE')
-  t.match(body['detail'], /several accounts.*send the waba_id/)
+  t.equal(is, '409 META_ACCOUNT_REQUIRED')
+  t.match(body['detail'], /Name it as waba_id/)
   t.match(stepIn(
     await record(tenant),
     'assets'
   ), { status: 'failed', evidence: null, error: { advice: body['detail'], meta_code: null } })
-  t.match(await records(tenant), [{ status: 'failed', access_token: null }])
-  t.equal((await post(tenant, { code: issue({ waba_ids: [one.id, two.id] }), waba_id: two.id })).is, '201')
+  t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }])
+  t.equal((await resume(tenant, { waba_id: two.id })).is, '200')
   t.match(await row(tenant), { waba_id: two.id, phone_number_id: null })
 })
 

@@ -133,7 +133,7 @@ await t.test('an error is final or not depending on its step and its Meta code',
     ['register', refused('META_REGISTER_REFUSED', 133005), false]
   ]
   for (const [name, error, isEnd] of ends) {
-    t.equal(isFinal({ name, error }), isEnd, `${name} ${error?.code} ${error?.meta_code}`)
+    t.equal(isFinal({ name, error }, { chosen_waba_id: null }), isEnd, `${name} ${error?.code} ${error?.meta_code}`)
   }
 })
 
@@ -187,7 +187,7 @@ await t.test('a code is in flight once its exchange started and until it has an 
 await t.test('a resumption reopens the assets step for another or a missing number', async (t) => {
   const done: StepName[] = ['exchange', 'inspect', 'assets', 'store']
   t.same(resumeChange(recordWith(done), {}), {})
-  t.same(resumeChange(recordWith(done), { phone_number_id: 'phone' }), {})
+  t.same(resumeChange(recordWith(done), { phone_number_id: 'phone' }), { chosen_phone_number_id: 'phone' })
   t.same(resumeChange(recordWith(done), { pin: '123456' }), { pin_given: true })
   t.match(resumeChange(recordWith(done), { phone_number_id: 'other' }), {
     phone_number_id: 'other',

@@ -121,12 +121,12 @@ await t.test('the WABA is found among those that the token names and may read, i
   t.same([claimed.answer.is, ...claimed.stored], ['201', two.id, two.phones[0]?.id])
   t.match((await found([empty.id])).stored, [empty.id, null])
   t.match((await found([empty.id, newWaba(0).id])).answer, {
-    is: '403 META_WABA_NOT_ACCESSIBLE',
-    body: { detail: /send the waba_id of the one that is meant/ }
+    is: '409 META_ACCOUNT_REQUIRED',
+    body: { detail: /Name it as waba_id/ }
   })
   for (const wabaIds of [
     [], [hidden.id], ['404', hidden.id], null
-  ]) t.equal((await found(wabaIds)).answer.is, '403 META_WABA_NOT_ACCESSIBLE', String(wabaIds))
+  ]) t.equal((await found(wabaIds)).answer.is, '409 META_ACCOUNT_REQUIRED', String(wabaIds))
   t.equal(
     (await found([one.id], { code: issue({ waba_ids: [one.id], scopes: ['whatsapp_business_messaging'] }) })).answer.is,
     '403 META_PERMISSION_MISSING',
@@ -140,10 +140,10 @@ await t.test('the WABA is found among those that the token names and may read, i
     "update onboardings set steps = jsonb_set(steps, '{1,evidence}', 'null') where tenant_id = $1",
     [tenant]
   )
-  t.equal((await resume(tenant)).is, '403 META_WABA_NOT_ACCESSIBLE', 'the record names no account')
+  t.equal((await resume(tenant)).is, '409 META_ACCOUNT_REQUIRED', 'the record names no account')
 
   meta.fail('debug_token', { patch: { data: { granular_scopes: 'none' } } })
-  t.equal((await found([one.id])).answer.is, '403 META_WABA_NOT_ACCESSIBLE')
+  t.equal((await found([one.id])).answer.is, '409 META_ACCOUNT_REQUIRED')
 })
 
 await t.test('a failed discovery returns the error of Meta, and has one time limit and 20 calls', async (t) => {

@@ -2,14 +2,14 @@ import { randomUUID } from 'node:crypto'
 import t from '../../run/tap.js'
 import { insertOnboarding } from '../../../src/onboarding/onboardings.sql.js'
 import { newSteps } from '../../../src/onboarding/record.js'
-import { createSteps } from '../../../src/onboarding/steps.js'
+import { createSteps } from '../../../src/onboarding/steps/steps.js'
 import { buildTestApp } from '../../helper.js'
 
 const { app } = await buildTestApp(t)
-const { metaGraph, tenantConfigs, tokenWatch, vault, log, database } = app
+const { metaGraph, tenantConfigs, tokenWatch, events, vault, log, database } = app
 
 await t.test('an exchange without a code is rejected', async (t) => {
-  const steps = createSteps({ database, metaGraph, tenantConfigs, tokenWatch, vault, log, timeoutMs: 1000 })
+  const steps = createSteps({ database, metaGraph, tenantConfigs, tokenWatch, events, vault, log, timeoutMs: 1000 })
   const leaseOwner = randomUUID()
   const record = await insertOnboarding(database, {
     tenant_id: 'acme',
@@ -19,7 +19,8 @@ await t.test('an exchange without a code is rejected', async (t) => {
     waba_id: null,
     phone_number_id: null,
     pin_given: false,
-    holder: leaseOwner
+    holder: leaseOwner,
+    former: null
   })
   if (record === null) throw new Error('not inserted')
   const progress = { finish: async () => {}, saveToken: async () => {} }

@@ -20,7 +20,7 @@ await t.test('a number is registered only if a pin is given', async (t) => {
   t.equal(asked('register').length, 1)
   for (const pin of ['12345', '1234567', '12345a', 123456, null, '', '１２３４５６']) {
     t.equal((await post('x', login('x', { pin }))).is, '400 VALIDATION_FAILED')
-    t.equal((await resume('x', { pin })).is, '400 VALIDATION_FAILED')
+    if (pin !== null) t.equal((await resume('x', { pin })).is, '400 VALIDATION_FAILED')
   }
 })
 

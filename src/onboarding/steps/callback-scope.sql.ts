@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm'
-import type { Queryable } from '../database/statement.js'
-import { numbersOnAccount } from '../database/verified-identity.js'
+import type { Queryable } from '../../database/statement.js'
+import { numbersOnAccount } from '../../database/verified-identity.js'
 
 /** The account and number of a tenant. */
 export interface TenantNumber { tenant_id: string, waba_id: string, phone_number_id: string | null }
