@@ -8,7 +8,9 @@ import { app, secrets } from '../meta/wire.js'
 import { onboardingService, USER, type Body } from './onboarding-service.js'
 
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
-const { meta, waba, post, resume, configure, login, issue, newTenant, existing, asked, row, sql, lastToken, instance } = service
+const {
+  meta, waba, post, resume, configure, login, issue, newTenant, existing, asked, row, sql, lastToken, instance
+} = service
 const own = meta.state.addApp({ app_id: '42', require_proof: true })
 waba.app_ids.push(own.app_id)
 const bare = await instance({ FB_APP_ID: undefined, FB_APP_SECRET: undefined })

@@ -42,8 +42,8 @@ export function createAccountSearch ({ metaGraph, timeoutMs }: AccountDependenci
     const { waba_id: named } = record
     if (named === null) return await discover(access, record)
     const account = { waba_id: named, phones: await metaGraph.listPhoneNumbers(access.app, access.token, named) }
-    const isEnough = present === null || record.chosen_phone_number_id !== null || has(account, present)
-    if (isEnough) return [account]
+    const isDeliberate = record.chosen_waba_id !== null || record.chosen_phone_number_id !== null
+    if (present === null || isDeliberate || has(account, present)) return [account]
     // The present number may be on another of the granted accounts.
     const others = await discover(access, record).catch((err: unknown) => {
       if (err instanceof MetaAccountRequired || err instanceof MetaPermissionMissing) return []

@@ -179,7 +179,9 @@ await t.test('each refusal of phone_numbers during a discovery has its code and 
         'phone_numbers',
         { reply: error },
         [error.code, subcodeOf(error)],
-        error.code === 100 && waba[0].includes('META_WABA') ? ['409 META_ACCOUNT_REQUIRED', /Name it as waba_id/] : waba,
+        error.code === 100 && waba[0].includes('META_WABA')
+          ? ['409 META_ACCOUNT_REQUIRED', /Name it as waba_id/]
+          : waba,
         { isDiscovered: true }
       )
     })
