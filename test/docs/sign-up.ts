@@ -67,6 +67,16 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
     JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'CANCEL', data: { current_step: 'PERMISSIONS' } })
   )
   t.match(await page.settledText('status'), 'not finished')
+  page.click('connect')
+  page.logins[1]?.answer({ status: 'connected', authResponse: { code: 'not-a-code' } })
+  page.post(
+    'https://www.facebook.com',
+    JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH_ONLY_WABA', data: { waba_id: waba } })
+  )
+  t.match(await page.settledText('status'), new errors.MetaCodeInvalid().message)
+
+  page.click('connect')
+  page.logins[2]?.answer({ status: 'connected', authResponse: { code: codes() } })
   page.post(
     'https://www.facebook.com',
     JSON.stringify({
@@ -74,18 +84,6 @@ export async function signUp (t: Test, { origin, run }: Session, html: string, {
       event: 'FINISH_WHATSAPP_BUSINESS_APP_ONBOARDING',
       data: { waba_id: waba }
     })
-  )
-  t.match(await page.settledText('status'), 'WhatsApp Business app')
-  page.click('connect')
-  page.logins[1]?.answer({ status: 'connected', authResponse: { code: 'not-a-code' } })
-  page.post('https://www.facebook.com', finished({ waba_id: waba, phone_number_id: '201' }))
-  t.match(await page.settledText('status'), new errors.MetaCodeInvalid().message)
-
-  page.click('connect')
-  page.logins[2]?.answer({ status: 'connected', authResponse: { code: codes() } })
-  page.post(
-    'https://www.facebook.com',
-    JSON.stringify({ type: 'WA_EMBEDDED_SIGNUP', event: 'FINISH_ONLY_WABA', data: { waba_id: waba } })
   )
   t.match(await page.settledText('status'), 'Which number')
   page.choose('numbers', '+1 631-555-0203 (Lucky Shrub)')
