@@ -42,7 +42,8 @@ const TOKEN_ERRORS: Record<number, string> = {
   463: 'Session has expired.',
   464: 'Sessions for the user are not allowed because the user is not a confirmed user.',
   467: 'The session is invalid because the user logged out.',
-  492: 'User must be an administrator, editor, or moderator of the page in order to impersonate it.'
+  492: 'User must be an administrator, editor, or moderator of the page in order to impersonate it.',
+  493: 'The access token is invalid since the user hasn\'t engaged the app in longer than 90 days.'
 }
 
 /** The subcodes of error 190. */
@@ -56,6 +57,13 @@ export function tokenRefused (subcode?: number, status = 400): GraphError {
   return subcode === undefined
     ? new GraphError(status, 190, 'Invalid OAuth access token - Cannot parse access token')
     : new GraphError(status, 190, `Error validating access token: ${TOKEN_ERRORS[subcode]}`, { error_subcode: subcode })
+}
+
+/** The error with its numbers and booleans as texts. */
+export function withTexts ({ status, code, message, envelope }: GraphError): GraphError {
+  const odd = Object.entries(envelope).map(([name, value]) =>
+    [name, typeof value === 'number' || typeof value === 'boolean' ? String(value) : value])
+  return new GraphError(status, code, message, Object.fromEntries(odd))
 }
 
 /** Error 2: Meta asks to try again later. */
@@ -97,6 +105,16 @@ export function registerRefused (code: typeof registerCodes[number]): GraphError
   return new GraphError(status, code, `(#${code}) ${title}`, {
     error_data: { messaging_product: 'whatsapp', details },
     ...(code === 100 && { error_subcode: 2388092 })
+  })
+}
+
+/**
+ * The refusal to register or deregister a number of the WhatsApp Business app. Meta documents that such a number is
+ * neither (WhatsApp, "Register API"), but not the error: it is our assumption.
+ */
+export function onBusinessApp (): GraphError {
+  return new GraphError(400, 100, '(#100) The phone number is used with the WhatsApp Business app', {
+    error_data: { messaging_product: 'whatsapp', details: 'It is neither registered nor deregistered' }
   })
 }
 

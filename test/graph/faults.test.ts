@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import t from '../run/tap.js'
-import { GraphError, temporarilyDown, throttled, tokenRefused } from './errors.js'
+import { GraphError, temporarilyDown, throttled, tokenRefused, tokenSubcodes } from './errors.js'
 import { faults, routes, type Fault, type Route } from './faults.js'
 import { startWithClient } from './http/client.js'
 import { startGraph } from './server.js'
@@ -20,7 +20,9 @@ const app = state.addApp({ callback_url: callbackUrl })
 const ours = { client_id: app.app_id, client_secret: app.app_secret }
 const waba = state.addWaba({ app_ids: [app.app_id], phones: [{ id: '106' }], subscriptions: { [app.app_id]: {} } })
 
-const token = state.issueToken({ app_id: app.app_id })
+const scopes = ['whatsapp_business_management', 'whatsapp_business_messaging', 'business_management']
+const token = state.issueToken({ app_id: app.app_id, scopes, business_ids: ['107'] })
+state.addBusiness({ id: '107', owned_waba_ids: [waba.id] })
 const appParams = { ...ours, grant_type: 'client_credentials' }
 const ask: Record<Route, () => ReturnType<typeof raw>> = {
   access_token: () => raw('/v26.0/oauth/access_token', appParams),
@@ -31,6 +33,8 @@ const ask: Record<Route, () => ReturnType<typeof raw>> = {
     fb_exchange_token: token
   }),
   me: () => raw('/v26.0/me', {}, { bearer: token }),
+  businesses: () => raw('/v26.0/me/businesses', {}, { bearer: token }),
+  business_accounts: () => raw('/v26.0/107/owned_whatsapp_business_accounts', {}, { bearer: token }),
   waba: () => raw(`/v26.0/${waba.id}`, {}, { bearer: token }),
   phone_numbers: () => raw(`/v26.0/${waba.id}/phone_numbers`, {}, { bearer: token }),
   phone: () => raw('/v26.0/106', {}, { bearer: token }),
@@ -84,7 +88,7 @@ await t.test('each fault affects one request of its route', async t => {
   for (const route of routes) {
     for (const error of [
       temporarilyDown(), throttled(4), throttled(80007), throttled(80008), tokenRefused(),
-      ...[458, 459, 460, 463, 464, 467, 492].map(subcode => tokenRefused(subcode, 401)),
+      ...tokenSubcodes.map(subcode => tokenRefused(subcode, 401)),
       new GraphError(403, 10, '(#10) Ünusual\nmessage', { error_data: 'any' })
     ]) {
       graph.fail(route, { reply: error })
@@ -98,6 +102,9 @@ await t.test('each fault affects one request of its route', async t => {
     graph.fail(route, faults.badGateway)
     const html = await ask[route]()
     t.strictSame([html.status, html.headers.get('content-type')], [502, 'text/html'])
+    graph.fail(route, faults.bareError)
+    const bare = await ask[route]()
+    t.strictSame([bare.status, await bare.text()], [400, '{"error":{}}'])
     graph.fail(route, faults.unreadable)
     const truncated = await ask[route]()
     t.equal(truncated.status, 200)
@@ -156,6 +163,28 @@ await t.test('a fault can remove or change members of the answer', async t => {
   }
   graph.fail('debug_token', { patch: { data: { app_id: 'other' } } })
   t.match(await (await ask.debug_token()).json(), { data: { app_id: 'other', is_valid: true } })
+})
+
+await t.test('a fault can change the types of an answer', async t => {
+  const big = state.addWaba({ app_ids: [app.app_id], id: '12345678901234567' })
+  const input = state.issueToken({ app_id: app.app_id, waba_ids: [big.id], expires_in: 0, scopes: [scopes[0] ?? ''] })
+  const inspected = async (fault: Fault) => {
+    graph.fail('debug_token', fault)
+    return await (await raw('/v26.0/debug_token', { input_token: input, access_token: app.app_token })).text()
+  }
+  const odd = await inspected(faults.oddTypes)
+  for (const part of [`"app_id":${app.app_id},`, '"expires_at":"0"', '"is_valid":"true"', '"type":"SYSTEM_USER"']) {
+    t.ok(odd.includes(part), part)
+  }
+  t.ok(odd.includes(`"target_ids":[${big.id}]`), 'each digit of an id')
+  const numeric = await inspected(faults.numericTargets)
+  for (const part of [`"app_id":"${app.app_id}"`, '"expires_at":0', `"target_ids":[${big.id}]`]) {
+    t.ok(numeric.includes(part), part)
+  }
+  const listed = state.issueToken({ app_id: app.app_id })
+  graph.fail('debug_token', faults.numericTargets)
+  const wide = await raw('/v26.0/debug_token', { input_token: listed, access_token: app.app_token })
+  t.match(await wide.json(), { data: { granular_scopes: [{ target_ids: undefined }] } }, 'a grant of all has none')
 })
 
 await t.test('latency delays the answer, and a client that disconnects is recorded', async t => {

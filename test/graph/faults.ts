@@ -57,6 +57,17 @@ export const faults = {
       (value, key) => key === 'target_ids' && Array.isArray(value) ? value.toReversed() : value
     )
   },
+  /** Ids as JSON numbers, numbers and booleans as texts. */
+  oddTypes: { patch: body => rewrite(body, swapType) },
+  /** The ids of WABAs in a token as JSON numbers. */
+  numericTargets: {
+    patch: body => rewrite(
+      body,
+      (value, key) => key === 'target_ids' && Array.isArray(value) ? value.map(swapType) : value
+    )
+  },
+  /** A refusal without any member. */
+  bareError: { reply: { status: 400, body: '{"error":{}}' } },
   oversized: { patch: { padding: 'x'.repeat(5_000_000) } },
   redirect: (location: string) => ({ reply: { status: 302, headers: { location }, body: '' } })
 } satisfies Record<string, Fault | ((location: string) => Fault)>
@@ -99,6 +110,12 @@ export function merge (body: Json, patch: Json): Json {
 /** `body` with every value replaced, innermost first. */
 function rewrite (body: Json, change: (value: unknown, key: string) => unknown): Json {
   return JSON.parse(JSON.stringify(body), (key, value) => change(value, key))
+}
+
+/** A number or boolean as text, an id as number: a bigint, which keeps all its digits. */
+function swapType (value: unknown): unknown {
+  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
+  return typeof value === 'string' && /^[1-9]\d*$/.test(value) ? BigInt(value) : value
 }
 
 function isObject (value: unknown): value is Json {

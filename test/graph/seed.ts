@@ -21,6 +21,7 @@ const PhoneJson = Type.Object({
   pin: Type.Optional(Type.Union([Type.String({ pattern: '^\\d{6}$' }), Type.Null()])),
   registered: Type.Optional(Type.Boolean()),
   verified: Type.Optional(Type.Boolean()),
+  is_on_biz_app: Type.Optional(Type.Boolean()),
   attempts: Type.Optional(Type.Array(Type.Integer())),
   override: Type.Optional(Override)
 })

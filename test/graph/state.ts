@@ -22,6 +22,8 @@ export interface Phone {
   registered: boolean
   /** Whether its owner has verified it. */
   verified: boolean
+  /** Whether the WhatsApp Business app uses it too (coexistence): it works without a registration. */
+  is_on_biz_app?: boolean
   /** The times of registrations and deregistrations, failed ones included; unix seconds. */
   attempts: number[]
   override?: Override
@@ -216,7 +218,7 @@ export class GraphState {
 function withDefaults (phone: Pick<Phone, 'id'> & Partial<Phone>): Phone {
   return {
     pin: null,
-    registered: false,
+    registered: phone.is_on_biz_app === true,
     verified: true,
     attempts: [],
     display_phone_number: `+1 631-555-${randomInt(1000, 9999)}`,

@@ -26,6 +26,7 @@ const ACTIONS = new Map<string, Action>([
   ['GET state', ({ state }) => ({
     apps: [...state.apps.values()],
     wabas: [...state.wabas.values()].map(waba => ({ ...waba, subscriptions: Object.fromEntries(waba.subscriptions) })),
+    businesses: [...state.businesses.values()],
     tokens: [...state.tokens].map(([text, { app, ...token }]) => ({ access_token: text, app_id: app.app_id, ...token }))
   })],
   ['POST seed', ({ state }, json) => {

@@ -37,6 +37,8 @@ await t.test('each named fault has its effect', async t => {
     [{ fault: 'extraFields' }, 200, async response => t.match(await response.json(), { future_field: {} })],
     [{ fault: 'unknownEnums' }, 200, async response => t.match(await response.json(), { token_type: 'bearer' })],
     [{ fault: 'otherOrder' }, 200],
+    [{ fault: 'oddTypes' }, 200, async response => t.match(await response.json(), { expires_in: '5183944' })],
+    [{ fault: 'numericTargets' }, 200, async response => t.match(await response.json(), { expires_in: 5183944 })],
     [{ fault: 'oversized' }, 200, async response => t.ok((await response.text()).length > 4_000_000)],
     [{ fault: 'redirect' }, 302, response => t.equal(response.headers.get('location'), 'https://elsewhere.example/')],
     [{ fault: 'redirect', location: '/x' }, 302, response => t.equal(response.headers.get('location'), '/x')],
@@ -69,6 +71,12 @@ await t.test('each named fault has its effect', async t => {
       403,
       error(368, { error_subcode: 5, message: 'No.' })
     ],
+    [
+      { fault: 'oddError', code: 190, subcode: 463 },
+      400,
+      async response => t.match(await response.json(), { error: { code: '190', error_subcode: '463' } })
+    ],
+    [{ fault: 'bareError' }, 400, async response => t.strictSame(await response.json(), { error: {} })],
     [{ patch: { expires_in: 1 }, without: ['token_type'], headers: { 'x-a': 'b' } }, 200, async response => {
       t.match(response.headers.get('x-a'), 'b')
       const body = Object(await response.json())

@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import {
   callbackRefused, GraphError, registerCodes, registerRefused, temporarilyDown, throttled, tokenRefused, tokenSubcodes,
-  type Json
+  withTexts, type Json
 } from '../errors.js'
 import { faults, merge, routes, type Fault, type Route } from '../faults.js'
 import { usageHeaders } from '../usage.js'
@@ -49,6 +49,8 @@ const named = new Map(Object.entries<(given: Given) => Fault>({
   extraFields: () => faults.extraFields,
   unknownEnums: () => faults.unknownEnums,
   otherOrder: () => faults.otherOrder,
+  oddTypes: () => faults.oddTypes,
+  numericTargets: () => faults.numericTargets,
   oversized: () => faults.oversized,
   redirect: ({ location = 'https://elsewhere.example/' }) => faults.redirect(location),
   down: ({ status }) => ({ reply: temporarilyDown(status) }),
@@ -61,9 +63,9 @@ const named = new Map(Object.entries<(given: Given) => Fault>({
   }),
   registerRefused: ({ code }) => ({ reply: registerRefused(oneOf('code', registerCodes, code)) }),
   callbackRefused: ({ message }) => ({ reply: callbackRefused(message) }),
-  error: ({ status = 400, code = 100, subcode, message = `(#${code}) As you wished` }) => ({
-    reply: new GraphError(status, code, message, subcode === undefined ? {} : { error_subcode: subcode })
-  })
+  error: given => ({ reply: errorOf(given) }),
+  oddError: given => ({ reply: withTexts(errorOf(given)) }),
+  bareError: () => faults.bareError
 }))
 
 /** The names that a fault may have in JSON. */
@@ -76,8 +78,8 @@ export const faultNames = [...named.keys()]
  * - without `fault`, to change the usual answer: `patch` (merged in), `without` (removed members, such as
  * "data.expires_at")
  * - of `down`: `status`; `throttled`: `code` 4, 80007 or 80008; `tokenRefused`: `subcode`, `status`;
- * `registerRefused`: `code`; `callbackRefused`: `message`; `redirect`: `location`; `error`: `status`, `code`,
- * `subcode`, `message`
+ * `registerRefused`: `code`; `callbackRefused`: `message`; `redirect`: `location`; `error`, `oddError`: `status`,
+ * `code`, `subcode`, `message`
  * @throws an error that names the invalid member
  */
 export function faultFrom (json: unknown): { route: Route, fault: Fault } {
@@ -100,6 +102,10 @@ export function faultFrom (json: unknown): { route: Route, fault: Fault } {
       times: times === 'always' ? Infinity : times
     }
   }
+}
+
+function errorOf ({ status = 400, code = 100, subcode, message = `(#${code}) As you wished` }: Given): GraphError {
+  return new GraphError(status, code, message, subcode === undefined ? {} : { error_subcode: subcode })
 }
 
 function made (name: string, given: Given): Fault {

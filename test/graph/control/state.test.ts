@@ -23,6 +23,7 @@ await t.test('seed, state, codes, tokens and revocations work over HTTP', async 
       },
       { id: '103', app_ids: ['43'] }
     ],
+    businesses: [{ id: '107', owned_waba_ids: ['102'] }],
     codes: [{ code: 'AQfixed', age: -3600 }],
     tokens: [{ access_token: 'EAAfixed', expires_in: 0, waba_ids: ['102'] }]
   }), done)
@@ -38,6 +39,7 @@ await t.test('seed, state, codes, tokens and revocations work over HTTP', async 
       },
       { id: '103', app_ids: ['43'], phones: [{ id: /^\d+$/ }], subscriptions: {} }
     ],
+    businesses: [{ id: '107', owned_waba_ids: ['102'], client_waba_ids: [] }],
     tokens: [{ access_token: 'EAAfixed', app_id: '42', expires_at: 0, waba_ids: ['102'] }]
   })
   t.match(await (await raw('/v26.0/106', { fields: 'colour' }, { bearer: 'EAAfixed' })).json(), { colour: 'mauve' })

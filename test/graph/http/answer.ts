@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
+import { stringify } from 'lossless-json'
 import { membersOf } from '../body.js'
 import { GraphError, type Json } from '../errors.js'
 import { patched, type Fault, type FaultQueue, type Reply } from '../faults.js'
@@ -77,7 +78,8 @@ function splitVersion (path: string): { version: number | undefined, rest: strin
 
 async function replyOf (execute: () => Promise<Json>, patch: Fault['patch']): Promise<GraphError | Reply> {
   try {
-    return { status: 200, body: JSON.stringify(patched(await execute(), patch)) }
+    // A fault may put bigints into the body.
+    return { status: 200, body: stringify(patched(await execute(), patch)) ?? '' }
   } catch (error) {
     return error instanceof GraphError ? error : new GraphError(500, 1, `An unknown error occurred: ${String(error)}`)
   }

@@ -43,3 +43,26 @@ await t.test('register checks the PIN, and both routes share one rate limit', as
     'a broken body'
   )
 })
+
+await t.test('a number of the WhatsApp Business app works without a registration, and refuses one', async t => {
+  const { phone, register, deregister, fields } = account({ phones: [{ id: '4720', is_on_biz_app: true }] })
+  const shown = { is_on_biz_app: true, platform_type: 'CLOUD_API', status: 'CONNECTED', id: '4720' }
+  t.strictSame(await fields('is_on_biz_app,platform_type,status'), shown)
+  const refusal = { status: 400, body: { error: { code: 100, error_subcode: undefined, message: /^\(#100\)/ } } }
+  for (const attempt of [() => register('123456'), deregister]) t.match(await attempt(), refusal)
+  t.match(phone, { pin: null, registered: true, attempts: [] })
+  const message = { messaging_product: 'whatsapp', to: '1', text: { body: 'Hello' } }
+  t.equal((await call('/v26.0/4720/messages', {}, { bearer, json: message })).status, 200)
+  // The customer may leave the app; then it is a number like any other.
+  phone.is_on_biz_app = false
+  t.equal((await register('123456')).status, 200)
+})
+
+await t.test('the status of a number is by its registration, or as it was set', async t => {
+  const { phone, fields } = account({ phones: [{ id: '4721', status: 'FLAGGED', registered: true }] })
+  t.match(await fields('status'), { status: 'FLAGGED' })
+  phone['status'] = 'RESTRICTED'
+  t.match(await fields('status'), { status: 'RESTRICTED' })
+  delete phone['status']
+  t.match(await fields('status'), { status: 'CONNECTED' })
+})

@@ -1,4 +1,4 @@
-import { GraphError, registerRefused, type Json } from '../../errors.js'
+import { GraphError, onBusinessApp, registerRefused, type Json } from '../../errors.js'
 import { now, type GraphState, type Phone } from '../../state.js'
 import { openPhone } from '../objects.js'
 import type { Call } from '../tokens/auth.js'
@@ -14,6 +14,7 @@ export function register (state: GraphState, call: Call): Json {
     throw new GraphError(400, 100, '(#100) The parameter messaging_product is required.')
   }
   const pin = pinIn(call)
+  if (phone.is_on_biz_app) throw onBusinessApp()
   count(phone)
   if (!phone.verified) throw registerRefused(133006)
   if (phone.pin !== null && phone.pin !== pin) throw registerRefused(133005)
@@ -25,6 +26,7 @@ export function register (state: GraphState, call: Call): Json {
 /** `POST /{phone_number_id}/deregister`; counts towards the same limit as registrations. */
 export function deregister (state: GraphState, call: Call): Json {
   const { phone } = openPhone(state, call)
+  if (phone.is_on_biz_app) throw onBusinessApp()
   count(phone)
   if (!phone.registered) throw registerRefused(133010)
   phone.registered = false
