@@ -129,11 +129,11 @@ export const MetaTokenInvalid = defineGraph('META_TOKEN_INVALID', 400,
   'Meta says the access token is not valid for this app. Start the Meta login again.')
 
 export const MetaWabaNotAccessible = defineGraph('META_WABA_NOT_ACCESSIBLE', 403,
-  'The granted token does not see this waba_id. Check it, then start the Meta login again and share the ' +
-  'account there.')
+  'The granted token does not see the WhatsApp Business Account. Check which one is meant, then start the ' +
+  'Meta login again and share it there.')
 export const MetaPhoneNotInWaba = defineGraph('META_PHONE_NOT_IN_WABA', 403,
-  'This phone_number_id does not belong to the waba_id. Name one that does to POST ' +
-  '/onboard/whatsapp-client/resume, or start the Meta login again.')
+  'The phone number does not belong to the account, or the granted token does not see it. Name another ' +
+  'phone_number_id to POST /onboard/whatsapp-client/resume, or start the Meta login again.')
 export const MetaPermissionMissing = defineGraph('META_PERMISSION_MISSING', 403,
   'The granted token lacks a permission. Start the Meta login again and grant ' +
   'whatsapp_business_management there.')

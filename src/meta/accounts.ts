@@ -1,48 +1,17 @@
-import { Type } from '@sinclair/typebox'
+import type { StaticDecode } from '@sinclair/typebox'
 import { MetaPhoneNotInWaba, MetaWabaNotAccessible } from '../errors.js'
-import { maybe } from '../schemas/fields.js'
 import type { GraphCalls } from './calls.js'
-import { createPageReader, Page } from './pages.js'
+import { createPageReader } from './pages.js'
+import { Callbacks, Done, PhoneNumber as Phone, Subscription } from './replies.js'
 import type { Call, MetaApp } from './types.js'
 
 /** A phone number of a WABA; a part that Meta leaves out is null. All enums are open. */
-export interface PhoneNumber {
-  id: string
-  display_phone_number: string | null
-  verified_name: string | null
-  /** Whether the WhatsApp Business app uses the number too (coexistence). */
-  is_on_biz_app: boolean | null
-  platform_type: string | null
-  quality_rating: string | null
-  status: string | null
-}
+export type PhoneNumber = StaticDecode<typeof Phone>
 
 /** The URL for webhooks, and the token by which the server there recognises Meta. */
 export interface Callback { callback_url: string, verify_token: string }
 
-const Phones = Page(Type.Object({
-  id: Type.String(),
-  display_phone_number: maybe(Type.String()),
-  verified_name: maybe(Type.String()),
-  is_on_biz_app: maybe(Type.Boolean()),
-  platform_type: maybe(Type.String()),
-  quality_rating: maybe(Type.String()),
-  status: maybe(Type.String())
-}))
 const PHONE_FIELDS = 'id,display_phone_number,verified_name,is_on_biz_app,platform_type,quality_rating,status'
-const Subscriptions = Page(Type.Object({
-  whatsapp_business_api_data: maybe(Type.Object({ id: maybe(Type.String()) })),
-  override_callback_uri: maybe(Type.String())
-}))
-const Callbacks = Type.Object({
-  id: Type.String(),
-  webhook_configuration: maybe(Type.Object({
-    phone_number: maybe(Type.String()),
-    whatsapp_business_account: maybe(Type.String()),
-    application: maybe(Type.String())
-  }))
-})
-const Done = Type.Object({ success: Type.Literal(true) })
 
 /**
  * The calls about a WABA or a phone number, with a customer's token. The `account` of a phone number is its WABA, whose
@@ -79,16 +48,7 @@ export function createAccountCalls (calls: GraphCalls) {
     const call: Call = { name: 'phone_numbers', subject: 'customer' }
     const path = `${pathSegment(call, wabaId, MetaWabaNotAccessible)}/phone_numbers`
     const query = { fields: PHONE_FIELDS, limit: '100' }
-    const phones = await allPages({ ...call, app, account: wabaId, token, method: 'GET', path, query, signal }, Phones)
-    return phones.map(({ id, ...rest }) => ({
-      id,
-      display_phone_number: rest.display_phone_number ?? null,
-      verified_name: rest.verified_name ?? null,
-      is_on_biz_app: rest.is_on_biz_app ?? null,
-      platform_type: rest.platform_type ?? null,
-      quality_rating: rest.quality_rating ?? null,
-      status: rest.status ?? null
-    }))
+    return await allPages({ ...call, app, account: wabaId, token, method: 'GET', path, query, signal }, Phone)
   }
 
   /**
@@ -134,7 +94,7 @@ export function createAccountCalls (calls: GraphCalls) {
   ): Promise<{ override_callback_uri: string | null } | null> {
     const call: Call = { name: 'subscribed_apps', subject: 'customer' }
     const path = subscribedApps(call, wabaId)
-    const subscriptions = await allPages({ ...call, app, account: wabaId, token, method: 'GET', path }, Subscriptions)
+    const subscriptions = await allPages({ ...call, app, account: wabaId, token, method: 'GET', path }, Subscription)
     const ours = subscriptions.find((subscription) => subscription.whatsapp_business_api_data?.id === app.id)
     return ours ? { override_callback_uri: ours.override_callback_uri || null } : null
   }

@@ -15,7 +15,9 @@ export const tokenAdvice: Record<number, string> = {
   463: `The access token has expired. ${LOGIN}.`,
   464: `The user has not confirmed the Facebook account, which is done at www.facebook.com. ${LOGIN} after that.`,
   467: `The session of the access token has ended, as when the user logs out. ${LOGIN}.`,
-  492: `The user lost the role that the access token stands on, and needs it back. ${LOGIN} after that.`
+  492: `The user lost the role that the access token stands on, and needs it back. ${LOGIN} after that.`,
+  // Not on that page, but in answers: github.com/MrSwitch/hello.js/issues/548
+  493: `The session was idle for more than 90 days. ${LOGIN}.`
 }
 
 /**
@@ -23,7 +25,8 @@ export const tokenAdvice: Record<number, string> = {
  * Source: developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
  */
 export const registerAdvice: Record<number, string> = {
-  100: `Meta does not take this pin. Send one of exactly six digits with ${RESUME}.`,
+  100: 'Meta refuses a parameter of the registration, and its code does not tell which. ' +
+    `Check the number in WhatsApp Manager, then send the pin with ${RESUME}.`,
   133000: 'An earlier deregistration of the number is unfinished, and must be made again at Meta. ' +
     `Send the pin with ${RESUME} after that.`,
   133005: 'The pin is not the two-step verification PIN of the number. ' +
@@ -31,10 +34,10 @@ export const registerAdvice: Record<number, string> = {
   133006: 'The number must be verified again, which is done in WhatsApp Manager. ' +
     `Send the pin with ${RESUME} after that.`,
   133008: 'The PIN was guessed wrong too often, and Meta takes none for now. ' +
-    `Send the right one with ${RESUME} some hours later.`,
-  133009: `The PIN was tried again too fast. Send the right one with ${RESUME} some minutes later.`,
-  133010: 'The number is not registered with the WhatsApp Business Platform: ' +
-    `it must be added and verified in WhatsApp Manager. Send the pin with ${RESUME} after that.`,
+    `Send the right one with ${RESUME} after some time.`,
+  133009: `The PIN was tried again too fast. Send the right one with ${RESUME} after some time.`,
+  133010: 'Meta says that the number is not registered. ' +
+    `Check that it is added and verified in WhatsApp Manager, then send the pin with ${RESUME}.`,
   133015: 'The number was deleted a short while ago, and Meta has not finished that. ' +
     `Send the pin with ${RESUME} some minutes later.`,
   133016: 'The number was registered or deregistered too often: Meta allows 10 times in 72 hours. ' +
@@ -52,6 +55,7 @@ export const advice = {
   newCode: `Meta refuses the code for a passing or unknown reason. ${LOGIN} to get a new one.`,
   appWebhook: 'The app itself has no webhook for whatsapp_business_account, and needs one before any override. ' +
     `Store its callback URL in the app's dashboard at Meta, then go on with ${RESUME}.`,
+  pinFormat: `Meta does not take the form of the pin. Send one of exactly six digits with ${RESUME}.`,
   pinNeeded: `The pin is not stored. Send it again with ${RESUME}.`,
   noNumber: 'The account has no phone number to register yet, and gets one in WhatsApp Manager. ' +
     `Send the pin with ${RESUME} after that.`,

@@ -1,26 +1,23 @@
 import type { FastifyError } from '@fastify/error'
-import type { Static, TSchema } from '@sinclair/typebox'
+import type { StaticDecode, TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import {
   type ErrorClass, MetaAppRejected, MetaExchangeUnknown, MetaRateLimited, MetaTimeout, MetaTokenInvalid,
   MetaUnavailable, withGraphDetails
 } from '../errors.js'
-import { headerToken } from '../schemas/fields.js'
-import { ErrorReply, limitScopeOf, mapGraphError, type MappedError } from './error-map.js'
+import { limitScopeOf, mapGraphError, type MappedError } from './error-map.js'
 import { createHttpClient, type HttpOptions, type NoReply } from './http-client.js'
 import { createRateLimits, type LimitSubject } from './rate-limits.js'
+import { ErrorReply, read, Token } from './replies.js'
 import type { Call, GraphRequest } from './types.js'
-
-/** An access token that a bearer header can carry; for any other, fetch would report a network failure. */
-export const Token = headerToken(4096)
 
 /** The details of a failed call, as they came: not all of them may be logged. */
 interface FailureContext {
   sent: boolean
   /** The HTTP status of the answer. */
   status?: number
-  meta_code?: unknown
-  meta_subcode?: unknown
+  meta_code?: number | null | undefined
+  meta_subcode?: number | null | undefined
   fbtrace_id?: unknown
   graph_version?: unknown
   /** Why no answer came. */
@@ -72,11 +69,11 @@ export function createGraphCalls ({ timeoutMs, closing, log, ...options }: Graph
    * Makes one call.
    *
    * @param schema the schema of a good answer
-   * @returns the answer's JSON
+   * @returns the answer's JSON, read by the schema
    * @throws MetaRateLimited and ServiceClosing with nothing sent, MetaTimeout, MetaUnavailable, MetaExchangeUnknown for
    * a code, MetaAppRejected or MetaTokenInvalid for a token that no header can carry, and the error of `mapGraphError`
    */
-  async function send<T extends TSchema> (request: GraphRequest, schema: T): Promise<Static<T>> {
+  async function send<T extends TSchema> (request: GraphRequest, schema: T): Promise<StaticDecode<T>> {
     if (request.token !== undefined && !Value.Check(Token, request.token)) {
       const throws = request.subject === 'app' ? MetaAppRejected : MetaTokenInvalid
       throw failCall(request, { throws }, { sent: false })
@@ -86,15 +83,16 @@ export function createGraphCalls ({ timeoutMs, closing, log, ...options }: Graph
     const { signal = timeoutSignal() } = request
     const reply = await sendHttp(request, request.app, signal)
     if ('wasSent' in reply) throw failUnanswered(request, reply, signal.aborted)
-    const error = Value.Check(ErrorReply, reply.body) ? reply.body.error : undefined
+    const answer = reply.isOk ? read(schema, reply.body) : undefined
+    const error = answer === undefined ? read(ErrorReply, reply.body)?.error : undefined
     const subject = limitSubjectOf(request)
     if (request.isTokenUnchecked && !reply.isOk) delete subject.app
     record(subject, reply.headers, limitScopeOf(reply.status, error))
     // For an expired version Meta serves the oldest one it still has, and names it only here.
     const served = reply.headers.get('facebook-api-version')
-    if (reply.isOk && Value.Check(schema, reply.body)) {
+    if (answer !== undefined) {
       log?.info({ call: request.name, graph_version: loggableWord(served) }, 'a call of the Graph API succeeded')
-      return reply.body
+      return answer
     }
     throw failCall(request, mapGraphError(request.subject, reply.status, error), {
       sent: true,
@@ -121,8 +119,8 @@ export function createGraphCalls ({ timeoutMs, closing, log, ...options }: Graph
     const error = Object.assign(new Failure(), advice === undefined ? {} : { advice })
     if (error instanceof MetaRateLimited) Object.assign(error, { retry_after: secondsUntil(context.blocked_until) })
     const known = {
-      meta_code: loggableNumber(context.meta_code),
-      meta_subcode: loggableNumber(context.meta_subcode),
+      meta_code: context.meta_code ?? undefined,
+      meta_subcode: context.meta_subcode ?? undefined,
       fbtrace_id: loggableWord(context.fbtrace_id)
     }
     log?.warn({
@@ -148,10 +146,6 @@ function limitSubjectOf (
 /** At least one second: an earlier retry would be refused again. */
 function secondsUntil (time = 0): number {
   return Math.max(1, Math.ceil((time - Date.now()) / 1000))
-}
-
-function loggableNumber (value: unknown): number | undefined {
-  return Number.isSafeInteger(value) ? Number(value) : undefined
 }
 
 /** Returns a value that looks like an id or a version: a sentence may quote what we sent. */

@@ -1,26 +1,17 @@
-import { type Static, Type } from '@sinclair/typebox'
+import type { StaticDecode } from '@sinclair/typebox'
 import {
   type ErrorClass, MetaAppRejected, MetaCallbackRefused, MetaCodeExpired, MetaCodeInvalid, MetaCodeUsed,
   MetaExchangeUnknown, MetaPermissionMissing, MetaPhoneNotInWaba, MetaRateLimited, MetaRedirectMismatch,
   MetaRegisterRefused, MetaTokenInvalid, MetaUnavailable, MetaUnexpectedReply, MetaWabaNotAccessible
 } from '../errors.js'
 import { advice, registerAdvice, tokenAdvice } from './advice.js'
+import type { ErrorReply } from './replies.js'
 import type { Subject } from './types.js'
 
 /** The error class of a failed call, and the advice of Meta's case where there is one. */
 export interface MappedError { throws: ErrorClass, advice?: string | undefined }
 
-/** Meta's error envelope. Only `code` is sure; the other members may have any type. */
-export const ErrorReply = Type.Object({
-  error: Type.Object({
-    code: Type.Integer(),
-    error_subcode: Type.Optional(Type.Unknown()),
-    message: Type.Optional(Type.Unknown()),
-    is_transient: Type.Optional(Type.Unknown()),
-    fbtrace_id: Type.Optional(Type.Unknown())
-  })
-})
-type GraphError = Static<typeof ErrorReply>['error']
+type GraphError = StaticDecode<typeof ErrorReply>['error']
 
 interface Rule extends MappedError {
   subjects?: Subject[]
@@ -94,6 +85,7 @@ const RULES: Rule[] = [
   { subjects: CUSTOMER, codes: [368], throws: MetaWabaNotAccessible, advice: advice.policyBlock },
   { subjects: CUSTOMER, codes: [131031], throws: MetaWabaNotAccessible, advice: advice.accountLocked },
 
+  { subjects: ['register'], codes: [100], subcode: 2388092, throws: MetaRegisterRefused, advice: advice.pinFormat },
   { subjects: ['register'], codes: [100], throws: MetaRegisterRefused, advice: registerAdvice[100] },
   { subjects: ['override'], codes: [2200], throws: MetaCallbackRefused },
   {
@@ -121,28 +113,33 @@ export function limitScopeOf (status: number, error: GraphError | undefined): Li
  * Maps a failed call of the Graph API to our error.
  * Source: developers.facebook.com/docs/graph-api/guides/error-handling and the WhatsApp page support/error-codes.
  *
- *
  * @param status HTTP status of the reply
  * @param error `error` of the reply, undefined when the reply carries no error envelope
- * @returns the class to throw: MetaUnexpectedReply when no rule fits; MetaExchangeUnknown when the code may be spent
+ * @returns the class to throw: MetaUnexpectedReply when no rule fits, MetaCodeInvalid for a code; MetaExchangeUnknown
+ * when the code may be spent
  */
 export function mapGraphError (subject: Subject, status: number, error: GraphError | undefined): MappedError {
-  // After a 5xx the code may be spent, also with an error envelope.
-  const isRefused = error !== undefined && status >= 400 && status < 500
-  if (subject === 'code' && !isRefused) return { throws: MetaExchangeUnknown }
+  const refusesCode = { throws: MetaCodeInvalid, advice: advice.newCode }
+  if (subject === 'code') {
+    // Only a 4xx refuses. After a 5xx the code may be spent, also with an error envelope; a 200 with one contradicts
+    // itself.
+    if (error === undefined || status < 400 || status >= 500) return { throws: MetaExchangeUnknown }
+    // A limit or an outage without a code of Meta's would count as a call that was not sent.
+    if (error.code === null) return refusesCode
+  }
   if (status === 429) return { throws: MetaRateLimited }
   const rule = error !== undefined && status >= 400 &&
     RULES.find((rule) => applies(rule, subject, status, error))
   if (rule) return rule
   if (status >= 500) return { throws: MetaUnavailable }
-  return { throws: MetaUnexpectedReply, advice: subject === 'code' ? advice.newCode : undefined }
+  return subject === 'code' ? refusesCode : { throws: MetaUnexpectedReply }
 }
 
 function applies (rule: Rule, subject: Subject, status: number, error: GraphError): boolean {
   return (rule.subjects === undefined || rule.subjects.includes(subject)) &&
-    (rule.codes === undefined || rule.codes.includes(error.code)) &&
+    (rule.codes === undefined || (error.code !== null && rule.codes.includes(error.code))) &&
     (rule.subcode === undefined || rule.subcode === error.error_subcode) &&
     (rule.status === undefined || rule.status === status) &&
-    (rule.says === undefined || (typeof error.message === 'string' && rule.says.test(error.message))) &&
-    (rule.transient === undefined || error.is_transient === true)
+    (rule.says === undefined || rule.says.test(error.message ?? '')) &&
+    (rule.transient === undefined || error.is_transient === rule.transient)
 }

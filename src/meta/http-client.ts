@@ -1,7 +1,11 @@
 import { createHmac } from 'node:crypto'
+import { parse } from 'lossless-json'
 import type { HttpRequest, MetaApp } from './types.js'
 
-/** An answer; `body` is its JSON, undefined for any other body and for one above 1 MiB. */
+/**
+ * An answer; `body` is its JSON, undefined for any other body and for one above 1 MiB. An integer beyond 2^53 is a
+ * bigint.
+ */
 export interface Reply { status: number, isOk: boolean, headers: Headers, body: unknown }
 
 /** Why no answer came. */
@@ -73,10 +77,16 @@ async function readJson (reply: Response): Promise<unknown> {
     chunks.push(chunk)
   }
   try {
-    return JSON.parse(Buffer.concat(chunks).toString())
+    return parse(Buffer.concat(chunks).toString(), null, { parseNumber, onDuplicateKey: ({ newValue }) => newValue })
   } catch {
     return undefined
   }
+}
+
+/** As JSON.parse, but an integer that would lose digits is a bigint: it may be an id. */
+function parseNumber (text: string): number | bigint {
+  const value = Number(text)
+  return Number.isInteger(value) && !Number.isSafeInteger(value) && /^\d{1,32}$/.test(text) ? BigInt(text) : value
 }
 
 /** Whether no connection came about. A lost connection may have carried the request. */

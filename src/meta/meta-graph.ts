@@ -5,8 +5,9 @@ import type { Vault } from '../vault/vault.js'
 import { createAccountCalls } from './accounts.js'
 import { createApps } from './apps.js'
 import { createBusinessCalls } from './businesses.js'
-import { createGraphCalls, Token, type GraphOptions } from './calls.js'
+import { createGraphCalls, type GraphOptions } from './calls.js'
 import { createOauthCalls } from './oauth.js'
+import { Token } from './replies.js'
 import type { MetaApp } from './types.js'
 
 declare module 'fastify' {

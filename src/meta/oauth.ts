@@ -1,35 +1,14 @@
-import { Type } from '@sinclair/typebox'
-import { Value } from '@sinclair/typebox/value'
 import { MetaTokenInvalid, MetaUnexpectedReply } from '../errors.js'
-import { maybe } from '../schemas/fields.js'
 import { isoFromMs } from '../schemas/timestamps.js'
 import { tokenAdvice } from './advice.js'
-import { Token, type GraphCalls } from './calls.js'
+import type { GraphCalls } from './calls.js'
+import { GrantedToken, InspectedToken } from './replies.js'
 import type { Call, MetaApp } from './types.js'
 
 const LAST_SECOND_OF_9999 = 253402300799
 
 /** The scopes that name single WABAs. Meta has issued tokens with the last one in place of the first. */
 const WABA_SCOPES = ['whatsapp_business_management', 'whatsapp_business_messaging', 'whatsapp_business_manage_events']
-
-const TokenReply = Type.Object({
-  access_token: Token,
-  expires_in: maybe(Type.Number({ minimum: 0 }))
-})
-const InspectReply = Type.Object({
-  data: Type.Object({
-    is_valid: Type.Boolean(),
-    app_id: maybe(Type.String()),
-    type: Type.Optional(Type.Unknown()),
-    expires_at: maybe(Type.Number({ minimum: 0 })),
-    data_access_expires_at: maybe(Type.Number({ minimum: 0 })),
-    // These are informative: unreadable parts are left out.
-    scopes: Type.Optional(Type.Unknown()),
-    granular_scopes: Type.Optional(Type.Unknown()),
-    error: maybe(Type.Object({ code: Type.Optional(Type.Unknown()), subcode: Type.Optional(Type.Unknown()) }))
-  })
-})
-const GranularScope = Type.Object({ scope: Type.String(), target_ids: Type.Array(Type.Unknown()) })
 
 /** The calls that grant, extend and inspect tokens. Each sends its code or token once. */
 export function createOauthCalls ({ send, assertUnblocked, failCall }: GraphCalls) {
@@ -79,7 +58,7 @@ export function createOauthCalls ({ send, assertUnblocked, failCall }: GraphCall
   ): Promise<{ access_token: string, expires_at: string | null }> {
     const form = { client_id: app.id, client_secret: app.secret, ...grant }
     const request = { ...call, app, credential, method: 'POST' as const, path: 'oauth/access_token', form }
-    const { access_token, expires_in: seconds } = await send(request, TokenReply)
+    const { access_token, expires_in: seconds } = await send(request, GrantedToken)
     return { access_token, expires_at: seconds ? expiryAt(Date.now() / 1000 + seconds) : null }
   }
 
@@ -96,33 +75,25 @@ export function createOauthCalls ({ send, assertUnblocked, failCall }: GraphCall
     const call: Call = { name: 'debug_token', subject: 'app' }
     const appToken = `${app.id}|${app.secret}`
     const request = { method: 'GET' as const, path: 'debug_token', query: { input_token: token } }
-    const { data } = await send({ ...call, ...request, app, token: appToken, credential: token }, InspectReply)
-    if (data.is_valid && data.app_id == null) {
+    const { data } = await send({ ...call, ...request, app, token: appToken, credential: token }, InspectedToken)
+    if (data.is_valid && data.app_id === null) {
       throw failCall(call, { throws: MetaUnexpectedReply }, { sent: true, status: 200 })
     }
     if (!data.is_valid || data.app_id !== app.id) {
       const { code, subcode } = data.error ?? {}
       const context = { sent: true, status: 200, meta_code: code, meta_subcode: subcode }
-      throw failCall(call, { throws: MetaTokenInvalid, advice: tokenAdvice[Number(subcode)] }, context)
+      throw failCall(call, { throws: MetaTokenInvalid, advice: tokenAdvice[subcode ?? NaN] }, context)
     }
-    const granted = list(data.granular_scopes).filter((scope) => Value.Check(GranularScope, scope))
-    const wabaIds = granted.flatMap(({ scope, target_ids }) => WABA_SCOPES.includes(scope) ? strings(target_ids) : [])
+    const { type, scopes, granular_scopes: granted, expires_at: expiresAt } = data
+    const wabaIds = granted.flatMap(({ scope, target_ids }) => WABA_SCOPES.includes(scope) ? target_ids : [])
     return {
-      expires_at: data.expires_at == null ? undefined : expiryAt(data.expires_at),
+      expires_at: expiresAt === null ? undefined : expiryAt(expiresAt),
       data_access_ends_at: expiryAt(data.data_access_expires_at ?? 0),
-      type: typeof data.type === 'string' ? data.type : null,
-      scopes: strings(data.scopes),
+      type,
+      scopes,
       waba_ids: [...new Set(wabaIds)]
     }
   }
-}
-
-function list (value: unknown): unknown[] {
-  return Array.isArray(value) ? value : []
-}
-
-function strings (value: unknown): string[] {
-  return list(value).filter((item) => typeof item === 'string')
 }
 
 /** Unix seconds as ISO 8601 UTC; null for 0, Meta's "never", and for years above 9999. */

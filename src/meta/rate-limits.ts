@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { LRUCache } from 'lru-cache'
 import type { LimitScope } from './error-map.js'
+import { Amount, read } from './replies.js'
 
 /** The utilization of Meta's limits by an app, or by an account under it: a WABA or a business. */
 export interface Utilization {
@@ -127,9 +128,10 @@ function utilization ({ call_count, total_time, total_cputime }: Record<string, 
   return Math.max(...[call_count, total_time, total_cputime].map((value) => clamp(value, 100)))
 }
 
-/** A number from 0 to `max`; 0 for any value that is none. */
+/** A number from 0 to `max`, also from a text of digits; 0 for any value that is none. */
 function clamp (value: unknown, max: number): number {
-  return typeof value === 'number' && value > 0 ? Math.min(value, max) : 0
+  const amount = typeof value === 'number' ? value : read(Amount, value) ?? 0
+  return Math.min(Math.max(amount, 0), max)
 }
 
 function parseHeader (header: string | null): unknown {

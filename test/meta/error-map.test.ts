@@ -10,9 +10,22 @@ const TOKEN: Subject[] = [...CUSTOMER, 'extend']
 const ALL: Subject[] = [...TOKEN, 'app', 'code']
 const without = (...left: Subject[]) => ALL.filter((on) => !left.includes(on))
 
-interface Reply { code: number, subcode?: unknown, status?: number, message?: unknown, transient?: unknown }
-const reply = ({ code, subcode, status = 400, message, transient }: Reply) =>
-  [status, { code, error_subcode: subcode, message, is_transient: transient }] as const
+interface Reply {
+  code: number | null
+  subcode?: number
+  status?: number
+  message?: string
+  transient?: boolean
+}
+/** The error of a reply, as `ErrorReply` reads it. */
+const errorOf = ({ code, subcode, message, transient }: Reply) => ({
+  code,
+  error_subcode: subcode ?? null,
+  message: message ?? null,
+  is_transient: transient ?? null,
+  fbtrace_id: null
+})
+const reply = (given: Reply) => [given.status ?? 400, errorOf(given)] as const
 
 /** The code of the error that a mapping throws. */
 const codeOf = ({ throws: ErrorOfOurs }: MappedError) => new ErrorOfOurs().code
@@ -40,14 +53,14 @@ const rows: Row[] = [
   [without('register'), { code: 133004 }, 'META_UNEXPECTED_REPLY'],
   [['code'], { code: 424242, transient: true }, 'META_UNAVAILABLE', advice.newCode],
   [without('code'), { code: 190, transient: true }, 'META_UNAVAILABLE'],
-  [['phone'], { code: 190, transient: 'true' }, 'META_TOKEN_INVALID'],
+  [['phone'], { code: 190, transient: false }, 'META_TOKEN_INVALID'],
 
   [['code'], { code: 100, subcode: 36009 }, 'META_CODE_USED'],
   [['code'], { code: 100, subcode: 36007 }, 'META_CODE_EXPIRED'],
   [['code'], { code: 100, subcode: 36008 }, 'META_REDIRECT_MISMATCH'],
   [['code'], { code: 191 }, 'META_REDIRECT_MISMATCH'],
   [['code'], { code: 100 }, 'META_CODE_INVALID'],
-  [['code'], { code: 100, subcode: '36009' }, 'META_CODE_INVALID'],
+  [['code'], { code: 424242 }, 'META_CODE_INVALID', advice.newCode],
   [['code'], { code: 1, subcode: 36009 }, 'META_APP_REJECTED'],
   [['code'], { code: 1, subcode: 36007 }, 'META_APP_REJECTED'],
   [['code'], { code: 1, subcode: 36008 }, 'META_APP_REJECTED'],
@@ -83,9 +96,9 @@ const rows: Row[] = [
   [TOKEN, { code: 104, status: 401 }, 'META_UNEXPECTED_REPLY'],
   [TOKEN, { code: 2500, message: noSession }, 'META_TOKEN_INVALID'],
   [TOKEN, { code: 104, message: noSession }, 'META_UNEXPECTED_REPLY'],
-  [['code'], { code: 190, subcode: 463 }, 'META_UNEXPECTED_REPLY', advice.newCode],
-  [['code'], { code: 0, status: 401 }, 'META_UNEXPECTED_REPLY', advice.newCode],
-  [['code'], { code: 2500, message: noSession }, 'META_UNEXPECTED_REPLY', advice.newCode],
+  [['code'], { code: 190, subcode: 463 }, 'META_CODE_INVALID', advice.newCode],
+  [['code'], { code: 0, status: 401 }, 'META_CODE_INVALID', advice.newCode],
+  [['code'], { code: 2500, message: noSession }, 'META_CODE_INVALID', advice.newCode],
 
   ...([
     [WABA, 'META_WABA_NOT_ACCESSIBLE'], [PHONE, 'META_PHONE_NOT_IN_WABA'], [['extend'], 'META_UNEXPECTED_REPLY']
@@ -98,8 +111,7 @@ const rows: Row[] = [
     [[...on], { code: 104, subcode: 33 }, 'META_UNEXPECTED_REPLY'],
     [[...on], { code: 104, message: unknownPath }, 'META_UNEXPECTED_REPLY'],
     [[...on], { code: 104, message: noField }, 'META_UNEXPECTED_REPLY'],
-    [[...on], { code: 2500 }, 'META_UNEXPECTED_REPLY'],
-    [[...on], { code: 2500, message: [noSession] }, 'META_UNEXPECTED_REPLY']
+    [[...on], { code: 2500 }, 'META_UNEXPECTED_REPLY']
   ]),
   [CUSTOMER, { code: 368 }, 'META_WABA_NOT_ACCESSIBLE', advice.policyBlock],
   [CUSTOMER, { code: 131031 }, 'META_WABA_NOT_ACCESSIBLE', advice.accountLocked],
@@ -107,6 +119,23 @@ const rows: Row[] = [
   [['extend', 'app'], { code: 131031 }, 'META_UNEXPECTED_REPLY'],
 
   [['register'], { code: 100 }, 'META_REGISTER_REFUSED', registerAdvice[100]],
+  [['register'], { code: 100, subcode: 2388092 }, 'META_REGISTER_REFUSED', advice.pinFormat],
+  [['register'], { code: 100, subcode: 1 }, 'META_REGISTER_REFUSED', registerAdvice[100]],
+
+  // Without a code only the status, and Meta's word that it is passing, tell something.
+  [['code'], { code: null }, 'META_CODE_INVALID', advice.newCode],
+  [['code'], { code: null, subcode: 36009 }, 'META_CODE_INVALID', advice.newCode],
+  [['code'], { code: null, status: 401 }, 'META_CODE_INVALID', advice.newCode],
+  [['code'], { code: null, status: 429 }, 'META_CODE_INVALID', advice.newCode],
+  [['code'], { code: null, transient: true }, 'META_CODE_INVALID', advice.newCode],
+  [['code'], { code: null, status: 500 }, 'META_EXCHANGE_UNKNOWN'],
+  [without('code'), { code: null }, 'META_UNEXPECTED_REPLY'],
+  [without('code'), { code: null, status: 401 }, 'META_UNEXPECTED_REPLY'],
+  [without('code'), { code: null, status: 403 }, 'META_UNEXPECTED_REPLY'],
+  [without('code'), { code: null, status: 404, subcode: 33 }, 'META_UNEXPECTED_REPLY'],
+  [without('code'), { code: null, status: 429 }, 'META_RATE_LIMITED'],
+  [without('code'), { code: null, status: 503 }, 'META_UNAVAILABLE'],
+  [without('code'), { code: null, transient: true }, 'META_UNAVAILABLE'],
   [['customer', 'phone', 'extend'], { code: 100 }, 'META_UNEXPECTED_REPLY'],
   [['override'], { code: 2200 }, 'META_CALLBACK_REFUSED'],
   [without('override', 'code'), { code: 2200 }, 'META_UNEXPECTED_REPLY'],
@@ -124,7 +153,9 @@ await t.test('each error envelope of Meta maps to one error with its advice', as
     for (const on of ons) {
       const what = `${on} ${JSON.stringify(given)}`
       const mapped = mapGraphError(on, ...reply(given))
-      t.equal(codeOf(mapped), code, what)
+      // A refusal that no rule knows still refuses a code.
+      const isOther = on === 'code' && code === 'META_UNEXPECTED_REPLY'
+      t.equal(codeOf(mapped), isOther ? 'META_CODE_INVALID' : code, what)
       if (advised !== undefined || on !== 'code') t.equal(mapped.advice, advised, what)
     }
   }
@@ -140,7 +171,7 @@ await t.test('a reply without an envelope, or outside 4xx and 5xx, maps to the e
       ], [
         500, undefined, 'META_UNAVAILABLE'
       ], [500, { code: 424242 }, 'META_UNAVAILABLE'], [503, undefined, 'META_UNAVAILABLE']
-    ] as const) t.equal(codeOf(mapGraphError(on, status, error)), code, `${on} ${status}`)
+    ] as const) t.equal(codeOf(mapGraphError(on, status, error && errorOf(error))), code, `${on} ${status}`)
   }
 })
 
@@ -154,18 +185,18 @@ await t.test('the outcome of a code is unknown unless Meta answers 4xx with an e
       400, { code: 100 }, 'META_CODE_INVALID'
     ], [499, { code: 100 }, 'META_CODE_INVALID'], [500, { code: 100 }, 'META_EXCHANGE_UNKNOWN'],
     [429, { code: 100 }, 'META_RATE_LIMITED']
-  ] as const) t.equal(codeOf(mapGraphError('code', status, error)), code, `${status} ${error?.code}`)
+  ] as const) t.equal(codeOf(mapGraphError('code', status, error && errorOf(error))), code, `${status} ${error?.code}`)
 })
 
 await t.test('each limit has the scope app, account or token; a bare 429 has the scope app', async (t) => {
   for (const [code, scope] of [
     [4, 'app'], [341, 'app'], [80007, 'account'], [80008, 'account'], [17, 'token'], [32, 'token'], [613, 'token'],
-    [190, null]
+    [190, null], [null, null]
   ] as const) {
-    t.equal(limitScopeOf(400, { code }), scope, String(code))
+    t.equal(limitScopeOf(400, errorOf({ code })), scope, String(code))
   }
-  t.equal(limitScopeOf(429, { code: 190 }), 'app')
+  t.equal(limitScopeOf(429, errorOf({ code: 190 })), 'app')
   t.equal(limitScopeOf(429, undefined), 'app')
-  t.equal(limitScopeOf(429, { code: 80007 }), 'account')
+  t.equal(limitScopeOf(429, errorOf({ code: 80007 })), 'account')
   t.equal(limitScopeOf(500, undefined), null)
 })

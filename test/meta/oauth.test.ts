@@ -42,10 +42,12 @@ await t.test('expiry in seconds becomes ISO 8601; never and absurd values become
   const at = await exchanged({})
   t.match(at, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/)
   t.ok(Math.abs(Date.parse(String(at)) - Date.now() - 5183944_000) < 10_000)
-  for (const odd of [undefined, null, 0, 1e15, 1e300]) t.equal(await exchanged({ expires_in: odd }), null)
+  for (const odd of [undefined, null, 0, 1e15, 1e300, '0', -1, {}, '5e3', 'x']) {
+    t.equal(await exchanged({ expires_in: odd }), null)
+  }
   t.equal(await inspected(4102444800), '2100-01-01T00:00:00.000000Z')
-  for (const none of [undefined, null]) t.equal(await inspected(none), undefined)
-  for (const odd of [0, 1e15, 1e300]) t.equal(await inspected(odd), null)
+  for (const none of [undefined, null, '2100-01-01', -1, {}]) t.equal(await inspected(none), undefined)
+  for (const odd of [0, '0', 1e15, 1e300]) t.equal(await inspected(odd), null)
 })
 
 await t.test('null for an optional value of debug_token counts as absent', async t => {
@@ -73,7 +75,7 @@ await t.test('the grants of a token are its readable scopes and WABA ids', async
   t.strictSame(await granted({
     granular_scopes: [
       scope('whatsapp_business_management', ['2', '1']),
-      scope('whatsapp_business_messaging', ['1', 7, null, '3']),
+      scope('whatsapp_business_messaging', ['1', 7, null, '', {}, '3']),
       scope('whatsapp_business_manage_events', ['4']),
       scope('business_management', ['a business']),
       scope('whatsapp_business_management'),
@@ -83,7 +85,7 @@ await t.test('the grants of a token are its readable scopes and WABA ids', async
     ],
     scopes: ['a', 1, 'b'],
     type: 'SOMETHING_NEW'
-  }), { type: 'SOMETHING_NEW', scopes: ['a', 'b'], waba_ids: ['2', '1', '3', '4'] })
+  }), { type: 'SOMETHING_NEW', scopes: ['a', 'b'], waba_ids: ['2', '1', '7', '3', '4'] })
   for (const none of [undefined, null, 'x', { a: 1 }]) {
     t.strictSame(
       await granted({ granular_scopes: none, scopes: none, type: {} }),

@@ -5,7 +5,8 @@ import errorHandler from '../../src/http/error-handler.js'
 import { adviceFor } from '../../src/meta/advice.js'
 import { BLOCK_MS, clock } from '../fixtures/clock.js'
 import {
-  callbackRefused, GraphError, registerRefused, temporarilyDown, throttled, tokenRefused
+  callbackRefused, GraphError, onBusinessApp, registerRefused, temporarilyDown, throttled, tokenRefused,
+  tokenSubcodes
 } from '../graph/errors.js'
 import { calls, pin, standIn, thrownBy } from './wire.js'
 
@@ -44,7 +45,7 @@ const tables: [string, Call[], Row[]][] = [
     [new GraphError(503, 1, 'An unexpected error has occurred.', { is_transient: true }), '502 META_EXCHANGE_UNKNOWN'],
     [new GraphError(400, 2, 'Service down', { is_transient: true }), '503 META_UNAVAILABLE', /get a new one/],
     [refused(2), '503 META_UNAVAILABLE', /get a new one/],
-    [refused(424242), '502 META_UNEXPECTED_REPLY', /get a new one/]
+    [refused(424242), '400 META_CODE_INVALID', /get a new one/]
   ]],
   ['/oauth/access_token, a token to extend', ['extend'], [
     [refused(1, undefined, 'Error validating client secret.'), '502 META_APP_REJECTED', /fb_app_secret/],
@@ -86,13 +87,14 @@ const tables: [string, Call[], Row[]][] = [
     [tokenRefused(464), '400 META_TOKEN_INVALID', /not confirmed/],
     [tokenRefused(467), '400 META_TOKEN_INVALID', /session of the access token has ended/],
     [tokenRefused(492), '400 META_TOKEN_INVALID', /lost the role/],
+    [tokenRefused(493), '400 META_TOKEN_INVALID', /idle for more than 90 days/],
     [refused(368, undefined, 'Blocked', 403), '403 META_WABA_NOT_ACCESSIBLE', /breach of its policies/],
     [refused(131031, undefined, 'Locked', 403), '403 META_WABA_NOT_ACCESSIBLE', /locked the WhatsApp Business Account/],
     [refused(2500, undefined, 'An active access token must be used'), '400 META_TOKEN_INVALID'],
     [refused(104, undefined, 'Missing token', 401), '502 META_UNEXPECTED_REPLY']
   ]],
   ['at a WABA', WABA, [
-    [refused(33), '403 META_WABA_NOT_ACCESSIBLE', /does not see this waba_id/],
+    [refused(33), '403 META_WABA_NOT_ACCESSIBLE', /does not see the WhatsApp Business Account/],
     [refused(100, 33), '403 META_WABA_NOT_ACCESSIBLE'],
     [refused(803, undefined, 'Missing', 404), '403 META_WABA_NOT_ACCESSIBLE']
   ]],
@@ -109,13 +111,14 @@ const tables: [string, Call[], Row[]][] = [
   ]],
   ['/register', ['register'], [
     [registerRefused(100), '409 META_REGISTER_REFUSED', /exactly six digits/],
+    [onBusinessApp(), '409 META_REGISTER_REFUSED', /does not tell which/],
     [registerRefused(133000), '409 META_REGISTER_REFUSED', /made again at Meta/],
     [registerRefused(133004), '503 META_UNAVAILABLE', /Try again later/],
     [registerRefused(133005), '409 META_REGISTER_REFUSED', /Send the right one .* or reset it in WhatsApp Manager/],
     [registerRefused(133006), '409 META_REGISTER_REFUSED', /verified again/],
-    [registerRefused(133008), '409 META_REGISTER_REFUSED', /wrong too often.*some hours later/],
+    [registerRefused(133008), '409 META_REGISTER_REFUSED', /wrong too often.*after some time/],
     [registerRefused(133009), '409 META_REGISTER_REFUSED', /too fast/],
-    [registerRefused(133010), '409 META_REGISTER_REFUSED', /not registered with/],
+    [registerRefused(133010), '409 META_REGISTER_REFUSED', /number is not registered/],
     [registerRefused(133015), '409 META_REGISTER_REFUSED', /some minutes later/],
     [registerRefused(133016), '409 META_REGISTER_REFUSED', /when 72 hours have passed/]
   ]]
@@ -162,7 +165,8 @@ await t.test('each refusal has its own advice, and the default is the message of
   const codes = [100, 133000, 133005, 133006, 133008, 133009, 133010, 133015, 133016] as const
   const replies = [
     ...codes.map(code => registerRefused(code)),
-    ...[458, 459, 460, 463, 464, 467, 492].map(subcode => tokenRefused(subcode, 401)),
+    onBusinessApp(),
+    ...tokenSubcodes.map(subcode => tokenRefused(subcode, 401)),
     refused(10),
     refused(368),
     refused(131031)
@@ -185,16 +189,13 @@ await t.test('each refusal has its own advice, and the default is the message of
 await t.test('debug_token gives the reason for which a token is invalid', async t => {
   const { meta, graph } = await standIn(t)
   for (const [subcode, pattern] of [
-    [460, /changed the password/], [undefined, /not valid for this app/], ['460; drop', /not valid for this app/]
+    [460, /changed the password/], ['460', /changed the password/], [undefined, /not valid for this app/],
+    ['460; drop', /not valid for this app/]
   ] as const) {
     meta.fail('debug_token', { patch: { data: { is_valid: false, error: { code: 190, subcode } } } })
     const err = await thrownBy(calls.debug_token(graph))
     t.ok(isOurs(err) && pattern.test(adviceFor(err)), String(subcode))
-    t.match(graphErrorDetails(err), {
-      sent: true,
-      meta_code: 190,
-      meta_subcode: typeof subcode === 'number' ? subcode : null
-    })
+    t.match(graphErrorDetails(err), { sent: true, meta_code: 190, meta_subcode: Number(subcode) || null })
   }
 })
 

@@ -44,7 +44,9 @@ const anyCall: Row[] = [
   ['META_PERMISSION_MISSING', refused(403, 299)],
   ['META_UNEXPECTED_REPLY', refused(400, 300)],
   ['META_UNEXPECTED_REPLY', refused(400, 1e300)],
-  ['META_UNEXPECTED_REPLY', refused(400, 424242, undefined, { message: null, fbtrace_id: { odd: true } })]
+  ['META_UNEXPECTED_REPLY', refused(400, 424242, undefined, { message: null, fbtrace_id: { odd: true } })],
+  ['META_UNEXPECTED_REPLY', json(400, { error: {} })],
+  ['META_UNEXPECTED_REPLY', json(401, { error: { message: 'no code', type: 'OAuthException' } })]
 ]
 
 // Replies after which the outcome of the call is unknown; for the exchange they all map to one error.
@@ -65,11 +67,11 @@ const noAnswer: Row[] = [
   ['META_UNEXPECTED_REPLY', refused(302, 100, 36009)],
   // fetch reports a 407 as a network error.
   ['META_UNAVAILABLE', raw(407, '')],
-  ['META_UNEXPECTED_REPLY', json(400, { error: { message: 'no code' } })],
-  ['META_UNEXPECTED_REPLY', json(400, { error: 'text' })],
+  ...['text', null, [], 190].map((error): Row => ['META_UNEXPECTED_REPLY', json(400, { error })]),
+  ['META_UNEXPECTED_REPLY', json(200, { error: {} })],
   ['META_UNEXPECTED_REPLY', json(200, null)],
   ['META_UNEXPECTED_REPLY', json(200, { success: false })],
-  ['META_UNEXPECTED_REPLY', json(200, { success: 'true', webhook_configuration: 'x', data: 1 })],
+  ['META_UNEXPECTED_REPLY', json(200, { success: 'yes', webhook_configuration: 'x', data: 1 })],
   ['META_UNEXPECTED_REPLY', raw(200, '')],
   ['META_UNEXPECTED_REPLY', raw(204, '')],
   ['META_UNEXPECTED_REPLY', raw(200, '<html>Welcome</html>')],
@@ -84,8 +86,7 @@ const oddTokens = [
   ...[
     undefined, null, '', 42, 'with\nbreak', 'a b', 'é', 'x'.repeat(4097)
   ].map((odd) => json(200, { access_token: odd, token_type: 'bearer' })),
-  ...['5183944', -1, {}].map((odd) => json(200, { access_token: token, expires_in: odd })),
-  raw(200, `{"access_token":"${token}","expires_in":1e999}`)
+  raw(200, '{"access_token":12345678901234567890}')
 ]
 const noSession = refused(
   400,
@@ -131,7 +132,7 @@ const tables: Record<string, Row[]> & Record<keyof typeof calls, Row[]> = {
     ['META_EXCHANGE_UNKNOWN', refused(500, 100, 36009)],
     ['META_EXCHANGE_UNKNOWN', refused(500, 1)],
     ['META_EXCHANGE_UNKNOWN', refused(503, 4)],
-    ['META_UNEXPECTED_REPLY', refused(400, 190)],
+    ['META_CODE_INVALID', refused(400, 190)],
     ...oddTokens.map((answer): Row => ['META_EXCHANGE_UNKNOWN', answer])
   ],
   extend: [
@@ -171,14 +172,18 @@ const tables: Record<string, Row[]> & Record<keyof typeof calls, Row[]> = {
     ...[102, 190, 368, 2500].map((code): Row => ['META_APP_REJECTED', refused(400, code)]),
     ['META_APP_REJECTED', refused(401, 0)],
     ['META_APP_REJECTED', refused(400, 100, undefined, proofError)],
-    ['META_UNEXPECTED_REPLY', json(200, { data: { app_id: app.id, is_valid: 'true' } })],
-    ['META_UNEXPECTED_REPLY', json(200, { data: { app_id: app.id, is_valid: true, expires_at: '2027-01-01' } })]
+    ...['yes', 'TRUE', 2, null, {}].map((odd): Row =>
+      ['META_UNEXPECTED_REPLY', json(200, { data: { app_id: app.id, is_valid: odd } })]),
+    ...[{}, '', 'a b', -1, 1.5, true].flatMap((odd) => [true, false].map((valid): Row =>
+      ['META_UNEXPECTED_REPLY', json(200, { data: { app_id: odd, is_valid: valid } })]))
   ],
   phone_numbers: [
     ...noAnswer,
     ...wabas,
     ['META_UNEXPECTED_REPLY', refused(400, 100)],
-    ['META_UNEXPECTED_REPLY', json(200, { data: [{ id: 106540352242922 }] })],
+    ...[undefined, null, {}, '', -1, 1.5, 1e300, true].map((odd): Row =>
+      ['META_UNEXPECTED_REPLY', json(200, { data: [{ id: odd }] })]),
+    ['META_UNEXPECTED_REPLY', json(200, { data: [{ id: '1' }], paging: 'x' })],
     ['META_UNEXPECTED_REPLY', json(200, { data: [{ id: '1' }], paging: { next: 'http://127.0.0.1:1/' } })]
   ],
   subscribe: [
@@ -204,7 +209,10 @@ const tables: Record<string, Row[]> & Record<keyof typeof calls, Row[]> = {
 
 for (const [name, call] of Object.entries(calls)) {
   await t.test(`${name}: each reply of Meta maps to its error`, async t => {
-    await Promise.all([...anyCall, ...(tables[name] ?? [])].map(async ([expected, answer], i) => {
+    // A refusal that says nothing else still refuses a code.
+    const refusals = anyCall.map(([code, answer]): Row =>
+      [name === 'access_token' && code === 'META_UNEXPECTED_REPLY' ? 'META_CODE_INVALID' : code, answer])
+    await Promise.all([...refusals, ...(tables[name] ?? [])].map(async ([expected, answer], i) => {
       t.equal(await failure(t, answer, call), expected, `row ${i}`)
     }))
   })

@@ -129,8 +129,8 @@ await t.test('a number or account that the token cannot read fails the check of 
   t.match(listed.body['config'], { last_verified_at: null, token_expires_at: String })
 
   for (const [grant, fields, advice] of [
-    [{ waba_ids: ['1'] }, {}, /does not see this waba_id/],
-    [{}, { waba_id: 'a/../b?c#d%2e' }, /does not see this waba_id/],
+    [{ waba_ids: ['1'] }, {}, /does not see the WhatsApp Business Account/],
+    [{}, { waba_id: 'a/../b?c#d%2e' }, /does not see the WhatsApp Business Account/],
     [{ scopes: [] }, {}, /permission/]
   ] as Array<[Partial<Grant>, object, RegExp]>) {
     const { who } = await tenant(fields, { grant })

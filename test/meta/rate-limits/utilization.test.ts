@@ -63,7 +63,7 @@ await t.test('unusable usage headers are ignored, and huge values are bounded', 
     '', 'x', '{', 'null', '1', '"x"', '[]', '[1]', '{}', '{"a":1}', '{"a":[1]}', '{"a":[null]}', '{"a":[]}',
     '{"a":{"call_count":99}}', '{"__proto__":[{}]}', '{}, {"call_count":5}'
   ]
-  const values = ['"99"', '-5', 'null', '{}', '[99]', 'false', '-1e999', '-0'].flatMap(value => [
+  const values = ['"99.5"', '"-5"', '-5', 'null', '{}', '[99]', 'false', '-1e999', '-0'].flatMap(value => [
     `{"call_count":${value},"total_time":${value}}`,
     `{"a":[{"call_count":${value},"estimated_time_to_regain_access":${value}}]}`
   ])
@@ -72,7 +72,7 @@ await t.test('unusable usage headers are ignored, and huge values are bounded', 
     await call(json(200, { success: true }, { 'x-app-usage': value, 'x-business-use-case-usage': value }))
     t.strictSame([usage(), usage('a'), usage('__proto__')], Array(3).fill({ percent: 0, blockedUntil: 0 }), value)
   }
-  for (const huge of ['1e999', '1e300', String(Number.MAX_SAFE_INTEGER)]) {
+  for (const huge of ['1e999', '1e300', String(Number.MAX_SAFE_INTEGER), '"100000"']) {
     const { call, usage } = await client(t)
     await call(
       json(

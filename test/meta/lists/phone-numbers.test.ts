@@ -1,16 +1,21 @@
-import t from '../run/tap.js'
-import { faults } from '../graph/faults.js'
-import { app, json, meta, proof, standIn, token } from './wire.js'
+import t from '../../run/tap.js'
+import { faults } from '../../graph/faults.js'
+import { app, json, meta, proof, standIn, token } from '../wire.js'
 
 await t.test('listPhoneNumbers reads all pages, each with its appsecret_proof', async t => {
   const { meta, waba, graph, lines } = await standIn(t)
   const token = meta.state.issueToken({ app_id: app.id })
   meta.fail('phone_numbers', faults.extraFields)
   const phones = await graph.listPhoneNumbers(app, token, waba.id)
-  t.strictSame(
-    phones,
-    waba.phones.map(({ id, display_phone_number, verified_name }) => ({ id, display_phone_number, verified_name }))
-  )
+  t.strictSame(phones, waba.phones.map(({ id, display_phone_number, verified_name }) => ({
+    id,
+    display_phone_number,
+    verified_name,
+    is_on_biz_app: null,
+    platform_type: 'CLOUD_API',
+    quality_rating: 'GREEN',
+    status: 'PENDING'
+  })))
   t.equal(phones.length, 250)
   t.equal(meta.requests.length, 3)
   for (const { method, query, headers } of meta.requests) {
@@ -42,15 +47,16 @@ await t.test('null for an optional value of a page counts as absent', async t =>
     meta.fail('phone_numbers', { patch })
     await t.rejects(graph.listPhoneNumbers(app, token, waba.id), { code: 'META_UNEXPECTED_REPLY' })
   }
-  const bare = {
-    data: [{ id: '1' }, { id: '2', display_phone_number: null, verified_name: null }],
-    paging: { next: null }
+  const none = {
+    display_phone_number: null,
+    verified_name: null,
+    is_on_biz_app: null,
+    platform_type: null,
+    quality_rating: null,
+    status: null
   }
-  meta.fail('phone_numbers', { patch: bare })
-  t.strictSame(
-    await graph.listPhoneNumbers(app, token, waba.id),
-    ['1', '2'].map(id => ({ id, display_phone_number: null, verified_name: null }))
-  )
+  meta.fail('phone_numbers', { patch: { data: [{ id: '1' }, { id: '2', ...none, new: 1 }], paging: { next: null } } })
+  t.strictSame(await graph.listPhoneNumbers(app, token, waba.id), ['1', '2'].map(id => ({ id, ...none })))
 })
 
 await t.test('endless paging ends with an error after 50 pages or the time of one call', async t => {
