@@ -121,7 +121,7 @@ await t.test('a number or account that the token cannot read fails the check of 
   const listed = await verified(t, elsewhere.who, ['assets', 'callback'])
   t.match(listed.body['checks'], [
     {},
-    { detail: /phone_number_id does not belong/ },
+    { detail: /phone number does not belong/ },
     {},
     { detail: /Not asked, because the check of assets/ }
   ])
