@@ -13,7 +13,7 @@ import { headerToken } from '../schemas/fields.js'
 export const Token = headerToken(4096)
 
 // A JSON number beyond 2^53 is a bigint (`http-client.ts`).
-const Natural = [Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), Type.BigInt({ minimum: 0n })]
+const Natural = [Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }), Type.BigInt({ minimum: 1n })]
 
 /** An id, also as a JSON number: its digits. */
 const Id = Type.Transform(Type.Union([headerToken(255), ...Natural])).Decode(String).Encode(String)
@@ -53,8 +53,13 @@ const readable = <T extends TSchema>(item: T) => Type.Transform(Type.Unknown({ d
 
 /** Reads JSON by a schema, and changes it in place; undefined if it does not fit. */
 export function read<T extends TSchema> (schema: T, json: unknown): StaticDecode<T> | undefined {
-  const value = Value.Default(schema, json)
-  return Value.Check(schema, value) ? Value.Decode(schema, Value.Clean(schema, value)) : undefined
+  try {
+    const value = Value.Default(schema, json)
+    return Value.Check(schema, value) ? Value.Decode(schema, Value.Clean(schema, value)) : undefined
+  } catch {
+    // Default copies a part that may be null, and overflows the stack where it nests thousands of levels.
+    return undefined
+  }
 }
 
 /** Meta's error envelope, however bare. */

@@ -1,4 +1,5 @@
 import t from '../../run/tap.js'
+import { Node, Page, read } from '../../../src/meta/replies.js'
 import { app, calls, meta, raw, thrownBy, token } from '../wire.js'
 
 /** The ids of the numbers that this text lists. */
@@ -13,7 +14,7 @@ await t.test('an id as a JSON number keeps all its digits', async t => {
     '99999999999999999999999999999999'
   ]) t.strictSame(await idsIn(t, `{"data":[{"id":${id}}]}`), [id])
   for (const none of [
-    '0.5', '-9007199254740993', '1e17', '12345678901234567.5', '123456789012345678901234567890123', '1e999'
+    '0', '0.5', '-9007199254740993', '1e17', '12345678901234567.5', '123456789012345678901234567890123', '1e999'
   ]) {
     const { graph } = await meta(t, raw(200, `{"data":[{"id":${none}}]}`))
     t.match(await thrownBy(calls.phone_numbers(graph)), { code: 'META_UNEXPECTED_REPLY' }, none)
@@ -38,6 +39,15 @@ await t.test('JSON nested too deeply cannot be read, and is an error of ours', a
     t.match(await thrownBy(calls.phone_numbers(graph)), { code: 'META_UNEXPECTED_REPLY' })
     t.match(await thrownBy(calls.access_token(graph)), { code: 'META_EXCHANGE_UNKNOWN' })
   }
+  for (let depth = 500; depth < 8000; depth += 500) {
+    const deep = '['.repeat(depth) + ']'.repeat(depth)
+    const { graph } = await meta(t, raw(200, `{"data":[],"paging":{"cursors":{"after":${deep}}}}`))
+    t.match(await thrownBy(calls.phone_numbers(graph)), { code: 'META_UNEXPECTED_REPLY' }, String(depth))
+  }
+  let deepest: unknown[] = []
+  for (let depth = 0; depth < 100_000; depth++) deepest = [deepest]
+  t.equal(read(Page(Node), { data: [], paging: { future: deepest } }), undefined)
+  t.strictSame(read(Page(Node), { data: [], paging: null, future: deepest }), { data: [], paging: null })
   // Nothing that may nest is read: a depth that the parser takes does not matter.
   const deep = '['.repeat(1000) + ']'.repeat(1000)
   t.strictSame(await idsIn(t, `{"data":[{"id":"1","status":${deep},"more":${deep}}],"more":${deep}}`), ['1'])
