@@ -15,8 +15,10 @@ export const Token = headerToken(4096)
 // A JSON number beyond 2^53 is a bigint (`http-client.ts`).
 const Natural = [Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }), Type.BigInt({ minimum: 1n })]
 
+// No control characters and no surrogates: PostgreSQL takes not all of them.
+const IdText = Type.String({ pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff]{1,255}$' })
 /** An id, also as a JSON number: its digits. */
-const Id = Type.Transform(Type.Union([headerToken(255), ...Natural])).Decode(String).Encode(String)
+const Id = Type.Transform(Type.Union([IdText, ...Natural])).Decode(String).Encode(String)
 
 /** A text, also of digits as a JSON number. */
 const Text = Type.Transform(Type.Union([Type.String(), ...Natural])).Decode(String).Encode(String)

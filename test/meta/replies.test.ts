@@ -174,14 +174,14 @@ const tables: Record<string, Row[]> & Record<keyof typeof calls, Row[]> = {
     ['META_APP_REJECTED', refused(400, 100, undefined, proofError)],
     ...['yes', 'TRUE', 2, null, {}].map((odd): Row =>
       ['META_UNEXPECTED_REPLY', json(200, { data: { app_id: app.id, is_valid: odd } })]),
-    ...[{}, '', 'a b', -1, 1.5, true].flatMap((odd) => [true, false].map((valid): Row =>
+    ...[{}, '', 'a\nb', 'x'.repeat(256), 0, -1, 1.5, true].flatMap((odd) => [true, false].map((valid): Row =>
       ['META_UNEXPECTED_REPLY', json(200, { data: { app_id: odd, is_valid: valid } })]))
   ],
   phone_numbers: [
     ...noAnswer,
     ...wabas,
     ['META_UNEXPECTED_REPLY', refused(400, 100)],
-    ...[undefined, null, {}, '', -1, 1.5, 1e300, true].map((odd): Row =>
+    ...[undefined, null, {}, '', '\0', '\ud800', 0, -1, 1.5, 1e300, true].map((odd): Row =>
       ['META_UNEXPECTED_REPLY', json(200, { data: [{ id: odd }] })]),
     ['META_UNEXPECTED_REPLY', json(200, { data: [{ id: '1' }], paging: 'x' })],
     ['META_UNEXPECTED_REPLY', json(200, { data: [{ id: '1' }], paging: { next: 'http://127.0.0.1:1/' } })]
