@@ -32,9 +32,12 @@ const strangers = ['onboarding', 'verification', 'offboarding', 'account-updates
 const openFiles = {
   settings: ['env', 'key-ring', 'data-dir', 'local-mode', 'loopback'],
   'tenant-queues': ['tenant-queues'],
-  database: ['database', 'schema', 'statement', 'verified-identity', 'embedded/embedded', 'migrations/migrations'],
-  vault: ['vault', 'masking'],
-  meta: ['meta-graph', 'advice'],
+  database: [
+    'database', 'schema', 'statement', 'verified-identity', 'connection', 'embedded/embedded', 'embedded/access',
+    'migrations/migrations'
+  ],
+  vault: ['vault', 'masking', 'key-inspection'],
+  meta: ['meta-graph', 'advice', 'apps/app-info'],
   'tenant-configs': ['tenant-configs', 'tenant-id'],
   'token-watch': ['token-watch'],
   'config-loader': ['config-loader', 'standalone'],

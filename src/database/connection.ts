@@ -1,9 +1,12 @@
+import { sql } from 'drizzle-orm'
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { isLoopbackHost } from '../settings/loopback.js'
 import { describeForTerminal } from '../logger.js'
 
 const CONNECT_TIMEOUT_MS = 5000
+/** Bounds a statement of a reader. PostgreSQL ends it; the client gives up later, when the connection is dead. */
+const READ_TIMEOUT_MS = 30_000
 
 /**
  * Returns the options of `pg` for a session in UTC with ISO dates. They override the settings of the database and the
@@ -41,6 +44,54 @@ export async function withConnection<T> (url: string, work: (db: NodePgDatabase)
     return await work(drizzle(client))
   } finally {
     await client.end()
+  }
+}
+
+/** Reads, and cannot write. */
+export type Reader = Pick<NodePgDatabase, 'execute'>
+
+/**
+ * Runs `work` in a read-only transaction on a separate connection, for a person who examines the database. Ends in
+ * bounded time, also when the database does not answer.
+ *
+ * @param url postgres://…
+ * @throws an error for a person, without values, when there is no connection within 5 seconds, when the service could
+ * not read the texts or dates of the database, and when a statement fails or takes longer than 30 seconds
+ */
+export async function withReader<T> (url: string, work: (db: Reader) => Promise<T>): Promise<T> {
+  const timeouts = { connectionTimeoutMillis: CONNECT_TIMEOUT_MS, query_timeout: READ_TIMEOUT_MS + 1000 }
+  const client = new pg.Client({ ...sessionOptions(url), ...timeouts })
+  client.on('error', () => {})
+  try {
+    await assertReachable(client.connect())
+    await assertReadable(client)
+    return await drizzle(client).transaction(async (tx) => {
+      await tx.execute(sql`select set_config('statement_timeout', ${String(READ_TIMEOUT_MS)}, true)`)
+      return await work(tx)
+    }, { accessMode: 'read only' }).catch((err: unknown) => {
+      const cause = err instanceof Error && err.cause !== undefined ? err.cause : err
+      throw new Error(`The database does not answer a question: ${describeConnectError(cause)}.`)
+    })
+  } finally {
+    const ended = client.end()
+    // `end` alone would wait forever for a server that does not answer.
+    client.connection.stream.destroy()
+    await ended
+  }
+}
+
+/** @throws when the service would misread the texts or dates of the database, or when it does not answer */
+export async function assertReadable (client: Pick<pg.ClientBase, 'query'>): Promise<void> {
+  const settings = "select current_setting('server_encoding') as encoding, current_setting('datestyle') as datestyle"
+  const { rows: [session] } = await assertReachable(client.query<{ encoding: string, datestyle: string }>(settings))
+  if (session?.encoding !== 'UTF8') {
+    throw new Error('The database is not encoded in UTF8. ' +
+      "Create one with: create database … encoding 'UTF8' template template0")
+  }
+  // A pooler may drop the `options` that set ISO dates.
+  if (!session.datestyle.startsWith('ISO')) {
+    throw new Error(`The database writes dates in the style ${session.datestyle}, not ISO. ` +
+      "Run: alter role … set datestyle = 'ISO'")
   }
 }
 

@@ -5,7 +5,7 @@ import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import { assertReachable, isRemoteWithoutTls, sessionOptions, withConnection } from './connection.js'
+import { assertReadable, isRemoteWithoutTls, sessionOptions, withConnection } from './connection.js'
 import { startEmbedded } from './embedded/embedded.js'
 import { migrate, pendingMigrations } from './migrations/migrations.js'
 import { retryDeadlock } from './database-errors.js'
@@ -113,21 +113,6 @@ async function embed (fastify: FastifyInstance, dataDir: string): Promise<string
   // onClose hooks run in reverse order: this one runs after the pool's own, which is added later.
   fastify.addHook('onClose', async () => { await embedded.stop() })
   return embedded.url
-}
-
-/** @throws when the service would misread the texts or dates of the database */
-async function assertReadable (pool: pg.Pool): Promise<void> {
-  const settings = "select current_setting('server_encoding') as encoding, current_setting('datestyle') as datestyle"
-  const { rows: [session] } = await assertReachable(pool.query<{ encoding: string, datestyle: string }>(settings))
-  if (session?.encoding !== 'UTF8') {
-    throw new Error('The database is not encoded in UTF8. ' +
-      "Create one with: create database … encoding 'UTF8' template template0")
-  }
-  // A pooler may drop the `options` that set ISO dates.
-  if (!session.datestyle.startsWith('ISO')) {
-    throw new Error(`The database writes dates in the style ${session.datestyle}, not ISO. ` +
-      "Run: alter role … set datestyle = 'ISO'")
-  }
 }
 
 async function probe (client: pg.Client): Promise<void> {

@@ -3,7 +3,8 @@ import { ensureDataDir, isStoredSecret, readOrCreateSecret } from './data-dir.js
 import { isLoopbackHost } from './loopback.js'
 import type { EnvSource } from './values.js'
 
-const JWT_SECRET_FILE = 'jwt-secret'
+/** The files of DATA_DIR with the generated settings. */
+export const generatedFiles = { JWT_SECRET: 'jwt-secret', ENCRYPTION_KEYS: 'encryption-keys' }
 
 interface JwtSettings { DATA_DIR: string, JWT_SECRET: string }
 
@@ -21,13 +22,16 @@ export function isLocalMode (settings: EnvSource): boolean {
 
 /** How local mode generates settings. A generator stores the secret in `DATA_DIR`; later calls return that one. */
 export const generators = new Map([
-  ['JWT_SECRET', createGenerator(JWT_SECRET_FILE, () => randomBytes(48).toString('base64'))],
-  ['ENCRYPTION_KEYS', createGenerator('encryption-keys', () => `local:${randomBytes(32).toString('base64')}`)]
+  ['JWT_SECRET', createGenerator(generatedFiles.JWT_SECRET, () => randomBytes(48).toString('base64'))],
+  ['ENCRYPTION_KEYS', createGenerator(
+    generatedFiles.ENCRYPTION_KEYS,
+    () => `local:${randomBytes(32).toString('base64')}`
+  )]
 ])
 
 /** Whether local mode generated the `JWT_SECRET` of validated settings. */
 export async function hasGeneratedJwtSecret (env: EnvSource & JwtSettings): Promise<boolean> {
-  return isLocalMode(env) && await isStoredSecret(env.DATA_DIR, JWT_SECRET_FILE, env.JWT_SECRET)
+  return isLocalMode(env) && await isStoredSecret(env.DATA_DIR, generatedFiles.JWT_SECRET, env.JWT_SECRET)
 }
 
 function createGenerator (file: string, make: () => string): (dataDir: string) => Promise<string> {

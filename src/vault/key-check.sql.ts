@@ -1,7 +1,7 @@
 import { or, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { onboardings, tenantConfigs, vaultKeys } from '../database/schema.js'
-import { secretColumns } from '../schemas/columns.js'
+import { secretColumns, type SecretColumn } from '../schemas/columns.js'
 
 interface Ring {
   keyIds: string[]
@@ -40,4 +40,41 @@ async function isInUse (db: Pick<NodePgDatabase, 'execute'>, id: string): Promis
     (select 1 from ${onboardings} where starts_with(${onboardings.access_token}, ${prefix})
       or starts_with(${onboardings.former} ->> 'access_token', ${prefix}) limit 1)`)
   return rows.length > 0
+}
+
+/** A stored secret, and the place it was sealed for. */
+export interface StoredSecret { tenant_id: string, column: SecretColumn, sealed: string }
+
+const stored = sql`(
+  select tenant_id, unnest(array[${sql.join(secretColumns.map((column) => sql`${column}`), sql`, `)}]) as "column",
+    unnest(array[${sql.join(secretColumns.map((column) => sql`${tenantConfigs[column]}`), sql`, `)}]) as sealed
+    from ${tenantConfigs}
+  union all
+  select tenant_id, 'access_token', unnest(array[access_token, former ->> 'access_token']) from ${onboardings}
+) as stored`
+
+/** Returns the ids of the keys that sealed the stored secrets; null for one that is not sealed. Reads all rows. */
+export async function selectKeysInUse (db: Pick<NodePgDatabase, 'execute'>): Promise<Array<string | null>> {
+  const { rows } = await db.execute<{ key_id: string | null }>(sql`
+    select distinct substring(sealed from '^v1\.([A-Za-z0-9_-]{1,32})\.') as key_id
+    from ${stored} where sealed is not null order by key_id`)
+  return rows.map(({ key_id: id }) => id)
+}
+
+/** Returns some of the secrets that a key sealed. */
+export async function selectSample (
+  db: Pick<NodePgDatabase, 'execute'>, keyId: string, size: number
+): Promise<StoredSecret[]> {
+  const { rows } = await db.execute<StoredSecret & Record<string, unknown>>(sql`
+    select tenant_id, "column", sealed from ${stored} where starts_with(sealed, ${`v1.${keyId}.`}) limit ${size}`)
+  return rows
+}
+
+/** Returns the check values of all keys that were ever in the ring. */
+export async function selectCheckValues (
+  db: Pick<NodePgDatabase, 'execute'>
+): Promise<Array<{ key_id: string, check_value: string }>> {
+  const { rows } = await db.execute<{ key_id: string, check_value: string }>(sql`
+    select key_id, check_value from ${vaultKeys} order by key_id`)
+  return rows
 }

@@ -35,6 +35,8 @@ const ask: Record<Route, () => ReturnType<typeof raw>> = {
   me: () => raw('/v26.0/me', {}, { bearer: token }),
   businesses: () => raw('/v26.0/me/businesses', {}, { bearer: token }),
   business_accounts: () => raw('/v26.0/107/owned_whatsapp_business_accounts', {}, { bearer: token }),
+  app: () => raw(`/v26.0/${app.app_id}`, {}, { bearer: app.app_token }),
+  app_subscriptions: () => raw(`/v26.0/${app.app_id}/subscriptions`, {}, { bearer: app.app_token }),
   waba: () => raw(`/v26.0/${waba.id}`, {}, { bearer: token }),
   phone_numbers: () => raw(`/v26.0/${waba.id}/phone_numbers`, {}, { bearer: token }),
   phone: () => raw('/v26.0/106', {}, { bearer: token }),

@@ -2,8 +2,9 @@ import type { GraphError, Json } from './errors.js'
 
 /** The names of the routes in `fail()` and in the recorded requests. */
 export const routes = [
-  'access_token', 'extend', 'debug_token', 'me', 'businesses', 'business_accounts', 'waba', 'phone_numbers', 'phone',
-  'phone_override', 'subscribe', 'override', 'subscriptions', 'unsubscribe', 'register', 'deregister', 'messages'
+  'access_token', 'extend', 'debug_token', 'me', 'app', 'app_subscriptions', 'businesses', 'business_accounts', 'waba',
+  'phone_numbers', 'phone', 'phone_override', 'subscribe', 'override', 'subscriptions', 'unsubscribe', 'register',
+  'deregister', 'messages'
 ] as const
 
 export type Route = typeof routes[number]

@@ -12,7 +12,9 @@ const AppJson = Type.Object({
   app_token: Type.Optional(Type.String()),
   redirect_uris: Type.Optional(Type.Array(Type.String())),
   require_proof: Type.Optional(Type.Boolean()),
-  callback_url: Type.Optional(Type.Union([Type.String(), Type.Null()]))
+  callback_url: Type.Optional(Type.Union([Type.String(), Type.Null()])),
+  webhook_active: Type.Optional(Type.Boolean()),
+  webhook_fields: Type.Optional(Type.Array(Type.String()))
 }, only)
 
 // Any further member is a field that Graph shows.

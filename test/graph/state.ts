@@ -9,6 +9,10 @@ export interface App {
   require_proof: boolean
   /** The webhook URL of the app, used where no override applies; without it no override is possible. */
   callback_url: string | null
+  /** Whether Meta sends webhooks to that URL. */
+  webhook_active: boolean
+  /** The fields of whatsapp_business_account that Meta sends there. */
+  webhook_fields: string[]
 }
 
 /** A separate webhook URL, of one WABA or one phone number. */
@@ -128,6 +132,8 @@ export class GraphState {
       redirect_uris: [],
       require_proof: false,
       callback_url: null,
+      webhook_active: true,
+      webhook_fields: ['messages', 'account_update'],
       ...seed
     }
     const existing = this.apps.get(appId)

@@ -3,11 +3,11 @@ import type { TimerOptions } from 'node:timers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Client, DatabaseError } from 'pg'
 import { ensureDataDir } from '../../settings/data-dir.js'
-import { ensureCluster, SUPERUSER, type Cluster } from './cluster.js'
+import { DATABASE, urlOf } from './access.js'
+import { ensureCluster, type Cluster } from './cluster.js'
 import { freePort } from './free-port.js'
 import { Postmaster, POLL_MS } from './postmaster.js'
 
-const DATABASE = 'whatsapp_tenant_config'
 const LOCK_ID = 818_110_818
 /** PostgreSQL releases the lock of a killed server within this time. */
 const LOCK_TIMEOUT_MS = 2000
@@ -69,13 +69,7 @@ class EmbeddedServer implements EmbeddedDatabase {
   }
 
   get url (): string {
-    return this.#urlOf(this.#port, DATABASE)
-  }
-
-  #urlOf (port: number | undefined, database: string): string {
-    const password = encodeURIComponent(this.#cluster.password)
-    // Without `sslmode` a PGSSLMODE in the environment, meant for another server, would apply.
-    return `postgres://${SUPERUSER}:${password}@127.0.0.1:${port}/${database}?sslmode=disable`
+    return urlOf(this.#port, DATABASE, this.#cluster.password)
   }
 
   async start (): Promise<void> {
@@ -133,7 +127,7 @@ class EmbeddedServer implements EmbeddedDatabase {
   async #acquireLock (port: number): Promise<void> {
     const socket = new Socket()
     const client = new Client({
-      connectionString: this.#urlOf(port, 'postgres'),
+      connectionString: urlOf(port, 'postgres', this.#cluster.password),
       stream: () => socket,
       keepAlive: true,
       connectionTimeoutMillis: Math.min(5000, this.#timeoutMs),

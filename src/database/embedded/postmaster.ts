@@ -38,12 +38,31 @@ function runPs (...args: string[]): string {
 
 /** Whether a process is the cluster's postmaster, and not another process that got its id later. */
 export function isPostmaster (
-  pid: number, { dir, user }: Cluster, platform: NodeJS.Platform = process.platform
+  pid: number, { dir, user }: Pick<Cluster, 'dir' | 'user'>, platform: NodeJS.Platform = process.platform
 ): boolean {
   if (!isAlive(pid, platform)) return false
   if (platform !== 'linux') return runPs('-ww', '-o', 'command=', '-p', String(pid)).includes(`-D ${dir} `)
   // Runs as the cluster's owner, since root in a container may not read another user's process.
   return spawnSync('test', [`/proc/${pid}/cwd`, '-ef', dir], spawnOptions(user)).status === 0
+}
+
+/**
+ * Reads postmaster.pid; undefined when the file does not exist.
+ *
+ * @param childPid the process id of a postmaster that this process started and that runs
+ */
+export async function readPidFile (
+  cluster: Pick<Cluster, 'dir' | 'user'>, childPid?: number
+): Promise<PidFile | undefined> {
+  const path = join(cluster.dir, 'postmaster.pid')
+  const text = await readFile(path, 'utf8').catch((err: NodeJS.ErrnoException) => {
+    if (err.code !== 'ENOENT') throw err
+  })
+  if (text === undefined) return undefined
+  const lines = text.split('\n')
+  const pid = Number(lines[0])
+  const isLive = pid === childPid || isPostmaster(pid, cluster)
+  return { pid, port: Number(lines[3]), isReady: isLive && lines[7]?.trim() === 'ready', isLive }
 }
 
 /** Starts, finds and stops the postmaster of one cluster, also one that is no child of this process. */
@@ -64,15 +83,7 @@ export class Postmaster {
 
   /** Reads postmaster.pid; undefined when the file does not exist. */
   async find (): Promise<PidFile | undefined> {
-    const path = join(this.#cluster.dir, 'postmaster.pid')
-    const text = await readFile(path, 'utf8').catch((err: NodeJS.ErrnoException) => {
-      if (err.code !== 'ENOENT') throw err
-    })
-    if (text === undefined) return undefined
-    const lines = text.split('\n')
-    const pid = Number(lines[0])
-    const isLive = (this.isChildRunning && pid === this.#child?.pid) || isPostmaster(pid, this.#cluster)
-    return { pid, port: Number(lines[3]), isReady: isLive && lines[7]?.trim() === 'ready', isLive }
+    return await readPidFile(this.#cluster, this.isChildRunning ? this.#child?.pid : undefined)
   }
 
   /**

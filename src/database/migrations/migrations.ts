@@ -37,11 +37,11 @@ export async function migrate (url: string, { folder = FOLDER, ...options }: Opt
 }
 
 /** Returns the names of the migrations that the database lacks, oldest first; a newer schema lacks none. */
-export async function pendingMigrations (db: NodePgDatabase, folder = FOLDER): Promise<string[]> {
+export async function pendingMigrations (db: Pick<NodePgDatabase, 'execute'>, folder = FOLDER): Promise<string[]> {
   return (await findPending(db, readMigrations(folder))).map(({ tag }) => tag)
 }
 
-async function findPending (db: NodePgDatabase, known: Migration[]): Promise<Migration[]> {
+async function findPending (db: Pick<NodePgDatabase, 'execute'>, known: Migration[]): Promise<Migration[]> {
   const applied = new Set(await appliedMigrations(db, known))
   return known.filter(({ when }) => !applied.has(when))
 }

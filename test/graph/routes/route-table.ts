@@ -1,6 +1,7 @@
 import type { Json } from '../errors.js'
 import type { Route } from '../faults.js'
 import type { GraphState } from '../state.js'
+import { app, appSubscriptions } from './apps.js'
 import { businessAccounts, businesses } from './businesses.js'
 import { phone, waba } from './nodes.js'
 import { messages } from './phones/messages.js'
@@ -44,6 +45,7 @@ const ROUTES: Entry[] = [
     path: /^\/([^/]+)\/(?:owned|client)_whatsapp_business_accounts$/,
     handle: businessAccounts
   },
+  { route: 'app_subscriptions', methods: ['GET'], path: /^\/([^/]+)\/subscriptions$/, handle: appSubscriptions },
   { route: 'phone_numbers', methods: ['GET'], path: /^\/([^/]+)\/phone_numbers$/, handle: phoneNumbers },
   { route: 'subscriptions', methods: ['GET'], path: SUBSCRIBED_APPS, handle: subscriptions },
   { route: 'unsubscribe', methods: ['DELETE'], path: SUBSCRIBED_APPS, handle: unsubscribe },
@@ -58,6 +60,7 @@ const ROUTES: Entry[] = [
   { route: 'register', methods: ['POST'], path: /^\/([^/]+)\/register$/, handle: register },
   { route: 'deregister', methods: ['POST'], path: /^\/([^/]+)\/deregister$/, handle: deregister },
   { route: 'messages', methods: ['POST'], path: /^\/([^/]+)\/messages$/, handle: messages },
+  { route: 'app', methods: ['GET'], path: OBJECT, when: (_, id, state) => state.apps.has(id), handle: app },
   { route: 'waba', methods: ['GET'], path: OBJECT, when: (_, id, state) => state.wabas.has(id), handle: waba },
   // Also for an unknown object: an id does not show its type.
   { route: 'phone', methods: ['GET'], path: OBJECT, handle: phone },

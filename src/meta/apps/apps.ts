@@ -1,7 +1,7 @@
-import type { TenantConfigRow } from '../database/schema.js'
-import { MetaAppNotConfigured } from '../errors.js'
-import type { Vault } from '../vault/vault.js'
-import type { MetaApp } from './types.js'
+import type { TenantConfigRow } from '../../database/schema.js'
+import { MetaAppNotConfigured } from '../../errors.js'
+import type { Vault } from '../../vault/vault.js'
+import type { MetaApp } from '../types.js'
 
 /** Finds the app of a tenant at Meta. `platformApp` is the app of tenants that store none of their own. */
 export function createApps ({ vault, platformApp }: { vault: Pick<Vault, 'open'>, platformApp?: MetaApp | undefined }) {
