@@ -19,5 +19,6 @@ function describe ({ name, status, detail, fix }: Check): string {
 
 function sum (checks: Check[]): string {
   const count = (wanted: Check['status']) => checks.filter(({ status }) => status === wanted).length
-  return `${count('ok')} ok, ${count('warning')} warnings, ${count('failed')} failed, ${count('skipped')} skipped.`
+  const [warnings, failures] = [count('warning'), count('failed')]
+  return `${count('ok')} ok, ${warnings} with a warning, ${failures} failed, ${count('skipped')} skipped.`
 }

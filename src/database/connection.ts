@@ -5,8 +5,6 @@ import { isLoopbackHost } from '../settings/loopback.js'
 import { describeForTerminal } from '../logger.js'
 
 const CONNECT_TIMEOUT_MS = 5000
-/** Bounds a statement of a reader. PostgreSQL ends it; the client gives up later, when the connection is dead. */
-const READ_TIMEOUT_MS = 30_000
 
 /**
  * Returns the options of `pg` for a session in UTC with ISO dates. They override the settings of the database and the
@@ -55,18 +53,21 @@ export type Reader = Pick<NodePgDatabase, 'execute'>
  * bounded time, also when the database does not answer.
  *
  * @param url postgres://…
+ * @param timeoutMs the time for a statement. PostgreSQL ends it; on a dead connection the client does, a second later
  * @throws an error for a person, without values, when there is no connection within 5 seconds, when the service could
- * not read the texts or dates of the database, and when a statement fails or takes longer than 30 seconds
+ * not read the texts or dates of the database, and when a statement fails or takes too long
  */
-export async function withReader<T> (url: string, work: (db: Reader) => Promise<T>): Promise<T> {
-  const timeouts = { connectionTimeoutMillis: CONNECT_TIMEOUT_MS, query_timeout: READ_TIMEOUT_MS + 1000 }
+export async function withReader<T> (
+  url: string, work: (db: Reader) => Promise<T>, timeoutMs = 30_000
+): Promise<T> {
+  const timeouts = { connectionTimeoutMillis: CONNECT_TIMEOUT_MS, query_timeout: timeoutMs + 1000 }
   const client = new pg.Client({ ...sessionOptions(url), ...timeouts })
   client.on('error', () => {})
   try {
     await assertReachable(client.connect())
     await assertReadable(client)
     return await drizzle(client).transaction(async (tx) => {
-      await tx.execute(sql`select set_config('statement_timeout', ${String(READ_TIMEOUT_MS)}, true)`)
+      await tx.execute(sql`select set_config('statement_timeout', ${String(timeoutMs)}, true)`)
       return await work(tx)
     }, { accessMode: 'read only' }).catch((err: unknown) => {
       const cause = err instanceof Error && err.cause !== undefined ? err.cause : err

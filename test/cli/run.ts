@@ -9,13 +9,17 @@ import { modulePath } from '../run/paths.js'
 // Excludes the settings of this process.
 const settings = { ...Object.fromEntries(settingNames.map((name) => [name, ''])), ...baseEnv, PORT: '0' }
 
-/** Starts a TypeScript file of the project as a new process, killed when the test ends. */
-export function start (t: Test, [file = '', ...args]: string[], env: Record<string, string> = {}) {
-  // In a directory outside the project, without a .env.
+/**
+ * Starts a TypeScript file of the project as a new process, killed when the test ends. It runs in a directory outside
+ * the project, without a .env, unless `cwd` names another.
+ */
+export function start (
+  t: Test, [file = '', ...args]: string[], env: Record<string, string> = {}, { cwd = tmpdir() } = {}
+) {
   const child = spawn(
     process.execPath,
     [...process.execArgv, modulePath(file), ...args],
-    { cwd: tmpdir(), env: { ...process.env, ...settings, ...env } }
+    { cwd, env: { ...process.env, ...settings, ...env } }
   )
   t.teardown(() => { child.kill('SIGKILL') })
   const out = { stdout: '', stderr: '' }
@@ -36,8 +40,8 @@ export function start (t: Test, [file = '', ...args]: string[], env: Record<stri
 }
 
 /** Runs a command to its end with a closed stdin. */
-export async function run (t: Test, command: string[], env: Record<string, string> = {}) {
-  const { child, ended } = start(t, command, env)
+export async function run (t: Test, command: string[], env: Record<string, string> = {}, options = {}) {
+  const { child, ended } = start(t, command, env, options)
   child.stdin.end()
   return await ended
 }

@@ -49,7 +49,9 @@ async function checkEmbedded ({ DATA_DIR }: Env): Promise<DatabaseFinding> {
     return { database: ok('The embedded database answers, and has all migrations.'), url }
   } catch (err) {
     const fix = 'Run this as the user that runs the service, with the same DATA_DIR.'
-    return { database: failed(`The embedded database cannot be read: ${describeForTerminal(err)}`, fix), url: null }
+    const isOfSystem = err instanceof Error && 'syscall' in err && 'code' in err
+    const detail = isOfSystem ? `The files in DATA_DIR cannot be read (${err.code}).` : describeForTerminal(err)
+    return { database: failed(detail, fix), url: null }
   }
 }
 

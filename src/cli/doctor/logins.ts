@@ -16,8 +16,8 @@ export function checkRedirectUris ({ OAUTH_REDIRECT_URIS, NODE_ENV }: Env): Find
   }
   const uris = OAUTH_REDIRECT_URIS.split(',').map((uri) => uri.trim())
   const insecure = uris.filter((uri) => new URL(uri).protocol !== 'https:').length
-  if (insecure === 0) return ok(`OAUTH_REDIRECT_URIS has ${uris.length} https URL(s).`)
-  const detail = `OAUTH_REDIRECT_URIS has ${insecure} http URL(s) among ${uris.length}.`
+  if (insecure === 0) return ok('Every URL in OAUTH_REDIRECT_URIS is https.')
+  const detail = `OAUTH_REDIRECT_URIS has http URLs (${insecure} of ${uris.length}).`
   const fix = `Use https, here and under ${LOGIN} > Settings > Valid OAuth Redirect URIs.`
   return isProduction ? failed(detail, fix) : warning(`${detail} Meta takes them while the app is in development.`, fix)
 }

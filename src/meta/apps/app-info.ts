@@ -34,6 +34,9 @@ type Refusal = 'refused' | 'limited' | 'down' | 'unknown_version' | 'unreadable'
 /** The webhook of an app for WhatsApp: all its accounts, unless a callback of an account or a number overrides it. */
 export interface AppWebhook { callback_url: string, is_active: boolean, fields: string[] }
 
+/** The codes of the system, of TLS and of fetch, such as ECONNREFUSED. */
+const REASON = /^[A-Z][A-Z0-9_]{1,60}$/
+
 const AppReply = Type.Object({ id: Type.Unknown() })
 const SubscriptionsReply = Type.Object({ data: Type.Array(Type.Unknown()) })
 const Subscription = Type.Object({
@@ -81,8 +84,8 @@ export function createAppInfo ({ timeoutMs, ...options }: HttpOptions & { timeou
     const token = app && { token: tokenOf(app) }
     const reply = await send({ method: 'GET', ...request, ...token }, app, signal)
     if ('wasSent' in reply) {
-      const reason = typeof reply.reason === 'string' && /^\w{1,60}$/.test(reply.reason) ? reply.reason : 'unknown reason'
-      return { outcome: 'none', isTimeout: signal.aborted, reason }
+      const reason = String(reply.reason)
+      return { outcome: 'none', isTimeout: signal.aborted, reason: REASON.test(reason) ? reason : 'unknown reason' }
     }
     const head = headOf(reply, sentAt)
     if (reply.isOk && Value.Check(schema, reply.body)) return { outcome: 'ok', head, value: reply.body }
