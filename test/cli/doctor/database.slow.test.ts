@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import type { Test } from 'tap'
@@ -177,6 +177,11 @@ await t.test('the embedded database is read while it runs, and neither created n
   const { app } = await buildTestApp(t, { DATABASE_URL: await url, MIGRATE_ON_START: true })
   await app.close()
   t.match(await check(t, local), { code: 0, statuses: statuses() })
+  const password = join(dir, 'postgres-password')
+  const stored = readFileSync(password)
+  writeFileSync(password, canary('password'))
+  t.match(await check(t, local), { code: 1, statuses: statuses(noDatabase), texts: { database: /SQLSTATE 28P01/ } })
+  writeFileSync(password, stored)
 
   child.kill('SIGTERM')
   await once(child, 'exit')

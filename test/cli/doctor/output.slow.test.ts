@@ -1,6 +1,7 @@
+import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from '../../run/tap.js'
-import { canary, scanner } from '../../secrets/canaries.js'
+import { canary, canaryKey, scanner } from '../../secrets/canaries.js'
 import { refused, run } from '../run.js'
 import { check, startPatient, statuses } from './patient.js'
 
@@ -40,6 +41,25 @@ await t.test('secrets come from files, and are not printed', async (t) => {
   t.match(await check({ ...fromFiles, FB_APP_SECRET_FILE: join(dir, canary('gone')) }), {
     code: 1,
     texts: { settings: /FB_APP_SECRET_FILE is not usable: the file cannot be read \(ENOENT\)/ }
+  })
+})
+
+await t.test('the settings that local mode generates are read from .data, and not generated', async (t) => {
+  const { env } = await startPatient(t)
+  const local = { ...env, DATABASE_URL: '', JWT_SECRET: '', ENCRYPTION_KEYS: '' }
+  const cwd = t.testdir({ '.data': { 'jwt-secret': canary('jwt') } })
+  const expected = statuses({ database: 'skipped', keys: 'skipped' })
+  t.match(await check(t, local, { cwd }), {
+    code: 0,
+    statuses: expected,
+    texts: { settings: 'All settings can be used. The first start generates ENCRYPTION_KEYS. ' }
+  })
+  t.same(readdirSync(join(cwd, '.data')), ['jwt-secret'])
+  writeFileSync(join(cwd, '.data', 'encryption-keys'), `local:${canaryKey()}`)
+  t.match(await check(t, local, { cwd }), {
+    code: 0,
+    statuses: expected,
+    texts: { settings: 'All settings can be used. ' }
   })
 })
 
