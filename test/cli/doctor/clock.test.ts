@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
 import t from '../../run/tap.js'
 import { checkClock } from '../../../src/cli/doctor/meta.js'
 import { createAppInfo, type AnswerHead } from '../../../src/meta/apps/app-info.js'
@@ -35,4 +37,20 @@ await t.test('the bounds of the offset contain the true one, also of a late answ
     headers: { authorization: `Bearer ${app.app_id}|${app.app_secret}` },
     query: { fields: 'id', appsecret_proof: /^[0-9a-f]{64}$/ }
   })))
+})
+
+await t.test('an answer without date and version is read', async (t) => {
+  const server = createServer((_req, res) => {
+    res.sendDate = false
+    res.end('{}')
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  const address = server.address()
+  const baseUrl = `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`
+  const answer = await createAppInfo({ baseUrl, version: 'v26.0', timeoutMs: 10_000, fetch }).probe()
+  t.same(answer, { outcome: 'ok', head: { status: 200, servedVersion: null, clockOffset: null }, value: {} })
 })
