@@ -56,11 +56,9 @@ export const advice = {
   appWebhook: 'The app itself has no webhook for whatsapp_business_account, and needs one before any override. ' +
     `Store its callback URL in the app's dashboard at Meta, then go on with ${RESUME}.`,
   pinFormat: `Meta does not take the form of the pin. Send one of exactly six digits with ${RESUME}.`,
-  pinNeeded: `The pin is not stored. Send it again with ${RESUME}.`,
+  pinNeeded: `The pin is not stored. Send it again with ${RESUME}, or null to go on without a registration.`,
   noNumber: 'The account has no phone number to register yet, and gets one in WhatsApp Manager. ' +
     `Send the pin with ${RESUME} after that.`,
-  noAccount: 'The token sees several accounts, and none has a phone number. ' +
-    `${LOGIN} and send the waba_id of the one that is meant.`,
   callbackParameter: 'Meta does not take callback_url or verify_token. ' +
     `Store a public https URL of at most 200 characters with PUT /config, then go on with ${RESUME}.`
 }

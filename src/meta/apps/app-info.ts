@@ -1,10 +1,10 @@
-import { type Static, type TSchema, Type } from '@sinclair/typebox'
+import { type Static, type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { MetaRateLimited, MetaUnavailable } from '../../errors.js'
 import { maybe } from '../../schemas/fields.js'
-import { Token } from '../calls.js'
-import { ErrorReply, mapGraphError } from '../error-map.js'
+import { mapGraphError } from '../error-map.js'
 import { createHttpClient, type HttpOptions, type Reply } from '../http-client.js'
+import { ErrorReply, read, Token } from '../replies.js'
 import type { HttpRequest, MetaApp } from '../types.js'
 
 /** The object whose webhooks are WhatsApp's. */
@@ -89,7 +89,7 @@ export function createAppInfo ({ timeoutMs, ...options }: HttpOptions & { timeou
     }
     const head = headOf(reply, sentAt)
     if (reply.isOk && Value.Check(schema, reply.body)) return { outcome: 'ok', head, value: reply.body }
-    const error = Value.Check(ErrorReply, reply.body) ? reply.body.error : undefined
+    const error = read(ErrorReply, reply.body)?.error
     return { outcome: outcomeOf(reply.status, error), head, code: error?.code ?? null }
   }
 }
@@ -115,7 +115,7 @@ function headOf ({ status, headers }: Reply, sentAt: number): AnswerHead {
   }
 }
 
-function outcomeOf (status: number, error: Static<typeof ErrorReply>['error'] | undefined): Refusal {
+function outcomeOf (status: number, error: StaticDecode<typeof ErrorReply>['error'] | undefined): Refusal {
   const { throws } = mapGraphError('app', status, error)
   if (throws === MetaRateLimited) return 'limited'
   if (throws === MetaUnavailable) return 'down'
