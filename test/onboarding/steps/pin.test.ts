@@ -21,8 +21,8 @@ await t.test('a number that the WhatsApp Business app uses is never registered',
       verified_name: null,
       display_phone_number: account.phones[0]?.['display_phone_number'],
       quality_rating: 'GREEN',
-      status: 'PENDING',
-      number_status: 'pending',
+      status: 'CONNECTED',
+      number_status: 'ok',
       reported: null
     }])
   }
