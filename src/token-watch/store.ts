@@ -8,10 +8,12 @@ import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import { nextNumber } from './number-state.js'
 import { lockNumber, saveNumber } from './phone-numbers.sql.js'
 import { nextState, type TokenFinding } from './state.js'
-import { healthQuery, lockWatch, replaceToken, saveWatch, setExpiry, type LockedWatch } from './token-watch.sql.js'
+import {
+  healthQuery, lockWatch, replaceToken, saveWatch, setExpiry, type AccountHealth, type LockedWatch
+} from './token-watch.sql.js'
 
-/** The state of a tenant's token; times are ISO 8601. */
-export interface TokenHealth {
+/** The state of a tenant's token and account; times are ISO 8601. */
+export interface TokenHealth extends AccountHealth {
   token_status: TokenStatus
   reason: string | null
   checked_at: string | null

@@ -2,7 +2,7 @@ import { sql, type SQL } from 'drizzle-orm'
 import { tenantConfigs, tokenWatch, verifiedIdentities, type TenantConfigRow } from '../database/schema.js'
 import type { Queryable } from '../database/statement.js'
 import { isVerified } from '../database/verified-identity.js'
-import { deadStatuses, type TokenStatus } from '../schemas/statuses.js'
+import { deadStatuses, type AccountStatus, type TokenStatus } from '../schemas/statuses.js'
 
 type WatchRow = typeof tokenWatch.$inferSelect
 
@@ -27,8 +27,15 @@ const isClaimed = ({ tenant_id, claim }: Claim) =>
 /** The row of a claimed token, and the time of the database (Unix milliseconds). */
 export type ClaimedRow = TenantConfigRow & { is_verified: boolean, now: number }
 
+/** The state of a tenant's account by Meta's account updates; without a reason where Meta gave none. */
+export interface AccountHealth {
+  account_status: AccountStatus
+  account_reason: string | null
+  account_initiated_by: string | null
+}
+
 /** The state of a tenant's token. `token_status` is null without a row in `token_watch`. */
-export interface HealthRow extends Pick<WatchRow, 'reason' | 'checked_at'> {
+export interface HealthRow extends Pick<WatchRow, 'reason' | 'checked_at'>, AccountHealth {
   has_token: boolean
   token_status: TokenStatus | null
   token_expires_at: string | null
@@ -38,9 +45,13 @@ export interface HealthRow extends Pick<WatchRow, 'reason' | 'checked_at'> {
 
 /** Reads the state of a tenant's token. */
 export const healthQuery = (tenantId: string) => sql<HealthRow>`
-  select access_token is not null as has_token, token_watch.status as token_status, reason, checked_at,
-    token_expires_at, case when is_active then next_check_at end as next_check_at
-  from tenant_configs left join token_watch using (tenant_id) where tenant_configs.tenant_id = ${tenantId}`
+  select access_token is not null as has_token, token_watch.status as token_status, token_watch.reason, checked_at,
+    token_expires_at, case when is_active then next_check_at end as next_check_at,
+    coalesce(account.status, 'ok') as account_status,
+    case when account.status <> 'ok' then coalesce(account.reason, account.event) end as account_reason,
+    case when account.status <> 'ok' then account.initiated_by end as account_initiated_by
+  from tenant_configs left join token_watch using (tenant_id) left join account_states account using (tenant_id)
+  where tenant_configs.tenant_id = ${tenantId}`
 
 /** Claims up to `limit` due tokens for `lease` milliseconds, without those that another process is claiming. */
 export const claimQuery = (limit: number, lease: number) => claimFrom(sql`
