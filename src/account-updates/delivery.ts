@@ -27,8 +27,8 @@ export interface Unrecognised { event: string | null, members: string[] }
 
 const LAST_SECOND_OF_9999 = 253402300799
 const MAX_NAMES = 20
-const WORD = /^[A-Z_]{1,64}$/
-const MEMBER = /^[a-z_]{1,64}$/
+const WORD = /^[A-Z][A-Z0-9_]{0,63}$/
+const MEMBER = /^[a-z][a-z0-9_]{0,63}$/
 const ID = new RegExp(`^${CHARACTER}{1,255}$`, 'u')
 const PHONE_NUMBER = /^\+?\d[\d ().-]{0,40}$/
 const DIGITS = /^\d{1,15}$/

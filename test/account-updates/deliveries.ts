@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto'
 import type { Test } from 'tap'
+import type { EnvSource } from '../../src/app.js'
 import { base, client, config } from '../routes/client.js'
 
 export const accountUpdateUrl = `${base}/onboard/account-update`
@@ -37,18 +38,20 @@ export const PREVIOUS_SECRETS = ` ${FORMER_SECRET} , ,${OLDER_SECRET},`
 export const VERIFY_TOKEN = 'the v\u00e9rify & token'
 
 /** The service with an app secret and a verify token, and functions that send webhooks to it. */
-export async function webhookService (t: Test) {
+export async function webhookService (t: Test, env: EnvSource = {}) {
   const service = await client(t, {
     FB_APP_ID: '42',
     FB_APP_SECRET: APP_SECRET,
     FB_APP_SECRETS_PREVIOUS: PREVIOUS_SECRETS,
-    WEBHOOK_VERIFY_TOKEN: VERIFY_TOKEN
+    WEBHOOK_VERIFY_TOKEN: VERIFY_TOKEN,
+    ...env
   })
   const { as, call, sql, rows } = service
   let wabas = 0
   const storedState = async () => [
     await rows(),
     await sql('select * from token_watch order by tenant_id'),
+    await sql('select * from account_states order by tenant_id'),
     await sql('select * from webhook_deliveries order by digest'),
     await sql('select * from events_outbox')
   ]

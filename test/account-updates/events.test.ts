@@ -23,19 +23,27 @@ await t.test('each event of a lost account deactivates its tenants and records t
       t.match(log(), new RegExp(`"level":40[^\\n]*"tenant_id":"${id}","waba_id":"${waba}","event":"${event}"`))
     }
     t.equal(await isActive(other), true)
-    t.same(transitions.sort(), [[waba, 'revoked', event], [second, 'revoked', event]].sort())
+    t.same(transitions.sort(), [
+      [waba, 'revoked', event], [second, 'revoked', event], ...[waba, second, bare].map((id) => [id, 'lost', event])
+    ].sort())
     for (const id of [waba, second]) {
-      t.match(await app.tokenWatch.healthOf(id), { token_status: 'revoked', reason: event })
+      t.match(
+        await app.tokenWatch.healthOf(id),
+        { token_status: 'revoked', reason: event, account_status: 'lost', account_reason: event }
+      )
     }
-    t.match(await app.tokenWatch.healthOf(other), { token_status: 'unverified', reason: null })
+    t.match(
+      await app.tokenWatch.healthOf(other),
+      { token_status: 'unverified', reason: null, account_status: 'ok', account_reason: null }
+    )
   }
 })
 
 await t.test('another event, or a body without a valid account id, changes nothing', async (t) => {
   const [waba = ''] = await tenants(1)
   const all = [
-    'AD_ACCOUNT_LINKED', 'PARTNER_ADDED', 'PARTNER_APP_INSTALLED', 'DISABLED_UPDATE', 'ACCOUNT_OFFBOARDED',
-    'ACCOUNT_RECONNECTED', 'ACCOUNT_VIOLATION', 'partner_removed', 'PARTNER_REMOVED ', '', 'toString'
+    'AD_ACCOUNT_LINKED', 'PARTNER_ADDED', 'PARTNER_APP_INSTALLED', 'DISABLED_UPDATE', 'ACCOUNT_VIOLATION',
+    'partner_removed', 'PARTNER_REMOVED ', '', 'toString'
   ]
   const change = accountUpdate('PARTNER_REMOVED', { waba }).entry[0]?.changes[0]
   await assertNoWrites(t, async () => {
@@ -62,29 +70,45 @@ await t.test('another event, or a body without a valid account id, changes nothi
         }
       ].map((entry) => ({ object: 'whatsapp_business_account', entry: [entry] }))
     ]) t.equal(await deliver(JSON.stringify(body)), '200', JSON.stringify(body))
-    for (const odd of [1, null, [waba], { id: waba }, '', 'x'.repeat(256), `${waba}\0`, '\ud800']) {
-      t.equal(await deliver(accountUpdate('PARTNER_REMOVED', { waba: odd, entry: waba })), '200')
-      if (typeof odd === 'string') {
-        t.equal(await deliver(accountUpdate('ACCOUNT_DELETED', { waba: odd, entry: waba })), '200')
+    for (const odd of [
+      [waba], { id: waba }, true, 1.5, 2 ** 53, '', 'x'.repeat(256), `${waba}\0`, '\ud800'
+    ]) {
+      for (const event of ['PARTNER_REMOVED', 'ACCOUNT_DELETED']) {
+        t.equal(await deliver(accountUpdate(event, { waba: odd, entry: waba })), '200')
+        t.equal(await deliver(accountUpdate(event, { entry: odd })), '200')
       }
-      t.equal(await deliver(accountUpdate('ACCOUNT_DELETED', { entry: odd })), '200')
+    }
+    for (const info of ['text', 1, [waba]]) {
+      const body = accountUpdate('PARTNER_REMOVED', { entry: waba })
+      Object.assign(body.entry[0]?.changes[0]?.value ?? {}, { waba_info: info })
+      t.equal(await deliver(body), '200')
     }
     t.equal(await deliver('['.repeat(100_000) + ']'.repeat(100_000)), '200')
   })
 })
 
-await t.test('the id of an entry counts as the account only for ACCOUNT_DELETED without waba_info', async (t) => {
-  for (const event of ['PARTNER_REMOVED', 'PARTNER_APP_UNINSTALLED']) {
-    const [account = '', business = ''] = await tenants(2)
-    await assertNoWrites(t, async () => { t.equal(await deliver(accountUpdate(event, { entry: business })), '200') })
-    t.equal(await deliver(accountUpdate(event, { waba: account, entry: business })), '200')
-    t.strictSame([await isActive(account), await isActive(business)], [false, true], 'the entry names a business')
+await t.test('without an account in waba_info, the id of the entry is that of the account', async (t) => {
+  for (const event of ['PARTNER_REMOVED', 'PARTNER_APP_UNINSTALLED', 'ACCOUNT_DELETED']) {
+    const [named = '', entry = '', other = ''] = await tenants(3)
+    t.equal(await deliver(accountUpdate(event, { waba: named, entry })), '200')
+    t.strictSame([await isActive(named), await isActive(entry)], [false, true], 'waba_info takes precedence')
+    t.equal(await deliver(accountUpdate(event, { entry })), '200')
+    t.equal(await isActive(entry), false)
+    t.equal(await deliver(accountUpdate(event, { waba: null, entry: other })), '200')
+    t.equal(await isActive(other), false)
   }
-  const [named = '', entry = ''] = await tenants(2)
-  t.equal(await deliver(accountUpdate('ACCOUNT_DELETED', { waba: named, entry })), '200')
-  t.strictSame([await isActive(named), await isActive(entry)], [false, true], 'waba_info takes precedence')
-  t.equal(await deliver(accountUpdate('ACCOUNT_DELETED', { entry })), '200')
-  t.equal(await isActive(entry), false, 'the id of the entry is the account')
+})
+
+await t.test('ids as JSON numbers are read', async (t) => {
+  for (const body of [
+    accountUpdate('PARTNER_REMOVED', { waba: 102290129340398 }),
+    accountUpdate('PARTNER_REMOVED', { entry: 102290129340398 })
+  ]) {
+    await sql("delete from tenant_configs where tenant_id = 'numbers'")
+    await call(as('numbers'), 'POST', config, { waba_id: '102290129340398' })
+    t.equal(await deliver(body), '200')
+    t.equal(await isActive('numbers'), false)
+  }
 })
 
 await t.test('an event more than 5 seconds older than the onboarding leaves the tenant active', async (t) => {
@@ -93,6 +117,7 @@ await t.test('an event more than 5 seconds older than the onboarding leaves the 
   const [never = '', early = ''] = [`${waba} without onboarding`, `${waba} onboarded earlier`]
   for (const id of [never, early]) await call(as(id), 'POST', config, { waba_id: waba, access_token: 'x' })
   const reset = async () => {
+    await sql('delete from account_states')
     await sql('update tenant_configs set is_active = true where waba_id = $1', [waba])
     await sql('update tenant_configs set onboarded_at = to_timestamp($2) where tenant_id = $1', [waba, onboarded])
     await sql(
@@ -114,11 +139,15 @@ await t.test('an event more than 5 seconds older than the onboarding leaves the 
   t.match(await app.tokenWatch.healthOf(waba), { token_status: 'unverified', reason: null })
   t.equal(left(), 1)
   t.match(log(), /"level":30[^\n]*left a tenant as it is/)
+  await reset()
+  t.equal(await deliver(accountUpdate('PARTNER_REMOVED', { waba, time: String(onboarded - 6) })), '200')
+  t.equal(await isActive(waba), true, 'a time in digits is read')
+  t.equal(left(), 2)
 
   // The clocks may differ by 5 seconds; an invalid time counts as none.
   for (const time of [
-    onboarded - 5, onboarded, onboarded + 3600, onboarded * 1000, undefined, null, String(onboarded - 6), -1, 1e300,
-    1.5, {}
+    onboarded - 5, onboarded, onboarded + 3600, onboarded * 1000, undefined, null, `${onboarded - 6}s`, -1,
+    1e300, 1.5, {}
   ]) {
     await reset()
     const body = accountUpdate('PARTNER_REMOVED', { waba, time })
@@ -127,14 +156,16 @@ await t.test('an event more than 5 seconds older than the onboarding leaves the 
     t.equal(await isActive(waba), false, String(time))
   }
 
-  for (const times of [[onboarded - 6, onboarded + 1], [onboarded + 1, onboarded - 6], [undefined, onboarded - 6]]) {
+  for (const times of [
+    [onboarded - 6, onboarded + 1], [onboarded + 1, onboarded - 6], [undefined, onboarded - 6]
+  ]) {
     await reset()
     const entry = times
       .flatMap((time) => [...accountUpdate('PARTNER_REMOVED', { waba, time: time ?? null }).entry, null])
     t.equal(await deliver({ object: 'whatsapp_business_account', entry, nonce: uniqueNumber() }), '200')
     t.equal(await isActive(waba), false, 'the latest time counts')
   }
-  t.equal(left(), 1)
+  t.equal(left(), 2)
 })
 
 await t.test('an unknown account is recorded as seen, and invalid entries do not stop valid ones', async (t) => {

@@ -12,12 +12,12 @@ await t.test('a repeated delivery changes nothing; 50 concurrent posts of one co
   const [waba = ''] = await tenants(1)
   const text = JSON.stringify(accountUpdate('PARTNER_REMOVED', { waba }))
   const changed: string[] = []
-  t.teardown(app.events.onEvent(({ tenant_id }) => { changed.push(tenant_id) }))
+  t.teardown(app.events.onEvent(({ type, tenant_id }) => { changed.push(`${tenant_id} ${type}`) }))
   // The service reads at most 8 deliveries at once.
   const limit = pLimit(8)
   const answers = await Promise.all(Array.from({ length: 50 }, async () => await limit(async () => await post(text))))
   t.ok(answers.every(({ is }) => is === '200'))
-  t.same(changed, [waba])
+  t.same(changed, [`${waba} token.revoked`, `${waba} account.lost`])
   t.equal(log().split(`"tenant_id":"${waba}","waba_id"`).length, 2, 'one log line')
   await call(as(waba), 'POST', `${config}/activate`)
   await assertNoWrites(t, async () => { t.equal(await deliver(text), '200') })
