@@ -55,7 +55,7 @@ await t.test('what is not recognised is logged by its names alone, and counted',
 })
 
 await t.test('the log line of a delivery is bounded', async (t) => {
-  const members = Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`member_${i}`, i]))
+  const members = Object.fromEntries(Array.from({ length: 50 }, (_, i) => [`member_${i}`, i]))
   const events = Array.from({ length: 1000 }, (_, i) => `EVENT_${'A'.repeat(i % 50)}`)
   t.equal(await deliver(delivery(...events.map((event) => change({ event, ...members })))), '200')
   const line = lines().at(-1)
