@@ -16,7 +16,7 @@ const SIGNATURE = /^sha256=[0-9a-f]{64}$/
 const path = '/onboard/account-update'
 const tags = ['webhooks']
 
-/** The app's webhook for lost accounts. It needs no bearer token: Meta signs its deliveries. */
+/** The app's webhook for account updates. It needs no bearer token: Meta signs its deliveries. */
 const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
   const { accountUpdates } = fastify
   const reading = new Set<FastifyRequest>()
@@ -40,9 +40,12 @@ const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
     schema: {
       operationId: 'receiveAccountUpdate',
       summary: 'Take an account_update of Meta',
-      description: 'PARTNER_REMOVED, PARTNER_APP_UNINSTALLED and ACCOUNT_DELETED deactivate every tenant on the ' +
-        'WhatsApp Business Account they name, but those onboarded since. ' +
-        'Anything else, and what was received before, changes nothing.',
+      description: 'PARTNER_REMOVED, PARTNER_APP_UNINSTALLED and ACCOUNT_DELETED deactivate the tenants that they ' +
+        'are about; ACCOUNT_OFFBOARDED and DISABLED_UPDATE (DISABLE) suspend them; ACCOUNT_RECONNECTED and ' +
+        'DISABLED_UPDATE (REINSTATE) have a suspended one checked at Meta after the answer, and turned on if that ' +
+        'holds. An update is about the tenants on the account of waba_info, else on that of entry.id, and about one ' +
+        'number alone if it has a phone_number. What is older than the last update that counted or than the ' +
+        'onboarding, what was received before, and anything else changes nothing.',
       tags,
       security: [],
       headers: DeliveryHeaders,

@@ -14,7 +14,10 @@ await t.test('the health route shows the token state of the tenant', async (t) =
     reason: 'no_token',
     checked_at: null,
     token_expires_at: null,
-    next_check_at: null
+    next_check_at: null,
+    account_status: 'ok',
+    account_reason: null,
+    account_initiated_by: null
   }
   await call(as('acme'), 'POST', config, { waba_id: '1' })
   t.strictSame((await call(as('acme'), 'GET', health)).body, bare)

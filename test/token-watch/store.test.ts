@@ -132,7 +132,10 @@ await t.test('the health of an unknown tenant is null, and without a token it is
     reason: 'no_token',
     checked_at: null,
     token_expires_at: '2030-01-01T00:00:00.000000Z',
-    next_check_at: null
+    next_check_at: null,
+    account_status: 'ok',
+    account_reason: null,
+    account_initiated_by: null
   })
 })
 
