@@ -6,7 +6,7 @@ import type { Queryable } from '../database/statement.js'
 export interface Claim { tenant_id: string, claim: string }
 
 /** The configuration of a claimed tenant, and the event that asks for its resumption. */
-export type ClaimedRow = TenantConfigRow & { account_event: string }
+export type ClaimedRow = TenantConfigRow & { account_event: string | null }
 
 /** A checked identity; its token is sealed. */
 export type CheckedIdentity = Pick<TenantConfigRow, 'phone_number_id'> & { waba_id: string, access_token: string }
