@@ -1,9 +1,9 @@
 import t from '../run/tap.js'
-import { createDatabase, queries, until } from '../helper.js'
+import { connect, createDatabase, queries, until, untilWaiting } from '../helper.js'
 import { config } from '../routes/client.js'
 import { accountUpdate, uniqueNumber, webhookService } from './deliveries.js'
 
-const { app, as, call, sql, deliver, log, tenants, isActive } = await webhookService(t)
+const { app, as, call, sql, databaseUrl, deliver, log, tenants, isActive } = await webhookService(t)
 
 const TIME = 1_700_000_000
 const update = (event: string, waba: string, time: unknown = TIME) =>
@@ -64,6 +64,19 @@ await t.test('the updates of one delivery count in its order', async (t) => {
     ['account.suspended', 'ok', 'suspended'],
     ['account.lost', 'suspended', 'lost']
   ])
+})
+
+await t.test('a delivery that waits for another one sees what that one stored', async (t) => {
+  const [waba = ''] = await tenants(1)
+  const other = await connect(t, databaseUrl)
+  await other.query('begin; select from tenant_configs for update')
+  const removal = deliver(update('PARTNER_REMOVED', waba, null))
+  await untilWaiting(databaseUrl, 1)
+  const suspension = deliver(update('ACCOUNT_OFFBOARDED', waba, null))
+  await untilWaiting(databaseUrl, 2)
+  await other.query('rollback')
+  t.strictSame([await removal, await suspension], ['200', '200'])
+  t.strictSame(await stateOf(waba), ['lost', false, null, false])
 })
 
 await t.test('a person who turns the tenant on or off decides over an earlier update', async (t) => {
