@@ -37,6 +37,7 @@ CREATE TABLE "phone_numbers" (
 	"told_at" timestamp with time zone DEFAULT now() NOT NULL
 );--> statement-breakpoint
 ALTER TABLE "events_outbox" ADD COLUMN "last_status" integer;--> statement-breakpoint
+ALTER TABLE "events_outbox" ADD COLUMN "refusals" integer DEFAULT 0 NOT NULL;--> statement-breakpoint
 ALTER TABLE "onboardings" ADD COLUMN "chosen_waba_id" varchar(255);--> statement-breakpoint
 ALTER TABLE "onboardings" ADD COLUMN "chosen_phone_number_id" varchar(255);--> statement-breakpoint
 ALTER TABLE "onboardings" ADD COLUMN "former" jsonb;--> statement-breakpoint
@@ -45,7 +46,8 @@ ALTER TABLE "onboardings" ADD COLUMN "retry_at" timestamp with time zone;--> sta
 ALTER TABLE "token_watch" ADD COLUMN "data_access_ends_at" timestamp with time zone;--> statement-breakpoint
 ALTER TABLE "token_watch" ADD COLUMN "is_deadline" boolean DEFAULT false NOT NULL;--> statement-breakpoint
 CREATE INDEX "account_states_resume_idx" ON "account_states" USING btree ("resume_at") WHERE "account_states"."resume_at" is not null;--> statement-breakpoint
-CREATE INDEX "events_ended_at_idx" ON "events_ended" USING btree ("at","id");--> statement-breakpoint
+CREATE INDEX "events_ended_state_idx" ON "events_ended" USING btree ("state","at","id");--> statement-breakpoint
+CREATE INDEX "events_ended_tenant_idx" ON "events_ended" USING btree ("tenant_id","state","at","id");--> statement-breakpoint
 CREATE INDEX "events_ended_ended_at_idx" ON "events_ended" USING btree ("ended_at");--> statement-breakpoint
 CREATE INDEX "phone_numbers_status_idx" ON "phone_numbers" USING btree ("number_status");--> statement-breakpoint
 -- FROM CURRENT, SECURITY DEFINER and the rights: as in 0003.

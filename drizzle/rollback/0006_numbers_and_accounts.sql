@@ -73,6 +73,6 @@ ALTER TABLE "token_watch" DROP COLUMN "is_deadline", DROP COLUMN "data_access_en
 ALTER TABLE "onboardings" DROP COLUMN "chosen_waba_id", DROP COLUMN "chosen_phone_number_id", DROP COLUMN "former", DROP COLUMN "failing_since",
 	DROP COLUMN "retry_at";
 --> statement-breakpoint
-ALTER TABLE "events_outbox" DROP COLUMN "last_status";
+ALTER TABLE "events_outbox" DROP COLUMN "last_status", DROP COLUMN "refusals";
 --> statement-breakpoint
 DROP TABLE "account_states", "events_ended", "phone_numbers";

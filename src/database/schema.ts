@@ -217,28 +217,28 @@ const event = {
   attempts: integer().notNull().default(0)
 }
 
-/** The events that are still to be delivered. `last_status` is the HTTP status of the last attempt. */
+/** The events that are still to be delivered. `refusals` counts the answers that a retry hardly changes, as 404. */
 export const eventsOutbox = pgTable('events_outbox', {
   ...event,
   next_attempt_at: timestamptz().notNull().default(sql`now()`),
-  last_status: integer()
+  last_status: integer(),
+  refusals: integer().notNull().default(0)
 }, (table) => [
   index('events_outbox_due_idx').on(table.next_attempt_at),
   index('events_outbox_tenant_idx').on(table.tenant_id, table.at, table.id),
   index('events_outbox_at_idx').on(table.at, table.id)
 ])
 
-/**
- * The events whose delivery is over, for 7 days. They have a table of their own: a former version delivers every event
- * of `events_outbox`.
- */
+/** The events whose delivery is over, for 7 days. A former version would deliver them again from `events_outbox`. */
 export const eventsEnded = pgTable('events_ended', {
   ...event,
   state: varchar({ length: 9, enum: eventStates }).notNull(),
   last_status: integer(),
   ended_at: timestamptz().notNull().default(sql`now()`)
 }, (table) => [
-  index('events_ended_at_idx').on(table.at, table.id),
+  // The admin list pages within each state, of all tenants or of one.
+  index('events_ended_state_idx').on(table.state, table.at, table.id),
+  index('events_ended_tenant_idx').on(table.tenant_id, table.state, table.at, table.id),
   index('events_ended_ended_at_idx').on(table.ended_at)
 ])
 

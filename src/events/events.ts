@@ -4,12 +4,14 @@ import fp from 'fastify-plugin'
 import type { Queryable } from '../database/statement.js'
 import { isoFromMs } from '../schemas/timestamps.js'
 import { createEventDelivery } from './dispatcher.js'
+import { createEventHistory, type EventHistory } from './history.js'
 import { insertEvent, type NewEvent, type TenantEvent } from './outbox.sql.js'
+import { createPoster } from './post.js'
 
 export type { NewEvent, TenantEvent } from './outbox.sql.js'
 
 declare module 'fastify' {
-  interface FastifyInstance { events: Events }
+  interface FastifyInstance { events: Events & EventHistory }
 }
 
 export type Events = ReturnType<typeof createEvents>
@@ -57,12 +59,17 @@ const GOOD_NEWS = /\.(recovered|resumed|completed)$/
 /** Decorates `fastify.events`, and delivers the outbox while `EVENTS_WEBHOOK_URL` is set. */
 async function events (fastify: FastifyInstance): Promise<void> {
   const { database, env, log } = fastify
-  const { EVENTS_WEBHOOK_URL: url, EVENTS_WEBHOOK_SECRET: secret } = env
-  fastify.decorate('events', createEvents({ isDelivered: url !== undefined, log }))
-  if (url === undefined || secret === undefined) return
-  const delivery = createEventDelivery({ database, url, secret, fetch, log })
+  const { EVENTS_WEBHOOK_URL: url, EVENTS_WEBHOOK_SECRET: secrets } = env
+  fastify.decorate('events', {
+    ...createEvents({ isDelivered: url !== undefined, log }), ...createEventHistory({ database })
+  })
+  if (url === undefined || secrets === undefined) return
+  const allowsPrivate = env.NODE_ENV !== 'production' || env.EVENTS_ALLOW_PRIVATE
+  const delivery = createEventDelivery({ database, post: createPoster({ url, secrets, allowsPrivate }), log })
   fastify.addHook('onReady', async () => { delivery.start() })
-  fastify.addHook('onClose', async () => { await delivery.stop() })
+  fastify.addHook('preClose', async () => { delivery.close() })
+  // Runs before the hook of the database, which was registered earlier.
+  fastify.addHook('onClose', async () => { await delivery.closed() })
 }
 
 export default fp(events, { name: 'events', dependencies: ['env', 'database'] })

@@ -26,8 +26,8 @@ export async function insertEvent (
     returning id, type, tenant_id, "from", "to", reason, at`))
 }
 
-/** An event that this process delivers; `is_last` says that no attempt follows. */
-export type ClaimedEvent = Omit<typeof eventsOutbox.$inferSelect, 'next_attempt_at'> & { is_last: boolean }
+/** An event that this process delivers, until `next_attempt_at`; `is_last` says that no attempt follows. */
+export type ClaimedEvent = Omit<typeof eventsOutbox.$inferSelect, 'last_status'> & { is_last: boolean }
 
 /**
  * Claims due events, only the oldest of each tenant, and counts the attempt. Events that another process is claiming
@@ -43,16 +43,46 @@ export const claimQuery = () => sql<ClaimedEvent>`
     )
     order by next_attempt_at limit ${BATCH} for update skip locked
   ))
-  returning id, type, tenant_id, "from", "to", reason, at, attempts, at < now() - ${MAX_AGE} as is_last`
+  returning id, type, tenant_id, "from", "to", reason, at, attempts, refusals, next_attempt_at,
+    at < now() - ${MAX_AGE} as is_last`
 
-/** Deletes an event. */
-export const removeQuery = (id: string) => sql`delete from events_outbox where id = ${id}`
+/** Whether an event is still claimed by this attempt: no other claim, redelivery or operator changed it. */
+const isClaimed = ({ id, next_attempt_at: until }: ClaimedEvent) =>
+  sql`id = ${id} and next_attempt_at = ${until}::timestamptz`
 
 /**
- * Postpones an event by `delay` seconds, unless it was claimed again since this attempt. The later events of its tenant
- * wait as long: a claim would have to skip them.
+ * Moves an event from the outbox to the ended ones, and returns its id. One that is given up is moved only while it is
+ * claimed. The statement does both, so an event is always in exactly one of the tables.
  */
-export const postponeQuery = ({ id, tenant_id, attempts }: ClaimedEvent, delay: number) => sql`
-  update events_outbox set next_attempt_at = now() + make_interval(secs => ${delay})
-  where tenant_id = ${tenant_id}
-  and exists (select from events_outbox claimed where claimed.id = ${id} and claimed.attempts = ${attempts})`
+export const endQuery = (
+  event: ClaimedEvent, { state, status }: { state: 'delivered' | 'ended', status: number | null }
+) => sql<{ id: string }>`
+  with removed as (
+    delete from events_outbox where ${state === 'delivered' ? sql`id = ${event.id}` : isClaimed(event)}
+    returning id, type, tenant_id, "from", "to", reason, at, attempts
+  )
+  insert into events_ended (id, type, tenant_id, "from", "to", reason, at, attempts, state, last_status)
+  select id, type, tenant_id, "from", "to", reason, at, attempts, ${state}, ${status}::integer from removed
+  returning id`
+
+interface Postponement {
+  /** In seconds. */
+  delay: number
+  status: number | null
+  refusals: number
+}
+
+/**
+ * Postpones an event while it is claimed. The later events of its tenant wait as long: a claim would have to skip them.
+ * All statements lock the events of a tenant in one order, against deadlocks.
+ */
+export const postponeQuery = (event: ClaimedEvent, { delay, status, refusals }: Postponement) => sql<{ id: string }>`
+  update events_outbox set next_attempt_at = now() + make_interval(secs => ${delay}),
+    last_status = case id when ${event.id} then ${status}::integer else last_status end,
+    refusals = case id when ${event.id} then ${refusals}::integer else refusals end
+  where id = any(array(
+    select id from events_outbox where tenant_id = ${event.tenant_id}
+    and exists (select from events_outbox where ${isClaimed(event)})
+    order by at, id for update
+  ))
+  returning id`

@@ -5,6 +5,7 @@ import { Internal, type ErrorClass } from '../errors.js'
 import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
 import { FullConfig, MaskedConfig, NoBody, Verification } from '../schemas/config.js'
 import { EffectiveConfig } from '../schemas/effective.js'
+import { EventPage, EventState } from '../schemas/events.js'
 import { patterns } from '../schemas/fields.js'
 import { OnboardingRecord, Started } from '../schemas/onboarding.js'
 import { Problem } from '../schemas/problem.js'
@@ -64,7 +65,9 @@ const schemas = [
   Started,
   OnboardingRecord,
   TokenHealth,
-  Verification
+  Verification,
+  EventState,
+  EventPage
 ]
 
 /** Describes the routes of this scope (OpenAPI 3.1). Serves that under /docs unless `docs` or `API_DOCS` is false. */

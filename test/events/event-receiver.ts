@@ -3,6 +3,7 @@ import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'nod
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { createEventDelivery } from '../../src/events/dispatcher.js'
+import { createPoster } from '../../src/events/post.js'
 import { query, until } from '../helper.js'
 
 export const secret = 'what-signs-the-events'
@@ -92,10 +93,12 @@ export function deliverer (database: Pick<FastifyInstance['database'], 'run'>, u
   return {
     lines,
     async run (condition: () => boolean | Promise<boolean>): Promise<void> {
-      const delivery = createEventDelivery({ database, url, secret, fetch, log })
+      const post = createPoster({ url, secrets: secret, allowsPrivate: true })
+      const delivery = createEventDelivery({ database, post, log })
       delivery.start()
       await until(condition)
-      await delivery.stop()
+      delivery.close()
+      await delivery.closed()
     }
   }
 }

@@ -169,6 +169,6 @@ await t.test('a closing service waits for running deliveries, but less than 6 se
   await other.close()
   t.ok(performance.now() - began < 6000)
   t.match(await waiting(DATABASE_URL), [{ reason: 'a2', attempts: 1 }], 'an aborted delivery keeps its event')
-  t.match(log(), '"reason":"AbortError","msg":"an event could not be delivered yet"')
+  t.match(log(), '"status":null,"reason":"ABORT_ERR","msg":"an event could not be delivered yet"')
   t.same(reasons(), ['a1', 'a2'])
 })

@@ -50,7 +50,7 @@ await t.test('a failed delivery is retried with a growing delay until the event 
     lines.filter(({ level }) => level === 'error'),
     [
       {
-        message: 'an event could not be delivered for 7 days and is given up',
+        message: 'an event is given up',
         id: stale,
         type: 'token.revoked',
         attempts: 1,
@@ -73,8 +73,8 @@ await t.test('a redirect, error, reset or timeout fails a delivery; a body after
       (res) => res.writeHead(500, { 'content-type': 'text/html' }).end(page),
       { level: 'warn', status: 500 }
     ],
-    ['resets', (res) => res.socket?.resetAndDestroy(), { level: 'warn', reason: /^(ECONNRESET|UND_ERR_SOCKET)$/ }],
-    ['hangs', () => {}, { level: 'warn', reason: 'TimeoutError' }],
+    ['resets', (res) => res.socket?.resetAndDestroy(), { level: 'warn', reason: 'ECONNRESET' }],
+    ['hangs', () => {}, { level: 'warn', reason: 'ETIMEDOUT' }],
     [
       'never ends its page',
       (res) => res.writeHead(200, { 'content-type': 'text/html' }).write(page),
@@ -99,7 +99,7 @@ await t.test('a redirect, error, reset or timeout fails a delivery; a body after
   await putEvent(databaseUrl, 'acme', 'refused')
   const { lines: refused, run: runRefused } = deliverer(app.database, 'http://127.0.0.1:1/events')
   await runRefused(() => refused.length > 0)
-  t.match(refused, [{ level: 'warn', status: undefined, attempts: 1 }])
+  t.match(refused, [{ level: 'warn', status: null, reason: 'ECONNREFUSED', attempts: 1 }])
   t.match(await waiting(databaseUrl), [{ reason: 'refused', attempts: 1 }])
 })
 

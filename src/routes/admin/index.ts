@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { throwRouteNotFound } from '../../http/error-handler.js'
 import configs from './configs.js'
+import events from './events.js'
 import stats from './stats.js'
 
 /** The routes for admins, behind their guard. */
@@ -13,5 +14,6 @@ export default async function adminRoutes (fastify: FastifyInstance): Promise<vo
   fastify.setNotFoundHandler(throwRouteNotFound)
 
   await fastify.register(configs)
+  await fastify.register(events)
   await fastify.register(stats)
 }

@@ -1,0 +1,64 @@
+import dns from 'node:dns'
+import http from 'node:http'
+import https from 'node:https'
+import type { LookupFunction } from 'node:net'
+import type { TenantEvent } from './outbox.sql.js'
+import { isPrivateAddress, PRIVATE_ADDRESS, publicOnly } from './public-address.js'
+import { createSigner } from './signature.js'
+
+/** The timeout of a delivery, well below the lease of an event in outbox.sql.ts. */
+const TIMEOUT_MS = 10_000
+
+interface PosterOptions {
+  /** The URL that events are sent to. */
+  url: string
+  /** The setting EVENTS_WEBHOOK_SECRET. */
+  secrets: string
+  /** Whether the URL may lead to an address that is not public. */
+  allowsPrivate: boolean
+  lookup?: LookupFunction
+}
+
+/** The result of an attempt: the answer, or `status: null` and the reason why there is none, such as ECONNREFUSED. */
+export interface Outcome {
+  status: number | null
+  /** The header `retry-after` of the answer. */
+  retryAfter?: string | undefined
+  reason?: string | undefined
+}
+
+export type Post = ReturnType<typeof createPoster>
+
+/**
+ * Returns the function that posts an event once: the JSON `{id, type, tenant_id, from, to, reason, at}`, signed. No
+ * redirect is followed. Each attempt has a connection of its own, so the address of each is checked.
+ */
+export function createPoster ({ url, secrets, allowsPrivate, lookup = dns.lookup }: PosterOptions) {
+  const target = new URL(url)
+  const { request } = target.protocol === 'https:' ? https : http
+  const isRefused = !allowsPrivate && isPrivateAddress(target)
+  const options = { method: 'POST', agent: false, lookup: allowsPrivate ? lookup : publicOnly(lookup) } as const
+  const sign = createSigner(secrets)
+
+  /** @param closing aborts the attempt */
+  return async function post (event: TenantEvent, closing: AbortSignal): Promise<Outcome> {
+    if (isRefused) return { status: null, reason: PRIVATE_ADDRESS }
+    const { id, type, tenant_id, from, to, reason, at } = event
+    const body = JSON.stringify({ id, type, tenant_id, from, to, reason, at })
+    const signature = sign({ id, body }, Math.floor(Date.now() / 1000))
+    const headers = { 'content-type': 'application/json', ...signature }
+    return await new Promise<Outcome>((resolve) => {
+      const attempt = request(target, { ...options, headers, signal: closing }, (reply) => {
+        // The body is not read: it may be endless, or break off.
+        reply.destroy()
+        resolve({ status: Number(reply.statusCode), retryAfter: reply.headers['retry-after'] })
+      })
+      const deadline = setTimeout(() => {
+        attempt.destroy(Object.assign(new Error('no answer in time'), { code: 'ETIMEDOUT' }))
+      }, TIMEOUT_MS)
+      attempt.on('error', ({ code }: NodeJS.ErrnoException) => { resolve({ status: null, reason: code }) })
+      attempt.on('close', () => { clearTimeout(deadline) })
+      attempt.end(body)
+    })
+  }
+}
