@@ -57,7 +57,11 @@ export function createPoster ({ url, secrets, allowsPrivate, lookup = dns.lookup
         attempt.destroy(Object.assign(new Error('no answer in time'), { code: 'ETIMEDOUT' }))
       }, TIMEOUT_MS)
       attempt.on('error', ({ code }: NodeJS.ErrnoException) => { resolve({ status: null, reason: code }) })
-      attempt.on('close', () => { clearTimeout(deadline) })
+      attempt.on('close', () => {
+        clearTimeout(deadline)
+        // Node closes the connection without an error after an answer that switches protocols.
+        resolve({ status: null, reason: 'closed' })
+      })
       attempt.end(body)
     })
   }

@@ -9,6 +9,17 @@ import { query, until } from '../helper.js'
 export const secret = 'what-signs-the-events'
 
 export type Event = Record<'id' | 'type' | 'tenant_id' | 'from' | 'to' | 'reason' | 'at', unknown>
+/** An event that no outbox has. */
+export const sampleEvent = {
+  id: '5d0f6f0e-6a7c-4a58-9d3b-1f8f6a3f0c55',
+  type: 'token.revoked',
+  tenant_id: 'müller & söhne 😀',
+  from: 'ok',
+  to: 'revoked',
+  reason: null,
+  at: '2026-11-23T12:00:00.000000Z'
+}
+
 interface Delivery { event: Event, body: Buffer, headers: IncomingHttpHeaders }
 type Answer = (res: ServerResponse, event: Event) => unknown
 
