@@ -59,7 +59,7 @@ const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
 
 /** Whether a text is a moment as `isoFromPostgres` writes it; the year 0 is none. */
 function isTime (text: string): boolean {
-  if (!/^\d{4}-.{12}\.\d{6}Z$/.test(text) || text < '0001') return false
+  if (!/^\d{4}-.{14}\.\d{6}Z$/.test(text) || text < '0001') return false
   // Date would accept 30 February as 2 March.
   const ms = Date.parse(text)
   return !Number.isNaN(ms) && isoFromMs(ms).slice(0, 23) === text.slice(0, 23)
