@@ -76,6 +76,16 @@ await t.test('an onboarding is deleted after a year, unless it has a token or a 
   ['is executed', 'waits with a token', 'young'])
 })
 
+await t.test('an ended event is deleted after 7 days', async (t) => {
+  for (const [reason, age] of [['old', '7 days 1 minute'], ['young', '6 days 23 hours']]) {
+    await sql(`insert into events_ended (type, tenant_id, "from", "to", reason, at, state, ended_at)
+      values ('token.revoked', 'a', 'ok', 'revoked', $1, now() - interval '9 days', 'ended', now() - $2::interval)`,
+    [reason, age])
+  }
+  await sweep()
+  t.match(await sql('select reason from events_ended'), [{ reason: 'young' }])
+})
+
 await t.test('rows locked by another session are left to the next sweep', async (t) => {
   await states(3, '-1 second')
   const other = await connect(t, databaseUrl)

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import t from '../run/tap.js'
 import { toQueryConfig } from '../../src/database/statement.js'
 import { listQuery } from '../../src/events/history.sql.js'
+import { base, client } from '../routes/client.js'
 import { connect, untilWaiting } from '../helper.js'
-import { base, client } from './client.js'
 
 const { admin, as, call, databaseUrl, sql } = await client(t)
 const events = `${base}/admin/events`
