@@ -1,7 +1,7 @@
 import { Type, type TSchema } from '@sinclair/typebox'
 import { createConfigExample } from './config.js'
 import { MASK, nullable, tenantId } from './fields.js'
-import type { TokenStatus } from './statuses.js'
+import type { NumberStatus, TokenStatus } from './statuses.js'
 import { tokenStatus } from './token-health.js'
 
 /** Configurations on a page when the query has no `limit`. */
@@ -68,17 +68,28 @@ export const Stats = Type.Object({
   }, { description: 'Configurations by the state of their access token' }),
   token_status: Type.Object({
     ok: count('Valid for more than 14 days'),
-    expiring: count('Valid for 14 days at most'),
-    expired: count('Its own date has passed'),
+    expiring: count('It, or its access to data, ends within 14 days'),
+    expired: count('Its own date, or that of its access to data, has passed'),
     revoked: count('Meta calls it invalid before its date'),
     unverified: count('Nothing is known of it, or not yet'),
     reauth_required: count('Expired or revoked at two checks: the Meta login must be started again')
   } satisfies Record<TokenStatus, TSchema>, {
     description: 'Configurations that have an access token, by what the last check found of it'
+  }),
+  number_status: Type.Object({
+    ok: count('Can send'),
+    pending: count('Not registered yet'),
+    low_quality: count('Meta may limit it soon, because of its quality'),
+    restricted: count('Meta lets it send little or nothing'),
+    missing: count('Its account does not have it, or is not visible any more'),
+    none: count('There is no phone_number_id'),
+    unknown: count('Nothing is known of it, or not yet')
+  } satisfies Record<NumberStatus, TSchema>, {
+    description: 'All configurations, by what the last check found of their phone number'
   })
 }, {
   $id: 'Stats',
-  description: 'Configurations and tokens by their state',
+  description: 'Configurations, tokens and phone numbers by their state',
   examples: [{
     total: 3,
     active: 2,
@@ -87,7 +98,9 @@ export const Stats = Type.Object({
     pending: 1,
     tokens: { expired: 0, expiring_7d: 1, expiring_30d: 1, no_expiry: 1, missing: 1 },
     token_status: { ok: 1, expiring: 1, expired: 0, revoked: 0, unverified: 0, reauth_required: 0 } satisfies
-      Record<TokenStatus, number>
+      Record<TokenStatus, number>,
+    number_status: { ok: 1, pending: 1, low_quality: 0, restricted: 0, missing: 0, none: 1, unknown: 0 } satisfies
+      Record<NumberStatus, number>
   }]
 })
 

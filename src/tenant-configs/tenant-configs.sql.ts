@@ -2,7 +2,7 @@ import { and, asc, eq, getTableColumns, gt, gte, lte, sql, type SQL } from 'driz
 import { tenantConfigs as table, tokenWatch, type TenantConfigRow } from '../database/schema.js'
 import { builder, prepare, type Prepared } from '../database/statement.js'
 import { secretColumns, writableNames, type SecretColumn, type WritableColumn } from '../schemas/columns.js'
-import { tokenStatuses, type TokenStatus } from '../schemas/statuses.js'
+import { numberStatuses, tokenStatuses, type NumberStatus, type TokenStatus } from '../schemas/statuses.js'
 import { MASK } from '../schemas/fields.js'
 
 const { placeholder } = sql
@@ -94,18 +94,28 @@ export type StatsRow = Record<
   'total' | 'active' | 'inactive' | 'onboarded' | 'pending' |
   'expired' | 'expiring_7d' | 'expiring_30d' | 'no_expiry' | 'missing',
   number
-> & { token_status: Record<TokenStatus, number> }
+> & { token_status: Record<TokenStatus, number>, number_status: Record<NumberStatus, number> }
 
 const countsByStatus = sql.raw(
   tokenStatuses.map((status) => `'${status}', count(*) filter (where status = '${status}')`).join(', ')
 )
 
-/** The counts of GET /admin/configs/stats, by three index-only scans. */
+/** The states of a number that is known at Meta, or was. A number without such a state is `unknown`. */
+const knownNumberStatuses = numberStatuses.filter((status) => status !== 'none' && status !== 'unknown')
+
+const countsByNumberStatus = sql.raw(
+  knownNumberStatuses.map((status) => `'${status}', count(*) filter (where number_status = '${status}')`).join(', ')
+)
+
+/** The counts of GET /admin/configs/stats, by five index-only scans. */
 export const statsQuery = sql<StatsRow>`
   select rows.total, rows.active, rows.total - rows.active as inactive,
     rows.onboarded, rows.total - rows.onboarded as pending,
     tokens.expired, tokens.expiring_7d, tokens.expiring_30d, tokens.no_expiry, rows.total - tokens.total as missing,
-    watch.token_status
+    watch.token_status,
+    phones.by_status || jsonb_build_object(
+      'none', rows.total - numbers.total, 'unknown', numbers.total - phones.known
+    ) as number_status
   from (
     select count(*)::int as total, (count(*) filter (where is_active))::int as active,
       (count(*) filter (where onboarding_completed))::int as onboarded
@@ -123,7 +133,13 @@ export const statsQuery = sql<StatsRow>`
     from tenant_configs where access_token is not null
   ) tokens, (
     select json_build_object(${countsByStatus}) as token_status from token_watch
-  ) watch`
+  ) watch, (
+    select count(*)::int as total from tenant_configs where phone_number_id is not null
+  ) numbers, (
+    select jsonb_build_object(${countsByNumberStatus}) as by_status,
+      (count(*) filter (where number_status <> 'unknown'))::int as known
+    from phone_numbers
+  ) phones`
 
 function mapWritable<T> (make: (name: WritableColumn) => T): Record<string, T> {
   return Object.fromEntries(writableNames.map((name) => [name, make(name)]))

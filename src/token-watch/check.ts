@@ -1,87 +1,125 @@
 import type { FastifyBaseLogger } from 'fastify'
-import type { TenantConfigRow } from '../database/schema.js'
 import { graphErrorDetails, MetaTokenInvalid } from '../errors.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
 import type { MetaApp } from '../meta/types.js'
 import type { Vault } from '../vault/vault.js'
-import { isExpiring, timeLeft } from './state.js'
-import type { TokenStore } from './store.js'
+import type { Listing } from './listing.js'
+import { endOf, isExpiring, timeLeft, type TokenEnds, type TokenFinding } from './state.js'
+import type { ClaimedRow } from './token-watch.sql.js'
 
-/** A claimed token to check, and its app. */
-export interface TokenTask {
-  row: Pick<TenantConfigRow, 'tenant_id' | 'token_expires_at'>
-  /** The token as it is stored. */
+/** A claimed token: its row, its ciphertext and its claim. */
+export interface Due {
+  row: Pick<ClaimedRow, 'tenant_id' | 'waba_id' | 'phone_number_id' | 'token_expires_at' | 'is_verified' | 'updated_at'>
   sealed: string
-  app: MetaApp
   claim: string
 }
 
-interface TokenCheckDependencies {
-  vault: Pick<Vault, 'open' | 'seal'>
-  metaGraph: Pick<MetaGraph, 'inspectToken' | 'extendToken'>
-  tokenWatch: Pick<TokenStore, 'record' | 'extend'>
-  log: Pick<FastifyBaseLogger, 'info'>
+/** What a check found. A `fault` keeps the token from being checked; it is due again in `wait` milliseconds. */
+export type CheckFinding = TokenFinding | { fault: string, wait: number }
+
+/** The result of a check. `replacement`: the extended token, sealed, and its expiry, if Meta granted one. */
+export interface CheckResult {
+  finding: CheckFinding
+  replacement: { sealed: string, expires_at: string | null } | null
+  listing: Listing
 }
 
 /** Makes a call to Meta and waits for it. Throws when the scheduler closes. */
 export type MetaCaller = <T>(call: () => Promise<T>) => Promise<T>
 
-interface Inspection { expires_at: string | null, type: string | null }
+interface TokenCheckDependencies {
+  vault: Pick<Vault, 'open' | 'seal'>
+  metaGraph: Pick<MetaGraph, 'inspectToken' | 'extendToken' | 'listPhoneNumbers'>
+  log: Pick<FastifyBaseLogger, 'info'>
+  callMeta: MetaCaller
+}
 
-/** Returns `checkToken`, which inspects one token, extends it when its expiry is near, and records the result. */
-export function createTokenCheck ({ vault, metaGraph, tokenWatch, log }: TokenCheckDependencies) {
+/** Makes the calls to Meta of a check. */
+export function createTokenCheck ({ vault, metaGraph, log, callMeta }: TokenCheckDependencies) {
+  return {
+    checkToken,
+
+    /**
+     * Lists the numbers of the account with the token alone, unless there is nothing to learn from them.
+     *
+     * @throws `SECRET_UNREADABLE`, and errors that are not Meta's
+     */
+    listWithoutApp: async (due: Due): Promise<Listing> => await list(due, undefined, openToken(due))
+  }
+
   /**
-   * Checks a token, with at most three calls to Meta. Returns the token that is stored then, sealed; null when it is
-   * invalid, or nothing was recorded.
+   * Inspects a token and lists the numbers of its account, side by side; extends the token when its expiry is near.
+   * Makes at most four calls.
    *
-   * @throws without a result: `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, the errors of `callMeta`, and those of
-   * `inspectToken` except META_TOKEN_INVALID
+   * @throws `SECRET_UNREADABLE`, the errors of `callMeta`, and those of `inspectToken` except META_TOKEN_INVALID
    */
-  return async function checkToken (task: TokenTask, callMeta: MetaCaller): Promise<string | null> {
-    const { row: { tenant_id: tenantId }, sealed, claim } = task
-    const token = vault.open(sealed, tenantId, 'access_token')
-    const inspection = await inspect(task, token, callMeta)
-    if ('reason' in inspection) {
-      await tokenWatch.record(tenantId, sealed, { valid: false, ...inspection }, claim)
-      return null
+  async function checkToken (due: Due, app: MetaApp): Promise<CheckResult> {
+    const token = openToken(due)
+    // Both have ended when one throws: a check makes no calls after its end.
+    const [inspection, listing] = await Promise.allSettled([inspect(due, app, token), list(due, app, token)])
+    if (inspection.status === 'rejected') throw inspection.reason
+    if (listing.status === 'rejected') throw listing.reason
+    const result = { replacement: null, listing: listing.value }
+    if ('reason' in inspection.value) return { ...result, finding: { valid: false, ...inspection.value } }
+    const { type, ...ends } = inspection.value
+    const now = Date.now()
+    const isNear = endOf(ends, now).left > 0 && isExpiring(timeLeft(ends.expires_at, now))
+    // The access to data lasts longer only after a new login.
+    const extended = isNear ? await extend(due, app, token, inspection.value) : null
+    return extended === null ? { ...result, finding: { valid: true, ...ends } } : { ...result, ...extended }
+  }
+
+  async function list ({ row }: Due, app: MetaApp | undefined, token: string): Promise<Listing> {
+    const { waba_id: wabaId, phone_number_id: phoneNumberId, is_verified: isVerified } = row
+    if (wabaId === null || (phoneNumberId === null && isVerified)) return null
+    try {
+      return await callMeta(() => metaGraph.listPhoneNumbers(app, token, wabaId))
+    } catch (err) {
+      if (err instanceof Error && graphErrorDetails(err) !== null) return err
+      throw err
     }
-    const left = timeLeft(inspection.expires_at, Date.now())
-    const longer = left > 0 && isExpiring(left) ? await extend(task, token, inspection, callMeta) : null
-    if (longer === null) {
-      const finding = { valid: true, expires_at: inspection.expires_at } as const
-      return await tokenWatch.record(tenantId, sealed, finding, claim) ? sealed : null
-    }
-    const replacement = vault.seal(longer.access_token, tenantId, 'access_token')
-    return await tokenWatch.extend(tenantId, sealed, replacement, longer.expires_at, claim) ? replacement : null
   }
 
   async function inspect (
-    { app, row }: TokenTask, token: string, callMeta: MetaCaller
-  ): Promise<Inspection | { reason: string }> {
+    { row }: Due, app: MetaApp, token: string
+  ): Promise<TokenEnds & { type: string | null } | { reason: string }> {
     try {
-      const { expires_at = row.token_expires_at, type } = await callMeta(() => metaGraph.inspectToken(app, token))
-      return { expires_at, type }
+      const inspected = await callMeta(() => metaGraph.inspectToken(app, token))
+      const { expires_at = row.token_expires_at, data_access_ends_at, type } = inspected
+      return { expires_at, data_access_ends_at, type }
     } catch (err) {
       if (err instanceof MetaTokenInvalid) return { reason: reasonOf(err) }
       throw err
     }
   }
 
-  /** Returns a valid token of the same app that lives longer; null when Meta grants none. */
-  async function extend ({ app, row }: TokenTask, token: string, inspection: Inspection, callMeta: MetaCaller) {
+  /** Returns a valid token of the same app that lives longer, and its finding; null when Meta grants none. */
+  async function extend (
+    { row }: Due, app: MetaApp, token: string, { expires_at, type }: { expires_at: string | null, type: string | null }
+  ): Promise<Pick<CheckResult, 'finding' | 'replacement'> | null> {
     try {
-      const sixtyDays = inspection.type === 'SYSTEM_USER'
+      const sixtyDays = type === 'SYSTEM_USER'
       const granted = await callMeta(() => metaGraph.extendToken(app, token, { sixtyDays }))
       const inspected = await callMeta(() => metaGraph.inspectToken(app, granted.access_token))
-      const { expires_at = granted.expires_at } = inspected
+      const { expires_at: newExpiry = granted.expires_at, data_access_ends_at } = inspected
       const now = Date.now()
-      const isLonger = timeLeft(expires_at, now) > timeLeft(inspection.expires_at, now)
-      return isLonger ? { access_token: granted.access_token, expires_at } : null
+      if (timeLeft(newExpiry, now) <= timeLeft(expires_at, now)) return null
+      return {
+        finding: { valid: true, expires_at: newExpiry, data_access_ends_at },
+        replacement: {
+          sealed: vault.seal(granted.access_token, row.tenant_id, 'access_token'),
+          expires_at: newExpiry
+        }
+      }
     } catch (err) {
       if (graphErrorDetails(err) === null) throw err
       log.info({ err, tenant_id: row.tenant_id }, 'a token that ends soon was not extended')
       return null
     }
+  }
+
+  function openToken ({ row, sealed }: Due): string {
+    return vault.open(sealed, row.tenant_id, 'access_token')
   }
 }
 

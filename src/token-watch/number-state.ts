@@ -31,7 +31,7 @@ const REGISTERED: NumberStatus[] = ['ok', 'low_quality', 'restricted']
 export function nextNumber (facts: NumberFacts | null, previous: PreviousNumber): NextNumber {
   const { number_status: before, reported } = previous
   const status = statusOf(facts, before)
-  const reason = facts === null ? null : status === 'low_quality' ? facts.quality_rating : facts.status
+  const reason = facts && numberReason({ number_status: status, ...facts })
   const event = (name: string) => ({ type: `number.${name}`, from: reported ?? before, reason })
   if (TROUBLES.includes(status)) {
     return { number_status: status, reported: status, event: reported === status ? null : event(status) }
@@ -39,6 +39,16 @@ export function nextNumber (facts: NumberFacts | null, previous: PreviousNumber)
   const isRecovery = status === 'ok' && reported !== null && reported !== 'ok'
   if (isRecovery) return { number_status: status, reported: status, event: event('recovered') }
   return { number_status: status, reported, event: null }
+}
+
+/** Returns Meta's word for the state of a number; null when it has none. */
+export function numberReason (
+  { number_status: state, status, quality_rating: quality }: NumberFacts & { number_status: NumberStatus }
+): string | null {
+  if (state === 'low_quality') return quality === 'RED' ? quality : 'FLAGGED'
+  // The facts of a missing number are earlier ones, unless Meta itself said that it is gone.
+  const isWord = state === 'missing' ? GONE.includes(String(status)) : ['pending', 'restricted'].includes(state)
+  return isWord ? status : null
 }
 
 function statusOf (facts: NumberFacts | null, before: NumberStatus): NumberStatus {

@@ -1,38 +1,43 @@
-import { sql } from 'drizzle-orm'
-import type { Queryable } from '../database/statement.js'
+import { and, eq, getTableColumns, sql } from 'drizzle-orm'
+import { phoneNumbers } from '../database/schema.js'
+import { builder, type Queryable } from '../database/statement.js'
 import type { PhoneNumber } from '../meta/accounts.js'
-import type { NextNumber, PreviousNumber } from './number-state.js'
+import type { PreviousNumber } from './number-state.js'
 
-/** Locks the state of a tenant's number; undefined when nothing is known of this number. */
-export async function lockNumber (
+/** What is stored of a number: what Meta told last, and the state. */
+export type StoredNumber = Omit<PhoneNumber, 'id'> & PreviousNumber
+
+/** Finds what is stored of a tenant's number. The lock of the tenant's row keeps it as it is. */
+export async function findNumber (
   tx: Queryable, tenantId: string, phoneNumberId: string
-): Promise<PreviousNumber | undefined> {
-  const [row] = await tx.run(sql<PreviousNumber>`select number_status, reported from phone_numbers
-    where tenant_id = ${tenantId} and phone_number_id = ${phoneNumberId} for update`)
+): Promise<StoredNumber | undefined> {
+  const { tenant_id, phone_number_id, told_at, ...stored } = getTableColumns(phoneNumbers)
+  const [row] = await tx.run(builder.select(stored).from(phoneNumbers)
+    .where(and(eq(tenant_id, tenantId), eq(phone_number_id, phoneNumberId))))
   return row
 }
 
-/** Stores what Meta told about a number (null: the account does not have it, earlier facts stay), and its state. */
+/** Stores what Meta told of a tenant's number, and its state. */
 export async function saveNumber (
-  tx: Queryable, tenantId: string, phoneNumberId: string, phone: PhoneNumber | null, next: NextNumber
+  tx: Queryable, tenantId: string, phoneNumberId: string, stored: StoredNumber
 ): Promise<void> {
-  const { number_status: status, reported } = next
-  const facts = phone === null
-    ? sql``
-    : sql`, display_phone_number = excluded.display_phone_number, verified_name = excluded.verified_name,
-        is_on_biz_app = excluded.is_on_biz_app, platform_type = excluded.platform_type,
-        quality_rating = excluded.quality_rating, status = excluded.status`
-  await tx.run(sql`
-    insert into phone_numbers (tenant_id, phone_number_id, display_phone_number, verified_name, is_on_biz_app,
-      platform_type, quality_rating, status, number_status, reported)
-    values (${tenantId}, ${phoneNumberId}, ${text(phone?.display_phone_number)}, ${text(phone?.verified_name)},
-      ${phone?.is_on_biz_app ?? null}, ${text(phone?.platform_type)}, ${text(phone?.quality_rating)},
-      ${text(phone?.status)}, ${status}, ${reported})
-    on conflict (tenant_id) do update set phone_number_id = excluded.phone_number_id,
-      number_status = excluded.number_status, reported = excluded.reported, told_at = now() ${facts}`)
+  const values = { ...stored, phone_number_id: phoneNumberId, told_at: sql`now()` }
+  await tx.run(builder.insert(phoneNumbers).values({ ...values, tenant_id: tenantId })
+    .onConflictDoUpdate({ target: phoneNumbers.tenant_id, set: values }).returning())
 }
 
-/** Removes NUL and replaces lone surrogates: PostgreSQL stores neither. */
-function text (value: string | null | undefined): string | null {
-  return value == null ? null : Buffer.from(value.replaceAll('\0', '')).toString()
+/** Returns what Meta told of a number as PostgreSQL stores it: without NUL and lone surrogates. */
+export function storableFacts ({ is_on_biz_app: isOnBizApp, ...facts }: PhoneNumber): Omit<PhoneNumber, 'id'> {
+  return {
+    display_phone_number: text(facts.display_phone_number),
+    verified_name: text(facts.verified_name),
+    is_on_biz_app: isOnBizApp,
+    platform_type: text(facts.platform_type),
+    quality_rating: text(facts.quality_rating),
+    status: text(facts.status)
+  }
+}
+
+function text (value: string | null): string | null {
+  return value && Buffer.from(value.replaceAll('\0', '')).toString()
 }

@@ -1,11 +1,17 @@
 import { deadStatuses, tokenStatuses, type TokenStatus } from '../schemas/statuses.js'
 
-/** The result of a check: a valid token with its expiry (ISO 8601; null: never), or an invalid one with the reason. */
-export type TokenFinding = { valid: true, expires_at: string | null } | { valid: false, reason: string }
+/** When a token expires, and when its access to data ends (ISO 8601; null: never). */
+export interface TokenEnds { expires_at: string | null, data_access_ends_at: string | null }
+
+/**
+ * The result of a check: a valid token with its ends, or an invalid one with the reason. Without a
+ * `data_access_ends_at` the stored one stays.
+ */
+export type TokenFinding =
+  { valid: true, expires_at: string | null, data_access_ends_at?: string | null } | { valid: false, reason: string }
 
 /** The state before a finding; times are ISO 8601. */
-export interface PreviousState {
-  expires_at: string | null
+export interface PreviousState extends TokenEnds {
   status: TokenStatus
   reason: string | null
   checked_at: string | null
@@ -15,7 +21,7 @@ export interface PreviousState {
   is_active: boolean
 }
 
-export interface NextState {
+export interface NextState extends TokenEnds {
   status: TokenStatus
   reason: string | null
   /** As in `PreviousState`. */
@@ -24,59 +30,84 @@ export interface NextState {
   event: { type: string, from: TokenStatus } | null
   /** When the next check is due (Unix milliseconds). */
   next_check: number
+  /** Whether the next check comes before the others that are due: a warning or the end depends on it. */
+  is_deadline: boolean
 }
 
 const MINUTE_MS = 60 * 1000
 const DAY_MS = 24 * 60 * MINUTE_MS
 /** Two failed checks within this time count as one. */
 const RECHECK_MS = 5 * MINUTE_MS
+/** A backlog of checks may delay a check by this time without delaying a warning after it. */
+const MAX_BACKLOG_MS = DAY_MS
 
 // The earliest first: the level of a warning is its index.
 const WARNINGS = [
-  { before: 14 * DAY_MS, reason: 'expires_within_14_days' },
-  { before: 7 * DAY_MS, reason: 'expires_within_7_days' },
-  { before: DAY_MS, reason: 'expires_within_1_day' }
+  { before: 14 * DAY_MS, within: 'within_14_days' },
+  { before: 7 * DAY_MS, within: 'within_7_days' },
+  { before: DAY_MS, within: 'within_1_day' }
 ]
-
-/** The reason of a token whose expiry has passed, without an error of Meta's. */
-export const DATE_PASSED = 'date_passed'
 
 /** Whether a token is to be extended, so many milliseconds before its expiry. */
 export const isExpiring = (left: number) => WARNINGS.some(({ before }) => left <= before)
 
-/** Milliseconds until the expiry (ISO 8601) of a token; Infinity without one, negative when it has passed. */
-export function timeLeft (expiresAt: string | null, now: number): number {
-  return expiresAt === null ? Infinity : Date.parse(expiresAt) - now
+/** Milliseconds until a time (ISO 8601); Infinity without one, negative when it has passed. */
+export function timeLeft (time: string | null, now: number): number {
+  return time === null ? Infinity : Date.parse(time) - now
+}
+
+/**
+ * Returns the milliseconds until the earlier end of a token, and the reasons of its state: `passed` once it has passed
+ * without an error of Meta's, and how the reasons of the warnings begin.
+ */
+export function endOf ({ expires_at: expiresAt, data_access_ends_at: dataAccessEndsAt }: TokenEnds, now: number) {
+  const [expiry, dataAccess] = [timeLeft(expiresAt, now), timeLeft(dataAccessEndsAt, now)]
+  return dataAccess < expiry
+    ? { left: dataAccess, passed: 'data_access_ended', ends: 'data_access_ends' }
+    : { left: expiry, passed: 'date_passed', ends: 'expires' }
 }
 
 /**
  * Computes the state of a token after a finding. The next check comes after `interval`, at the next warning or at the
- * expiry; for an expiring token, which a check may extend, also after half of the time left.
+ * end; for a token near its expiry, which a check may extend, also after half of the time left.
  *
  * @param now when the finding was made (Unix milliseconds)
  * @param interval between two checks (milliseconds)
  */
 export function nextState (finding: TokenFinding, previous: PreviousState, now: number, interval: number): NextState {
-  const left = timeLeft(finding.valid ? finding.expires_at : previous.expires_at, now)
+  const { expires_at, data_access_ends_at = previous.data_access_ends_at } = finding.valid ? finding : previous
+  const ends = { expires_at, data_access_ends_at }
+  const end = endOf(ends, now)
+  const { left } = end
   const sinceCheck = previous.checked_at === null ? Infinity : now - Date.parse(previous.checked_at)
   const isLater = sinceCheck >= Math.min(interval, RECHECK_MS)
-  const { status, reason } = statusOf(finding, left, previous, isLater)
-  const half = status === 'expiring' ? Math.max(left / 2, MINUTE_MS) : Infinity
-  const moments = [...WARNINGS.map(({ before }) => left - before), left, half].filter((wait) => wait > 0)
-  return { status, reason, ...toReport(status, reason, previous), next_check: now + Math.min(interval, ...moments) }
+  const { status, reason } = statusOf(finding, end, previous, isLater)
+  const expiry = timeLeft(expires_at, now)
+  const half = status === 'expiring' && isExpiring(expiry) ? Math.max(expiry / 2, MINUTE_MS) : Infinity
+  const deadline = Math.min(...[...WARNINGS.map(({ before }) => left - before), left].filter((wait) => wait > 0))
+  const wait = Math.min(interval, deadline, half)
+  return {
+    ...ends,
+    status,
+    reason,
+    ...toReport(status, reason, previous),
+    next_check: now + wait,
+    is_deadline: deadline <= wait + Math.min(interval, MAX_BACKLOG_MS)
+  }
 }
 
 function statusOf (
-  finding: TokenFinding, left: number, previous: PreviousState, isLater: boolean
+  finding: TokenFinding, { left, passed, ends }: ReturnType<typeof endOf>, previous: PreviousState, isLater: boolean
 ): Pick<NextState, 'status' | 'reason'> {
   if (finding.valid && left > 0) {
     // A tenant that is off stays dead until it is turned on.
     const isParked = !previous.is_active && deadStatuses.includes(previous.status)
     if (isParked) return { status: previous.status, reason: previous.reason }
     const warning = WARNINGS.findLast(({ before }) => left <= before)
-    return warning === undefined ? { status: 'ok', reason: null } : { status: 'expiring', reason: warning.reason }
+    if (warning === undefined) return { status: 'ok', reason: null }
+    return { status: 'expiring', reason: `${ends}_${warning.within}` }
   }
-  const reason = finding.valid ? DATE_PASSED : finding.reason
+  const reason = finding.valid ? passed : finding.reason
   // This is the token of the previous finding: a new one would be `unverified`.
   if (deadStatuses.includes(previous.status)) return { status: isLater ? 'reauth_required' : previous.status, reason }
   // 463 is Meta's code for "expired". A known expiry in the future overrides it.
@@ -98,4 +129,5 @@ function toReport (
   return { reported: status === 'expiring' ? `${status}:${reason}` : status, event: isNew ? event : null }
 }
 
-const warningLevel = (reason: string | null | undefined) => WARNINGS.findIndex((warning) => warning.reason === reason)
+const warningLevel = (reason: string | null | undefined) =>
+  WARNINGS.findIndex(({ within }) => reason?.endsWith(within) === true)

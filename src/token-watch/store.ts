@@ -1,24 +1,26 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Database } from '../database/database.js'
 import type { Queryable } from '../database/statement.js'
 import type { Events, TenantEvent } from '../events/events.js'
 import type { PhoneNumber } from '../meta/accounts.js'
 import { isoFromMs } from '../schemas/timestamps.js'
-import type { TokenStatus } from '../schemas/statuses.js'
+import type { NumberStatus, TokenStatus } from '../schemas/statuses.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
-import { nextNumber } from './number-state.js'
-import { lockNumber, saveNumber } from './phone-numbers.sql.js'
+import { nextNumber, numberReason } from './number-state.js'
+import { findNumber, saveNumber, storableFacts, type StoredNumber } from './phone-numbers.sql.js'
 import { nextState, type TokenFinding } from './state.js'
-import {
-  healthQuery, lockWatch, replaceToken, saveWatch, setExpiry, type AccountHealth, type LockedWatch
-} from './token-watch.sql.js'
+import { healthQuery, lockWatch, saveWatch, setExpiry, type AccountHealth, type LockedWatch } from './token-watch.sql.js'
 
-/** The state of a tenant's token and account; times are ISO 8601. */
+/** The state of a tenant's token, number and account; times are ISO 8601. */
 export interface TokenHealth extends AccountHealth {
   token_status: TokenStatus
   reason: string | null
   checked_at: string | null
   token_expires_at: string | null
   next_check_at: string | null
+  number_status: NumberStatus
+  /** Meta's word for the state of the number. */
+  number_reason: string | null
 }
 
 export type TokenStore = ReturnType<typeof createTokenStore>
@@ -31,7 +33,7 @@ interface TokenStoreDependencies {
   events: Pick<Events, 'record' | 'emit'>
 }
 
-/** Stores the state of each token, and emits transitions. All methods throw `DATABASE_UNAVAILABLE`. */
+/** Stores the state of each token and number, and emits transitions. All methods throw `DATABASE_UNAVAILABLE`. */
 export function createTokenStore ({ database, tenantConfigs, interval, events }: TokenStoreDependencies) {
   return {
     lock: lockWatch,
@@ -40,31 +42,23 @@ export function createTokenStore ({ database, tenantConfigs, interval, events }:
     recordNumberIn,
 
     /** Records as `recordIn` and emits the transition. Returns whether the finding was recorded. */
-    record: async (tenantId: string, sealed: string, finding: TokenFinding, claim?: string): Promise<boolean> =>
-      await recordAndEmit(tenantId, async (tx) => await recordIn(tx, tenantId, sealed, finding, claim)),
+    async record (tenantId: string, sealed: string, finding: TokenFinding, claim?: string): Promise<boolean> {
+      const recorded = await tenantConfigs.inTransaction(
+        new Set([tenantId]), async (tx) => await recordIn(tx, tenantId, sealed, finding, claim)
+      )
+      if (recorded?.transition != null) events.emit(recorded.transition)
+      return recorded !== null
+    },
 
     /**
-     * Stores an extended token in place of the one sealed as `sealed`, and records that it is valid. Returns false,
-     * with nothing written, where `record` would record nothing.
-     */
-    extend: async (
-      tenantId: string, sealed: string, replacement: string, expiresAt: string | null, claim: string
-    ): Promise<boolean> => await recordAndEmit(tenantId, async (tx) => {
-      const locked = await lockWatch(tx, tenantId, sealed)
-      if (locked?.next_check_at !== claim) return null
-      await replaceToken(tx, tenantId, sealed, replacement, expiresAt)
-      const replaced: LockedWatch = { ...locked, status: 'unverified', reason: null, checked_at: null }
-      return { transition: await recordLocked(tx, tenantId, replaced, { valid: true, expires_at: expiresAt }) }
-    }),
-
-    /**
-     * Returns the state of the tenant's token: `unverified` with the reason `no_token` without one; null without a
-     * configuration.
+     * Returns the state of the tenant's token and number. Without a token it is `unverified` with the reason
+     * `no_token`; null without a configuration.
      */
     async healthOf (tenantId: string): Promise<TokenHealth | null> {
       const [row] = await database.run(healthQuery(tenantId))
       if (row === undefined) return null
-      const { token_status: status, has_token: hasToken, ...rest } = row
+      const { token_status: status, has_token: hasToken, number, ...health } = row
+      const rest = { ...health, number_reason: numberReason({ ...number, ...health }) }
       if (!hasToken) {
         return { ...rest, token_status: 'unverified', reason: 'no_token', checked_at: null, next_check_at: null }
       }
@@ -80,11 +74,9 @@ export function createTokenStore ({ database, tenantConfigs, interval, events }:
   async function recordLocked (
     tx: Queryable, tenantId: string, previous: LockedWatch, finding: TokenFinding
   ): Promise<TenantEvent | null> {
-    const { event, next_check, ...next } = nextState(finding, previous, previous.now, interval)
+    const { event, next_check, expires_at, ...next } = nextState(finding, previous, previous.now, interval)
     const at = isoFromMs(previous.now)
-    if (finding.valid && !isSameTime(finding.expires_at, previous.expires_at)) {
-      await setExpiry(tx, tenantId, finding.expires_at)
-    }
+    if (!isSameTime(expires_at, previous.expires_at)) await setExpiry(tx, tenantId, expires_at)
     // An activation of the tenant makes the token due.
     const nextCheckAt = previous.is_active ? isoFromMs(next_check) : null
     await saveWatch(tx, tenantId, { ...next, checked_at: at, next_check_at: nextCheckAt })
@@ -115,20 +107,25 @@ export function createTokenStore ({ database, tenantConfigs, interval, events }:
   async function recordNumberIn (
     tx: Queryable, tenantId: string, phoneNumberId: string, phone: PhoneNumber | null
   ): Promise<TenantEvent | null> {
-    const previous = await lockNumber(tx, tenantId, phoneNumberId) ?? { number_status: 'unknown', reported: null }
-    const next = nextNumber(phone, previous)
-    await saveNumber(tx, tenantId, phoneNumberId, phone, next)
-    return next.event && await events.record(tx, { tenant_id: tenantId, ...next.event, to: next.number_status })
+    const stored = await findNumber(tx, tenantId, phoneNumberId)
+    const previous = stored ?? NEW_NUMBER
+    const { event, ...next } = nextNumber(phone, previous)
+    const values = { ...previous, ...phone && storableFacts(phone), ...next }
+    // Most checks find nothing new, and then write nothing.
+    if (!isDeepStrictEqual(values, stored)) await saveNumber(tx, tenantId, phoneNumberId, values)
+    return event && await events.record(tx, { tenant_id: tenantId, ...event, to: next.number_status })
   }
+}
 
-  /** Runs work that records a finding, or returns null, and emits its transition. */
-  async function recordAndEmit (
-    tenantId: string, work: (tx: Queryable) => Promise<{ transition: TenantEvent | null } | null>
-  ): Promise<boolean> {
-    const recorded = await tenantConfigs.inTransaction(new Set([tenantId]), work)
-    if (recorded?.transition != null) events.emit(recorded.transition)
-    return recorded !== null
-  }
+const NEW_NUMBER: StoredNumber = {
+  display_phone_number: null,
+  verified_name: null,
+  is_on_biz_app: null,
+  platform_type: null,
+  quality_rating: null,
+  status: null,
+  number_status: 'unknown',
+  reported: null
 }
 
 /** Whether two times, each ISO 8601 or null, are the same to the millisecond. */

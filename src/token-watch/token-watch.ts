@@ -8,7 +8,9 @@ declare module 'fastify' {
 }
 
 export { reasonOf } from './check.js'
+export type { TokenFinding } from './state.js'
 export type { TokenHealth } from './store.js'
+export type { LockedWatch } from './token-watch.sql.js'
 
 export type TokenWatch = TokenStore
 
@@ -40,6 +42,7 @@ async function tokenWatch (fastify: FastifyInstance): Promise<void> {
     tenantConfigs,
     events,
     interval: env.TOKEN_CHECK_INTERVAL_MS,
+    concurrency: env.TOKEN_CHECK_CONCURRENCY,
     timeoutMs: env.GRAPH_TIMEOUT_MS,
     log
   })

@@ -1,5 +1,6 @@
 import type { FastifyError } from '@fastify/error'
 import { MetaPhoneNotInWaba } from '../errors.js'
+import type { PhoneNumber } from '../meta/accounts.js'
 import { adviceFor } from '../meta/advice.js'
 
 /** The result of one check of a tenant's credentials; `detail` is our text, with advice for a check that failed. */
@@ -22,7 +23,7 @@ export interface Expected {
 export interface Answers {
   /** A text: why no call was needed. */
   token: string | AnswerOrRefusal<unknown>
-  phones?: AnswerOrRefusal<Array<{ id: string }>>
+  phones?: AnswerOrRefusal<PhoneNumber[]>
   subscription?: AnswerOrRefusal<{ override_callback_uri: string | null } | null>
   callback?: AnswerOrRefusal<string | null>
 }

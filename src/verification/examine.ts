@@ -1,5 +1,6 @@
 import type { TenantConfigRow } from '../database/schema.js'
-import { isRefusal, MetaAppRejected, MetaTokenInvalid } from '../errors.js'
+import { isRefusal, MetaAppRejected, MetaTokenInvalid, MetaWabaNotAccessible } from '../errors.js'
+import type { PhoneNumber } from '../meta/accounts.js'
 import { adviceFor } from '../meta/advice.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
 import type { MetaApp } from '../meta/types.js'
@@ -18,13 +19,17 @@ export const credentialColumns = [
 /** Credentials to be checked, sealed as in a row. */
 export type Credentials = Pick<TenantConfigRow, typeof credentialColumns[number]>
 
+/** When a token ends (ISO 8601; null: never; undefined: Meta did not say). */
+interface Ends { expires_at: string | null | undefined, data_access_ends_at: string | null }
+
 /**
- * The checks, and the finding about the token: its expiry (ISO 8601; null: never; undefined: Meta did not say), or the
- * reason why it is invalid. Null: no finding.
+ * The checks, and the findings about the token: its ends, or the reason why it is invalid (null: no finding), and about
+ * the number (null: the account does not have it; undefined: no finding).
  */
 export interface Findings {
   checks: Check[]
-  token: { expires_at: string | null | undefined } | { reason: string } | null
+  token: Ends | { reason: string } | null
+  phone?: PhoneNumber | null | undefined
 }
 
 interface ExamineDependencies {
@@ -66,8 +71,9 @@ export function createExamine ({ metaGraph, vault, callbackUrl }: ExamineDepende
     // A token may end between two calls.
     const refusal = Object.values(answers).map((answer) => 'refusal' in answer ? answer.refusal : null)
       .find((err) => err instanceof MetaTokenInvalid)
-    const expiry = 'answer' in inspected ? { expires_at: inspected.answer.expires_at } : null
-    return { checks: checksOf(expected, answers), token: refusal ? { reason: reasonOf(refusal) } : expiry }
+    const checks = checksOf(expected, answers)
+    if (refusal !== undefined) return { checks, token: { reason: reasonOf(refusal) } }
+    return { checks, token: 'answer' in inspected ? inspected.answer : null, phone: phoneOf(expected, answers) }
   }
 
   async function askAboutAccount (app: MetaApp, token: string, expected: Expected): Promise<Omit<Answers, 'token'>> {
@@ -80,6 +86,15 @@ export function createExamine ({ metaGraph, vault, callbackUrl }: ExamineDepende
     const callback = await answerOrRefusal(metaGraph.effectiveCallback(app, token, phoneId, wabaId))
     return { phones, subscription, callback }
   }
+}
+
+/** Returns what Meta told of the number; null: the account does not have it; undefined: nothing. */
+function phoneOf (
+  { phone_number_id: id }: Expected, { phones }: { phones?: AnswerOrRefusal<PhoneNumber[]> }
+): PhoneNumber | null | undefined {
+  if (id === null || phones === undefined) return undefined
+  if ('answer' in phones) return phones.answer.find((phone) => phone.id === id) ?? null
+  return phones.refusal instanceof MetaWabaNotAccessible ? null : undefined
 }
 
 /** Waits for a call of the Graph API. Throws an error that is no refusal. */

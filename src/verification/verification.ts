@@ -1,13 +1,14 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { LRUCache } from 'lru-cache'
-import type { Events } from '../events/events.js'
+import type { Queryable } from '../database/statement.js'
+import type { Events, TenantEvent } from '../events/events.js'
 import { ConfigNotFound, PhoneNumberTaken } from '../errors.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
 import type { WritableColumn } from '../schemas/columns.js'
 import type { ConfigInput, TenantConfigRow, TenantConfigs, VerifiedOutcome } from '../tenant-configs/tenant-configs.js'
 import type { TenantQueues } from '../tenant-queues/tenant-queues.js'
-import type { TokenHealth, TokenWatch } from '../token-watch/token-watch.js'
+import type { LockedWatch, TokenFinding, TokenHealth, TokenWatch } from '../token-watch/token-watch.js'
 import type { Vault } from '../vault/vault.js'
 import type { Check } from './checks.js'
 import { createExamine, credentialColumns, type Findings } from './examine.js'
@@ -22,7 +23,7 @@ interface VerificationDependencies {
   tenantConfigs: Pick<TenantConfigs, 'find' | 'seal' | 'inTransaction' | 'saveVerifiedIn'>
   tenantQueues: Pick<TenantQueues, 'run'>
   metaGraph: MetaGraph
-  tokenWatch: Pick<TokenWatch, 'healthOf' | 'lock' | 'recordLocked'>
+  tokenWatch: Pick<TokenWatch, 'healthOf' | 'lock' | 'recordLocked' | 'recordNumberIn'>
   events: Pick<Events, 'emit'>
   vault: Pick<Vault, 'open'>
   /** The expected callback of a tenant that stores none. */
@@ -118,32 +119,54 @@ export function createVerification (dependencies: VerificationDependencies) {
   }
 
   /** Records the findings; `before` is the state of the token when the row was read. */
-  async function record (
-    row: TenantConfigRow, before: TokenHealth | null, { checks, token }: Findings
-  ): Promise<void> {
+  async function record (row: TenantConfigRow, before: TokenHealth | null, findings: Findings): Promise<void> {
     const { tenant_id: tenantId, access_token: sealed, waba_id, phone_number_id } = row
+    const { token } = findings
     if (token === null || sealed === null) return
-    const isConfirmed = !('reason' in token) &&
-      checks.every(({ name, ok }) => ok || !['token', 'assets'].includes(name))
     const changedTenants = new Set([tenantId])
-    const { transition, outcome } = await tenantConfigs.inTransaction(changedTenants, async (tx) => {
+    const { told, outcome } = await tenantConfigs.inTransaction(changedTenants, async (tx) => {
       const locked = await tokenWatch.lock(tx, tenantId, sealed)
-      let outcome: VerifiedOutcome = 'changed'
-      if (locked === undefined) return { transition: null, outcome }
-      // Meta's confirmation holds also after a claim of the scheduler, or a change of the expiry.
-      if (isConfirmed && waba_id !== null && locked.checked_at === before?.checked_at) {
-        const identity = { tenant_id: tenantId, access_token: sealed, waba_id, phone_number_id }
-        outcome = await tenantConfigs.saveVerifiedIn(tx, identity, changedTenants)
+      if (locked === undefined) return { told: [], outcome: null }
+      // What Meta said of the ids holds also after a claim of the scheduler, or a change of the expiry.
+      const isLatest = locked.checked_at === before?.checked_at
+      const outcome = isLatest ? await saveIfConfirmed(tx, row, findings, changedTenants) : null
+      const told = [isLatest ? await recordNumber(tx, row, locked, findings) : null]
+      if (locked.next_check_at === (before?.next_check_at ?? null)) {
+        told.push(await tokenWatch.recordLocked(tx, tenantId, locked, findingOf(token, locked.expires_at)))
       }
-      if (locked.next_check_at !== (before?.next_check_at ?? null)) return { transition: null, outcome }
-      const finding = 'reason' in token
-        ? { valid: false as const, ...token }
-        : { valid: true as const, expires_at: token.expires_at === undefined ? locked.expires_at : token.expires_at }
-      return { transition: await tokenWatch.recordLocked(tx, tenantId, locked, finding), outcome }
+      return { told, outcome }
     }, { waba_id, phone_number_id })
-    if (transition !== null) events.emit(transition)
+    for (const event of told) if (event !== null) events.emit(event)
     if (outcome === 'taken') throw new PhoneNumberTaken()
   }
+
+  /** Saves the identity as verified if token and assets passed. */
+  async function saveIfConfirmed (
+    tx: Queryable, { tenant_id, access_token, waba_id, phone_number_id }: TenantConfigRow, { checks, token }: Findings,
+    changedTenants: Set<string>
+  ): Promise<VerifiedOutcome | null> {
+    const isConfirmed = token !== null && !('reason' in token) &&
+      checks.every(({ name, ok }) => ok || !['token', 'assets'].includes(name))
+    if (!isConfirmed || waba_id === null) return null
+    const identity = { tenant_id, access_token, waba_id, phone_number_id }
+    return await tenantConfigs.saveVerifiedIn(tx, identity, changedTenants)
+  }
+
+  /** Records what Meta told of the number, unless the row has other ids by now. */
+  async function recordNumber (
+    tx: Queryable, row: TenantConfigRow, locked: LockedWatch, { phone }: Findings
+  ): Promise<TenantEvent | null> {
+    const { tenant_id: tenantId, waba_id: wabaId, phone_number_id: phoneNumberId } = row
+    const isSame = locked.waba_id === wabaId && locked.phone_number_id === phoneNumberId
+    if (phone === undefined || phoneNumberId === null || !isSame) return null
+    return await tokenWatch.recordNumberIn(tx, tenantId, phoneNumberId, phone)
+  }
+}
+
+function findingOf (token: NonNullable<Findings['token']>, storedExpiry: string | null): TokenFinding {
+  if ('reason' in token) return { valid: false, reason: token.reason }
+  const { expires_at = storedExpiry, data_access_ends_at } = token
+  return { valid: true, expires_at, data_access_ends_at }
 }
 
 /** Decorates `fastify.verification`. */

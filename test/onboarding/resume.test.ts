@@ -3,6 +3,7 @@ import { sql } from 'drizzle-orm'
 import { registerRefused, temporarilyDown } from '../graph/errors.js'
 import { connect, until } from '../helper.js'
 import { app } from '../meta/wire.js'
+import { recordExtension } from '../token-watch/extension-record.js'
 import { onboardingService, PIN, stepIn, stepsOf } from './onboarding-service.js'
 
 const service = await onboardingService(t)
@@ -84,7 +85,7 @@ await t.test('a resumed onboarding completes with the extended token and its exp
   const extended = meta.state.issueToken({ app_id: app.id })
   const expiry = '2099-01-01T00:00:00.000000Z'
   const sealed = vault.seal(extended, tenant, 'access_token')
-  t.equal(await at.tokenWatch.extend(tenant, stored, sealed, expiry, claim), true)
+  await recordExtension(service.app, tenant, { stored, claim }, { sealed, expires_at: expiry })
   t.equal((await resume(tenant, { pin: PIN })).is, '200')
   t.match((await configure(tenant, 'GET', undefined, '/full')).body, {
     access_token: extended,

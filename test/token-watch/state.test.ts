@@ -10,6 +10,7 @@ const valid = (left: number | null): TokenFinding => ({ valid: true, expires_at:
 const invalid = (reason = 'meta_190_460'): TokenFinding => ({ valid: false, reason })
 const previousState = (fields: Partial<PreviousState> = {}): PreviousState => ({
   expires_at: null,
+  data_access_ends_at: null,
   status: 'unverified',
   reason: null,
   checked_at: null,

@@ -1,6 +1,7 @@
 import t from '../run/tap.js'
 import { connect, makeUnreachable, untilWaiting } from '../helper.js'
 import type { TokenStatus } from '../../src/schemas/statuses.js'
+import { recordExtension } from './extension-record.js'
 import { DAY, inTime, unlimited, selectWatches, revoked, startService } from './unpolled-service.js'
 
 await t.test('each stored token has a watch, whichever statement stored or deleted it', async (t) => {
@@ -45,7 +46,7 @@ await t.test('each stored token has a watch, whichever statement stored or delet
 })
 
 await t.test('a finding of a token that is no longer stored or watched is not recorded', async (t) => {
-  const { store, sql, tokenWatch, transitions, tenantConfigs } = await startService(t)
+  const { app, store, sql, tokenWatch, transitions, tenantConfigs } = await startService(t)
   const old = await store('acme')
   const current = await store('acme', 'another token')
   t.equal(await store('acme', 'another token'), current, 'the same token keeps its ciphertext')
@@ -53,7 +54,7 @@ await t.test('a finding of a token that is no longer stored or watched is not re
   const claim = String((await tokenWatch.healthOf('acme'))?.next_check_at)
   t.equal(await tokenWatch.record('acme', old, revoked), false)
   t.equal(await tokenWatch.record('nobody', old, revoked), false)
-  t.equal(await tokenWatch.extend('acme', old, 'new', null, claim), false)
+  await recordExtension(app, 'acme', { stored: old, claim }, { sealed: 'new', expires_at: null })
   t.same(await sql('select * from token_watch'), before)
   await sql('delete from token_watch')
   t.equal(await tokenWatch.record('acme', current, revoked), false)
@@ -91,13 +92,13 @@ await t.test('a recorded expiry is stored in the row and invalidates the cache',
 })
 
 await t.test('an extended token replaces the old one and recovers the tenant', async (t) => {
-  const { store, tokenWatch, tenantConfigs, configLoader, transitions, app: { vault } } = await startService(t)
+  const { app, store, tokenWatch, tenantConfigs, configLoader, transitions } = await startService(t)
   const oldToken = await store('acme', 'old')
   await tokenWatch.record('acme', oldToken, { valid: true, expires_at: inTime(DAY / 2) })
   t.equal((await configLoader.forTenant('acme')).getAccessToken(), 'old')
-  const sealed = vault.seal('new', 'acme', 'access_token')
+  const sealed = app.vault.seal('new', 'acme', 'access_token')
   const claim = String((await tokenWatch.healthOf('acme'))?.next_check_at)
-  t.equal(await tokenWatch.extend('acme', oldToken, sealed, null, claim), true)
+  await recordExtension(app, 'acme', { stored: oldToken, claim }, { sealed, expires_at: null })
   t.equal((await configLoader.forTenant('acme')).getAccessToken(), 'new')
   t.match(await tenantConfigs.find('acme'), { access_token: sealed, token_expires_at: null })
   t.match(await tokenWatch.healthOf('acme'), { token_status: 'ok', reason: null })
@@ -107,12 +108,13 @@ await t.test('an extended token replaces the old one and recovers the tenant', a
 })
 
 await t.test('a finding of an outdated claim is not recorded', async (t) => {
-  const { store, tokenWatch, sql } = await startService(t)
+  const { app, store, tokenWatch, tenantConfigs, sql } = await startService(t)
   const sealed = await store('acme')
   const claim = String((await tokenWatch.healthOf('acme'))?.next_check_at)
   await tokenWatch.record('acme', sealed, revoked)
   t.equal(await tokenWatch.record('acme', sealed, unlimited, claim), false)
-  t.equal(await tokenWatch.extend('acme', sealed, 'new', null, claim), false)
+  await recordExtension(app, 'acme', { stored: sealed, claim }, { sealed: 'new', expires_at: null })
+  t.match(await tenantConfigs.find('acme'), { access_token: sealed })
   t.match(await sql(selectWatches), [{ status: 'revoked' }])
   const current = String((await tokenWatch.healthOf('acme'))?.next_check_at)
   t.equal(
@@ -135,7 +137,9 @@ await t.test('the health of an unknown tenant is null, and without a token it is
     next_check_at: null,
     account_status: 'ok',
     account_reason: null,
-    account_initiated_by: null
+    account_initiated_by: null,
+    number_status: 'none',
+    number_reason: null
   })
 })
 

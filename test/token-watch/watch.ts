@@ -38,23 +38,25 @@ async function startService (t: Test, settings: EnvSource) {
   const env = { ...settings, DATABASE_URL }
   const service = await buildTestApp(t, env)
   const { app, databaseUrl } = service
-  const { database, vault, metaGraph, tokenWatch, tenantConfigs, configLoader } = app
+  const { tokenWatch, tenantConfigs, configLoader } = app
   const transitions: TenantEvent[] = []
   app.events.onEvent((transition) => { transitions.push(transition) })
   const sql = queries(t, databaseUrl)
 
   /** Polls once and checks all due tokens. */
   async function poll (): Promise<void> {
-    const { TOKEN_CHECK_INTERVAL_MS: interval, GRAPH_TIMEOUT_MS: timeoutMs } = app.env
+    const { database, vault, metaGraph, events, log, env } = app
     const scheduler = createTokenScheduler({
       database,
       vault,
       metaGraph,
       tokenWatch,
       tenantConfigs,
-      interval,
-      timeoutMs,
-      log: app.log
+      events,
+      interval: env.TOKEN_CHECK_INTERVAL_MS,
+      concurrency: env.TOKEN_CHECK_CONCURRENCY,
+      timeoutMs: env.GRAPH_TIMEOUT_MS,
+      log
     })
     scheduler.start()
     await scheduler.closed()
