@@ -5,6 +5,7 @@ const { admin, call, sql } = await client(t)
 const all = `${configs}/delete-all`
 
 await t.test('the statistics count configurations, tokens and token states', async (t) => {
+  const noNumbers = { ok: 0, pending: 0, low_quality: 0, restricted: 0, missing: 0, none: 0, unknown: 0 }
   const none = { ok: 0, expiring: 0, expired: 0, revoked: 0, unverified: 0, reauth_required: 0 }
   const empty = {
     total: 0,
@@ -13,7 +14,8 @@ await t.test('the statistics count configurations, tokens and token states', asy
     onboarded: 0,
     pending: 0,
     tokens: { expired: 0, expiring_7d: 0, expiring_30d: 0, no_expiry: 0, missing: 0 },
-    token_status: none
+    token_status: none,
+    number_status: noNumbers
   }
   t.strictSame((await call(admin, 'GET', `${configs}/stats`)).body, empty)
   await sql(`insert into tenant_configs (tenant_id, access_token, token_expires_at, is_active, onboarding_completed)
@@ -29,7 +31,8 @@ await t.test('the statistics count configurations, tokens and token states', asy
   t.strictSame([is, body], ['200', {
     ...{ total: 14, active: 10, inactive: 4, onboarded: 5, pending: 9 },
     tokens: { expired: 2, expiring_7d: 2, expiring_30d: 4, no_expiry: 3, missing: 4 },
-    token_status: { ...none, unverified: 10 }
+    token_status: { ...none, unverified: 10 },
+    number_status: { ...noNumbers, none: 14 }
   }])
 
   const statuses = Object.keys(none)
@@ -43,6 +46,18 @@ await t.test('the statistics count configurations, tokens and token states', asy
   t.strictSame(
     (await call(admin, 'GET', `${configs}/stats`)).body.token_status,
     { ok: 3, expiring: 1, expired: 2, revoked: 1, unverified: 2, reauth_required: 1 }
+  )
+
+  await sql("update tenant_configs set phone_number_id = id where tenant_id <= 't14' or tenant_id = 't2'")
+  t.match((await call(admin, 'GET', `${configs}/stats`)).body.number_status, { ...noNumbers, none: 7, unknown: 7 })
+  await sql(`insert into phone_numbers (tenant_id, phone_number_id, number_status)
+    select tenant_id, phone_number_id, case row_number() over (order by id)
+      when 1 then 'ok' when 2 then 'pending' when 3 then 'restricted' when 4 then 'missing' when 5 then 'missing'
+      else 'unknown' end
+    from tenant_configs where phone_number_id is not null limit 6`)
+  t.match(
+    (await call(admin, 'GET', `${configs}/stats`)).body.number_status,
+    { ok: 1, pending: 1, low_quality: 0, restricted: 1, missing: 2, none: 7, unknown: 2 }
   )
 })
 

@@ -116,7 +116,7 @@ await t.test('a fault of one tenant does not affect the checks of others', async
     ['unreadable secret', 'unverified', 'unreadable', HOUR],
     ['rejected', 'unverified', 'app_rejected', HOUR],
     ['over', 'reauth_required', 'date_passed', DAY],
-    ['raising', 'ok', null, 10 * 35_000],
+    ['raising', 'ok', null, 90_000],
     ['well', 'ok', null, DAY]
   ] as const) {
     const health = await healthOf(tenant)

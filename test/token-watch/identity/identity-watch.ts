@@ -1,8 +1,8 @@
 import type { Test } from 'tap'
-import type { EnvSource } from '../../src/app.js'
-import { app as platform } from '../meta/wire.js'
-import { config } from '../routes/client.js'
-import { watch } from './watch.js'
+import type { EnvSource } from '../../../src/app.js'
+import { app as platform } from '../../meta/wire.js'
+import { config } from '../../routes/client.js'
+import { watch } from '../watch.js'
 
 /** Settings without an app pair. */
 export const BARE = { FB_APP_ID: undefined, FB_APP_SECRET: undefined }

@@ -1,7 +1,7 @@
-import t from '../run/tap.js'
-import { DAY, HOUR, assertNear } from './watch.js'
+import t from '../../run/tap.js'
+import { DAY, HOUR, assertNear } from '../watch.js'
 import { BARE, watchIdentities } from './identity-watch.js'
-import { app as platform } from '../meta/wire.js'
+import { app as platform } from '../../meta/wire.js'
 
 const { meta, own, issue, account, revoked, asked, startService, reset } = await watchIdentities(t)
 t.beforeEach(reset)
@@ -16,14 +16,15 @@ await t.test('a row written by hand is verified once, at the next check', async 
   t.same(await verified('acme'), ids)
   t.equal((await configLoader.forPhoneNumber(ids.phone_number_id))?.getPhoneId(), ids.phone_number_id)
   t.match(await tenantConfigs.find('acme'), { onboarding_completed: false, last_verified_at: String })
-  t.same(asked(), ['debug_token', 'phone_numbers'])
-  t.match(meta.requests.at(-1)?.query, { appsecret_proof: /^[0-9a-f]{64}$/ })
+  t.same(asked().sort(), ['debug_token', 'phone_numbers'])
+  t.match(meta.requests.find(({ route }) => route === 'phone_numbers')?.query, { appsecret_proof: /^[0-9a-f]{64}$/ })
   const { wait, ...health } = await healthOf('acme')
   t.match(health, { token_status: 'ok' })
   assertNear(t, wait, DAY)
   t.match(log(), 'verified the account and the number of a tenant')
   await pollAll()
-  t.same(asked(), ['debug_token', 'phone_numbers', 'debug_token'])
+  t.equal(asked().length, 4)
+  t.equal(log().split('verified the account and the number of a tenant').length, 2)
 })
 
 await t.test('a row is verified without an app pair, by a call with the token alone', async (t) => {
@@ -166,6 +167,6 @@ await t.test('a token that is extended in the same check verifies the identity',
   const { ids, token } = account()
   await post('acme', { ...ids, access_token: token({ expires_in: 10 * 24 * 3600 }) })
   await poll()
-  t.same(asked(), ['debug_token', 'extend', 'debug_token', 'phone_numbers'])
+  t.same(asked().sort(), ['debug_token', 'debug_token', 'extend', 'phone_numbers'])
   t.same(await verified('acme'), ids)
 })
