@@ -1,7 +1,8 @@
 const tests = [
   'settings/key-ring', 'settings/dot-env', 'settings/env', 'settings/local-mode', 'settings/secret-settings',
   'vault/masking', 'vault/vault', 'meta/error-map', 'meta/rate-limits/utilization', 'meta/rate-limits/blocks',
-  'meta/rate-limits/blocked-calls', 'token-watch/state', 'onboarding/record/states',
+  'meta/rate-limits/blocked-calls', 'token-watch/state/state', 'token-watch/state/data-access',
+  'token-watch/numbers/number-state', 'onboarding/record/states',
   'config-loader/resolve', 'config-loader/snapshot', 'config-loader/explain', 'config-loader/outage/outage-detector',
   'config-loader/cache/cache', 'config-loader/cache/blind-ttl', 'config-loader/cache/stale',
   'config-loader/cache/read-limiter', 'config-loader/cache/deadline', 'waiting/deadline'
@@ -12,7 +13,8 @@ export default {
   mutate: [
     'settings/key-ring', 'settings/dot-env', 'settings/faults', 'settings/formats', 'settings/values',
     'settings/local-mode', 'settings/env',
-    'vault/masking', 'vault/vault', 'meta/error-map', 'meta/rate-limits', 'token-watch/state', 'onboarding/record',
+    'vault/masking', 'vault/vault', 'meta/error-map', 'meta/rate-limits', 'token-watch/state', 'token-watch/number-state',
+    'onboarding/record',
     'config-loader/cache', 'config-loader/outage-detector', 'config-loader/snapshot', 'config-loader/resolve',
     'config-loader/read-limiter', 'config-loader/explain', 'waiting/deadline'
   ].map((name) => `src/${name}.ts`),

@@ -1,23 +1,6 @@
-import t from '../run/tap.js'
-import { isExpiring, nextState, timeLeft, type PreviousState, type TokenFinding } from '../../src/token-watch/state.js'
-
-const NOW = Date.parse('2026-11-23T12:00:00Z')
-const MINUTE = 60 * 1000
-const HOUR = 60 * MINUTE
-const DAY = 24 * HOUR
-const inTime = (ms: number) => new Date(NOW + ms).toISOString()
-const valid = (left: number | null): TokenFinding => ({ valid: true, expires_at: left === null ? null : inTime(left) })
-const invalid = (reason = 'meta_190_460'): TokenFinding => ({ valid: false, reason })
-const previousState = (fields: Partial<PreviousState> = {}): PreviousState => ({
-  expires_at: null,
-  data_access_ends_at: null,
-  status: 'unverified',
-  reason: null,
-  checked_at: null,
-  reported: null,
-  is_active: true,
-  ...fields
-})
+import t from '../../run/tap.js'
+import { isExpiring, nextState, timeLeft } from '../../../src/token-watch/state.js'
+import { DAY, HOUR, inTime, invalid, MINUTE, NOW, previousState, transitionsOf, valid } from './states.js'
 
 await t.test('status, reason and next check of a valid token depend on the time until it expires', async (t) => {
   const table: Array<[left: number | null, status: string, reason: string | null, wait: number]> = [
@@ -104,20 +87,6 @@ await t.test('an invalid token is expired or revoked, and reauth_required if it 
   }
   t.equal(nextState(invalid(), previousState({ expires_at: inTime(HOUR) }), NOW, DAY).next_check, NOW + HOUR)
 })
-
-/** Applies findings to the state of one tenant and returns the events. */
-function transitionsOf (...findings: Array<TokenFinding | 'new token'>): string[] {
-  let previous = previousState()
-  return findings.flatMap((finding) => {
-    if (finding === 'new token') {
-      previous = previousState({ reported: previous.reported })
-      return []
-    }
-    const { status, reason, reported, event } = nextState(finding, previous, NOW, DAY)
-    previous = { ...previous, expires_at: finding.valid ? finding.expires_at : previous.expires_at, status, reported }
-    return event === null ? [] : [`${event.from} ${event.type} ${reason}`]
-  })
-}
 
 await t.test('each transition emits one event', async (t) => {
   t.same(transitionsOf(valid(null), valid(null)), [], 'a valid token emits no event')
