@@ -100,12 +100,7 @@ const countsByStatus = sql.raw(
   tokenStatuses.map((status) => `'${status}', count(*) filter (where status = '${status}')`).join(', ')
 )
 
-/** The states of a number that is known at Meta, or was. A number without such a state is `unknown`. */
-const knownNumberStatuses = numberStatuses.filter((status) => status !== 'none' && status !== 'unknown')
-
-const countsByNumberStatus = sql.raw(
-  knownNumberStatuses.map((status) => `'${status}', count(*) filter (where number_status = '${status}')`).join(', ')
-)
+const noNumbers = sql.raw(`'${JSON.stringify(Object.fromEntries(numberStatuses.map((status) => [status, 0])))}'::jsonb`)
 
 /** The counts of GET /admin/configs/stats, by five index-only scans. */
 export const statsQuery = sql<StatsRow>`
@@ -113,8 +108,8 @@ export const statsQuery = sql<StatsRow>`
     rows.onboarded, rows.total - rows.onboarded as pending,
     tokens.expired, tokens.expiring_7d, tokens.expiring_30d, tokens.no_expiry, rows.total - tokens.total as missing,
     watch.token_status,
-    phones.by_status || jsonb_build_object(
-      'none', rows.total - numbers.total, 'unknown', numbers.total - phones.known
+    ${noNumbers} || phones.by_status || jsonb_build_object(
+      'none', without.number, 'unknown', rows.total - without.number - phones.known
     ) as number_status
   from (
     select count(*)::int as total, (count(*) filter (where is_active))::int as active,
@@ -134,11 +129,11 @@ export const statsQuery = sql<StatsRow>`
   ) tokens, (
     select json_build_object(${countsByStatus}) as token_status from token_watch
   ) watch, (
-    select count(*)::int as total from tenant_configs where phone_number_id is not null
-  ) numbers, (
-    select jsonb_build_object(${countsByNumberStatus}) as by_status,
-      (count(*) filter (where number_status <> 'unknown'))::int as known
-    from phone_numbers
+    select count(*)::int as number from tenant_configs where phone_number_id is null
+  ) without, (
+    select coalesce(jsonb_object_agg(number_status, count), '{}') as by_status,
+      coalesce(sum(count) filter (where number_status <> 'unknown'), 0)::int as known
+    from (select number_status, count(*)::int as count from phone_numbers group by number_status) counted
   ) phones`
 
 function mapWritable<T> (make: (name: WritableColumn) => T): Record<string, T> {
