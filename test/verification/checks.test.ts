@@ -1,10 +1,11 @@
 import t from '../run/tap.js'
 import { GraphError } from '../graph/errors.js'
 import type { Grant } from '../graph/state.js'
+import { until } from '../helper.js'
 import { config } from '../routes/client.js'
 import { assertForm, detailOf, verificationService, verifyUrl } from './verification-service.js'
 
-const { app, as, call, meta, issue, asked, tenant, verified } = await verificationService(t)
+const { app, as, call, sql, meta, issue, asked, tenant, verified } = await verificationService(t)
 
 await t.test('valid credentials pass all checks and are stored as verified', async (t) => {
   const { id, who } = await tenant({ token_expires_at: '2020-01-01T00:00:00Z' })
@@ -147,4 +148,44 @@ await t.test('a missing subscription fails its check, but the identity is verifi
   t.match(answer.body['config'], { last_verified_at: String })
   meta.fail('subscriptions', { reply: new GraphError(403, 200, 'Permissions error') })
   t.match(detailOf(await verified(t, who, ['subscription']), 'subscription'), /permission/)
+})
+
+await t.test('what Meta says of the number is recorded, also when the check of assets fails', async (t) => {
+  const { id, waba, who } = await tenant()
+  const events: Array<[string, string | null]> = []
+  t.teardown(app.events.onEvent(({ type, tenant_id, reason }) => {
+    if (tenant_id === id && type.startsWith('number.')) events.push([type, reason])
+  }))
+  const stateAfter = async (failed: string[], body?: object) => {
+    await verified(t, who, failed, body)
+    return (await app.tokenWatch.healthOf(id))?.number_status
+  }
+  const [phone] = waba.phones
+  t.equal(await stateAfter([]), 'pending')
+  if (phone !== undefined) phone.registered = true
+  t.equal(await stateAfter([], {}), 'pending', 'a dry run records nothing')
+  t.equal(await stateAfter([]), 'ok')
+  const [facts] = await sql('select verified_name, status from phone_numbers where tenant_id = $1', [id])
+  t.same(facts, { verified_name: 'Lucky Shrub', status: 'CONNECTED' })
+
+  meta.fail('phone_numbers', { reply: new GraphError(403, 200, 'Permissions error') })
+  t.equal(await stateAfter(['assets', 'subscription', 'callback']), 'ok', 'no finding about the number')
+  const phones = waba.phones.splice(0)
+  t.equal(await stateAfter(['assets', 'callback']), 'missing')
+  waba.phones.push(...phones)
+  t.equal(await stateAfter([]), 'ok')
+  waba.app_ids = []
+  t.equal(await stateAfter(['assets', 'subscription', 'callback']), 'missing')
+  await until(() => events.length === 3)
+  t.same(events, [['number.missing', null], ['number.recovered', null], ['number.missing', null]])
+})
+
+await t.test('the end of the access to data is recorded', async (t) => {
+  const { id, who } = await tenant({}, { grant: { expires_in: 0, data_access_expires_in: 5 * 24 * 3600 } })
+  await verified(t, who, [])
+  t.match(await app.tokenWatch.healthOf(id), {
+    token_status: 'expiring',
+    reason: 'data_access_ends_within_7_days',
+    token_expires_at: null
+  })
 })

@@ -37,6 +37,7 @@ await t.test('a concurrent write of the configuration is never overwritten', asy
       name
     )
     t.equal(after['last_verified_at'], null)
+    t.same(await sql('select * from phone_numbers where tenant_id = $1', [changed.id]), [], 'nor is the number')
     if (name.includes('token')) t.strictSame(after, written, 'the expiry of the verified token is not stored')
   }
 
