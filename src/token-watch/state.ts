@@ -48,6 +48,9 @@ const WARNINGS = [
   { before: DAY_MS, within: 'within_1_day' }
 ]
 
+/** The warnings and the end, by the milliseconds before the end. */
+const DEADLINES = [...WARNINGS.map(({ before }) => before), 0]
+
 /** Whether a token is to be extended, so many milliseconds before its expiry. */
 export const isExpiring = (left: number) => WARNINGS.some(({ before }) => left <= before)
 
@@ -76,28 +79,30 @@ export function endOf ({ expires_at: expiresAt, data_access_ends_at: dataAccessE
  */
 export function nextState (finding: TokenFinding, previous: PreviousState, now: number, interval: number): NextState {
   const { expires_at, data_access_ends_at = previous.data_access_ends_at } = finding.valid ? finding : previous
-  const ends = { expires_at, data_access_ends_at }
-  const end = endOf(ends, now)
+  const end = endOf({ expires_at, data_access_ends_at }, now)
   const { left } = end
-  const sinceCheck = previous.checked_at === null ? Infinity : now - Date.parse(previous.checked_at)
-  const isLater = sinceCheck >= Math.min(interval, RECHECK_MS)
-  const { status, reason } = statusOf(finding, end, previous, isLater)
+  const { status, reason } = statusOf(finding, end, previous, now - Math.min(interval, RECHECK_MS))
   const expiry = timeLeft(expires_at, now)
   const half = status === 'expiring' && isExpiring(expiry) ? Math.max(expiry / 2, MINUTE_MS) : Infinity
-  const deadline = Math.min(...[...WARNINGS.map(({ before }) => left - before), left].filter((wait) => wait > 0))
+  const next = DEADLINES.find((before) => before < left)
+  const deadline = next === undefined ? Infinity : left - next
   const wait = Math.min(interval, deadline, half)
+  const { reported, event } = toReport(status, reason, previous)
   return {
-    ...ends,
+    expires_at,
+    data_access_ends_at,
     status,
     reason,
-    ...toReport(status, reason, previous),
+    reported,
+    event,
     next_check: now + wait,
     is_deadline: deadline <= wait + Math.min(interval, MAX_BACKLOG_MS)
   }
 }
 
+/** @param sameSince two failed checks after this time (Unix milliseconds) count as one */
 function statusOf (
-  finding: TokenFinding, { left, passed, ends }: ReturnType<typeof endOf>, previous: PreviousState, isLater: boolean
+  finding: TokenFinding, { left, passed, ends }: ReturnType<typeof endOf>, previous: PreviousState, sameSince: number
 ): Pick<NextState, 'status' | 'reason'> {
   if (finding.valid && left > 0) {
     // A tenant that is off stays dead until it is turned on.
@@ -109,7 +114,10 @@ function statusOf (
   }
   const reason = finding.valid ? passed : finding.reason
   // This is the token of the previous finding: a new one would be `unverified`.
-  if (deadStatuses.includes(previous.status)) return { status: isLater ? 'reauth_required' : previous.status, reason }
+  if (deadStatuses.includes(previous.status)) {
+    const isSame = previous.checked_at !== null && Date.parse(previous.checked_at) > sameSince
+    return { status: isSame ? previous.status : 'reauth_required', reason }
+  }
   // 463 is Meta's code for "expired". A known expiry in the future overrides it.
   const isOver = left <= 0 || (previous.expires_at === null && reason === 'meta_190_463')
   return { status: isOver ? 'expired' : 'revoked', reason }

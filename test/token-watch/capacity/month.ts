@@ -1,5 +1,5 @@
 import { failureDelay } from '../../../src/token-watch/retries.js'
-import { endOf, isExpiring } from '../../../src/token-watch/state.js'
+import { endOf, isExpiring, type TokenFinding } from '../../../src/token-watch/state.js'
 import { LANES } from '../../../src/token-watch/token-watch.sql.js'
 import { createBucketQueues } from './bucket-queue.js'
 import { DAY, HOUR, importedToken, seededRandom, storedToken } from './population.js'
@@ -38,9 +38,13 @@ export function simulateMonth () {
 
   for (let id = 0; id < STORED; id++) {
     watches.add(id, storedToken(id, START, random), false)
-    // The last check was within the day before; what it told is not counted.
-    firstCheck[id] = START - random() * DAY
-    schedule(id, record(id, firstCheck[id] ?? START, false))
+    // The checks of the day before; what they told is not counted.
+    let due = Math.round(START - random() * DAY)
+    while (due < START) {
+      firstCheck[id] = due
+      due = record(id, due, false)
+    }
+    schedule(id, due)
   }
   run()
   return { ...report, expected, size, checksOf: (id: number) => checks[id] ?? 0, isPlain }
@@ -110,9 +114,10 @@ export function simulateMonth () {
   /** Records what Meta says of a token at a time. Returns when its next check is due. */
   function record (id: number, now: number, isCounted: boolean): number {
     const isValid = watches.expiryOf(id) > now
-    const finding = isValid
-      ? { valid: true as const, ...watches.endsOf(id) }
-      : { valid: false as const, reason: 'meta_190_463' }
+    const { expires_at, data_access_ends_at } = watches.endsOf(id)
+    const finding: TokenFinding = isValid
+      ? { valid: true, expires_at, data_access_ends_at }
+      : { valid: false, reason: 'meta_190_463' }
     const { told: level, nextCheck } = watches.record(id, finding, now)
     if (level !== null && isCounted) tell(id, level, now)
     return nextCheck

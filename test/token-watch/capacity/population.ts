@@ -28,7 +28,7 @@ export function seededRandom (): () => number {
 
 /** Returns the token with an index, of those that are stored at the start. */
 export function storedToken (index: number, start: number, random: () => number): SimulatedToken {
-  const within = (from: number, to: number) => start + from + random() * (to - from)
+  const within = (from: number, to: number) => Math.round(start + from + random() * (to - from))
   const token = { expires: Infinity, dataAccessEnds: Infinity, isExtendable: false }
   if (index < BURST * BURSTS) {
     const burst = Math.floor(index / BURST)
@@ -45,7 +45,7 @@ export function storedToken (index: number, start: number, random: () => number)
 
 /** Returns the token with an index, of those that are imported at a moment: few of them end soon. */
 export function importedToken (index: number, moment: number, random: () => number): SimulatedToken {
-  const within = (from: number, to: number) => moment + from + random() * (to - from)
+  const within = (from: number, to: number) => Math.round(moment + from + random() * (to - from))
   const token = { expires: Infinity, dataAccessEnds: Infinity, isExtendable: false }
   if (index % 100 === 0) return { ...token, expires: within(HOUR, 14 * DAY) }
   if (index % 100 === 1) return { ...token, dataAccessEnds: within(10 * MINUTE, 14 * DAY) }

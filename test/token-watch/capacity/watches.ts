@@ -6,12 +6,16 @@ import { DAY, type SimulatedToken } from './population.js'
 export const LEVELS = [14 * DAY, 7 * DAY, DAY, 0]
 const REASONS = ['within_14_days', 'within_7_days', 'within_1_day']
 
+const isDead = (status: TokenStatus | undefined) => status === 'expired' || status === 'reauth_required'
 const iso = (time: number) => time === Infinity ? null : new Date(time).toISOString()
 
 /** The tokens of a simulation, each with what `token_watch` has of it. */
 export function createWatches (size: number) {
   const expires = new Float64Array(size).fill(Infinity)
   const dataAccessEnds = new Float64Array(size).fill(Infinity)
+  // The same as text: to format it at each check would take most of the time.
+  const expiresAt: Array<string | null> = Array.from({ length: size }, () => null)
+  const dataAccessEndsAt: Array<string | null> = Array.from({ length: size }, () => null)
   const extendable = new Uint8Array(size)
   const deadlines = new Uint8Array(size)
   const checkedAt = new Float64Array(size)
@@ -22,6 +26,8 @@ export function createWatches (size: number) {
     add (id: number, token: SimulatedToken, isDeadline: boolean): void {
       expires[id] = token.expires
       dataAccessEnds[id] = token.dataAccessEnds
+      expiresAt[id] = iso(token.expires)
+      dataAccessEndsAt[id] = iso(token.dataAccessEnds)
       extendable[id] = Number(token.isExtendable)
       deadlines[id] = Number(isDeadline)
     },
@@ -35,17 +41,19 @@ export function createWatches (size: number) {
     /** Replaces a token by one that expires later. */
     extend (id: number, expiry: number): void {
       expires[id] = expiry
+      expiresAt[id] = iso(expiry)
       statuses[id] = 'unverified'
-      checkedAt[id] = 0
     },
 
     /** Records a finding as the service does. Returns the level that was told, if any, and the next check. */
     record (id: number, finding: TokenFinding, now: number): { told: number | null, nextCheck: number } {
       const next = nextState(finding, {
-        ...endsOf(id),
+        expires_at: expiresAt[id] ?? null,
+        data_access_ends_at: dataAccessEndsAt[id] ?? null,
         status: statuses[id] ?? 'unverified',
         reason: null,
-        checked_at: checkedAt[id] === 0 ? null : iso(checkedAt[id] ?? 0),
+        // Only the state of a dead token depends on it.
+        checked_at: isDead(statuses[id]) ? iso(checkedAt[id] ?? 0) : null,
         reported: reported[id] ?? null,
         is_active: true
       }, now, DAY)
@@ -61,6 +69,6 @@ export function createWatches (size: number) {
   }
 
   function endsOf (id: number): TokenEnds {
-    return { expires_at: iso(expires[id] ?? Infinity), data_access_ends_at: iso(dataAccessEnds[id] ?? Infinity) }
+    return { expires_at: expiresAt[id] ?? null, data_access_ends_at: dataAccessEndsAt[id] ?? null }
   }
 }
