@@ -1,8 +1,8 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { MetaGraph } from '../meta/meta-graph.js'
+import { createSlots } from '../waiting/slots.js'
 import { sharedController } from '../waiting/wait-for.js'
 import { createClaimedCheck, MAX_PAUSE_MS, type ClaimedCheckDependencies } from './claimed-check.js'
-import { createSlots } from './slots.js'
 import { claimQuery, claimUnblockedQuery, MAX_CLAIMED, type Claim } from './token-watch.sql.js'
 
 const SECOND_MS = 1000
