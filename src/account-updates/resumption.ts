@@ -6,6 +6,7 @@ import type { PhoneNumber } from '../meta/accounts.js'
 import { retryAfterIn } from '../meta/advice.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
+import type { TokenFinding } from '../token-watch/state.js'
 import type { TokenWatch } from '../token-watch/token-watch.js'
 import type { Vault } from '../vault/vault.js'
 import { createPoller } from '../waiting/poller.js'
@@ -37,8 +38,8 @@ interface ResumptionDependencies {
   log: Pick<FastifyBaseLogger, 'info' | 'warn'>
 }
 
-/** What Meta confirmed: the expiry of the token (ISO 8601; null: never), and the number, if the tenant has one. */
-interface Confirmation { expiresAt: string | null, phone: PhoneNumber | null }
+/** What Meta confirmed: the ends of the token, and the number, if the tenant has one. */
+interface Confirmation { finding: TokenFinding, phone: PhoneNumber | null }
 
 /**
  * Turns suspended tenants on again after a live check that holds. A check is due at `account_states.resume_at`; a claim
@@ -95,23 +96,23 @@ export function createResumption (dependencies: ResumptionDependencies) {
   async function check (row: ClaimedRow, { waba_id: wabaId, phone_number_id: phoneId, access_token }: CheckedIdentity) {
     const app = metaGraph.appOf(row)
     const token = vault.open(access_token, row.tenant_id, 'access_token')
-    const { expires_at: expiresAt = row.token_expires_at } =
+    const { expires_at = row.token_expires_at, data_access_ends_at } =
       await waitFor(metaGraph.inspectToken(app, token), [closing])
     const phones = await waitFor(metaGraph.listPhoneNumbers(app, token, wabaId), [closing])
     const phone = phones.find(({ id }) => id === phoneId) ?? null
     if (phoneId !== null && phone === null) throw new MetaPhoneNotInWaba()
-    return { expiresAt, phone }
+    const finding: TokenFinding = { valid: true, expires_at, data_access_ends_at }
+    return { finding, phone }
   }
 
   /** Turns a checked tenant on. Returns false, without any write, where `turnOn` does. */
   async function resume (
     claim: Claim, { tenant_id: tenantId, account_event: event }: ClaimedRow, identity: CheckedIdentity,
-    { expiresAt, phone }: Confirmation
+    { finding, phone }: Confirmation
   ): Promise<boolean> {
     const recorded = await tenantConfigs.inTransaction(new Set([tenantId]), async (tx) => {
       if (!await turnOn(tx, claim, identity)) return null
       const account = { type: 'account.resumed', tenant_id: tenantId, from: 'suspended', to: 'ok', reason: event }
-      const finding = { valid: true, expires_at: expiresAt } as const
       const transitions: Array<TenantEvent | null | undefined> = [
         await events.record(tx, account),
         (await tokenWatch.recordIn(tx, tenantId, identity.access_token, finding))?.transition,

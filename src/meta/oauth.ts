@@ -66,9 +66,8 @@ export function createOauthCalls ({ send, assertUnblocked, failCall }: GraphCall
    * Checks that a token is valid and was issued for the app.
    * Source: developers.facebook.com/docs/graph-api/reference/debug_token
    *
-   * @returns when the token expires (ISO 8601 UTC; null: never; undefined: Meta did not say), when its access to data
-   * ends (null: never, or Meta did not say), its type such as SYSTEM_USER, its scopes, and the WABAs of these scopes in
-   * no particular order
+   * @returns when the token expires and when its access to data ends (ISO 8601 UTC; null: never; undefined: Meta did
+   * not say), its type such as SYSTEM_USER, its scopes, and the WABAs of these scopes in no particular order
    * @throws MetaTokenInvalid, MetaAppRejected, MetaRateLimited, MetaUnavailable, MetaTimeout, MetaUnexpectedReply
    */
   async function inspectToken (app: MetaApp, token: string) {
@@ -88,7 +87,7 @@ export function createOauthCalls ({ send, assertUnblocked, failCall }: GraphCall
     const wabaIds = granted.flatMap(({ scope, target_ids }) => WABA_SCOPES.includes(scope) ? target_ids : [])
     return {
       expires_at: expiresAt === null ? undefined : expiryAt(expiresAt),
-      data_access_ends_at: expiryAt(data.data_access_expires_at ?? 0),
+      data_access_ends_at: data.data_access_expires_at == null ? undefined : expiryAt(data.data_access_expires_at),
       type,
       scopes,
       waba_ids: [...new Set(wabaIds)]

@@ -9,7 +9,11 @@ import type { ClaimedRow } from './token-watch.sql.js'
 
 /** A claimed token: its row, its ciphertext and its claim. */
 export interface Due {
-  row: Pick<ClaimedRow, 'tenant_id' | 'waba_id' | 'phone_number_id' | 'token_expires_at' | 'is_verified' | 'updated_at'>
+  row: Pick<
+    ClaimedRow,
+    'tenant_id' | 'waba_id' | 'phone_number_id' | 'token_expires_at' | 'data_access_ends_at' | 'is_verified' |
+    'updated_at'
+  >
   sealed: string
   claim: string
 }
@@ -85,7 +89,7 @@ export function createTokenCheck ({ vault, metaGraph, log, callMeta }: TokenChec
   ): Promise<TokenEnds & { type: string | null } | { reason: string }> {
     try {
       const inspected = await callMeta(() => metaGraph.inspectToken(app, token))
-      const { expires_at = row.token_expires_at, data_access_ends_at, type } = inspected
+      const { expires_at = row.token_expires_at, data_access_ends_at = row.data_access_ends_at, type } = inspected
       return { expires_at, data_access_ends_at, type }
     } catch (err) {
       if (err instanceof MetaTokenInvalid) return { reason: reasonOf(err) }

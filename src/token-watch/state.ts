@@ -8,7 +8,8 @@ export interface TokenEnds { expires_at: string | null, data_access_ends_at: str
  * `data_access_ends_at` the stored one stays.
  */
 export type TokenFinding =
-  { valid: true, expires_at: string | null, data_access_ends_at?: string | null } | { valid: false, reason: string }
+  | { valid: true, expires_at: string | null, data_access_ends_at?: string | null | undefined }
+  | { valid: false, reason: string }
 
 /** The state before a finding; times are ISO 8601. */
 export interface PreviousState extends TokenEnds {

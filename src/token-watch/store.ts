@@ -9,7 +9,9 @@ import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import { nextNumber, numberReason } from './number-state.js'
 import { findNumber, saveNumber, storableFacts, type StoredNumber } from './phone-numbers.sql.js'
 import { nextState, type TokenFinding } from './state.js'
-import { healthQuery, lockWatch, saveWatch, setExpiry, type AccountHealth, type LockedWatch } from './token-watch.sql.js'
+import {
+  healthQuery, lockWatch, saveWatch, setExpiry, type AccountHealth, type LockedWatch
+} from './token-watch.sql.js'
 
 /** The state of a tenant's token, number and account; times are ISO 8601. */
 export interface TokenHealth extends AccountHealth {

@@ -20,7 +20,7 @@ export const credentialColumns = [
 export type Credentials = Pick<TenantConfigRow, typeof credentialColumns[number]>
 
 /** When a token ends (ISO 8601; null: never; undefined: Meta did not say). */
-interface Ends { expires_at: string | null | undefined, data_access_ends_at: string | null }
+interface Ends { expires_at: string | null | undefined, data_access_ends_at: string | null | undefined }
 
 /**
  * The checks, and the findings about the token: its ends, or the reason why it is invalid (null: no finding), and about

@@ -13,6 +13,7 @@ export async function recordExtension (
   const recordCheck = createCheckRecorder({ tenantConfigs, tokenWatch, events, interval: env.TOKEN_CHECK_INTERVAL_MS })
   const finding = { valid: true, expires_at: replacement.expires_at, data_access_ends_at: null } as const
   await recordCheck(
-    { row: { ...row, is_verified: true }, sealed: stored, claim }, { finding, replacement, listing: null }
+    { row: { ...row, is_verified: true, data_access_ends_at: null }, sealed: stored, claim },
+    { finding, replacement, listing: null }
   )
 }

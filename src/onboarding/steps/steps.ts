@@ -49,7 +49,8 @@ export function createSteps (dependencies: StepDependencies): Steps {
 
   async function inspect (execution: Execution, { finish }: Progress): Promise<void> {
     const { app, record } = execution
-    const { type, scopes, waba_ids, expires_at } = await metaGraph.inspectToken(app, tokenOf(record))
+    const inspected = await metaGraph.inspectToken(app, tokenOf(record))
+    const { type, scopes, waba_ids, expires_at } = inspected
     // The exchange may leave the expiry out, debug_token does not: its null means never.
     const expiresAt = expires_at === undefined ? record.token_expires_at : expires_at
     const missing = NEEDED_SCOPES.filter((scope) => !scopes.includes(scope))
@@ -57,7 +58,7 @@ export function createSteps (dependencies: StepDependencies): Steps {
       log.warn({ onboarding: record.id, missing }, 'the granted token lacks scopes; whether it works, the calls decide')
     }
     const evidence = { app_id: app.id, type, expires_at: expiresAt, scopes, missing_scopes: missing, waba_ids }
-    execution.hasInspected = true
+    execution.inspected = inspected
     await finish({ evidence, change: { token_expires_at: expiresAt } })
   }
 
@@ -161,7 +162,7 @@ export function createSteps (dependencies: StepDependencies): Steps {
   async function done (execution: Execution, { finish }: Progress): Promise<void> {
     const { app, record } = execution
     // An execution that resumes must check again that the token is valid.
-    if (execution.hasInspected !== true) await metaGraph.inspectToken(app, tokenOf(record))
+    const { data_access_ends_at } = execution.inspected ?? await metaGraph.inspectToken(app, tokenOf(record))
     const { tenant_id } = record
     const identity = identityOf(record)
     let event: TenantEvent | undefined
@@ -173,7 +174,7 @@ export function createSteps (dependencies: StepDependencies): Steps {
     if (config === null) throw new OnboardingSuperseded()
     execution.config = config
     if (event !== undefined) events.emit(event)
-    const finding = { valid: true, expires_at: config.token_expires_at } as const
+    const finding = { valid: true, expires_at: config.token_expires_at, data_access_ends_at } as const
     await tokenWatch.record(config.tenant_id, identity.access_token, finding).catch((err: unknown) => {
       log.warn({ err, onboarding: record.id }, 'the state of a new token could not be noted; the next check will')
     })

@@ -1,5 +1,6 @@
 import t from '../../run/tap.js'
 import { GraphError, registerRefused } from '../../graph/errors.js'
+import { recordExtension } from '../../token-watch/extension-record.js'
 import { PIN } from '../onboarding-service.js'
 import { retriesService } from './retries-service.js'
 
@@ -50,16 +51,17 @@ await t.test('what a tenant stores after its login is not replaced without a req
   t.same(eventsOf(tenant), [['onboarding.failed', 'ONBOARDING_SUPERSEDED']])
 
   // An extension of the stored token is no change of the tenant's.
-  const { app: { vault, tokenWatch } } = service
+  const { app } = service
   const extended = newTenant()
   const first = ownLogin()
   t.equal((await post(extended, first)).is, '201')
   meta.fail('debug_token', { drop: true })
   await post(extended, { ...first, code: issue() })
-  const sealed = String((await row(extended))?.['access_token'])
-  const health = await tokenWatch.healthOf(extended)
-  t.ok(await tokenWatch.extend(extended, sealed, vault.seal('longer', extended, 'access_token'), null,
-    String(health?.next_check_at)))
+  const stored = String((await row(extended))?.['access_token'])
+  const claim = String((await app.tokenWatch.healthOf(extended))?.next_check_at)
+  const sealed = app.vault.seal('longer', extended, 'access_token')
+  await recordExtension(app, extended, { stored, claim }, { sealed, expires_at: null })
+  t.equal((await row(extended))?.['access_token'], sealed)
   await makeDue(extended)
   await untilStatus(extended, 'completed')
 })
