@@ -129,7 +129,7 @@ export function createExecutor ({ database, steps, outcomes, closing, log }: Exe
     const isEnd = isFinal({ name, error }, record)
     const end = isEnd ? { status: 'failed', access_token: null, former: null } as const : {}
     const to = isEnd ? 'failed' : 'waiting'
-    const reason = isEnd ? err.code : awaited({ name, error })
+    const reason = isEnd ? err.code : awaited(name, err.code)
     await outcomes.report(record.tenant_id, { to, reason }, async (tx) => {
       await update(execution, { steps, holder: null, ...end }, tx)
       return true
@@ -156,11 +156,10 @@ export function createExecutor ({ database, steps, outcomes, closing, log }: Exe
 
   /** Releases a record as it was before a step that did not reach Meta: an unsent code may be sent again. */
   async function release (execution: Execution, before: Step[]): Promise<void> {
-    const { record: { id, access_token: token }, leaseOwner } = execution
-    const released = token === null
-      ? update(execution, { steps: before, holder: null })
-      : postponeOnboarding(database, id, leaseOwner, before, 0)
-    await released.catch((err: unknown) => { log.debug({ err }, 'an onboarding was not released') })
+    const { record: { id }, leaseOwner } = execution
+    await postponeOnboarding(database, id, leaseOwner, before, 0).catch((err: unknown) => {
+      log.debug({ err }, 'an onboarding was not released')
+    })
   }
 }
 

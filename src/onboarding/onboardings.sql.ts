@@ -108,10 +108,12 @@ export async function postponeOnboarding (
   return row ?? null
 }
 
-/** Returns records without a token whose executor died while the code was on its way to Meta, or was to be sent. */
-export const lostExchanges = async (db: Queryable): Promise<OnboardingRow[]> =>
-  await db.run(builder.select().from(table).where(sql`status = 'in_progress' and access_token is null
-    and coalesce(retry_at, held_until) <= now() - ${LOST_EXCHANGE_AGE}`).limit(MAX_SURPLUS))
+/** Returns records whose executor died while the code was on its way to Meta. */
+export async function lostExchanges (db: Queryable): Promise<OnboardingRow[]> {
+  const isSent = sql`${firstStep(sql`->> 'attempts'`)} <> '0'`
+  return await db.run(builder.select().from(table).where(sql`status = 'in_progress' and access_token is null
+    and ${isSent} and coalesce(retry_at, held_until) <= now() - ${LOST_EXCHANGE_AGE}`).limit(MAX_SURPLUS))
+}
 
 /**
  * Changes a record for its lease owner, renews the lease, and returns the record; null when the lease is lost. A change

@@ -106,11 +106,7 @@ const AWAITED: Record<string, string> = {
 }
 
 /** What an onboarding waits for after a failed step: the name of a value, else the code of the error. */
-export function awaited ({ name, error }: FailedStep): string {
-  if (name === 'register') return 'pin'
-  const code = error?.code ?? 'INTERNAL'
-  return AWAITED[code] ?? code
-}
+export const awaited = (name: StepName, code: string): string => name === 'register' ? 'pin' : AWAITED[code] ?? code
 
 /** Whether the record ends with a code on its way to Meta, which may have arrived. */
 export function isCodeUnderWay (record: Pick<OnboardingRow, 'steps'>): boolean {

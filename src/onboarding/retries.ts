@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '../database/database.js'
-import { DatabaseUnavailable, Internal } from '../errors.js'
+import { Internal } from '../errors.js'
+import { stepNames } from '../schemas/statuses.js'
 import { createPoller } from '../waiting/poller.js'
 import type { createExecutor } from './executor.js'
 import type { createGrantedApp } from './granted-app.js'
@@ -9,7 +10,7 @@ import {
   acquireDue, lostExchanges, postponeOnboarding, updateOnboarding, type DueOnboarding
 } from './onboardings.sql.js'
 import type { Outcomes } from './outcomes.js'
-import { isFinished, RETRIES_ENDED, withStep } from './record.js'
+import { isFinished, RETRIES_ENDED, stepOf, withStep } from './record.js'
 
 const PERIOD_MS = 5000
 const LOST_EXCHANGE_PERIOD_MS = 60_000
@@ -72,7 +73,6 @@ export function createRetries ({ database, grantedApp, execute, outcomes, closin
       log.info(about, 'an onboarding was completed without a request')
     } catch (err) {
       log.info({ err, ...about }, 'an onboarding was not completed without a request')
-      if (err instanceof DatabaseUnavailable) return
       // The executor has released the record after the failure of a step: then this changes nothing.
       await postponeOnboarding(database, record.id, leaseOwner, record.steps, 0)
     }
@@ -80,8 +80,7 @@ export function createRetries ({ database, grantedApp, execute, outcomes, closin
 
   /** Ends an onboarding that was retried for long enough, with its last error. */
   async function endRetries ({ id, tenant_id: tenantId, steps }: DueOnboarding, leaseOwner: string): Promise<void> {
-    const last = steps.find((step) => !isFinished(step))
-    if (last === undefined) return
+    const last = stepOf({ steps }, stepNames.find((name) => !isFinished(stepOf({ steps }, name))) ?? 'done')
     const { code, message: advice } = new Internal()
     const error = last.error ?? { code, meta_code: null, meta_subcode: null, fbtrace_id: null, advice }
     const ended = withStep(steps, last.name, { status: 'failed', error, evidence: RETRIES_ENDED })

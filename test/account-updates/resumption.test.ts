@@ -15,6 +15,7 @@ t.beforeEach(() => {
 })
 
 const isOn = ({ is_active: isActive }: Record<string, unknown>) => isActive === true
+const waitsOrEnds = ({ resume_at: at, wait }: Record<string, unknown>) => at !== null && Number(wait) > 0
 const isEnded = ({ resume_at: at }: Record<string, unknown>) => at === null
 /** Whether a failed check waits for its repetition: longer than a claim lasts. */
 const waits = ({ wait }: Record<string, unknown>) => Number(wait) > 60_000
@@ -40,6 +41,15 @@ await t.test('a suspended tenant is turned on after a live check that holds', as
     )
     t.equal((await app.configLoader.forTenant(id)).hasTenantConfig(), true, 'the cache is invalidated')
   }
+})
+
+await t.test('a resumption that is due by mistake is not checked', async (t) => {
+  const { id } = await suspended()
+  await sql("update account_states set resume_at = now(), status = 'lost' where tenant_id = $1", [id])
+  await checkAllDue()
+  t.strictSame(asked(), [])
+  t.equal(waitsOrEnds(await stateOf(id)), true, 'its claim lasts')
+  t.match(await app.tenantConfigs.find(id), { is_active: false })
 })
 
 await t.test('a tenant without a number, or with an app of its own, is checked too', async (t) => {

@@ -11,8 +11,8 @@ const migrate = 'src/cli/migrate.ts'
 const rollback = 'src/cli/rollback.ts'
 const newest = String(tags.at(-1))
 const all = [
-  'events_outbox', 'oauth_states', 'onboardings', 'phone_callbacks', 'tenant_configs', 'token_watch', 'vault_keys',
-  'verified_identities', 'webhook_deliveries'
+  'account_states', 'events_ended', 'events_outbox', 'oauth_states', 'onboardings', 'phone_callbacks', 'phone_numbers',
+  'tenant_configs', 'token_watch', 'vault_keys', 'verified_identities', 'webhook_deliveries'
 ]
 
 /** Rolls back with this answer to the prompt. */

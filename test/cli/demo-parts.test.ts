@@ -12,7 +12,7 @@ await t.test('the receiver checks the verify token and the signature', async (t)
   t.equal(await challenged('right'), '42')
   t.not(await challenged('wrong'), '42')
   for (const secret of ['secret', 'another']) {
-    const body = JSON.stringify({ by: secret })
+    const body = JSON.stringify({ type: secret })
     await fetch(receiver.url, {
       method: 'POST',
       body,
@@ -20,8 +20,8 @@ await t.test('the receiver checks the verify token and the signature', async (t)
     })
   }
   t.same(
-    await receiver.waitForEvents(2),
-    { events: [{ by: 'secret', is_signed: true }, { by: 'another', is_signed: false }] }
+    await receiver.waitForEvents(['secret', 'another']),
+    { events: [{ type: 'secret', is_signed: true }, { type: 'another', is_signed: false }] }
   )
 })
 

@@ -45,7 +45,8 @@ await t.test('a command refuses a data directory that a running server uses', as
   t.teardown(async () => await server.stop())
   refused(t, await run(t, [rollback, '--yes'], { DATA_DIR }), /in use by another running server/)
   t.match(await tables(server.url), [
-    'events_outbox', 'oauth_states', 'onboardings', 'phone_callbacks', 'tenant_configs'
+    'account_states', 'events_ended', 'events_outbox', 'oauth_states', 'onboardings', 'phone_callbacks',
+    'phone_numbers', 'tenant_configs'
   ])
 })
 

@@ -26,7 +26,7 @@ async function formerDatabase (t: Test): Promise<string> {
 
 /** Runs the command to its end and asserts that the migration is complete. */
 async function assertCompletes (t: Test, url: string): Promise<void> {
-  t.match(await run(t, command, { DATABASE_URL: url }), { code: 0, stdout: /^Applied .*0005_notify_verified\.\n$/ })
+  t.match(await run(t, command, { DATABASE_URL: url }), { code: 0, stdout: /^Applied .*0007_work_indexes\.\n$/ })
   await assertUpToDate(t, url)
 }
 

@@ -103,6 +103,9 @@ async function causeRefusalsOfMeta (send: Send, meta: Graph, app: Setup['app']):
     { patch: { data: { is_valid: false, error: { message: quoted, code: quoted, subcode: quoted } } } }
   )
   await onboard('phone_numbers', reply(200, {}, { data: [] }))
+  await onboard('businesses', { reply: new GraphError(403, 200, quoted) }, { waba_id: undefined }, 'third')
+  await onboard('phone_numbers', reply(200, {}, { data: [{ id: '1' }, { id: '2' }] }), { phone_number_id: undefined },
+    'third')
   await onboard('phone_numbers', reply(200, {}, { data: [{ id: '1' }, { id: '2' }] }), { phone_number_id: undefined })
   await onboard('override', { reply: new GraphError(400, 2200, quoted) })
   await onboard('register', { reply: new GraphError(400, 133005, quoted) })

@@ -32,11 +32,12 @@ export async function startReceiver ({ verifyToken, eventsSecret }: ReceiverSecr
   return {
     url: `http://127.0.0.1:${typeof address === 'object' && address?.port}`,
 
-    /** Waits for `count` events, and returns all received ones. */
-    async waitForEvents (count: number): Promise<{ events: Received[] }> {
+    /** Waits for an event of each of these types, and returns all of these types. */
+    async waitForEvents (types: string[]): Promise<{ events: Received[] }> {
       const signal = AbortSignal.timeout(EVENT_TIMEOUT_MS)
-      while (received.length < count) await once(arrivals, 'event', { signal })
-      return { events: received }
+      const wanted = () => received.filter(({ type }) => types.includes(String(type)))
+      while (wanted().length < types.length) await once(arrivals, 'event', { signal })
+      return { events: wanted() }
     },
 
     async close (): Promise<void> {

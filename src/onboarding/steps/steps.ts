@@ -83,19 +83,19 @@ export function createSteps (dependencies: StepDependencies): Steps {
     const { record, isUnattended = false } = execution
     const { tenant_id: tenantId, user_id: userId, phone_number_id: phoneNumberId } = record
     const { number } = stepOf(record, 'assets').evidence ?? {}
-    let event: TenantEvent | null = null
+    const recorded: Array<TenantEvent | null> = []
     await tenantConfigs.saveOnboardedIdentity(tenantId, userId, identityOf(record), async (tx, { isNew, former }) => {
       // What the tenant stored since its login is newer than the login; only a request may replace it.
       if (isUnattended && !isSameIdentity(formerIdentity(former), record.former)) throw new OnboardingSuperseded()
       const left = former?.is_verified === true ? formerIdentity(former) : null
       const change = { former: left !== null && !isSameNumber(left, record) ? left : null }
       if (phoneNumberId !== null && Value.Check(NumberFacts, number)) {
-        event = await tokenWatch.recordNumberIn(tx, tenantId, phoneNumberId, { id: phoneNumberId, ...number })
+        recorded.push(await tokenWatch.recordNumberIn(tx, tenantId, phoneNumberId, { id: phoneNumberId, ...number }))
       }
       await finish({ evidence: { is_new: isNew }, change }, tx)
       await supersedeOlder(tx, record)
     })
-    if (event !== null) events.emit(event)
+    for (const event of recorded) if (event !== null) events.emit(event)
   }
 
   async function subscribe (execution: Execution, { finish }: Progress): Promise<void> {
@@ -165,15 +165,15 @@ export function createSteps (dependencies: StepDependencies): Steps {
     const { data_access_ends_at } = execution.inspected ?? await metaGraph.inspectToken(app, tokenOf(record))
     const { tenant_id } = record
     const identity = identityOf(record)
-    let event: TenantEvent | undefined
+    const recorded: TenantEvent[] = []
     const config = await tenantConfigs.completeOnboarding(tenant_id, identity, async (tx) => {
       await finish({ evidence: {}, change: { status: 'completed', access_token: null, holder: null } }, tx)
       const values = { type: 'onboarding.completed', from: 'in_progress', to: 'completed', reason: null }
-      event = await events.record(tx, { tenant_id, ...values })
+      recorded.push(await events.record(tx, { tenant_id, ...values }))
     })
     if (config === null) throw new OnboardingSuperseded()
     execution.config = config
-    if (event !== undefined) events.emit(event)
+    for (const event of recorded) events.emit(event)
     const finding = { valid: true, expires_at: config.token_expires_at, data_access_ends_at } as const
     await tokenWatch.record(config.tenant_id, identity.access_token, finding).catch((err: unknown) => {
       log.warn({ err, onboarding: record.id }, 'the state of a new token could not be noted; the next check will')

@@ -15,6 +15,7 @@ await t.test('a reader cannot write, and leaves no setting behind', async (t) =>
   }
   t.same(await query(url, 'select from phone_callbacks'), [])
   t.equal(await withReader(url, async () => 'read'), 'read')
+  await t.rejects(withReader(url, async () => { throw new Error('a fault of ours') }), failure('a fault of ours'))
 })
 
 await t.test('a statement that takes too long is ended', async (t) => {

@@ -64,6 +64,17 @@ await t.test('a login for another number changes nothing and lists the granted o
     ['access_token', 'subscribe', ...Array(8).fill('access_token')], 'after the first login only codes were sent')
 })
 
+await t.test('a fault while the present number is looked for elsewhere is no change', async (t) => {
+  const { tenant, account } = await verified()
+  const other = newWaba(1)
+  meta.fail('phone_numbers', {})
+  meta.fail('phone_numbers', { drop: true })
+  const body = { code: issue({ waba_ids: [account.id, other.id] }), waba_id: other.id }
+  t.equal((await post(tenant, body)).is, '503 META_UNAVAILABLE')
+  t.equal((await resume(tenant)).is, '200')
+  t.match(await row(tenant), { waba_id: account.id })
+})
+
 await t.test('a resumption that names the number accepts the change, and the former account is left', async (t) => {
   const { tenant, account, phone } = await verified()
   const other = newWaba(2)

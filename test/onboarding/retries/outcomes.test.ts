@@ -1,5 +1,7 @@
 import t from '../../run/tap.js'
 import { GraphError, registerRefused } from '../../graph/errors.js'
+import { latestOnboarding } from '../../../src/onboarding/onboardings.sql.js'
+import { createOutcomes } from '../../../src/onboarding/outcomes.js'
 import { recordExtension } from '../../token-watch/extension-record.js'
 import { PIN } from '../onboarding-service.js'
 import { retriesService } from './retries-service.js'
@@ -36,6 +38,26 @@ await t.test('a refusal, a missing choice or PIN waits for a person, and tells w
     t.same(eventsOf(tenant), [event])
     t.match(await retryOf(tenant), { wait: null })
   }
+})
+
+await t.test('an exchange that ended meanwhile is not failed', async (t) => {
+  const { app: { database, events } } = service
+  const tenant = newTenant()
+  t.equal((await post(tenant, ownLogin())).is, '201')
+  const record = await latestOnboarding(database, tenant)
+  if (record === null) throw new Error('no record')
+  await createOutcomes({ database, events }).failLostExchange(record)
+  t.same(eventsOf(tenant), [['onboarding.completed', null]])
+  t.match(await retryOf(tenant), { status: 'completed' })
+})
+
+await t.test('the state of a number that an onboarding finds is an event', async (t) => {
+  const account = newWaba([{ status: 'RESTRICTED' }])
+  const tenant = newTenant()
+  t.equal((await post(tenant, { code: issue(), waba_id: account.id })).is, '201')
+  t.same(service.allEventsOf(tenant).map(({ type, to, reason }) => [type, to, reason]), [
+    ['number.restricted', 'restricted', 'RESTRICTED'], ['onboarding.completed', 'completed', null]
+  ])
 })
 
 await t.test('what a tenant stores after its login is not replaced without a request', async (t) => {

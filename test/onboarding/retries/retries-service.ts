@@ -25,6 +25,9 @@ export async function retriesService (t: Test, env: EnvSource = {}) {
       return { code: service.issue({ waba_ids: [account.id] }), waba_id: account.id, ...body }
     },
 
+    /** All events of a tenant. */
+    allEventsOf: (tenant: string) => events.filter(({ tenant_id: id }) => id === tenant),
+
     /** The types and reasons of the onboarding events of a tenant. */
     eventsOf: (tenant: string) => events
       .filter(({ tenant_id: id, type }) => id === tenant && type.startsWith('onboarding.'))

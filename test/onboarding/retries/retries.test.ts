@@ -87,6 +87,27 @@ await t.test('an onboarding that fails for 24 hours ends with its last error', a
   t.same(eventsOf(dead), [['onboarding.failed', 'INTERNAL']])
 })
 
+await t.test('an onboarding that is ended while its step fails stays ended', async (t) => {
+  const tenant = newTenant()
+  const { answer } = await service.startWithMetaFault('subscribe', { latency_ms: 500, drop: true },
+    async () => await post(tenant, ownLogin()))
+  await service.configure(tenant, 'POST', undefined, '/deactivate')
+  t.equal((await answer).is, '409 ONBOARDING_SUPERSEDED')
+  t.match(await retryOf(tenant), { status: 'failed', wait: null })
+})
+
+await t.test('an onboarding without an unfinished step ends too', async (t) => {
+  const tenant = newTenant()
+  meta.fail('subscribe', { drop: true })
+  await post(tenant, ownLogin())
+  await service.sql(`update onboardings set steps = regexp_replace(steps::text,
+    '"status": "(pending|failed)"', '"status": "done"', 'g')::jsonb where tenant_id = $1`, [tenant])
+  await makeDue(tenant, '24 hours')
+  await untilStatus(tenant, 'failed')
+  await until(() => eventsOf(tenant).length > 0)
+  t.same(eventsOf(tenant), [['onboarding.failed', 'INTERNAL']])
+})
+
 await t.test('a request begins the 24 hours anew', async (t) => {
   const tenant = newTenant()
   meta.fail('subscribe', { drop: true, times: 2 })

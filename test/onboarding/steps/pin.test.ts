@@ -46,6 +46,17 @@ await t.test('a number is not registered either when a former version recorded n
   }
 })
 
+await t.test('an onboarding that a former version began stores no facts of its number', async (t) => {
+  const former = newTenant()
+  meta.fail('phone_numbers', { drop: true })
+  t.equal((await post(former, login(former))).is, '503 META_UNAVAILABLE')
+  await service.sql(`update onboardings set waba_id = $2, phone_number_id = $3,
+    steps = jsonb_set(jsonb_set(steps, '{2,status}', '"done"'), '{2,evidence}', '{}') where tenant_id = $1`,
+  [former, service.waba.id, String(former.match(/\d+/))])
+  t.equal((await resume(former)).is, '200')
+  t.same(await service.sql('select from phone_numbers where tenant_id = $1', [former]), [])
+})
+
 await t.test('a resumption with null takes the wish for a registration back', async (t) => {
   const refused = newTenant()
   meta.fail('register', { reply: registerRefused(133005) })
