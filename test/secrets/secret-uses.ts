@@ -70,6 +70,8 @@ async function storeAndRead (send: Send): Promise<void> {
   for (const path of ['all', 'all?limit=1', 'stats', 'effective/first', 'effective/second', 'effective/nobody']) {
     await send('second', 'GET', `/api/v1/tenant/admin/configs/${path}`)
   }
+  await send('second', 'GET', '/api/v1/tenant/admin/events')
+  await send('second', 'POST', '/api/v1/tenant/admin/events/6f1f6ad8-5f0c-4b0e-8f43-0d6b0f1a2b3c/redeliver')
 }
 
 async function causeRefusalsOfMeta (send: Send, meta: Graph, app: Setup['app']): Promise<void> {
