@@ -16,7 +16,7 @@ export interface GraphErrorDetails {
 
 /** The base of the graph errors. A failed call sets `details`. */
 class GraphError extends Error {
-  declare details?: GraphErrorDetails
+  declare details?: GraphErrorDetails | null
 }
 
 /*
@@ -194,7 +194,7 @@ export function createErrorByCode (code: string): InstanceType<ErrorClass> | und
 }
 
 /** Sets the details of the failed call on its error. */
-export function withGraphDetails (error: FastifyError, details: GraphErrorDetails): FastifyError {
+export function withGraphDetails (error: FastifyError, details: GraphErrorDetails | null): FastifyError {
   return Object.assign(error, { details })
 }
 

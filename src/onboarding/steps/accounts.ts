@@ -86,9 +86,7 @@ export function createAccountSearch ({ metaGraph, timeoutMs }: AccountDependenci
 function refusalOf (err: unknown, isNamed: boolean): Error {
   if (!(err instanceof MetaWabaNotAccessible || err instanceof MetaPermissionMissing)) throw err
   const isTold = err instanceof MetaPermissionMissing || adviceIn(err) !== undefined
-  const details = graphErrorDetails(err)
-  if (isNamed && isTold) return err
-  return details === null ? new MetaAccountRequired() : withGraphDetails(new MetaAccountRequired(), details)
+  return isNamed && isTold ? err : withGraphDetails(new MetaAccountRequired(), graphErrorDetails(err))
 }
 
 const has = ({ phones }: VisibleAccount, phoneNumberId: string) => phones.some(({ id }) => id === phoneNumberId)

@@ -82,7 +82,7 @@ export function createSteps (dependencies: StepDependencies): Steps {
   async function store (execution: Execution, { finish }: Progress): Promise<void> {
     const { record, isUnattended = false } = execution
     const { tenant_id: tenantId, user_id: userId, phone_number_id: phoneNumberId } = record
-    const { number } = stepOf(record, 'assets').evidence ?? {}
+    const number = stepOf(record, 'assets').evidence?.['number']
     const recorded: Array<TenantEvent | null> = []
     await tenantConfigs.saveOnboardedIdentity(tenantId, userId, identityOf(record), async (tx, { isNew, former }) => {
       // What the tenant stored since its login is newer than the login; only a request may replace it.
@@ -151,7 +151,7 @@ export function createSteps (dependencies: StepDependencies): Steps {
   /** Whether the WhatsApp Business app uses the number too. Meta is asked when a former version did not record it. */
   async function isOnBusinessApp (execution: Execution): Promise<boolean> {
     const { record, pin } = execution
-    const { number } = stepOf(record, 'assets').evidence ?? {}
+    const number = stepOf(record, 'assets').evidence?.['number']
     if (Value.Check(NumberFacts, number)) return number.is_on_biz_app === true
     if (pin === undefined || record.phone_number_id === null) return false
     const { app, token } = accessOf(execution)
