@@ -184,7 +184,7 @@ export async function reopenOnboarding (db: Queryable, id: string, steps: Step[]
 /** Fails a record whose executor died while the code was on its way to Meta. Returns false for any other record. */
 export async function failUnknownExchange (db: Queryable, id: string, steps: Step[]): Promise<boolean> {
   const isPending = sql`${firstStep(sql`->> 'status'`)} = 'pending'`
-  const rows = await db.run(builder.update(table).set({ status: 'failed', steps })
+  const rows = await db.run(builder.update(table).set({ status: 'failed', steps, former: null })
     .where(and(eq(table.id, id), eq(table.status, 'in_progress'), sql`not ${isLeased}`, isPending))
     .returning({ id: table.id }))
   return rows.length > 0

@@ -86,7 +86,10 @@ export function createSteps (dependencies: StepDependencies): Steps {
     const recorded: Array<TenantEvent | null> = []
     await tenantConfigs.saveOnboardedIdentity(tenantId, userId, identityOf(record), async (tx, { isNew, former }) => {
       // What the tenant stored since its login is newer than the login; only a request may replace it.
-      if (isUnattended && !isSameIdentity(formerIdentity(former), record.former)) throw new OnboardingSuperseded()
+      const isOwn = former?.access_token === record.access_token
+      if (isUnattended && !isOwn && !isSameIdentity(formerIdentity(former), record.former)) {
+        throw new OnboardingSuperseded()
+      }
       const left = former?.is_verified === true ? formerIdentity(former) : null
       const change = { former: left !== null && !isSameNumber(left, record) ? left : null }
       if (phoneNumberId !== null && Value.Check(NumberFacts, number)) {

@@ -8,8 +8,8 @@ import { retriesService } from './retries-service.js'
 
 const service = await retriesService(t, { GRAPH_TIMEOUT_MS: 1500 })
 const {
-  meta, post, resume, record, newTenant, asked, row, records, eventsOf, retryOf, makeDue,
-  untilStatus, ownLogin
+  meta, post, resume, record, issue, newTenant, newWaba, asked, row, records, eventsOf, retryOf, makeDue, untilStatus,
+  ownLogin
 } = service
 const { advance } = clock(t)
 
@@ -133,6 +133,18 @@ await t.test('an onboarding whose executor died goes on, and a code on its way i
   advance(BLOCK_MS)
   await untilStatus(lost, 'failed')
   t.same(eventsOf(lost).at(-1), ['onboarding.failed', 'META_EXCHANGE_UNKNOWN'])
+})
+
+await t.test('a change to another number goes on too when its executor dies before it is stored', async (t) => {
+  const account = newWaba(2)
+  const [first, second] = account.phones.map(({ id }) => id)
+  const tenant = newTenant()
+  t.equal((await post(tenant, { code: issue(), waba_id: account.id, phone_number_id: first })).is, '201')
+  meta.fail('phone_numbers', { drop: true })
+  t.equal((await resume(tenant, { phone_number_id: String(second) })).is, '503 META_UNAVAILABLE')
+  await makeDue(tenant)
+  await untilStatus(tenant, 'completed')
+  t.match(await row(tenant), { phone_number_id: second, onboarding_completed: true })
 })
 
 await t.test('an onboarding that cannot be begun again is retried later', async (t) => {
