@@ -79,7 +79,10 @@ function restrictions (name, isSql) {
       allowTypeImports: true,
       message: 'Other folders are entered by their door; see `openFiles` in eslint.config.js.'
     },
-    { group: others.flatMap((folder) => [`**/${folder}/*.sql.js`, `**/${folder}/*/*.sql.js`]), message: 'Statements belong to their own folder.' },
+    {
+      group: others.flatMap((folder) => [`**/${folder}/*.sql.js`, `**/${folder}/*/*.sql.js`]),
+      message: 'Statements belong to their own folder.'
+    },
     ...isSql ? [NO_FASTIFY] : [],
     ...isSql || name === 'database' ? [] : [NO_SQL],
     ...name === 'routes'

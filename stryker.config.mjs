@@ -13,7 +13,8 @@ export default {
   mutate: [
     'settings/key-ring', 'settings/dot-env', 'settings/faults', 'settings/formats', 'settings/values',
     'settings/local-mode', 'settings/env',
-    'vault/masking', 'vault/vault', 'meta/error-map', 'meta/rate-limits', 'token-watch/state', 'token-watch/number-state',
+    'vault/masking', 'vault/vault', 'meta/error-map', 'meta/rate-limits',
+    'token-watch/state', 'token-watch/number-state',
     'onboarding/record',
     'config-loader/cache', 'config-loader/outage-detector', 'config-loader/snapshot', 'config-loader/resolve',
     'config-loader/read-limiter', 'config-loader/explain', 'waiting/deadline'

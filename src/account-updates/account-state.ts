@@ -14,7 +14,7 @@ export interface TenantState extends AccountState { is_active: boolean, onboarde
 /** An event to report. */
 export interface Transition { type: string, from: AccountStatus, to: AccountStatus, reason: string }
 
-/** What the updates do to a tenant. */
+/** The change of a tenant by updates. */
 export interface AccountChange {
   state: AccountState
   /** Whether a live check of the resumption is due now. */

@@ -3,7 +3,7 @@ import { Value } from '@sinclair/typebox/value'
 import { MalformedJson } from '../errors.js'
 import { CHARACTER, maybe } from '../schemas/fields.js'
 
-/** What an update means for the tenants on its account. */
+/** The meaning of an update for the tenants on its account. */
 export type UpdateKind = 'lost' | 'suspended' | 'resumed'
 
 /** An update that can change a tenant. Its words are Meta's. */

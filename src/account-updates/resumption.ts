@@ -38,7 +38,7 @@ interface ResumptionDependencies {
   log: Pick<FastifyBaseLogger, 'info' | 'warn'>
 }
 
-/** What Meta confirmed: the ends of the token, and the number, if the tenant has one. */
+/** The confirmation of Meta: the ends of the token, and the number, if the tenant has one. */
 interface Confirmation { finding: TokenFinding, phone: PhoneNumber | null }
 
 /**

@@ -69,7 +69,7 @@ export const verifiedIdentities = pgTable('verified_identities', {
 ])
 
 /**
- * What Meta told about the phone number of a tenant, to the tenant's own token; a part that it left out is null.
+ * Meta's facts about the phone number of a tenant, told to the tenant's own token; a part that it left out is null.
  * `status` is Meta's, `number_status` is ours, and `reported` is the last one that an event reported. Triggers delete
  * the row when the tenant changes its ids or is deleted.
  */

@@ -22,7 +22,7 @@ export interface Execution {
   pin?: string | undefined
   /** Whether no request waits for the outcome. */
   isUnattended?: boolean
-  /** What Meta told about the token, once this execution has inspected it. */
+  /** Meta's answer about the token, once this execution has inspected it. */
   inspected?: { data_access_ends_at: string | null | undefined }
   /** The tenant's configuration, once the onboarding is completed. */
   config?: TenantConfigRow

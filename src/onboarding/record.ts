@@ -94,7 +94,7 @@ export function isEnd (step: Step, record: Pick<OnboardingRow, 'chosen_waba_id'>
   return isFinal(step, record) || step.evidence?.['retries_ended'] === true
 }
 
-// What a resumption must bring after an error; after any other, somebody must correct what the error tells.
+// The value that a resumption must bring after an error. After any other error somebody must correct its cause.
 const AWAITED: Record<string, string> = {
   META_PHONE_CHOICE_REQUIRED: 'phone_number_id',
   META_NUMBER_CHANGED: 'phone_number_id',
@@ -105,7 +105,7 @@ const AWAITED: Record<string, string> = {
   CALLBACK_URL_TOO_LONG: 'callback_url'
 }
 
-/** What an onboarding waits for after a failed step: the name of a value, else the code of the error. */
+/** The thing that an onboarding waits for after a failed step: the name of a value, else the code of the error. */
 export const awaited = (name: StepName, code: string): string => name === 'register' ? 'pin' : AWAITED[code] ?? code
 
 /** Whether the record ends with a code on its way to Meta, which may have arrived. */

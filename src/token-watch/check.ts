@@ -18,7 +18,7 @@ export interface Due {
   claim: string
 }
 
-/** What a check found. A `fault` keeps the token from being checked; it is due again in `wait` milliseconds. */
+/** The finding of a check. A `fault` keeps the token from being checked; it is due again in `wait` milliseconds. */
 export type CheckFinding = TokenFinding | { fault: string, wait: number }
 
 /** The result of a check. `replacement`: the extended token, sealed, and its expiry, if Meta granted one. */

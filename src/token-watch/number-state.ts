@@ -1,7 +1,7 @@
 import type { PhoneNumber } from '../meta/accounts.js'
 import type { NumberStatus } from '../schemas/statuses.js'
 
-/** What Meta tells about a number, as far as it decides the state. */
+/** The facts about a number that decide its state, as Meta tells them. */
 export type NumberFacts = Pick<PhoneNumber, 'status' | 'quality_rating'>
 
 /** The state before a finding, and the last one that an event reported. */

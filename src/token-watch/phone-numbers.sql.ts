@@ -4,7 +4,7 @@ import { builder, type Queryable } from '../database/statement.js'
 import type { PhoneNumber } from '../meta/accounts.js'
 import type { PreviousNumber } from './number-state.js'
 
-/** What is stored of a number: what Meta told last, and the state. */
+/** The stored facts of a number, as Meta told them last, and its state. */
 export type StoredNumber = Omit<PhoneNumber, 'id'> & PreviousNumber
 
 /** Finds what is stored of a tenant's number. The lock of the tenant's row keeps it as it is. */

@@ -98,7 +98,7 @@ function claimFrom (limit: number, lease: number, restrict: (isDue: SQL) => SQL)
     return sql`select tenant_id as id from token_watch where ${isDue} ${restrict(isDue)}
       order by next_check_at limit ${limit} for update skip locked`
   })
-  // Of the second lane as many are locked as the outer limit takes. PostgreSQL plans for the inner one.
+  // The second lane locks as many rows as the outer limit takes. PostgreSQL plans for the inner one.
   return sql<Claim>`
     with first as (${first}),
     second as (select id from (${second}) as lane limit ${limit} - (select count(*) from first)),

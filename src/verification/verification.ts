@@ -127,7 +127,7 @@ export function createVerification (dependencies: VerificationDependencies) {
     const { told, outcome } = await tenantConfigs.inTransaction(changedTenants, async (tx) => {
       const locked = await tokenWatch.lock(tx, tenantId, sealed)
       if (locked === undefined) return { told: [], outcome: null }
-      // What Meta said of the ids holds also after a claim of the scheduler, or a change of the expiry.
+      // Meta's answer about the ids holds also after a claim of the scheduler, or a change of the expiry.
       const isLatest = locked.checked_at === before?.checked_at
       const outcome = isLatest ? await saveIfConfirmed(tx, row, findings, changedTenants) : null
       const told = [isLatest ? await recordNumber(tx, row, locked, findings) : null]

@@ -71,7 +71,7 @@ const SeedJson = Type.Object({
 }, only)
 
 /**
- * Adds objects from JSON: `{"apps": […], "businesses": […], "wabas": […], "codes": […], "tokens": […]}`, with the
+ * Adds objects from JSON: lists of `apps`, `businesses`, `wabas`, `codes` and `tokens`, with the
  * members that the methods of GraphState accept. An existing id is replaced. Without `app_id` a code or token belongs
  * to the first app; without `app_ids` all apps see a WABA.
  * @throws an error with the path of the invalid member

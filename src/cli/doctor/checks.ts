@@ -6,7 +6,7 @@ export const checkNames = [
 
 export type CheckName = typeof checkNames[number]
 
-/** What a check found, and how to mend it. Both are for a person, and hold no secret and no words of Meta's. */
+/** The finding of a check, and how to mend it. Both are for a person, and hold no secret and no words of Meta's. */
 export interface Finding { status: 'ok' | 'warning' | 'failed' | 'skipped', detail: string, fix: string | null }
 
 export type Check = { name: CheckName } & Finding

@@ -10,7 +10,7 @@ import type { HttpRequest, MetaApp } from '../types.js'
 /** The object whose webhooks are WhatsApp's. */
 const WHATSAPP = 'whatsapp_business_account'
 
-/** What every answer of Meta tells, also a refusal. */
+/** The facts that every answer of Meta tells, also a refusal. */
 export interface AnswerHead {
   status: number
   /** The version that answered, such as v26.0: for an expired one Meta serves another. null: Meta does not say. */

@@ -3,7 +3,7 @@ import type { PhoneNumber } from '../../meta/accounts.js'
 
 const word = Type.Union([Type.String(), Type.Null()])
 
-/** What Meta told about the chosen number, as evidence. */
+/** The facts about the chosen number, as evidence. */
 export const NumberFacts = Type.Object({
   display_phone_number: word,
   verified_name: word,

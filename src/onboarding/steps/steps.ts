@@ -85,7 +85,7 @@ export function createSteps (dependencies: StepDependencies): Steps {
     const number = stepOf(record, 'assets').evidence?.['number']
     const recorded: Array<TenantEvent | null> = []
     await tenantConfigs.saveOnboardedIdentity(tenantId, userId, identityOf(record), async (tx, { isNew, former }) => {
-      // What the tenant stored since its login is newer than the login; only a request may replace it.
+      // An identity that the tenant stored since its login is newer; only a request may replace it.
       const isOwn = former?.access_token === record.access_token
       if (isUnattended && !isOwn && !isSameIdentity(formerIdentity(former), record.former)) {
         throw new OnboardingSuperseded()
