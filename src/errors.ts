@@ -110,7 +110,7 @@ export const ConfirmationRequired = define('CONFIRMATION_REQUIRED', 428,
   'This deletes every configuration. Repeat the request with `?confirm=` and the value of `confirm`.')
 
 export const RateLimited = define('RATE_LIMITED', 429,
-  'Too many requests of this tenant are under way. Send this one again after the time of retry-after.')
+  'Too many requests, of this tenant or from this address. Send this one again after the time of retry-after.')
 
 export const HeadersTooLarge = define('HEADERS_TOO_LARGE', 431,
   'The URL and the headers together are larger than 16 KiB.')
@@ -163,8 +163,10 @@ export const MetaAppNotConfigured = define('META_APP_NOT_CONFIGURED', 503,
   'No Meta app is configured. Store fb_app_id and fb_app_secret, or set FB_APP_ID and FB_APP_SECRET.')
 export const DatabaseUnavailable = define('DATABASE_UNAVAILABLE', 503,
   'The database does not answer at the moment. Try again later.')
+export const IdentityUnavailable = define('IDENTITY_UNAVAILABLE', 503,
+  'The keys of the identity provider cannot be read at the moment, so no token can be checked. Try again later.')
 export const Overloaded = define('OVERLOADED', 503,
-  'Too many deliveries are being read at the moment. Send it again later.')
+  'This instance has more to do than it can. Send the request again after the time of retry-after.')
 
 export const ServiceClosing = define('SERVICE_CLOSING', 503,
   'This instance of the service is closing. Send the request again after the time of retry-after; an ' +

@@ -22,6 +22,8 @@ export const formats: Record<string, (value: string) => boolean> = {
   'unguessable-database-url': (value) => value === 'embedded' || !URL.canParse(value) || !isGuessable(new URL(value)),
   'graph-url': isGraphUrl,
   'web-url': isWebUrl,
+  'web-origins': (value) => value.split(',').every((url) => isWebOrigin(url.trim())),
+  'proxy-url': isProxyUrl,
   'web-urls': (value) => value.split(',').every((url) => isWebUrl(url.trim()))
 }
 
@@ -88,4 +90,13 @@ function isWebUrl (value: string): boolean {
   if (!URL.canParse(value)) return false
   const { protocol, hostname, username, password } = new URL(value)
   return (protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname))) && username === '' && password === ''
+}
+
+/** Whether a text is an origin as browsers send it: no path, not even a slash. */
+function isWebOrigin (value: string): boolean {
+  return isWebUrl(value) && new URL(value).origin === value
+}
+
+function isProxyUrl (value: string): boolean {
+  return URL.canParse(value) && ['http:', 'https:'].includes(new URL(value).protocol)
 }

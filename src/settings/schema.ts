@@ -4,6 +4,11 @@ import { MIN_SECRET_LENGTH } from './formats.js'
 /** A setting that holds a secret: `NAME_FILE` may set it, and it has no control characters. */
 const secret = (options: StringOptions = {}) => Type.String({ writeOnly: true, ...options })
 
+/** A limit of requests in a minute. */
+const perMinute = (max: number) => Type.Integer({
+  default: max, minimum: 0, maximum: 10000000, description: 'requests a minute, 0 turns the limit off'
+})
+
 const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 
 /** All settings. A description defines the usable values, unless every text is usable. */
@@ -28,6 +33,25 @@ export const settings = {
     description: 'the absolute https URL that this service is reached at (http only for this machine)'
   })),
   API_DOCS: Type.Boolean({ default: true, description: 'true or false' }),
+  SHUTDOWN_DELAY_MS: Type.Integer({
+    default: 0, minimum: 0, maximum: 300000, description: 'milliseconds, 0 to 300000'
+  }),
+  CORS_ORIGINS: Type.Optional(Type.String({
+    format: 'web-origins',
+    description: 'https://host origins separated by commas, without path (http only for this machine)'
+  })),
+  RATE_LIMIT_TENANT_PER_MINUTE: perMinute(600),
+  RATE_LIMIT_META_PER_MINUTE: perMinute(30),
+  RATE_LIMIT_ADDRESS_PER_MINUTE: perMinute(6000),
+  METRICS_PORT: Type.Optional(Type.Integer({
+    minimum: 0, maximum: 65535, description: 'port to serve /metrics on, 0 to 65535'
+  })),
+  METRICS_HOST: Type.String({ default: '127.0.0.1' }),
+  HTTPS_PROXY: Type.Optional(secret({
+    format: 'proxy-url',
+    description: 'http://host:port or https://host:port, with user:password@ if the proxy wants it'
+  })),
+  NO_PROXY: Type.Optional(Type.String()),
 
   DATABASE_URL: Type.Optional(secret({
     format: 'database-url',
@@ -38,6 +62,10 @@ export const settings = {
     format: 'direct-url',
     description: 'postgres://… of the same database without a pooler in between; as DATABASE_URL otherwise'
   })),
+  DATABASE_PREPARED: Type.Boolean({ default: true, description: 'true or false' }),
+  DATABASE_START_TIMEOUT_MS: Type.Integer({
+    default: 30000, minimum: 0, maximum: 600000, description: 'milliseconds, 0 to 600000'
+  }),
   MIGRATE_ON_START: Type.Boolean({ default: false, description: 'true or false' }),
   DATABASE_POOL_MAX: Type.Integer({ default: 10, minimum: 1, description: 'connections, at least 1' }),
   DATA_DIR: Type.String({ default: '.data' }),
@@ -46,11 +74,19 @@ export const settings = {
     format: 'bytes-32',
     description: 'at least 32 bytes: openssl rand -base64 48; generated in local mode'
   }),
+  JWT_JWKS_URL: Type.Optional(Type.String({
+    format: 'web-url',
+    description: 'the https URL of a JSON Web Key Set (http only for this machine)'
+  })),
   JWT_TENANT_CLAIM: Type.String({ default: 'tenant_id' }),
   JWT_ROLE_CLAIM: Type.String({ default: 'role' }),
   JWT_ADMIN_ROLE: Type.String({ default: 'admin' }),
   JWT_ISSUER: Type.Optional(Type.String()),
   JWT_AUDIENCE: Type.Optional(Type.String()),
+  JWT_AUDIENCE_CLAIM: Type.String({ default: 'aud' }),
+  JWT_CLOCK_TOLERANCE_S: Type.Integer({
+    default: 30, minimum: 0, maximum: 300, description: 'seconds, 0 to 300'
+  }),
 
   ENCRYPTION_KEYS: secret({
     format: 'key-ring',
