@@ -62,6 +62,20 @@ export async function createDatabase (t: Test, { empty = false, watched = false 
   return url.href
 }
 
+/** The URL by which a service reaches a database of the tests' PostgreSQL: through the pooler of `--pooler`, if any. */
+export function serviceUrl (databaseUrl: string): string {
+  const pooler = process.env['TEST_POOLER_URL']
+  const [url, server] = [new URL(databaseUrl), new URL(admin().options.connectionString ?? '')]
+  if (pooler === undefined || url.host !== server.host || url.username !== server.username) return databaseUrl
+  url.host = new URL(pooler).host
+  return url.href
+}
+
+/** The option `skip` of a test about the connections of PostgreSQL, which are those of the pooler with `--pooler`. */
+export const aboutConnections = {
+  skip: process.env['TEST_POOLER_URL'] === undefined ? false : 'the connections are those of the pooler'
+}
+
 /** Runs one statement on a connection of its own and returns its rows. */
 export async function query (url: string, text: string, values: unknown[] = []): Promise<Record<string, unknown>[]> {
   const client = new pg.Client({ connectionString: url })
@@ -123,6 +137,8 @@ export async function makeUnreachable (url: string): Promise<() => Promise<void>
   return async () => {
     await query(server.href, `alter database ${name}_away rename to ${name}`)
     await query(server.href, `alter database ${name} allow_connections true`)
+    // A pooler tries again a moment later.
+    await until(async () => await query(serviceUrl(url), 'select').then(() => true, () => false))
   }
 }
 
@@ -142,7 +158,8 @@ export async function buildTestApp (t: Test, env: EnvSource = {}): Promise<TestA
   let log = ''
   const logTo = new Writable({ write (chunk, _encoding, done) { log += String(chunk); done() } })
   // A cache reserves memory for its maximum, which would slow down each start and the garbage collection.
-  const app = await buildApp({ ...baseEnv, CONFIG_CACHE_MAX: 10_000, ...env, DATABASE_URL: databaseUrl }, { logTo })
+  const database = { DATABASE_DIRECT_URL: databaseUrl, ...env, DATABASE_URL: serviceUrl(databaseUrl) }
+  const app = await buildApp({ ...baseEnv, CONFIG_CACHE_MAX: 10_000, ...database }, { logTo })
   t.teardown(async () => await app.close())
   const header = (token: string) => ({ authorization: `Bearer ${token}` })
   return {

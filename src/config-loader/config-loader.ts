@@ -37,7 +37,9 @@ async function configLoader (fastify: FastifyInstance): Promise<void> {
       detector.markUp()
       invalidateAll()
     },
-    onLoss: detector.reportFailure
+    onLoss: detector.reportFailure,
+    // A pooler may have had a connection left at the loss, which the probe then found.
+    onRefusal: detector.reportFailure
   })
 }
 

@@ -17,6 +17,8 @@ interface Handlers {
   onConnect: () => void
   /** Called when the listener is down: changes from now on are missed. */
   onLoss: () => void
+  /** Called when a connection did not come about. */
+  onRefusal: () => void
 }
 
 interface InvalidationListenerDependencies {
@@ -36,6 +38,8 @@ export type InvalidationListener = ReturnType<typeof createInvalidationListener>
  */
 export function createInvalidationListener ({ connect, notify, log }: InvalidationListenerDependencies) {
   const closing = new AbortController()
+  // One for all attempts: each leaves its channel behind on a connection of a pooler in transaction mode.
+  const own = `tenant_configs_${randomUUID().replaceAll('-', '')}`
   const health = {
     /** When it was last confirmed that no change was missed (ms of `performance.now()`). */
     lastConfirmedAt: -Infinity,
@@ -50,12 +54,13 @@ export function createInvalidationListener ({ connect, notify, log }: Invalidati
   }
 
   /** Listens on one connection until it ends; throws the cause. */
-  async function listen ({ onChanges, onConnect, onLoss }: Handlers): Promise<void> {
+  async function listen ({ onChanges, onConnect, onLoss, onRefusal }: Handlers): Promise<void> {
     const client = connect({
       application_name: 'whatsapp-tenant-config listen',
       connectionTimeoutMillis: HANDSHAKE_TIMEOUT_MS,
       query_timeout: HEARTBEAT_TIMEOUT_MS
     })
+    let hasConnected = false
     const ended = new AbortController()
     const { signal } = ended
     const end = (err?: Error) => {
@@ -69,13 +74,13 @@ export function createInvalidationListener ({ connect, notify, log }: Invalidati
     // AbortSignal.any would keep each connection in memory for ever.
     closing.signal.addEventListener('abort', close)
     const handshakes = new EventEmitter()
-    const own = `tenant_configs_${randomUUID().replaceAll('-', '')}`
     client.on('notification', ({ channel, payload = '' }) => {
       if (channel === own) handshakes.emit('arrived')
       else onChanges(parseChanges(payload))
     })
     try {
       await client.connect()
+      hasConnected = true
       await client.query(`listen tenant_configs; listen ${own}`)
       const sentAt = performance.now()
       const deadline = setTimeout(() => { end(new Error('no notification arrives')) }, HANDSHAKE_TIMEOUT_MS)
@@ -94,7 +99,10 @@ export function createInvalidationListener ({ connect, notify, log }: Invalidati
       health.validUntil = -Infinity
       closing.signal.removeEventListener('abort', close)
       end()
-      if (wasUp && !closing.signal.aborted) onLoss()
+      if (!closing.signal.aborted) {
+        if (!hasConnected) onRefusal()
+        if (wasUp) onLoss()
+      }
     }
   }
 

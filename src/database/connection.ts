@@ -15,16 +15,21 @@ const CONNECT_TIMEOUT_MS = 5000
 export function sessionOptions (url: string) {
   // At a literal %, pg would encode the whole URL again.
   const target = new URL(url.replace(/%(?![0-9a-f]{2})/gi, '%25'))
-  // The last of several options wins. `options` in the URL would replace the argument.
-  const options = [...target.searchParams.getAll('options'), '-c timezone=UTC -c datestyle=ISO'].join(' ')
-  target.searchParams.delete('options')
-  return { connectionString: target.href, options, application_name: 'whatsapp-tenant-config', keepAlive: true }
+  return { connectionString: target.href, application_name: 'whatsapp-tenant-config', keepAlive: true }
 }
 
 /** Whether `pg` would connect to another machine without TLS, by this URL and the PG* environment variables. */
 export function isRemoteWithoutTls (url: string): boolean {
   const { host, ssl } = new pg.Client(sessionOptions(url))
   return !ssl && !host.startsWith('/') && !isLoopbackHost(host)
+}
+
+/** Connects. STUB until the branch dburl is merged. */
+export async function connect (url: string, _options: { timeoutMs: number, report: (line: string) => void }) {
+  const client = new pg.Client({ ...sessionOptions(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS })
+  client.on('error', () => {})
+  await assertReachable(client.connect())
+  return client
 }
 
 /**
@@ -34,12 +39,17 @@ export function isRemoteWithoutTls (url: string): boolean {
  * @throws what `work` throws; an error for a person when there is no connection within 5 seconds
  */
 export async function withConnection<T> (url: string, work: (db: NodePgDatabase) => Promise<T>): Promise<T> {
+  return await withClient(url, async (client) => await work(drizzle(client)))
+}
+
+/** As `withConnection`, for work that needs the client itself. */
+export async function withClient<T> (url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ ...sessionOptions(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS })
   // Without a listener the loss of an idle connection ends the process; with it the next statement fails.
   client.on('error', () => {})
   await assertReachable(client.connect())
   try {
-    return await work(drizzle(client))
+    return await work(client)
   } finally {
     await client.end()
   }

@@ -5,17 +5,21 @@ import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import { assertReadable, isRemoteWithoutTls, sessionOptions, withConnection } from './connection.js'
+import { assertReadable, connect, isRemoteWithoutTls, sessionOptions, withConnection } from './connection.js'
 import { startEmbedded } from './embedded/embedded.js'
 import { migrate, pendingMigrations } from './migrations/migrations.js'
 import { retryDeadlock } from './database-errors.js'
-import { createPooledDatabase } from './pool.js'
+import { createPooledDatabase, type PoolOptions } from './pool.js'
+import { isPooled } from './pooler.js'
 import { reconcile } from './reconcile.js'
 
-// The wait for a connection and one statement stays well below the 5 s within which a caller gets an answer. A request
-// sends a second statement only after the database has answered the first.
-const CONNECT_TIMEOUT_MS = 1500
+// The wait for a connection and one statement stays below the 5 s within which a caller gets an answer. A request sends
+// a second statement only after the database has answered the first. A connection with TLS takes six round trips.
+const CONNECT_TIMEOUT_MS = 2300
 const QUERY_TIMEOUT_MS = 1800
+// The server times out first: a statement that we reported as failed must not run later.
+const STATEMENT_TIMEOUT_MS = QUERY_TIMEOUT_MS - 200
+const PROBE_TIMEOUT_MS = 1500
 const TOO_MANY_CONNECTIONS = '53300'
 
 declare module 'fastify' {
@@ -24,14 +28,20 @@ declare module 'fastify' {
 
 export type Database = ReturnType<typeof createDatabase>
 
-/**
- * Creates the access to the database: through a pool, and by separate connections.
- *
- * @param options.url the postgres:// URL of the pool
- * @param options.directUrl the same database without a pooler in between
- */
-export function createDatabase ({ pool, url, directUrl }: { pool: pg.Pool, url: string, directUrl: string }) {
-  const pooled = createPooledDatabase(pool)
+interface DatabaseDependencies extends Pick<PoolOptions, 'isPrepared' | 'log'> {
+  pool: pg.Pool
+  /** The postgres:// URL of the pool. */
+  url: string
+  /** Whether a pooler stands in front of that. */
+  isBehindPooler: boolean
+  /** That of the same database without a pooler in between. */
+  directUrl: string
+}
+
+/** Creates the access to the database: through a pool, and by separate connections. */
+export function createDatabase ({ pool, url, directUrl, isBehindPooler, ...options }: DatabaseDependencies) {
+  const statementTimeoutMs = isBehindPooler ? STATEMENT_TIMEOUT_MS : undefined
+  const pooled = createPooledDatabase(pool, { ...options, statementTimeoutMs })
   return {
     ...pooled,
     retryDeadlock,
@@ -40,10 +50,11 @@ export function createDatabase ({ pool, url, directUrl }: { pool: pg.Pool, url: 
     withoutTimeout: async <T>(work: (db: NodePgDatabase) => Promise<T>): Promise<T> => await withConnection(url, work),
 
     /** Repairs rows that were loaded while the triggers were off; see `reconcile`. */
-    reconcile: async (): Promise<Record<string, number>> => await withConnection(url, reconcile),
+    reconcile: async (): Promise<Record<string, number>> => await reconcile(url),
 
     /** Creates a separate client that bypasses any pooler, not yet connected. */
-    unpooledClient: (config: pg.ClientConfig): pg.Client => new pg.Client({ ...sessionOptions(directUrl), ...config }),
+    unpooledClient: (config: pg.ClientConfig): pg.Client =>
+      new pg.Client({ ...sessionOptions(directUrl), ...config }),
 
     /**
      * Sends an empty notification on a channel, through the pool.
@@ -57,7 +68,10 @@ export function createDatabase ({ pool, url, directUrl }: { pool: pg.Pool, url: 
 
     /** @throws when the database neither accepts a connection within 1.5 seconds nor reports too many of them */
     probe: async (): Promise<void> => {
-      await probe(new pg.Client({ ...sessionOptions(url), connectionTimeoutMillis: CONNECT_TIMEOUT_MS }))
+      const timeouts = { connectionTimeoutMillis: PROBE_TIMEOUT_MS, query_timeout: PROBE_TIMEOUT_MS }
+      const client = new pg.Client({ ...sessionOptions(url), ...timeouts })
+      // A pooler accepts connections while PostgreSQL is away.
+      await probe(client, isBehindPooler ? async () => await client.query('select 1') : async () => {})
     }
   }
 }
@@ -68,7 +82,7 @@ export function createDatabase ({ pool, url, directUrl }: { pool: pg.Pool, url: 
  * @throws when the schema lacks a migration
  */
 async function database (fastify: FastifyInstance): Promise<void> {
-  const { DATABASE_URL, DATABASE_DIRECT_URL, DATA_DIR, DATABASE_POOL_MAX, MIGRATE_ON_START } = fastify.env
+  const { DATABASE_URL, DATABASE_DIRECT_URL, DATA_DIR, MIGRATE_ON_START } = fastify.env
   const isEmbedded = DATABASE_URL === undefined || DATABASE_URL === 'embedded'
   const url = isEmbedded ? await embed(fastify, DATA_DIR) : DATABASE_URL
   for (const [name, target] of Object.entries({ DATABASE_URL: url, DATABASE_DIRECT_URL })) {
@@ -77,20 +91,20 @@ async function database (fastify: FastifyInstance): Promise<void> {
       'Add ?sslmode=verify-full.')
   }
 
+  const isBehindPooler = await examine(fastify, url)
   await fastify.register(fastifyPostgres, {
     name: 'tenantConfig',
     ...sessionOptions(url),
-    max: DATABASE_POOL_MAX,
+    max: fastify.env.DATABASE_POOL_MAX,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     query_timeout: QUERY_TIMEOUT_MS,
-    // The server times out first: a statement that we reported as failed must not run later.
-    statement_timeout: QUERY_TIMEOUT_MS - 200
+    // A pooler may refuse the parameter at the login, or use the connection for others: each transaction sets it.
+    ...(isBehindPooler ? { pipeline: true } : { statement_timeout: STATEMENT_TIMEOUT_MS })
   })
   const pool = fastify.pg['tenantConfig']?.pool
   assert(pool !== undefined)
   // Without a listener the loss of an idle connection ends the process.
   pool.on('error', (err) => { fastify.log.warn({ err }, 'lost an idle database connection') })
-  await assertReadable(pool)
   const directUrl = isEmbedded ? url : DATABASE_DIRECT_URL ?? url
   if (isEmbedded || MIGRATE_ON_START) {
     const applied = await migrate(directUrl, { report: (line) => { fastify.log.info(line) } })
@@ -103,10 +117,31 @@ async function database (fastify: FastifyInstance): Promise<void> {
       ? `${lacking} They were applied through DATABASE_DIRECT_URL: it must lead to the same database as DATABASE_URL.`
       : `${lacking} Apply them with \`npm run db:migrate\`, or set MIGRATE_ON_START=true.`)
   }
-  fastify.decorate('database', createDatabase({ pool, url, directUrl }))
+  fastify.decorate('database', createDatabase({
+    pool,
+    url,
+    directUrl,
+    isBehindPooler,
+    isPrepared: fastify.env.DATABASE_PREPARED,
+    log: fastify.log
+  }))
 }
 
 export default fp(database, { name: 'database', dependencies: ['env'] })
+
+/** Waits for the database. Returns whether a pooler stands in front of it. */
+async function examine ({ env, log }: FastifyInstance, url: string): Promise<boolean> {
+  const client = await connect(url, {
+    timeoutMs: env.DATABASE_START_TIMEOUT_MS,
+    report: (line) => { log.warn(line) }
+  })
+  try {
+    await assertReadable(client)
+    return await isPooled(client)
+  } finally {
+    await client.end()
+  }
+}
 
 async function embed (fastify: FastifyInstance, dataDir: string): Promise<string> {
   const embedded = await startEmbedded(dataDir, fastify.log)
@@ -115,13 +150,17 @@ async function embed (fastify: FastifyInstance, dataDir: string): Promise<string
   return embedded.url
 }
 
-async function probe (client: pg.Client): Promise<void> {
+async function probe (client: pg.Client, ask: () => Promise<unknown>): Promise<void> {
   client.on('error', () => {})
-  await client.connect().catch((err: unknown) => {
+  try {
+    await client.connect()
+    await ask()
+  } catch (err) {
     if (!(err instanceof pg.DatabaseError && err.code === TOO_MANY_CONNECTIONS)) throw err
-  })
-  const ended = client.end()
-  // `end` alone would wait forever for a server that does not answer.
-  client.connection.stream.destroy()
-  await ended
+  } finally {
+    const ended = client.end()
+    // `end` alone would wait forever for a server that does not answer.
+    client.connection.stream.destroy()
+    await ended
+  }
 }

@@ -1,3 +1,4 @@
+import assert from 'node:assert'
 import { sql } from 'drizzle-orm'
 import pg from 'pg'
 import { isPastReadDeadline } from '../waiting/deadline.js'
@@ -21,14 +22,29 @@ const LOST_MESSAGES = [
 // 0A000, 26000, 42P05 its prepared statements do not fit.
 const BREAKING_STATES = /^(08|57|25P0[34]|0A000|26000|42P05)/
 
+// The prepared statement is missing, or exists already: a pooler gave the connection to another client meanwhile.
+const MISPLACED_STATES = ['26000', '42P05']
+const MISPLACED_MESSAGE = 'a pooler in front of the database loses prepared statements, so from now on none is ' +
+  'prepared. Set DATABASE_PREPARED=false'
+
 type Send = (query: pg.QueryConfig) => Promise<pg.QueryResult>
+
+export interface PoolOptions {
+  /** The time limit of a statement (ms), for a pool whose connections set none. Needs a pool with `pipeline: true`. */
+  statementTimeoutMs?: number | undefined
+  /** Whether statements may be prepared under a name. */
+  isPrepared?: boolean
+  /** Pino-like. */
+  log?: { warn: (text: string) => void }
+}
 
 /** A connection in use; `isBroken` once it is lost, or an answer is outstanding. */
 interface Session { send: Send, isBroken: boolean }
 
 export interface PooledDatabase extends Queryable {
   /**
-   * Runs work in a transaction, and rolls it back when the work throws.
+   * Runs work in a transaction, and rolls it back when the work throws. After a misplaced prepared statement the work
+   * runs once more.
    *
    * @throws as `run`, and what the work throws
    */
@@ -37,10 +53,17 @@ export interface PooledDatabase extends Queryable {
 
 /**
  * Runs statements on a pool. It keeps a connection after an error of PostgreSQL, and drops one that is lost or has an
- * answer outstanding. It retries a read whose connection was lost, on a newer one.
+ * answer outstanding. It retries a read whose connection was lost, on a newer one. Once a pooler has misplaced a
+ * prepared statement, it retries what failed, and prepares no more of them.
  */
-export function createPooledDatabase (pool: pg.Pool): PooledDatabase {
+export function createPooledDatabase (
+  pool: pg.Pool, { statementTimeoutMs, isPrepared = true, log }: PoolOptions = {}
+): PooledDatabase {
   const openedAt = new WeakMap<pg.PoolClient, number>()
+  const begin = statementTimeoutMs === undefined
+    ? 'begin'
+    : `begin; set local statement_timeout = ${statementTimeoutMs}`
+  let mayPrepare = isPrepared
   pool.on('connect', (client) => {
     // The pool listens to idle clients only, and an error without a listener ends the process.
     client.on('error', () => {})
@@ -49,18 +72,47 @@ export function createPooledDatabase (pool: pg.Pool): PooledDatabase {
 
   return { ...createQueryable(sendOnPool), transaction }
 
-  async function sendOnPool (query: pg.QueryConfig): Promise<pg.QueryResult> {
-    const isRead = READ.test(query.text)
+  async function sendOnPool (given: pg.QueryConfig): Promise<pg.QueryResult> {
+    const isRead = READ.test(given.text)
     const startedAt = performance.now()
     let lostAt = -Infinity
     for (let attempt = 1; ; attempt++) {
+      const query = nameIfAllowed(given)
       try {
-        return await withClient(await connectNewerThan(lostAt, startedAt), async ({ send }) => await send(query))
+        const client = await connectNewerThan(lostAt, startedAt)
+        return await withClient(client, async ({ send }) => await sendWithinTime(send, query))
       } catch (err) {
-        if (!isRead || !isLost(err) || isPastReadDeadline(startedAt) || attempt === MAX_ATTEMPTS) throw err
+        if (isPastReadDeadline(startedAt) || attempt === MAX_ATTEMPTS) throw err
+        if (!(isRead && isLost(err)) && !(query.name && isMisplaced(err))) throw err
         lostAt = performance.now()
       }
     }
+  }
+
+  /** Leaves the name of a statement out once no more statements are prepared. */
+  function nameIfAllowed (query: pg.QueryConfig): pg.QueryConfig {
+    return mayPrepare ? query : { ...query, name: '' }
+  }
+
+  /** Whether a pooler misplaced a prepared statement, which therefore was not executed. Then no more are prepared. */
+  function isMisplaced (err: unknown): boolean {
+    if (!(err instanceof pg.DatabaseError && MISPLACED_STATES.includes(String(err.code)))) return false
+    if (mayPrepare) log?.warn(MISPLACED_MESSAGE)
+    mayPrepare = false
+    return true
+  }
+
+  /** Sends a statement with its time limit. */
+  async function sendWithinTime (send: Send, query: pg.QueryConfig): Promise<pg.QueryResult> {
+    if (statementTimeoutMs === undefined) return await send(query)
+    // Pipelined: one round trip. After an error `commit` rolls back.
+    const outcomes = await Promise.allSettled([send({ text: begin }), send(query), send({ text: 'commit' })])
+    const [, result] = outcomes.map((outcome) => {
+      if (outcome.status === 'rejected') throw outcome.reason
+      return outcome.value
+    })
+    assert(result !== undefined)
+    return result
   }
 
   /** Closes older idle connections: the cause often ended them all, and the pool may not have noticed. */
@@ -73,9 +125,19 @@ export function createPooledDatabase (pool: pg.Pool): PooledDatabase {
   }
 
   async function transaction<T> (work: (tx: Queryable) => Promise<T>): Promise<T> {
+    const couldPrepare = mayPrepare
+    try {
+      return await attemptTransaction(work)
+    } catch (err) {
+      if (!couldPrepare || !isMisplaced(err)) throw err
+      return await attemptTransaction(work)
+    }
+  }
+
+  async function attemptTransaction<T> (work: (tx: Queryable) => Promise<T>): Promise<T> {
     return await withClient(await pool.connect().catch(rejectMapped), async (session) => {
-      const tx = createQueryable(session.send)
-      await tx.run(sql`begin`)
+      const tx = createQueryable(async (query) => await session.send(nameIfAllowed(query)))
+      await session.send({ text: begin }).catch(rejectMapped)
       try {
         const result = await work(tx)
         await tx.run(sql`commit`)

@@ -1,5 +1,6 @@
 import { getTableName, sql, type SQL } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { withConnection } from './connection.js'
 import { onboardings, tenantConfigs, tokenWatch, verifiedIdentities } from './schema.js'
 
 const BATCH = 1000
@@ -71,25 +72,26 @@ function orphanedRows (table: SQL, isDue: SQL): Difference {
  * `pg_restore --disable-triggers`. Sets the triggers to ALWAYS, and the sequence of `tenant_configs.id` past its rows:
  * `pg_restore` does neither. Other instances may serve meanwhile. Without differences it costs two index-only scans.
  *
- * @param db a separate connection
+ * @param url postgres://…; a pooler may be in between
  * @returns the number of repairs by their name, without zeros
  * @throws errors of PostgreSQL; a lock times out after 500 ms
  */
-export async function reconcile (db: NodePgDatabase): Promise<Record<string, number>> {
-  await db.execute(sql`
-    select set_config('lock_timeout', ${String(LOCK_TIMEOUT_MS)}, false),
-      set_config('cursor_tuple_fraction', '1', false)`)
-  const found: Record<string, number> = { 'sequences behind': await advanceSequence(db) }
-  const { rows: triggers } = await db.execute<Trigger>(triggersOff)
-  const { rows: [counts] } = await db.execute<{ differ: boolean }>(countsDiffer)
-  if (triggers.length > 0 || counts?.differ === true) {
-    found['triggers not ALWAYS'] = triggers.length
-    await enable(db, triggers.filter(({ state }) => state === 'D'), sql`enable trigger`)
-    for (const [name, difference] of Object.entries(differences)) found[name] = await repairInBatches(db, difference)
-    // Last: their state makes the next start repeat an interrupted repair.
-    await enable(db, triggers, sql`enable always trigger`)
-  }
-  return Object.fromEntries(Object.entries(found).filter(([, count]) => count > 0))
+export async function reconcile (url: string): Promise<Record<string, number>> {
+  return await withConnection(url, async (db) => {
+    const found: Record<string, number> = { 'sequences behind': await advanceSequence(db) }
+    const { rows: triggers } = await db.execute<Trigger>(triggersOff)
+    const { rows: [counts] } = await db.execute<{ differ: boolean }>(countsDiffer)
+    if (triggers.length > 0 || counts?.differ === true) {
+      found['triggers not ALWAYS'] = triggers.length
+      await enable(db, triggers.filter(({ state }) => state === 'D'), sql`enable trigger`)
+      for (const [name, { find, repair }] of Object.entries(differences)) {
+        found[name] = await forEachBatch(url, find, async (ids) => { await runAll(db, repair(ids)) })
+      }
+      // Last: their state makes the next start repeat an interrupted repair.
+      await enable(db, triggers, sql`enable always trigger`)
+    }
+    return Object.fromEntries(Object.entries(found).filter(([, count]) => count > 0))
+  })
 }
 
 /** One of our triggers; its `state` is `D` when it is off, `O` when `session_replication_role` may skip it. */
@@ -106,8 +108,16 @@ const countsDiffer = sql`
 
 async function enable (db: NodePgDatabase, triggers: Trigger[], how: SQL): Promise<void> {
   for (const { table, name } of triggers) {
-    await db.execute(sql`alter table ${sql.identifier(table)} ${how} ${sql.identifier(name)}`)
+    await runAll(db, [sql`alter table ${sql.identifier(table)} ${how} ${sql.identifier(name)}`])
   }
+}
+
+/** Runs statements in a transaction: a setting of the session would stay behind with a pooler. */
+async function runAll (db: NodePgDatabase, statements: SQL[]): Promise<void> {
+  await db.transaction(async (tx) => {
+    await tx.execute(sql`select set_config('lock_timeout', ${String(LOCK_TIMEOUT_MS)}, true)`)
+    for (const statement of statements) await tx.execute(statement)
+  })
 }
 
 async function advanceSequence (db: NodePgDatabase): Promise<number> {
@@ -117,17 +127,17 @@ async function advanceSequence (db: NodePgDatabase): Promise<number> {
   return rows.length
 }
 
-async function repairInBatches (db: NodePgDatabase, { find, repair }: Difference): Promise<number> {
-  // One scan finds all rows; the held cursor stores them until the last fetch.
-  await db.execute(sql`declare different cursor with hold for ${find}`)
-  let count = 0
-  for (;;) {
-    const { rows } = await db.execute<{ tenant_id: string }>(sql.raw(`fetch ${BATCH} from different`))
-    if (rows.length === 0) break
-    const ids = sql`${sql.param(rows.map(({ tenant_id: id }) => id))}::text[]`
-    await db.transaction(async (tx) => { for (const statement of repair(ids)) await tx.execute(statement) })
-    count += rows.length
-  }
-  await db.execute(sql`close different`)
-  return count
+/** Finds tenants, and passes them on in batches. Returns their number. */
+async function forEachBatch (url: string, find: SQL, work: (ids: SQL) => Promise<void>): Promise<number> {
+  // On a connection of its own: one scan finds all rows, and the cursor lives as long as the transaction.
+  return await withConnection(url, async (db) => await db.transaction(async (tx) => {
+    await tx.execute(sql`select set_config('cursor_tuple_fraction', '1', true)`)
+    await tx.execute(sql`declare different cursor for ${find}`)
+    for (let count = 0; ;) {
+      const { rows } = await tx.execute<{ tenant_id: string }>(sql.raw(`fetch ${BATCH} from different`))
+      if (rows.length === 0) return count
+      await work(sql`${sql.param(rows.map(({ tenant_id: id }) => id))}::text[]`)
+      count += rows.length
+    }
+  }))
 }

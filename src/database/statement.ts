@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { is, Param, Placeholder, SQL } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import { PgDialect } from 'drizzle-orm/pg-core'
@@ -36,6 +37,7 @@ export function onlyRow<Row> ([row]: Row[]): Row {
 
 /** A statement that PostgreSQL plans once per connection. */
 export interface Prepared<Row> {
+  /** Unique for its text; empty for a statement that is planned each time. */
   name: string
   text: string
   /** The names of the values for `$1`, `$2` and so on. */
@@ -47,7 +49,7 @@ export interface Prepared<Row> {
 /**
  * Prepares a query of the builder, once for all connections: building a query costs several times its execution.
  *
- * @param name the unique name of the statement in PostgreSQL
+ * @param name the first part of its name in PostgreSQL; empty to plan it each time
  * @throws when the query holds a value in place of a placeholder
  */
 export function prepare<Row> (name: string, query: Built<Row>): Prepared<Row> {
@@ -56,8 +58,12 @@ export function prepare<Row> (name: string, query: Built<Row>): Prepared<Row> {
   const placeholders = [...new Set(names)]
   // drizzle numbers each occurrence of a placeholder separately.
   const places = names.map((name) => placeholders.indexOf(name) + 1)
-  return { name, text: sql.replace(/\$(\d+)/g, (_, number) => `$${String(places[number - 1])}`), placeholders }
+  const text = sql.replace(/\$(\d+)/g, (_, number) => `$${String(places[number - 1])}`)
+  return { name: name === '' ? '' : `${name}_${digest(text)}`, text, placeholders }
 }
+
+/** Keeps the name apart from that of another version: behind a pooler two versions share the connections. */
+const digest = (text: string) => createHash('sha256').update(text).digest('hex').slice(0, 16)
 
 const dialect = new PgDialect()
 

@@ -1,4 +1,3 @@
-import { drizzle } from 'drizzle-orm/node-postgres'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { reconcile } from '../../src/database/reconcile.js'
@@ -68,7 +67,7 @@ await t.test('the token of a tenant activated while the triggers were off is che
   const url = await loaded(t, '')
   await query(url, `${on} update tenant_configs set is_active = false where tenant_id in ('acme', 'gone')`)
   await query(url, `${off} update tenant_configs set is_active = true where tenant_id = 'acme'`)
-  t.same(await reconcile(drizzle(await connect(t, url))), { 'triggers not ALWAYS': 12, 'tokens that are never due': 1 })
+  t.same(await reconcile(url), { 'triggers not ALWAYS': 12, 'tokens that are never due': 1 })
   t.same(
     (await query(url, "select tenant_id from token_watch where next_check_at > now() + interval '1 day'")),
     [{ tenant_id: 'gone' }]
@@ -77,12 +76,11 @@ await t.test('the token of a tenant activated while the triggers were off is che
 
 await t.test('a missing watch is created even while the triggers are on', async (t) => {
   const url = await loaded(t, '')
-  const db = drizzle(await connect(t, url))
-  await reconcile(db)
+  await reconcile(url)
   await query(url, "delete from token_watch where tenant_id = 'acme'")
-  t.same(await reconcile(db), { 'tokens without a watch': 1 })
+  t.same(await reconcile(url), { 'tokens without a watch': 1 })
   t.same((await state(url)).watched, ['acme unverified', 'changed ok', 'cleared ok', 'gone ok'])
-  t.same(await reconcile(db), {})
+  t.same(await reconcile(url), {})
 })
 
 await t.test('a start corrects an id sequence behind its rows, as after `pg_restore --table`', async (t) => {
@@ -113,7 +111,7 @@ await t.test('a token stored during a reconciliation keeps its watch', async (t)
     "begin; insert into tenant_configs (tenant_id, access_token) values ('acme', 'y'); update tenant_configs set " +
       "access_token = 'y' where tenant_id = 'cleared'"
   )
-  const reconciling = reconcile(drizzle(await connect(t, url)))
+  const reconciling = reconcile(url)
   await untilWaiting(url, 1)
   await writer.query('commit')
   t.match(await reconciling, { 'watches without a token': 4 })

@@ -1,24 +1,23 @@
 import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { createConfigLoader } from '../../src/app.js'
-import { dropOptions } from './pooler.js'
 import { baseEnv, buildTestApp, createDatabase, query } from '../helper.js'
 
 const at = '2027-01-22T12:00:00.250000Z'
 
-/** A database with these session defaults, behind a pooler that drops our options. */
-async function createPooled (t: Test, settings: Record<string, string>): Promise<string> {
+/** A database with these session defaults. */
+async function createDatabaseWith (t: Test, settings: Record<string, string>): Promise<string> {
   const databaseUrl = await createDatabase(t)
   const name = new URL(databaseUrl).pathname.slice(1)
   for (const [setting, value] of Object.entries(settings)) {
     await query(databaseUrl, `alter database ${name} set ${setting} = '${value}'`)
   }
-  return await dropOptions(t, databaseUrl)
+  return databaseUrl
 }
 
 for (const timezone of ['Asia/Kolkata', 'America/St_Johns', 'America/New_York', 'Africa/Monrovia', 'UTC']) {
   await t.test(`times are read with their offset in a session in ${timezone}`, async (t) => {
-    const { app, as, databaseUrl } = await buildTestApp(t, { DATABASE_URL: await createPooled(t, { timezone }) })
+    const { app, as, databaseUrl } = await buildTestApp(t, { DATABASE_URL: await createDatabaseWith(t, { timezone }) })
     const { tenantConfigs, configLoader } = app
     t.match(await app.pg['tenantConfig']?.pool.query('show timezone'), { rows: [{ TimeZone: timezone }] })
     const before = Date.now()
@@ -49,28 +48,12 @@ for (const timezone of ['Asia/Kolkata', 'America/St_Johns', 'America/New_York', 
 
 await t.test('a start fails if the session does not write ISO dates', async (t) => {
   for (const datestyle of ['SQL, DMY', 'German', 'Postgres, MDY']) {
-    const databaseUrl = await createPooled(t, { datestyle })
+    const databaseUrl = await createDatabaseWith(t, { datestyle })
     const style = datestyle.includes(',') ? datestyle : `${datestyle}, DMY`
     const message = `The database writes dates in the style ${style}, not ISO. ` +
       "Run: alter role … set datestyle = 'ISO'"
     await t.rejects(buildTestApp(t, { DATABASE_URL: databaseUrl }), { message })
     await t.rejects(createConfigLoader({ databaseUrl, env: { ...baseEnv, LOG_LEVEL: 'silent' } }), { message })
   }
-  await t.resolves(buildTestApp(t, { DATABASE_URL: await createPooled(t, { datestyle: 'ISO, DMY' }) }))
-})
-
-await t.test('without a pooler the session settings override the defaults of the database', async (t) => {
-  const databaseUrl = await createDatabase(t)
-  const name = new URL(databaseUrl).pathname.slice(1)
-  await query(
-    databaseUrl,
-    `alter database ${name} set datestyle = 'SQL, DMY'; alter database ${name} set timezone = 'Asia/Tokyo'`
-  )
-  const { app } = await buildTestApp(t, { DATABASE_URL: databaseUrl })
-  t.match(
-    await app.pg['tenantConfig']?.pool.query(
-      "select current_setting('timezone') as zone, current_setting('datestyle') as style"
-    ),
-    { rows: [{ zone: 'UTC', style: /^ISO/ }] }
-  )
+  await t.resolves(buildTestApp(t, { DATABASE_URL: await createDatabaseWith(t, { datestyle: 'ISO, DMY' }) }))
 })

@@ -3,6 +3,8 @@ import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { join, normalize, relative } from 'node:path'
 import { parseArgs } from 'node:util'
+import { CLUSTER_DIR, URL_FILE } from '../cluster/where.js'
+import { startPgBouncer, type PgBouncer } from '../fixtures/pgbouncer.js'
 import { coversAll, recordCoverage } from './coverage.js'
 import { COMPILED, modulePath } from './paths.js'
 import { runTestFiles, type Outcome } from './test-process.js'
@@ -12,10 +14,10 @@ const SLOW = '.slow.test.ts'
 
 // `npm test` runs the test files that start no process of their own, `npm run test:slow` the others (*.slow.test.ts),
 // which together with the last `npm test` must cover all of src/. `npm test -- [--jobs <number>] <file or folder> …`
-// runs those.
-const { values: { jobs = '3', slow = false }, positionals } = parseArgs({
+// runs those. With `--pooler` the services that they build reach the database through a PgBouncer in transaction mode.
+const { values: { jobs = '3', slow = false, pooler: usesPooler = false }, positionals } = parseArgs({
   allowPositionals: true,
-  options: { jobs: { type: 'string' }, slow: { type: 'boolean' } }
+  options: { jobs: { type: 'string' }, slow: { type: 'boolean' }, pooler: { type: 'boolean' } }
 })
 const isWhole = positionals.length === 0
 const files = isWhole
@@ -44,10 +46,17 @@ const outcomes: Outcome[] = []
 // After Ctrl-C, which reaches the tests as well, PostgreSQL is still stopped.
 process.on('SIGINT', () => { waiting.length = 0 })
 let isCovered = true
+let pooler: PgBouncer | undefined
 try {
   await node('test/cluster/start.ts')
+  if (usesPooler) {
+    const url = readFileSync(join(CLUSTER_DIR, URL_FILE), 'utf8')
+    pooler = await startPgBouncer(url)
+    process.env['TEST_POOLER_URL'] = pooler.urlOf(url)
+  }
   await Promise.all(Array.from({ length: Number(jobs) }, runWaiting))
 } finally {
+  await pooler?.stop()
   await node('test/cluster/stop.ts')
 }
 if (isWhole && slow) isCovered = await coversAll()

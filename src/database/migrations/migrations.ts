@@ -1,6 +1,7 @@
 import { sql, type SQL } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { withConnection } from '../connection.js'
+import { withClient, withConnection } from '../connection.js'
+import { keepsSession } from '../pooler.js'
 import { FOLDER, readMigrations, readRollback, type Migration } from './files.js'
 import { appliedMigrations, createJournal, recordMigration, recordRollback } from './journal.js'
 import { hasSqlState, retry, RunnerLockBusy, runScript, type Progress } from './runner.js'
@@ -91,12 +92,22 @@ async function withRunnerLock<T> (
 ): Promise<T> {
   const known = readMigrations(folder)
   const progress = { report, timeoutMs, reportEveryMs }
+  await assertKeepsSession(url)
   return await withConnection(url, async (db) => {
     await prepareSession(db)
     await retry('Another process migrates', progress, async () => { await acquireRunnerLock(db) })
     await retry('The journal', progress, async () => { await createJournal(db, known) })
     return await work(db, known, progress)
   })
+}
+
+/** @throws behind a pooler that would lose the lock of the runner, which belongs to a session */
+async function assertKeepsSession (url: string): Promise<void> {
+  const isKept = await withClient(url, async (client) =>
+    await withClient(url, async (other) => await keepsSession(client, other)))
+  if (isKept) return
+  throw new Error('A pooler in transaction mode is in front of the database, and a migration needs a connection of ' +
+    'its own. Set DATABASE_DIRECT_URL to the database itself, or to a pooler in session mode.')
 }
 
 /**

@@ -29,14 +29,16 @@ export function createTestListener (
     log: { info: (text) => { logLines.push(text) }, warn: (_detail, text) => { logLines.push(text) } }
   })
   t.teardown(listener.close)
+  const refusals: number[] = []
   const isUp = () => performance.now() < listener.health.validUntil
   const listeners = {
     onChanges: (changes: RowChange[] | null) => { received.push(changes) },
     onConnect: () => { transitions.push('connect') },
-    onLoss: () => { transitions.push(isUp() ? 'loss while up' : 'loss') }
+    onLoss: () => { transitions.push(isUp() ? 'loss while up' : 'loss') },
+    onRefusal: () => { refusals.push(performance.now()) }
   }
   const open = async () => await listener.open(listeners)
-  return { ...listener, received, transitions, logLines, attempts, target, open, isUp }
+  return { ...listener, received, transitions, refusals, logLines, attempts, target, open, isUp }
 }
 
 /** The duration of the work in ms. */
