@@ -19,7 +19,6 @@ const CONNECT_TIMEOUT_MS = 2300
 const QUERY_TIMEOUT_MS = 1800
 // The server times out first: a statement that we reported as failed must not run later.
 const STATEMENT_TIMEOUT_MS = QUERY_TIMEOUT_MS - 200
-const PROBE_TIMEOUT_MS = 1500
 const TOO_MANY_CONNECTIONS = '53300'
 
 declare module 'fastify' {
@@ -66,9 +65,9 @@ export function createDatabase ({ pool, url, directUrl, isBehindPooler, ...optio
     /** @throws DATABASE_UNAVAILABLE when the database does not answer */
     ping: async (): Promise<void> => { await pooled.run(sql`select 1`) },
 
-    /** @throws when the database neither accepts a connection within 1.5 seconds nor reports too many of them */
+    /** @throws when the database neither accepts a connection within 2.3 seconds nor reports too many of them */
     probe: async (): Promise<void> => {
-      const timeouts = { connectionTimeoutMillis: PROBE_TIMEOUT_MS, query_timeout: PROBE_TIMEOUT_MS }
+      const timeouts = { connectionTimeoutMillis: CONNECT_TIMEOUT_MS, query_timeout: CONNECT_TIMEOUT_MS }
       const client = new pg.Client({ ...sessionOptions(url), ...timeouts })
       // A pooler accepts connections while PostgreSQL is away.
       await probe(client, isBehindPooler ? async () => await client.query('select 1') : async () => {})

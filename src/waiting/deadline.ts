@@ -1,6 +1,6 @@
 import { DatabaseUnavailable } from '../errors.js'
 
-/** A read may start this long after its request. It takes 3.3 s at most, and the caller gets an answer within 5 s. */
+/** A read may start this long after its request. A longer wait would leave it no time before the deadline below. */
 const READ_DEADLINE_MS = 1500
 /** A caller gets an answer within this time: 5 s are promised, and a busy process runs timers late. */
 const ANSWER_DEADLINE_MS = 4500
