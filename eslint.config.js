@@ -30,7 +30,7 @@ const strangers = ['onboarding', 'verification', 'offboarding', 'account-updates
  * Every file of `schemas`, `waiting` and `http` is open. Types may be imported from any file.
  */
 const openFiles = {
-  settings: ['env', 'key-ring', 'data-dir', 'local-mode', 'loopback'],
+  settings: ['env', 'key-ring', 'data-dir', 'local-mode', 'loopback', 'database-url'],
   'tenant-queues': ['tenant-queues'],
   database: [
     'database', 'schema', 'statement', 'verified-identity', 'connection', 'embedded/embedded', 'embedded/access',

@@ -42,7 +42,9 @@ await t.test('a production start refuses unusable settings, and an uncaught erro
     ENCRYPTION_KEYS: `k1:${canary}`,
     PORT: canary
   })
-  const unreachable = start(t, dir, { ...production, DATABASE_URL: `postgres://u:${canary}@127.0.0.1:1/x` })
+  const unreachable = start(t, dir, {
+    ...production, DATABASE_URL: `postgres://u:${canary}@127.0.0.1:1/x`, DATABASE_START_TIMEOUT_MS: '0'
+  })
   t.same(await refused.ended, [1, null])
   t.match(
     refused.err(),
@@ -56,8 +58,8 @@ await t.test('a production start refuses unusable settings, and an uncaught erro
   t.match(
     unreachable.err(),
     new RegExp(
-      '^The service did not start: The database cannot be reached: connect ECONNREFUSED 127\\.0\\.0\\.1:1\\. ' +
-        'See that it runs and that DATABASE_URL is right\\.\\n$'
+      '^The service did not start: The database cannot be reached: nothing listens at its host and port ' +
+        '\\(ECONNREFUSED\\)\\. Start PostgreSQL, or correct host and port in DATABASE_URL\\.\\n$'
     )
   )
   t.notMatch(unreachable.out() + unreachable.err(), canary)

@@ -1,13 +1,24 @@
+import { waitForDatabase } from '../database/connection.js'
 import { startEmbedded } from '../database/embedded/embedded.js'
 import { readEnv } from '../settings/env.js'
 import type { StopAtEnd } from './command.js'
 import { readCommandSettings } from './command-settings.js'
 
-/** Returns the URL of the database in the settings, without a pooler. Starts the embedded one for the command. */
+/**
+ * Returns the URL of the database in the settings, without a pooler. Starts the embedded one for the command, and waits
+ * for another one that starts.
+ */
 export async function startDatabase (stopAtEnd: StopAtEnd): Promise<string> {
   const env = await readEnv(await readCommandSettings())
   const { DATABASE_URL: url = 'embedded', DATABASE_DIRECT_URL: directUrl = url, DATA_DIR } = env
-  if (url !== 'embedded') return directUrl
+  if (url !== 'embedded') {
+    await waitForDatabase(directUrl, {
+      timeoutMs: env.DATABASE_START_TIMEOUT_MS,
+      report: console.error,
+      setting: env.DATABASE_DIRECT_URL === undefined ? 'DATABASE_URL' : 'DATABASE_DIRECT_URL'
+    })
+    return directUrl
+  }
   const database = await stopAtEnd(startEmbedded(DATA_DIR), async (database) => await database.stop())
   return database.url
 }

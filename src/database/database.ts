@@ -5,7 +5,7 @@ import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import { assertReadable, connect, isRemoteWithoutTls, sessionOptions, withConnection } from './connection.js'
+import { assertReadable, isRemoteWithoutTls, sessionOptions, withClient, withConnection } from './connection.js'
 import { startEmbedded } from './embedded/embedded.js'
 import { migrate, pendingMigrations } from './migrations/migrations.js'
 import { retryDeadlock } from './database-errors.js'
@@ -19,6 +19,8 @@ const CONNECT_TIMEOUT_MS = 2300
 const QUERY_TIMEOUT_MS = 1800
 // The server times out first: a statement that we reported as failed must not run later.
 const STATEMENT_TIMEOUT_MS = QUERY_TIMEOUT_MS - 200
+/** A pooler may accept the connection while PostgreSQL is away. */
+const EXAMINE_TIMEOUT_MS = 5000
 const TOO_MANY_CONNECTIONS = '53300'
 
 declare module 'fastify' {
@@ -130,16 +132,11 @@ export default fp(database, { name: 'database', dependencies: ['env'] })
 
 /** Waits for the database. Returns whether a pooler stands in front of it. */
 async function examine ({ env, log }: FastifyInstance, url: string): Promise<boolean> {
-  const client = await connect(url, {
-    timeoutMs: env.DATABASE_START_TIMEOUT_MS,
-    report: (line) => { log.warn(line) }
-  })
-  try {
+  const waiting = { timeoutMs: env.DATABASE_START_TIMEOUT_MS, report: (line: string) => { log.warn(line) } }
+  return await withClient(url, async (client) => {
     await assertReadable(client)
     return await isPooled(client)
-  } finally {
-    await client.end()
-  }
+  }, waiting, { query_timeout: EXAMINE_TIMEOUT_MS })
 }
 
 async function embed (fastify: FastifyInstance, dataDir: string): Promise<string> {

@@ -82,7 +82,7 @@ async function readSettings (source?: EnvSource): Promise<{ settings: Env, warni
     assert(err instanceof Error)
     // Throws `err` itself when it lists no faults.
     assert('errors' in err && Array.isArray(err.errors), err)
-    addFaults(faults, err.errors, settings)
+    addFaults(faults, err.errors, settings, values)
   }
   throw new Error(['Some settings cannot be used:', ...faults.values()].join('\n  '))
 }

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
-import { unescape } from 'node:querystring'
+import { databaseUrlFault, parseDatabaseUrl } from './database-url.js'
 import { parseKeyRing } from './key-ring.js'
-import { isLoopback } from './loopback.js'
+import { isLoopback, isLoopbackHost } from './loopback.js'
 
 /** Characters; shorter secrets could be guessed, and they alone authenticate a sender. */
 export const MIN_SECRET_LENGTH = 16
@@ -17,9 +17,9 @@ export const formats: Record<string, (value: string) => boolean> = {
   'event-secrets': areEventSecrets,
   'key-ring': (value) => succeeds(() => parseKeyRing(value)),
   'trust-proxy': (value) => /^(true|false|\d{1,3})$/.test(value) || value.split(',').every(isAddressRange),
-  'database-url': (value) => value === 'embedded' || isPostgresUrl(value),
-  'direct-url': isPostgresUrl,
-  'unguessable-database-url': (value) => value === 'embedded' || !URL.canParse(value) || !isGuessable(new URL(value)),
+  'database-url': (value) => value === 'embedded' || isDatabaseUrl(value),
+  'direct-url': isDatabaseUrl,
+  'unguessable-database-url': (value) => value === 'embedded' || !isDatabaseUrl(value) || !isGuessable(value),
   'graph-url': isGraphUrl,
   'web-url': isWebUrl,
   'web-origins': (value) => value.split(',').every((url) => isWebOrigin(url.trim())),
@@ -59,24 +59,17 @@ function isAddressRange (value: string): boolean {
   return version !== 0 && (prefix === undefined || (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= maxPrefix))
 }
 
-function isPostgresUrl (value: string): boolean {
-  return /^postgres(ql)?:\/\//.test(value) && URL.canParse(value) && isUtf8(new URL(value))
+function isDatabaseUrl (value: string): boolean {
+  return databaseUrlFault(value) === undefined
 }
 
-/** Whether pg can decode a URL. */
-function isUtf8 (url: URL): boolean {
-  // Bytes that are not UTF-8 become U+FFFD; a literal % stays.
-  return !unescape(url.href).includes('\uFFFD')
-}
-
-function isGuessable (url: URL): boolean {
-  // As in pg, a query parameter overrides its part of the URL; an empty host or a path is a local socket.
-  // Unlike decodeURIComponent, unescape accepts a literal %, as pg does.
-  const part = (name: string, inUrl: string) => (url.searchParams.get(name) ?? unescape(inUrl)).toLowerCase()
-  const host = part('host', url.hostname)
-  if (/^(\/|$)/.test(host) || isLoopback(host) || url.searchParams.has('sslcert')) return false
-  const guesses = ['', part('user', url.username), 'postgres', 'password', 'changeme', 'secret', 'admin']
-  return guesses.includes(part('password', url.password))
+/** Whether somebody on the network could log in with a guess. The process environment may set the password. */
+function isGuessable (url: string): boolean {
+  const { host, user = '', password = '', ssl } = parseDatabaseUrl(url)
+  const hasCertificate = typeof ssl === 'object' && ssl.cert !== undefined
+  if (host.startsWith('/') || isLoopbackHost(host) || hasCertificate) return false
+  const guesses = ['', user.toLowerCase(), 'postgres', 'password', 'changeme', 'secret', 'admin']
+  return guesses.includes(password.toLowerCase())
 }
 
 function isGraphUrl (value: string): boolean {

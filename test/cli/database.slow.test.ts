@@ -63,8 +63,8 @@ await t.test('rollback fails with a message when the database goes away during t
   t.equal(code, 1)
   t.equal(
     stderr,
-    'The database cannot be reached: PostgreSQL refuses with SQLSTATE 3D000. See that it runs and that DATABASE_URL ' +
-      'is right.\n'
+    'The database cannot be reached: the database does not exist (SQLSTATE 3D000). Create it, or correct its name in ' +
+      'DATABASE_URL or PGDATABASE.\n'
   )
   t.same(await tables(url), all)
 })
@@ -75,7 +75,7 @@ await t.test('an unreachable database or an unknown option fails with a message'
   const address = server.address()
   server.close()
   const url = `postgres://user:canary@127.0.0.1:${typeof address === 'object' ? address?.port : ''}/x`
-  const failed = await run(t, [migrate], { DATABASE_URL: url })
+  const failed = await run(t, [migrate], { DATABASE_URL: url, DATABASE_START_TIMEOUT_MS: '0' })
   refused(t, failed, /ECONNREFUSED/)
   t.notMatch(failed.stderr, /canary/)
   refused(t, await run(t, [migrate, '--now']), /--now.*npm run db:migrate/s)

@@ -222,5 +222,5 @@ export const guessable = [
 export const strong = [
   'postgres://u:hunter2-hunter2@h.example/x', 'postgres://u:100%@h.example/x', 'postgres://u@localhost/x',
   'postgres://u:u@127.0.0.1/x', 'postgres://u@[::1]/x', 'postgres:///x', 'postgres:///x?host=/run/postgresql',
-  'postgres:///x?host=h.example&password=hunter2', 'postgres://u@h.example/x?sslcert=c.pem'
+  'postgres:///x?host=h.example&password=hunter2', 'postgres://u@127.9.9.9/x'
 ]

@@ -18,7 +18,7 @@ export async function checkDatabase (env: Env): Promise<DatabaseFinding> {
   for (const [name, target] of [['DATABASE_DIRECT_URL', directUrl], ['DATABASE_URL', url]] as const) {
     if (target === undefined) continue
     try {
-      pending = await withReader(target, pendingMigrations)
+      pending = await withReader(target, pendingMigrations, { setting: name })
     } catch (err) {
       const fix = `Start the database, or correct ${name}.`
       return { database: failed(`${name}: ${describeForTerminal(err)}`, fix), url: null }

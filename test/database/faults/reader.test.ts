@@ -20,7 +20,7 @@ await t.test('a reader cannot write, and leaves no setting behind', async (t) =>
 
 await t.test('a statement that takes too long is ended', async (t) => {
   const url = await createDatabase(t)
-  const slow = withReader(url, async (db) => await db.execute(sql`select pg_sleep(60)`), 100)
+  const slow = withReader(url, async (db) => await db.execute(sql`select pg_sleep(60)`), { timeoutMs: 100 })
   await t.rejects(slow, failure('PostgreSQL refuses with SQLSTATE 57014'))
 })
 
@@ -29,7 +29,7 @@ await t.test('a connection that dies during a statement is given up', async (t) 
   const dead = withReader(proxy.url, async (db) => {
     proxy.stall()
     return await db.execute(sql`select 1`)
-  }, 100)
+  }, { timeoutMs: 100 })
   await t.rejects(dead, failure('Query read timeout'))
   proxy.mend()
 })
