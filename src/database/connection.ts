@@ -96,7 +96,7 @@ export async function withConnection<T> (
   return await withClient(url, async (client) => await work(drizzle(client)), waiting)
 }
 
-/** As `withConnection`, for work that needs the client itself; `config` has options of `pg` besides those of the URL. */
+/** As `withConnection`, for work that needs the client; `config` has options of `pg` besides those of the URL. */
 export async function withClient<T> (
   url: string, work: (client: pg.Client) => Promise<T>, waiting: Waiting = {}, config: pg.ClientConfig = {}
 ): Promise<T> {
