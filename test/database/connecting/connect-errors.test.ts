@@ -30,7 +30,8 @@ const cases: Array<[Error, RegExp, boolean]> = [
   [ofPostgres('42501', 'permission denied for database canary'), /^PostgreSQL refuses with SQLSTATE 42501$/, false],
   [ofPostgres('28000', 'role "canary" is not permitted to log in'), /does not admit the user/, false],
   [ofPostgres('28000', 'no pg_hba.conf entry for host "canary", SSL off'), /without TLS/, false],
-  [ofPostgres('XX000', 'connection is insecure (try using `sslmode=require`)'), /without TLS \(.* Add sslmode=verify-full/, false],
+  [ofPostgres('XX000', 'connection is insecure (try using `sslmode=require`)'),
+    /without TLS \(.* Add sslmode=verify-full/, false],
   [ofPostgres('08P01', 'SSL required'), /without TLS/, false],
   [ofPostgres('08P01', 'server login has been failing, try again later (server_login_retry)'), /08P01/, true]
 ]
