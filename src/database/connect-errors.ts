@@ -10,7 +10,7 @@ const untrusted: Fault = {
 }
 const timeout: Fault = {
   text: 'there was no answer within connect_timeout',
-  mend: 'See that no firewall is in between, correct host and port in %, or raise connect_timeout=',
+  mend: 'See that no firewall is in between, correct host and port in %, or raise connect_timeout there',
   passes: true
 }
 const unreachable: Fault = {

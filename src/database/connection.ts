@@ -47,7 +47,7 @@ export interface Waiting {
  * @throws an error for a person, without values, that names the setting or the parameter to change
  */
 export async function connect (
-  url: string, { timeoutMs = 0, report = () => {}, setting }: Waiting = {}, config: pg.ClientConfig = {}
+  url: string, { timeoutMs = 0, report, setting }: Waiting = {}, config: pg.ClientConfig = {}
 ): Promise<pg.Client> {
   const { connectTimeoutMs = CONNECT_TIMEOUT_MS } = parseDatabaseUrl(url)
   const deadline = performance.now() + timeoutMs
@@ -64,7 +64,7 @@ export async function connect (
       const restMs = deadline - performance.now()
       if (restMs < FIRST_PAUSE_MS || !mayPass(err)) throw unreachable(err, setting)
       if (performance.now() >= reportAt) {
-        report(`waiting for the database: ${describeConnectError(err, setting)}`)
+        report?.(`waiting for the database: ${describeConnectError(err, setting)}`)
         reportAt = performance.now() + REPORT_EVERY_MS
       }
       // The last pauses are shorter, so that the wait does not end long before its time.

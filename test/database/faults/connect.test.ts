@@ -68,3 +68,13 @@ await t.test('a URL with a raw % in its password and with options connects', asy
     { rows: [{ work_mem: '1234kB' }] }
   )
 })
+
+await t.test('the loss of a separate connection fails its next statement', async (t) => {
+  const url = await createDatabase(t)
+  const lost = withConnection(url, async (db) => {
+    const { rows: [session] } = await db.execute<{ pid: number }>(sql`select pg_backend_pid() as pid`)
+    await query(url, 'select pg_terminate_backend($1, 10000)', [session?.pid])
+    await db.execute(sql`select 1`)
+  })
+  await t.rejects(lost)
+})
