@@ -15,8 +15,9 @@ export * from './without-database.js'
 export const JWT_SECRET = randomBytes(48).toString('base64')
 const ENCRYPTION_KEYS = `t1:${newKey()}`
 
-/** Settings of every test app: independent of the process environment, and without access to Meta. */
+/** Settings of every test app: independent of the process environment, and without access to Meta or long waits. */
 export const baseEnv = {
+  DATABASE_START_TIMEOUT_MS: '0',
   NODE_ENV: 'test',
   LOG_LEVEL: 'trace',
   PORT: 0,

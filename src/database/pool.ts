@@ -6,6 +6,8 @@ import { toQueryConfig, type Queryable, type Statement, type Values } from './st
 
 // A lost connection repeats a read; the newer connection may be lost too.
 const MAX_ATTEMPTS = 5
+// A request may wait twice, since it may send a second statement.
+const QUEUE_TIMEOUT_MS = 1500
 // The last try begins in this time after the first, and takes 4.1 s at most: the caller gets an answer within 5 s.
 const RETRY_WITHIN_MS = 800
 const READ = /^\s*select\b/i
@@ -116,10 +118,25 @@ export function createPooledDatabase (
     return result
   }
 
+  /** Waits less long for a connection in use than for a new one, which may have far to go. */
+  async function connect (): Promise<pg.PoolClient> {
+    const isQueued = pool.idleCount === 0 && pool.totalCount >= pool.options.max
+    const connecting = pool.connect()
+    if (!isQueued) return await connecting
+    let timer: NodeJS.Timeout | undefined
+    const timeout = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => {
+        reject(new Error('no connection became free in time'))
+        connecting.then((client) => { client.release() }, () => {})
+      }, QUEUE_TIMEOUT_MS)
+    })
+    return await Promise.race([connecting, timeout]).finally(() => { clearTimeout(timer) })
+  }
+
   /** Closes older idle connections: the cause often ended them all, and the pool may not have noticed. */
   async function connectNewerThan (lostAt: number, startedAt: number): Promise<pg.PoolClient> {
     for (;;) {
-      const client = await pool.connect()
+      const client = await connect()
       if (Number(openedAt.get(client)) > lostAt || isPastRetry(startedAt)) return client
       client.release(true)
     }
@@ -136,7 +153,7 @@ export function createPooledDatabase (
   }
 
   async function attemptTransaction<T> (work: (tx: Queryable) => Promise<T>): Promise<T> {
-    return await withClient(await pool.connect().catch(rejectMapped), async (session) => {
+    return await withClient(await connect().catch(rejectMapped), async (session) => {
       const tx = createQueryable(async (query) => await session.send(nameIfAllowed(query)))
       await session.send({ text: begin }).catch(rejectMapped)
       try {

@@ -4,6 +4,7 @@ import t from '../../run/tap.js'
 import { withConnection } from '../../../src/database/connection.js'
 import { tlsPostgres } from '../../fixtures/tls-postgres.js'
 import { tcpProxy } from '../../fixtures/proxies/tcp-proxy.js'
+import { buildTestApp } from '../../helper.js'
 import { assertRefused } from './refusals.js'
 
 t.setTimeout(300_000)
@@ -80,7 +81,16 @@ await t.test('a wrong user, password or database is named', async (t) => {
 await t.test('a database that is far away can be used, with TLS', async (t) => {
   const far = await tcpProxy(t, postgres.url)
   far.slow(150)
+  const farUrl = `${far.url}?sslmode=verify-full&sslrootcert=${ca}`
   const began = performance.now()
-  t.equal(await isEncrypted(`${far.url}?sslmode=verify-full&sslrootcert=${ca}`), true)
+  t.equal(await isEncrypted(farUrl), true)
   t.ok(performance.now() - began > 1500, 'six round trips of 300 ms')
+  const { app, as } = await buildTestApp(t, { DATABASE_URL: farUrl, DATABASE_START_TIMEOUT_MS: 30_000 })
+  const request = { url: '/api/v1/tenant/config', headers: as('acme') }
+  const answers = await Promise.all([
+    app.inject({ ...request, method: 'POST', payload: { waba_id: '1' } }),
+    ...Array.from({ length: 5 }, async (_, number) => await app.inject({ ...request, headers: as(`t${number}`) }))
+  ])
+  t.same(answers.map(({ statusCode }) => statusCode), [201, 404, 404, 404, 404, 404])
+  t.equal((await app.configLoader.forTenant('acme')).getWabaId(), '1')
 })

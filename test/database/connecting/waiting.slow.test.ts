@@ -5,6 +5,7 @@ import t from '../../run/tap.js'
 import { connect, waitForDatabase, withConnection } from '../../../src/database/connection.js'
 import { ownPostgres } from '../../fixtures/own-postgres.js'
 import { socketProxy } from '../../fixtures/proxies/socket-proxy.js'
+import { buildTestApp } from '../../helper.js'
 import { start } from '../../cli/run.js'
 
 t.setTimeout(300_000)
@@ -60,13 +61,18 @@ await t.test('a database that starts later is waited for', async (t) => {
   await postgres.stop('fast')
   const lines: string[] = []
   const waiting = connect(postgres.url, { timeoutMs: 60_000, report: (line) => { lines.push(line) } })
-  const migrating = start(t, ['src/cli/migrate.ts'], { DATABASE_URL: postgres.url })
+  const patient = { DATABASE_URL: postgres.url, DATABASE_START_TIMEOUT_MS: '60000' }
+  const migrating = start(t, ['src/cli/migrate.ts'], patient)
+  const serving = buildTestApp(t, patient)
   await once(migrating.child.stderr, 'data')
   await Promise.all([delay(3000), postgres.start()])
   const client = await waiting
   t.match((await client.query('select 1 as one')).rows, [{ one: 1 }])
   await client.end()
   t.match(lines, [/^waiting for the database: nothing listens/])
+  const { app, log } = await serving
+  t.match(log(), 'waiting for the database: nothing listens')
+  t.equal((await app.inject('/health/ready')).statusCode, 200)
   t.match(await migrating.ended, {
     code: 0, stdout: 'The schema is up to date.\n', stderr: /^waiting for the database: nothing listens/
   })
