@@ -16,6 +16,7 @@ const layers = [
   ['token-watch'],
   ['config-loader'],
   ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention'],
+  ['auth'],
   ['http'],
   ['routes'],
   ['app'],
@@ -46,6 +47,7 @@ const openFiles = {
   offboarding: ['offboarding'],
   'account-updates': ['account-updates'],
   events: ['events'],
+  auth: ['auth', 'claims', 'refusal'],
   retention: ['retention']
 }
 

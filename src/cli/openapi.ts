@@ -3,7 +3,8 @@ import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Fastify from 'fastify'
 import { httpApi } from '../app.js'
-import auth from '../http/auth.js'
+import auth from '../auth/auth.js'
+import closing from '../closing.js'
 import env from '../settings/env.js'
 import { readOptions, runCli } from './command.js'
 
@@ -17,6 +18,7 @@ await runCli(async () => {
   const fastify = Fastify()
   const key = Buffer.alloc(32).toString('base64')
   await fastify.register(env, { env: { JWT_SECRET: '-'.repeat(32), ENCRYPTION_KEYS: `none:${key}` } })
+  await fastify.register(closing)
   await fastify.register(auth)
   await fastify.register(httpApi)
   const { body } = await fastify.inject('/docs/json')

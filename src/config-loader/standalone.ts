@@ -25,12 +25,13 @@ export async function createConfigLoader (
   { databaseUrl, env: source }: StandaloneOptions = {}
 ): Promise<ConfigLoader & { close: () => Promise<void> }> {
   const { given, warnings } = await readEnvironment(source)
-  // A worker signs nobody in, so it needs no JWT_SECRET; migrations are the service's.
+  // A worker signs nobody in, so it needs no settings for that; migrations are the service's.
   const settings = await readEnv({
     ...given,
     ...(databaseUrl === undefined ? {} : { DATABASE_URL: databaseUrl, DATABASE_URL_FILE: undefined }),
     JWT_SECRET: randomBytes(32).toString('base64'),
     JWT_SECRET_FILE: undefined,
+    JWT_JWKS_URL: undefined,
     MIGRATE_ON_START: false
   })
   if (settings.DATABASE_URL === undefined || settings.DATABASE_URL === 'embedded') {

@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { formatChallenge } from '../auth/refusal.js'
 import * as errors from '../errors.js'
 import { adviceIn, retryAfterIn } from '../meta/advice.js'
 import { patterns } from '../schemas/fields.js'
@@ -46,7 +47,7 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
   }
   // Fastify would end the connection, and a client that still sends might not see the answer. Node drops the rest.
   if (status === 413) reply.removeHeader('connection')
-  if (status === 401) reply.header('www-authenticate', selectChallenge(error.code))
+  if (status === 401) reply.header('www-authenticate', selectChallenge(error.code, thrown))
   const advice = adviceIn(thrown)
   const problem: Problem = {
     ...toProblem(error, request.id),
@@ -62,7 +63,9 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
 }
 
 /** Selects the `www-authenticate` challenge of a 401: RFC 9110 requires one. */
-export const selectChallenge = (code: string) => code === 'SIGNATURE_INVALID' ? 'HMAC-SHA256' : 'Bearer'
+export function selectChallenge (code: string, thrown: object): string {
+  return code === 'SIGNATURE_INVALID' ? 'HMAC-SHA256' : formatChallenge(thrown)
+}
 
 /** Makes the problem of one of our errors. */
 export function toProblem (error: InstanceType<errors.ErrorClass>, requestId: string): Problem {

@@ -1,7 +1,8 @@
 import swagger from '@fastify/swagger'
 import type { FastifyInstance, FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
-import { Internal, type ErrorClass } from '../errors.js'
+import { formatChallenge, refuse } from '../auth/refusal.js'
+import { Internal, Unauthenticated, type ErrorClass } from '../errors.js'
 import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
 import { FullConfig, MaskedConfig, NoBody, Verification } from '../schemas/config.js'
 import { EffectiveConfig } from '../schemas/effective.js'
@@ -95,7 +96,8 @@ async function openapi (fastify: FastifyInstance, { docs }: { docs: boolean }): 
             type: 'http',
             scheme: 'bearer',
             bearerFormat: 'JWT',
-            description: 'A JWT (HS256) with `exp` and a tenant or admin claim'
+            description: 'A JWT with `exp` and a tenant or admin claim, signed by the identity provider ' +
+              '(RS256, PS256, ES256, EdDSA) or with JWT_SECRET (HS256)'
           }
         }
       }
@@ -142,9 +144,16 @@ function addErrors (schema: FastifySchema, listed: ErrorClass[] = []): AnsweredS
 /** Describes the header of a 401. */
 function createChallengeHeader (codes: string[]): object {
   return {
-    'www-authenticate': { type: 'string', description: 'How to authenticate', examples: codes.map(selectChallenge) }
+    'www-authenticate': {
+      type: 'string',
+      description: 'How to authenticate, and why a token was refused',
+      examples: codes.flatMap((code) => code === 'UNAUTHENTICATED' ? tokenChallenges : [selectChallenge(code, {})])
+    }
   }
 }
+
+/** Without a token, and with one that has expired. */
+const tokenChallenges = [new Unauthenticated(), refuse('expiry')].map(formatChallenge)
 
 /** Restricts the problem schema to these codes. */
 function createProblemSchema (codes: string[]): object {

@@ -8,7 +8,7 @@ import fp from 'fastify-plugin'
 import { readDotEnv } from './dot-env.js'
 import { addFaults } from './faults.js'
 import { formats } from './formats.js'
-import { generators, isLocalMode } from './local-mode.js'
+import { generate, generatedNames, isLocalMode } from './local-mode.js'
 import { settings } from './schema.js'
 import { dropEmpty, fileSetting, findMisspelledNames, readSecretFiles, type EnvSource } from './values.js'
 
@@ -20,6 +20,8 @@ export const settingNames = Object.keys(settings)
 /** The settings that hold a secret. For each of them `NAME_FILE` may name a file with the value. */
 export const secretNames = selectNames(({ writeOnly }) => writeOnly === true)
 
+const inProduction = { properties: { NODE_ENV: { const: 'production' } }, required: ['NODE_ENV'] }
+
 const schema = Type.Object(settings, {
   dependencies: {
     FB_APP_ID: ['FB_APP_SECRET'],
@@ -29,13 +31,20 @@ const schema = Type.Object(settings, {
   allOf: [
     requireFormat('unquoted', selectNames(({ type }) => type === 'string')),
     requireFormat('no-pem', ['JWT_SECRET']),
-    requireFormat('secret-text', secretNames)
-  ],
-  if: { properties: { NODE_ENV: { const: 'production' } }, required: ['NODE_ENV'] },
-  then: {
-    required: ['DATABASE_URL'],
-    ...requireFormat('unguessable-database-url', ['DATABASE_URL', 'DATABASE_DIRECT_URL'])
-  }
+    requireFormat('secret-text', secretNames),
+    {
+      if: inProduction,
+      then: {
+        required: ['DATABASE_URL'],
+        ...requireFormat('unguessable-database-url', ['DATABASE_URL', 'DATABASE_DIRECT_URL'])
+      }
+    },
+    {
+      if: { required: ['JWT_JWKS_URL'] },
+      then: { if: inProduction, then: { required: ['JWT_ISSUER', 'JWT_AUDIENCE'] } },
+      else: { required: ['JWT_SECRET'] }
+    }
+  ]
 })
 
 /** The settings after validation. */
@@ -69,9 +78,11 @@ export async function readEnv (source?: EnvSource): Promise<Env> {
 async function readSettings (source?: EnvSource): Promise<{ settings: Env, warnings: string[] }> {
   const { given, warnings } = await readEnvironment(source)
   const { values, faults } = await readSecretFiles(given, secretNames)
-  if (isLocalMode(values)) {
-    for (const [name, generate] of generators) {
-      if (!faults.has(name)) values[name] ??= await generate(String(values['DATA_DIR'] ?? settings.DATA_DIR.default))
+  // A DATABASE_URL_FILE that cannot be read leads to another database than the embedded one.
+  if (isLocalMode(values) && !faults.has('DATABASE_URL')) {
+    const dataDir = String(values['DATA_DIR'] ?? settings.DATA_DIR.default)
+    for (const name of generatedNames(values)) {
+      if (!faults.has(name)) values[name] ??= await generate(name, dataDir)
     }
   }
   if (values['NODE_ENV'] === 'production') values['OAUTH_STATE'] ??= 'required'

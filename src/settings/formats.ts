@@ -13,6 +13,9 @@ export const formats: Record<string, (value: string) => boolean> = {
   'secret-text': (value) => !/[\p{Cc}\uFFFD]/u.test(value),
   'no-pem': (value) => !value.includes('-----BEGIN'),
   'bytes-32': (value) => Buffer.byteLength(value) >= 32,
+  // RFC 6901, section 3. A name may hold a tilde.
+  claim: (value) => !value.startsWith('/') || !/~(?![01])/.test(value),
+  list: (value) => value.split(',').every((part) => part.trim() !== ''),
   'former-secrets': (value) => value.split(',').map((secret) => secret.trim()).every(isFormerSecret),
   'event-secrets': areEventSecrets,
   'key-ring': (value) => succeeds(() => parseKeyRing(value)),

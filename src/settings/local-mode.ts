@@ -6,7 +6,9 @@ import type { EnvSource } from './values.js'
 /** The files of DATA_DIR with the generated settings. */
 export const generatedFiles = { JWT_SECRET: 'jwt-secret', ENCRYPTION_KEYS: 'encryption-keys' }
 
-interface JwtSettings { DATA_DIR: string, JWT_SECRET: string }
+type GeneratedName = keyof typeof generatedFiles
+
+interface JwtSettings { DATA_DIR: string, JWT_SECRET?: string, JWT_JWKS_URL?: string }
 
 /**
  * Whether missing secrets may be generated and tokens printed. Local mode needs all three: not production, the embedded
@@ -20,20 +22,24 @@ export function isLocalMode (settings: EnvSource): boolean {
   return DATABASE_URL === 'embedded' && isLoopbackHost(String(HOST))
 }
 
-/** How local mode generates settings. A generator stores the secret in `DATA_DIR`; later calls return that one. */
-export const generators = new Map([
-  ['JWT_SECRET', createGenerator(generatedFiles.JWT_SECRET, () => randomBytes(48).toString('base64'))],
-  ['ENCRYPTION_KEYS', createGenerator(
-    generatedFiles.ENCRYPTION_KEYS,
-    () => `local:${randomBytes(32).toString('base64')}`
-  )]
-])
+/** The settings that local mode generates if they are missing. An identity provider signs the tokens itself. */
+export function generatedNames (settings: EnvSource): GeneratedName[] {
+  return settings['JWT_JWKS_URL'] === undefined ? ['JWT_SECRET', 'ENCRYPTION_KEYS'] : ['ENCRYPTION_KEYS']
+}
+
+/** Generates a setting and stores it in `dataDir`; later calls return that one. */
+export async function generate (name: GeneratedName, dataDir: string): Promise<string> {
+  return await readOrCreateSecret(await ensureDataDir(dataDir), generatedFiles[name], () => makeSecret[name]())
+}
+
+const makeSecret: Record<GeneratedName, () => string> = {
+  JWT_SECRET: () => randomBytes(48).toString('base64'),
+  ENCRYPTION_KEYS: () => `local:${randomBytes(32).toString('base64')}`
+}
 
 /** Whether local mode generated the `JWT_SECRET` of validated settings. */
 export async function hasGeneratedJwtSecret (env: EnvSource & JwtSettings): Promise<boolean> {
-  return isLocalMode(env) && await isStoredSecret(env.DATA_DIR, generatedFiles.JWT_SECRET, env.JWT_SECRET)
-}
-
-function createGenerator (file: string, make: () => string): (dataDir: string) => Promise<string> {
-  return async (dataDir) => await readOrCreateSecret(await ensureDataDir(dataDir), file, make)
+  const { DATA_DIR, JWT_SECRET: secret } = env
+  if (secret === undefined || !isLocalMode(env) || !generatedNames(env).includes('JWT_SECRET')) return false
+  return await isStoredSecret(DATA_DIR, generatedFiles.JWT_SECRET, secret)
 }

@@ -9,6 +9,14 @@ const perMinute = (max: number) => Type.Integer({
   default: max, minimum: 0, maximum: 10000000, description: 'requests a minute, 0 turns the limit off'
 })
 
+/** A claim of a token. */
+const claim = (name: string) => Type.String({
+  default: name,
+  format: 'claim',
+  description: 'the name of a claim, or a JSON Pointer to it such as /app_metadata/tenant_id, ' +
+    'where ~0 stands for ~ and ~1 for /'
+})
+
 const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 
 /** All settings. A description defines the usable values, unless every text is usable. */
@@ -70,20 +78,26 @@ export const settings = {
   DATABASE_POOL_MAX: Type.Integer({ default: 10, minimum: 1, description: 'connections, at least 1' }),
   DATA_DIR: Type.String({ default: '.data' }),
 
-  JWT_SECRET: secret({
+  JWT_SECRET: Type.Optional(secret({
     format: 'bytes-32',
-    description: 'at least 32 bytes: openssl rand -base64 48; generated in local mode'
-  }),
+    description: 'at least 32 bytes: openssl rand -base64 48; generated in local mode without JWT_JWKS_URL'
+  })),
   JWT_JWKS_URL: Type.Optional(Type.String({
     format: 'web-url',
     description: 'the https URL of a JSON Web Key Set (http only for this machine)'
   })),
-  JWT_TENANT_CLAIM: Type.String({ default: 'tenant_id' }),
-  JWT_ROLE_CLAIM: Type.String({ default: 'role' }),
+  JWT_TENANT_CLAIM: claim('tenant_id'),
+  JWT_ROLE_CLAIM: claim('role'),
   JWT_ADMIN_ROLE: Type.String({ default: 'admin' }),
-  JWT_ISSUER: Type.Optional(Type.String()),
-  JWT_AUDIENCE: Type.Optional(Type.String()),
-  JWT_AUDIENCE_CLAIM: Type.String({ default: 'aud' }),
+  JWT_ISSUER: Type.Optional(Type.String({
+    format: 'list',
+    description: 'the accepted values of iss, separated by commas; required in production with JWT_JWKS_URL'
+  })),
+  JWT_AUDIENCE: Type.Optional(Type.String({
+    format: 'list',
+    description: 'the accepted audiences, separated by commas; required in production with JWT_JWKS_URL'
+  })),
+  JWT_AUDIENCE_CLAIM: claim('aud'),
   JWT_CLOCK_TOLERANCE_S: Type.Integer({
     default: 30, minimum: 0, maximum: 300, description: 'seconds, 0 to 300'
   }),

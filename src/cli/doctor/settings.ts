@@ -3,7 +3,7 @@ import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describeForTerminal } from '../../logger.js'
 import { readEnv, readEnvironment, type Env, type EnvSource } from '../../settings/env.js'
-import { generatedFiles, isLocalMode } from '../../settings/local-mode.js'
+import { generatedFiles, generatedNames, isLocalMode } from '../../settings/local-mode.js'
 import { failed, ok, warning, type Finding } from './checks.js'
 
 const FIX = 'Correct them in the environment or in .env; README.md, "Settings", describes each.'
@@ -31,9 +31,9 @@ async function ungenerated (given: EnvSource): Promise<Record<string, string>> {
   if (!isLocalMode(given) || given['DATABASE_URL_FILE'] !== undefined) return {}
   const dir = String(given['DATA_DIR'] ?? '.data')
   const values: Record<string, string> = {}
-  for (const [name, file] of Object.entries(generatedFiles)) {
+  for (const name of generatedNames(given)) {
     if (given[name] !== undefined || given[`${name}_FILE`] !== undefined) continue
-    const isMissing = await lstat(join(dir, file))
+    const isMissing = await lstat(join(dir, generatedFiles[name]))
       .then(() => false, (err: NodeJS.ErrnoException) => err.code === 'ENOENT')
     if (isMissing) values[name] = name === 'ENCRYPTION_KEYS' ? `none:${randomKey()}` : randomKey()
   }

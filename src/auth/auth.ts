@@ -1,0 +1,154 @@
+import fastifyJwt, { type JWT } from '@fastify/jwt'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { decodeProtectedHeader } from 'jose'
+import { Forbidden, IdentityUnavailable, TenantClaimInvalid, Unauthenticated, type ErrorClass } from '../errors.js'
+import { replaceUnprintable } from '../logger.js'
+import { isTenantId } from '../tenant-configs/tenant-id.js'
+import type { Env } from '../settings/env.js'
+import { createClaimReader, type Claims, type Identity, type TokenSubject } from './claims.js'
+import { isProviderAlgorithm } from './key-set.js'
+import { createProviderKeys, type ProviderKeys } from './provider-keys.js'
+import { refuse, refuseAs } from './refusal.js'
+
+declare module 'fastify' {
+  interface FastifyInstance { auth: Auth }
+  interface FastifyRequest {
+    /** The tenant and the user of the token; set by the guard of the tenant routes. */
+    tenant: { id: string, userId: string | null }
+  }
+}
+
+interface Auth {
+  /** Admits only tokens of a tenant to the routes of this scope, and describes that in their OpenAPI. */
+  guardTenant: (scope: FastifyInstance) => void
+  /** Admits only admins to the routes of this scope, and describes that in their OpenAPI. */
+  guardAdmin: (scope: FastifyInstance) => void
+  /**
+   * Signs a token for a tenant, an admin or both; `expiresIn` is in seconds.
+   *
+   * @throws without JWT_SECRET
+   */
+  mint: (subject: TokenSubject, expiresIn: number) => string
+}
+
+interface AuthDependencies {
+  env: Env
+  /** Signs and verifies HS256; undefined without JWT_SECRET. */
+  jwt: JWT | undefined
+  /** The keys of the identity provider; undefined without JWT_JWKS_URL. */
+  keys: ProviderKeys | undefined
+}
+
+/** Creates the guards, and `mint` for tokens that they admit. */
+export function createAuth ({ env, jwt, keys }: AuthDependencies): Auth {
+  const claims = createClaimReader(env)
+
+  async function identify (request: FastifyRequest): Promise<Identity> {
+    const token = readToken(request.headers.authorization)
+    const { alg, kid } = readHeader(token)
+    if (jwt !== undefined && alg === 'HS256') return claims.read(verifyWith((text) => jwt.verify<Claims>(text), token))
+    if (keys === undefined || !isProviderAlgorithm(alg)) throw refuse('algorithm')
+    return claims.read(verifyWith(await keys.find(alg, kid), token))
+  }
+
+  return {
+    guardTenant: (scope) => guard(scope, [TenantClaimInvalid], async (request) => {
+      const { tenantId: id, userId } = await identify(request)
+      if (!isTenantId(id)) throw new TenantClaimInvalid()
+      request.tenant = { id, userId: userId ?? null }
+      return { tenant_id: id, sub: userId }
+    }),
+    guardAdmin: (scope) => guard(scope, [Forbidden], async (request) => {
+      const { isAdmin, userId } = await identify(request)
+      if (!isAdmin) throw new Forbidden()
+      return { sub: userId }
+    }),
+    mint: (subject, expiresIn) => {
+      if (jwt === undefined) {
+        throw new Error('Without JWT_SECRET this service signs no token. Get one from the identity provider, or set ' +
+          'JWT_SECRET too.')
+      }
+      return jwt.sign(claims.write(subject), { expiresIn })
+    }
+  }
+}
+
+/**
+ * Decorates `fastify.auth`. Its guards run before validation, and throw `UNAUTHENTICATED`, `FORBIDDEN`,
+ * `TENANT_CLAIM_INVALID` or `IDENTITY_UNAVAILABLE`.
+ */
+async function auth (fastify: FastifyInstance): Promise<void> {
+  const { env, closing, log } = fastify
+  const { JWT_SECRET: secret, JWT_JWKS_URL: url, JWT_CLOCK_TOLERANCE_S: clockTolerance } = env
+  const keys = url === undefined ? undefined : createProviderKeys({ url, clockTolerance, fetch, closing, log })
+  fastify.decorateRequest('tenant')
+  // In a scope of its own: the host server may register @fastify/jwt too, before us or after us.
+  await fastify.register(async (scope) => {
+    if (secret !== undefined) {
+      await scope.register(fastifyJwt, {
+        // Not `user`: the scope may inherit that decorator from the host server.
+        decoratorName: 'tenantClaims',
+        secret,
+        sign: { algorithm: 'HS256' },
+        verify: { algorithms: ['HS256'], clockTolerance: clockTolerance * 1000 }
+      })
+    }
+    fastify.decorate('auth', createAuth({ env, keys, jwt: secret === undefined ? undefined : scope.jwt }))
+  })
+}
+
+export default fp(auth, { name: 'auth', dependencies: ['env', 'closing'] })
+
+/** Admits a request unless `check` throws. The log lines of the request then carry the claims that it returns. */
+function guard (
+  scope: FastifyInstance, errors: ErrorClass[], check: (request: FastifyRequest) => Promise<Claims>
+): void {
+  scope.addHook('onRequest', async (request, reply) => {
+    const claims = Object.entries(await check(request))
+      .flatMap(([name, value]) => typeof value === 'string' ? [[name, replaceUnprintable(value)]] : [])
+    // The request and the reply have a logger each: Fastify's last line of a request is the reply's.
+    reply.log = request.log = request.log.child(Object.fromEntries(claims))
+  })
+  scope.addHook('onRoute', (route) => {
+    route.schema = { ...route.schema, security: [{ bearer: [] }] }
+    const all = [Unauthenticated, IdentityUnavailable, ...errors, ...route.config?.errors ?? []]
+    route.config = { ...route.config, errors: all }
+  })
+}
+
+/** Reads the token from an `authorization` header (RFC 6750, section 2.1). */
+function readToken (authorization = ''): string {
+  // The header of a client that sends no token has another scheme, or is absent.
+  if (!/^Bearer(\s|$)/i.test(authorization)) throw new Unauthenticated()
+  const token = /^Bearer (\S+)$/i.exec(authorization)?.[1]
+  if (token === undefined) throw refuse('form')
+  return token
+}
+
+/**
+ * Reads what selects the key. Nothing else in a header counts: a key or a URL in it is the sender's own. RFC 7515
+ * section 4.1.11 and RFC 7797 section 6 demand to refuse `crit` and `b64`.
+ */
+function readHeader (token: string): { alg: unknown, kid: string | undefined } {
+  const { alg, kid, crit, b64 }: Claims = decodeHeader(token)
+  if (crit !== undefined || b64 !== undefined) throw refuse('extension')
+  if (kid !== undefined && typeof kid !== 'string') throw refuse('form')
+  return { alg, kid }
+}
+
+function decodeHeader (token: string): Claims {
+  try {
+    return { ...decodeProtectedHeader(token) }
+  } catch {
+    throw refuse('form')
+  }
+}
+
+function verifyWith (verify: (token: string) => Claims, token: string): Claims {
+  try {
+    return verify(token)
+  } catch (err) {
+    throw refuseAs(err)
+  }
+}
