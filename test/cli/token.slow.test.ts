@@ -48,6 +48,14 @@ await t.test('in local mode the secret of DATA_DIR signs the token, and is gener
   }
 })
 
+await t.test('without JWT_SECRET the command says why it prints no token', async (t) => {
+  const provided = { JWT_SECRET: '', JWT_JWKS_URL: 'https://idp.example/jwks', DATA_DIR: t.testdir() }
+  refused(t, await run(t, [token, '--admin'], provided), /^Without JWT_SECRET this service signs no token\. Get one/m)
+  t.same(await readdir(provided.DATA_DIR), [], 'nothing is generated')
+  const both = await run(t, [token, '--admin'], { ...provided, JWT_SECRET })
+  t.match(both, { code: 0, stdout: /^eyJ/ })
+})
+
 await t.test('an invalid command line is answered with the usage', async (t) => {
   for (const args of [
     [], ['--tennant', 'a'], ['--tenant', ''], ['--tenant', 'a', '--user', ''], ['--tenant', 'a', '--expires', '0']

@@ -104,6 +104,26 @@ await t.test('production generates no secret and accepts no weak one', async (t)
   }
 })
 
+await t.test('JWT_JWKS_URL replaces JWT_SECRET; production then requires issuer and audience', async (t) => {
+  const provider = { JWT_JWKS_URL: 'https://idp.example/jwks', ENCRYPTION_KEYS: secrets.ENCRYPTION_KEYS }
+  const remote = { DATABASE_URL: 'postgres://u:hunter2-hunter2@db.example/x' }
+  const accepts = { JWT_ISSUER: 'https://idp.example', JWT_AUDIENCE: 'whatsapp' }
+  t.equal((await readEnv({ ...provider, ...remote })).JWT_SECRET, undefined)
+  t.match(await readEnv({ ...secrets, ...provider }), { ...secrets, ...provider }, 'both are possible')
+  t.same(await refusedSettings(t, { ...provider, ...remote, JWT_SECRET: 'x'.repeat(31) }), ['JWT_SECRET'])
+  for (const more of [{}, { JWT_SECRET: secrets.JWT_SECRET }]) {
+    const settings = { NODE_ENV: 'production', ...remote, ...provider, ...more }
+    t.same(await refusedSettings(t, settings), ['JWT_ISSUER missing', 'JWT_AUDIENCE missing'])
+    t.same(await refusedSettings(t, { ...settings, JWT_ISSUER: 'i', JWT_AUDIENCE: ' ' }), ['JWT_AUDIENCE missing'])
+    t.match(await readEnv({ ...settings, ...accepts }), accepts)
+  }
+  t.same(
+    await refusedSettings(t, { ...remote, ...provider, JWT_JWKS_URL: `http://${canary()}.example` }),
+    ['JWT_JWKS_URL']
+  )
+  t.match(await readEnv({ ...production, ...remote }), { NODE_ENV: 'production' }, 'HS256 alone requires neither')
+})
+
 await t.test('local mode generates its secrets once and keeps them', async (t) => {
   const DATA_DIR = join(t.testdir({}), 'data')
   const files = { 'jwt-secret': 'JWT_SECRET', 'encryption-keys': 'ENCRYPTION_KEYS' } as const

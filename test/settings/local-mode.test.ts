@@ -1,4 +1,4 @@
-import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from '../run/tap.js'
 import type { EnvSource } from '../../src/app.js'
@@ -70,6 +70,27 @@ await t.test('unusable settings do not count as local mode', async (t) => {
     await readEnv({ ...await readEnv({ DATA_DIR }), NODE_ENV: 'production ', DATABASE_URL: 'embedded' }),
     { NODE_ENV: 'production' }
   )
+})
+
+await t.test('with JWT_JWKS_URL local mode generates no JWT_SECRET, and a former one does not count', async (t) => {
+  const DATA_DIR = join(t.testdir({}), 'data')
+  const JWT_JWKS_URL = 'https://idp.example/jwks'
+  const provided = await readEnv({ DATA_DIR, JWT_JWKS_URL })
+  t.equal(provided.JWT_SECRET, undefined)
+  t.same(readdirSync(DATA_DIR), ['encryption-keys'])
+  t.notOk(await hasGeneratedJwtSecret(provided))
+  const { JWT_SECRET } = await readEnv({ DATA_DIR })
+  t.equal((await readEnv({ DATA_DIR, JWT_JWKS_URL })).JWT_SECRET, undefined)
+  t.notOk(await hasGeneratedJwtSecret(await readEnv({ DATA_DIR, JWT_JWKS_URL, JWT_SECRET })))
+})
+
+await t.test('a file for DATABASE_URL that cannot be read leads to no embedded database', async (t) => {
+  const DATA_DIR = join(t.testdir({}), 'data')
+  t.same(
+    (await refusedSettings(t, { DATA_DIR, DATABASE_URL_FILE: join(DATA_DIR, 'none') })).sort(),
+    ['DATABASE_URL_FILE', 'ENCRYPTION_KEYS missing', 'JWT_SECRET missing']
+  )
+  t.notOk(existsSync(DATA_DIR), 'no secret is generated')
 })
 
 await t.test('a given JWT_SECRET does not count as generated', async (t) => {
