@@ -1,8 +1,7 @@
 import swagger from '@fastify/swagger'
 import type { FastifyInstance, FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
-import { formatChallenge, refuse } from '../auth/refusal.js'
-import { Internal, Unauthenticated, type ErrorClass } from '../errors.js'
+import { Internal, type ErrorClass } from '../errors.js'
 import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
 import { FullConfig, MaskedConfig, NoBody, Verification } from '../schemas/config.js'
 import { EffectiveConfig } from '../schemas/effective.js'
@@ -146,14 +145,11 @@ function createChallengeHeader (codes: string[]): object {
   return {
     'www-authenticate': {
       type: 'string',
-      description: 'How to authenticate, and why a token was refused',
-      examples: codes.flatMap((code) => code === 'UNAUTHENTICATED' ? tokenChallenges : [selectChallenge(code, {})])
+      description: 'How to authenticate; `error` and `error_description` say why a token was refused (RFC 6750)',
+      examples: codes.map((code) => selectChallenge(code, {}))
     }
   }
 }
-
-/** Without a token, and with one that has expired. */
-const tokenChallenges = [new Unauthenticated(), refuse('expiry')].map(formatChallenge)
 
 /** Restricts the problem schema to these codes. */
 function createProblemSchema (codes: string[]): object {

@@ -47,7 +47,8 @@ await t.test('secrets come from files, and are not printed', async (t) => {
 await t.test('the settings that local mode generates are read from .data, and not generated', async (t) => {
   const { env } = await startPatient(t)
   const local = { ...env, DATABASE_URL: '', JWT_SECRET: '', ENCRYPTION_KEYS: '' }
-  const cwd = t.testdir({ '.data': { 'jwt-secret': canary('jwt') } })
+  const dir = t.testdir({ own: { '.data': { 'jwt-secret': canary('jwt') } }, provider: {} })
+  const cwd = join(dir, 'own')
   const expected = statuses({ database: 'skipped', keys: 'skipped' })
   t.match(await check(t, local, { cwd }), {
     code: 0,
@@ -55,6 +56,10 @@ await t.test('the settings that local mode generates are read from .data, and no
     texts: { settings: 'All settings can be used. The first start generates ENCRYPTION_KEYS. ' }
   })
   t.same(readdirSync(join(cwd, '.data')), ['jwt-secret'])
+  t.match(await check(t, { ...local, JWT_JWKS_URL: 'https://idp.example/jwks' }, { cwd: join(dir, 'provider') }), {
+    code: 0,
+    texts: { settings: 'All settings can be used. The first start generates ENCRYPTION_KEYS. ' }
+  })
   writeFileSync(join(cwd, '.data', 'encryption-keys'), `local:${canaryKey()}`)
   t.match(await check(t, local, { cwd }), {
     code: 0,

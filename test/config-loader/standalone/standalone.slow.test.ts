@@ -62,11 +62,14 @@ await t.test('a worker needs no JWT_SECRET, serves the writes of others, and exi
   const url = await createDatabase(t)
   await write(url, 'acme', '1')
   // Empty values, as in a .env that was not filled in.
-  const cwd = t.testdir({ '.env': 'JWT_SECRET=\nDATABASE_URL=\nCONFIG_CACHE_MAXX=canary-value\n' })
+  const cwd = t.testdir({
+    '.env': 'JWT_SECRET=\nDATABASE_URL=\nCONFIG_CACHE_MAXX=canary-value\nJWT_JWKS_URL=https://idp.example/jwks\n'
+  })
   const { ask, waitForLine, lines, stderr, end } = startWorker(
     t,
     [{ databaseUrl: url }],
-    { ...env, LOG_LEVEL: 'info', DATABASE_POOL_MAX: '2' },
+    // Without JWT_ISSUER, which the service would require.
+    { ...env, NODE_ENV: 'production', LOG_LEVEL: 'info', DATABASE_POOL_MAX: '2' },
     cwd
   )
   await waitForLine(1)
