@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { runCli } from '../../src/cli/command.js'
 import { freshness } from './figures/freshness.js'
 import { http } from './figures/http.js'
+import { identity } from './figures/identity.js'
 import { loader } from './figures/loader.js'
 import { million } from './figures/million.js'
 import { startUp } from './figures/start-up.js'
@@ -19,8 +20,8 @@ await runCli(async (stopAtEnd) => {
   const stage = await timed('PostgreSQL, with 100,000 tenants', async () => await setUp(stopAtEnd))
   const results: Result[] = []
   for (const [name, measure] of [
-    ['the loader', loader], ['GET and PUT /config', http], ['freshness', freshness], ['a million tenants', million],
-    ['start-up', startUp]
+    ['the loader', loader], ['GET and PUT /config', http], ['tokens', identity], ['freshness', freshness],
+    ['a million tenants', million], ['start-up', startUp]
   ] as const) {
     results.push(...await timed(name, async () => await measure(stage)))
   }

@@ -1,6 +1,6 @@
 import { randomBytes, randomInt } from 'node:crypto'
 import type { Request } from 'autocannon'
-import { fire } from '../measure/drive.js'
+import { requestCost } from '../measure/request-cost.js'
 import { interleaved, type Cost } from '../measure/rounds.js'
 import { compared, type Result } from '../report/result.js'
 import type { Child } from '../stage/process.js'
@@ -28,13 +28,7 @@ export async function http ({ server, start, tenants, authorize }: Stage): Promi
 
   /** The cost of these requests to one of the servers. */
   async function cost (who: 'floor' | 'ours', requests: Request[]): Promise<Cost> {
-    const before = { node: await children[who].ask('cpu'), postgres: server.cpu() }
-    await fire(origins[who], requests)
-    const after = { node: await children[who].ask('cpu'), postgres: server.cpu() }
-    return {
-      node: (after.node - before.node) / requests.length,
-      postgres: (after.postgres - before.postgres) / requests.length
-    }
+    return await requestCost(children[who], origins[who], server, requests)
   }
 
   const get = (path: string) => many(READS, () => ({ method: 'GET', path, headers: headers[randomInt(TENANTS)] }))
