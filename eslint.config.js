@@ -5,7 +5,7 @@ import { door, functionLines } from './test/lint/rules.js'
 
 /** The folders and loose files of src/, lowest first: imports point to the same line or an earlier one. */
 const layers = [
-  ['errors', 'schemas', 'waiting'],
+  ['errors', 'schemas', 'waiting', 'tracing'],
   ['settings', 'logger', 'closing'],
   ['tenant-queues'],
   ['database'],
@@ -16,7 +16,7 @@ const layers = [
   ['token-watch'],
   ['config-loader'],
   ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention'],
-  ['auth'],
+  ['auth', 'metrics'],
   ['http'],
   ['routes'],
   ['app'],
@@ -31,6 +31,7 @@ const strangers = ['onboarding', 'verification', 'offboarding', 'account-updates
  * Every file of `schemas`, `waiting` and `http` is open. Types may be imported from any file.
  */
 const openFiles = {
+  tracing: ['tracing', 'span'],
   settings: ['env', 'key-ring', 'data-dir', 'local-mode', 'loopback', 'database-url'],
   'tenant-queues': ['tenant-queues'],
   database: [
@@ -48,7 +49,8 @@ const openFiles = {
   'account-updates': ['account-updates'],
   events: ['events'],
   auth: ['auth', 'claims', 'refusal'],
-  retention: ['retention']
+  retention: ['retention'],
+  metrics: ['metrics']
 }
 
 const NO_FASTIFY = {

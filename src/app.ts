@@ -13,6 +13,7 @@ import protocol from './http/protocol.js'
 import requestParsing from './http/request-parsing.js'
 import { createStandaloneServer } from './http/standalone-server.js'
 import metaGraph from './meta/meta-graph.js'
+import metrics from './metrics/metrics.js'
 import offboarding from './offboarding/offboarding.js'
 import onboarding from './onboarding/onboarding.js'
 import retention from './retention/retention.js'
@@ -20,10 +21,11 @@ import accountUpdate from './routes/account-update.js'
 import adminRoutes from './routes/admin/index.js'
 import health from './routes/health.js'
 import tenantRoutes from './routes/tenant/index.js'
-import env, { readEnv, readEnvironment, type EnvSource } from './settings/env.js'
+import env, { readEnv, readEnvironment, type Env, type EnvSource } from './settings/env.js'
 import tenantConfigs from './tenant-configs/tenant-configs.js'
 import tenantQueues from './tenant-queues/tenant-queues.js'
 import tokenWatch from './token-watch/token-watch.js'
+import tracing from './tracing/tracing.js'
 import vault from './vault/vault.js'
 import verification from './verification/verification.js'
 
@@ -66,6 +68,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: PluginOp
   await fastify.register(verification)
   await fastify.register(offboarding)
   await fastify.register(accountUpdates)
+  await fastify.register(metrics)
   // fastify-plugin gives this plugin no scope and no prefix: the decorators are for the whole server.
   await fastify.register(httpApi, { prefix: prefix.replace(/\/+$/, ''), ...apiOptions })
 }
@@ -73,8 +76,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: PluginOp
 /** Registers the HTTP API in a scope: its hooks and handlers must not change the routes of a host server. */
 export async function httpApi (fastify: FastifyInstance, options: HttpApiOptions): Promise<void> {
   const { docs = true, health: hasHealth = true } = options
-  // The standalone server registers it at the root, for unknown routes too.
-  if (!fastify.hasPlugin('protocol')) await fastify.register(protocol)
+  if (!fastify.hasPlugin('protocol')) await observeAndProtect(fastify, fastify.env)
   await fastify.register(errorHandler)
   await fastify.register(requestParsing)
   await fastify.register(openapi, { docs })
@@ -82,6 +84,21 @@ export async function httpApi (fastify: FastifyInstance, options: HttpApiOptions
   await fastify.register(accountUpdate, { prefix: '/api/v1/tenant' })
   await fastify.register(tenantRoutes, { prefix: '/api/v1/tenant' })
   await fastify.register(adminRoutes, { prefix: '/api/v1/tenant/admin' })
+}
+
+/**
+ * Adds the hooks that come before all others: a guard that refuses a request ends its hooks. The standalone server adds
+ * them at the root, for unknown routes too.
+ */
+async function observeAndProtect (scope: FastifyInstance, { METRICS_PORT }: Pick<Env, 'METRICS_PORT'>): Promise<void> {
+  if (METRICS_PORT !== undefined) {
+    scope.addHook('onRequest', (request, reply, done) => {
+      scope.metrics.observe(request, reply)
+      done()
+    })
+  }
+  await scope.register(tracing)
+  await scope.register(protocol)
 }
 
 const plugin = fp(whatsappTenantConfig, { name: 'whatsapp-tenant-config', fastify: '5.x' })
@@ -103,7 +120,7 @@ export async function buildApp (source?: EnvSource, { logTo }: BuildOptions = {}
   const settings = await readEnv(given)
   const fastify = createStandaloneServer(settings, logTo)
   for (const warning of warnings) fastify.log.warn(warning)
-  await fastify.register(protocol)
+  await observeAndProtect(fastify, settings)
   await fastify.register(errorHandler)
   fastify.setNotFoundHandler(throwRouteNotFound)
   try {

@@ -91,6 +91,9 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
       channel: performance.now() < listenerHealth.validUntil ? 'up' : 'down'
     }),
 
+    /** Milliseconds since the listener last confirmed that no change was missed; Infinity before the first time. */
+    msSinceConfirmed: (): number => performance.now() - listenerHealth.lastConfirmedAt,
+
     /** Drops the cached entries of rows that have changed. */
     invalidate (changes: RowChange[]): void {
       counts.invalidations += changes.length

@@ -5,7 +5,9 @@ import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import { assertReadable, isRemoteWithoutTls, sessionOptions, withClient, withConnection } from './connection.js'
+import {
+  assertReadable, isRemoteWithoutTls, sessionOptions, withClient, withConnection, withReader, type Reader
+} from './connection.js'
 import { startEmbedded } from './embedded/embedded.js'
 import { migrate, pendingMigrations } from './migrations/migrations.js'
 import { retryDeadlock } from './database-errors.js'
@@ -49,6 +51,10 @@ export function createDatabase ({ pool, url, directUrl, isBehindPooler, ...optio
 
     /** Runs work on a separate connection, without the timeouts of the pool. */
     withoutTimeout: async <T>(work: (db: NodePgDatabase) => Promise<T>): Promise<T> => await withConnection(url, work),
+
+    /** Runs reads on a separate connection, each within `timeoutMs`; see `withReader`. */
+    read: async <T>(work: (db: Reader) => Promise<T>, timeoutMs: number): Promise<T> =>
+      await withReader(url, work, { timeoutMs }),
 
     /** Repairs rows that were loaded while the triggers were off; see `reconcile`. */
     reconcile: async (): Promise<Record<string, number>> => await reconcile(url),

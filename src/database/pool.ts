@@ -2,6 +2,7 @@ import assert from 'node:assert'
 import { sql } from 'drizzle-orm'
 import pg from 'pg'
 import { toApiError } from './database-errors.js'
+import { sendInSpan } from './statement-span.js'
 import { toQueryConfig, type Queryable, type Statement, type Values } from './statement.js'
 
 // A lost connection repeats a read; the newer connection may be lost too.
@@ -185,7 +186,7 @@ function rejectMapped (err: unknown): never {
 async function withClient<T> (client: pg.PoolClient, work: (session: Session) => Promise<T>): Promise<T> {
   const session: Session = {
     isBroken: false,
-    send: async (query) => await client.query(query).catch((err: unknown) => {
+    send: async (query) => await sendInSpan(client, query).catch((err: unknown) => {
       session.isBroken ||= isBreaking(err)
       throw err
     })

@@ -2,6 +2,8 @@ import dns from 'node:dns'
 import http from 'node:http'
 import https from 'node:https'
 import type { LookupFunction } from 'node:net'
+import { SpanKind } from '@opentelemetry/api'
+import { inSpan, recordFailure, traceHeaders } from '../tracing/span.js'
 import type { TenantEvent } from './outbox.sql.js'
 import { isPrivateAddress, PRIVATE_ADDRESS, publicOnly } from './public-address.js'
 import { createSigner } from './signature.js'
@@ -39,14 +41,24 @@ export function createPoster ({ url, secrets, allowsPrivate, lookup = dns.lookup
   const isRefused = !allowsPrivate && isPrivateAddress(target)
   const options = { method: 'POST', agent: false, lookup: allowsPrivate ? lookup : publicOnly(lookup) } as const
   const sign = createSigner(secrets)
+  const attributes = () => ({ 'http.request.method': 'POST', 'server.address': target.hostname })
 
   /** @param closing aborts the attempt */
   return async function post (event: TenantEvent, closing: AbortSignal): Promise<Outcome> {
+    return await inSpan('deliver event', { kind: SpanKind.CLIENT, attributes }, async (span) => {
+      const outcome = await send(event, closing)
+      if (outcome.status !== null) span.setAttribute('http.response.status_code', outcome.status)
+      else recordFailure(span, String(outcome.reason))
+      return outcome
+    })
+  }
+
+  async function send (event: TenantEvent, closing: AbortSignal): Promise<Outcome> {
     if (isRefused) return { status: null, reason: PRIVATE_ADDRESS }
     const { id, type, tenant_id, from, to, reason, at } = event
     const body = JSON.stringify({ id, type, tenant_id, from, to, reason, at })
     const signature = sign({ id, body }, Math.floor(Date.now() / 1000))
-    const headers = { 'content-type': 'application/json', ...signature }
+    const headers = { 'content-type': 'application/json', ...traceHeaders(), ...signature }
     return await new Promise<Outcome>((resolve) => {
       const attempt = request(target, { ...options, headers, signal: closing }, (reply) => {
         // The body is not read: it may be endless, or break off.

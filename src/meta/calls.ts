@@ -1,10 +1,12 @@
 import type { FastifyError } from '@fastify/error'
+import { SpanKind, type Span } from '@opentelemetry/api'
 import type { StaticDecode, TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import {
   type ErrorClass, MetaAppRejected, MetaExchangeUnknown, MetaRateLimited, MetaTimeout, MetaTokenInvalid,
   MetaUnavailable, withGraphDetails
 } from '../errors.js'
+import { errorType, inSpan, withoutPropagation } from '../tracing/span.js'
 import { limitScopeOf, mapGraphError, type MappedError } from './error-map.js'
 import { createHttpClient, type HttpOptions, type NoReply } from './http-client.js'
 import { createRateLimits, type LimitSubject } from './rate-limits.js'
@@ -36,15 +38,24 @@ export interface GraphOptions extends HttpOptions {
   log?: { info (fields: object, message: string): void, warn (fields: object, message: string): void }
 }
 
+/** The end of a call: `outcome` is `ok` or the code of its error. */
+export interface CallEnd { call: string, outcome: string, seconds: number }
+
 /** Makes calls, and maps their failures to our errors. */
 export type GraphCalls = ReturnType<typeof createGraphCalls>
 
 /** Makes calls of the Graph API, each once. No error and no log line holds a secret, Meta's words or a query string. */
 export function createGraphCalls ({ timeoutMs, closing, log, ...options }: GraphOptions) {
   const sendHttp = createHttpClient(options)
-  const { utilizationOf, blockedApps, blockedUntil, record } = createRateLimits()
+  const { blockedUntil, record, ...limits } = createRateLimits()
+  const listeners = new Set<(end: CallEnd) => void>()
 
-  return { send, assertUnblocked, failCall, pathSegment, timeoutSignal, utilizationOf, blockedApps }
+  return { send, onCall, assertUnblocked, failCall, pathSegment, timeoutSignal, ...limits }
+
+  /** Calls `listener` at the end of each call. */
+  function onCall (listener: (end: CallEnd) => void): void {
+    listeners.add(listener)
+  }
 
   /** Returns a timeout as long as that of one call, for several calls to share. */
   function timeoutSignal (): AbortSignal {
@@ -74,6 +85,25 @@ export function createGraphCalls ({ timeoutMs, closing, log, ...options }: Graph
    * a code, MetaAppRejected or MetaTokenInvalid for a token that no header can carry, and the error of `mapGraphError`
    */
   async function send<T extends TSchema> (request: GraphRequest, schema: T): Promise<StaticDecode<T>> {
+    const { name: call, method } = request
+    const attributes = () => ({ 'http.request.method': method, 'server.address': new URL(options.baseUrl).hostname })
+    const startedAt = performance.now()
+    let outcome = 'ok'
+    try {
+      return await inSpan(`meta ${call}`, { kind: SpanKind.CLIENT, attributes }, async (span) =>
+        await sendInSpan(span, request, schema))
+    } catch (err) {
+      outcome = errorType(err)
+      throw err
+    } finally {
+      const seconds = (performance.now() - startedAt) / 1000
+      for (const listener of listeners) listener({ call, outcome, seconds })
+    }
+  }
+
+  async function sendInSpan<T extends TSchema> (
+    span: Span, request: GraphRequest, schema: T
+  ): Promise<StaticDecode<T>> {
     if (request.token !== undefined && !Value.Check(Token, request.token)) {
       const throws = request.subject === 'app' ? MetaAppRejected : MetaTokenInvalid
       throw failCall(request, { throws }, { sent: false })
@@ -81,8 +111,9 @@ export function createGraphCalls ({ timeoutMs, closing, log, ...options }: Graph
     closing?.throwIfAborted()
     assertUnblocked(request)
     const { signal = timeoutSignal() } = request
-    const reply = await sendHttp(request, request.app, signal)
+    const reply = await withoutPropagation(async () => await sendHttp(request, request.app, signal))
     if ('wasSent' in reply) throw failUnanswered(request, reply, signal.aborted)
+    span.setAttribute('http.response.status_code', reply.status)
     const answer = reply.isOk ? read(schema, reply.body) : undefined
     const error = answer === undefined ? read(ErrorReply, reply.body)?.error : undefined
     const subject = limitSubjectOf(request)

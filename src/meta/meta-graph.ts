@@ -25,13 +25,15 @@ interface MetaGraphDependencies extends GraphOptions {
 /** The apps at Meta, and the calls of its Graph API. Every error that a call throws is an error of ours. */
 export function createMetaGraph ({ vault, platformApp, ...options }: MetaGraphDependencies) {
   const calls = createGraphCalls(options)
-  const { utilizationOf, blockedApps } = calls
+  const { onCall, utilizationOf, highestUtilizations, blockedApps } = calls
   return {
     ...createApps({ vault, platformApp }),
     ...createOauthCalls(calls),
     ...createAccountCalls(calls),
     ...createBusinessCalls(calls),
+    onCall,
     utilizationOf,
+    highestUtilizations,
     blockedApps,
 
     /** Whether a text can be an access token of Meta's. */

@@ -41,7 +41,9 @@ const Accounts = Type.Record(Type.String(), Type.Array(Numbers))
  * Source: developers.facebook.com/docs/graph-api/overview/rate-limiting
  */
 export function createRateLimits () {
-  const utilizations = new LRUCache<string, number>({ max: MAX_SUBJECTS, ttl: WINDOW_MS, ttlResolution: 0, perf: Date })
+  const window = { ttl: WINDOW_MS, ttlResolution: 0, perf: Date }
+  const appUtilizations = new LRUCache<string, number>({ max: MAX_APPS, ...window })
+  const accountUtilizations = new LRUCache<string, number>({ max: MAX_SUBJECTS, ...window })
   // A cache of its own: a flood of tokens or accounts must not evict the block of an app.
   const blockedApps = new LRUCache<string, number>({ max: MAX_APPS })
   const blockedSubjects = new LRUCache<string, number>({ max: MAX_SUBJECTS })
@@ -63,12 +65,12 @@ export function createRateLimits () {
       }
 
       for (const [id, usages] of ofAccounts) {
-        recordUtilization(accountKey(app, id), usages)
+        accountUtilizations.set(accountKey(app, id), highest(usages))
         blockFor(blockedSubjects, accountKey(app, id), longestWait(usages))
       }
       const ofApp = parseHeader(headers.get('x-app-usage'))
       const appWait = Value.Check(Numbers, ofApp) ? longestWait([ofApp]) : 0
-      if (Value.Check(Numbers, ofApp)) recordUtilization(appKey(app), [ofApp])
+      if (Value.Check(Numbers, ofApp)) appUtilizations.set(app, highest([ofApp]))
       blockFor(blockedApps, app, limit === 'app' ? appWait || DEFAULT_BLOCK_MS : appWait)
       // The header may name a business in place of the WABA of the call.
       if (limit === 'account' && account !== undefined) blockSubject(accountKey(app, account))
@@ -77,12 +79,18 @@ export function createRateLimits () {
 
     /** Returns the utilization by the latest answers; with an account, the higher of both. */
     utilizationOf (app: string, account?: string | null): Utilization {
-      const keys = [appKey(app), ...account == null ? [] : [accountKey(app, account)]]
+      const ofAccount = account == null ? undefined : accountUtilizations.get(accountKey(app, account))
       return {
-        percent: Math.max(...keys.map((key) => utilizations.get(key) ?? 0)),
+        percent: Math.max(appUtilizations.get(app) ?? 0, ofAccount ?? 0),
         blockedUntil: blockedUntil({ app, account: account ?? undefined })
       }
     },
+
+    /** The highest utilization of any app, and of any account; 0 when no answer of the last hour has one. */
+    highestUtilizations: () => ({
+      app: Math.max(0, ...appUtilizations.values()),
+      account: Math.max(0, ...accountUtilizations.values())
+    }),
 
     blockedUntil,
 
@@ -99,10 +107,6 @@ export function createRateLimits () {
     )
     return until > Date.now() ? until : 0
   }
-
-  function recordUtilization (key: string, usages: Array<Record<string, unknown>>): void {
-    utilizations.set(key, Math.max(0, ...usages.map(utilization)))
-  }
 }
 
 /** Blocks for `ms` milliseconds; a block that ends later stays. */
@@ -110,12 +114,15 @@ function blockFor (cache: LRUCache<string, number>, key: string, ms: number): vo
   if (ms > 0) cache.set(key, Math.max(cache.get(key) ?? 0, Date.now() + ms))
 }
 
-const appKey = (app: string) => JSON.stringify([app])
 const accountKey = (app: string, account: string) => JSON.stringify([app, account])
 const tokenKey = (credential: string) => createHash('sha256').update(credential).digest('base64url')
 
 function longestWait (usages: Array<Record<string, unknown>>): number {
   return Math.max(0, ...usages.map(waitMs))
+}
+
+function highest (usages: Array<Record<string, unknown>>): number {
+  return Math.max(0, ...usages.map(utilization))
 }
 
 /** Milliseconds to wait: those that Meta names, else the default at 100 %. */

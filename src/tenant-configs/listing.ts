@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.js'
+import type { Reader } from '../database/connection.js'
 import type { TenantConfigRow } from '../database/schema.js'
 import { onlyRow } from '../database/statement.js'
 import { InvalidCursor } from '../errors.js'
@@ -48,8 +49,10 @@ export function createListing ({ database }: { database: Pick<Database, 'run'> }
       return { configs: rows.slice(0, limit), next: last === undefined ? null : cursorAfter(last.tenant_id) }
     },
 
-    /** Returns the counts of the statistics, all from one snapshot. */
-    stats: async (): Promise<StatsRow> => onlyRow(await database.run(statsQuery)),
+    /** Returns the counts of the statistics, all from one snapshot; by `reader` in place of the pool. */
+    stats: async (reader?: Reader): Promise<StatsRow> => onlyRow(reader === undefined
+      ? await database.run(statsQuery)
+      : (await reader.execute<StatsRow>(statsQuery)).rows),
 
     /** Counts the rows. */
     count: async (): Promise<number> => onlyRow(await database.run(countQuery)).count

@@ -32,7 +32,8 @@ export async function checkKeys (db: NodePgDatabase, ring: Ring): Promise<void> 
   })
 }
 
-async function isInUse (db: Pick<NodePgDatabase, 'execute'>, id: string): Promise<boolean> {
+/** Whether the key with this id sealed a stored secret. Reads all rows when it sealed none. */
+export async function isInUse (db: Pick<NodePgDatabase, 'execute'>, id: string): Promise<boolean> {
   const prefix = `v1.${id}.`
   const named = secretColumns.map((column) => sql`starts_with(${tenantConfigs[column]}, ${prefix})`)
   const { rows } = await db.execute(sql`

@@ -1,5 +1,5 @@
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { selectCheckValues, selectKeysInUse, selectSample } from './key-check.sql.js'
+import { isInUse, selectCheckValues, selectKeysInUse, selectSample } from './key-check.sql.js'
 import type { Vault } from './vault.js'
 
 /** Bounds the secrets of each key that are opened. */
@@ -38,6 +38,15 @@ export async function inspectKeys (db: Pick<NodePgDatabase, 'execute'>, vault: V
     sampled: samples.length,
     unreadable: samples.filter(({ sealed, tenant_id: id, column }) => !opens(vault, sealed, id, column)).length
   }
+}
+
+/** Returns the keys of the ring, each with whether it sealed a stored secret. May read all rows for each key. */
+export async function findKeysInUse (
+  db: Pick<NodePgDatabase, 'execute'>, { keyIds }: Pick<Vault, 'keyIds'>
+): Promise<Map<string, boolean>> {
+  const found = new Map<string, boolean>()
+  for (const id of keyIds) found.set(id, await isInUse(db, id))
+  return found
 }
 
 function opens (vault: Vault, ...secret: Parameters<Vault['open']>): boolean {

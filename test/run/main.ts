@@ -35,7 +35,7 @@ const nodeArgs = [
 ]
 
 // Files that compiled code opens by a relative path; the demo starts the stand-in of Meta from its TypeScript.
-for (const path of ['docs', 'drizzle', 'test/graph/main.ts', 'test/graph/seed.json']) {
+for (const path of ['package.json', 'docs', 'drizzle', 'test/graph/main.ts', 'test/graph/seed.json']) {
   const link = join(COMPILED, path)
   rmSync(link, { force: true })
   symlinkSync(relative(join(link, '..'), path), link)

@@ -1,0 +1,23 @@
+import { SpanKind } from '@opentelemetry/api'
+import type pg from 'pg'
+import { inSpan } from '../tracing/span.js'
+
+/**
+ * Sends a statement in a span, which has its operation and name, neither its text nor its values.
+ * Source: opentelemetry.io/docs/specs/semconv/database/postgresql
+ */
+export async function sendInSpan (client: pg.PoolClient, query: pg.QueryConfig): Promise<pg.QueryResult> {
+  const operation = operationOf(query.text)
+  const name = query.name === undefined || query.name === '' ? operation : query.name
+  const attributes = () => ({
+    'db.system.name': 'postgresql',
+    'db.operation.name': operation,
+    'db.query.summary': name,
+    'server.address': client.host,
+    'server.port': client.port
+  })
+  return await inSpan(name, { kind: SpanKind.CLIENT, attributes }, async () => await client.query(query))
+}
+
+/** The first word of a statement. */
+const operationOf = (text: string) => text.trimStart().split(/\W/, 1).join()
