@@ -7,11 +7,11 @@ import { inSpan } from '../tracing/span.js'
  * Source: opentelemetry.io/docs/specs/semconv/database/postgresql
  */
 export async function sendInSpan (client: pg.PoolClient, query: pg.QueryConfig): Promise<pg.QueryResult> {
-  const operation = operationOf(query.text)
-  const name = query.name === undefined || query.name === '' ? operation : query.name
+  // The name is empty for a statement that is planned for its values.
+  const name = query.name || operationOf(query.text)
   const attributes = () => ({
     'db.system.name': 'postgresql',
-    'db.operation.name': operation,
+    'db.operation.name': operationOf(query.text),
     'db.query.summary': name,
     'server.address': client.host,
     'server.port': client.port
