@@ -1,6 +1,6 @@
 import {
   context, createContextKey, propagation, SpanStatusCode, trace, type Attributes, type Context, type Span,
-  type SpanKind
+  type SpanKind, type TextMapGetter
 } from '@opentelemetry/api'
 
 /** Creates no-op spans until an SDK is loaded. */
@@ -25,14 +25,12 @@ export async function inSpan<T> (
   const span = tracer.startSpan(name, { kind })
   if (!span.isRecording()) return await work(span)
   span.setAttributes(attributes())
-  try {
-    return await context.with(trace.setSpan(context.active(), span), work, undefined, span)
-  } catch (err) {
-    recordFailure(span, errorType(err))
-    throw err
-  } finally {
-    span.end()
-  }
+  return await context.with(trace.setSpan(context.active(), span), work, undefined, span)
+    .catch((err: unknown) => {
+      recordFailure(span, errorType(err))
+      throw err
+    })
+    .finally(() => { span.end() })
 }
 
 /** Marks a span as failed. */
@@ -47,12 +45,16 @@ export function errorType (err: unknown): string {
   return 'code' in err && typeof err.code === 'string' ? err.code : err.name
 }
 
+type Headers = Record<string, string | string[] | undefined>
+
+const requestHeaders: TextMapGetter<Headers> = {
+  get: (headers, name) => TRACE_HEADERS.includes(name) ? headers[name] : undefined,
+  keys: Object.keys
+}
+
 /** Returns the context of a request, by the trace that its headers name. */
-export function extractTrace (headers: Record<string, string | string[] | undefined>): Context {
-  return propagation.extract(context.active(), headers, {
-    get: (carrier, key) => TRACE_HEADERS.includes(key) ? carrier[key] : undefined,
-    keys: () => TRACE_HEADERS
-  })
+export function extractTrace (headers: Headers): Context {
+  return propagation.extract(context.active(), headers, requestHeaders)
 }
 
 /** Returns the headers that name the active trace; none without an SDK. */

@@ -5,6 +5,7 @@ import { freshness } from './figures/freshness.js'
 import { http } from './figures/http.js'
 import { identity } from './figures/identity.js'
 import { loader } from './figures/loader.js'
+import { metrics } from './figures/metrics.js'
 import { million } from './figures/million.js'
 import { startUp } from './figures/start-up.js'
 import { document } from './report/document.js'
@@ -20,7 +21,8 @@ await runCli(async (stopAtEnd) => {
   const stage = await timed('PostgreSQL, with 100,000 tenants', async () => await setUp(stopAtEnd))
   const results: Result[] = []
   for (const [name, measure] of [
-    ['the loader', loader], ['GET and PUT /config', http], ['tokens', identity], ['freshness', freshness],
+    ['the loader', loader], ['GET and PUT /config', http], ['tokens', identity], ['metrics', metrics],
+    ['freshness', freshness],
     ['a million tenants', million], ['start-up', startUp]
   ] as const) {
     results.push(...await timed(name, async () => await measure(stage)))
