@@ -7,7 +7,7 @@ import { door, functionLines } from './test/lint/rules.js'
 const layers = [
   ['errors', 'schemas', 'waiting', 'tracing'],
   ['settings', 'logger', 'closing'],
-  ['tenant-queues'],
+  ['tenant-queues', 'outbound'],
   ['database'],
   ['vault'],
   ['meta'],
@@ -34,6 +34,7 @@ const openFiles = {
   tracing: ['tracing', 'span'],
   settings: ['env', 'key-ring', 'data-dir', 'local-mode', 'loopback', 'database-url'],
   'tenant-queues': ['tenant-queues'],
+  outbound: ['outbound'],
   database: [
     'database', 'schema', 'statement', 'verified-identity', 'connection', 'embedded/embedded', 'embedded/access',
     'migrations/migrations'

@@ -16,6 +16,7 @@ import metaGraph from './meta/meta-graph.js'
 import metrics from './metrics/metrics.js'
 import offboarding from './offboarding/offboarding.js'
 import onboarding from './onboarding/onboarding.js'
+import outbound from './outbound/outbound.js'
 import retention from './retention/retention.js'
 import accountUpdate from './routes/account-update.js'
 import adminRoutes from './routes/admin/index.js'
@@ -54,6 +55,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: PluginOp
   const { env: source, prefix = '', ...apiOptions } = options
   await fastify.register(env, { env: source })
   await fastify.register(closing)
+  await fastify.register(outbound)
   await fastify.register(database)
   await fastify.register(auth)
   await fastify.register(vault)

@@ -58,18 +58,19 @@ const GOOD_NEWS = /\.(recovered|resumed|completed)$/
 
 /** Decorates `fastify.events`, and delivers the outbox while `EVENTS_WEBHOOK_URL` is set. */
 async function events (fastify: FastifyInstance): Promise<void> {
-  const { database, env, log } = fastify
+  const { database, env, log, outbound } = fastify
   const { EVENTS_WEBHOOK_URL: url, EVENTS_WEBHOOK_SECRET: secrets } = env
   fastify.decorate('events', {
     ...createEvents({ isDelivered: url !== undefined, log }), ...createEventHistory({ database })
   })
   if (url === undefined || secrets === undefined) return
   const allowsPrivate = env.NODE_ENV !== 'production' || env.EVENTS_ALLOW_PRIVATE
-  const delivery = createEventDelivery({ database, post: createPoster({ url, secrets, allowsPrivate }), log })
+  const post = createPoster({ url, secrets, allowsPrivate, outbound })
+  const delivery = createEventDelivery({ database, post, log })
   fastify.addHook('onReady', async () => { delivery.start() })
   fastify.addHook('preClose', async () => { delivery.close() })
   // Runs before the hook of the database, which was registered earlier.
   fastify.addHook('onClose', async () => { await delivery.closed() })
 }
 
-export default fp(events, { name: 'events', dependencies: ['env', 'database'] })
+export default fp(events, { name: 'events', dependencies: ['env', 'database', 'outbound'] })

@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { parse } from 'lossless-json'
+import type { CallInit, Fetch } from '../outbound/outbound.js'
 import type { HttpRequest, MetaApp } from './types.js'
 
 /**
@@ -22,7 +23,7 @@ export interface HttpOptions {
   baseUrl: string
   /** Such as v26.0 */
   version: string
-  fetch: typeof globalThis.fetch
+  fetch: Fetch
 }
 
 const MAX_BODY_BYTES = 1024 * 1024
@@ -55,7 +56,7 @@ function pathWithQuery ({ path, query, token }: HttpRequest, app: MetaApp | unde
   return search === '' ? path : `${path}?${search}`
 }
 
-function requestInit ({ method, form, json, token }: HttpRequest): RequestInit {
+function requestInit ({ method, form, json, token }: HttpRequest): CallInit {
   const headers = new Headers(token === undefined ? {} : { authorization: `Bearer ${token}` })
   if (method === 'GET') return { method, headers }
   const bytes = Buffer.from(json === undefined ? String(new URLSearchParams(form)) : JSON.stringify(json))

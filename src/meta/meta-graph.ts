@@ -43,7 +43,7 @@ export function createMetaGraph ({ vault, platformApp, ...options }: MetaGraphDe
 
 /** Decorates `fastify.metaGraph`. */
 async function metaGraph (fastify: FastifyInstance): Promise<void> {
-  const { vault, closing, log, env } = fastify
+  const { vault, closing, log, env, outbound } = fastify
   const { FB_APP_ID: id, FB_APP_SECRET: secret } = env
   fastify.decorate('metaGraph', createMetaGraph({
     vault,
@@ -51,10 +51,10 @@ async function metaGraph (fastify: FastifyInstance): Promise<void> {
     baseUrl: env.GRAPH_API_BASE_URL,
     version: env.GRAPH_API_VERSION,
     timeoutMs: env.GRAPH_TIMEOUT_MS,
-    fetch,
+    fetch: outbound.fetch,
     closing,
     log
   }))
 }
 
-export default fp(metaGraph, { name: 'meta-graph', dependencies: ['env', 'vault', 'closing'] })
+export default fp(metaGraph, { name: 'meta-graph', dependencies: ['env', 'vault', 'closing', 'outbound'] })

@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import t from '../run/tap.js'
 import closing from '../../src/closing.js'
 import metaGraph from '../../src/meta/meta-graph.js'
+import outbound from '../../src/outbound/outbound.js'
 import env from '../../src/settings/env.js'
 import { createVault } from '../../src/vault/vault.js'
 import { app, standIn } from './wire.js'
@@ -22,6 +23,7 @@ await t.test('the plugin reads its settings from fastify.env', async t => {
     }
   })
   await fastify.register(closing)
+  await fastify.register(outbound)
   await fastify.register(
     fp(
       async (fastify) => { fastify.decorate('vault', createVault({ keyRing: fastify.env.ENCRYPTION_KEYS })) },

@@ -1,4 +1,5 @@
 import { createAppInfo } from '../../meta/apps/app-info.js'
+import { createOutbound } from '../../outbound/outbound.js'
 import type { Env } from '../../settings/env.js'
 import { checkAtMeta, NO_APP, platformApp } from './app.js'
 import { checkNames, listChecks, skippedFor, type Check, type Findings } from './checks.js'
@@ -14,10 +15,11 @@ export async function examine (): Promise<Check[]> {
   if (env === null) {
     return checkNames.map((name) => ({ name, ...name === 'settings' ? settings : skippedFor('settings') }))
   }
+  const { fetch, close } = createOutbound({ proxy: env.HTTPS_PROXY, noProxy: env.NO_PROXY })
   const info = createAppInfo({
     baseUrl: env.GRAPH_API_BASE_URL, version: env.GRAPH_API_VERSION, timeoutMs: env.GRAPH_TIMEOUT_MS, fetch
   })
-  const [stored, atMeta] = await Promise.all([checkStored(env), checkAtMeta(env, info)])
+  const [stored, atMeta] = await Promise.all([checkStored(env), checkAtMeta(env, info)]).finally(close)
   const hasApp = platformApp(env) !== null
   return listChecks({
     settings,
