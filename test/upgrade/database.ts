@@ -15,21 +15,24 @@ export async function openDatabase (): Promise<{ url: string, remove: () => Prom
   return { url: Object.assign(new URL(url), { pathname: `/${name}` }).href, remove: close }
 }
 
-/** Completed onboardings of other tenants; every tenth has set the callback of its number. */
 const onboardings = `
   insert into onboardings (tenant_id, code_hash, status, steps, waba_id, phone_number_id)
-  select 'tenant-' || i, 'hash-' || i, 'completed', jsonb_build_array(
+  select 'tenant-' || i, 'hash-' || i, 'completed', '[]', 'w' || i, 'p' || i from generate_series(1, $1::int) as i`
+
+/** The steps of these onboardings, recorded later as the service does; every tenth set the callback of its number. */
+const steps = `
+  update onboardings set steps = jsonb_build_array(
     jsonb_build_object('name', 'exchange', 'status', 'done', 'attempts', 1, 'at', '2026-11-01T00:00:00.000Z',
       'evidence', null, 'error', null),
     jsonb_build_object('name', 'subscribe', 'status', 'done', 'attempts', 1, 'at', '2026-11-01T00:00:01.000Z',
       'evidence', jsonb_build_object('callback', case when i % 10 = 0 then 'phone_number' else 'account' end),
       'error', null)
-  ), 'w' || i, 'p' || i from generate_series(1, $1::int) as i`
+  ) from generate_series(1, $1::int) as i where onboardings.tenant_id = 'tenant-' || i`
 
 /** Fills a database of the former version with so many tenants, and a tenth as many onboardings. */
 export async function fill (url: string, tenants: number): Promise<void> {
   await seedPlaceholders(url, tenants)
-  await query(url, onboardings, [Math.ceil(tenants / 10)])
+  for (const statement of [onboardings, steps]) await query(url, statement, [Math.ceil(tenants / 10)])
 }
 
 /** Reads every table in a transaction that stays open, as `pg_dump` does. */

@@ -9,8 +9,15 @@ const run = promisify(execFile)
 /** A build of another commit. */
 export interface Former { dir: string, remove: () => Promise<void> }
 
-/** Checks a commit out into a new directory, installs its dependencies and builds it. */
+/**
+ * Checks a commit out into a new directory, installs its dependencies and builds it.
+ *
+ * @throws Error that says what to do when the clone does not have the commit
+ */
 export async function buildFormer (commit: string): Promise<Former> {
+  await run('git', ['cat-file', '-e', `${commit}^{commit}`]).catch(() => {
+    throw new Error(`This clone has no commit ${commit}. A shallow clone gets it by: git fetch --unshallow`)
+  })
   const parent = await mkdtemp(join(tmpdir(), 'wtc-former-'))
   const dir = join(parent, 'former')
   const remove = async () => {

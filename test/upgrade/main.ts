@@ -4,14 +4,16 @@ import { readOptions, runCli, type StopAtEnd } from '../../src/cli/command.js'
 import { startGraph } from '../graph/server.js'
 import { faultsOf, fill, openDatabase, openReader } from './database.js'
 import { buildFormer } from './former.js'
+import { startFreshness, startLoader } from './freshness.js'
 import { runCommand, startService, type Service } from './service.js'
 import { send, startTraffic, type Phase } from './traffic.js'
 import { createRequests } from './requests.js'
 
-const USAGE = `Upgrades a database that another commit made and serves, under load. Fails when a request fails.
+const USAGE = `Upgrades a database that another commit made and serves, under load. Fails when a request fails, or when
+a change through one version is not seen by the other one within a second.
   npm run upgrade -- [--from <commit>] [--rows 1000000] [--hold 30] [--seconds 60]`
-/** The last commit without migration 0003. */
-const FORMER = '4cbde5b'
+/** The last commit before the production settings. 4cbde5b, the last one without migration 0003, works too. */
+const FORMER = '51f65da'
 const present = fileURLToPath(new URL('../..', import.meta.url))
 
 await runCli(async (stopAtEnd) => {
@@ -44,8 +46,11 @@ await runCli(async (stopAtEnd) => {
   meta.fail('subscribe', { latency_ms: 8000 })
   const pending = send(old, login('pending'))
 
+  const load = async (dir: string) => await stopAtEnd(startLoader(dir, settings), async ({ stop }) => { await stop() })
   const origins = [old]
+  const loaders = [await load(former)]
   const traffic = startTraffic(origins, next, 'the former version alone')
+  const freshness = startFreshness(origins, loaders, call)
   await delay(5000)
   const reader = await stopAtEnd(openReader(url), async (reader) => { await reader.end() })
   const closing = delay(Number(hold) * 1000).then(async () => { await reader.query('commit') })
@@ -59,20 +64,24 @@ await runCli(async (stopAtEnd) => {
   await closing
   traffic.startPhase('while the new version and another former one start')
   for (const dir of [present, former]) origins.push(await serve(dir))
+  loaders.push(await load(present))
   traffic.startPhase(`all side by side for ${seconds} s`)
   await delay(Number(seconds) * 1000)
+  const seen = await freshness.stop()
   const phases = await traffic.stop()
 
   const resumed = await send(String(origins[1]), call('POST', '/onboard/whatsapp-client/resume', 'waiting'))
   const verified = await send(String(origins[1]), login('owner', waba))
   const faults = [
     ...phases.flatMap(({ failures }) => failures),
+    ...seen.faults,
     ...Object.entries({ pending: await pending, resumed, verified }).flatMap(
       ([name, { status, text }]) => status < 300 ? [] : [`onboarding ${name}: ${status} ${text}`]
     ),
     ...await faultsOf(url)
   ]
   print(`\nMigrating ${rows} tenants took ${inSeconds(migrationMs)} s.\n\n${table(phases)}\n`)
+  print(`${seen.changes} changes were seen by both versions, the last one after ${Math.round(seen.longest)} ms.\n`)
   if (faults.length > 0) throw new Error(`${faults.slice(0, 50).join('\n')}\n${faults.length} faults`)
 })
 

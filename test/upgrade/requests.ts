@@ -47,6 +47,7 @@ export function createRequests (databaseUrl: string, meta: Graph) {
     })
 
   return {
+    sign,
     call,
     login,
     settings: {

@@ -30,11 +30,16 @@ export async function runCommand (
 }
 
 /** A service of a build, in a new process. */
-export interface Service { origin: string, stop: () => Promise<void> }
+export interface Service {
+  origin: string
+  pid: number
+  /** Ends it with SIGTERM, or as given; resolves when it has ended. Does nothing if it has ended already. */
+  stop: (signal?: NodeJS.Signals) => Promise<void>
+}
 
-/** Starts the service of a build and waits until it is ready. */
-export async function startService (dir: string, env: Record<string, string>): Promise<Service> {
-  const port = await freePort()
+/** Starts the service of a build, on a free port unless one is given, and waits until it is ready. */
+export async function startService (dir: string, env: Record<string, string>, ownPort?: number): Promise<Service> {
+  const port = ownPort ?? await freePort()
   const origin = `http://127.0.0.1:${port}`
   const child = spawn(process.execPath, [join(dir, 'dist/server.js')], {
     cwd: dir, env: childEnv({ ...env, HOST: '127.0.0.1', PORT: String(port) }), stdio: ['ignore', 'ignore', 'inherit']
@@ -47,8 +52,9 @@ export async function startService (dir: string, env: Record<string, string>): P
   }
   return {
     origin,
-    async stop () {
-      child.kill('SIGTERM')
+    pid: Number(child.pid),
+    async stop (signal = 'SIGTERM') {
+      child.kill(signal)
       await exit
     }
   }

@@ -64,7 +64,8 @@ export async function embeddedServer (): Promise<{ url: string, close: () => Pro
   }
 }
 
-async function identify (url: string): Promise<{ version: string, postmaster: number }> {
+/** The version of a server, and the process id of its postmaster: NaN if it runs on another machine. */
+export async function identify (url: string): Promise<{ version: string, postmaster: number }> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   const { rows: [session] } = await client.query<{ version: string, pid: number }>(
