@@ -13,10 +13,11 @@ await t.test('the package contains the files that it needs, and no others', asyn
   const [{ files }]: [{ files: { path: string }[] }] = JSON.parse(stdout)
   const paths = files.map(({ path }) => path)
   for (const path of [
-    'package.json', 'dist/app.js', 'dist/app.d.ts', 'dist/server.js', 'drizzle/meta/_journal.json',
-    'drizzle/0000_tenant_configs.sql'
+    'package.json', 'bin/run.js', 'dist/app.js', 'dist/app.d.ts', 'dist/server.js', 'dist/cli/migrate.js',
+    'drizzle/meta/_journal.json', 'drizzle/0000_tenant_configs.sql', '.env.example'
   ]) t.ok(paths.includes(path), path)
-  t.same(paths.filter((path) => !/^(dist|drizzle|docs)\/|^(package\.json|README\.md|LICENSE)$/.test(path)), [])
+  const known = /^(bin|dist|drizzle|docs)\/|^(package\.json|README\.md|LICENSE|\.env\.example)$/
+  t.same(paths.filter((path) => !known.test(path)), [])
 })
 
 /** The directory of another package that depends on ours. */

@@ -66,7 +66,7 @@ export async function openSession (
   const dir = ownModules ? t.testdir() : mkdtempSync(join(tmpdir(), 'docs-'))
   // For root, PostgreSQL runs as another user, which must be able to enter.
   chmodSync(dir, 0o711)
-  for (const name of ['package.json', 'package-lock.json', 'dist', 'drizzle', 'node_modules']) {
+  for (const name of ['package.json', 'package-lock.json', 'bin', 'dist', 'drizzle', 'node_modules']) {
     if (ownModules) link(name, join(dir, name))
     else symlinkSync(resolve(name), join(dir, name))
   }
