@@ -7,6 +7,9 @@ import closing from './closing.js'
 import configLoader from './config-loader/config-loader.js'
 import database from './database/database.js'
 import events from './events/events.js'
+import cors from './http/admission/cors.js'
+import overload from './http/admission/overload.js'
+import rateLimits from './http/admission/rate-limits.js'
 import errorHandler, { throwRouteNotFound } from './http/error-handler.js'
 import openapi from './http/openapi.js'
 import protocol from './http/protocol.js'
@@ -17,6 +20,7 @@ import metrics from './metrics/metrics.js'
 import offboarding from './offboarding/offboarding.js'
 import onboarding from './onboarding/onboarding.js'
 import outbound from './outbound/outbound.js'
+import readiness from './readiness.js'
 import retention from './retention/retention.js'
 import accountUpdate from './routes/account-update.js'
 import adminRoutes from './routes/admin/index.js'
@@ -56,6 +60,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: PluginOp
   await fastify.register(env, { env: source })
   await fastify.register(closing)
   await fastify.register(outbound)
+  await fastify.register(readiness)
   await fastify.register(database)
   await fastify.register(auth)
   await fastify.register(vault)
@@ -83,9 +88,18 @@ export async function httpApi (fastify: FastifyInstance, options: HttpApiOptions
   await fastify.register(requestParsing)
   await fastify.register(openapi, { docs })
   if (hasHealth) await fastify.register(health)
-  await fastify.register(accountUpdate, { prefix: '/api/v1/tenant' })
-  await fastify.register(tenantRoutes, { prefix: '/api/v1/tenant' })
-  await fastify.register(adminRoutes, { prefix: '/api/v1/tenant/admin' })
+  await fastify.register(limitedApi, { prefix: '/api/v1/tenant' })
+}
+
+/** The routes that have limits. The probes have none: a load balancer must not take a busy instance for a dead one. */
+async function limitedApi (fastify: FastifyInstance): Promise<void> {
+  // First: a page must be able to read the refusals of all others.
+  await fastify.register(cors)
+  await fastify.register(overload)
+  await fastify.register(rateLimits)
+  await fastify.register(accountUpdate)
+  await fastify.register(tenantRoutes)
+  await fastify.register(adminRoutes, { prefix: '/admin' })
 }
 
 /**

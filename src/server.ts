@@ -1,4 +1,5 @@
-import closeWithGrace from 'close-with-grace'
+import { setTimeout as delay } from 'node:timers/promises'
+import closeWithGrace, { type Signals } from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from './app.js'
 import { describeForTerminal } from './logger.js'
@@ -14,14 +15,13 @@ let exiting: NodeJS.Timeout | undefined
 // No logger of its own: ours hides the values in an error.
 // Not on 'beforeExit': that would end a failed start with exit code 0.
 closeWithGrace({ delay: false, logger: undefined, skip: ['beforeExit'] }, async ({ err, signal }) => {
-  // Ctrl-C arrives twice, from the terminal and from npm: the second signal must not end the process.
-  if (signal !== undefined) process.removeAllListeners(signal).on(signal, () => {})
+  if (signal !== undefined) ignore(signal, 'SIGINT', 'SIGTERM')
   exitWithin(CLOSE_MARGIN_MS)
   const fastify = await starting
+  if (err === undefined) await leave(fastify, signal)
+  else fastify.log.fatal({ err }, 'closing on an error that nobody caught')
   // A call to Meta may be in progress, and storing its token may wait for the database.
   exitWithin(fastify.onboarding.closeTimeoutMs + CLOSE_MARGIN_MS)
-  if (err === undefined) fastify.log.info(`closing on ${signal}`)
-  else fastify.log.fatal({ err }, 'closing on an error that nobody caught')
   await fastify.close()
 })
 
@@ -30,6 +30,20 @@ try {
 } catch (err) {
   process.stderr.write(`The service did not start: ${describeForTerminal(err)}\n`)
   process.exitCode = 1
+}
+
+/** Keeps further signals from ending the process: Ctrl-C arrives twice, from the terminal and from npm. */
+function ignore (...signals: Signals[]): void {
+  for (const signal of signals) process.removeAllListeners(signal).on(signal, () => {})
+}
+
+/** Fails `/health/ready`, and keeps serving for `SHUTDOWN_DELAY_MS`: until the load balancers have noticed. */
+async function leave (fastify: FastifyInstance, signal?: Signals): Promise<void> {
+  const { SHUTDOWN_DELAY_MS } = fastify.env
+  fastify.readiness.leave()
+  fastify.log.info(`closing on ${signal}, in ${SHUTDOWN_DELAY_MS} ms`)
+  exitWithin(SHUTDOWN_DELAY_MS + CLOSE_MARGIN_MS)
+  await delay(SHUTDOWN_DELAY_MS)
 }
 
 /** Ends the process after `ms`; replaces the time of an earlier call. */

@@ -15,6 +15,13 @@ export * from './without-database.js'
 export const JWT_SECRET = randomBytes(48).toString('base64')
 const ENCRYPTION_KEYS = `t1:${newKey()}`
 
+/** Tests send more requests in a minute than any client, and all from one address. */
+export const withoutLimits = {
+  RATE_LIMIT_ADDRESS_PER_MINUTE: '0',
+  RATE_LIMIT_TENANT_PER_MINUTE: '0',
+  RATE_LIMIT_META_PER_MINUTE: '0'
+}
+
 /** Settings of every test app: independent of the process environment, and without access to Meta or long waits. */
 export const baseEnv = {
   DATABASE_START_TIMEOUT_MS: '0',
@@ -23,7 +30,8 @@ export const baseEnv = {
   PORT: 0,
   JWT_SECRET,
   ENCRYPTION_KEYS,
-  GRAPH_API_BASE_URL: 'http://127.0.0.1:9'
+  GRAPH_API_BASE_URL: 'http://127.0.0.1:9',
+  ...withoutLimits
 }
 
 let adminPool: pg.Pool | undefined

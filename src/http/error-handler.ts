@@ -38,12 +38,16 @@ export default fp(errorHandler, { name: 'error-handler' })
 export function handleError (thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = toApiError(thrown)
   const status = error.statusCode
-  if (status >= 500) request.log.error({ err: thrown }, `answered ${error.code}`)
+  // Not while overloaded: that would cost more than the refusal, and the line of the request has the status.
+  if (status >= 500 && error.code !== 'OVERLOADED') request.log.error({ err: thrown }, `answered ${error.code}`)
   // The hooks of the scopes do not run for URLs outside of them, nor after a guard throws.
   reply.header('cache-control', 'no-store')
   if (status === 503 || status === 429) {
     const isMetaLimit = error.code === 'META_RATE_LIMITED'
-    reply.header('retry-after', isMetaLimit ? retryAfterIn(thrown) ?? RETRY_AFTER_LIMIT_S : RETRY_AFTER_S)
+    // A limit of requests a minute has set its own.
+    if (!reply.hasHeader('retry-after')) {
+      reply.header('retry-after', isMetaLimit ? retryAfterIn(thrown) ?? RETRY_AFTER_LIMIT_S : RETRY_AFTER_S)
+    }
   }
   // Fastify would end the connection, and a client that still sends might not see the answer. Node drops the rest.
   if (status === 413) reply.removeHeader('connection')

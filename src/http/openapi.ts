@@ -42,8 +42,14 @@ const retryAfter = {
   'retry-after': { type: 'integer', description: 'Seconds to wait before another try', examples: [5] }
 }
 
-/** The headers that the error handler sets by status. */
-const headersByStatus: Record<string, object> = { 429: retryAfter, 503: retryAfter }
+const rateLimit = Object.fromEntries([
+  ['ratelimit-limit', 'Requests that the limit of a minute allows', 600],
+  ['ratelimit-remaining', 'Requests that are left in this minute', 0],
+  ['ratelimit-reset', 'Seconds until it ends', 5]
+].map(([name, description, example]) => [name, { type: 'integer', description, examples: [example] }]))
+
+/** The headers that depend on the status. */
+const headersByStatus: Record<string, object> = { 429: { ...retryAfter, ...rateLimit }, 503: retryAfter }
 
 const tags = [
   { name: 'config', description: 'The configuration of the tenant that the token names' },

@@ -36,7 +36,7 @@ const accountUpdate: FastifyPluginAsyncTypebox = async (fastify) => {
 
   fastify.post(path, {
     bodyLimit: BODY_LIMIT_BYTES,
-    config: { errors: [MalformedJson, PayloadTooLarge, SignatureInvalid, DatabaseUnavailable, Overloaded] },
+    config: { errors: [MalformedJson, PayloadTooLarge, SignatureInvalid, DatabaseUnavailable] },
     schema: {
       operationId: 'receiveAccountUpdate',
       summary: 'Take an account_update of Meta',

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
-import { DatabaseUnavailable } from '../errors.js'
+import { DatabaseUnavailable, ServiceClosing } from '../errors.js'
 
 const Health = Type.Object({
   status: Type.Literal('ok', { description: 'Always ok: else the answer is an error' })
@@ -16,9 +16,10 @@ export default async function health (fastify: FastifyInstance): Promise<void> {
   }, async () => ({ status: 'ok' }))
 
   fastify.get('/health/ready', {
-    config: { errors: [DatabaseUnavailable] },
+    config: { errors: [DatabaseUnavailable, ServiceClosing] },
     schema: { operationId: 'getReady', summary: 'Can it serve requests?', ...common }
   }, async () => {
+    fastify.readiness.assertStaying()
     await fastify.database.ping()
     return { status: 'ok' }
   })

@@ -13,7 +13,6 @@ import {
   MetaUnavailable,
   MetaUnexpectedReply,
   MetaUnsubscribeRefused,
-  RateLimited,
   SecretUnreadable,
   ServiceClosing
 } from '../../errors.js'
@@ -34,7 +33,6 @@ const deleteErrors = [
   MetaTimeout,
   SecretUnreadable,
   ConfigChanging,
-  RateLimited,
   ServiceClosing
 ]
 
@@ -98,7 +96,7 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   }, async ({ tenant, body }) => tenantConfigs.maskedAfterWrite(await tenantConfigs.update(tenant.id, body)))
 
   fastify.delete('/config', {
-    config: { errors: deleteErrors },
+    config: { errors: deleteErrors, callsMeta: true },
     schema: {
       operationId: 'deleteConfig',
       summary: 'Delete the configuration',

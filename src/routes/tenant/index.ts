@@ -10,6 +10,7 @@ import verify from './verify.js'
 /** The routes for tenants, behind their guard. The token alone names the tenant. */
 export default async function tenantRoutes (fastify: FastifyInstance): Promise<void> {
   fastify.auth.guardTenant(fastify)
+  fastify.limitTenants(fastify)
   fastify.addHook('onRequest', (_request, reply, done) => {
     reply.header('cache-control', 'no-store')
     done()

@@ -9,7 +9,6 @@ const startErrors = [
   errors.MetaAppNotConfigured,
   errors.SecretUnreadable,
   errors.DatabaseUnavailable,
-  errors.RateLimited,
   errors.ServiceClosing
 ]
 /** The errors of an execution. */
@@ -34,7 +33,6 @@ const executionErrors = [
   errors.MetaUnavailable,
   errors.MetaUnexpectedReply,
   errors.MetaWabaNotAccessible,
-  errors.RateLimited,
   errors.ServiceClosing,
   errors.OnboardingUnderWay,
   errors.CallbackUrlTooLong,
@@ -63,7 +61,10 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
     await onboarding.start({ tenantId: tenant.id, userId: tenant.userId }, body ?? {}, clientSignal(reply)))
 
   fastify.post('/onboard/whatsapp-client', {
-    config: { errors: [...executionErrors, errors.OauthStateInvalid, errors.RedirectUriNotAllowed] },
+    config: {
+      callsMeta: true,
+      errors: [...executionErrors, errors.OauthStateInvalid, errors.RedirectUriNotAllowed]
+    },
     schema: {
       operationId: 'onboardWhatsappClient',
       summary: 'Exchange the code, prove the account and the number, store the credentials, subscribe the app',
@@ -86,7 +87,7 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
   })
 
   fastify.post('/onboard/whatsapp-client/resume', {
-    config: { errors: [...executionErrors, errors.OnboardingNotFound] },
+    config: { callsMeta: true, errors: [...executionErrors, errors.OnboardingNotFound] },
     schema: {
       operationId: 'resumeOnboarding',
       summary: 'Go on with the latest onboarding from its first unfinished step, without a new login',

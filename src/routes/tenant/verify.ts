@@ -11,7 +11,6 @@ import {
   MetaUnavailable,
   MetaUnexpectedReply,
   PhoneNumberTaken,
-  RateLimited,
   SecretUnreadable,
   ServiceClosing
 } from '../../errors.js'
@@ -24,10 +23,11 @@ const verify: FastifyPluginAsyncTypebox = async (fastify) => {
 
   fastify.post('/config/verify', {
     config: {
+      callsMeta: true,
       errors: [
         MaskedValue, ConfigNotFound, PhoneNumberTaken, SecretUnreadable, DatabaseUnavailable,
         MetaAppNotConfigured, MetaAppRejected, MetaUnexpectedReply, MetaRateLimited, MetaUnavailable, MetaTimeout,
-        RateLimited, ServiceClosing
+        ServiceClosing
       ]
     },
     schema: {
