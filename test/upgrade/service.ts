@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { freePort } from '../../src/database/embedded/free-port.js'
-import { childEnv } from '../helper.js'
+import { childEnv, withoutLimits } from '../helper.js'
 
 /** A printed line of a command, and its time in milliseconds since the start. */
 export interface Line { ms: number, text: string }
@@ -42,7 +42,9 @@ export async function startService (dir: string, env: Record<string, string>, ow
   const port = ownPort ?? await freePort()
   const origin = `http://127.0.0.1:${port}`
   const child = spawn(process.execPath, [join(dir, 'dist/server.js')], {
-    cwd: dir, env: childEnv({ ...env, HOST: '127.0.0.1', PORT: String(port) }), stdio: ['ignore', 'ignore', 'inherit']
+    cwd: dir,
+    env: childEnv({ ...withoutLimits, ...env, HOST: '127.0.0.1', PORT: String(port) }),
+    stdio: ['ignore', 'ignore', 'inherit']
   })
   const exit = once(child, 'exit')
   const isReady = async () => await fetch(`${origin}/health/ready`).then(({ ok }) => ok, () => false)
