@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { EnvSource } from '../../../src/app.js'
 import type { StopAtEnd } from '../../../src/cli/command.js'
-import { newKey } from '../../helper.js'
+import { newKey, withoutLimits } from '../../helper.js'
 import { startServer, type Server } from './database.js'
 import { start, type Child } from './process.js'
 import { seed } from './seed.js'
@@ -33,6 +33,8 @@ export async function setUp (stopAtEnd: StopAtEnd): Promise<Stage> {
     DATABASE_URL: url,
     JWT_SECRET: secret,
     ENCRYPTION_KEYS: keyRing,
+    // The requests of a measurement come from one address.
+    ...withoutLimits,
     // No request reaches Meta.
     GRAPH_API_BASE_URL: 'http://127.0.0.1:9'
   }
