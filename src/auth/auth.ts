@@ -79,7 +79,7 @@ export function createAuth ({ env, jwt, keys }: AuthDependencies): Auth {
  * `TENANT_CLAIM_INVALID` or `IDENTITY_UNAVAILABLE`.
  */
 async function auth (fastify: FastifyInstance): Promise<void> {
-  const { env, closing, log } = fastify
+  const { env, closing, outbound: { fetch }, log } = fastify
   const { JWT_SECRET: secret, JWT_JWKS_URL: url, JWT_CLOCK_TOLERANCE_S: clockTolerance } = env
   const keys = url === undefined ? undefined : createProviderKeys({ url, clockTolerance, fetch, closing, log })
   fastify.decorateRequest('tenant')
@@ -98,7 +98,7 @@ async function auth (fastify: FastifyInstance): Promise<void> {
   })
 }
 
-export default fp(auth, { name: 'auth', dependencies: ['env', 'closing'] })
+export default fp(auth, { name: 'auth', dependencies: ['env', 'closing', 'outbound'] })
 
 /** Admits a request unless `check` throws. The log lines of the request then carry the claims that it returns. */
 function guard (

@@ -1,5 +1,6 @@
 import { createVerifier } from 'fast-jwt'
 import { createLocalJWKSet, exportSPKI, type JSONWebKeySet } from 'jose'
+import type { Fetch } from '../outbound/outbound.js'
 import type { Claims } from './claims.js'
 
 /** The algorithms of tokens that an identity provider signs. */
@@ -33,7 +34,7 @@ export function keyName (alg: string, kid: string | undefined): string {
  * @throws when it does not come whole within 5 s, has more than 1 MiB or is no JSON
  */
 export async function fetchKeySet (
-  url: string, fetch: typeof globalThis.fetch, signal: AbortSignal
+  url: string, fetch: Fetch, signal: AbortSignal
 ): Promise<JSONWebKeySet> {
   const reply = await fetch(url, {
     headers: { accept: 'application/jwk-set+json, application/json' },

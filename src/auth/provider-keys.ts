@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { IdentityUnavailable } from '../errors.js'
+import type { Fetch } from '../outbound/outbound.js'
 import { createSharedWork } from '../waiting/shared-work.js'
 import { fetchKeySet, importKeys, keyName, type Verifiers, type Verify } from './key-set.js'
 import { refuse } from './refusal.js'
@@ -13,7 +14,7 @@ interface ProviderOptions {
   url: string
   /** In seconds, for `exp` and `nbf`. */
   clockTolerance: number
-  fetch: typeof globalThis.fetch
+  fetch: Fetch
   closing: AbortSignal
   log: Pick<FastifyBaseLogger, 'warn'>
   /** Milliseconds of a clock that never jumps. */

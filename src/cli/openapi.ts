@@ -5,6 +5,7 @@ import Fastify from 'fastify'
 import { httpApi } from '../app.js'
 import auth from '../auth/auth.js'
 import closing from '../closing.js'
+import outbound from '../outbound/outbound.js'
 import env from '../settings/env.js'
 import { readOptions, runCli } from './command.js'
 
@@ -19,6 +20,7 @@ await runCli(async () => {
   const key = Buffer.alloc(32).toString('base64')
   await fastify.register(env, { env: { JWT_SECRET: '-'.repeat(32), ENCRYPTION_KEYS: `none:${key}` } })
   await fastify.register(closing)
+  await fastify.register(outbound)
   await fastify.register(auth)
   await fastify.register(httpApi)
   const { body } = await fastify.inject('/docs/json')

@@ -2,6 +2,7 @@ import Fastify from 'fastify'
 import auth from '../auth/auth.js'
 import { isUsableSubject } from '../auth/claims.js'
 import closing from '../closing.js'
+import outbound from '../outbound/outbound.js'
 import env from '../settings/env.js'
 import { isTenantId } from '../tenant-configs/tenant-id.js'
 import { readOptions, runCli } from './command.js'
@@ -27,6 +28,7 @@ await runCli(async () => {
   const fastify = Fastify()
   await fastify.register(env, { env: await readCommandSettings() })
   await fastify.register(closing)
+  await fastify.register(outbound)
   await fastify.register(auth)
   console.log(fastify.auth.mint({ tenantId: tenant, admin, userId: user }, Number(expires)))
   await fastify.close()
