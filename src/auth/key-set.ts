@@ -1,6 +1,7 @@
 import { createVerifier } from 'fast-jwt'
 import { createLocalJWKSet, exportSPKI, type JSONWebKeySet } from 'jose'
 import type { Fetch } from '../outbound/outbound.js'
+import { withTimeoutSignal } from '../waiting/timeout-signal.js'
 import type { Claims } from './claims.js'
 
 /** The algorithms of tokens that an identity provider signs. */
@@ -36,14 +37,13 @@ export function keyName (alg: string, kid: string | undefined): string {
 export async function fetchKeySet (
   url: string, fetch: Fetch, signal: AbortSignal
 ): Promise<JSONWebKeySet> {
-  const reply = await fetch(url, {
-    headers: { accept: 'application/jwk-set+json, application/json' },
-    redirect: 'error',
-    signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)])
+  return await withTimeoutSignal(signal, TIMEOUT_MS, async (signal) => {
+    const headers = { accept: 'application/jwk-set+json, application/json' }
+    const reply = await fetch(url, { headers, redirect: 'error', signal })
+    const text = await readText(reply)
+    if (reply.status !== 200) throw new Error(`the answer has status ${reply.status}`)
+    return JSON.parse(text)
   })
-  const text = await readText(reply)
-  if (reply.status !== 200) throw new Error(`the answer has status ${reply.status}`)
-  return JSON.parse(text)
 }
 
 async function readText (reply: Response): Promise<string> {

@@ -1,5 +1,6 @@
 import type { LookupFunction } from 'node:net'
 import type { Fetch } from '../outbound/outbound.js'
+import { withTimeoutSignal } from '../waiting/timeout-signal.js'
 import { waitFor } from '../waiting/wait-for.js'
 import type { Outcome, Send } from './post.js'
 
@@ -15,16 +16,16 @@ interface ProxiedSendOptions {
 /** Returns the function that posts by the proxy. */
 export function createProxiedSend ({ target, timeoutMs, fetch, lookup }: ProxiedSendOptions): Send {
   return async function send (body, headers, closing): Promise<Outcome> {
-    const deadline = AbortSignal.timeout(timeoutMs)
-    const signal = AbortSignal.any([closing, deadline])
     try {
-      if (lookup !== undefined) await waitFor(lookUp(target, lookup), [signal])
-      const reply = await fetch(target, { method: 'POST', headers, body, redirect: 'manual', signal })
-      // The body is not read: it may be endless, or break off.
-      await reply.body?.cancel()
-      return { status: reply.status, retryAfter: reply.headers.get('retry-after') ?? undefined }
+      return await withTimeoutSignal(closing, timeoutMs, async (signal) => {
+        if (lookup !== undefined) await waitFor(lookUp(target, lookup), [signal])
+        const reply = await fetch(target, { method: 'POST', headers, body, redirect: 'manual', signal })
+        // The body is not read: it may be endless, or break off.
+        await reply.body?.cancel()
+        return { status: reply.status, retryAfter: reply.headers.get('retry-after') ?? undefined }
+      })
     } catch (err) {
-      return { status: null, reason: deadline.aborted ? 'ETIMEDOUT' : closing.aborted ? 'ABORT_ERR' : reasonOf(err) }
+      return { status: null, reason: closing.aborted ? 'ABORT_ERR' : reasonOf(err) }
     }
   }
 }
@@ -41,6 +42,7 @@ async function lookUp ({ hostname }: URL, lookup: LookupFunction): Promise<void>
 
 /** The code of the lookup, or of the cause of a failed fetch. */
 function reasonOf (err: unknown): string | undefined {
+  if (err instanceof DOMException && err.name === 'TimeoutError') return 'ETIMEDOUT'
   const cause = err instanceof TypeError ? err.cause : err
   return cause instanceof Error && 'code' in cause ? String(cause.code) : undefined
 }

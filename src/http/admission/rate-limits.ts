@@ -1,7 +1,8 @@
 import rateLimit, { normalizeIP } from '@fastify/rate-limit'
-import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { RateLimited, Unauthenticated } from '../../errors.js'
+import { handleError } from '../error-handler.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -51,7 +52,7 @@ async function rateLimits (fastify: FastifyInstance): Promise<void> {
 
 export default fp(rateLimits, { name: 'rate-limits', dependencies: ['env'] })
 
-/** Limits the requests of each address, and its tokens that fail. Both hooks run before the guards. */
+/** Limits the requests of each address before the guards, and its tokens that fail. */
 async function limitAddresses (fastify: FastifyInstance, max: number): Promise<void> {
   const networkKey = ({ clientNetwork }: FastifyRequest) => clientNetwork
   const requests = await createLimit(max, networkKey)
@@ -63,22 +64,18 @@ async function limitAddresses (fastify: FastifyInstance, max: number): Promise<v
     done()
   })
   fastify.addHook('onRequest', requests.hook)
-  // Before the token is verified: otherwise the limit would bound neither the guesses nor their cost.
-  fastify.addHook('onRequest', async (request, reply) => {
-    if (request.headers.authorization === undefined) return
-    const failed = await failedTokens.count(request, { increment: false })
-    if (failed.isAllowed || failed.remaining > 0) return
+  // Good tokens of the address still work: behind one address may be many tenants.
+  fastify.setErrorHandler<FastifyError>(async (error, request, reply) => {
+    const isFailedToken = error instanceof Unauthenticated && request.headers.authorization !== undefined
+    const failed = isFailedToken ? await failedTokens.count(request) : undefined
+    if (failed === undefined || failed.isAllowed || !failed.isExceeded) return handleError(error, request, reply)
     reply.headers({
       'ratelimit-limit': failed.max,
       'ratelimit-remaining': 0,
       'ratelimit-reset': failed.ttlInSeconds,
       'retry-after': failed.ttlInSeconds
     })
-    throw new RateLimited()
-  })
-  fastify.addHook('onError', async (request, _reply, error) => {
-    const isFailedToken = error instanceof Unauthenticated && request.headers.authorization !== undefined
-    if (isFailedToken) await failedTokens.count(request)
+    return handleError(new RateLimited(), request, reply)
   })
 }
 
