@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { createServer as createTlsServer } from 'node:tls'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
+import { identityProvider, keySet, signingKey } from '../auth/provider.js'
 import { connectProxy } from '../fixtures/proxies/connect-proxy.js'
 import { serverProcess, signed } from '../fixtures/server-process.js'
 import { receiver } from '../events/event-receiver.js'
@@ -164,4 +165,21 @@ await t.test('the service calls Meta and delivers events through the proxy', asy
     t.notMatch(service.stdout() + service.stderr(), hidden)
   }
   t.equal(await service.end('SIGTERM'), 0)
+})
+
+await t.test('the keys of the identity provider come through the proxy', async (t) => {
+  const rsa = await signingKey('RS256')
+  const provider = await identityProvider(t, keySet(rsa))
+  const proxy = await connectProxy(t, { ports: { 'idp.example': await tlsFor(t, provider.url) } })
+  const service = await serverProcess(t, {
+    DATABASE_URL: await createDatabase(t),
+    JWT_JWKS_URL: 'https://idp.example/jwks',
+    ENCRYPTION_KEYS: `k1:${newKey()}`,
+    HTTPS_PROXY: `http://${proxy.host}`,
+    NODE_EXTRA_CA_CERTS: join(t.testdir({ 'ca.pem': cert }), 'ca.pem')
+  })
+  const authorization = `Bearer ${await rsa.sign({ tenant_id: 'acme' })}`
+  const reply = await fetch(`${service.origin}/api/v1/tenant/config`, { headers: { authorization } })
+  t.match(await reply.json(), { code: 'CONFIG_NOT_FOUND' })
+  t.strictSame(proxy.requests.map(({ target }) => target), ['idp.example:443'])
 })
