@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { runCli } from '../../src/cli/command.js'
+import { flood } from './figures/flood.js'
 import { freshness } from './figures/freshness.js'
 import { http } from './figures/http.js'
 import { identity } from './figures/identity.js'
@@ -16,18 +17,22 @@ import { setUp } from './stage/stage.js'
 
 const file = fileURLToPath(new URL('../../docs/benchmarks.md', import.meta.url))
 
+// `npm run bench -- <words>` measures the figures with one of these words in their name, and writes no document.
+const words = process.argv.slice(2)
+
 await runCli(async (stopAtEnd) => {
   const loadBefore = loadAverage()
   const stage = await timed('PostgreSQL, with 100,000 tenants', async () => await setUp(stopAtEnd))
   const results: Result[] = []
   for (const [name, measure] of [
     ['the loader', loader], ['GET and PUT /config', http], ['tokens', identity], ['metrics', metrics],
-    ['freshness', freshness],
-    ['a million tenants', million], ['start-up', startUp]
+    ['freshness', freshness], ['a million tenants', million], ['start-up', startUp], ['a flood of ten tenants', flood]
   ] as const) {
+    if (words.length > 0 && !words.some((word) => name.includes(word))) continue
     results.push(...await timed(name, async () => await measure(stage)))
   }
   console.log(table(results))
+  if (words.length > 0) return
   const former = await readFile(file, 'utf8').catch(() => '')
   await writeFile(file, document(results, stage.server.version, loadBefore, former))
 })
