@@ -6,7 +6,7 @@ import { freshness } from './figures/freshness.js'
 import { http } from './figures/http.js'
 import { identity } from './figures/identity.js'
 import { loader } from './figures/loader.js'
-import { metrics } from './figures/metrics.js'
+import { optionCosts } from './figures/options.js'
 import { million } from './figures/million.js'
 import { startUp } from './figures/start-up.js'
 import { document } from './report/document.js'
@@ -25,7 +25,7 @@ await runCli(async (stopAtEnd) => {
   const stage = await timed('PostgreSQL, with 100,000 tenants', async () => await setUp(stopAtEnd))
   const results: Result[] = []
   for (const [name, measure] of [
-    ['the loader', loader], ['GET and PUT /config', http], ['tokens', identity], ['metrics', metrics],
+    ['the loader', loader], ['GET and PUT /config', http], ['tokens', identity], ['options', optionCosts],
     ['freshness', freshness], ['a million tenants', million], ['start-up', startUp], ['a flood of ten tenants', flood]
   ] as const) {
     if (words.length > 0 && !words.some((word) => name.includes(word))) continue
