@@ -6,7 +6,7 @@ import { door, functionLines } from './test/lint/rules.js'
 /** The folders and loose files of src/, lowest first: imports point to the same line or an earlier one. */
 const layers = [
   ['errors', 'schemas', 'waiting', 'tracing'],
-  ['settings', 'logger', 'closing', 'readiness'],
+  ['settings', 'logger', 'closing'],
   ['tenant-queues', 'outbound'],
   ['database'],
   ['vault'],

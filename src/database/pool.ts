@@ -122,14 +122,18 @@ export function createPooledDatabase (
   /** Waits less long for a connection in use than for a new one, which may have far to go. */
   async function connect (): Promise<pg.PoolClient> {
     const isQueued = pool.idleCount === 0 && pool.totalCount >= pool.options.max
-    const connecting = pool.connect()
-    if (!isQueued) return await connecting
+    if (!isQueued) return await pool.connect()
     let timer: NodeJS.Timeout | undefined
+    let isLate = false
     const timeout = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => {
+        isLate = true
         reject(new Error('no connection became free in time'))
-        connecting.then((client) => { client.release() }, () => {})
       }, QUEUE_TIMEOUT_MS)
+    })
+    const connecting = pool.connect().then((client) => {
+      if (isLate) client.release()
+      return client
     })
     return await Promise.race([connecting, timeout]).finally(() => { clearTimeout(timer) })
   }

@@ -1,14 +1,15 @@
 import { SpanKind } from '@opentelemetry/api'
 import type pg from 'pg'
 import { inSpan } from '../tracing/span.js'
+import { withoutDigest } from './statement.js'
 
 /**
  * Sends a statement in a span, which has its operation and name, neither its text nor its values.
  * Source: opentelemetry.io/docs/specs/semconv/database/postgresql
  */
 export async function sendInSpan (client: pg.PoolClient, query: pg.QueryConfig): Promise<pg.QueryResult> {
-  // The name is empty for a statement that is planned for its values.
-  const name = query.name || operationOf(query.text)
+  // The name is empty for a statement that is not prepared.
+  const name = withoutDigest(query.name ?? '') || operationOf(query.text)
   const attributes = () => ({
     'db.system.name': 'postgresql',
     'db.operation.name': operationOf(query.text),

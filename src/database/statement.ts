@@ -65,6 +65,9 @@ export function prepare<Row> (name: string, query: Built<Row>): Prepared<Row> {
 /** Keeps the name apart from that of another version: behind a pooler two versions share the connections. */
 const digest = (text: string) => createHash('sha256').update(text).digest('hex').slice(0, 16)
 
+/** The name of a prepared statement as `prepare` got it. */
+export const withoutDigest = (name: string) => name.replace(/_[0-9a-f]{16}$/, '')
+
 const dialect = new PgDialect()
 
 /**

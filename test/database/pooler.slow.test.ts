@@ -6,7 +6,7 @@ import { migrate, rollback } from '../../src/database/migrations/migrations.js'
 import { createPooledDatabase } from '../../src/database/pool.js'
 import { tenantConfigs } from '../../src/database/schema.js'
 import { builder, prepare } from '../../src/database/statement.js'
-import { startPgBouncer, withoutPgBouncer } from '../fixtures/pgbouncer.js'
+import { startPgBouncer, withoutPgBouncer } from '../fixtures/postgres/pgbouncer.js'
 import { baseEnv, buildTestApp, connect, createDatabase, query, until, untilWaiting } from '../helper.js'
 
 const needsPgBouncer = { skip: withoutPgBouncer }

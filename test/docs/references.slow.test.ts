@@ -4,7 +4,7 @@ import t from '../run/tap.js'
 import * as errors from '../../src/errors.js'
 import { readEnv, settingNames } from '../../src/settings/env.js'
 import { anchorsOf, documents, tableOf, textOf } from './markdown.js'
-import { baseEnv, buildTestApp } from '../helper.js'
+import { baseEnv, buildTestApp, withoutLimits } from '../helper.js'
 
 await t.test('every link has an existing target', async (t) => {
   for (const [path, text] of documents) {
@@ -23,6 +23,8 @@ await t.test('the tables of the documents match the program', async (t) => {
 
   const { DATABASE_URL, ...given } = {
     ...baseEnv,
+    ...Object.fromEntries(Object.keys(withoutLimits).map((name) => [name, ''])),
+    DATABASE_START_TIMEOUT_MS: '',
     DATABASE_URL: '',
     NODE_ENV: '',
     LOG_LEVEL: '',

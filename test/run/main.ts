@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } 
 import { join, normalize, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { CLUSTER_DIR, URL_FILE } from '../cluster/where.js'
-import { startPgBouncer, type PgBouncer } from '../fixtures/pgbouncer.js'
+import { startPgBouncer, type PgBouncer } from '../fixtures/postgres/pgbouncer.js'
 import { coversAll, recordCoverage } from './coverage.js'
 import { COMPILED, modulePath } from './paths.js'
 import { runTestFiles, type Outcome } from './test-process.js'

@@ -163,8 +163,8 @@ await t.test('the scanner finds a secret in every encoding, whole or cut', async
 await t.test('every error code was met, except those that need another setup', async (t) => {
   const everyCode = errors.errorClasses.map((ErrorClass) => new ErrorClass().code)
   const unmet = [
-    // These need a service without an app, half a minute, or nine clients.
-    'META_APP_NOT_CONFIGURED', 'REQUEST_TIMEOUT', 'OVERLOADED',
+    // These need a service without an app, half a minute, nine clients, or an identity provider.
+    'META_APP_NOT_CONFIGURED', 'REQUEST_TIMEOUT', 'OVERLOADED', 'IDENTITY_UNAVAILABLE',
     // These need a closing service or interfering processes.
     'SERVICE_CLOSING', 'ONBOARDING_UNDER_WAY', 'CONFIG_CHANGING',
     // Only the loader throws these.

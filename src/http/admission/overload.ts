@@ -14,6 +14,8 @@ const MAX_LOOP_DELAY_MS = 200
  * overload. A refused client is told to come back after the same time.
  */
 const MEASUREMENT_MS = 5000
+/** The utilization of the event loop from which it has more to do than it can. */
+const MIN_UTILIZATION = 0.9
 /** The share of V8's limit of the heap from which garbage is collected most of the time. At the limit V8 aborts. */
 const MAX_HEAP_SHARE = 0.9
 
@@ -28,9 +30,11 @@ async function overload (fastify: FastifyInstance): Promise<void> {
   await fastify.register(underPressure, {
     sampleInterval: MEASUREMENT_MS,
     maxEventLoopDelay: MAX_LOOP_DELAY_MS,
+    eventLoopUtilizationMode: 'interval',
     maxHeapUsedBytes: getHeapStatistics().heap_size_limit * MAX_HEAP_SHARE,
     pressureHandler (_request, _reply, type, value) {
-      if (Math.random() >= acceptedShare(type, value)) throw new Overloaded()
+      const { eventLoopUtilized } = fastify.memoryUsage()
+      if (Math.random() >= acceptedShare(type, value, eventLoopUtilized)) throw new Overloaded()
     }
   })
 }
@@ -38,11 +42,13 @@ async function overload (fastify: FastifyInstance): Promise<void> {
 export default fp(overload, { name: 'overload' })
 
 /**
- * The share of requests that is still accepted at this measured value. Of a late event loop it is a part: clients that
- * repeat a refused request at once keep the loop late, and none of them would ever be served.
+ * The share of requests that is still accepted at this measured value and utilization (0 to 1) of the event loop. Of a
+ * late event loop it is a part: clients that repeat a refused request at once keep the loop late, and none of them would
+ * ever be served.
  */
-export function acceptedShare (type: string, value = 0): number {
+export function acceptedShare (type: string, value = 0, utilization = 1): number {
   if (type !== underPressure.TYPE_EVENT_LOOP_DELAY) return 0
-  // Infinity: the loop has not turned twice since the start, so there is no measurement yet.
-  return value === Infinity ? 1 : MAX_LOOP_DELAY_MS / value
+  // A process that was stopped for a while is late, and not busy. Infinity: the loop has not turned twice since the
+  // start, so there is no measurement yet.
+  return utilization < MIN_UTILIZATION || value === Infinity ? 1 : MAX_LOOP_DELAY_MS / value
 }

@@ -6,7 +6,7 @@ import { cached, cold, hotTenants, late, neverRevoked, nobody, strangers } from 
 import { ids } from './workload.js'
 import { now, type Observation } from './history.js'
 import { createWriters, type Change } from './writers.js'
-import { ownPostgres } from '../../fixtures/own-postgres.js'
+import { ownPostgres } from '../../fixtures/postgres/own-postgres.js'
 import { verifyEachRow } from '../../fixtures/verified-rows.js'
 import { readingInstance } from './reading.js'
 import { JWT_SECRET, newKey, query, until } from '../../helper.js'

@@ -1,5 +1,5 @@
 import { parallel, parallelTests } from '../../fixtures/embedded.js'
-import { ownPostgres } from '../../fixtures/own-postgres.js'
+import { ownPostgres } from '../../fixtures/postgres/own-postgres.js'
 import { tcpProxy } from '../../fixtures/proxies/tcp-proxy.js'
 import { createDatabase, query, until } from '../../helper.js'
 import { createTestListener, insert, LISTENERS, timed } from './test-listener.js'

@@ -1,6 +1,6 @@
 import t from '../../run/tap.js'
 import { withConnection } from '../../../src/database/connection.js'
-import { startPgBouncer, withoutPgBouncer } from '../../fixtures/pgbouncer.js'
+import { startPgBouncer, withoutPgBouncer } from '../../fixtures/postgres/pgbouncer.js'
 import { createDatabase } from '../../helper.js'
 import { assertRefused } from './refusals.js'
 

@@ -3,7 +3,7 @@ import type { Test } from 'tap'
 import t from '../../run/tap.js'
 import { faults } from '../../graph/faults.js'
 import { dataDir, killAll, pidOf } from '../../fixtures/embedded.js'
-import { ownPostgres } from '../../fixtures/own-postgres.js'
+import { ownPostgres } from '../../fixtures/postgres/own-postgres.js'
 import {
   connectionsOf, listeningService, lockRows, META_TIMEOUT_MS, POOL_MAX, rowsOf, stallChanges, type Outcome
 } from '../../fixtures/operations.js'

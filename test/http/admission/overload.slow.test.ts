@@ -57,5 +57,6 @@ await t.test('the later the loop, the fewer requests are accepted', async (t) =>
   t.equal(acceptedShare('eventLoopDelay', 400), 0.5)
   t.equal(acceptedShare('eventLoopDelay', 20_000), 0.01)
   t.equal(acceptedShare('eventLoopDelay', Infinity), 1, 'without a measurement')
+  t.equal(acceptedShare('eventLoopDelay', 400, 0.8), 1, 'late, but not busy')
   t.equal(acceptedShare('heapUsedBytes', 1e9), 0, 'none while the heap is full')
 })

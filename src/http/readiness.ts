@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { ServiceClosing } from './errors.js'
+import { ServiceClosing } from '../errors.js'
 
 declare module 'fastify' {
   interface FastifyInstance { readiness: Readiness }
