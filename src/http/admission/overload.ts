@@ -42,9 +42,8 @@ async function overload (fastify: FastifyInstance): Promise<void> {
 export default fp(overload, { name: 'overload' })
 
 /**
- * The share of requests that is still accepted at this measured value and utilization (0 to 1) of the event loop. Of a
- * late event loop it is a part: clients that repeat a refused request at once keep the loop late, and none would ever be
- * served.
+ * The share of requests that is still accepted at this measured value and utilization (0 to 1) of the event loop. For a
+ * late loop it is a part: clients that repeat a refused request at once keep it late, and none would ever be served.
  */
 export function acceptedShare (type: string, value = 0, utilization = 1): number {
   if (type !== underPressure.TYPE_EVENT_LOOP_DELAY) return 0
