@@ -11,17 +11,19 @@ import { runTestFiles, type Outcome } from './test-process.js'
 
 /** The end of the name of a file that starts processes. */
 const SLOW = '.slow.test.ts'
+/** The end of the name of a file that keeps both cores busy for minutes: a test beside it would time out. */
+const CI = '.ci.test.ts'
 
 // `npm test` runs the test files that start no process of their own, `npm run test:slow` the others (*.slow.test.ts),
 // which together with the last `npm test` must cover all of src/. `npm test -- [--jobs <number>] <file or folder> …`
-// runs those. With `--pooler` the services that they build reach the database through a PgBouncer in transaction mode.
+// runs those, CI also *.ci.test.ts. With `--pooler` the services that they build reach the database through a PgBouncer in transaction mode.
 const { values: { jobs = '3', slow = false, pooler: usesPooler = false }, positionals } = parseArgs({
   allowPositionals: true,
   options: { jobs: { type: 'string' }, slow: { type: 'boolean' }, pooler: { type: 'boolean' } }
 })
 const isWhole = positionals.length === 0
 const files = isWhole
-  ? testFiles('test').filter((file) => file.endsWith(SLOW) === slow)
+  ? testFiles('test').filter((file) => !file.endsWith(CI) && file.endsWith(SLOW) === slow)
   : positionals.flatMap(testFiles)
 const isOk = ({ failures }: Outcome) => failures.length === 0
 // Files with a time limit of their own start first; otherwise one of them would still run alone at the end.
@@ -68,7 +70,7 @@ async function runWaiting (): Promise<void> {
     let isFull = false
     const nextFile = () => {
       const file = isFull ? undefined : waiting.shift()
-      isFull = file?.endsWith(SLOW) === true || waiting[0]?.endsWith(SLOW) === true
+      isFull = startsProcesses(file) || startsProcesses(waiting[0])
       return file
     }
     await runTestFiles(nextFile, nodeArgs, (outcome) => {
@@ -79,6 +81,10 @@ async function runWaiting (): Promise<void> {
       console.log(`${status} ${seconds} s  ${outcome.file} (${outcomes.length} of ${files.length})`)
     })
   }
+}
+
+function startsProcesses (file = ''): boolean {
+  return file.endsWith(SLOW) || file.endsWith(CI)
 }
 
 /** Prints each failure and the command to run its file alone; sets the exit code. */
