@@ -13,13 +13,6 @@ import { TokenHealth } from '../schemas/token-health.js'
 import apiDocs from './api-docs.js'
 import { selectChallenge, toProblem } from './error-handler.js'
 
-declare module 'fastify' {
-  interface FastifyContextConfig {
-    /** The errors of the route, for its OpenAPI. */
-    errors?: ErrorClass[]
-  }
-}
-
 const EXAMPLE_REQUEST_ID = '0b7a3a52-8f0e-4a55-9c1e-2f4d1c6b7a10'
 
 const phone_numbers = [

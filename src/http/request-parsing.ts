@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { MalformedJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed } from '../errors.js'
 import { isLoopback } from '../settings/loopback.js'
+import { addErrors } from './route-errors.js'
 import { isDecodable } from './url.js'
 
 const BODY_LIMIT_BYTES = 64 * 1024
@@ -23,7 +24,7 @@ async function requestParsing (fastify: FastifyInstance): Promise<void> {
     // Without a schema a misspelled query parameter would be ignored.
     route.schema = { querystring: { type: 'object', properties: {}, additionalProperties: false }, ...route.schema }
     const bodyErrors = route.schema.body === undefined ? [] : [MalformedJson, PayloadTooLarge, UnsupportedMediaType]
-    route.config = { ...route.config, errors: [ValidationFailed, ...bodyErrors, ...route.config?.errors ?? []] }
+    addErrors(route, ValidationFailed, ...bodyErrors)
   })
 
   // The query parser returns undecodable text unchanged, and ids would be compared with it.

@@ -88,16 +88,18 @@ export function createGraphCalls ({ timeoutMs, closing, log, ...options }: Graph
     const { name: call, method } = request
     const attributes = () => ({ 'http.request.method': method, 'server.address': new URL(options.baseUrl).hostname })
     const startedAt = performance.now()
-    let outcome = 'ok'
-    try {
-      return await inSpan(`meta ${call}`, { kind: SpanKind.CLIENT, attributes }, async (span) =>
-        await sendInSpan(span, request, schema))
-    } catch (err) {
-      outcome = errorType(err)
-      throw err
-    } finally {
+    const report = (outcome: string) => {
       const seconds = (performance.now() - startedAt) / 1000
       for (const listener of listeners) listener({ call, outcome, seconds })
+    }
+    try {
+      const answer = await inSpan(`meta ${call}`, { kind: SpanKind.CLIENT, attributes }, async (span) =>
+        await sendInSpan(span, request, schema))
+      report('ok')
+      return answer
+    } catch (err) {
+      report(errorType(err))
+      throw err
     }
   }
 

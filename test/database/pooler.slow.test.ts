@@ -7,7 +7,9 @@ import { createPooledDatabase } from '../../src/database/pool.js'
 import { tenantConfigs } from '../../src/database/schema.js'
 import { builder, prepare } from '../../src/database/statement.js'
 import { startPgBouncer, withoutPgBouncer } from '../fixtures/postgres/pgbouncer.js'
-import { baseEnv, buildTestApp, connect, createDatabase, query, until, untilWaiting } from '../helper.js'
+import {
+  baseEnv, buildTestApp, connect, createDatabase, makeUnreachable, query, until, untilWaiting
+} from '../helper.js'
 
 const needsPgBouncer = { skip: withoutPgBouncer }
 const LOST = 'loses prepared statements'
@@ -78,6 +80,16 @@ await t.test('a statement times out in PostgreSQL, and does not run later', need
   await lockHolder.query('commit')
   t.same(await query(direct, 'select tenant_id from tenant_configs'), [])
   t.equal(await database.count(insert), 1, 'the next statement works')
+})
+
+await t.test('an outage is noticed although the pooler accepts connections', needsPgBouncer, async (t) => {
+  const { direct, pooled } = await createPooled(t)
+  const { app: { database } } = await buildTestApp(t, { DATABASE_URL: pooled, DATABASE_DIRECT_URL: direct })
+  await t.resolves(database.probe())
+  const restore = await makeUnreachable(direct)
+  await t.rejects(database.probe())
+  await restore()
+  await until(async () => await database.probe().then(() => true, () => false))
 })
 
 await t.test('a failed statement rolls back, a failed commit is an error', needsPgBouncer, async (t) => {

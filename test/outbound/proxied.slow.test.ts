@@ -127,7 +127,7 @@ await t.test('a host that does not prove its name gets nothing', async (t) => {
 
 await t.test('the service calls Meta and delivers events through the proxy', async (t) => {
   const { meta, waba } = await standIn(t)
-  const events = await receiver(t)
+  const events = await receiver(t, (res) => res.writeHead(200).end('taken'))
   const ports = { 'graph.example': await tlsFor(t, meta.url), 'events.example': await tlsFor(t, events.url) }
   const proxy = await connectProxy(t, { ports, credentials: CREDENTIALS })
   proxy.behave(502)
@@ -170,10 +170,10 @@ await t.test('the service calls Meta and delivers events through the proxy', asy
 await t.test('the keys of the identity provider come through the proxy', async (t) => {
   const rsa = await signingKey('RS256')
   const provider = await identityProvider(t, keySet(rsa))
-  const proxy = await connectProxy(t, { ports: { 'idp.example': await tlsFor(t, provider.url) } })
+  const proxy = await connectProxy(t, { ports: { 'graph.example': await tlsFor(t, provider.url) } })
   const service = await serverProcess(t, {
     DATABASE_URL: await createDatabase(t),
-    JWT_JWKS_URL: 'https://idp.example/jwks',
+    JWT_JWKS_URL: 'https://graph.example/jwks',
     ENCRYPTION_KEYS: `k1:${newKey()}`,
     HTTPS_PROXY: `http://${proxy.host}`,
     NODE_EXTRA_CA_CERTS: join(t.testdir({ 'ca.pem': cert }), 'ca.pem')
@@ -181,5 +181,5 @@ await t.test('the keys of the identity provider come through the proxy', async (
   const authorization = `Bearer ${await rsa.sign({ tenant_id: 'acme' })}`
   const reply = await fetch(`${service.origin}/api/v1/tenant/config`, { headers: { authorization } })
   t.match(await reply.json(), { code: 'CONFIG_NOT_FOUND' })
-  t.strictSame(proxy.requests.map(({ target }) => target), ['idp.example:443'])
+  t.strictSame(proxy.requests.map(({ target }) => target), ['graph.example:443'])
 })

@@ -16,7 +16,8 @@ const CI = '.ci.test.ts'
 
 // `npm test` runs the test files that start no process of their own, `npm run test:slow` the others (*.slow.test.ts),
 // which together with the last `npm test` must cover all of src/. `npm test -- [--jobs <number>] <file or folder> …`
-// runs those, CI also *.ci.test.ts. With `--pooler` the services that they build reach the database through a PgBouncer in transaction mode.
+// runs those; only so *.ci.test.ts run. With `--pooler` the services that they build reach the database through a
+// PgBouncer in transaction mode.
 const { values: { jobs = '3', slow = false, pooler: usesPooler = false }, positionals } = parseArgs({
   allowPositionals: true,
   options: { jobs: { type: 'string' }, slow: { type: 'boolean' }, pooler: { type: 'boolean' } }

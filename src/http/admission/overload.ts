@@ -3,6 +3,7 @@ import underPressure from '@fastify/under-pressure'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Overloaded } from '../../errors.js'
+import { addErrors } from '../route-errors.js'
 
 /**
  * The mean delay of the event loop from which requests are refused. A request needs about four turns of the loop, so it
@@ -24,9 +25,7 @@ const MAX_HEAP_SHARE = 0.9
  * ones are answered in time.
  */
 async function overload (fastify: FastifyInstance): Promise<void> {
-  fastify.addHook('onRoute', (route) => {
-    route.config = { ...route.config, errors: [Overloaded, ...route.config?.errors ?? []] }
-  })
+  fastify.addHook('onRoute', (route) => { addErrors(route, Overloaded) })
   await fastify.register(underPressure, {
     sampleInterval: MEASUREMENT_MS,
     maxEventLoopDelay: MAX_LOOP_DELAY_MS,

@@ -3,6 +3,7 @@ import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest }
 import fp from 'fastify-plugin'
 import { RateLimited, Unauthenticated } from '../../errors.js'
 import { handleError } from '../error-handler.js'
+import { addErrors } from '../route-errors.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -35,9 +36,7 @@ const IPV6_NETWORK_BITS = 64
  */
 async function rateLimits (fastify: FastifyInstance): Promise<void> {
   const { RATE_LIMIT_ADDRESS_PER_MINUTE, RATE_LIMIT_TENANT_PER_MINUTE, RATE_LIMIT_META_PER_MINUTE } = fastify.env
-  fastify.addHook('onRoute', (route) => {
-    route.config = { ...route.config, errors: [RateLimited, ...route.config?.errors ?? []] }
-  })
+  fastify.addHook('onRoute', (route) => { addErrors(route, RateLimited) })
   if (RATE_LIMIT_ADDRESS_PER_MINUTE > 0) await limitAddresses(fastify, RATE_LIMIT_ADDRESS_PER_MINUTE)
   const tenantKey = ({ tenant }: FastifyRequest) => tenant.id
   const ofTenant = await createLimit(RATE_LIMIT_TENANT_PER_MINUTE, tenantKey)

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import type { Test } from 'tap'
 import type { LoaderStats } from '../../../src/app.js'
-import { childEnv } from '../../helper.js'
+import { childEnv, withoutLimits } from '../../helper.js'
 import { modulePath } from '../../run/paths.js'
 import type { Observation } from './history.js'
 
@@ -22,7 +22,7 @@ export async function readingInstance (t: Test, env: Record<string, string>) {
     ...process.execArgv,
     modulePath('test/config-loader/freshness/reading-instance.ts')
   ], {
-    env: childEnv({ NODE_ENV: 'test', LOG_LEVEL: 'fatal', ...env }),
+    env: childEnv({ NODE_ENV: 'test', LOG_LEVEL: 'fatal', ...withoutLimits, ...env }),
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     serialization: 'advanced'
   })
