@@ -8,7 +8,7 @@ export type Claims = Record<string, unknown>
 export type ClaimSettings = Pick<Env,
   'JWT_TENANT_CLAIM' | 'JWT_ROLE_CLAIM' | 'JWT_ADMIN_ROLE' | 'JWT_ISSUER' | 'JWT_AUDIENCE' | 'JWT_AUDIENCE_CLAIM'>
 
-/** What a token says to the guards. */
+/** The claims of a token that the guards need. */
 export interface Identity {
   /** The tenant claim, not yet checked; an integer is its digits. */
   tenantId: unknown

@@ -12,7 +12,7 @@ export type ExporterDependencies = Parameters<typeof addState>[1] & {
   pool: Parameters<typeof addPool>[1]
   configLoader: Parameters<typeof addLoader>[1]
   metaGraph: Parameters<typeof addGraphCalls>[2]
-  /** Where the metrics are served. */
+  /** The address that serves the metrics. */
   host: string
   port: number
   log: FastifyBaseLogger

@@ -7,7 +7,7 @@ type Parsed = ReturnType<typeof parse>
 /** As `pg` takes it; undefined: PGSSLMODE decides. */
 type Ssl = ClientConfig['ssl']
 
-/** Where a database is, and how to log in. */
+/** The address of a database, and the login. */
 export interface DatabaseTarget {
   /** A name, an address, or the directory of a Unix socket. */
   host: string

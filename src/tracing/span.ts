@@ -9,7 +9,7 @@ export const tracer = trace.getTracer('whatsapp-tenant-config')
 // By this key OpenTelemetry JS suppresses spans and propagation; see its core/src/trace/suppress-tracing.ts.
 const SUPPRESS_TRACING = createContextKey('OpenTelemetry SDK Context Key SUPPRESS_TRACING')
 
-/** Of W3C Trace Context. `baggage` is not passed on in either direction: it may hold any values. */
+/** The headers of W3C Trace Context. `baggage` is passed on in neither direction: it may hold any values. */
 const TRACE_HEADERS = ['traceparent', 'tracestate']
 
 interface SpanDescription {
