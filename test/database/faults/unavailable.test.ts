@@ -1,6 +1,8 @@
 import t from '../../run/tap.js'
 import { serviceRole } from '../../fixtures/service-role.js'
-import { buildTestApp, connect, createDatabase, query, makeUnreachable, untilWaiting } from '../../helper.js'
+import {
+  aboutConnections, buildTestApp, connect, createDatabase, query, makeUnreachable, untilWaiting
+} from '../../helper.js'
 import { assertFailed, canary, get, post } from './canary-requests.js'
 import { LOCK, loseConnections } from './connections.js'
 
@@ -14,7 +16,7 @@ await t.test('a missing database causes DATABASE_UNAVAILABLE, and the service is
   t.match(await service.app.inject('/health/ready'), { statusCode: 200 })
 })
 
-await t.test('a read-only database refuses writes and serves reads', async (t) => {
+await t.test('a read-only database refuses writes and serves reads', aboutConnections, async (t) => {
   const service = await buildTestApp(t)
   const elsewhere = new URL(service.databaseUrl)
   const name = elsewhere.pathname.slice(1)
