@@ -34,7 +34,7 @@ const openFiles = {
   tracing: ['tracing', 'span'],
   settings: ['env', 'key-ring', 'data-dir', 'local-mode', 'loopback', 'database-url'],
   'tenant-queues': ['tenant-queues'],
-  outbound: ['outbound'],
+  outbound: ['outbound', 'body'],
   database: [
     'database', 'schema', 'statement', 'verified-identity', 'connection', 'embedded/embedded', 'embedded/access',
     'migrations/migrations'

@@ -1,5 +1,6 @@
 import { createVerifier } from 'fast-jwt'
 import { createLocalJWKSet, exportSPKI, type JSONWebKeySet } from 'jose'
+import { readBody } from '../outbound/body.js'
 import type { Fetch } from '../outbound/outbound.js'
 import { withTimeoutSignal } from '../waiting/timeout-signal.js'
 import type { Claims } from './claims.js'
@@ -40,23 +41,11 @@ export async function fetchKeySet (
   return await withTimeoutSignal(signal, TIMEOUT_MS, async (signal) => {
     const headers = { accept: 'application/jwk-set+json, application/json' }
     const reply = await fetch(url, { headers, redirect: 'error', signal })
-    const text = await readText(reply)
+    const body = await readBody(reply, MAX_BYTES)
+    if (body === undefined) throw new Error(`the answer is larger than ${MAX_BYTES} bytes`)
     if (reply.status !== 200) throw new Error(`the answer has status ${reply.status}`)
-    return JSON.parse(text)
+    return JSON.parse(body.toString())
   })
-}
-
-async function readText (reply: Response): Promise<string> {
-  const stream: AsyncIterable<Uint8Array> | Uint8Array[] = reply.body ?? []
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of stream) {
-    size += chunk.byteLength
-    // Leaving the loop cancels the stream.
-    if (size > MAX_BYTES) throw new Error(`the answer is larger than ${MAX_BYTES} bytes`)
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString()
 }
 
 /**

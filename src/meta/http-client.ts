@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { parse } from 'lossless-json'
+import { readBody } from '../outbound/body.js'
 import type { CallInit, Fetch } from '../outbound/outbound.js'
 import type { HttpRequest, MetaApp } from './types.js'
 
@@ -68,17 +69,10 @@ function requestInit ({ method, form, json, token }: HttpRequest): CallInit {
 }
 
 async function readJson (reply: Response): Promise<unknown> {
-  const stream: AsyncIterable<Uint8Array> | Uint8Array[] = reply.body ?? []
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of stream) {
-    size += chunk.byteLength
-    // Leaving the loop cancels the stream.
-    if (size > MAX_BODY_BYTES) return undefined
-    chunks.push(chunk)
-  }
+  const bytes = await readBody(reply, MAX_BODY_BYTES)
+  if (bytes === undefined) return undefined
   try {
-    return parse(Buffer.concat(chunks).toString(), null, { parseNumber, onDuplicateKey: ({ newValue }) => newValue })
+    return parse(bytes.toString(), null, { parseNumber, onDuplicateKey: ({ newValue }) => newValue })
   } catch {
     return undefined
   }
