@@ -45,6 +45,8 @@ interface DatabaseDependencies extends Pick<PoolOptions, 'isPrepared' | 'log'> {
 export function createDatabase ({ pool, url, directUrl, isBehindPooler, ...options }: DatabaseDependencies) {
   const statementTimeoutMs = isBehindPooler ? STATEMENT_TIMEOUT_MS : undefined
   const pooled = createPooledDatabase(pool, { ...options, statementTimeoutMs })
+  // Once: they read the files of certificates, which may be replaced or removed later.
+  const [throughPooler, direct] = [sessionOptions(url), sessionOptions(directUrl)]
   return {
     ...pooled,
     retryDeadlock,
@@ -61,7 +63,7 @@ export function createDatabase ({ pool, url, directUrl, isBehindPooler, ...optio
 
     /** Creates a separate client that bypasses any pooler, not yet connected. */
     unpooledClient: (config: pg.ClientConfig): pg.Client =>
-      new pg.Client({ ...sessionOptions(directUrl), ...config }),
+      new pg.Client({ ...direct, ...config }),
 
     /**
      * Sends an empty notification on a channel, through the pool.
@@ -76,7 +78,7 @@ export function createDatabase ({ pool, url, directUrl, isBehindPooler, ...optio
     /** @throws when the database neither accepts a connection within 2.3 seconds nor reports too many of them */
     probe: async (): Promise<void> => {
       const timeouts = { connectionTimeoutMillis: CONNECT_TIMEOUT_MS, query_timeout: CONNECT_TIMEOUT_MS }
-      const client = new pg.Client({ ...sessionOptions(url), ...timeouts })
+      const client = new pg.Client({ ...throughPooler, ...timeouts })
       // A pooler accepts connections while PostgreSQL is away.
       await probe(client, isBehindPooler ? async () => await client.query('select 1') : async () => {})
     }
