@@ -59,17 +59,17 @@ export function createTokenCheck ({ vault, metaGraph, log, callMeta }: TokenChec
    */
   async function checkToken (due: Due, app: MetaApp): Promise<CheckResult> {
     const token = openToken(due)
+    const calls = [inspect(due, app, token), list(due, app, token)] as const
     // Both have ended when one throws: a check makes no calls after its end.
-    const [inspection, listing] = await Promise.allSettled([inspect(due, app, token), list(due, app, token)])
-    if (inspection.status === 'rejected') throw inspection.reason
-    if (listing.status === 'rejected') throw listing.reason
-    const result = { replacement: null, listing: listing.value }
-    if ('reason' in inspection.value) return { ...result, finding: { valid: false, ...inspection.value } }
-    const { type, ...ends } = inspection.value
+    await Promise.allSettled(calls)
+    const [inspection, listing] = await Promise.all(calls)
+    const result = { replacement: null, listing }
+    if ('reason' in inspection) return { ...result, finding: { valid: false, ...inspection } }
+    const { type, ...ends } = inspection
     const now = Date.now()
     const isNear = endOf(ends, now).left > 0 && isExpiring(timeLeft(ends.expires_at, now))
     // The access to data lasts longer only after a new login.
-    const extended = isNear ? await extend(due, app, token, inspection.value) : null
+    const extended = isNear ? await extend(due, app, token, inspection) : null
     return extended === null ? { ...result, finding: { valid: true, ...ends } } : { ...result, ...extended }
   }
 
