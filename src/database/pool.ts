@@ -1,4 +1,3 @@
-import assert from 'node:assert'
 import { sql } from 'drizzle-orm'
 import pg from 'pg'
 import { toApiError } from './database-errors.js'
@@ -110,12 +109,9 @@ export function createPooledDatabase (
   async function sendWithinTime (send: Send, query: pg.QueryConfig): Promise<pg.QueryResult> {
     if (statementTimeoutMs === undefined) return await send(query)
     // Pipelined: one round trip. After an error `commit` rolls back.
-    const outcomes = await Promise.allSettled([send({ text: begin }), send(query), send({ text: 'commit' })])
-    const [, result] = outcomes.map((outcome) => {
-      if (outcome.status === 'rejected') throw outcome.reason
-      return outcome.value
-    })
-    assert(result !== undefined)
+    const sent = [send({ text: begin }), send(query), send({ text: 'commit' })] as const
+    await Promise.allSettled(sent)
+    const [, result] = await Promise.all(sent)
     return result
   }
 
