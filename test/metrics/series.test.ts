@@ -47,8 +47,10 @@ await t.test('with every route, status, call and outcome there are fewer than 2,
   const http = new Registry()
   const { record } = createHttpRequests(http)
   for (const status of [...statuses, '200', '201', '204', 'aborted']) {
-    for (const [route, method] of routes) record(route, method, status, 1)
-    for (const method of ['GET', 'POST', 'PUT', 'PROPFIND']) record(undefined, method, status, 1)
+    for (const [route, method] of routes) record({ route, method, status, seconds: 1 })
+    for (const method of ['GET', 'POST', 'PUT', 'PROPFIND']) {
+      record({ route: undefined, method, status, seconds: 1 })
+    }
   }
   const ofHttp = await count(http)
   t.ok(routes.length > 30 && statuses.size > 10)
