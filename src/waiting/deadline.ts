@@ -25,7 +25,8 @@ export function assertWithinDeadline (requestedAt: number, detector: { readonly 
 export async function withAnswerDeadline<T> (work: Promise<T>, requestedAt: number): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const deadline = new Promise<never>((_resolve, reject) => {
-    const remainingMs = requestedAt + ANSWER_DEADLINE_MS - performance.now()
+    // Node drops the fraction of a millisecond, and the timer would run too early.
+    const remainingMs = Math.ceil(requestedAt + ANSWER_DEADLINE_MS - performance.now())
     timer = setTimeout(() => { reject(new DatabaseUnavailable()) }, remainingMs)
   })
   return await Promise.race([work, deadline]).finally(() => { clearTimeout(timer) })
