@@ -7,7 +7,7 @@ const BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 5, 30]
 /** The label of a request that no route answers; its method may be any. */
 const UNKNOWN_ROUTE = { route: 'unknown', method: 'any' }
 
-/** Requests that are counted together. One by one takes longer: their code is in no cache then. */
+/** Requests that are counted together. Counted one by one they take longer: their code is in no cache then. */
 const BATCH = 100
 
 interface Ended { route: string | undefined, method: string, status: string, seconds: number }

@@ -11,7 +11,7 @@ import { originOf } from './http.js'
 
 /** Requests in a round. */
 const READS = 3000
-/** Two processes of the same code differ by up to 5 %. */
+/** Two processes of the same code differ by up to 9 %. */
 const PROCESSES = 3
 /** Rounds before the measurement: the costs fall for about 12,000 requests. */
 const WARM_UP = 4
