@@ -41,7 +41,7 @@ export async function fetchKeySet (
   return await withTimeoutSignal(signal, TIMEOUT_MS, async (signal) => {
     const headers = { accept: 'application/jwk-set+json, application/json' }
     const reply = await fetch(url, { headers, redirect: 'error', signal })
-    const body = await readBody(reply, MAX_BYTES)
+    const body = await readBody(reply, MAX_BYTES, signal)
     if (body === undefined) throw new Error(`the answer is larger than ${MAX_BYTES} bytes`)
     if (reply.status !== 200) throw new Error(`the answer has status ${reply.status}`)
     return JSON.parse(body.toString())

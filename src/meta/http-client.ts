@@ -41,7 +41,7 @@ export function createHttpClient ({ baseUrl, version, fetch }: HttpOptions) {
     const options = { ...requestInit(request), redirect: 'manual', signal } as const
     try {
       const reply = await fetch(url, options)
-      return { status: reply.status, isOk: reply.ok, headers: reply.headers, body: await readJson(reply) }
+      return { status: reply.status, isOk: reply.ok, headers: reply.headers, body: await readJson(reply, signal) }
     } catch (err) {
       const cause = err instanceof Error ? err.cause : undefined
       return { wasSent: !isUnconnected(cause), reason: causeCode(cause) }
@@ -68,8 +68,8 @@ function requestInit ({ method, form, json, token }: HttpRequest): CallInit {
   return { method, headers, body: new Blob([bytes]).stream(), duplex: 'half' }
 }
 
-async function readJson (reply: Response): Promise<unknown> {
-  const bytes = await readBody(reply, MAX_BODY_BYTES)
+async function readJson (reply: Response, signal: AbortSignal): Promise<unknown> {
+  const bytes = await readBody(reply, MAX_BODY_BYTES, signal)
   if (bytes === undefined) return undefined
   try {
     return parse(bytes.toString(), null, { parseNumber, onDuplicateKey: ({ newValue }) => newValue })
