@@ -8,10 +8,11 @@ import { waitFor } from '../waiting/wait-for.js'
  */
 export async function readBody (reply: Response, maxBytes: number, signal: AbortSignal): Promise<Buffer | undefined> {
   const chunks: Uint8Array[] = []
+  let size = 0
   const reader = reply.body?.getReader()
   if (reader === undefined) return Buffer.concat(chunks)
   try {
-    for (let size = 0; ;) {
+    for (;;) {
       const { value } = await waitFor(reader.read(), [signal])
       if (value === undefined) return Buffer.concat(chunks)
       size += value.byteLength
