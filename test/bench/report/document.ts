@@ -47,6 +47,8 @@ loader finds it; for the floor, when a bare listening
 seen at once.
 - Memory is \`heapUsed\` and \`external\` after a garbage collection, with 100,000 tenants cached, minus that of the \
 same process with 1,000.
+- The clients of the flood, and the stand-in of Meta that they reach, run at the lowest priority: elsewhere they have \
+machines of their own.
 - The million tenants have placeholders of the right length for secrets. Requests are sequential.
 ${kept === '' ? '' : `\n${kept}`}`
 }
