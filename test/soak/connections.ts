@@ -1,5 +1,8 @@
 import { query, until } from '../helper.js'
 
+/** States of a connection of PgBouncer that nobody uses; after 30 s it is `used`. Source: pgbouncer.org/usage.html */
+const IDLE_STATES = ['idle', 'used']
+
 /** The connections that are left once the instances have ended, as faults. */
 export async function leftConnections (url: string, poolerUrl: string): Promise<string[]> {
   const database = new URL(url).pathname.slice(1)
@@ -16,7 +19,7 @@ export async function leftConnections (url: string, poolerUrl: string): Promise<
     const pooled = new Set(servers.map((server) => server['local_port']))
     faults = [
       ...clients.map((client) => `PgBouncer still has a client: ${String(client['state'])}`),
-      ...servers.filter((server) => server['state'] !== 'idle').map(
+      ...servers.filter((server) => !IDLE_STATES.includes(String(server['state']))).map(
         (server) => `PgBouncer has a connection to PostgreSQL that is not idle: ${String(server['state'])}`
       ),
       ...backends.filter(({ port, state }) => !pooled.has(port) || state !== 'idle').map(

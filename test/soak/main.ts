@@ -13,7 +13,7 @@ import { send } from '../upgrade/traffic.js'
 import { leftConnections } from './connections.js'
 import { startHaproxy } from './haproxy.js'
 import { runLoad, type LoadResult, type Windows } from './load.js'
-import { watchMemory, type Memory } from './memory.js'
+import { watchable, watchMemory, type Memory } from './memory.js'
 import { createOthers, type Customer } from './others.js'
 import { createTenant } from './tenants.js'
 
@@ -51,6 +51,7 @@ await runCli(async (stopAtEnd) => {
   const settings = {
     ...requests.settings,
     NODE_ENV: 'production',
+    NODE_OPTIONS: watchable,
     DATABASE_DIRECT_URL: url,
     OAUTH_STATE: 'optional',
     ...Object.fromEntries(['TENANT', 'META', 'ADDRESS'].map((scope) => [`RATE_LIMIT_${scope}_PER_MINUTE`, '0']))
@@ -68,7 +69,6 @@ await runCli(async (stopAtEnd) => {
   const windows: Windows = { kill: { ...never }, restart: { ...never } }
   const memories: Record<string, Memory> = {}
   const memoryOfFirst = watchMemory(first.pid)
-  const memoryOfSecond = watchMemory(second.pid)
   const durationMs = Number(seconds) * 1000
   const end = performance.now() + durationMs
 
@@ -82,7 +82,6 @@ await runCli(async (stopAtEnd) => {
   windows.kill = { from: performance.now(), to: Infinity }
   await second.stop('SIGKILL')
   windows.kill.to = performance.now()
-  memoryOfSecond.stop()
   await delay(durationMs * 0.05)
   const third = await serve(Number(ports[1]))
   const memoryOfThird = watchMemory(third.pid)
@@ -97,8 +96,8 @@ await runCli(async (stopAtEnd) => {
   print(`PostgreSQL was restarted within ${(restartMs / 1000).toFixed(1)} s`)
 
   const load = await loading
-  memories['the one that ran throughout'] = memoryOfFirst.stop()
-  memories['the one that was started again'] = memoryOfThird.stop()
+  memories['the one that ran throughout'] = await memoryOfFirst.stop()
+  memories['the one that was started again'] = await memoryOfThird.stop()
   for (const instance of [first, third]) await instance.stop()
   const left = await leftConnections(url, poolerUrl)
   const faults = [

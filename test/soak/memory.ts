@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
 import { quantile } from '../bench/measure/rounds.js'
 
 /** The memory of one process over its life. */
@@ -8,15 +9,43 @@ export interface Memory {
   end: number
 }
 
-const EVERY_MS = 500
+const EVERY_MS = 5000
+/** A collection of garbage takes less. */
+const COLLECT_MS = 500
 
-/** Samples the resident memory of a process until `stop`; a process that has ended has none. */
-export function watchMemory (pid: number): { stop: () => Memory } {
+/**
+ * The NODE_OPTIONS of a process to watch: it collects garbage on SIGWINCH. Otherwise its memory depends most on when V8
+ * last did.
+ */
+export const watchable = `--import data:text/javascript,${encodeURIComponent(`
+  import { setFlagsFromString } from 'node:v8'
+  import { runInNewContext } from 'node:vm'
+  setFlagsFromString('--expose-gc')
+  const collectGarbage = runInNewContext('gc')
+  process.on('SIGWINCH', () => { collectGarbage() })
+`)}`
+
+/** Samples the resident memory of a `watchable` process after collections of garbage, until `stop`. */
+export function watchMemory (pid: number): { stop: () => Promise<Memory> } {
   const samples: number[] = []
-  const timer = setInterval(() => { samples.push(residentMiB(pid)) }, EVERY_MS)
+  const stopping = new AbortController()
+  const sampling = sample()
+  // It is awaited only at the end; until then a failure must not end this process.
+  sampling.catch(() => {})
+
+  async function sample (): Promise<void> {
+    while (!stopping.signal.aborted) {
+      process.kill(pid, 'SIGWINCH')
+      await delay(COLLECT_MS)
+      samples.push(residentMiB(pid))
+      await delay(EVERY_MS, undefined, { signal: stopping.signal }).catch(() => {})
+    }
+  }
+
   return {
-    stop () {
-      clearInterval(timer)
+    async stop () {
+      stopping.abort()
+      await sampling
       const part = (from: number, to: number) =>
         quantile(samples.slice(Math.floor(samples.length * from), Math.ceil(samples.length * to)), 0.5)
       return { warm: part(0.2, 0.4), end: part(0.8, 1) }
@@ -24,11 +53,7 @@ export function watchMemory (pid: number): { stop: () => Memory } {
   }
 }
 
-/** Source: proc(5), `VmRSS` in KiB. Returns NaN once the process has ended. */
+/** Source: proc(5), `VmRSS` in KiB. */
 function residentMiB (pid: number): number {
-  try {
-    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
-  } catch {
-    return NaN
-  }
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
 }
