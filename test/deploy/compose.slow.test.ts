@@ -47,12 +47,13 @@ await t.test('compose.yaml as processes: two instances serve behind PgBouncer an
     await until(async () => (await send('GET')).status === 200 && instances.every((one) => received(one) > 1))
     const before = instances.map(received)
     const haveServed = () => instances.every((instance, index) => received(instance) - Number(before[index]) >= 8)
-    for (let count = 0; !haveServed(); count++) {
+    for (let count = 0; count < 100 && !haveServed(); count++) {
       const callback_url = `https://example.com/${count}`
       t.match(await send('PUT', { callback_url }), { status: 200, body: { callback_url } })
       t.match(await send('GET'), { status: 200, body: { callback_url } })
       t.match(await send('GET'), { status: 200, body: { callback_url } })
     }
+    await until(haveServed)
   })
 
   await whole.test('the log has the address that Caddy sees, not the one that the client claims', async (t) => {
