@@ -7,8 +7,13 @@ export const LOCK = 'begin; lock table tenant_configs in access exclusive mode'
 export const TERMINATE_ALL = 'select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = ' +
   "current_database() and application_name = 'whatsapp-tenant-config'"
 
-/** Ends all connections of the service, and waits until its pool is empty. Those to a pooler stay open. */
+/**
+ * Ends all connections of the service until its pool is empty: background work may open a connection in the meantime.
+ * The connections of the service to a pooler stay open.
+ */
 export async function loseConnections ({ app }: TestApp, databaseUrl: string): Promise<void> {
-  await query(databaseUrl, TERMINATE_ALL)
-  if (aboutConnections.skip === false) await until(() => app.pg['tenantConfig']?.pool.totalCount === 0)
+  await until(async () => {
+    await query(databaseUrl, TERMINATE_ALL)
+    return aboutConnections.skip !== false || app.pg['tenantConfig']?.pool.totalCount === 0
+  })
 }
