@@ -4,7 +4,7 @@ import { clock } from '../measure/clock.js'
 import { quantile } from '../measure/rounds.js'
 import { milliseconds, type Result } from '../report/result.js'
 import type { Child } from '../stage/process.js'
-import { TENANTS, type Stage } from '../stage/stage.js'
+import { SEALED, type Stage } from '../stage/stage.js'
 import { originOf } from './http.js'
 
 const WRITES = 500
@@ -72,7 +72,7 @@ export async function freshness ({ server, start, tenants, authorize }: Stage): 
         })
       )
     )
-    const row = randomInt(TENANTS / 2)
+    const row = randomInt(SEALED)
     await other.ask('load', row, 1)
     ours.push(await delay(other, row, value, async () => await put(row, value)))
   }

@@ -9,6 +9,8 @@ import { signer } from './token.js'
 
 /** The default number of tenants. */
 export const TENANTS = 100_000
+/** The first tenants. The floor writes to the others, unsealed, which no service could open. */
+export const SEALED = TENANTS / 2
 
 /** The server, the tenants and the child processes of the measurements. */
 export interface Stage {
