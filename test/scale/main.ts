@@ -7,10 +7,10 @@ import { measureListeners } from './listeners.js'
 import { measureTenants } from './tenants.js'
 
 const USAGE = `Measures how sizes and times grow with the tenants, and how notifications reach many listeners.
-  npm run scale -- [--rows 1000000,2000000,4000000] [--listeners 200] [--rates 10,50,100,200,500,1000]`
+  npm run scale -- [--rows 1000000,4000000,10000000] [--listeners 200] [--rates 10,50,100,200,500,1000]`
 
 await runCli(async (stopAtEnd) => {
-  const { rows = '1000000,2000000,4000000', listeners = '200', rates = '10,50,100,200,500,1000' } = readOptions(
+  const { rows = '1000000,4000000,10000000', listeners = '200', rates = '10,50,100,200,500,1000' } = readOptions(
     { rows: { type: 'string' }, listeners: { type: 'string' }, rates: { type: 'string' } }, USAGE
   )
   const { url } = await stopAtEnd(embeddedServer(), async ({ close }) => { await close() })
