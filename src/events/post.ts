@@ -1,13 +1,12 @@
 import dns from 'node:dns'
-import http from 'node:http'
-import https from 'node:https'
 import type { LookupFunction } from 'node:net'
 import { SpanKind } from '@opentelemetry/api'
 import type { Outbound } from '../outbound/outbound.js'
 import { inSpan, recordFailure, traceHeaders } from '../tracing/span.js'
 import type { TenantEvent } from './outbox.sql.js'
-import { createProxiedSend } from './proxied-post.js'
+import { createProxiedSend } from './proxied-send.js'
 import { isPrivateAddress, PRIVATE_ADDRESS, publicOnly } from './public-address.js'
+import { createDirectSend, type Outcome } from './send.js'
 import { createSigner } from './signature.js'
 
 /** The timeout of a delivery, well below the lease of an event in outbox.sql.ts. */
@@ -25,18 +24,7 @@ interface PosterOptions {
   outbound?: Pick<Outbound, 'fetchWith'>
 }
 
-/** The result of an attempt: the answer, or `status: null` and the reason why there is none, such as ECONNREFUSED. */
-export interface Outcome {
-  status: number | null
-  /** The header `retry-after` of the answer. */
-  retryAfter?: string | undefined
-  reason?: string | undefined
-}
-
 export type Post = ReturnType<typeof createPoster>
-
-/** Posts a body once; `closing` aborts that. */
-export type Send = (body: string, headers: Record<string, string>, closing: AbortSignal) => Promise<Outcome>
 
 /**
  * Returns the function that posts an event once: the JSON `{id, type, tenant_id, from, to, reason, at}`, signed. No
@@ -48,7 +36,7 @@ export function createPoster ({ url, secrets, allowsPrivate, lookup = dns.lookup
   const safeLookup = allowsPrivate ? lookup : publicOnly(lookup)
   const fetch = outbound?.fetchWith(target, safeLookup)
   const send = fetch === undefined
-    ? createDirectSend(target, safeLookup)
+    ? createDirectSend({ target, timeoutMs: TIMEOUT_MS, lookup: safeLookup })
     : createProxiedSend({ target, timeoutMs: TIMEOUT_MS, fetch, lookup: allowsPrivate ? undefined : safeLookup })
   const sign = createSigner(secrets)
   const attributes = () => ({ 'http.request.method': 'POST', 'server.address': target.hostname })
@@ -70,27 +58,4 @@ export function createPoster ({ url, secrets, allowsPrivate, lookup = dns.lookup
     const signature = sign({ id, body }, Math.floor(Date.now() / 1000))
     return await send(body, { 'content-type': 'application/json', ...traceHeaders(), ...signature }, closing)
   }
-}
-
-/** Each attempt has a connection of its own. */
-function createDirectSend (target: URL, lookup: LookupFunction): Send {
-  const { request } = target.protocol === 'https:' ? https : http
-  const options = { method: 'POST', agent: false, lookup } as const
-  return async (body, headers, closing) => await new Promise<Outcome>((resolve) => {
-    const attempt = request(target, { ...options, headers, signal: closing }, (reply) => {
-      // The body is not read: it may be endless, or break off.
-      reply.destroy()
-      resolve({ status: Number(reply.statusCode), retryAfter: reply.headers['retry-after'] })
-    })
-    const deadline = setTimeout(() => {
-      attempt.destroy(Object.assign(new Error('no answer in time'), { code: 'ETIMEDOUT' }))
-    }, TIMEOUT_MS)
-    attempt.on('error', ({ code }: NodeJS.ErrnoException) => { resolve({ status: null, reason: code }) })
-    attempt.on('close', () => {
-      clearTimeout(deadline)
-      // Node closes the connection without an error after an answer that switches protocols.
-      resolve({ status: null, reason: 'closed' })
-    })
-    attempt.end(body)
-  })
 }

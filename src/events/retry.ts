@@ -1,4 +1,4 @@
-import type { Outcome } from './post.js'
+import type { Outcome } from './send.js'
 
 /** The delay after the first failed attempt; it doubles with each further one, up to the maximum. */
 const FIRST_DELAY_S = 10

@@ -2,7 +2,7 @@ import type { LookupFunction } from 'node:net'
 import type { Fetch } from '../outbound/outbound.js'
 import { withTimeoutSignal } from '../waiting/timeout-signal.js'
 import { waitFor } from '../waiting/wait-for.js'
-import type { Outcome, Send } from './post.js'
+import type { Outcome, Send } from './send.js'
 
 interface ProxiedSendOptions {
   target: URL
