@@ -4,10 +4,10 @@ import {
   chmodSync, copyFileSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync,
   realpathSync, rmSync, symlinkSync, writeFileSync
 } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Test } from 'tap'
+import { freePort } from '../fixtures/free-port.js'
 
 // `npm start` stands for the service that a reader runs in a second terminal; another `npm start` restarts it. Its
 // command runs without npm, so that it receives the signal to end. curl writes the status of each answer to stderr, so
@@ -129,13 +129,4 @@ function removeData (dir: string): void {
   } catch {
     // No embedded database was started.
   }
-}
-
-async function freePort (): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }

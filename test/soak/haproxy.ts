@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { freePort } from '../../src/database/embedded/free-port.js'
+import { freePort } from '../fixtures/free-port.js'
 import { temporaryDir } from '../bench/stage/temporary.js'
 import { until } from '../without-database.js'
 

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { readOptions, runCli } from '../../src/cli/command.js'
-import { freePort } from '../../src/database/embedded/free-port.js'
+import { freePort } from '../fixtures/free-port.js'
 import { embeddedServer } from '../bench/stage/database.js'
 import { restartEmbedded } from '../bench/stage/restart.js'
 import { startPgBouncer } from '../fixtures/postgres/pgbouncer.js'

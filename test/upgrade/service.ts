@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { freePort } from '../../src/database/embedded/free-port.js'
+import { freePort } from '../fixtures/free-port.js'
 import { childEnv, withoutLimits } from '../helper.js'
 
 /** A printed line of a command, and its time in milliseconds since the start. */

@@ -1,9 +1,8 @@
 import t from '../../run/tap.js'
-import { freePort } from '../../../src/database/embedded/free-port.js'
 import { temporarilyDown } from '../../graph/errors.js'
 import { faults } from '../../graph/faults.js'
 import { makeUnreachable, until } from '../../helper.js'
-import { onboardingService, stepsOf } from '../onboarding-service.js'
+import { onboardingService, stepsOf, unreachableMeta } from '../onboarding-service.js'
 
 const service = await onboardingService(t, { GRAPH_TIMEOUT_MS: 1500 })
 const {
@@ -11,8 +10,7 @@ const {
   call, as, startWithMetaFault, withoutTable
 } = service
 const other = await instance()
-// No process listens on this port.
-const unreachable = await instance({ GRAPH_API_BASE_URL: `http://127.0.0.1:${await freePort()}` })
+const unreachable = await instance(unreachableMeta)
 
 await t.test('a code is sent again only if the connection to Meta was refused', async (t) => {
   const tenant = newTenant()

@@ -1,10 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from '../../run/tap.js'
-import { freePort } from '../../../src/database/embedded/free-port.js'
 import { GraphError, temporarilyDown } from '../../graph/errors.js'
 import { until } from '../../helper.js'
 import { onboard } from '../../routes/client.js'
-import { onboardingService, stepIn, stepsOf } from '../onboarding-service.js'
+import { onboardingService, stepIn, stepsOf, unreachableMeta } from '../onboarding-service.js'
 
 const REDIRECT = 'https://a.example/cb'
 const service = await onboardingService(t)
@@ -12,8 +11,6 @@ const {
   meta, waba, post, resume, record, configure, login, issue, newTenant, newWaba, asked, row, records, instance, as,
   startWithMetaFault
 } = service
-// No process listens on this port.
-const unreachableMeta = { GRAPH_API_BASE_URL: `http://127.0.0.1:${await freePort()}` }
 const unreachable = await instance(unreachableMeta)
 
 /** Creates a tenant whose login waits for the choice of a number; returns it with the id of its record. */
