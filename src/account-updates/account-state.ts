@@ -1,4 +1,4 @@
-import type { accountStates } from '../database/schema.js'
+import type { accountStates } from '../database/schema/tenant-configs.js'
 import type { AccountStatus } from '../schemas/statuses.js'
 import type { AccountUpdate, UpdateKind } from './delivery.js'
 

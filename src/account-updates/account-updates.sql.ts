@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import type { TenantConfigRow } from '../database/schema.js'
+import type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 import type { Queryable } from '../database/statement.js'
 import type { AccountState, TenantState } from './account-state.js'
 import type { AccountUpdate } from './delivery.js'

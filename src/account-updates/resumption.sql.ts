@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import { accountStates, tenantConfigs, type TenantConfigRow } from '../database/schema.js'
+import { accountStates, tenantConfigs, type TenantConfigRow } from '../database/schema/tenant-configs.js'
 import type { Queryable } from '../database/statement.js'
 
 /** A claimed resumption. `claim` is the `resume_at` that the claim set: the claim holds while it is unchanged. */

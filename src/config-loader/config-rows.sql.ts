@@ -1,5 +1,5 @@
 import { and, asc, eq, sql } from 'drizzle-orm'
-import { tenantConfigs as table, tokenWatch, verifiedIdentities } from '../database/schema.js'
+import { tenantConfigs as table, tokenWatch, verifiedIdentities } from '../database/schema/tenant-configs.js'
 import { builder, prepare, type Prepared } from '../database/statement.js'
 import { isVerified } from '../database/verified-identity.js'
 import { configKeys, secretColumns, type ConfigKey, type SecretColumn } from '../schemas/columns.js'

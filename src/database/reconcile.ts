@@ -1,7 +1,8 @@
 import { getTableName, sql, type SQL } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { withConnection } from './connection.js'
-import { onboardings, tenantConfigs, tokenWatch, verifiedIdentities } from './schema.js'
+import { onboardings } from './schema/onboardings.js'
+import { tenantConfigs, tokenWatch, verifiedIdentities } from './schema/tenant-configs.js'
 
 const BATCH = 1000
 const LOCK_TIMEOUT_MS = 500

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import { tenantConfigs, verifiedIdentities } from './schema.js'
+import { tenantConfigs, verifiedIdentities } from './schema/tenant-configs.js'
 
 /**
  * Joins a row of `tenant_configs` to its verified identity; an unverified claim has none. Both lookups by id, the check

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import type { eventsOutbox } from '../database/schema.js'
+import type { eventsOutbox } from '../database/schema/events.js'
 import { eventStates } from '../schemas/statuses.js'
 
 type State = typeof eventStates[number]

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import type { eventsOutbox } from '../database/schema.js'
+import type { eventsOutbox } from '../database/schema/events.js'
 import { onlyRow, type Queryable } from '../database/statement.js'
 
 /** How many events are claimed at once, each of another tenant. */

@@ -1,4 +1,5 @@
-import type { FormerIdentity, OnboardingRow, TenantConfigRow } from '../database/schema.js'
+import type { FormerIdentity, OnboardingRow } from '../database/schema/onboardings.js'
+import type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 
 type Identity = Pick<TenantConfigRow, 'waba_id' | 'phone_number_id' | 'access_token'>
 

@@ -1,4 +1,4 @@
-import type { OnboardingRow } from '../database/schema.js'
+import type { OnboardingRow } from '../database/schema/onboardings.js'
 import { OnboardingSuperseded } from '../errors.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
 import type { MetaApp } from '../meta/types.js'

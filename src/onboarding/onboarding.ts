@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Database } from '../database/database.js'
-import type { OnboardingRow } from '../database/schema.js'
+import type { OnboardingRow } from '../database/schema/onboardings.js'
 import type { Events } from '../events/events.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
 import type { Env } from '../settings/env.js'

@@ -1,5 +1,6 @@
 import { and, desc, eq, getTableColumns, isNotNull, lte, ne, or, sql, type SQL } from 'drizzle-orm'
-import { onboardings as table, tenantConfigs, type OnboardingRow, type Step } from '../database/schema.js'
+import { onboardings as table, type OnboardingRow, type Step } from '../database/schema/onboardings.js'
+import { tenantConfigs } from '../database/schema/tenant-configs.js'
 import { builder, type Queryable } from '../database/statement.js'
 
 /** The values of a new record. */

@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.js'
-import type { OnboardingRow } from '../database/schema.js'
+import type { OnboardingRow } from '../database/schema/onboardings.js'
 import type { Queryable } from '../database/statement.js'
 import { MetaExchangeUnknown } from '../errors.js'
 import type { Events } from '../events/events.js'

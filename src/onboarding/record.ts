@@ -1,4 +1,4 @@
-import type { OnboardingRow, Step, StepError } from '../database/schema.js'
+import type { OnboardingRow, Step, StepError } from '../database/schema/onboardings.js'
 import { createErrorByCode, MetaUnavailable, OnboardingSuperseded } from '../errors.js'
 import { stepNames, type StepName } from '../schemas/statuses.js'
 import { isoFromMs } from '../schemas/timestamps.js'

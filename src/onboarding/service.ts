@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '../database/database.js'
-import type { OnboardingRow } from '../database/schema.js'
+import type { OnboardingRow } from '../database/schema/onboardings.js'
 import { MetaCodeUsed, OnboardingNotFound, OnboardingSuperseded } from '../errors.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'

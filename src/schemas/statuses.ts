@@ -31,3 +31,7 @@ export type AccountStatus = typeof accountStatuses[number]
 
 /** The states of the delivery of an event. */
 export const eventStates = ['waiting', 'delivered', 'ended'] as const
+
+/** The formats of a sealed text; `v1` has no hint. */
+export const sealFormats = ['v1', 'v2'] as const
+export type SealFormat = typeof sealFormats[number]

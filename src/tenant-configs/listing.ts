@@ -1,6 +1,6 @@
 import type { Database } from '../database/database.js'
 import type { Reader } from '../database/connection.js'
-import type { TenantConfigRow } from '../database/schema.js'
+import type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 import { onlyRow } from '../database/statement.js'
 import { InvalidCursor } from '../errors.js'
 import type { TokenStatus } from '../schemas/statuses.js'

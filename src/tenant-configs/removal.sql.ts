@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import { verifiedIdentities, type TenantConfigRow } from '../database/schema.js'
+import { verifiedIdentities, type TenantConfigRow } from '../database/schema/tenant-configs.js'
 import type { Queryable } from '../database/statement.js'
 import { numbersOnAccount } from '../database/verified-identity.js'
 

@@ -1,8 +1,8 @@
-import type { TenantConfigRow } from '../database/schema.js'
+import type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 import { MaskedValue } from '../errors.js'
 import { secretColumns, type SecretColumn, type WritableColumn } from '../schemas/columns.js'
 import { isoFromMs } from '../schemas/timestamps.js'
-import { isMasked, mask } from '../vault/masking.js'
+import { isMasked } from '../vault/masking.js'
 import { MASK } from '../schemas/fields.js'
 import type { Vault } from '../vault/vault.js'
 
@@ -10,9 +10,11 @@ import type { Vault } from '../vault/vault.js'
 export type ConfigInput = Partial<Record<WritableColumn, string | null>>
 
 /** Creates functions that seal the secrets of clients, and open or mask stored ones. */
-export function createRowSecrets ({ vault }: { vault: Pick<Vault, 'seal' | 'open'> }) {
+export function createRowSecrets ({ vault }: { vault: Pick<Vault, 'seal' | 'open' | 'mask'> }) {
   return {
-    tryOpen,
+    /** Returns a secret in clear; undefined when it does not open. */
+    tryOpen: (sealed: string, tenantId: string, column: SecretColumn) =>
+      withoutFailure(() => vault.open(sealed, tenantId, column)),
 
     /**
      * Returns the columns as stored; one that the input omits is undefined.
@@ -42,22 +44,13 @@ export function createRowSecrets ({ vault }: { vault: Pick<Vault, 'seal' | 'open
     /**
      * Returns the row with masked secrets.
      *
-     * @throws SECRET_UNREADABLE
+     * @throws SECRET_UNREADABLE for one in `v1` that does not open
      */
-    masked: (row: TenantConfigRow) =>
-      withSecrets(row, (sealed, column) => mask(vault.open(sealed, row.tenant_id, column))),
+    masked: (row: TenantConfigRow) => withSecrets(row, (sealed, column) => vault.mask(sealed, row.tenant_id, column)),
 
-    /** Returns the row with masked secrets. One that does not open is `****`: the write itself has succeeded. */
-    maskedAfterWrite: (row: TenantConfigRow) =>
-      withSecrets(row, (sealed, column) => mask(tryOpen(sealed, row.tenant_id, column) ?? MASK))
-  }
-
-  function tryOpen (sealed: string, tenantId: string, column: SecretColumn): string | undefined {
-    try {
-      return vault.open(sealed, tenantId, column)
-    } catch {
-      return undefined
-    }
+    /** Returns the row with masked secrets. One that is unreadable is `****`: the write itself has succeeded. */
+    maskedAfterWrite: (row: TenantConfigRow) => withSecrets(row, (sealed, column) =>
+      withoutFailure(() => vault.mask(sealed, row.tenant_id, column)) ?? MASK)
   }
 
   function withSecrets (row: TenantConfigRow, show: (sealed: string, column: SecretColumn) => string): TenantConfigRow {
@@ -67,5 +60,13 @@ export function createRowSecrets ({ vault }: { vault: Pick<Vault, 'seal' | 'open
       if (sealed !== null) shown[column] = show(sealed, column)
     }
     return shown
+  }
+}
+
+function withoutFailure<T> (read: () => T): T | undefined {
+  try {
+    return read()
+  } catch {
+    return undefined
   }
 }

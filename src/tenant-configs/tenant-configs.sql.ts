@@ -1,5 +1,5 @@
 import { and, asc, eq, getTableColumns, gt, gte, lte, sql, type SQL } from 'drizzle-orm'
-import { tenantConfigs as table, tokenWatch, type TenantConfigRow } from '../database/schema.js'
+import { tenantConfigs as table, tokenWatch, type TenantConfigRow } from '../database/schema/tenant-configs.js'
 import { builder, prepare, type Prepared } from '../database/statement.js'
 import { secretColumns, writableNames, type SecretColumn, type WritableColumn } from '../schemas/columns.js'
 import { numberStatuses, tokenStatuses, type NumberStatus, type TokenStatus } from '../schemas/statuses.js'

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Database } from '../database/database.js'
-import type { TenantConfigRow } from '../database/schema.js'
+import type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 import { onlyRow, type Queryable } from '../database/statement.js'
 import { ConfigExists, ConfigNotFound, ConfirmationMismatch, PhoneNumberTaken } from '../errors.js'
 import type { Vault } from '../vault/vault.js'
@@ -16,7 +16,7 @@ import {
   type LockedIdentity, type OnboardedIdentity, type VerifiedIdentity, type VerifiedOutcome
 } from './verified-identities.sql.js'
 
-export type { TenantConfigRow } from '../database/schema.js'
+export type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 export type { ConfigInput } from './row-secrets.js'
 export type { OnboardedIdentity, VerifiedIdentity, VerifiedOutcome } from './verified-identities.sql.js'
 
@@ -40,7 +40,8 @@ declare module 'fastify' {
  */
 export function createTenantConfigs (
   { database, vault }: {
-    database: Pick<Database, 'run' | 'count' | 'transaction' | 'retryDeadlock'>, vault: Pick<Vault, 'seal' | 'open'>
+    database: Pick<Database, 'run' | 'count' | 'transaction' | 'retryDeadlock'>
+    vault: Pick<Vault, 'seal' | 'open' | 'mask'>
   }
 ) {
   const secrets = createRowSecrets({ vault })

@@ -1,5 +1,5 @@
 import { and, eq, getTableColumns, ne, sql, type SQLWrapper } from 'drizzle-orm'
-import { tenantConfigs, verifiedIdentities, type TenantConfigRow } from '../database/schema.js'
+import { tenantConfigs, verifiedIdentities, type TenantConfigRow } from '../database/schema/tenant-configs.js'
 import { builder, type Queryable } from '../database/statement.js'
 import { isVerified } from '../database/verified-identity.js'
 

@@ -1,5 +1,5 @@
 import { and, eq, getTableColumns, sql } from 'drizzle-orm'
-import { phoneNumbers } from '../database/schema.js'
+import { phoneNumbers } from '../database/schema/tenant-configs.js'
 import { builder, type Queryable } from '../database/statement.js'
 import type { PhoneNumber } from '../meta/accounts.js'
 import type { PreviousNumber } from './number-state.js'

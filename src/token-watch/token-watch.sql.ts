@@ -1,5 +1,7 @@
 import { sql, type SQL } from 'drizzle-orm'
-import { tenantConfigs, tokenWatch, verifiedIdentities, type TenantConfigRow } from '../database/schema.js'
+import {
+  tenantConfigs, tokenWatch, verifiedIdentities, type TenantConfigRow
+} from '../database/schema/tenant-configs.js'
 import type { Queryable } from '../database/statement.js'
 import { isVerified } from '../database/verified-identity.js'
 import { deadStatuses, type AccountStatus, type NumberStatus, type TokenStatus } from '../schemas/statuses.js'

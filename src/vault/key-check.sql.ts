@@ -1,7 +1,11 @@
-import { or, sql } from 'drizzle-orm'
+import { or, sql, type SQLWrapper } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { onboardings, tenantConfigs, vaultKeys } from '../database/schema.js'
+import { onboardings } from '../database/schema/onboardings.js'
+import { tenantConfigs } from '../database/schema/tenant-configs.js'
+import { vaultKeys } from '../database/schema/vault.js'
+import { onlyRow } from '../database/statement.js'
 import { secretColumns, type SecretColumn } from '../schemas/columns.js'
+import type { SealFormat } from '../schemas/statuses.js'
 
 interface Ring {
   keyIds: string[]
@@ -12,14 +16,18 @@ interface Ring {
 /**
  * Checks the key ring against the database, and inserts the check values of new keys.
  *
+ * @returns the format in which the first key seals. A former version may still serve with a key that it inserted: that
+ * one seals in `v1` until it is rotated.
  * @throws when the ring lacks a key of a stored value, or holds another key under a stored id
  */
-export async function checkKeys (db: NodePgDatabase, ring: Ring): Promise<void> {
+export async function checkKeys (db: NodePgDatabase, ring: Ring): Promise<SealFormat> {
   // A rejected ring must insert nothing.
-  await db.transaction(async (tx) => {
+  return await db.transaction(async (tx) => {
     // Of two instances with different keys under one id, the second reads the check value of the first below.
-    await tx.insert(vaultKeys).values(ring.checkValues()).onConflictDoNothing()
-    for (const { key_id: id, check_value: checkValue } of await tx.select().from(vaultKeys)) {
+    const values = ring.checkValues().map((value) => ({ ...value, format: 'v2' as const }))
+    await tx.insert(vaultKeys).values(values).onConflictDoNothing()
+    const keys = await tx.select().from(vaultKeys)
+    for (const { key_id: id, check_value: checkValue } of keys) {
       if (ring.keyIds.includes(id)) {
         if (ring.hasSealed(checkValue)) continue
         throw new Error(`ENCRYPTION_KEYS holds another key under the id ${id} ` +
@@ -29,17 +37,18 @@ export async function checkKeys (db: NodePgDatabase, ring: Ring): Promise<void> 
           'Add it to the end of the list.')
       }
     }
+    return onlyRow(keys.filter(({ key_id: id }) => id === ring.keyIds[0])).format
   })
 }
 
 /** Whether the key with this id sealed a stored secret. Reads all rows when it sealed none. */
 export async function isInUse (db: Pick<NodePgDatabase, 'execute'>, id: string): Promise<boolean> {
-  const prefix = `v1.${id}.`
-  const named = secretColumns.map((column) => sql`starts_with(${tenantConfigs[column]}, ${prefix})`)
+  const isNamed = (sealed: SQLWrapper) => sql`split_part(${sealed}, '.', 2) = ${id}`
+  const named = secretColumns.map((column) => isNamed(tenantConfigs[column]))
   const { rows } = await db.execute(sql`
     (select 1 from ${tenantConfigs} where ${or(...named)} limit 1) union all
-    (select 1 from ${onboardings} where starts_with(${onboardings.access_token}, ${prefix})
-      or starts_with(${onboardings.former} ->> 'access_token', ${prefix}) limit 1)`)
+    (select 1 from ${onboardings} where ${isNamed(onboardings.access_token)}
+      or ${isNamed(sql`${onboardings.former} ->> 'access_token'`)} limit 1)`)
   return rows.length > 0
 }
 
@@ -57,7 +66,7 @@ const stored = sql`(
 /** Returns the ids of the keys that sealed the stored secrets; null for one that is not sealed. Reads all rows. */
 export async function selectKeysInUse (db: Pick<NodePgDatabase, 'execute'>): Promise<Array<string | null>> {
   const { rows } = await db.execute<{ key_id: string | null }>(sql`
-    select distinct substring(sealed from '^v1\.([A-Za-z0-9_-]{1,32})\.') as key_id
+    select distinct substring(sealed from '^v[12]\.([A-Za-z0-9_-]{1,32})\.') as key_id
     from ${stored} where sealed is not null order by key_id`)
   return rows.map(({ key_id: id }) => id)
 }
@@ -67,7 +76,7 @@ export async function selectSample (
   db: Pick<NodePgDatabase, 'execute'>, keyId: string, size: number
 ): Promise<StoredSecret[]> {
   const { rows } = await db.execute<StoredSecret & Record<string, unknown>>(sql`
-    select tenant_id, "column", sealed from ${stored} where starts_with(sealed, ${`v1.${keyId}.`}) limit ${size}`)
+    select tenant_id, "column", sealed from ${stored} where split_part(sealed, '.', 2) = ${keyId} limit ${size}`)
   return rows
 }
 

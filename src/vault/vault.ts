@@ -2,15 +2,18 @@ import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { SecretColumn } from '../schemas/columns.js'
+import { MASK } from '../schemas/fields.js'
+import type { SealFormat } from '../schemas/statuses.js'
 import { SecretUnreadable } from '../errors.js'
 import { parseKeyRing } from '../settings/key-ring.js'
 import { checkKeys } from './key-check.sql.js'
+import { mask, tailOf } from './masking.js'
+import { formatSealed, parseSealed, type SealedParts } from './sealed-text.js'
 
 const IV_BYTES = 12
 const TAG_BYTES = 16
 // A call of `randomBytes` costs about the same for one IV and for many.
 const IV_BATCH_SIZE = 256
-const SEALED = /^v1\.([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]+)$/
 
 declare module 'fastify' {
   interface FastifyInstance { vault: Vault }
@@ -18,17 +21,26 @@ declare module 'fastify' {
 
 export type Vault = ReturnType<typeof createVault>
 
+interface VaultOptions {
+  /** As `ENCRYPTION_KEYS`: the first key seals, all open. */
+  keyRing: string
+  /** The format to seal in. */
+  format?: SealFormat
+}
+
 /**
  * Creates the vault. It seals with AES-256-GCM (NIST SP 800-38D) to
- * `v1.<key id>.<base64url(iv ‖ ciphertext ‖ tag)>`.
+ * `v2.<key id>.<hint>.<base64url(iv ‖ ciphertext ‖ tag)>`, or to `v1`, which has no hint. The hint is what a mask shows
+ * of the secret, in base64url.
  *
- * @param options.keyRing as `ENCRYPTION_KEYS`: the first key seals, all open
  * @throws when the ring is invalid
  */
-export function createVault ({ keyRing }: { keyRing: string }) {
+export function createVault ({ keyRing, format: givenFormat = 'v2' }: VaultOptions) {
   const ring = parseKeyRing(keyRing)
   const keys = new Map<string | undefined, Buffer>(ring.map(({ id, key }) => [id, key]))
   const [sealingKey] = ring
+  let format = givenFormat
+  let seals = 0
   let ivs = Buffer.alloc(0)
 
   function nextIv (): Buffer {
@@ -38,16 +50,16 @@ export function createVault ({ keyRing }: { keyRing: string }) {
     return iv
   }
 
-  function sealWith (id: string, key: Buffer, clear: string, aad: string): string {
+  /** Seals with a key, and returns the payload. */
+  function encrypt (key: Buffer, clear: string, aad: string): string {
     const iv = nextIv()
     const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(aad))
-    const payload = Buffer.concat([iv, cipher.update(clear), cipher.final(), cipher.getAuthTag()])
-    return `v1.${id}.${payload.toString('base64url')}`
+    return Buffer.concat([iv, cipher.update(clear), cipher.final(), cipher.getAuthTag()]).toString('base64url')
   }
 
-  function openWith (sealed: string, aad: string): string {
-    const [, id, payload = ''] = SEALED.exec(sealed) ?? []
-    const key = keys.get(id)
+  /** Opens a payload. Throws SECRET_UNREADABLE. */
+  function decrypt ({ keyId, payload }: SealedParts, aad: string): string {
+    const key = keys.get(keyId)
     if (key === undefined) throw new SecretUnreadable()
     const bytes = Buffer.from(payload, 'base64url')
     try {
@@ -64,33 +76,76 @@ export function createVault ({ keyRing }: { keyRing: string }) {
     }
   }
 
+  function seal (clear: string, tenantId: string, column: SecretColumn): string {
+    const { id: keyId, key } = sealingKey
+    const hint = format === 'v1' ? '' : Buffer.from(tailOf(clear)).toString('base64url')
+    seals++
+    return formatSealed({ format, keyId, hint, payload: encrypt(key, clear, aadOf(tenantId, column, format, hint)) })
+  }
+
+  function open (sealed: string, tenantId: string, column: SecretColumn): string {
+    const parts = parseSealed(sealed)
+    if (parts === null) throw new SecretUnreadable()
+    return decrypt(parts, aadOf(tenantId, column, parts.format, parts.hint))
+  }
+
   return {
     /** The id of the sealing key comes first. */
     keyIds: ring.map(({ id }) => id),
 
     /** Seals a secret for one column of one tenant's row; it opens for that place alone. */
-    seal: (clear: string, tenantId: string, column: SecretColumn) =>
-      sealWith(sealingKey.id, sealingKey.key, clear, aadOf(tenantId, column)),
+    seal,
 
     /**
      * Opens a secret that `seal` sealed for the same tenant and column.
      *
      * @throws SECRET_UNREADABLE for every other text
      */
-    open: (sealed: string, tenantId: string, column: SecretColumn) => openWith(sealed, aadOf(tenantId, column)),
+    open,
 
-    /** Returns the key id in a sealed text, which may be unknown; null when the text is not sealed. */
-    keyIdOf (sealed: string): string | null {
-      return SEALED.exec(sealed)?.[1] ?? null
+    /**
+     * Masks a sealed secret. Opens it only in `v1`: the hint of `v2` is shown as it is stored, and proven when the
+     * secret is opened.
+     *
+     * @throws SECRET_UNREADABLE for a text that is not sealed, and for `v1` that does not open
+     */
+    mask (sealed: string, tenantId: string, column: SecretColumn): string {
+      const parts = parseSealed(sealed)
+      return parts?.format === 'v2'
+        ? MASK + Buffer.from(parts.hint, 'base64url').toString()
+        : mask(open(sealed, tenantId, column))
     },
 
-    /** Seals a constant with each key: the value identifies the key. */
-    checkValues: () => ring.map(({ id, key }) => ({ key_id: id, check_value: sealWith(id, key, CHECK, CHECK) })),
+    /** Whether a sealed text is as `seal` would seal it now: by the first key, in the present format. */
+    isCurrent (sealed: string): boolean {
+      const parts = parseSealed(sealed)
+      return parts?.keyId === sealingKey.id && parts.format === format
+    },
+
+    /** Seals in this format from now on. */
+    useFormat (next: SealFormat): void { format = next },
+
+    /** Returns how many secrets the first key sealed since the last call. */
+    takeSeals (): number {
+      const taken = seals
+      seals = 0
+      return taken
+    },
+
+    /** Returns the key id in a sealed text, which may be unknown; null when the text is not sealed. */
+    keyIdOf: (sealed: string): string | null => parseSealed(sealed)?.keyId ?? null,
+
+    /** Seals a constant with each key: the value identifies the key. In `v1`, so that a former version opens it. */
+    checkValues: () => ring.map(({ id, key }) => ({
+      key_id: id,
+      check_value: formatSealed({ format: 'v1', keyId: id, hint: '', payload: encrypt(key, CHECK, CHECK) })
+    })),
 
     /** Whether the ring holds the key that sealed a check value. */
     hasSealed (checkValue: string): boolean {
       try {
-        return openWith(checkValue, CHECK) === CHECK
+        const parts = parseSealed(checkValue)
+        return parts !== null && decrypt(parts, CHECK) === CHECK
       } catch {
         return false
       }
@@ -101,7 +156,8 @@ export function createVault ({ keyRing }: { keyRing: string }) {
 const CHECK = 'whatsapp-tenant-config key check'
 
 // A tenant id holds no control character, so the separator cannot be part of it.
-const aadOf = (tenantId: string, column: SecretColumn) => `${tenantId}\0${column}`
+const aadOf = (tenantId: string, column: SecretColumn, format: SealFormat, hint: string) =>
+  format === 'v1' ? `${tenantId}\0${column}` : `${tenantId}\0${column}\0${hint}`
 
 /**
  * Decorates `fastify.vault`.
@@ -111,7 +167,7 @@ const aadOf = (tenantId: string, column: SecretColumn) => `${tenantId}\0${column
 async function vault (fastify: FastifyInstance): Promise<void> {
   const vault = createVault({ keyRing: fastify.env.ENCRYPTION_KEYS })
   // Reads all rows when a key was removed from the ring, which may take long.
-  await fastify.database.withoutTimeout(async (database) => { await checkKeys(database, vault) })
+  await fastify.database.withoutTimeout(async (database) => { vault.useFormat(await checkKeys(database, vault)) })
   fastify.decorate('vault', vault)
 }
 

@@ -1,4 +1,4 @@
-import type { TenantConfigRow } from '../database/schema.js'
+import type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 import { isRefusal, MetaAppRejected, MetaTokenInvalid, MetaWabaNotAccessible } from '../errors.js'
 import type { PhoneNumber } from '../meta/accounts.js'
 import { adviceFor } from '../meta/advice.js'

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { eq, sql } from 'drizzle-orm'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
-import { tenantConfigs } from '../../src/database/schema.js'
+import { tenantConfigs } from '../../src/database/schema/tenant-configs.js'
 import { builder, prepare } from '../../src/database/statement.js'
 import { buildTestApp, connect, query, until, untilWaiting } from '../helper.js'
 

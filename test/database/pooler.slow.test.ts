@@ -4,7 +4,7 @@ import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { migrate, rollback } from '../../src/database/migrations/migrations.js'
 import { createPooledDatabase } from '../../src/database/pool.js'
-import { tenantConfigs } from '../../src/database/schema.js'
+import { tenantConfigs } from '../../src/database/schema/tenant-configs.js'
 import { builder, prepare } from '../../src/database/statement.js'
 import { startPgBouncer, withoutPgBouncer } from '../fixtures/postgres/pgbouncer.js'
 import {

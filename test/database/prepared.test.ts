@@ -6,7 +6,7 @@ import pg from 'pg'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { createPooledDatabase } from '../../src/database/pool.js'
-import { tenantConfigs as table } from '../../src/database/schema.js'
+import { tenantConfigs as table } from '../../src/database/schema/tenant-configs.js'
 import { builder, prepare } from '../../src/database/statement.js'
 import { buildTestApp } from '../helper.js'
 

@@ -43,7 +43,7 @@ await t.test('a created configuration is readable, masked and in full', async (t
   t.strictSame((await call(who, 'GET', config)).body, created.body)
   const [row] = await rows()
   t.strictSame(Object.keys(row ?? {}), columns)
-  for (const name of Object.keys(secrets)) t.match(row?.[name], /^v1\./)
+  for (const name of Object.keys(secrets)) t.match(row?.[name], /^v2\./)
 })
 
 await t.test('the location header is the same for every form of the request URL', async (t) => {

@@ -91,7 +91,7 @@ await t.test('a delete-all with a wrong confirmation ends no onboarding', async 
   const tenant = newTenant()
   t.equal((await post(tenant, { code: issue(), waba_id: waba.id })).is, '409 META_PHONE_CHOICE_REQUIRED')
   t.equal((await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:1`)).is, '409 CONFIRMATION_MISMATCH')
-  t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }])
+  t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v2\./ }])
 })
 
 await t.test('a token that arrives after its tenant was deleted is not stored', async (t) => {

@@ -1,4 +1,4 @@
-import type { Step as RecordedStep } from '../../database/schema.js'
+import type { Step as RecordedStep } from '../../database/schema/onboardings.js'
 import { createClient, createTenantClient } from './client.js'
 import { account, fallback, type Stage } from './stage.js'
 import type { Step } from './steps.js'

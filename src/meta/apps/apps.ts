@@ -1,4 +1,4 @@
-import type { TenantConfigRow } from '../../database/schema.js'
+import type { TenantConfigRow } from '../../database/schema/tenant-configs.js'
 import { MetaAppNotConfigured } from '../../errors.js'
 import type { Vault } from '../../vault/vault.js'
 import type { MetaApp } from '../types.js'

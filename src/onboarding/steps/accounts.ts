@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import type { OnboardingRow } from '../../database/schema.js'
+import type { OnboardingRow } from '../../database/schema/onboardings.js'
 import {
   graphErrorDetails, MetaAccountRequired, MetaNumberChanged, MetaPermissionMissing, MetaPhoneChoiceRequired,
   MetaPhoneNotInWaba, MetaWabaNotAccessible, withGraphDetails

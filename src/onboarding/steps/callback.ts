@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '../../database/database.js'
-import type { TenantConfigRow } from '../../database/schema.js'
+import type { TenantConfigRow } from '../../database/schema/tenant-configs.js'
 import { onlyRow } from '../../database/statement.js'
 import { CallbackUrlTooLong, isRefusal, MetaAppRejected, SecretUnreadable } from '../../errors.js'
 import type { Callback } from '../../meta/accounts.js'

@@ -1,7 +1,7 @@
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '../../database/database.js'
-import type { OnboardingRow } from '../../database/schema.js'
+import type { OnboardingRow } from '../../database/schema/onboardings.js'
 import { MetaRegisterRefused, OnboardingSuperseded } from '../../errors.js'
 import type { Events, TenantEvent } from '../../events/events.js'
 import { advice } from '../../meta/advice.js'

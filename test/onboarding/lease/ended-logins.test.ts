@@ -125,7 +125,7 @@ async function tenantWithOpenLogin (): Promise<string> {
   const tenant = newTenant()
   const { is } = await post(tenant, { code: issue(), waba_id: waba.id })
   t.equal(is, '409 META_PHONE_CHOICE_REQUIRED')
-  t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }])
+  t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v2\./ }])
   return tenant
 }
 
@@ -149,7 +149,7 @@ await t.test('each deletion route ends a waiting login of a tenant without a con
   await assertEnded(admins)
   t.equal((await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:1`)).is, '409 CONFIRMATION_MISMATCH')
   for (const tenant of [all, bystander]) {
-    t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }], 'nothing was deleted')
+    t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v2\./ }], 'nothing was deleted')
   }
   t.match((await call(admin, 'DELETE', `${configs}/delete-all`)).body, { confirm: 'delete-all:0' })
   t.match(

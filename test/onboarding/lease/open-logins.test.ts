@@ -46,7 +46,7 @@ await t.test('a later login that stored its credentials ends a waiting one befor
   t.equal((await post(tenant, login(tenant))).is, '503 META_UNAVAILABLE')
   t.match(await records(tenant), [
     { id, status: 'failed', access_token: null, holder: null },
-    { status: 'in_progress', access_token: /^v1\./ }
+    { status: 'in_progress', access_token: /^v2\./ }
   ])
   const shown = await record(tenant)
   t.not(shown.body['id'], id)
@@ -61,7 +61,7 @@ await t.test('an onboarding with a permission missing at the subscribe step stay
   meta.fail('subscribe', { reply: new GraphError(403, 10, '(#10) Permission denied') })
   for (let times = 0; times < 2; times++) t.equal((await post(tenant, body)).is, '403 META_PERMISSION_MISSING')
   t.equal(asked('subscribe').length, 1)
-  t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }])
+  t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v2\./ }])
   t.equal((await resume(tenant)).is, '200')
 })
 
@@ -75,7 +75,7 @@ await t.test('a login with two accounts without numbers must name its account', 
     await record(tenant),
     'assets'
   ), { status: 'failed', evidence: null, error: { advice: body['detail'], meta_code: null } })
-  t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v1\./ }])
+  t.match(await records(tenant), [{ status: 'in_progress', access_token: /^v2\./ }])
   t.equal((await resume(tenant, { waba_id: two.id })).is, '200')
   t.match(await row(tenant), { waba_id: two.id, phone_number_id: null })
 })
@@ -158,7 +158,7 @@ await t.test('a closing service stores the token of a running exchange without i
   await closing.app.close()
   t.match(
     await records(tenant),
-    [{ status: 'in_progress', holder: null, held_until: null, access_token: /^v1\./ }],
+    [{ status: 'in_progress', holder: null, held_until: null, access_token: /^v2\./ }],
     'another process can continue'
   )
   t.match(stepsOf(await record(tenant)), ['exchange done 1', ...Array(6).fill(/pending 0/)])

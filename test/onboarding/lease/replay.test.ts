@@ -108,7 +108,7 @@ await t.test('a replay of a refused post returns the same refusal without a call
     const isOpen = code === '403 META_PHONE_NOT_IN_WABA'
     t.match(
       kept,
-      { status: isOpen ? 'in_progress' : 'failed', access_token: isOpen ? /^v1\./ : null },
+      { status: isOpen ? 'in_progress' : 'failed', access_token: isOpen ? /^v2\./ : null },
       'an unusable token is deleted'
     )
     t.equal((await resume(tenant)).is, code, isOpen ? 'the step is repeated' : 'no step is left to resume')
@@ -128,7 +128,7 @@ await t.test('a replay resumes an onboarding that failed transiently after the e
     const body = login(tenant)
     meta.fail(route, fault)
     t.equal((await post(tenant, body)).is, code)
-    t.match(await records(tenant), [{ status: 'in_progress', holder: null, held_until: null, access_token: /^v1\./ }])
+    t.match(await records(tenant), [{ status: 'in_progress', holder: null, held_until: null, access_token: /^v2\./ }])
     t.equal((await post(tenant, body)).is, '201', 'the first success of a tenant without a configuration')
     t.equal(asked('access_token').filter(({ form }) => form['code'] === body['code']).length, 1)
   }

@@ -24,7 +24,7 @@ await t.test('SIGTERM during 5 exchanges and 20 waiting logins stores 5 tokens a
   for (const answer of running) t.match(await answer, { is: '503 SERVICE_CLOSING' })
   t.equal(await ended, 0)
   t.same(meta.requests.map(({ route }) => route), Array(5).fill('access_token'), 'Meta gets no other call')
-  t.same(await query(url, "select status, holder, held_until from onboardings where access_token like 'v1.%'"),
+  t.same(await query(url, "select status, holder, held_until from onboardings where access_token like 'v2.%'"),
     Array(5).fill({ status: 'in_progress', holder: null, held_until: null }))
   t.equal((await query(url, 'select from onboardings')).length, 5)
 

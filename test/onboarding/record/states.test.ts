@@ -1,5 +1,5 @@
 import t from '../../run/tap.js'
-import type { OnboardingRow, Step, StepError } from '../../../src/database/schema.js'
+import type { OnboardingRow, Step, StepError } from '../../../src/database/schema/onboardings.js'
 import type { StepName } from '../../../src/schemas/statuses.js'
 import {
   withStepBegun, stepFailure, failedStep, isCodeUnderWay, isFinal, isFinished, isTransient, lacksRequested, newSteps,

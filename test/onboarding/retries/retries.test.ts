@@ -21,7 +21,7 @@ await t.test('an onboarding goes on by itself after a passing fault at any step'
     meta.fail(route, status === '504' ? { latency_ms: 2000 } : { drop: true })
     t.match((await post(tenant, ownLogin())).is, status)
     const { wait, ...state } = await retryOf(tenant)
-    t.match(state, { status: 'in_progress', access_token: /^v1\./, is_failing: true })
+    t.match(state, { status: 'in_progress', access_token: /^v2\./, is_failing: true })
     t.ok(wait !== null && wait > 5 && wait <= 10, `${wait} s`)
     t.same(eventsOf(tenant), [], 'a passing fault is no event')
     await makeDue(tenant)

@@ -1,6 +1,6 @@
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
-import type { Step } from '../../../src/database/schema.js'
+import type { Step } from '../../../src/database/schema/onboardings.js'
 import type { StepName } from '../../../src/schemas/statuses.js'
 import { exchangeRefusals, refusals, registerRefusals, type Verdict } from './refusals.js'
 import { BLOCK_MS, clock } from '../../fixtures/clock.js'
