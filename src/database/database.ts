@@ -11,7 +11,7 @@ import {
 import { startEmbedded } from './embedded/embedded.js'
 import { migrate, pendingMigrations } from './migrations/migrations.js'
 import { retryDeadlock } from './database-errors.js'
-import { createPooledDatabase, type PoolOptions } from './pool.js'
+import { createPooledDatabase, type PoolOptions } from './pool/pool.js'
 import { isPooled } from './pooler.js'
 import { reconcile } from './reconcile.js'
 
@@ -48,8 +48,7 @@ interface DatabaseDependencies extends Pick<PoolOptions, 'isPrepared' | 'log'> {
 
 /** Creates the access to the database: through a pool, and by separate connections. */
 export function createDatabase ({ pool, url, directUrl, isBehindPooler, ...options }: DatabaseDependencies) {
-  const statementTimeoutMs = isBehindPooler ? STATEMENT_TIMEOUT_MS : undefined
-  const pooled = createPooledDatabase(pool, { ...options, statementTimeoutMs })
+  const pooled = createPooledDatabase(pool, { ...options, isBehindPooler, timeoutMs: STATEMENT_TIMEOUT_MS })
   // Once: they read the files of certificates, which may be replaced or removed later.
   const [throughPooler, direct] = [sessionOptions(url), sessionOptions(directUrl)]
   return {
@@ -114,7 +113,7 @@ async function database (fastify: FastifyInstance): Promise<void> {
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     query_timeout: QUERY_TIMEOUT_MS,
     // A pooler may refuse the parameter at the login, or use the connection for others: each transaction sets it.
-    ...(isBehindPooler ? { pipeline: true } : { statement_timeout: STATEMENT_TIMEOUT_MS })
+    ...(isBehindPooler ? {} : { statement_timeout: STATEMENT_TIMEOUT_MS })
   })
   const pool = fastify.pg['tenantConfig']?.pool
   assert(pool !== undefined)

@@ -3,7 +3,7 @@ import pg from 'pg'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { migrate, rollback } from '../../src/database/migrations/migrations.js'
-import { createPooledDatabase } from '../../src/database/pool.js'
+import { createPooledDatabase } from '../../src/database/pool/pool.js'
 import { tenantConfigs } from '../../src/database/schema/tenant-configs.js'
 import { builder, prepare } from '../../src/database/statement.js'
 import { startPgBouncer, withoutPgBouncer } from '../fixtures/postgres/pgbouncer.js'
@@ -108,7 +108,10 @@ await t.test('a transaction with a misplaced statement runs once more, without n
   const pool = new pg.Pool({ connectionString: pooled, max: 1 })
   t.teardown(async () => { await pool.end() })
   const lines: string[] = []
-  const database = createPooledDatabase(pool, { log: { warn: (line) => { lines.push(line) } } })
+  const database = createPooledDatabase(pool, {
+    timeoutMs: 1600,
+    log: { warn: (line) => { lines.push(line) } }
+  })
   const all = prepare('all', builder.select({ tenant_id: tenantConfigs.tenant_id }).from(tenantConfigs))
   // Another client of the pooler has prepared the same.
   await query(pooled, `prepare "${all.name}" as ${all.text}`)

@@ -5,7 +5,7 @@ import { drizzle } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
-import { createPooledDatabase } from '../../src/database/pool.js'
+import { createPooledDatabase } from '../../src/database/pool/pool.js'
 import { tenantConfigs as table } from '../../src/database/schema/tenant-configs.js'
 import { builder, prepare } from '../../src/database/statement.js'
 import { buildTestApp } from '../helper.js'
@@ -71,7 +71,7 @@ await t.test('a missing value is an error, not null', async (t) => {
   // The database may be dropped before the server has closed the last connection.
   pool.on('error', () => {})
   t.teardown(async () => { await pool.end() })
-  const db = createPooledDatabase(pool)
+  const db = createPooledDatabase(pool, { timeoutMs: 1600 })
   let sent = 0
   pool.on('acquire', () => { sent++ })
   const one = prepare(

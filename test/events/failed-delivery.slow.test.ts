@@ -1,7 +1,7 @@
 import { createConnection, createServer, type Socket } from 'node:net'
 import pg from 'pg'
 import t from '../run/tap.js'
-import { createPooledDatabase } from '../../src/database/pool.js'
+import { createPooledDatabase } from '../../src/database/pool/pool.js'
 import { buildTestApp, createDatabase, query } from '../helper.js'
 import { deliverer, makeAllDue, putEvent, receiver, status, waiting } from './event-receiver.js'
 
@@ -129,7 +129,7 @@ await t.test('a database outage is logged once, and the delivery continues after
 
   const { url, reasons, answer } = await receiver(t, (res) => { cut(); res.writeHead(200).end() })
   await putEvent(databaseUrl, 'acme', 'x')
-  const { lines, run } = deliverer(createPooledDatabase(pool), url)
+  const { lines, run } = deliverer(createPooledDatabase(pool, { timeoutMs: 1600 }), url)
   const unavailable = {
     level: 'warn',
     message: 'the outbox of events cannot be read or written',

@@ -1,13 +1,17 @@
 import { SpanKind } from '@opentelemetry/api'
 import type pg from 'pg'
-import { inSpan } from '../tracing/span.js'
-import { withoutDigest } from './statement.js'
+import { inSpan } from '../../tracing/span.js'
+import { withoutDigest } from '../statement.js'
+import { Batch, type Answer } from './batch.js'
 
 /**
- * Sends a statement in a span, which has its operation and name, neither its text nor its values.
+ * Sends a statement, together with those that begin its transaction, and returns its answer. Its span has the operation
+ * and the name of the statement, neither its text nor its values.
  * Source: opentelemetry.io/docs/specs/semconv/database/postgresql
  */
-export async function sendInSpan (client: pg.PoolClient, query: pg.QueryConfig): Promise<pg.QueryResult> {
+export async function sendInSpan (
+  client: pg.PoolClient, begin: pg.QueryConfig[], query: pg.QueryConfig
+): Promise<Answer> {
   // The name is empty for a statement that is not prepared.
   const name = withoutDigest(query.name ?? '') || operationOf(query.text)
   const attributes = () => ({
@@ -17,7 +21,8 @@ export async function sendInSpan (client: pg.PoolClient, query: pg.QueryConfig):
     'server.address': client.host,
     'server.port': client.port
   })
-  return await inSpan(name, { kind: SpanKind.CLIENT, attributes }, async () => await client.query(query))
+  return await inSpan(name, { kind: SpanKind.CLIENT, attributes }, async () =>
+    await client.query(new Batch(begin, query)).answer)
 }
 
 /** The first word of a statement. */
