@@ -101,7 +101,9 @@ export function createConfigCache<T> (options: CacheOptions<T>) {
     const startedAt = performance.now()
     counts.loads++
     const save = (value: T) => {
-      const cached = { value, loadedAt: startedAt, freshUntil: startedAt + ttl * (0.9 + Math.random() / 10) }
+      // Whole milliseconds: a number with a fraction would be a separate object for each entry.
+      const freshUntil = Math.floor(startedAt + ttl * (0.9 + Math.random() / 10))
+      const cached = { value, loadedAt: Math.floor(startedAt), freshUntil }
       if (loads.get(key) === load) cache.set(key, cached)
       return value
     }

@@ -4,7 +4,7 @@ import { MASK } from '../schemas/fields.js'
 import { mask } from '../vault/masking.js'
 import type { Vault } from '../vault/vault.js'
 import { sealedColumns, type ConfigRow, type SealedColumn } from './config-rows.sql.js'
-import type { ConfigDecision } from './resolve.js'
+import { isActive, type ConfigDecision } from './resolve.js'
 import { ConfigSnapshot, eachValue } from './snapshot.js'
 
 /** The decision of the loader about a tenant, and its reason. It holds no secret. */
@@ -22,12 +22,12 @@ const explanations: Record<Explanation['reason'], string> = {
     'lets it serve nobody; onboard again, or send another access_token with PUT /config.',
   TENANT_INACTIVE: 'The configuration is turned off, and CONFIG_FALLBACK lets nothing serve instead; ' +
     'to have it serve, send POST /config/activate.',
-  SECRET_UNREADABLE: 'A secret of the configuration does not open, so nothing serves; ' +
+  SECRET_UNREADABLE: 'The access token of the configuration does not open, so nothing serves; ' +
     'send those of `unreadable` again with PUT /config, or have the row or its key restored.'
 }
 
 interface ExplanationDependencies {
-  vault: Pick<Vault, 'open' | 'keyIdOf'>
+  vault: Pick<Vault, 'open' | 'mask' | 'keyIdOf'>
   /** The one by which the loader itself serves. */
   decision: ConfigDecision
 }
@@ -58,10 +58,9 @@ export function createExplanation ({ vault, decision }: ExplanationDependencies)
   function decide (row: ConfigRow | undefined): Pick<Explanation, 'decision' | 'reason' | 'values'> {
     try {
       const found = decision.fromRow(row)
-      if (typeof found === 'object') {
-        const snapshot = new ConfigSnapshot(found, false)
-        decision.assertTokenServes(snapshot)
-        return { decision: 'serve', reason: 'ACTIVE_ROW', values: maskedValues(snapshot) }
+      if (isActive(found)) {
+        decision.assertTokenServes(found)
+        return { decision: 'serve', reason: 'ACTIVE_ROW', values: maskedValues(found) }
       }
       const reason = found === 'missing' ? 'NO_ROW' : 'INACTIVE_ROW'
       return { decision: 'fall_back', reason, values: maskedValues(decision.withoutRow(found)) }
@@ -70,6 +69,26 @@ export function createExplanation ({ vault, decision }: ExplanationDependencies)
         return { decision: 'refuse', reason: err.code, values: eachValue(() => ({ value: null, source: null })) }
       }
       throw err
+    }
+  }
+
+  /** The values with their sources. Secrets of the platform itself are masked whole. */
+  function maskedValues (config: ConfigSnapshot): Explanation['values'] {
+    const [values, sources] = [ConfigSnapshot.cachedValues(config), config.getSources()]
+    return eachValue((key) => {
+      const [value, source] = [values[key], sources[key]]
+      if (value === null || !isSecret(key)) return { value, source }
+      return { value: source === 'env' ? MASK : maskOwn(value, String(config.getTenantId()), key), source }
+    })
+  }
+
+  function maskOwn (value: string, tenantId: string, column: SealedColumn): string {
+    if (column === 'access_token') return mask(value)
+    try {
+      return vault.mask(value, tenantId, column)
+    } catch {
+      // It is among the unreadable ones of the row.
+      return MASK
     }
   }
 
@@ -88,14 +107,4 @@ export function createExplanation ({ vault, decision }: ExplanationDependencies)
 
 const isReason = (code: unknown): code is Explanation['reason'] => typeof code === 'string' && code in explanations
 
-/** The values with their sources. Secrets of the platform itself are masked whole. */
-function maskedValues (config: ConfigSnapshot): Explanation['values'] {
-  const [values, sources] = [config.getAllConfig(), config.getSources()]
-  const masked = (key: ConfigKey, secret: string) => sources[key] === 'database' ? mask(secret) : MASK
-  return eachValue((key) => {
-    const value = values[key]
-    return { value: value !== null && isSecret(key) ? masked(key, value) : value, source: sources[key] }
-  })
-}
-
-const isSecret = (key: ConfigKey) => sealedColumns.some((column) => column === key)
+const isSecret = (key: ConfigKey): key is SealedColumn => sealedColumns.some((column) => column === key)

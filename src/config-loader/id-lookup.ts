@@ -2,8 +2,8 @@ import { SecretUnreadable } from '../errors.js'
 import { isMetaId } from '../tenant-configs/tenant-id.js'
 import { assertWithinDeadline, withAnswerDeadline } from '../waiting/deadline.js'
 import type { ConfigCache } from './cache.js'
-import { isActive, snapshotOf, type CachedConfig } from './resolve.js'
-import type { ConfigSnapshot } from './snapshot.js'
+import { isActive, type CachedConfig } from './resolve.js'
+import { ConfigSnapshot } from './snapshot.js'
 
 interface IdLookupDependencies {
   /** The tenants of each id; their configurations are in `tenants`. */
@@ -24,16 +24,16 @@ export function createIdLookup ({ tenantIdsById, tenants, configsById, idOf, det
     const misfits: string[] = []
     const loading = tenantIds.map(async (tenantId) => ({ tenantId, cached: await tenants.get(tenantId, requestedAt) }))
     for (const { tenantId, cached } of await withoutUnreadable(loading)) {
-      const snapshot = isActive(cached.value) ? snapshotOf(cached.value, cached.isStale || isStale) : undefined
-      if (snapshot?.isVerified() === true && idOf(snapshot) === key) fits.push(snapshot)
-      else misfits.push(tenantId)
+      const { value } = cached
+      if (!isActive(value) || !value.isVerified() || idOf(value) !== key) misfits.push(tenantId)
+      else fits.push(cached.isStale || isStale ? ConfigSnapshot.stale(value) : value)
     }
     return { fits, misfits }
   }
 
   async function readTogether (key: string): Promise<ConfigSnapshot[]> {
     const configs = await withoutUnreadable((await configsById(key)).map(async (open) => open()))
-    return configs.filter(isActive).map(({ snapshot }) => snapshot)
+    return configs.filter(isActive)
   }
 
   return {

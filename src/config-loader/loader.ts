@@ -10,10 +10,8 @@ import { createExplanation, type Explanation } from './explain.js'
 import { createIdLookup } from './id-lookup.js'
 import type { OutageDetector } from './outage-detector.js'
 import { createReadLimiter } from './read-limiter.js'
-import {
-  createConfigDecision, isActive, snapshotOf, toCachedConfig, type CachedConfig, type NotServedReason
-} from './resolve.js'
-import type { ConfigSnapshot, ConfigValues } from './snapshot.js'
+import { createConfigDecision, isActive, type CachedConfig, type NotServedReason } from './resolve.js'
+import { ConfigSnapshot, type ConfigValues } from './snapshot.js'
 
 /** Tenants that one lookup returns, at most. Each may cost a read; Meta lets an account have far fewer numbers. */
 const MAX_TENANTS = 100
@@ -30,7 +28,7 @@ export interface LoaderStats extends CacheCounts {
 
 interface LoaderDependencies {
   database: Pick<Database, 'run'>
-  vault: Pick<Vault, 'open' | 'keyIdOf'>
+  vault: Pick<Vault, 'open' | 'mask' | 'keyIdOf'>
   env: Env
   /** The health of the listener that calls `invalidate` and `invalidateAll`. */
   listenerHealth: ListenerHealth
@@ -123,7 +121,7 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
     const cached = tenants.peekFresh(tenantId)
     if (cached === undefined) return loadTenant(tenantId)
     if (!isActive(cached)) return withoutRow(cached)
-    return env.CONFIG_REFUSE_DEAD_TOKENS ? withLiveToken(cached.snapshot) : cached.answer
+    return env.CONFIG_REFUSE_DEAD_TOKENS ? withLiveToken(cached) : ConfigSnapshot.promise(cached)
   }
 
   /**
@@ -139,7 +137,8 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
 
   async function loadTenant (tenantId: string): Promise<ConfigSnapshot> {
     const { value, isStale } = await tenants.get(assertTenantId(tenantId))
-    return isActive(value) ? await withLiveToken(snapshotOf(value, isStale)) : decision.withoutRow(value)
+    if (!isActive(value)) return decision.withoutRow(value)
+    return await withLiveToken(isStale ? ConfigSnapshot.stale(value) : value)
   }
 
   async function withLiveToken (snapshot: ConfigSnapshot): Promise<ConfigSnapshot> {
@@ -156,7 +155,7 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
   }
 
   async function readTenant (tenantId: string): Promise<CachedConfig> {
-    return toCachedConfig(decision.fromRow(await readRow(tenantId)))
+    return decision.fromRow(await readRow(tenantId))
   }
 
   /** Creates a lookup by an id of Meta's: `statement` finds its rows, `idOf` reads the id of a snapshot. */
@@ -169,7 +168,7 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
     })
     const configsById = async (key: string) => {
       const rows = await limitRead(async () => await rowsWith(key))
-      return rows.map((row) => () => toCachedConfig(decision.fromRow(row)))
+      return rows.map((row) => () => decision.fromRow(row))
     }
     return createIdLookup({ tenantIdsById, tenants, configsById, idOf, detector })
   }

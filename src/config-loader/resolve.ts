@@ -3,52 +3,38 @@ import type { ConfigKey } from '../schemas/columns.js'
 import { deadStatuses } from '../schemas/statuses.js'
 import type { Env } from '../settings/env.js'
 import type { Vault } from '../vault/vault.js'
-import type { ConfigRow, SealedColumn } from './config-rows.sql.js'
-import { ConfigSnapshot, eachValue, type ConfigValues, type Resolved } from './snapshot.js'
+import type { ConfigRow } from './config-rows.sql.js'
+import { ConfigSnapshot, eachValue, type ConfigSources, type ConfigValues, type Resolved } from './snapshot.js'
 
 /** Why no row serves a tenant. */
 export type NotServedReason = 'inactive' | 'missing'
 
-/** The cached values of a tenant that has an active row. */
-export interface ActiveConfig {
-  readonly resolved: Resolved
-  readonly snapshot: ConfigSnapshot
-  /** The snapshot as a promise, created once. */
-  readonly answer: Promise<ConfigSnapshot>
-}
-
-/** The cached values of a tenant, or why there are none. */
-export type CachedConfig = ActiveConfig | NotServedReason
-
-/** Wraps the values of a tenant for the cache. */
-export function toCachedConfig (resolved: Resolved | NotServedReason): CachedConfig {
-  if (typeof resolved === 'string') return resolved
-  const snapshot = new ConfigSnapshot(resolved, false)
-  return { resolved, snapshot, answer: Object.freeze(Promise.resolve(snapshot)) }
-}
+/** What is cached for a tenant: the snapshot of its active row, or why there is none. */
+export type CachedConfig = ConfigSnapshot | NotServedReason
 
 /** Whether an active row serves. */
-export const isActive = (config: CachedConfig): config is ActiveConfig => typeof config === 'object'
-
-/** The snapshot, marked as stale if it could not be confirmed. */
-export const snapshotOf = ({ resolved, snapshot }: ActiveConfig, isStale: boolean) =>
-  isStale ? new ConfigSnapshot(resolved, true) : snapshot
+export const isActive = (config: CachedConfig): config is ConfigSnapshot => typeof config === 'object'
 
 export type ConfigDecision = ReturnType<typeof createConfigDecision>
 
 /** Decides which values serve a tenant: those of its row, those of `.env`, or none. */
 export function createConfigDecision ({ vault, env }: { vault: Pick<Vault, 'open'>, env: Env }) {
   const fallback = fallbackValues(env)
-  const fallbackSnapshot = new ConfigSnapshot(resolve(null, fallback), false)
+  const fallbackSnapshot = new ConfigSnapshot(resolve(null, fallback, vault.open), false)
 
   return {
-    /** Returns the values of a row, or why it does not serve. Throws `SECRET_UNREADABLE`. */
-    fromRow (row: ConfigRow | undefined): Resolved | NotServedReason {
+    /**
+     * Returns the configuration of a row, or why it does not serve.
+     *
+     * @throws `SECRET_UNREADABLE` for the access token; the snapshot opens the other secrets
+     */
+    fromRow (row: ConfigRow | undefined): CachedConfig {
       if (row === undefined) return 'missing'
       if (!row.is_active) return 'inactive'
       const tokenStatus = row.access_token === null ? null : row.token_status ?? 'unverified'
       const { tenant_id: tenantId, is_verified: isVerified } = row
-      return resolve({ tenantId, isVerified, tokenStatus, values: openValues(row) }, fallback)
+      const own = { tenantId, isVerified, tokenStatus, values: valuesOf(row) }
+      return new ConfigSnapshot(resolve(own, fallback, vault.open), false)
     },
 
     /** With `CONFIG_REFUSE_DEAD_TOKENS`, throws `TOKEN_DEAD` for a token that Meta no longer accepts. */
@@ -66,18 +52,16 @@ export function createConfigDecision ({ vault, env }: { vault: Pick<Vault, 'open
     }
   }
 
-  function openValues (row: ConfigRow): ConfigValues {
-    const open = (column: SealedColumn) =>
-      row[column] === null ? null : vault.open(row[column], row.tenant_id, column)
+  function valuesOf (row: ConfigRow): ConfigValues {
     return {
       phone_id: row.phone_number_id,
-      access_token: open('access_token'),
+      access_token: row.access_token === null ? null : vault.open(row.access_token, row.tenant_id, 'access_token'),
       waba_id: row.waba_id,
       fb_app_id: row.fb_app_id,
-      fb_app_secret: open('fb_app_secret'),
+      fb_app_secret: row.fb_app_secret,
       callback_url: row.callback_url,
       redirect_url: row.redirect_url,
-      verify_token: open('verify_token'),
+      verify_token: row.verify_token,
       token_expires_at: row.token_expires_at
     }
   }
@@ -113,9 +97,10 @@ const fallsBack = {
   token_expires_at: 'identity'
 } satisfies Record<ConfigKey, 'identity' | 'app' | 'alone'>
 
-/** Merges the values of an active row, in clear (null: no such row), with those of `.env`. */
+/** Merges the values of an active row (null: no such row) with those of `.env`. `open` opens the secrets of the row. */
 export function resolve (
-  row: Pick<Resolved, 'isVerified' | 'tokenStatus' | 'values'> & { tenantId: string } | null, fallback: ConfigValues
+  row: Pick<Resolved, 'isVerified' | 'tokenStatus' | 'values'> & { tenantId: string } | null,
+  fallback: ConfigValues, open: Resolved['open']
 ): Resolved {
   const own = row?.values
   const hasApp = own?.fb_app_id != null && own.fb_app_secret !== null
@@ -130,6 +115,18 @@ export function resolve (
     isVerified: row?.isVerified ?? false,
     tokenStatus: row?.tokenStatus ?? null,
     values: eachValue(value),
-    sources: eachValue((key) => value(key) === null ? null : sourceOf(key) === own ? 'database' : 'env')
+    sources: shared(eachValue((key) => value(key) === null ? null : sourceOf(key) === own ? 'database' : 'env')),
+    open
   })
+}
+
+const sourcesByText = new Map<string, ConfigSources>()
+
+/** Returns the same object for equal sources: there are few of them, and many tenants. */
+function shared (sources: ConfigSources): ConfigSources {
+  const text = Object.values(sources).join()
+  const known = sourcesByText.get(text)
+  if (known !== undefined) return known
+  sourcesByText.set(text, sources)
+  return sources
 }

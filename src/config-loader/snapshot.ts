@@ -1,11 +1,15 @@
 import type { ConfigKey } from '../schemas/columns.js'
 import { deadStatuses, type TokenStatus } from '../schemas/statuses.js'
+import type { SealedColumn } from './config-rows.sql.js'
 
 /** The values of a configuration, by the names that internal code knows. `token_expires_at` is ISO 8601 UTC. */
 export type ConfigValues = { readonly [key in ConfigKey]: string | null }
 
 /** The source of each value; null where there is no value. */
 export type ConfigSources = { readonly [key in ConfigKey]: 'database' | 'env' | null }
+
+/** The secrets that a snapshot opens when they are first asked for. */
+export type LateKey = Exclude<SealedColumn, 'access_token'>
 
 /** The values that serve a tenant, with their sources. */
 export interface Resolved {
@@ -15,8 +19,11 @@ export interface Resolved {
   readonly isVerified: boolean
   /** The result of the last check of the row's token; null when the row has no token, or `.env` serves. */
   readonly tokenStatus: TokenStatus | null
+  /** Those of `LateKey` are sealed where they come from the database. */
   readonly values: ConfigValues
   readonly sources: ConfigSources
+  /** Opens a value that is sealed. Throws `SECRET_UNREADABLE`. */
+  readonly open: (sealed: string, tenantId: string, key: LateKey) => string
 }
 
 /**
@@ -25,12 +32,24 @@ export interface Resolved {
 export class ConfigSnapshot {
   readonly #resolved: Resolved
   readonly #isStale: boolean
+  #opened: { [key in LateKey]?: string } | undefined
+  #all: ConfigValues | undefined
+  #promise: Promise<ConfigSnapshot> | undefined
 
   constructor (resolved: Resolved, isStale: boolean) {
     this.#resolved = resolved
     this.#isStale = isStale
     Object.freeze(this)
   }
+
+  /** The same configuration, marked as one that could not be confirmed. */
+  static stale = (snapshot: ConfigSnapshot) => new ConfigSnapshot(snapshot.#resolved, true)
+
+  /** The values as they are cached: those of `LateKey` may be sealed. */
+  static cachedValues = (snapshot: ConfigSnapshot) => snapshot.#resolved.values
+
+  /** A promise of the snapshot, always the same. */
+  static promise = (snapshot: ConfigSnapshot) => (snapshot.#promise ??= Object.freeze(Promise.resolve(snapshot)))
 
   /** The tenant whose active row serves; null when `.env` alone does. */
   getTenantId (): string | null { return this.#resolved.tenantId }
@@ -72,11 +91,43 @@ export class ConfigSnapshot {
   /** Whether this was served while the database was down, unconfirmed. */
   isStale (): boolean { return this.#isStale }
 
-  /** All values, frozen. */
-  getAllConfig (): ConfigValues { return this.#resolved.values }
+  /**
+   * The secret of the WhatsApp app; null without one.
+   *
+   * @throws `SECRET_UNREADABLE`
+   */
+  getAppSecret (): string | null { return this.#secret('fb_app_secret') }
+
+  /**
+   * What Meta shows to verify the callback; null without one.
+   *
+   * @throws `SECRET_UNREADABLE`
+   */
+  getVerifyToken (): string | null { return this.#secret('verify_token') }
+
+  /**
+   * All values, frozen.
+   *
+   * @throws `SECRET_UNREADABLE`
+   */
+  getAllConfig (): ConfigValues {
+    this.#all ??= Object.freeze({
+      ...this.#resolved.values,
+      fb_app_secret: this.#secret('fb_app_secret'),
+      verify_token: this.#secret('verify_token')
+    })
+    return this.#all
+  }
 
   /** The source of each value, frozen. */
   getSources (): ConfigSources { return this.#resolved.sources }
+
+  #secret (key: LateKey): string | null {
+    const { values: { [key]: value }, sources, open, tenantId } = this.#resolved
+    if (value === null || tenantId === null || sources[key] === 'env') return value
+    this.#opened ??= {}
+    return (this.#opened[key] ??= open(value, tenantId, key))
+  }
 }
 
 /** Builds a frozen object with one value for each key of a configuration. */

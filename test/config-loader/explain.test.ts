@@ -76,7 +76,7 @@ await t.test('each reason has its decision, its values, and a sentence with the 
     ],
     [
       {},
-      rowWith({ verify_token: 'no sealed text' }),
+      rowWith({ access_token: 'no sealed text' }),
       'refuse',
       'SECRET_UNREADABLE',
       /does not open.*`unreadable` again with PUT \/config.*\.$/
@@ -87,6 +87,15 @@ await t.test('each reason has its decision, its values, and a sentence with the 
     t.strictSame(explained.row === null, given === undefined, reason)
     if (decision === 'fall_back') t.strictSame(explained.values, fromPlatform, reason)
     if (decision === 'refuse') t.strictSame(explained.values, nothing, reason)
+  }
+})
+
+await t.test('a row serves although a secret besides the access token does not open', async (t) => {
+  const explained = await explanationWith(platform)
+  for (const column of ['fb_app_secret', 'verify_token'] as const) {
+    const { decision, values, row } = explained('acme', rowWith({ [column]: 'no sealed text' }))
+    t.match({ decision, row }, { decision: 'serve', row: { unreadable: [column] } })
+    t.strictSame(values[column], { value: '****', source: 'database' })
   }
 })
 

@@ -1,6 +1,6 @@
 import t from '../run/tap.js'
-import { createConfigDecision, toCachedConfig, isActive, snapshotOf } from '../../src/config-loader/resolve.js'
-import { ConfigSnapshot, type Resolved } from '../../src/config-loader/snapshot.js'
+import { createConfigDecision, isActive, type CachedConfig } from '../../src/config-loader/resolve.js'
+import { ConfigSnapshot } from '../../src/config-loader/snapshot.js'
 import type { ConfigRow } from '../../src/config-loader/config-rows.sql.js'
 import { platform, rowWith, settingsWith, vault } from '../fixtures/config-row.js'
 
@@ -8,36 +8,32 @@ const decisionWith = async (more: Record<string, string | boolean> = {}) => crea
   { vault, env: await settingsWith(more) }
 )
 
-/** The resolved configuration of a row; throws if the row serves none. */
-function served (found: Resolved | string): Resolved {
-  if (typeof found === 'string') throw new Error(found)
+/** The snapshot of a row; throws if the row serves none. */
+function served (found: CachedConfig): ConfigSnapshot {
+  if (!isActive(found)) throw new Error(found)
   return found
 }
 
 await t.test('an active row serves with its secrets opened', async (t) => {
   const { fromRow } = await decisionWith(platform)
-  t.strictSame(fromRow(rowWith()), {
-    tenantId: 'acme',
-    isVerified: true,
-    tokenStatus: 'ok',
-    values: {
-      phone_id: 'phone',
-      access_token: 'token-of-acme-0001',
-      waba_id: 'waba',
-      fb_app_id: 'app',
-      fb_app_secret: 'secret-of-acme-0002',
-      callback_url: 'https://acme.example/callback',
-      redirect_url: 'https://acme.example/redirect',
-      verify_token: 'short',
-      token_expires_at: '2999-01-02T03:04:05.678000Z'
-    },
-    sources: Object.fromEntries(
-      [
-        'phone_id', 'access_token', 'waba_id', 'fb_app_id', 'fb_app_secret', 'callback_url', 'redirect_url',
-        'verify_token', 'token_expires_at'
-      ].map((key) => [key, 'database'])
-    )
+  const snapshot = served(fromRow(rowWith()))
+  t.strictSame(
+    [snapshot.getTenantId(), snapshot.isVerified(), snapshot.getTokenStatus(), snapshot.isStale()],
+    ['acme', true, 'ok', false]
+  )
+  t.strictSame(snapshot.getAllConfig(), {
+    phone_id: 'phone',
+    access_token: 'token-of-acme-0001',
+    waba_id: 'waba',
+    fb_app_id: 'app',
+    fb_app_secret: 'secret-of-acme-0002',
+    callback_url: 'https://acme.example/callback',
+    redirect_url: 'https://acme.example/redirect',
+    verify_token: 'short',
+    token_expires_at: '2999-01-02T03:04:05.678000Z'
   })
+  t.ok(Object.values(snapshot.getSources()).every((source) => source === 'database'))
+  t.equal(Object.values(snapshot.getSources()).length, 9)
 })
 
 await t.test('no row is "missing" and an inactive row is "inactive", whatever its values', async (t) => {
@@ -46,15 +42,42 @@ await t.test('no row is "missing" and an inactive row is "inactive", whatever it
   t.equal(fromRow(rowWith({ is_active: false, access_token: 'no sealed text' })), 'inactive')
 })
 
-await t.test('a secret that does not open throws SECRET_UNREADABLE', async (t) => {
-  const { fromRow } = await decisionWith()
-  for (const column of ['access_token', 'fb_app_secret', 'verify_token'] as const) {
-    t.throws(
-      () => fromRow(rowWith({ [column]: 'no sealed text' })),
-      { code: 'SECRET_UNREADABLE' },
-      column
-    )
+const unreadable = { code: 'SECRET_UNREADABLE' }
+
+await t.test('an access token that does not open throws; another secret throws when it is asked for', async (t) => {
+  const { fromRow } = await decisionWith(platform)
+  t.throws(() => fromRow(rowWith({ access_token: 'no sealed text' })), unreadable)
+  for (const [column, read, other] of [
+    ['fb_app_secret', 'getAppSecret', 'getVerifyToken'], ['verify_token', 'getVerifyToken', 'getAppSecret']
+  ] as const) {
+    const snapshot = served(fromRow(rowWith({ [column]: 'no sealed text' })))
+    t.equal(snapshot.getAccessToken(), 'token-of-acme-0001')
+    t.type(snapshot[other](), 'string')
+    t.throws(() => snapshot[read](), unreadable, column)
+    t.throws(() => snapshot.getAllConfig(), unreadable, column)
+    t.throws(() => ConfigSnapshot.stale(snapshot)[read](), unreadable, column)
   }
+})
+
+await t.test('a snapshot opens a secret once, and not before it is asked for', async (t) => {
+  let opened: string[] = []
+  const { fromRow } = createConfigDecision({
+    vault: {
+      open: (...args) => {
+        opened.push(args[2])
+        return vault.open(...args)
+      }
+    },
+    env: await settingsWith()
+  })
+  const snapshot = served(fromRow(rowWith()))
+  t.same(opened, ['access_token'])
+  opened = []
+  for (let times = 0; times < 2; times++) t.equal(snapshot.getVerifyToken(), 'short')
+  t.same(opened, ['verify_token'])
+  for (let times = 0; times < 2; times++) t.equal(snapshot.getAllConfig().fb_app_secret, 'secret-of-acme-0002')
+  t.same(opened, ['verify_token', 'fb_app_secret'])
+  t.equal(snapshot.getAllConfig(), snapshot.getAllConfig())
 })
 
 await t.test('a token without a check is "unverified", and no token has no status', async (t) => {
@@ -62,7 +85,7 @@ await t.test('a token without a check is "unverified", and no token has no statu
   for (const [change, status] of [
     [{ token_status: null }, 'unverified'], [{ token_status: 'expiring' }, 'expiring'], [{ access_token: null }, null]
   ] as const) {
-    t.equal(served(fromRow(rowWith(change))).tokenStatus, status)
+    t.equal(served(fromRow(rowWith(change))).getTokenStatus(), status)
   }
 })
 
@@ -92,7 +115,7 @@ await t.test('platform settings serve without a row and fill missing values but 
     verify_token: null,
     token_expires_at: null
   })
-  t.strictSame(served(decision.fromRow(empty)).values, {
+  t.strictSame(served(decision.fromRow(empty)).getAllConfig(), {
     ...expected,
     phone_id: null,
     access_token: null,
@@ -122,7 +145,7 @@ await t.test('CONFIG_FALLBACK decides which tenants get the platform settings', 
 
 await t.test('a dead token is refused only with CONFIG_REFUSE_DEAD_TOKENS', async (t) => {
   const snapshotBy = ({ fromRow }: Awaited<ReturnType<typeof decisionWith>>, change: Partial<ConfigRow>) =>
-    new ConfigSnapshot(served(fromRow(rowWith(change))), false)
+    served(fromRow(rowWith(change)))
   const lax = await decisionWith()
   const strict = await decisionWith({ CONFIG_REFUSE_DEAD_TOKENS: true })
   for (const change of [
@@ -145,21 +168,14 @@ await t.test('a dead token is refused only with CONFIG_REFUSE_DEAD_TOKENS', asyn
   }
 })
 
-await t.test('a cached row has a snapshot and a frozen promise of it; a missing row has none', async (t) => {
-  for (const absence of ['missing', 'inactive'] as const) {
-    t.equal(toCachedConfig(absence), absence)
-    t.notOk(isActive(absence))
-  }
+await t.test('a snapshot has one frozen promise of itself, and a stale copy', async (t) => {
+  for (const absence of ['missing', 'inactive'] as const) t.notOk(isActive(absence))
   const { fromRow } = await decisionWith()
-  const resolved = served(fromRow(rowWith()))
-  const entry = toCachedConfig(resolved)
-  if (!isActive(entry)) throw new Error('the row does not serve')
-  t.equal(entry.resolved, resolved)
-  t.equal(await entry.answer, entry.snapshot)
-  t.ok(Object.isFrozen(entry.answer))
-  t.equal(entry.snapshot.getTenantId(), 'acme')
-  t.equal(entry.snapshot.isStale(), false)
-  t.equal(snapshotOf(entry, false), entry.snapshot)
-  t.equal(snapshotOf(entry, true).isStale(), true)
-  t.equal(snapshotOf(entry, true).getAllConfig(), resolved.values)
+  const snapshot = served(fromRow(rowWith()))
+  t.equal(await ConfigSnapshot.promise(snapshot), snapshot)
+  t.equal(ConfigSnapshot.promise(snapshot), ConfigSnapshot.promise(snapshot))
+  t.ok(Object.isFrozen(ConfigSnapshot.promise(snapshot)))
+  t.equal(snapshot.isStale(), false)
+  t.equal(ConfigSnapshot.stale(snapshot).isStale(), true)
+  t.strictSame(ConfigSnapshot.stale(snapshot).getAllConfig(), snapshot.getAllConfig())
 })

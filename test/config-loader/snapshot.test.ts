@@ -19,13 +19,14 @@ const each = (make: (key: string) => string | null): ConfigValues => ({
 const row = each((key) => `database ${key}`)
 const env = each((key) => `env ${key}`)
 const none = each(() => null)
+const open = (sealed: string) => sealed
 const identity = ['phone_id', 'access_token', 'waba_id', 'token_expires_at']
 const appPair = ['fb_app_id', 'fb_app_secret']
 
 /** The snapshot of a tenant with these values in its row, or without a row. */
 const snapshotOf = (values: ConfigValues | null, fallback: ConfigValues) =>
   new ConfigSnapshot(
-    resolve(values && { tenantId: 'acme', isVerified: true, tokenStatus: 'ok', values }, fallback),
+    resolve(values && { tenantId: 'acme', isVerified: true, tokenStatus: 'ok', values }, fallback, open),
     false
   )
 
@@ -69,7 +70,7 @@ await t.test('isVerified() is that of the row, and false for .env values', async
   for (const isVerified of [true, false]) {
     t.equal(
       new ConfigSnapshot(
-        resolve({ tenantId: 'acme', isVerified, tokenStatus: 'ok', values: row }, env),
+        resolve({ tenantId: 'acme', isVerified, tokenStatus: 'ok', values: row }, env, open),
         false
       ).isVerified(),
       isVerified
@@ -128,7 +129,8 @@ await t.test('the token status is that of the last check, but "expired" after th
   ] as const) {
     const resolved = resolve(
       { tenantId: 'acme', isVerified: true, tokenStatus, values: { ...row, token_expires_at } },
-      none
+      none,
+      open
     )
     t.equal(new ConfigSnapshot(resolved, false).getTokenStatus(), expected, `${tokenStatus} ${token_expires_at}`)
   }
@@ -138,7 +140,7 @@ await t.test('the token status is that of the last check, but "expired" after th
 await t.test('a snapshot has its tenant id, null for .env values, and its staleness', async (t) => {
   t.equal(snapshotOf(row, none).getTenantId(), 'acme')
   t.equal(snapshotOf(null, env).getTenantId(), null)
-  for (const isStale of [true, false]) t.equal(new ConfigSnapshot(resolve(null, env), isStale).isStale(), isStale)
+  for (const isStale of [true, false]) t.equal(new ConfigSnapshot(resolve(null, env, open), isStale).isStale(), isStale)
 })
 
 await t.test('a snapshot is immutable', async (t) => {
