@@ -12,8 +12,8 @@ import { createRequests } from './requests.js'
 const USAGE = `Upgrades a database that another commit made and serves, under load. Fails when a request fails, or when
 a change through one version is not seen by the other one within a second.
   npm run upgrade -- [--from <commit>] [--rows 1000000] [--hold 30] [--seconds 60]`
-/** The last commit before the production settings. 4cbde5b, the last one without migration 0003, works too. */
-const FORMER = '51f65da'
+/** The last commit that seals in v1 alone. 51f65da, and 4cbde5b, the last one without migration 0003, work too. */
+const FORMER = 'd167127'
 const present = fileURLToPath(new URL('../..', import.meta.url))
 
 await runCli(async (stopAtEnd) => {
