@@ -52,6 +52,10 @@ export const SignatureInvalid = define('SIGNATURE_INVALID', 401,
 export const Forbidden = define('FORBIDDEN', 403, 'This needs a token with the admin role.')
 export const TenantClaimInvalid = define('TENANT_CLAIM_INVALID', 403,
   'The token names no usable tenant. Ask for one with a tenant claim of 1 to 100 characters.')
+export const ScopeMissing = define('SCOPE_MISSING', 403,
+  'The token lacks the scope that shows secrets in clear; `www-authenticate` names it. Ask for a token with it.')
+export const RevealDisabled = define('REVEAL_DISABLED', 403,
+  'This service shows no secrets in clear (FULL_CONFIG_ACCESS). Read GET /config, which masks them.')
 export const VerifyTokenMismatch = define('VERIFY_TOKEN_MISMATCH', 403,
   'The verify token is not the one of WEBHOOK_VERIFY_TOKEN. Set both alike.')
 

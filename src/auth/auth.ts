@@ -2,20 +2,22 @@ import fastifyJwt, { type JWT } from '@fastify/jwt'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { decodeProtectedHeader } from 'jose'
-import { Forbidden, IdentityUnavailable, TenantClaimInvalid, Unauthenticated, type ErrorClass } from '../errors.js'
+import {
+  Forbidden, IdentityUnavailable, RevealDisabled, TenantClaimInvalid, Unauthenticated, type ErrorClass
+} from '../errors.js'
 import { replaceUnprintable } from '../logger.js'
 import { isTenantId } from '../tenant-configs/tenant-id.js'
 import type { Env } from '../settings/env.js'
 import { createClaimReader, type Claims, type Identity, type TokenSubject } from './claims.js'
 import { isProviderAlgorithm } from './key-set.js'
 import { createProviderKeys, type ProviderKeys } from './provider-keys.js'
-import { refuse, refuseAs } from './refusal.js'
+import { refuse, refuseAs, refuseScope } from './refusal.js'
 
 declare module 'fastify' {
   interface FastifyInstance { auth: Auth }
   interface FastifyRequest {
-    /** The tenant and the user of the token; set by the guard of the tenant routes. */
-    tenant: { id: string, userId: string | null }
+    /** The tenant, the user and the scopes of the token; set by the guard of the tenant routes. */
+    tenant: { id: string, userId: string | null, scopes: unknown[] }
   }
 }
 
@@ -24,6 +26,12 @@ interface Auth {
   guardTenant: (scope: FastifyInstance) => void
   /** Admits only admins to the routes of this scope, and describes that in their OpenAPI. */
   guardAdmin: (scope: FastifyInstance) => void
+  /**
+   * Checks that a request which the guard of tenants admitted may read secrets in clear.
+   *
+   * @throws SCOPE_MISSING, REVEAL_DISABLED
+   */
+  assertMayReveal: (request: FastifyRequest) => void
   /**
    * Signs a token for a tenant, an admin or both; `expiresIn` is in seconds.
    *
@@ -54,9 +62,9 @@ export function createAuth ({ env, jwt, keys }: AuthDependencies): Auth {
 
   return {
     guardTenant: (scope) => guard(scope, [TenantClaimInvalid], async (request) => {
-      const { tenantId: id, userId } = await identify(request)
+      const { tenantId: id, userId, scopes } = await identify(request)
       if (!isTenantId(id)) throw new TenantClaimInvalid()
-      request.tenant = { id, userId: userId ?? null }
+      request.tenant = { id, userId: userId ?? null, scopes }
       return { tenant_id: id, sub: userId }
     }),
     guardAdmin: (scope) => guard(scope, [Forbidden], async (request) => {
@@ -64,6 +72,11 @@ export function createAuth ({ env, jwt, keys }: AuthDependencies): Auth {
       if (!isAdmin) throw new Forbidden()
       return { sub: userId }
     }),
+    assertMayReveal: ({ tenant: { scopes } }) => {
+      const { FULL_CONFIG_ACCESS: access, FULL_CONFIG_SCOPE: scope } = env
+      if (access === 'off') throw new RevealDisabled()
+      if (access === 'scope' && !scopes.includes(scope)) throw refuseScope(scope)
+    },
     mint: (subject, expiresIn) => {
       if (jwt === undefined) {
         throw new Error('Without JWT_SECRET this service signs no token. Get one from the identity provider, or set ' +

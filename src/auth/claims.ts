@@ -15,6 +15,8 @@ export interface Identity {
   isAdmin: boolean
   /** The claim `sub`. */
   userId: string | undefined
+  /** The scopes of the token; a value that is not a text is none of ours. */
+  scopes: unknown[]
 }
 
 export type ClaimReader = ReturnType<typeof createClaimReader>
@@ -23,6 +25,8 @@ export interface TokenSubject {
   tenantId?: string | undefined
   admin?: boolean | undefined
   userId?: string | undefined
+  /** Scopes, separated by blanks. */
+  scope?: string | undefined
 }
 
 const TIME_CLAIMS = ['exp', 'nbf', 'iat']
@@ -53,14 +57,16 @@ export function createClaimReader (settings: ClaimSettings) {
       return {
         tenantId: toText(valueAt(claims, tenantPath)),
         isAdmin: roles.includes(settings.JWT_ADMIN_ROLE),
-        userId: sub
+        userId: sub,
+        scopes: readScopes(claims)
       }
     },
 
     /** The claims that `read` accepts, without times. The first issuer and the first audience count. */
-    write ({ tenantId, admin, userId }: TokenSubject): Claims {
+    write ({ tenantId, admin, userId, scope }: TokenSubject): Claims {
       const values: Array<[string[], string | undefined]> = [
         [['sub'], userId],
+        [['scope'], scope],
         [tenantPath, tenantId],
         [rolePath, admin === true ? settings.JWT_ADMIN_ROLE : undefined],
         [['iss'], issuers?.[0]],
@@ -107,6 +113,15 @@ function ownValue (value: unknown, name: string): unknown {
 function withValue (claims: Claims, [name = '', ...rest]: string[], value: string): Claims {
   const inner = Object(ownValue(claims, name))
   return { ...claims, [name]: rest.length === 0 ? value : withValue(inner, rest, value) }
+}
+
+/** Reads `scope`, a text (RFC 8693), and `scp` of other providers: a text too (Entra ID), or a list (Okta). */
+function readScopes ({ scope, scp }: Claims): unknown[] {
+  return [...splitScopes(scope), ...Array.isArray(scp) ? scp : splitScopes(scp)]
+}
+
+function splitScopes (claim: unknown): string[] {
+  return typeof claim === 'string' ? claim.split(' ') : []
 }
 
 /** The digits of an integer that JSON.parse cannot have rounded; any other value as it is. */

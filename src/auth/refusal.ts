@@ -1,5 +1,5 @@
 import type { FastifyError } from 'fastify'
-import { Unauthenticated } from '../errors.js'
+import { ScopeMissing, Unauthenticated } from '../errors.js'
 
 /** The checks of a token, with what `error_description` says when one fails: nothing that the token holds. */
 const descriptions = {
@@ -29,12 +29,19 @@ const checksByCode: Record<string, TokenCheck> = {
   FAST_JWT_INVALID_CLAIM_VALUE: 'times'
 }
 
-const failedChecks = new WeakMap<object, TokenCheck>()
+const challenges = new WeakMap<object, string>()
 
 /** Creates the error for a token that fails a check. */
 export function refuse (check: TokenCheck): FastifyError {
   const error = new Unauthenticated()
-  failedChecks.set(error, check)
+  challenges.set(error, `Bearer error="invalid_token", error_description="${descriptions[check]}"`)
+  return error
+}
+
+/** Creates the error for a token without a scope. */
+export function refuseScope (scope: string): FastifyError {
+  const error = new ScopeMissing()
+  challenges.set(error, `Bearer error="insufficient_scope", scope="${scope}"`)
   return error
 }
 
@@ -44,10 +51,9 @@ export function refuseAs (thrown: unknown): FastifyError {
 }
 
 /**
- * Formats the `www-authenticate` challenge for an error (RFC 6750, section 3). Only an error of `refuse` has a reason:
- * the others mean that no token came.
+ * Formats the `www-authenticate` challenge for an error (RFC 6750, section 3). Only an error of `refuse` and
+ * `refuseScope` has a reason: the others mean that no token came.
  */
 export function formatChallenge (err: object): string {
-  const check = failedChecks.get(err)
-  return check === undefined ? 'Bearer' : `Bearer error="invalid_token", error_description="${descriptions[check]}"`
+  return challenges.get(err) ?? 'Bearer'
 }

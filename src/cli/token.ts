@@ -9,14 +9,15 @@ import { readOptions, runCli } from './command.js'
 import { readCommandSettings } from './command-settings.js'
 
 const USAGE = `Prints a token for the API, signed with JWT_SECRET.
-  npm run -s token -- --tenant <id> [--user <sub>] [--expires <seconds>]
-  npm run -s token -- --admin [--tenant <id>] [--user <sub>] [--expires <seconds>]`
+  npm run -s token -- --tenant <id> [--user <sub>] [--scope <scopes>] [--expires <seconds>]
+  npm run -s token -- --admin [--tenant <id>] [--user <sub>] [--scope <scopes>] [--expires <seconds>]`
 
 await runCli(async () => {
-  const { tenant, admin = false, user, expires = '3600' } = readOptions({
+  const { tenant, admin = false, user, scope, expires = '3600' } = readOptions({
     tenant: { type: 'string' },
     admin: { type: 'boolean' },
     user: { type: 'string' },
+    scope: { type: 'string' },
     expires: { type: 'string' }
   }, USAGE)
   const isUsable = (admin || tenant !== undefined) &&
@@ -30,6 +31,6 @@ await runCli(async () => {
   await fastify.register(closing)
   await fastify.register(outbound)
   await fastify.register(auth)
-  console.log(fastify.auth.mint({ tenantId: tenant, admin, userId: user }, Number(expires)))
+  console.log(fastify.auth.mint({ tenantId: tenant, admin, userId: user, scope }, Number(expires)))
   await fastify.close()
 })

@@ -51,7 +51,7 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
   }
   // Fastify would end the connection, and a client that still sends might not see the answer. Node drops the rest.
   if (status === 413) reply.removeHeader('connection')
-  if (status === 401) reply.header('www-authenticate', selectChallenge(error.code, thrown))
+  if (isChallenged(error)) reply.header('www-authenticate', selectChallenge(error.code, thrown))
   const advice = adviceIn(thrown)
   const problem: Problem = {
     ...toProblem(error, request.id),
@@ -66,7 +66,12 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
   return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(problem)
 }
 
-/** Selects the `www-authenticate` challenge of a 401: RFC 9110 requires one. */
+/** Tells whether an error needs a `www-authenticate` challenge, by RFC 9110 (a 401) or RFC 6750 (a scope). */
+export function isChallenged ({ code, statusCode }: InstanceType<errors.ErrorClass>): boolean {
+  return statusCode === 401 || code === 'SCOPE_MISSING'
+}
+
+/** Selects the `www-authenticate` challenge of an error. */
 export function selectChallenge (code: string, thrown: object): string {
   return code === 'SIGNATURE_INVALID' ? 'HMAC-SHA256' : formatChallenge(thrown)
 }

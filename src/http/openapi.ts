@@ -1,6 +1,7 @@
 import swagger from '@fastify/swagger'
 import type { FastifyInstance, FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
+import { refuseScope } from '../auth/refusal.js'
 import { Internal, type ErrorClass } from '../errors.js'
 import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
 import { FullConfig, MaskedConfig, NoBody, Verification } from '../schemas/config.js'
@@ -11,8 +12,9 @@ import { OnboardingRecord, Started } from '../schemas/onboarding.js'
 import { Problem } from '../schemas/problem.js'
 import { TokenHealth } from '../schemas/token-health.js'
 import apiDocs from './api-docs.js'
-import { selectChallenge, toProblem } from './error-handler.js'
+import { isChallenged, selectChallenge, toProblem } from './error-handler.js'
 
+const EXAMPLE_SCOPE = 'tenant-config:reveal'
 const EXAMPLE_REQUEST_ID = '0b7a3a52-8f0e-4a55-9c1e-2f4d1c6b7a10'
 
 const phone_numbers = [
@@ -131,7 +133,7 @@ function addErrors (schema: FastifySchema, listed: ErrorClass[] = []): AnsweredS
       { value: { ...toProblem(error, EXAMPLE_REQUEST_ID), ...extraMembers[error.code] } }
     ]))
     return [status, {
-      ...(status === 401 ? { headers: createChallengeHeader(codes) } : {}),
+      ...(same.some(isChallenged) ? { headers: createChallengeHeader(same.filter(isChallenged)) } : {}),
       description: codes.map((code) => `\`${code}\``).join(', '),
       content: { 'application/problem+json': { schema: createProblemSchema(codes), examples } }
     }]
@@ -139,13 +141,14 @@ function addErrors (schema: FastifySchema, listed: ErrorClass[] = []): AnsweredS
   return { ...schema, response: Object.assign({}, schema.response, Object.fromEntries(answers)) }
 }
 
-/** Describes the header of a 401. */
-function createChallengeHeader (codes: string[]): object {
+/** Describes the header of errors that need a challenge. */
+function createChallengeHeader (errors: Array<InstanceType<ErrorClass>>): object {
   return {
     'www-authenticate': {
       type: 'string',
       description: 'How to authenticate; `error` and `error_description` say why a token was refused (RFC 6750)',
-      examples: codes.map((code) => selectChallenge(code, {}))
+      examples: errors.map(({ code }) =>
+        selectChallenge(code, code === 'SCOPE_MISSING' ? refuseScope(EXAMPLE_SCOPE) : {}))
     }
   }
 }

@@ -101,6 +101,16 @@ export const settings = {
   JWT_CLOCK_TOLERANCE_S: Type.Integer({
     default: 30, minimum: 0, maximum: 300, description: 'seconds, 0 to 300'
   }),
+  FULL_CONFIG_ACCESS: Type.Union([Type.Literal('tenant'), Type.Literal('scope'), Type.Literal('off')], {
+    default: 'tenant',
+    description: 'tenant, scope or off'
+  }),
+  FULL_CONFIG_SCOPE: Type.String({
+    default: 'tenant-config:reveal',
+    // RFC 6749, section 3.3.
+    pattern: '^[!#-\\[\\]-~]+$',
+    description: 'one scope: visible ASCII without blanks, double quotes and backslashes'
+  }),
 
   ENCRYPTION_KEYS: secret({
     format: 'key-ring',

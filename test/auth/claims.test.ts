@@ -61,7 +61,7 @@ await t.test('an integer tenant is its digits, as far as a number is exact', (t)
     ['"42"', '42'], ['true', true], ['["42"]', ['42']]
   ] as Array<[string, unknown]>) {
     t.strictSame(read({}, `{"exp":4102444800,"tenant_id":${json}}`), {
-      tenantId: expected, isAdmin: false, userId: undefined
+      tenantId: expected, isAdmin: false, userId: undefined, scopes: []
     }, json)
   }
   t.end()
@@ -78,6 +78,25 @@ await t.test('the role is a text or a list, by name or pointer', (t) => {
     [{ JWT_ROLE_CLAIM: '/realm_access' }, { realm_access: { admin: true } }, false]
   ] as Array<[Partial<ClaimSettings>, object, boolean]>) {
     t.match(read(settings, claims), { isAdmin: expected }, JSON.stringify(claims))
+  }
+  t.end()
+})
+
+await t.test('the scopes are a text in scope, and a text or a list in scp', (t) => {
+  for (const [claims, expected] of [
+    [{}, []],
+    [{ scope: 'one two' }, ['one', 'two']],
+    [{ scp: 'one two' }, ['one', 'two']],
+    [{ scp: ['one', 'two three'] }, ['one', 'two three']],
+    [{ scope: 'one', scp: ['two'] }, ['one', 'two']],
+    [{ scope: ['one'] }, []],
+    [{ scope: { one: 'one' }, scp: { one: 'one' } }, []],
+    [{ scope: 1, scp: 1 }, []],
+    [{ scope: null, scp: null }, []],
+    [{ scp: [['one'], 1, null] }, [['one'], 1, null]],
+    [{ scopes: ['one'], Scope: 'one', roles: ['one'], a: { scope: 'one' } }, []]
+  ] as Array<[object, unknown[]]>) {
+    t.strictSame(Object(read({}, claims)).scopes, expected, JSON.stringify(claims))
   }
   t.end()
 })
@@ -121,9 +140,9 @@ await t.test('what is written is read again', (t) => {
     { JWT_ISSUER: 'one, two', JWT_AUDIENCE: 'three, four', JWT_AUDIENCE_CLAIM: '/client/id' }
   ] as Array<Partial<ClaimSettings>>) {
     const written = createClaimReader({ ...defaults, ...settings })
-      .write({ tenantId: 'acme', admin: true, userId: 'user' })
+      .write({ tenantId: 'acme', admin: true, userId: 'user', scope: 'one two' })
     t.strictSame(read(settings, JSON.stringify({ ...written, exp: 1 })), {
-      tenantId: 'acme', isAdmin: true, userId: 'user'
+      tenantId: 'acme', isAdmin: true, userId: 'user', scopes: ['one', 'two']
     }, JSON.stringify(settings))
   }
   t.equal(Object.hasOwn(Object.prototype, 'tenant'), false)

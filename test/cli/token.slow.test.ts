@@ -21,7 +21,7 @@ await t.test('a printed token gives access as its options say', async (t) => {
     })
     return { status: reply.statusCode, body: reply.json() }
   }
-  const tenant = await printed('--tenant', 'acmé 1', '--user', 'u1', '--expires', '60')
+  const tenant = await printed('--tenant', 'acmé 1', '--user', 'u1', '--scope', 'one two', '--expires', '60')
   const admin = await printed('--admin')
   t.match(
     await ask(tenant, '/config', { waba_id: '1' }),
@@ -30,11 +30,11 @@ await t.test('a printed token gives access as its options say', async (t) => {
   t.equal((await ask(tenant, '/admin/configs/stats')).status, 403)
   t.match(await ask(admin, '/admin/configs/stats'), { status: 200, body: { total: 1 } })
   t.equal((await ask(admin, '/config')).status, 403)
-  const lifetime = (text: string) => {
-    const { iat, exp } = JSON.parse(Buffer.from(text.split('.')[1] ?? '', 'base64url').toString())
-    return exp - iat
+  const claimsOf = (text: string) => {
+    const { iat, exp, scope } = JSON.parse(Buffer.from(text.split('.')[1] ?? '', 'base64url').toString())
+    return { lifetime: exp - iat, scope }
   }
-  t.strictSame([tenant, admin].map(lifetime), [60, 3600])
+  t.same([tenant, admin].map(claimsOf), [{ lifetime: 60, scope: 'one two' }, { lifetime: 3600, scope: undefined }])
 })
 
 await t.test('in local mode the secret of DATA_DIR signs the token, and is generated if missing', async (t) => {

@@ -78,9 +78,11 @@ export async function client (t: Test, env?: EnvSource) {
 export type Client = Awaited<ReturnType<typeof client>>
 
 /** The challenges of a code; `error_description` is of the fixed list, in plain words. */
-const challengeOf = (code: string) => code === 'SIGNATURE_INVALID'
-  ? /^HMAC-SHA256$/
-  : /^Bearer( error="invalid_token", error_description="[A-Z][a-z ]+")?$/
+function challengeOf (code: string): RegExp {
+  if (code === 'SIGNATURE_INVALID') return /^HMAC-SHA256$/
+  if (code === 'SCOPE_MISSING') return /^Bearer error="insufficient_scope", scope="[^"\\ ]+"$/
+  return /^Bearer( error="invalid_token", error_description="[A-Z][a-z ]+")?$/
+}
 
 function checked (url: string, { statusCode, headers, body: text }: LightMyRequestResponse): Answer {
   const body: Json = text === '' ? {} : JSON.parse(text)
@@ -91,8 +93,9 @@ function checked (url: string, { statusCode, headers, body: text }: LightMyReque
   // Until Meta allows calls again; an answer from a record uses the longest block without a known end.
   if (body['code'] === 'META_RATE_LIMITED') assert.match(String(headers['retry-after']), /^[1-9]\d{0,4}$/)
   else assert.equal(headers['retry-after'], statusCode === 503 || statusCode === 429 ? '5' : undefined)
-  if (statusCode === 401) assert.match(String(headers['www-authenticate']), challengeOf(String(body['code'])))
-  else assert.equal(headers['www-authenticate'], undefined)
+  const isChallenged = statusCode === 401 || body['code'] === 'SCOPE_MISSING'
+  if (isChallenged) assert.match(String(headers['www-authenticate']), challengeOf(String(body['code'])))
+  else if (text !== '') assert.equal(headers['www-authenticate'], undefined)
   assert.equal(headers['content-type'], 'application/problem+json')
   if (text === '') return { is: String(statusCode), body, headers }
   const { detail, code, request_id: id, errors, confirm, phone_numbers: phones } = body

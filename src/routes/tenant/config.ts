@@ -13,6 +13,8 @@ import {
   MetaUnavailable,
   MetaUnexpectedReply,
   MetaUnsubscribeRefused,
+  RevealDisabled,
+  ScopeMissing,
   SecretUnreadable,
   ServiceClosing
 } from '../../errors.js'
@@ -42,7 +44,7 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
     description: 'Where the configuration is to be read',
     examples: [`${fastify.prefix}/config`]
   })
-  const { tenantConfigs, offboarding } = fastify
+  const { auth, tenantConfigs, offboarding } = fastify
 
   fastify.get('/config', {
     config: { errors: readErrors },
@@ -55,10 +57,13 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   }, async ({ tenant }) => tenantConfigs.masked(await findRow(tenant.id)))
 
   fastify.get('/config/full', {
-    config: { errors: readErrors },
+    onRequest: async (request) => { auth.assertMayReveal(request) },
+    config: { errors: [ScopeMissing, RevealDisabled, ...readErrors] },
     schema: {
       operationId: 'getFullConfig',
       summary: 'Read the configuration, secrets in clear',
+      description: 'The platform decides which tokens of the tenant may (`FULL_CONFIG_ACCESS`): ' +
+        'all, those with a certain scope in the claim `scope` or `scp`, or none.',
       tags,
       response: { 200: Type.Ref('FullConfig') }
     }
