@@ -104,6 +104,9 @@ export const MetaRegisterRefused = defineGraph('META_REGISTER_REFUSED', 409,
 
 export const RequestTimeout = define('REQUEST_TIMEOUT', 408,
   'The request did not arrive whole within 30 seconds. Send it again.')
+export const PreconditionFailed = define('PRECONDITION_FAILED', 412,
+  'The configuration has changed since you read it; nothing was written. Read GET /config again, and repeat the ' +
+  'request with its `etag` in If-Match.')
 export const PayloadTooLarge = define('PAYLOAD_TOO_LARGE', 413,
   'The body is larger than 64 KiB, or 3 MiB where Meta sends account updates.')
 export const UnsupportedMediaType = define('UNSUPPORTED_MEDIA_TYPE', 415,
@@ -180,7 +183,7 @@ export const OnboardingUnderWay = define('ONBOARDING_UNDER_WAY', 503,
   'with POST /onboard/whatsapp-client/resume.')
 export const ConfigChanging = define('CONFIG_CHANGING', 503,
   'The configuration, or the other tenants on its account, changed again and again; nothing was ' +
-  'deleted. Try again later.')
+  'deleted or changed. Try again later.')
 
 export const MetaTimeout = defineGraph('META_TIMEOUT', 504,
   'Meta did not answer in time. Try again later: the same request, or POST ' +

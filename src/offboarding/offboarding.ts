@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { ConfigChanging, ConfigNotFound, isRefusal, MetaUnsubscribeRefused, ServiceClosing } from '../errors.js'
 import { adviceIn } from '../meta/advice.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
-import type { TenantConfigRow, TenantConfigs } from '../tenant-configs/tenant-configs.js'
+import type { IfMatch, TenantConfigRow, TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import type { TenantQueues } from '../tenant-queues/tenant-queues.js'
 import type { Vault } from '../vault/vault.js'
 
@@ -15,6 +15,13 @@ export type Offboarding = ReturnType<typeof createOffboarding>
 
 /** Bounds the retries of an offboarding whose configuration or account changes meanwhile. */
 const MAX_ROUNDS = 5
+
+interface OffboardingTerms {
+  /** Whether to delete the configuration also when the app cannot be unsubscribed, which is logged then. */
+  force: boolean
+  /** The versions of the configuration that may be deleted. */
+  ifMatch?: IfMatch
+}
 
 interface OffboardingDependencies {
   tenantConfigs: Pick<TenantConfigs, 'endOnboardings' | 'find' | 'removeOffboarded'>
@@ -32,30 +39,30 @@ export function createOffboarding ({ tenantConfigs, tenantQueues, metaGraph, vau
      * tenant's queue. The app stays on an account that has a verified number of another tenant; it is subscribed again
      * when one arrives meanwhile.
      *
-     * @param force to delete the configuration also when the app cannot be unsubscribed, which is logged then
-     * @throws with nothing deleted: `CONFIG_NOT_FOUND`, `META_UNSUBSCRIBE_REFUSED` with Meta's case as its `advice`,
-     * `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, `CONFIG_CHANGING`, what
-     * `TenantQueues.run` throws, and a failure of the call to Meta
+     * @throws with nothing deleted: `CONFIG_NOT_FOUND`, `PRECONDITION_FAILED`, `META_UNSUBSCRIBE_REFUSED` with Meta's
+     * case as its `advice`, `META_APP_NOT_CONFIGURED`, `SECRET_UNREADABLE`, `DATABASE_UNAVAILABLE`, `CONFIG_CHANGING`,
+     * what `TenantQueues.run` throws, and a failure of the call to Meta
      */
-    offboard: async (tenantId: string, force: boolean, client: AbortSignal): Promise<void> => {
-      await tenantQueues.run(tenantId, client, async () => { await offboard(tenantId, force) })
+    offboard: async (tenantId: string, terms: OffboardingTerms, client: AbortSignal): Promise<void> => {
+      await tenantQueues.run(tenantId, client, async () => { await offboard(tenantId, terms) })
     }
   }
 
-  async function offboard (tenantId: string, force: boolean): Promise<void> {
-    const hadOnboardings = await tenantConfigs.endOnboardings(tenantId)
+  async function offboard (tenantId: string, terms: OffboardingTerms): Promise<void> {
+    const { ifMatch } = terms
+    const hadOnboardings = await tenantConfigs.endOnboardings(tenantId, ifMatch)
     for (let round = 1; round <= MAX_ROUNDS; round++) {
-      const row = await tenantConfigs.find(tenantId)
+      const row = await tenantConfigs.find(tenantId, ifMatch)
       if (row === null && hadOnboardings) return
       if (row === null) throw new ConfigNotFound()
-      if (await remove(row, force)) return
+      if (await remove(row, terms)) return
     }
     throw new ConfigChanging()
   }
 
   /** Returns false when the row has changed, or a number of another tenant has arrived on the account. */
-  async function remove (row: TenantConfigRow, force: boolean): Promise<boolean> {
-    let outcome = await tenantConfigs.removeOffboarded(row, false)
+  async function remove (row: TenantConfigRow, { force, ifMatch }: OffboardingTerms): Promise<boolean> {
+    let outcome = await tenantConfigs.removeOffboarded(row, false, ifMatch)
     if (outcome === 'removed') {
       const { tenant_id: tenantId, waba_id: wabaId, access_token: token } = row
       if (wabaId !== null && token !== null) {
@@ -66,8 +73,9 @@ export function createOffboarding ({ tenantConfigs, tenantQueues, metaGraph, vau
     }
     if (outcome === 'kept') {
       await unsubscribe(row, force)
-      outcome = await tenantConfigs.removeOffboarded(row, true)
+      outcome = await tenantConfigs.removeOffboarded(row, true, ifMatch)
       if (outcome === 'kept') await resubscribe(row)
+      if (outcome === 'changed' && Array.isArray(ifMatch)) await resubscribeKept(row)
     }
     return outcome === 'removed'
   }
@@ -95,8 +103,15 @@ export function createOffboarding ({ tenantConfigs, tenantQueues, metaGraph, vau
     }
   }
 
+  /** Subscribes our app again for a configuration that stays, since it is of another version by now. */
+  async function resubscribeKept ({ tenant_id: tenantId, waba_id: wabaId }: TenantConfigRow): Promise<void> {
+    const row = await tenantConfigs.find(tenantId)
+    if (row?.waba_id === wabaId) await resubscribe(row)
+  }
+
   /**
-   * Subscribes our app for a tenant that arrived on the account meanwhile. If that fails, only that tenant can mend it.
+   * Subscribes our app for a tenant that arrived on the account meanwhile, or stays on it. If that fails, only that
+   * tenant can mend it.
    */
   async function resubscribe (row: TenantConfigRow): Promise<void> {
     const about = { tenant_id: row.tenant_id, waba_id: row.waba_id }
@@ -105,11 +120,11 @@ export function createOffboarding ({ tenantConfigs, tenantQueues, metaGraph, vau
       // A second subscription would clear the callback that an onboarding has set.
       if (await metaGraph.subscriptionOf(app, token, wabaId) !== null) return
       await metaGraph.subscribeApp(app, token, wabaId)
-      log.warn(about, 'subscribed our app again to an account that another tenant moved onto; ' +
+      log.warn(about, 'subscribed our app again to an account that another tenant moved onto, or whose tenant stays; ' +
         'a callback of its own is to be set by onboarding again')
     } catch (err) {
-      log.warn({ err, ...about }, 'could not subscribe our app again to an account that another tenant moved onto: ' +
-        'that tenant must onboard again')
+      log.warn({ err, ...about }, 'could not subscribe our app again to an account that another tenant moved onto, ' +
+        'or whose tenant stays: that tenant must onboard again')
     }
   }
 

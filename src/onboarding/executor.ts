@@ -2,12 +2,12 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { FastifyError } from '@fastify/error'
 import type { FastifyBaseLogger } from 'fastify'
 import type { OnboardingRow, Step } from '../database/schema/onboardings.js'
-import type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 import type { Queryable } from '../database/statement.js'
 import { DatabaseUnavailable, graphErrorDetails, Internal, ServiceClosing } from '../errors.js'
 import { adviceFor, retryAfterIn } from '../meta/advice.js'
 import type { MetaApp } from '../meta/types.js'
 import { stepNames, type StepName } from '../schemas/statuses.js'
+import type { TaggedRow } from '../tenant-configs/tenant-configs.js'
 import { keepLease, LeaseLostError, type OnboardingResult } from './lease.js'
 import { postponeOnboarding, saveToken, updateOnboarding, type OnboardingChange } from './onboardings.sql.js'
 import type { Outcomes } from './outcomes.js'
@@ -26,7 +26,7 @@ export interface Execution {
   /** Meta's answer about the token, once this execution has inspected it. */
   inspected?: { data_access_ends_at: string | null | undefined }
   /** The tenant's configuration, once the onboarding is completed. */
-  config?: TenantConfigRow
+  config?: TaggedRow
 }
 
 /** The evidence of a finished step, and its other changes of the record. */

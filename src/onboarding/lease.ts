@@ -2,10 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyBaseLogger } from 'fastify'
 import type { OnboardingRow, Step } from '../database/schema/onboardings.js'
-import type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 import type { Queryable } from '../database/statement.js'
 import { ConfigNotFound, OnboardingNotFound, OnboardingUnderWay } from '../errors.js'
-import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
+import type { TaggedRow, TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import { createSharedWork } from '../waiting/shared-work.js'
 import { maxWaitMs } from '../waiting/wait-for.js'
 import { acquireLease, onboardingById, updateOnboarding, type OnboardingState } from './onboardings.sql.js'
@@ -13,7 +12,7 @@ import type { Outcomes } from './outcomes.js'
 import { failedStep, isCodeUnderWay, isEnd, stepFailure } from './record.js'
 
 /** The tenant's configuration, and whether this onboarding created it. */
-export interface OnboardingResult { created: boolean, config: TenantConfigRow }
+export interface OnboardingResult { created: boolean, config: TaggedRow }
 
 /** A request that waits for the result of an onboarding. */
 export interface Waiter {

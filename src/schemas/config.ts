@@ -1,6 +1,6 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import type { SecretColumn, WritableColumn } from './columns.js'
-import { graphId, headerToken, nullable, tenantId, text, timestamp, webUrl } from './fields.js'
+import { entityTags, graphId, headerToken, nullable, tenantId, text, timestamp, webUrl } from './fields.js'
 
 /** Meta issues no refresh token, so the examples have none. */
 type ExampleColumn = Exclude<WritableColumn, 'refresh_token'>
@@ -69,6 +69,33 @@ export const ConfigUpdate = Type.Object(writable, {
   description: 'At least one field; one left out stays, null clears it',
   examples: [{ callback_url: example.callback_url, verify_token: null }]
 })
+
+const etagExample = '"1-745"'
+
+/** The headers of a read. */
+export const IfNoneMatch = Type.Object({
+  'if-none-match': Type.Optional(entityTags({
+    description: 'Entity tags of versions that you have: for one of them, or for *, the answer is 304',
+    examples: [etagExample]
+  }))
+})
+
+/** The headers of a write. */
+export const IfMatch = Type.Object({
+  'if-match': Type.Optional(entityTags({
+    description: 'The entity tag of the version that you have read: nothing is written to another one. * is any',
+    examples: [etagExample]
+  }))
+})
+
+/** The header of an answer with a configuration. */
+export const etag = Type.String({
+  description: 'The version of the configuration: each write of the row changes it',
+  examples: [etagExample]
+})
+
+/** The answer of a read to a client that has the version. */
+export const NotModified = Type.Null({ description: '`if-none-match` names the version', headers: { etag } })
 
 /** The query of DELETE /config. */
 export const DeleteQuery = Type.Object({

@@ -11,6 +11,9 @@ const CLEAN = `^(?!\\s)${CHARACTER}+(?<!\\s)$`
 const CLEAN_ID = `^(?!\\s)(?!\\.{1,2}$)${CHARACTER}+(?<!\\s)$`
 const LINE = `^${CHARACTER}+$`
 const VISIBLE_ASCII = '^[!-~]+$'
+// RFC 9110, sections 8.8.3 and 5.6.1: elements of a list may be empty.
+const ENTITY_TAG = '(W/)?"[!#-~\\x80-\\xff]*"'
+const ENTITY_TAGS = `^(\\*|[ \\t]*(${ENTITY_TAG}[ \\t]*)?(,[ \\t]*(${ENTITY_TAG}[ \\t]*)?)*)$`
 
 // Many engines lack \p, look-around and the flag `u`, so these patterns accept lone surrogates, `.` and `..`.
 const [PORTABLE, PORTABLE_END] = ['[^\\x00-\\x1f\\x7f-\\x9f]', '[^\\s\\x00-\\x1f\\x7f-\\x9f]']
@@ -36,6 +39,10 @@ export const patterns: Record<string, { demand: string, portable: string }> = {
   [VISIBLE_ASCII]: {
     demand: 'must be visible ASCII without blanks: an HTTP header carries it',
     portable: VISIBLE_ASCII
+  },
+  [ENTITY_TAGS]: {
+    demand: 'must be * or entity tags in double quotes, separated by commas',
+    portable: ENTITY_TAGS
   }
 }
 
@@ -60,6 +67,9 @@ export const tenantId = (options: StringOptions = {}) => line(100, options)
 /** An absolute https URL. */
 export const webUrl = (maxLength: number, options: StringOptions = {}) =>
   text(maxLength, { format: 'web-url', ...options })
+
+/** The value of `If-Match` or `If-None-Match`. */
+export const entityTags = (options: StringOptions) => Type.String({ pattern: ENTITY_TAGS, ...options })
 
 /** A moment: RFC 3339 with any offset in a request, ISO 8601 in UTC in an answer. */
 export const timestamp = (options: StringOptions = {}) => Type.String({ format: 'date-time', ...options })

@@ -1,7 +1,9 @@
 import { sql } from 'drizzle-orm'
-import { verifiedIdentities, type TenantConfigRow } from '../database/schema/tenant-configs.js'
+import { tenantConfigs, verifiedIdentities, type TenantConfigRow } from '../database/schema/tenant-configs.js'
 import type { Queryable } from '../database/statement.js'
 import { numbersOnAccount } from '../database/verified-identity.js'
+import { assertMatch, tagsOf, type IfMatch, type TaggedRow } from './if-match.js'
+import { etag, isAmong } from './tenant-configs.sql.js'
 
 /*
  * The step `store` of an onboarding writes the configuration, then its own record, in one transaction. A removal takes
@@ -13,15 +15,26 @@ const endOnboardings = sql`update onboardings set status = 'failed', access_toke
   holder = null
   where (status = 'in_progress' or holder is not null)`
 
-/** Ends the tenant's unfinished and leased onboardings: a lease owner may still get a token. Returns their number. */
-export async function endTenantOnboardings (tx: Queryable, tenantId: string): Promise<number> {
-  await tx.run(sql`select from tenant_configs where tenant_id = ${tenantId} for update`)
+/**
+ * Ends the tenant's unfinished and leased onboardings: a lease owner may still get a token. Returns their number.
+ *
+ * @throws as `assertMatch`
+ */
+export async function endTenantOnboardings (tx: Queryable, tenantId: string, ifMatch: IfMatch): Promise<number> {
+  // The lock keeps the version of the row until the caller's transaction ends.
+  const [row] = await tx.run(sql<Pick<TaggedRow, 'etag'>>`
+    select ${etag} as etag from ${tenantConfigs} where tenant_id = ${tenantId} for update`)
+  assertMatch(row, ifMatch)
   return await tx.count(sql`${endOnboardings} and tenant_id = ${tenantId}`)
 }
 
-/** Ends the tenant's onboardings, then deletes its row. Returns the number of rows and onboardings. */
-export async function removeTenant (tx: Queryable, tenantId: string): Promise<number> {
-  const ended = await endTenantOnboardings(tx, tenantId)
+/**
+ * Ends the tenant's onboardings, then deletes its row. Returns the number of rows and onboardings.
+ *
+ * @throws as `assertMatch`
+ */
+export async function removeTenant (tx: Queryable, tenantId: string, ifMatch: IfMatch): Promise<number> {
+  const ended = await endTenantOnboardings(tx, tenantId, ifMatch)
   return ended + await tx.count(sql`delete from tenant_configs where tenant_id = ${tenantId}`)
 }
 
@@ -41,16 +54,19 @@ export interface Removal { outcome: 'removed' | 'kept' | 'changed' }
 type OffboardedRow = Pick<TenantConfigRow, 'id' | 'tenant_id' | 'waba_id' | 'access_token'>
 
 /**
- * Deletes a row that still holds the given account and token, if the subscription of our app is right: unsubscribed,
- * unless another tenant has a verified number on the account. A row without account or token needs no unsubscription.
+ * Deletes a row that matches and still holds the given account and token, if the subscription of our app is right:
+ * unsubscribed, unless another tenant has a verified number on the account. A row without account or token needs no
+ * unsubscription.
  * The locks serialize concurrent offboardings: the second of the last two tenants finds no other number. As in a
  * verification, the row is locked before the verified identities.
  */
 export const removeOffboardedQuery = (
-  { id, tenant_id, waba_id, access_token }: OffboardedRow, isUnsubscribed: boolean
+  { id, tenant_id, waba_id, access_token }: OffboardedRow, isUnsubscribed: boolean, ifMatch: IfMatch
 ) => sql<Removal>`
   with own as (
-    select from tenant_configs where id = ${id} and waba_id = ${waba_id} and access_token = ${access_token} for update
+    select from tenant_configs
+    where id = ${id} and waba_id = ${waba_id} and access_token = ${access_token}
+    and ${isAmong(sql.param(tagsOf(ifMatch)))} for update
   ),
   numbers as (
     ${numbersOnAccount(waba_id)} and exists (select from own)
@@ -59,7 +75,7 @@ export const removeOffboardedQuery = (
   deleted as (
     delete from tenant_configs
     where id = ${id} and waba_id is not distinct from ${waba_id}
-    and access_token is not distinct from ${access_token} and (
+    and access_token is not distinct from ${access_token} and ${isAmong(sql.param(tagsOf(ifMatch)))} and (
       waba_id is null or access_token is null or
       ${isUnsubscribed}::boolean <> exists (select from numbers where numbers.tenant_id <> ${tenant_id})
     )

@@ -9,6 +9,8 @@ import type { Vault } from '../vault/vault.js'
 /** The values of a client, in clear: an omitted column keeps its value, null clears it. Times are RFC 3339. */
 export type ConfigInput = Partial<Record<WritableColumn, string | null>>
 
+export type RowSecrets = ReturnType<typeof createRowSecrets>
+
 /** Creates functions that seal the secrets of clients, and open or mask stored ones. */
 export function createRowSecrets ({ vault }: { vault: Pick<Vault, 'seal' | 'open' | 'mask'> }) {
   return {

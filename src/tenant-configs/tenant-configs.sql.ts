@@ -1,4 +1,4 @@
-import { and, asc, eq, getTableColumns, gt, gte, lte, sql, type SQL } from 'drizzle-orm'
+import { and, asc, eq, getTableColumns, gt, gte, lte, sql, type SQL, type SQLChunk } from 'drizzle-orm'
 import { tenantConfigs as table, tokenWatch, type TenantConfigRow } from '../database/schema/tenant-configs.js'
 import { builder, prepare, type Prepared } from '../database/statement.js'
 import { secretColumns, writableNames, type SecretColumn, type WritableColumn } from '../schemas/columns.js'
@@ -7,9 +7,23 @@ import { MASK } from '../schemas/fields.js'
 
 const { placeholder } = sql
 
+/**
+ * The entity tag of a row's version (RFC 9110, section 8.8.3), as the header has it. Each write of the row changes its
+ * `xmin`; a row that is deleted and created again has another id.
+ */
+export const etag = sql<string>`format('"%s-%s"', ${table.id}, ${table}.xmin)`
+
+/** The columns of a row with its entity tag. */
+export const tagged = { ...getTableColumns(table), etag: etag.as('etag') }
+
 const ofTenant = eq(table.tenant_id, placeholder('tenant_id'))
 
-export const find = prepare('tenant_config_find', builder.select().from(table).where(ofTenant))
+/** Whether the row has one of the entity tags; null stands for any. */
+export const isAmong = (tags: SQLChunk) => sql`(${tags}::text[] is null or ${etag} = any(${tags}::text[]))`
+
+const isMatch = isAmong(placeholder('if_match'))
+
+export const find = prepare('tenant_config_find', builder.select(tagged).from(table).where(ofTenant))
 
 /** The values of `insert` and `update` for all columns that a client may omit. */
 export const emptyValues = mapWritable(() => null)
@@ -17,15 +31,16 @@ export const emptyValues = mapWritable(() => null)
 /** Returns no row when the tenant has one. */
 export const insert = prepare('tenant_config_insert', builder.insert(table)
   .values({ tenant_id: placeholder('tenant_id'), user_id: placeholder('user_id'), ...mapWritable(placeholder) })
-  .onConflictDoNothing({ target: table.tenant_id }).returning())
+  .onConflictDoNothing({ target: table.tenant_id }).returning(tagged))
 
+/** Writes nothing unless the row matches `if_match`. */
 export const setActive = prepare('tenant_config_set_active', builder.update(table)
-  .set({ is_active: sql`${placeholder('is_active')}` }).where(ofTenant).returning())
+  .set({ is_active: sql`${placeholder('is_active')}` }).where(and(ofTenant, isMatch)).returning(tagged))
 
 /**
  * Writes the columns in `fields` alone. A changed `waba_id`, `phone_number_id` or `access_token` is unverified.
- * `same_token`: the new token equals that of the ciphertext `stored_token`. It has no effect when the row holds another
- * ciphertext by now.
+ * `same_token`: the new token equals that of the ciphertext `stored_token`. Writes nothing unless the row matches
+ * `if_match`, nor a token when the row holds another ciphertext by now: that may be of the same token, or of another.
  */
 export const update = prepare('tenant_config_update', updateQuery())
 
@@ -35,9 +50,9 @@ function updateQuery () {
     sql`case when ${isWritten(name)} then ${placeholder(name)} else ${table[name]} end`
   const isChanged = (name: 'waba_id' | 'phone_number_id') =>
     sql`(${isWritten(name)} and ${table[name]} is distinct from ${placeholder(name)})`
-  const isSameToken = sql`(${placeholder('same_token')}::boolean
-    and ${table.access_token} is not distinct from ${placeholder('stored_token')})`
-  const isNewToken = sql`(${isWritten('access_token')} and not ${isSameToken})`
+  const isCompared = sql`(not ${isWritten('access_token')}
+    or ${table.access_token} is not distinct from ${placeholder('stored_token')})`
+  const isNewToken = sql`(${isWritten('access_token')} and not ${placeholder('same_token')}::boolean)`
   const isNewKey = sql`(${isWritten('access_token')}
     and split_part(${table.access_token}, '.', 2) <> split_part(${placeholder('access_token')}::text, '.', 2))`
   const isUnverified = sql`(${isNewToken} or ${isChanged('waba_id')} or ${isChanged('phone_number_id')})`
@@ -50,7 +65,7 @@ function updateQuery () {
       when ${isNewToken} then null else ${table.token_expires_at} end`,
     onboarding_completed: sql`${table.onboarding_completed} and not ${isUnverified}`,
     last_verified_at: sql`case when ${isUnverified} then null else ${table.last_verified_at} end`
-  }).where(ofTenant).returning()
+  }).where(and(ofTenant, isMatch, isCompared)).returning(tagged)
 }
 
 const masked = (column: SecretColumn) =>

@@ -5,18 +5,21 @@ import type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 import { onlyRow, type Queryable } from '../database/statement.js'
 import { ConfigExists, ConfigNotFound, ConfirmationMismatch, PhoneNumberTaken } from '../errors.js'
 import type { Vault } from '../vault/vault.js'
+import { assertMatch, type IfMatch, type TaggedRow } from './if-match.js'
 import { createListing } from './listing.js'
 import {
   endTenantOnboardings, removeAllTenants, removeOffboardedQuery, removeTenant, type Removal
 } from './removal.sql.js'
+import { createRowChanges } from './row-changes.js'
 import { createRowSecrets, type ConfigInput } from './row-secrets.js'
-import { emptyValues, find, insert, setActive, update } from './tenant-configs.sql.js'
+import { emptyValues, find, insert } from './tenant-configs.sql.js'
 import {
   completeIdentity, lockIdentity, saveVerifiedIdentity, upsertIdentity, verifiedNumber,
   type LockedIdentity, type OnboardedIdentity, type VerifiedIdentity, type VerifiedOutcome
 } from './verified-identities.sql.js'
 
 export type { TenantConfigRow } from '../database/schema/tenant-configs.js'
+export type { IfMatch, TaggedRow } from './if-match.js'
 export type { ConfigInput } from './row-secrets.js'
 export type { OnboardedIdentity, VerifiedIdentity, VerifiedOutcome } from './verified-identities.sql.js'
 
@@ -49,6 +52,7 @@ export function createTenantConfigs (
 
   return {
     ...createListing({ database }),
+    ...createRowChanges({ database, secrets, find: findRow, writeAndNotify, notify }),
     find: findRow,
     seal: secrets.seal,
     reveal: secrets.reveal,
@@ -56,7 +60,7 @@ export function createTenantConfigs (
     maskedAfterWrite: secrets.maskedAfterWrite,
 
     /** @throws CONFIG_EXISTS, MASKED_VALUE */
-    async create (tenantId: string, userId: string | null, input: ConfigInput): Promise<TenantConfigRow> {
+    async create (tenantId: string, userId: string | null, input: ConfigInput): Promise<TaggedRow> {
       const values = { ...emptyValues, ...secrets.seal(tenantId, input), tenant_id: tenantId, user_id: userId }
       const [row] = await writeAndNotify(new Set([tenantId]), async () => await database.run(insert, values), input)
       if (row === undefined) throw new ConfigExists()
@@ -64,56 +68,28 @@ export function createTenantConfigs (
     },
 
     /**
-     * Writes the fields of the input. Other ids end the verified identity; another token keeps it and is unverified.
+     * Ends the tenant's unfinished onboardings, then deletes its row, which one of them may just have stored.
      *
-     * @throws CONFIG_NOT_FOUND, MASKED_VALUE
+     * @throws CONFIG_NOT_FOUND when the tenant has neither; as `assertMatch`, with nothing ended
      */
-    async update (tenantId: string, input: ConfigInput): Promise<TenantConfigRow> {
-      const { access_token: token } = input
-      const values = { ...emptyValues, ...secrets.seal(tenantId, input) }
-      // Each ciphertext of a token differs: the comparison needs the clear one.
-      const stored = token === undefined ? null : (await findRow(tenantId))?.access_token ?? null
-      const isSame = stored === null ? token === null : secrets.tryOpen(stored, tenantId, 'access_token') === token
-      const change = {
-        ...values,
-        tenant_id: tenantId,
-        fields: Object.keys(input),
-        same_token: isSame,
-        stored_token: stored
-      }
-      const [row] = await writeAndNotify(new Set([tenantId]), async () => await database.run(update, change), input)
-      if (row === undefined) throw new ConfigNotFound()
-      return row
-    },
-
-    /** @throws CONFIG_NOT_FOUND */
-    async setActive (tenantId: string, isActive: boolean): Promise<TenantConfigRow> {
-      const values = { tenant_id: tenantId, is_active: isActive }
-      const [row] = await writeAndNotify(new Set([tenantId]), async () => await database.run(setActive, values))
-      if (row === undefined) throw new ConfigNotFound()
-      // Lookups by number or account may have cached 'nobody'; invalidate them too.
-      notify(tenantId, row)
-      return row
+    async remove (tenantId: string, ifMatch?: IfMatch): Promise<void> {
+      const work = async (tx: Queryable) => await removeTenant(tx, tenantId, ifMatch)
+      if (await inTransaction(new Set([tenantId]), work) === 0) throw new ConfigNotFound()
     },
 
     /**
-     * Ends the tenant's unfinished onboardings, then deletes its row, which one of them may just have stored.
+     * Ends the tenant's unfinished onboardings: none stores anything afterwards. Returns whether there were any.
      *
-     * @throws CONFIG_NOT_FOUND when the tenant has neither
+     * @throws as `assertMatch`, with nothing ended
      */
-    async remove (tenantId: string): Promise<void> {
-      if (await inTransaction(new Set([tenantId]), async (tx) => await removeTenant(tx, tenantId)) === 0) {
-        throw new ConfigNotFound()
-      }
-    },
-
-    /** Ends the tenant's unfinished onboardings: none stores anything afterwards. Returns whether there were any. */
-    endOnboardings: async (tenantId: string): Promise<boolean> =>
-      await database.transaction(async (tx) => await endTenantOnboardings(tx, tenantId)) > 0,
+    endOnboardings: async (tenantId: string, ifMatch?: IfMatch): Promise<boolean> =>
+      await database.transaction(async (tx) => await endTenantOnboardings(tx, tenantId, ifMatch)) > 0,
 
     /** Deletes the row of an offboarded tenant, under the conditions of `removeOffboardedQuery`. */
-    async removeOffboarded (row: TenantConfigRow, isUnsubscribed: boolean): Promise<Removal['outcome']> {
-      const query = removeOffboardedQuery(row, isUnsubscribed)
+    async removeOffboarded (
+      row: TenantConfigRow, isUnsubscribed: boolean, ifMatch?: IfMatch
+    ): Promise<Removal['outcome']> {
+      const query = removeOffboardedQuery(row, isUnsubscribed, ifMatch)
       return onlyRow(await writeAndNotify(new Set([row.tenant_id]), async () => await database.run(query))).outcome
     },
 
@@ -145,7 +121,7 @@ export function createTenantConfigs (
      */
     completeOnboarding: async (
       tenantId: string, identity: OnboardedIdentity, inSameTransaction: (tx: Queryable) => Promise<void>
-    ): Promise<TenantConfigRow | null> => await inTransaction(new Set([tenantId]), async (tx) => {
+    ): Promise<TaggedRow | null> => await inTransaction(new Set([tenantId]), async (tx) => {
       const [row] = await completeIdentity(tx, tenantId, identity)
       if (row === undefined) return null
       await inSameTransaction(tx)
@@ -189,9 +165,10 @@ export function createTenantConfigs (
     }
   }
 
-  /** The secrets of the row are sealed. */
-  async function findRow (tenantId: string): Promise<TenantConfigRow | null> {
+  /** The secrets of the row are sealed. Throws as `assertMatch`. */
+  async function findRow (tenantId: string, ifMatch?: IfMatch): Promise<TaggedRow | null> {
     const [row] = await database.run(find, { tenant_id: tenantId })
+    assertMatch(row, ifMatch)
     return row ?? null
   }
 

@@ -2,6 +2,8 @@ import { and, eq, getTableColumns, ne, sql, type SQLWrapper } from 'drizzle-orm'
 import { tenantConfigs, verifiedIdentities, type TenantConfigRow } from '../database/schema/tenant-configs.js'
 import { builder, type Queryable } from '../database/statement.js'
 import { isVerified } from '../database/verified-identity.js'
+import type { TaggedRow } from './if-match.js'
+import { tagged } from './tenant-configs.sql.js'
 
 /** The account and number that Meta confirmed to a tenant's own token, which is sealed. */
 export interface VerifiedIdentity extends Pick<TenantConfigRow, 'tenant_id' | 'access_token' | 'phone_number_id'> {
@@ -106,7 +108,7 @@ export async function upsertIdentity (
 /** Marks the tenant as onboarded and activates it; returns no row when the row no longer holds this identity. */
 export async function completeIdentity (
   tx: Queryable, tenantId: string, { waba_id, phone_number_id, access_token }: OnboardedIdentity
-): Promise<TenantConfigRow[]> {
+): Promise<TaggedRow[]> {
   return await tx.run(builder.update(tenantConfigs)
     .set({ is_active: true, onboarding_completed: true, onboarded_at: sql`now()`, last_verified_at: sql`now()` })
     .where(and(
@@ -114,7 +116,7 @@ export async function completeIdentity (
       eq(tenantConfigs.access_token, access_token),
       eq(tenantConfigs.waba_id, waba_id),
       isNotDistinct(tenantConfigs.phone_number_id, phone_number_id)
-    )).returning())
+    )).returning(tagged))
 }
 
 const isNotDistinct = (column: SQLWrapper, value: string | null) => sql`${column} is not distinct from ${value}`

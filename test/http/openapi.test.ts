@@ -43,7 +43,7 @@ await t.test('everything that has a schema has an example and a description', as
     for (const parameter of operation.parameters ?? []) {
       t.notOk('example' in parameter || 'examples' in parameter, parameter.name)
     }
-    for (const [status, { description, headers = {} }] of Object.entries(operation.responses)) {
+    for (const [status, { description, headers = {}, content = {} }] of Object.entries(operation.responses)) {
       const where = `${operation.operationId} ${status}`
       t.notMatch(description, 'Default Response', where)
       // The answer of the onboarding has no location.
@@ -54,8 +54,17 @@ await t.test('everything that has a schema has an example and a description', as
       )
       const isChallenged = status === '401' || (status === '403' && operation.operationId === 'getFullConfig')
       t.equal('www-authenticate' in headers, isChallenged, `${where} www-authenticate`)
+      const isConfig = Object.values(content)
+        .some(({ schema }) => /\/(Masked|Full)Config$/.test(schema.$ref ?? ''))
+      t.equal('etag' in headers, isConfig || status === '304', `${where} etag`)
       t.equal('retry-after' in headers, status === '503' || status === '429', `${where} retry-after`)
     }
+    const { operationId, parameters = [], responses } = operation
+    t.strictSame(
+      parameters.map(({ name }) => name).filter((name) => name.startsWith('if-')),
+      '304' in responses ? ['if-none-match'] : '412' in responses ? ['if-match'] : [],
+      operationId
+    )
     if (operation.requestBody !== undefined) t.ok(operation.requestBody.description, operation.operationId)
     for (const [where, { schema }] of bodies) assertFieldsDescribed(t, schema, where)
   }
@@ -74,7 +83,7 @@ await t.test('patterns need no flag, \\p or look-around, and match only the valu
   const patterns = new Set(
     JSON.stringify(document).match(/(?<="pattern":)"(\\.|[^"\\])*"/g)?.map((pattern): string => JSON.parse(pattern))
   )
-  t.equal(patterns.size, 5)
+  t.equal(patterns.size, 6)
   const samples = [
     'a', '\u00e9', '0', '123456', 'a b', ' a', 'a ', '\u00a0a', 'a\n', '\n', '\u0000', '\u0085', 'p{Cc}', '', '.'
   ]

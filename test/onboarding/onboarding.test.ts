@@ -49,6 +49,19 @@ await t.test('a login of a new tenant is exchanged, verified and stored', async 
   t.ok(asked().slice(2).every(({ headers }) => headers.authorization === `Bearer ${lastToken()}`))
 })
 
+await t.test('every answer of an onboarding has the entity tag of the stored row', async (t) => {
+  const tenant = newTenant()
+  const body = login(tenant)
+  const answers = [
+    await post(tenant, body), await post(tenant, body), await resume(tenant), await post(tenant, login(tenant))
+  ]
+  t.strictSame(answers.map(({ is }) => is), ['201', '200', '200', '200'])
+  const [first, ...same] = answers.slice(0, 3).map(({ headers }) => headers.etag)
+  t.strictSame(same, [first, first])
+  t.not(answers[3]?.headers.etag, first)
+  t.equal((await configure(tenant, 'GET')).headers.etag, answers[3]?.headers.etag)
+})
+
 await t.test('the expiry comes from debug_token, else from the exchange', async (t) => {
   const tenant = newTenant()
   for (const [exchange, debug, expected] of [

@@ -88,7 +88,10 @@ function checked (url: string, { statusCode, headers, body: text }: LightMyReque
   const body: Json = text === '' ? {} : JSON.parse(text)
   if (url.startsWith(base)) assert.equal(headers['cache-control'], 'no-store', url)
   const isConfig = 'tenant_id' in body && !('decision' in body) && !('next_attempt_at' in body)
-  if (isConfig) assert.deepEqual(Object.keys(body), columns)
+  if (isConfig) {
+    assert.deepEqual(Object.keys(body), columns)
+    assert.match(String(headers.etag), new RegExp(`^"${Number(body['id'])}-[1-9]\\d*"$`))
+  }
   if (statusCode < 400) return { is: String(statusCode), body, headers }
   // Until Meta allows calls again; an answer from a record uses the longest block without a known end.
   if (body['code'] === 'META_RATE_LIMITED') assert.match(String(headers['retry-after']), /^[1-9]\d{0,4}$/)

@@ -1,7 +1,8 @@
 import { Type } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
-import { ConfigNotFound, DatabaseUnavailable } from '../../errors.js'
-import { NoBody } from '../../schemas/config.js'
+import { ConfigChanging, ConfigNotFound, DatabaseUnavailable, PreconditionFailed } from '../../errors.js'
+import { readIfMatch } from '../../http/conditional/entity-tags.js'
+import { etag, IfMatch, NoBody } from '../../schemas/config.js'
 
 /** Turns the tenant's configuration on and off. Both are idempotent. */
 export default async function activation (fastify: FastifyInstance): Promise<void> {
@@ -9,14 +10,19 @@ export default async function activation (fastify: FastifyInstance): Promise<voi
 
   for (const [action, active] of [['activate', true], ['deactivate', false]] as const) {
     fastify.post(`/config/${action}`, {
-      config: { errors: [ConfigNotFound, DatabaseUnavailable] },
+      config: { errors: [ConfigNotFound, PreconditionFailed, ConfigChanging, DatabaseUnavailable] },
       schema: {
         operationId: `${action}Config`,
         summary: active ? 'Serve this configuration' : 'Stop serving this configuration, keep it',
         tags: ['config'],
+        headers: IfMatch,
         body: NoBody,
-        response: { 200: Type.Ref('MaskedConfig') }
+        response: { 200: Type.Ref('MaskedConfig', { headers: { etag } }) }
       }
-    }, async ({ tenant }) => tenantConfigs.maskedAfterWrite(await tenantConfigs.setActive(tenant.id, active)))
+    }, async ({ tenant, headers }, reply) => {
+      const row = await tenantConfigs.setActive(tenant.id, active, readIfMatch(headers))
+      reply.header('etag', row.etag)
+      return tenantConfigs.maskedAfterWrite(row)
+    })
   }
 }

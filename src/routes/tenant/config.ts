@@ -1,50 +1,30 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import type { FastifyReply } from 'fastify'
 import {
   ConfigChanging,
   ConfigExists,
   ConfigNotFound,
   DatabaseUnavailable,
   MaskedValue,
-  MetaAppNotConfigured,
-  MetaAppRejected,
-  MetaRateLimited,
-  MetaTimeout,
-  MetaUnavailable,
-  MetaUnexpectedReply,
-  MetaUnsubscribeRefused,
+  PreconditionFailed,
   RevealDisabled,
   ScopeMissing,
-  SecretUnreadable,
-  ServiceClosing
+  SecretUnreadable
 } from '../../errors.js'
-import { clientSignal } from '../../http/client-signal.js'
-import { ConfigCreate, ConfigUpdate, DeleteQuery, NoBody } from '../../schemas/config.js'
+import { isKnown, readIfMatch } from '../../http/conditional/entity-tags.js'
+import { ConfigCreate, ConfigUpdate, etag, IfMatch, IfNoneMatch, NotModified } from '../../schemas/config.js'
 
 const tags = ['config']
 const readErrors = [ConfigNotFound, SecretUnreadable, DatabaseUnavailable]
-const deleteErrors = [
-  ConfigNotFound,
-  DatabaseUnavailable,
-  MetaUnsubscribeRefused,
-  MetaAppNotConfigured,
-  MetaAppRejected,
-  MetaUnexpectedReply,
-  MetaRateLimited,
-  MetaUnavailable,
-  MetaTimeout,
-  SecretUnreadable,
-  ConfigChanging,
-  ServiceClosing
-]
 
-/** The tenant's configuration: read, create, change, delete. */
+/** The tenant's configuration: read, create, change. */
 const config: FastifyPluginAsyncTypebox = async (fastify) => {
   const location = Type.String({
     description: 'Where the configuration is to be read',
     examples: [`${fastify.prefix}/config`]
   })
-  const { auth, tenantConfigs, offboarding } = fastify
+  const { auth, tenantConfigs } = fastify
 
   fastify.get('/config', {
     config: { errors: readErrors },
@@ -52,9 +32,14 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
       operationId: 'getConfig',
       summary: 'Read the configuration, secrets masked',
       tags,
-      response: { 200: Type.Ref('MaskedConfig') }
+      headers: IfNoneMatch,
+      response: { 200: Type.Ref('MaskedConfig', { headers: { etag } }), 304: NotModified }
     }
-  }, async ({ tenant }) => tenantConfigs.masked(await findRow(tenant.id)))
+  }, async ({ tenant, headers }, reply) => {
+    const row = await findRow(tenant.id, reply)
+    if (!isKnown(headers, row.etag)) return tenantConfigs.masked(row)
+    reply.code(304)
+  })
 
   fastify.get('/config/full', {
     onRequest: async (request) => { auth.assertMayReveal(request) },
@@ -65,9 +50,14 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
       description: 'The platform decides which tokens of the tenant may (`FULL_CONFIG_ACCESS`): ' +
         'all, those with a certain scope in the claim `scope` or `scp`, or none.',
       tags,
-      response: { 200: Type.Ref('FullConfig') }
+      headers: IfNoneMatch,
+      response: { 200: Type.Ref('FullConfig', { headers: { etag } }), 304: NotModified }
     }
-  }, async ({ tenant }) => tenantConfigs.reveal(await findRow(tenant.id)))
+  }, async ({ tenant, headers }, reply) => {
+    const row = await findRow(tenant.id, reply)
+    if (!isKnown(headers, row.etag)) return tenantConfigs.reveal(row)
+    reply.code(304)
+  })
 
   fastify.post('/config', {
     config: { errors: [MaskedValue, ConfigExists, DatabaseUnavailable] },
@@ -76,17 +66,17 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
       summary: 'Create the configuration',
       tags,
       body: ConfigCreate,
-      response: { 201: Type.Ref('MaskedConfig', { headers: { location } }) }
+      response: { 201: Type.Ref('MaskedConfig', { headers: { location, etag } }) }
     }
   }, async ({ tenant, body, routeOptions }, reply) => {
     const row = await tenantConfigs.create(tenant.id, tenant.userId, body)
     // Not the URL of the request, which may hold another host or a query.
-    reply.code(201).header('location', routeOptions.url)
+    reply.code(201).header('location', routeOptions.url).header('etag', row.etag)
     return tenantConfigs.maskedAfterWrite(row)
   })
 
   fastify.put('/config', {
-    config: { errors: [MaskedValue, ConfigNotFound, DatabaseUnavailable] },
+    config: { errors: [MaskedValue, ConfigNotFound, PreconditionFailed, ConfigChanging, DatabaseUnavailable] },
     schema: {
       operationId: 'updateConfig',
       summary: 'Change some fields: one left out stays, null clears it',
@@ -95,32 +85,20 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
         'Other ids end the verified identity; another token keeps it. ' +
         'With a new `access_token`, `token_expires_at` turns null unless you send it.',
       tags,
+      headers: IfMatch,
       body: ConfigUpdate,
-      response: { 200: Type.Ref('MaskedConfig') }
+      response: { 200: Type.Ref('MaskedConfig', { headers: { etag } }) }
     }
-  }, async ({ tenant, body }) => tenantConfigs.maskedAfterWrite(await tenantConfigs.update(tenant.id, body)))
-
-  fastify.delete('/config', {
-    config: { errors: deleteErrors, callsMeta: true },
-    schema: {
-      operationId: 'deleteConfig',
-      summary: 'Delete the configuration',
-      description: 'With `unsubscribe=true` our app is first taken off the WhatsApp Business Account, ' +
-        'unless a verified number of another tenant lives there. ' +
-        'If that fails nothing is deleted, but with `force=true` all the same.',
-      tags,
-      querystring: DeleteQuery,
-      body: NoBody,
-      response: { 204: Type.Null({ description: 'Deleted' }) }
-    }
-  }, async ({ tenant, query: { unsubscribe = false, force = false } }, reply) => {
-    await (unsubscribe ? offboarding.offboard(tenant.id, force, clientSignal(reply)) : tenantConfigs.remove(tenant.id))
-    reply.code(204)
+  }, async ({ tenant, body, headers }, reply) => {
+    const row = await tenantConfigs.update(tenant.id, body, readIfMatch(headers))
+    reply.header('etag', row.etag)
+    return tenantConfigs.maskedAfterWrite(row)
   })
 
-  async function findRow (tenantId: string) {
+  async function findRow (tenantId: string, reply: FastifyReply) {
     const row = await tenantConfigs.find(tenantId)
     if (row === null) throw new ConfigNotFound()
+    reply.header('etag', row.etag)
     return row
   }
 }

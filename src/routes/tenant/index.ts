@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { throwRouteNotFound } from '../../http/error-handler.js'
 import activation from './activation.js'
 import config from './config.js'
+import deletion from './deletion.js'
 import effective from './effective.js'
 import onboarding from './onboarding.js'
 import tokenHealth from './token-health.js'
@@ -18,6 +19,7 @@ export default async function tenantRoutes (fastify: FastifyInstance): Promise<v
   fastify.setNotFoundHandler(throwRouteNotFound)
 
   await fastify.register(config)
+  await fastify.register(deletion)
   await fastify.register(effective)
   await fastify.register(activation)
   await fastify.register(verify)

@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import * as errors from '../../errors.js'
 import { clientSignal } from '../../http/client-signal.js'
+import { etag } from '../../schemas/config.js'
 import { Onboard, Resume, Start } from '../../schemas/onboarding.js'
 
 const startErrors = [
@@ -74,15 +75,19 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
       body: Onboard,
       response: {
         200: Type.Ref('MaskedConfig', {
-          description: 'The tenant had a configuration; it holds the new credentials now'
+          description: 'The tenant had a configuration; it holds the new credentials now',
+          headers: { etag }
         }),
-        201: Type.Ref('MaskedConfig', { description: 'The tenant had no configuration; it was created' })
+        201: Type.Ref('MaskedConfig', {
+          description: 'The tenant had no configuration; it was created',
+          headers: { etag }
+        })
       }
     }
   }, async ({ tenant, body }, reply) => {
     const login = { tenantId: tenant.id, userId: tenant.userId, ...body }
     const { created, config } = await onboarding.complete(login, clientSignal(reply))
-    reply.code(created ? 201 : 200)
+    reply.code(created ? 201 : 200).header('etag', config.etag)
     return tenantConfigs.maskedAfterWrite(config)
   })
 
@@ -93,10 +98,11 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
       summary: 'Go on with the latest onboarding from its first unfinished step, without a new login',
       tags,
       body: Resume,
-      response: { 200: Type.Ref('MaskedConfig', { description: 'The onboarding is completed' }) }
+      response: { 200: Type.Ref('MaskedConfig', { description: 'The onboarding is completed', headers: { etag } }) }
     }
   }, async ({ tenant, body }, reply) => {
     const { config } = await onboarding.resume(tenant.id, body ?? {}, clientSignal(reply))
+    reply.header('etag', config.etag)
     return tenantConfigs.maskedAfterWrite(config)
   })
 

@@ -1,0 +1,66 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import {
+  ConfigChanging,
+  ConfigNotFound,
+  DatabaseUnavailable,
+  MetaAppNotConfigured,
+  MetaAppRejected,
+  MetaRateLimited,
+  MetaTimeout,
+  MetaUnavailable,
+  MetaUnexpectedReply,
+  MetaUnsubscribeRefused,
+  PreconditionFailed,
+  SecretUnreadable,
+  ServiceClosing
+} from '../../errors.js'
+import { clientSignal } from '../../http/client-signal.js'
+import { readIfMatch } from '../../http/conditional/entity-tags.js'
+import { DeleteQuery, IfMatch, NoBody } from '../../schemas/config.js'
+
+const errors = [
+  ConfigNotFound,
+  PreconditionFailed,
+  DatabaseUnavailable,
+  MetaUnsubscribeRefused,
+  MetaAppNotConfigured,
+  MetaAppRejected,
+  MetaUnexpectedReply,
+  MetaRateLimited,
+  MetaUnavailable,
+  MetaTimeout,
+  SecretUnreadable,
+  ConfigChanging,
+  ServiceClosing
+]
+
+/** Deletes the tenant's configuration, on request with its subscription at Meta. */
+const deletion: FastifyPluginAsyncTypebox = async (fastify) => {
+  const { tenantConfigs, offboarding } = fastify
+
+  fastify.delete('/config', {
+    config: { errors, callsMeta: true },
+    schema: {
+      operationId: 'deleteConfig',
+      summary: 'Delete the configuration',
+      description: 'With `unsubscribe=true` our app is first taken off the WhatsApp Business Account, ' +
+        'unless a verified number of another tenant lives there. ' +
+        'If that fails nothing is deleted, but with `force=true` all the same. ' +
+        'With If-Match our app stays when the configuration is of another version, also when it changes meanwhile.',
+      tags: ['config'],
+      headers: IfMatch,
+      querystring: DeleteQuery,
+      body: NoBody,
+      response: { 204: Type.Null({ description: 'Deleted' }) }
+    }
+  }, async ({ tenant, headers, query: { unsubscribe = false, force = false } }, reply) => {
+    const ifMatch = readIfMatch(headers)
+    await (unsubscribe
+      ? offboarding.offboard(tenant.id, { force, ifMatch }, clientSignal(reply))
+      : tenantConfigs.remove(tenant.id, ifMatch))
+    reply.code(204)
+  })
+}
+
+export default deletion
