@@ -41,7 +41,7 @@ const openFiles = {
     'database', 'schema/columns', 'schema/events', 'schema/onboardings', 'schema/tenant-configs', 'schema/vault',
     'statement', 'verified-identity', 'connection', 'embedded/embedded', 'embedded/access', 'migrations/migrations'
   ],
-  vault: ['vault', 'masking', 'key-inspection'],
+  vault: ['vault', 'masking', 'key-inspection', 'wrapping/wrapping'],
   meta: ['meta-graph', 'advice', 'apps/app-info'],
   'tenant-configs': ['tenant-configs', 'tenant-id'],
   'token-watch': ['token-watch'],

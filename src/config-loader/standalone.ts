@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import Fastify from 'fastify'
 import database from '../database/database.js'
 import { loggerOptions } from '../logger.js'
+import outbound from '../outbound/outbound.js'
 import env, { readEnv, readEnvironment, type EnvSource } from '../settings/env.js'
 import tenantConfigs from '../tenant-configs/tenant-configs.js'
 import vault from '../vault/vault.js'
@@ -43,6 +44,7 @@ export async function createConfigLoader (
   const close = async () => { await bare.close() }
   try {
     await bare.register(env, { env: settings })
+    await bare.register(outbound)
     await bare.register(database)
     await bare.register(vault)
     await bare.register(tenantConfigs)

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { databaseUrlFault, parseDatabaseUrl } from './database-url.js'
-import { parseKeyRing } from './key-ring.js'
+import { parseRingEntries } from './key-ring.js'
 import { isLoopback, isLoopbackHost } from './loopback.js'
 
 /** Characters; shorter secrets could be guessed, and they alone authenticate a sender. */
@@ -18,7 +18,7 @@ export const formats: Record<string, (value: string) => boolean> = {
   list: (value) => value.split(',').every((part) => part.trim() !== ''),
   'former-secrets': (value) => value.split(',').map((secret) => secret.trim()).every(isFormerSecret),
   'event-secrets': areEventSecrets,
-  'key-ring': (value) => succeeds(() => parseKeyRing(value)),
+  'key-ring': (value) => succeeds(() => parseRingEntries(value)),
   'trust-proxy': (value) => /^(true|false|\d{1,3})$/.test(value) || value.split(',').every(isAddressRange),
   'database-url': (value) => value === 'embedded' || isDatabaseUrl(value),
   'direct-url': isDatabaseUrl,

@@ -17,6 +17,12 @@ const claim = (name: string) => Type.String({
     'where ~0 stands for ~ and ~1 for /'
 })
 
+/**
+ * A name in a path of Transit; it ends with no dot, so it is never `..`.
+ * Source: openbao/openbao, sdk/framework/path.go, GenericNameRegex
+ */
+const TRANSIT_NAME = '\\w([\\w.-]*\\w)?'
+
 const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 
 /** All settings. A description defines the usable values, unless every text is usable. */
@@ -115,8 +121,24 @@ export const settings = {
   ENCRYPTION_KEYS: secret({
     format: 'key-ring',
     description: 'k2:<base64 of 32 bytes>,k1:<…>, each id and key once: openssl rand -base64 32; ' +
-      'generated in local mode'
+      'or wrapped, as npm run keys:new -- --wrap prints it; generated in local mode'
   }),
+  AWS_KMS_KEY_ID: Type.Optional(Type.String()),
+  TRANSIT_ADDR: Type.Optional(Type.String({
+    format: 'web-url',
+    description: 'the https URL of OpenBao or Vault, such as https://vault.example:8200 (http only for this machine)'
+  })),
+  TRANSIT_TOKEN: Type.Optional(secret({
+    pattern: '^[!-~]+$', description: 'a token of OpenBao or Vault, in visible ASCII without blanks'
+  })),
+  TRANSIT_MOUNT: Type.String({
+    default: 'transit',
+    pattern: `^${TRANSIT_NAME}(/${TRANSIT_NAME})*$`,
+    description: 'the path of the Transit secrets engine: words separated by /'
+  }),
+  TRANSIT_KEY: Type.Optional(Type.String({
+    pattern: `^${TRANSIT_NAME}$`, description: 'the name of a key of Transit: letters, digits, _, - and .'
+  })),
 
   WHATSAPP_PHONE_ID: Type.Optional(Type.String()),
   WHATSAPP_TOKEN: Type.Optional(secret()),

@@ -9,6 +9,7 @@ import { parseKeyRing } from '../settings/key-ring.js'
 import { checkKeys } from './key-check.sql.js'
 import { mask, tailOf } from './masking.js'
 import { formatSealed, parseSealed, type SealedParts } from './sealed-text.js'
+import { unwrapKeyRing } from './wrapping/wrapping.js'
 
 const IV_BYTES = 12
 const TAG_BYTES = 16
@@ -22,7 +23,7 @@ declare module 'fastify' {
 export type Vault = ReturnType<typeof createVault>
 
 interface VaultOptions {
-  /** As `ENCRYPTION_KEYS`: the first key seals, all open. */
+  /** As `ENCRYPTION_KEYS`, unwrapped: the first key seals, all open. */
   keyRing: string
   /** The format to seal in. */
   format?: SealFormat
@@ -162,13 +163,15 @@ const aadOf = (tenantId: string, column: SecretColumn, format: SealFormat, hint:
 /**
  * Decorates `fastify.vault`.
  *
- * @throws when the ring does not fit the database
+ * @throws when a key cannot be unwrapped, and when the ring does not fit the database
  */
 async function vault (fastify: FastifyInstance): Promise<void> {
-  const vault = createVault({ keyRing: fastify.env.ENCRYPTION_KEYS })
+  const { env, log, outbound: { fetch } } = fastify
+  const report = (line: string) => { log.warn(line) }
+  const vault = createVault({ keyRing: await unwrapKeyRing(env, { fetch, report }) })
   // Reads all rows when a key was removed from the ring, which may take long.
   await fastify.database.withoutTimeout(async (database) => { vault.useFormat(await checkKeys(database, vault)) })
   fastify.decorate('vault', vault)
 }
 
-export default fp(vault, { name: 'vault', dependencies: ['env', 'database'] })
+export default fp(vault, { name: 'vault', dependencies: ['env', 'outbound', 'database'] })

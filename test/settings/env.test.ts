@@ -4,9 +4,8 @@ import { parseEnv } from 'node:util'
 import Fastify from 'fastify'
 import t from '../run/tap.js'
 import env, { readEnv, settingNames } from '../../src/settings/env.js'
-import {
-  alsoUsable, canary, defaults, guessable, production, secrets, strong, unusable, usable
-} from './env-cases.js'
+import { guessable, strong } from './database-urls.js'
+import { alsoUsable, canary, defaults, production, secrets, unusable, usable } from './env-cases.js'
 import { refusedSettings } from './refusal.js'
 
 await t.test('usable values are returned, and defaults fill the rest', async (t) => {

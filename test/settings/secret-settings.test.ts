@@ -15,6 +15,7 @@ const secrets: Record<string, string> = {
   ...required,
   DATABASE_URL: `postgres://u:${canary()}@127.0.0.1/x`,
   DATABASE_DIRECT_URL: `postgres://u:${canary()}@127.0.0.1/x`,
+  TRANSIT_TOKEN: canary(),
   HTTPS_PROXY: `http://u:${canary()}@127.0.0.1:3128`,
   WHATSAPP_TOKEN: canary(),
   VERIFY_TOKEN: canary(),

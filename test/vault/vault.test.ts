@@ -185,11 +185,16 @@ await t.test('a secret sealed by a former version opens, and its check value mat
   t.ok(vault.hasSealed('v1.k1.SDlExKHb62gmk3bdLdhtiijHqMCtZBd0eZdXE5ddIj3Dt78ievpBkyg3donlxDVAjY2Vj_nBQwTn-D6e'))
 })
 
-await t.test('the vault plugin requires the settings and the database', async (t) => {
+await t.test('the vault plugin requires the settings, the way out and the database', async (t) => {
   const env = fp(async () => {}, { name: 'env' })
   await t.rejects(async () => { await Fastify().register(vaultPlugin) }, /dependency 'env' of plugin 'vault'/)
   await t.rejects(
     async () => { await Fastify().register(env).register(vaultPlugin) },
+    /dependency 'outbound' of plugin 'vault'/
+  )
+  const outbound = fp(async () => {}, { name: 'outbound' })
+  await t.rejects(
+    async () => { await Fastify().register(env).register(outbound).register(vaultPlugin) },
     /dependency 'database' of plugin 'vault'/
   )
 })
