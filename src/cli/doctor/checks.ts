@@ -1,7 +1,7 @@
 /** The checks, in the order in which they are printed. */
 export const checkNames = [
-  'settings', 'database', 'keys', 'meta', 'clock', 'api_version', 'app', 'webhook', 'webhook_verify_token',
-  'oauth_redirect_uris', 'login_config'
+  'settings', 'database', 'wrapped_keys', 'keys', 'meta', 'clock', 'api_version', 'app', 'webhook',
+  'webhook_verify_token', 'oauth_redirect_uris', 'login_config'
 ] as const
 
 export type CheckName = typeof checkNames[number]

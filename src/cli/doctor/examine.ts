@@ -1,10 +1,10 @@
 import { createAppInfo } from '../../meta/apps/app-info.js'
-import { createOutbound } from '../../outbound/outbound.js'
+import { createOutbound, type Fetch } from '../../outbound/outbound.js'
 import type { Env } from '../../settings/env.js'
 import { checkAtMeta, NO_APP, platformApp } from './app.js'
 import { checkNames, listChecks, skippedFor, type Check, type Findings } from './checks.js'
 import { checkDatabase } from './database.js'
-import { checkKeys } from './keys.js'
+import { checkKeys, checkWrappedKeys } from './keys.js'
 import { checkLoginConfig, checkRedirectUris } from './logins.js'
 import { checkSettings } from './settings.js'
 import { checkVerifyToken } from './webhook.js'
@@ -19,7 +19,7 @@ export async function examine (): Promise<Check[]> {
   const info = createAppInfo({
     baseUrl: env.GRAPH_API_BASE_URL, version: env.GRAPH_API_VERSION, timeoutMs: env.GRAPH_TIMEOUT_MS, fetch
   })
-  const [stored, atMeta] = await Promise.all([checkStored(env), checkAtMeta(env, info)]).finally(close)
+  const [stored, atMeta] = await Promise.all([checkStored(env, fetch), checkAtMeta(env, info)]).finally(close)
   const hasApp = platformApp(env) !== null
   return listChecks({
     settings,
@@ -31,7 +31,9 @@ export async function examine (): Promise<Check[]> {
   })
 }
 
-async function checkStored (env: Env): Promise<Pick<Findings, 'database' | 'keys'>> {
-  const { database, url } = await checkDatabase(env)
-  return { database, keys: url === null ? skippedFor('database') : await checkKeys(env, url) }
+async function checkStored (env: Env, fetch: Fetch): Promise<Pick<Findings, 'database' | 'wrapped_keys' | 'keys'>> {
+  const [{ database, url }, { wrapped, vault }] = await Promise.all([checkDatabase(env), checkWrappedKeys(env, fetch)])
+  const findings = { database, wrapped_keys: wrapped }
+  if (url === null) return { ...findings, keys: skippedFor('database') }
+  return { ...findings, keys: vault === null ? skippedFor('wrapped_keys') : await checkKeys(vault, url) }
 }

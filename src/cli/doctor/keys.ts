@@ -1,13 +1,29 @@
 import { withReader } from '../../database/connection.js'
 import { describeForTerminal } from '../../logger.js'
+import type { Fetch } from '../../outbound/outbound.js'
 import type { Env } from '../../settings/env.js'
+import { parseRingEntries } from '../../settings/key-ring.js'
 import { inspectKeys, type KeyFindings } from '../../vault/key-inspection.js'
-import { createVault } from '../../vault/vault.js'
+import { createVault, type Vault } from '../../vault/vault.js'
+import { unwrapKeyRing } from '../../vault/wrapping/wrapping.js'
 import { failed, ok, type Finding } from './checks.js'
 
+/** Unwraps the wrapped keys of the ring, with one attempt for each. `vault` is null if one cannot be unwrapped. */
+export async function checkWrappedKeys (env: Env, fetch: Fetch): Promise<{ wrapped: Finding, vault: Vault | null }> {
+  const wrapped = parseRingEntries(env.ENCRYPTION_KEYS).flatMap((key) => 'kms' in key ? `${key.id} (${key.kms})` : [])
+  try {
+    const vault = createVault({ keyRing: await unwrapKeyRing(env, { fetch }) })
+    return {
+      wrapped: ok(wrapped.length === 0 ? 'No key is wrapped.' : `The wrapped keys open: ${wrapped.join(', ')}.`), vault
+    }
+  } catch (err) {
+    const detail = describeForTerminal(err).replaceAll('\n  ', ' ')
+    return { wrapped: failed(detail, 'Do what it says, then run this again.'), vault: null }
+  }
+}
+
 /** Checks that the ring has every key that stored secrets are sealed with, and that a sample of them opens. */
-export async function checkKeys ({ ENCRYPTION_KEYS }: Env, url: string): Promise<Finding> {
-  const vault = createVault({ keyRing: ENCRYPTION_KEYS })
+export async function checkKeys (vault: Vault, url: string): Promise<Finding> {
   try {
     return judge(await withReader(url, async (db) => await inspectKeys(db, vault)))
   } catch (err) {

@@ -18,7 +18,7 @@ await t.test('the command prints a line for each check, and their numbers', asyn
   ))
   t.match(stdout, /^failed {3}webhook +The webhook has no field .* To mend it: App Dashboard > WhatsApp > /m)
   t.match(stdout, /^ok {7}api_version +Meta serves v26\.0\.$/m)
-  t.equal(lines.at(-1), '9 ok, 1 with a warning, 1 failed, 0 skipped.')
+  t.equal(lines.at(-1), '10 ok, 1 with a warning, 1 failed, 0 skipped.')
 })
 
 await t.test('an unknown argument is refused with the usage', async (t) => {

@@ -73,6 +73,7 @@ export async function check (t: Test, env: Record<string, string>, options = {})
 export const statuses = (others: Record<string, string> = {}) => ({
   settings: 'ok',
   database: 'ok',
+  wrapped_keys: 'ok',
   keys: 'ok',
   meta: 'ok',
   clock: 'ok',
