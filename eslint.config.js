@@ -15,7 +15,7 @@ const layers = [
   ['events'],
   ['token-watch'],
   ['config-loader'],
-  ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention'],
+  ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention', 'config-counts'],
   ['auth', 'metrics'],
   ['http'],
   ['routes'],
@@ -26,7 +26,7 @@ const layers = [
 const looseFiles = ['errors', 'logger', 'closing', 'app', 'server']
 
 /** Folders on one line that do not know each other. */
-const strangers = ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention']
+const strangers = ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention', 'config-counts']
 
 /**
  * The files of a folder that others import values from: the door first, which is the plugin, then files without state.
@@ -53,6 +53,7 @@ const openFiles = {
   events: ['events'],
   auth: ['auth', 'claims', 'refusal'],
   retention: ['retention'],
+  'config-counts': ['config-counts'],
   metrics: ['metrics']
 }
 

@@ -4,6 +4,7 @@ import type { DestinationStream } from 'pino'
 import accountUpdates from './account-updates/account-updates.js'
 import auth from './auth/auth.js'
 import closing from './closing.js'
+import configCounts from './config-counts/config-counts.js'
 import configLoader from './config-loader/config-loader.js'
 import database from './database/database.js'
 import events from './events/events.js'
@@ -72,6 +73,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: PluginOp
   await fastify.register(tenantQueues)
   await fastify.register(onboarding)
   await fastify.register(retention)
+  await fastify.register(configCounts)
   await fastify.register(verification)
   await fastify.register(offboarding)
   await fastify.register(accountUpdates)

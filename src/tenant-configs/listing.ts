@@ -5,7 +5,8 @@ import { onlyRow } from '../database/statement.js'
 import { InvalidCursor } from '../errors.js'
 import type { TokenStatus } from '../schemas/statuses.js'
 import { isTenantId } from './tenant-id.js'
-import { countQuery, list, listByTokenStatus, statsQuery, type StatsRow } from './tenant-configs.sql.js'
+import { statsQuery, type StatsRow } from './stats.sql.js'
+import { countQuery, list, listByFlags, listByTokenStatus } from './tenant-configs.sql.js'
 
 export interface ListQuery {
   limit: number
@@ -33,17 +34,19 @@ export function createListing ({ database }: { database: Pick<Database, 'run'> }
     async list (
       { limit, cursor, is_active, onboarding_completed, tenant_id: prefix = '', token_status }: ListQuery
     ): Promise<{ configs: TenantConfigRow[], next: string | null }> {
-      const values = {
+      const isFiltered = is_active !== undefined || onboarding_completed !== undefined
+      const statement = token_status !== undefined ? listByTokenStatus : isFiltered ? listByFlags : list
+      const pairs = allowedValues(is_active).flatMap((active) =>
+        allowedValues(onboarding_completed).map((onboarded) => ({ active, onboarded })))
+      const rows = await database.run(statement, {
         after: cursor === undefined ? '' : tenantIdOf(cursor),
         from: prefix,
         to: prefix + AFTER_ANY_ID,
-        is_active: allowedValues(is_active),
-        onboarding_completed: allowedValues(onboarding_completed),
+        is_active: pairs.map(({ active }) => active),
+        onboarding_completed: pairs.map(({ onboarded }) => onboarded),
+        token_status,
         limit: limit + 1
-      }
-      const rows = token_status === undefined
-        ? await database.run(list, values)
-        : await database.run(listByTokenStatus, { ...values, token_status })
+      })
       // The last row of the page, when another row follows.
       const [last] = rows.slice(limit - 1, -1)
       return { configs: rows.slice(0, limit), next: last === undefined ? null : cursorAfter(last.tenant_id) }

@@ -1,8 +1,9 @@
-import { and, asc, eq, getTableColumns, gt, gte, lte, sql, type SQL, type SQLChunk } from 'drizzle-orm'
+import {
+  and, asc, eq, getTableColumns, gt, gte, lte, sql, type Column, type SQL, type SQLChunk
+} from 'drizzle-orm'
 import { tenantConfigs as table, tokenWatch, type TenantConfigRow } from '../database/schema/tenant-configs.js'
 import { builder, prepare, type Prepared } from '../database/statement.js'
 import { secretColumns, writableNames, type SecretColumn, type WritableColumn } from '../schemas/columns.js'
-import { numberStatuses, tokenStatuses, type NumberStatus, type TokenStatus } from '../schemas/statuses.js'
 import { MASK } from '../schemas/fields.js'
 
 const { placeholder } = sql
@@ -83,73 +84,38 @@ function isBetween (bytes: SQL) {
   return and(gt(bytes, placeholder('after')), gte(bytes, placeholder('from')), lte(bytes, placeholder('to')))
 }
 
-/** The rows of a page with allowed flags. In this form an index-only scan of the list's index finds them. */
-function matchesFilters () {
-  const among = (name: 'is_active' | 'onboarding_completed') =>
-    sql`${table[name]} = any(${placeholder(name)}::boolean[])`
-  return and(isBetween(bytesOf(table)), among('is_active'), among('onboarding_completed'))
-}
-
 /** A page of rows in the byte order of their tenant ids. */
 export const list: Prepared<TenantConfigRow> = prepare('tenant_config_list', builder.select(listed).from(table)
-  .where(matchesFilters()).orderBy(asc(bytesOf(table))).limit(placeholder('limit')))
+  .where(isBetween(bytesOf(table))).orderBy(asc(bytesOf(table))).limit(placeholder('limit')))
 
-/**
- * A page of the rows whose token has a status. Without a name PostgreSQL plans it for its values: it scans the smaller
- * of the two tables, and either scan needs the bounds.
- */
-export const listByTokenStatus: Prepared<TenantConfigRow> = prepare('', builder.select(listed).from(tokenWatch)
-  .innerJoin(table, eq(bytesOf(table), bytesOf(tokenWatch)))
-  .where(and(eq(tokenWatch.status, placeholder('token_status')), isBetween(bytesOf(tokenWatch)), matchesFilters()))
-  .orderBy(asc(bytesOf(tokenWatch))).limit(placeholder('limit')))
+/** A page of the rows with one of some pairs of flags. */
+export const listByFlags = filtered('tenant_config_list_flags', table, [table.is_active, table.onboarding_completed])
 
-export const countQuery = sql<{ count: number }>`select count(*)::int as count from ${table}`
-
-export type StatsRow = Record<
-  'total' | 'active' | 'inactive' | 'onboarded' | 'pending' |
-  'expired' | 'expiring_7d' | 'expiring_30d' | 'no_expiry' | 'missing',
-  number
-> & { token_status: Record<TokenStatus, number>, number_status: Record<NumberStatus, number> }
-
-const countsByStatus = sql.raw(
-  tokenStatuses.map((status) => `'${status}', count(*) filter (where status = '${status}')`).join(', ')
+/** A page of those whose token has a status. */
+export const listByTokenStatus = filtered(
+  'tenant_config_list_status', tokenWatch, [tokenWatch.tenant_is_active, tokenWatch.tenant_is_onboarded],
+  eq(tokenWatch.status, placeholder('token_status'))
 )
 
-const noNumbers = sql.raw(`'${JSON.stringify(Object.fromEntries(numberStatuses.map((status) => [status, 0])))}'::jsonb`)
+/**
+ * Finds the tenants of a page in a table that has their flags. An index has the tenants of each pair of flags in their
+ * order, so that the page is among the first tenants of each pair.
+ */
+function filtered (
+  name: string, source: typeof table | typeof tokenWatch, [isActive, isOnboarded]: [Column, Column], isWanted?: SQL
+): Prepared<TenantConfigRow> {
+  const isOfPair = sql`(${isActive}, ${isOnboarded}) = (pair.is_active, pair.onboarding_completed)`
+  const ofPair = builder.select({ tenant_id: source.tenant_id }).from(source)
+    .where(and(isWanted, isOfPair, isBetween(bytesOf(source)))).orderBy(asc(bytesOf(source))).limit(placeholder('limit'))
+  const found = sql`select page.tenant_id
+    from unnest(${placeholder('is_active')}::boolean[], ${placeholder('onboarding_completed')}::boolean[])
+      as pair (is_active, onboarding_completed), lateral ${ofPair} as page
+    order by page.tenant_id collate "C" limit ${placeholder('limit')}`
+  return prepare(name, builder.select(listed).from(table)
+    .where(sql`${table.tenant_id} = any(array(${found}))`).orderBy(asc(bytesOf(table))))
+}
 
-/** The counts of GET /admin/configs/stats, by five index-only scans. */
-export const statsQuery = sql<StatsRow>`
-  select rows.total, rows.active, rows.total - rows.active as inactive,
-    rows.onboarded, rows.total - rows.onboarded as pending,
-    tokens.expired, tokens.expiring_7d, tokens.expiring_30d, tokens.no_expiry, rows.total - tokens.total as missing,
-    watch.token_status,
-    ${noNumbers} || phones.by_status || jsonb_build_object(
-      'none', without.number, 'unknown', rows.total - without.number - phones.known
-    ) as number_status
-  from (
-    select count(*)::int as total, (count(*) filter (where is_active))::int as active,
-      (count(*) filter (where onboarding_completed))::int as onboarded
-    from tenant_configs
-  ) rows, (
-    select count(*)::int as total,
-      (count(*) filter (where token_expires_at <= now()))::int as expired,
-      (count(*) filter (
-        where token_expires_at > now() and token_expires_at <= now() + interval '7 days'
-      ))::int as expiring_7d,
-      (count(*) filter (
-        where token_expires_at > now() and token_expires_at <= now() + interval '30 days'
-      ))::int as expiring_30d,
-      (count(*) filter (where token_expires_at is null))::int as no_expiry
-    from tenant_configs where access_token is not null
-  ) tokens, (
-    select json_build_object(${countsByStatus}) as token_status from token_watch
-  ) watch, (
-    select count(*)::int as number from tenant_configs where phone_number_id is null
-  ) without, (
-    select coalesce(jsonb_object_agg(number_status, count), '{}') as by_status,
-      coalesce(sum(count) filter (where number_status <> 'unknown'), 0)::int as known
-    from (select number_status, count(*)::int as count from phone_numbers group by number_status) counted
-  ) phones`
+export const countQuery = sql<{ count: number }>`select count(*)::int as count from ${table}`
 
 function mapWritable<T> (make: (name: WritableColumn) => T): Record<string, T> {
   return Object.fromEntries(writableNames.map((name) => [name, make(name)]))

@@ -1,6 +1,6 @@
 import { PgDialect } from 'drizzle-orm/pg-core'
 import pg from 'pg'
-import { statsQuery } from '../../src/tenant-configs/tenant-configs.sql.js'
+import { statsQuery } from '../../src/tenant-configs/stats.sql.js'
 import { claimQuery } from '../../src/token-watch/token-watch.sql.js'
 import { quantile } from '../bench/measure/rounds.js'
 import { seedPlaceholders } from '../bench/stage/seed.js'
