@@ -8,6 +8,7 @@ export type StatsRow = Record<
 > & { token_status: Record<TokenStatus, number>, number_status: Record<NumberStatus, number> }
 
 const literal = (text: string) => sql.raw(`'${text}'`)
+const listOf = (parts: SQL[]) => sql.join(parts, sql`, `)
 
 /** A time by which tokens expire: the name of their count, and the day, hour and minute of the time. */
 const atTime = (name: string, time: SQL) => {
@@ -22,10 +23,13 @@ const times = [
   atTime('expired_in_30d', sql`now() + interval '30 days'`)
 ]
 
+/** The counts of `tenant_configs` that are read whole. */
+const names = ['total', 'active', 'onboarded', 'no_number', 'no_expiry', 'expires_day']
+
 /** The needed counts, folded and appended. There are very many hours and minutes; only those of `times` are read. */
 const counted = sql.join([
-  sql`select * from config_counts where source = 'tenant_configs'
-    and name in ('total', 'active', 'onboarded', 'no_number', 'no_expiry', 'expires_day')`,
+  sql`select * from config_counts
+    where source = 'tenant_configs' and name in (${listOf(names.map(literal))})`,
   ...times.flatMap(({ day, hour, minute }) => [
     sql`select * from config_counts
       where source = 'tenant_configs' and name = 'expires_hour' and at >= ${day} and at < ${hour}`,
@@ -53,9 +57,8 @@ const expiredBy = ({ name, time, minute }: Time) => sql`coalesce(sum(${name}), 0
 const sumWhere = (condition: SQL) => sql`coalesce(sum(count) filter (where ${condition}), 0)::int`
 const countOf = (source: string, name: string) =>
   sumWhere(sql`source = ${literal(source)} and name = ${literal(name)}`)
-const byStatus = (source: string, statuses: readonly string[]) => sql`jsonb_build_object(${sql.join(
-  statuses.map((status) => sql`${literal(status)}, ${countOf(source, status)}`), sql`, `
-)})`
+const byStatus = (source: string, statuses: readonly string[]) =>
+  sql`jsonb_build_object(${listOf(statuses.map((status) => sql`${literal(status)}, ${countOf(source, status)}`))})`
 
 /**
  * The counts of GET /admin/configs/stats, all from one snapshot. Triggers append the changes of the counts in the
@@ -64,18 +67,16 @@ const byStatus = (source: string, statuses: readonly string[]) => sql`jsonb_buil
 export const statsQuery = sql<StatsRow>`
   select total, active, total - active as inactive, onboarded, total - onboarded as pending,
     expired, expired_in_7d - expired as expiring_7d, expired_in_30d - expired as expiring_30d,
-    no_expiry, total - no_expiry - with_expiry as missing, token_status,
+    no_expiry, total - no_expiry - expires_day as missing, token_status,
     number_status || jsonb_build_object('none', no_number, 'unknown', total - no_number - known) as number_status
   from (
-    select ${countOf('tenant_configs', 'total')} as total, ${countOf('tenant_configs', 'active')} as active,
-      ${countOf('tenant_configs', 'onboarded')} as onboarded, ${countOf('tenant_configs', 'no_number')} as no_number,
-      ${countOf('tenant_configs', 'no_expiry')} as no_expiry, ${countOf('tenant_configs', 'expires_day')} as with_expiry,
-      ${sql.join(times.map(expiredBy), sql`, `)},
+    select ${listOf(names.map((name) => sql`${countOf('tenant_configs', name)} as ${sql.identifier(name)}`))},
+      ${listOf(times.map(expiredBy))},
       ${byStatus('token_watch', tokenStatuses)} as token_status,
       ${byStatus('phone_numbers', numberStatuses)} as number_status,
       ${sumWhere(sql`source = 'phone_numbers' and name <> 'unknown'`)} as known
     from (
-      select source, name, sum(count) as count, ${sql.join(times.map(expiredBefore), sql`, `)}
+      select source, name, sum(count) as count, ${listOf(times.map(expiredBefore))}
       from (${counted}) counted group by source, name
     ) sums
   ) totals`

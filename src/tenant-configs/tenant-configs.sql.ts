@@ -106,7 +106,8 @@ function filtered (
 ): Prepared<TenantConfigRow> {
   const isOfPair = sql`(${isActive}, ${isOnboarded}) = (pair.is_active, pair.onboarding_completed)`
   const ofPair = builder.select({ tenant_id: source.tenant_id }).from(source)
-    .where(and(isWanted, isOfPair, isBetween(bytesOf(source)))).orderBy(asc(bytesOf(source))).limit(placeholder('limit'))
+    .where(and(isWanted, isOfPair, isBetween(bytesOf(source))))
+    .orderBy(asc(bytesOf(source))).limit(placeholder('limit'))
   const found = sql`select page.tenant_id
     from unnest(${placeholder('is_active')}::boolean[], ${placeholder('onboarding_completed')}::boolean[])
       as pair (is_active, onboarding_completed), lateral ${ofPair} as page

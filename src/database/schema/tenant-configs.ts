@@ -20,10 +20,12 @@ export const tenantConfigs = pgTable('tenant_configs', {
   index('tenant_configs_phone_number_id_idx').on(table.phone_number_id),
   index('tenant_configs_waba_id_idx').on(table.waba_id),
   // The admin list pages in byte order, under any collation of the database. Only a former version filters within this
-  // index; `tenant_configs_flags_idx` has the rows of each pair of flags together.
+  // index; the next one has the rows of each pair of flags together.
   index('tenant_configs_list_idx').on(sql`${table.tenant_id} collate "C"`, table.is_active, table.onboarding_completed),
-  index('tenant_configs_flags_idx').on(table.is_active, table.onboarding_completed, sql`${table.tenant_id} collate "C"`),
-  // For the statistics of a former version, which counts rows; this one reads the token index only where a minute ends.
+  index('tenant_configs_flags_idx').on(
+    table.is_active, table.onboarding_completed, sql`${table.tenant_id} collate "C"`
+  ),
+  // Index-only scans of these two compare the rows with their counts; a former version counts so for its statistics.
   index('tenant_configs_state_idx').on(table.is_active, table.onboarding_completed),
   index('tenant_configs_token_idx').on(table.token_expires_at).where(sql`${table.access_token} is not null`)
 ])
