@@ -1,6 +1,7 @@
 import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { reconcile } from '../../src/database/reconcile.js'
+import { countedDatabase } from '../config-counts/plain-counts.js'
 import { buildTestApp, connect, createDatabase, query, untilWaiting } from '../helper.js'
 
 const off = 'alter table tenant_configs disable trigger all;'
@@ -52,8 +53,8 @@ await t.test('a start reconciles rows written while the triggers were off, and l
     t.same(found.verified, ['acme 1 1', 'changed 2 5', 'cleared 4 4', 'verified 6 6'])
     t.match(
       log(),
-      '"found":{"triggers not ALWAYS":12,"tokens without a watch":2502,"watches without a token":2,"verified ' +
-        'identities of other ids":2,"missing verified identities":2},"msg":"reconciled'
+      '"found":{"triggers not ALWAYS":16,"tokens without a watch":2502,"watches without a token":2,"verified ' +
+        'identities of other ids":2,"missing verified identities":2,"wrong counts":4},"msg":"reconciled'
     )
     t.match(
       (await app.inject({ url: '/api/v1/tenant/config/health', headers: as('new-1') })).json(),
@@ -67,7 +68,9 @@ await t.test('the token of a tenant activated while the triggers were off is che
   const url = await loaded(t, '')
   await query(url, `${on} update tenant_configs set is_active = false where tenant_id in ('acme', 'gone')`)
   await query(url, `${off} update tenant_configs set is_active = true where tenant_id = 'acme'`)
-  t.same(await reconcile(url), { 'triggers not ALWAYS': 12, 'tokens that are never due': 1 })
+  t.same(await reconcile(url), {
+    'triggers not ALWAYS': 16, 'tokens that are never due': 1, 'watches with other flags': 1, 'wrong counts': 1
+  })
   t.same(
     (await query(url, "select tenant_id from token_watch where next_check_at > now() + interval '1 day'")),
     [{ tenant_id: 'gone' }]
@@ -136,4 +139,45 @@ await t.test('a start skips reconciliation while the table is locked; the next o
   await lockHolder.query('commit')
   await buildTestApp(t, { DATABASE_URL: url })
   t.equal((await state(url)).triggers, 0)
+})
+
+await t.test('the counts and the copied flags are corrected after writes with the triggers off', async (t) => {
+  const url = await loaded(t, `update tenant_configs set is_active = false where tenant_id = 'acme';
+    update tenant_configs set onboarding_completed = true where tenant_id = 'gone'; ${on}`)
+  t.match(await reconcile(url), { 'triggers not ALWAYS': 16, 'watches with other flags': 2, 'wrong counts': 2 })
+  t.same(await query(url, `select tenant_id, tenant_is_active as active, tenant_is_onboarded as onboarded
+    from token_watch where not tenant_is_active or tenant_is_onboarded order by 1`),
+  [{ tenant_id: 'acme', active: false, onboarded: false }, { tenant_id: 'gone', active: true, onboarded: true }])
+  await (await countedDatabase(t, url)).assertExact('afterwards')
+})
+
+await t.test('counts that were written or lost by themselves are corrected', async (t) => {
+  const url = await loaded(t, '')
+  const { run, assertExact } = await countedDatabase(t, url)
+  await reconcile(url)
+  await run("update tenant_configs set token_expires_at = now(); insert into phone_numbers values ('acme', '1')")
+  for (const write of [
+    "update config_count_changes set count = count + 1 where name = 'active'",
+    "delete from config_count_changes where source = 'token_watch'",
+    "delete from config_count_changes where source = 'phone_numbers'",
+    "delete from config_count_changes where name = 'expires_day'",
+    "select config_counts_fold(1000); delete from config_counts where name = 'total'"
+  ]) {
+    await run(write)
+    t.same(await reconcile(url), { 'wrong counts': 1 }, write)
+    await assertExact(write)
+  }
+})
+
+await t.test('flags that change during a reconciliation are copied as they are in the end', async (t) => {
+  const url = await loaded(t, `update tenant_configs set is_active = false where tenant_id = 'acme'; ${on}`)
+  const writer = await connect(t, url)
+  await writer.query("begin; update tenant_configs set is_active = true where tenant_id = 'acme'")
+  const reconciling = reconcile(url)
+  await untilWaiting(url, 1)
+  await writer.query('commit')
+  await reconciling
+  t.same(await query(url, "select tenant_is_active as active from token_watch where tenant_id = 'acme'"),
+    [{ active: true }])
+  await (await countedDatabase(t, url)).assertExact('afterwards')
 })
