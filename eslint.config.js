@@ -39,9 +39,10 @@ const openFiles = {
   outbound: ['outbound', 'body'],
   database: [
     'database', 'schema/columns', 'schema/events', 'schema/onboardings', 'schema/tenant-configs', 'schema/vault',
-    'statement', 'verified-identity', 'connection', 'embedded/embedded', 'embedded/access', 'migrations/migrations'
+    'statement', 'verified-identity', 'connection', 'database-errors', 'embedded/embedded', 'embedded/access',
+    'migrations/migrations'
   ],
-  vault: ['vault', 'masking', 'key-inspection', 'wrapping/wrapping'],
+  vault: ['vault', 'masking', 'key-inspection', 'rotation/rotation', 'wrapping/wrapping'],
   meta: ['meta-graph', 'advice', 'apps/app-info'],
   'tenant-configs': ['tenant-configs', 'tenant-id'],
   'token-watch': ['token-watch'],

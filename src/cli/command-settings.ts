@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { readEnvironment, type EnvSource } from '../settings/env.js'
+import { readEnv, readEnvironment, type Env, type EnvSource } from '../settings/env.js'
 import { generatedFiles, generatedNames, isLocalMode } from '../settings/local-mode.js'
 
 /**
@@ -14,6 +14,9 @@ export async function readCommandSettings (): Promise<EnvSource> {
   for (const warning of warnings) console.error(warning)
   return given
 }
+
+/** Reads and checks the settings. Throws as `readEnv`. */
+export const readCommandEnv = async (): Promise<Env> => await readEnv(await readCommandSettings())
 
 /**
  * Returns random values for the settings that the first start in local mode generates: their files would belong to the

@@ -1,5 +1,6 @@
 import { migrate } from '../database/migrations/migrations.js'
 import { readOptions, runCli } from './command.js'
+import { readCommandEnv } from './command-settings.js'
 import { startDatabase } from './start-database.js'
 
 const USAGE = 'Brings the database of DATABASE_DIRECT_URL, else of DATABASE_URL ' +
@@ -7,6 +8,6 @@ const USAGE = 'Brings the database of DATABASE_DIRECT_URL, else of DATABASE_URL 
 
 await runCli(async (stopAtEnd) => {
   readOptions({}, USAGE)
-  const applied = await migrate(await startDatabase(stopAtEnd), { report: console.error })
+  const applied = await migrate(await startDatabase(stopAtEnd, await readCommandEnv()), { report: console.error })
   console.log(applied.length === 0 ? 'The schema is up to date.' : `Applied ${applied.join(', ')}.`)
 })

@@ -1,6 +1,7 @@
 import { createInterface } from 'node:readline/promises'
 import { rollback } from '../database/migrations/migrations.js'
 import { readOptions, runCli } from './command.js'
+import { readCommandEnv } from './command-settings.js'
 import { startDatabase } from './start-database.js'
 
 const USAGE = `Undoes the newest migration, once its name is typed, and deletes what its tables hold.
@@ -8,7 +9,7 @@ const USAGE = `Undoes the newest migration, once its name is typed, and deletes 
 
 await runCli(async (stopAtEnd) => {
   const { yes = false } = readOptions({ yes: { type: 'boolean' } }, USAGE)
-  const undone = await rollback(await startDatabase(stopAtEnd), async (name) => {
+  const undone = await rollback(await startDatabase(stopAtEnd, await readCommandEnv()), async (name) => {
     if (!yes && await askForName(name) !== name) throw new Error(`That is not ${name}: nothing was undone.`)
     return true
   }, { report: console.error })

@@ -1,15 +1,13 @@
 import { waitForDatabase } from '../database/connection.js'
 import { startEmbedded } from '../database/embedded/embedded.js'
-import { readEnv } from '../settings/env.js'
+import type { Env } from '../settings/env.js'
 import type { StopAtEnd } from './command.js'
-import { readCommandSettings } from './command-settings.js'
 
 /**
  * Returns the URL of the database in the settings, without a pooler. Starts the embedded one for the command, and waits
  * for another one that starts.
  */
-export async function startDatabase (stopAtEnd: StopAtEnd): Promise<string> {
-  const env = await readEnv(await readCommandSettings())
+export async function startDatabase (stopAtEnd: StopAtEnd, env: Env): Promise<string> {
   const { DATABASE_URL: url = 'embedded', DATABASE_DIRECT_URL: directUrl = url, DATA_DIR } = env
   if (url !== 'embedded') {
     await waitForDatabase(directUrl, {

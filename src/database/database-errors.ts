@@ -1,3 +1,4 @@
+import { DrizzleQueryError } from 'drizzle-orm'
 import pg from 'pg'
 import { DatabaseUnavailable, PhoneNumberTaken, ValidationFailed } from '../errors.js'
 
@@ -28,3 +29,9 @@ export async function retryDeadlock<T> (work: () => Promise<T>): Promise<T> {
 }
 
 const isDeadlock = (cause: unknown) => cause instanceof pg.DatabaseError && cause.code === '40P01'
+
+/** Whether drizzle's error was caused by one of PostgreSQL with one of these SQLSTATEs. */
+export function hasSqlState (err: unknown, ...states: string[]): boolean {
+  const cause = err instanceof DrizzleQueryError ? err.cause : undefined
+  return cause instanceof pg.DatabaseError && states.includes(String(cause.code))
+}

@@ -38,7 +38,7 @@ export interface OnboardingInput {
 
 interface ServiceDependencies {
   database: Pick<Database, 'run' | 'transaction' | 'count'>
-  tenantConfigs: Pick<TenantConfigs, 'find'>
+  tenantConfigs: Pick<TenantConfigs, 'find' | 'lockIdentity'>
   metaGraph: Pick<MetaGraph, 'appOf' | 'assertExchangeUnblocked'>
   oauthLogin: OauthLogin
   grantedApp: ReturnType<typeof createGrantedApp>
@@ -119,7 +119,11 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
     if (!isClosed(record)) return record
     const steps = withStepsReopened(record.steps, 'register')
     // Of many requests at once, one reopens it; the others find it open, or completed again.
-    const opened = await reopenOnboarding(database, record.id, steps) ?? await latest(record.tenant_id)
+    const opened = await database.transaction(async (tx) => {
+      // Under the lock, as in `createExecution`.
+      await tenantConfigs.lockIdentity(tx, record.tenant_id)
+      return await reopenOnboarding(tx, record.id, steps)
+    }) ?? await latest(record.tenant_id)
     if (isClosed(opened)) throw new OnboardingSuperseded()
     return opened
   }
@@ -146,6 +150,8 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
     metaGraph.assertExchangeUnblocked(app)
     const leaseOwner = newLeaseOwner()
     const record = await database.transaction(async (tx) => {
+      // Under the lock: a rotation must not seal the token anew before it sees that this record has it.
+      const identity = await tenantConfigs.lockIdentity(tx, input.tenantId)
       const inserted = await insertOnboarding(tx, {
         tenant_id: input.tenantId,
         user_id: input.userId,
@@ -155,7 +161,7 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
         phone_number_id: input.phone_number_id ?? null,
         pin_given: input.pin !== undefined,
         holder: leaseOwner,
-        former: formerIdentity(row)
+        former: formerIdentity(identity)
       })
       // After the insert: of posts of one code at once, one consumes the state; the others find the record.
       if (inserted !== null && input.state !== undefined) await oauthLogin.consume(tx, input.state, input)

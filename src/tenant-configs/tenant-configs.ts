@@ -128,6 +128,9 @@ export function createTenantConfigs (
       return row
     }, identity),
 
+    /** Locks the tenant's row in the caller's transaction, and returns its identity; null without a row. */
+    lockIdentity,
+
     /** Returns the id of the number that Meta confirmed for the tenant; null without one. */
     verifiedNumberOf: async (tenantId: string): Promise<string | null> => await verifiedNumber(database, tenantId),
 

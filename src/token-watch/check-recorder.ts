@@ -4,11 +4,11 @@ import type { TenantConfigs, VerifiedOutcome } from '../tenant-configs/tenant-co
 import type { CheckResult, Due } from './check.js'
 import { confirmsIdentity, phoneIn, unverifiedDelay } from './listing.js'
 import type { TokenStore } from './store.js'
-import { checkWithin, lockWatch, replaceToken, saveFault, type LockedWatch } from './token-watch.sql.js'
+import { checkWithin, replaceToken, saveFault, type LockedWatch } from './token-watch.sql.js'
 
 interface CheckRecorderDependencies {
   tenantConfigs: Pick<TenantConfigs, 'inTransaction' | 'saveVerifiedIn'>
-  tokenWatch: Pick<TokenStore, 'recordLocked' | 'recordNumberIn'>
+  tokenWatch: Pick<TokenStore, 'lock' | 'recordLocked' | 'recordNumberIn'>
   events: Pick<Events, 'emit'>
   /** Milliseconds between two checks of a token. */
   interval: number
@@ -32,7 +32,7 @@ export function createCheckRecorder ({ tenantConfigs, tokenWatch, events, interv
     const { row: { tenant_id: tenantId, waba_id, phone_number_id }, sealed, claim } = due
     const changedTenants = new Set([tenantId])
     const { told, outcome } = await tenantConfigs.inTransaction(changedTenants, async (tx) => {
-      const locked = await lockWatch(tx, tenantId, sealed)
+      const locked = await tokenWatch.lock(tx, tenantId, sealed)
       if (locked?.next_check_at !== claim) return { told: [], outcome: null }
       const transition = await recordFinding(tx, due, locked, result)
       const isDead = 'valid' in result.finding && !result.finding.valid
@@ -46,27 +46,26 @@ export function createCheckRecorder ({ tenantConfigs, tokenWatch, events, interv
   }
 
   async function recordFinding (
-    tx: Queryable, { row: { tenant_id: tenantId }, sealed }: Due, locked: LockedWatch,
-    { finding, replacement }: CheckResult
+    tx: Queryable, { row: { tenant_id: tenantId } }: Due, locked: LockedWatch, { finding, replacement }: CheckResult
   ): Promise<TenantEvent | null> {
     if ('fault' in finding) {
       await saveFault(tx, tenantId, finding.fault, finding.wait)
       return null
     }
     if (replacement === null) return await tokenWatch.recordLocked(tx, tenantId, locked, finding)
-    await replaceToken(tx, tenantId, sealed, replacement.sealed, replacement.expires_at)
+    await replaceToken(tx, tenantId, locked.access_token, replacement.sealed, replacement.expires_at)
     return await tokenWatch.recordLocked(tx, tenantId, { ...locked, ...NEW_TOKEN }, finding)
   }
 
   /** Saves an unverified identity as verified if the listing confirms it; otherwise the next check may come sooner. */
   async function verifyIdentity (
-    tx: Queryable, { row, sealed }: Due, locked: LockedWatch, { listing, replacement }: CheckResult,
+    tx: Queryable, { row }: Due, locked: LockedWatch, { listing, replacement }: CheckResult,
     changedTenants: Set<string>
   ): Promise<Outcome> {
     const { tenant_id, waba_id, phone_number_id, is_verified: isVerified, updated_at: updatedAt } = row
     if (listing === null || waba_id === null || isVerified) return null
     if (confirmsIdentity(listing, phone_number_id)) {
-      const identity = { tenant_id, waba_id, phone_number_id, access_token: replacement?.sealed ?? sealed }
+      const identity = { tenant_id, waba_id, phone_number_id, access_token: replacement?.sealed ?? locked.access_token }
       return await tenantConfigs.saveVerifiedIn(tx, identity, changedTenants)
     }
     const wait = unverifiedDelay(listing, updatedAt, locked.now, interval)

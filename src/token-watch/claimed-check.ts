@@ -32,7 +32,7 @@ export interface ClaimedCheckDependencies {
   metaGraph: Pick<
     MetaGraph, 'appOf' | 'inspectToken' | 'extendToken' | 'listPhoneNumbers' | 'utilizationOf'
   >
-  tokenWatch: Pick<TokenStore, 'record' | 'recordLocked' | 'recordNumberIn'>
+  tokenWatch: Pick<TokenStore, 'lock' | 'record' | 'recordLocked' | 'recordNumberIn'>
   tenantConfigs: Pick<TenantConfigs, 'inTransaction' | 'saveVerifiedIn'>
   events: Pick<Events, 'emit'>
   /** Milliseconds between two checks of a token. */

@@ -6,6 +6,7 @@ import type { PhoneNumber } from '../meta/accounts.js'
 import { isoFromMs } from '../schemas/timestamps.js'
 import type { NumberStatus, TokenStatus } from '../schemas/statuses.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
+import type { Vault } from '../vault/vault.js'
 import { nextNumber, numberReason } from './number-state.js'
 import { findNumber, saveNumber, storableFacts, type StoredNumber } from './phone-numbers.sql.js'
 import { nextState, type TokenFinding } from './state.js'
@@ -29,6 +30,7 @@ export type TokenStore = ReturnType<typeof createTokenStore>
 
 interface TokenStoreDependencies {
   database: Pick<Database, 'run'>
+  vault: Pick<Vault, 'isSame'>
   tenantConfigs: Pick<TenantConfigs, 'inTransaction'>
   /** Milliseconds between two checks of a token. */
   interval: number
@@ -36,9 +38,9 @@ interface TokenStoreDependencies {
 }
 
 /** Stores the state of each token and number, and emits transitions. All methods throw `DATABASE_UNAVAILABLE`. */
-export function createTokenStore ({ database, tenantConfigs, interval, events }: TokenStoreDependencies) {
+export function createTokenStore ({ database, vault, tenantConfigs, interval, events }: TokenStoreDependencies) {
   return {
-    lock: lockWatch,
+    lock,
     recordLocked,
     recordIn,
     recordNumberIn,
@@ -70,6 +72,17 @@ export function createTokenStore ({ database, tenantConfigs, interval, events }:
   }
 
   /**
+   * Locks a tenant's token and its state in the caller's transaction; undefined when another token is stored.
+   *
+   * @param sealed the token that was checked; a rotation may have sealed it anew since
+   */
+  async function lock (tx: Queryable, tenantId: string, sealed: string): Promise<LockedWatch | undefined> {
+    const locked = await lockWatch(tx, tenantId)
+    if (locked === undefined) return undefined
+    return vault.isSame(locked.access_token, sealed, tenantId, 'access_token') ? locked : undefined
+  }
+
+  /**
    * Records a finding about a locked token in the caller's transaction, which must be one of `tenantConfigs`: it may
    * change the expiry in the configuration. The caller emits the transition after the commit.
    */
@@ -96,7 +109,7 @@ export function createTokenStore ({ database, tenantConfigs, interval, events }:
   async function recordIn (
     tx: Queryable, tenantId: string, sealed: string, finding: TokenFinding, claim?: string
   ): Promise<{ transition: TenantEvent | null } | null> {
-    const locked = await lockWatch(tx, tenantId, sealed)
+    const locked = await lock(tx, tenantId, sealed)
     if (locked === undefined || (claim !== undefined && locked.next_check_at !== claim)) return null
     return { transition: await recordLocked(tx, tenantId, locked, finding) }
   }

@@ -146,9 +146,13 @@ export async function saveFault (tx: Queryable, tenantId: string, reason: string
 }
 
 /** The locked columns of the configuration. */
-type LockedConfig = Pick<TenantConfigRow, 'is_active' | 'waba_id' | 'phone_number_id'> & { expires_at: string | null }
+interface LockedConfig extends Pick<TenantConfigRow, 'is_active' | 'waba_id' | 'phone_number_id'> {
+  /** The stored token, sealed. */
+  access_token: string
+  expires_at: string | null
+}
 
-/** The state of a locked token, and the ids of its row. `next_check_at` is null for a tenant that is off. */
+/** The state of a locked token, and the token and ids of its row. `next_check_at` is null for a tenant that is off. */
 export interface LockedWatch
   extends LockedConfig, Pick<WatchRow, 'status' | 'reason' | 'reported' | 'checked_at' | 'data_access_ends_at'> {
   next_check_at: string | null
@@ -156,13 +160,11 @@ export interface LockedWatch
   now: number
 }
 
-/**
- * Locks a tenant's configuration, then its watch; undefined unless the stored token is the one sealed as `sealed`.
- */
-export async function lockWatch (tx: Queryable, tenantId: string, sealed: string): Promise<LockedWatch | undefined> {
+/** Locks a tenant's configuration, then its watch; undefined without a token. */
+export async function lockWatch (tx: Queryable, tenantId: string): Promise<LockedWatch | undefined> {
   const [config] = await tx.run(sql<LockedConfig>`
-    select token_expires_at as expires_at, is_active, waba_id, phone_number_id from tenant_configs
-    where tenant_id = ${tenantId} and access_token = ${sealed} for no key update`)
+    select access_token, token_expires_at as expires_at, is_active, waba_id, phone_number_id from tenant_configs
+    where tenant_id = ${tenantId} and access_token is not null for no key update`)
   if (config === undefined) return undefined
   // The clock is read after the lock: of two findings the later one then has the later time.
   const [watch] = await tx.run(sql<Omit<LockedWatch, keyof LockedConfig>>`

@@ -1,6 +1,9 @@
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { isInUse, selectCheckValues, selectKeysInUse, selectSample } from './key-check.sql.js'
+import type { SealFormat } from '../schemas/statuses.js'
+import { countSealed, isInUse, selectSample, type SealedCount } from './key-check.sql.js'
 import type { Vault } from './vault.js'
+import { MAX_SEALS } from './seal-counter.js'
+import { selectVaultKeys } from './vault-keys.sql.js'
 
 /** Bounds the secrets of each key that are opened. */
 const SAMPLE_SIZE = 100
@@ -22,15 +25,15 @@ export interface KeyFindings {
 
 /** Examines how the key ring fits the database, and changes nothing. */
 export async function inspectKeys (db: Pick<NodePgDatabase, 'execute'>, vault: Vault): Promise<KeyFindings> {
-  const keyIds = await selectKeysInUse(db)
+  const keyIds = [...new Set((await countSealed(db)).map(({ key_id: id }) => id))]
   const sealing = keyIds.filter((id) => id !== null)
   const inUse = sealing.filter((id) => vault.keyIds.includes(id))
-  const checkValues = await selectCheckValues(db)
+  const keys = await selectVaultKeys(db)
   const samples = []
   for (const id of inUse) samples.push(...await selectSample(db, id, SAMPLE_SIZE))
   return {
     lacking: sealing.filter((id) => !inUse.includes(id)),
-    different: checkValues
+    different: keys
       .filter(({ key_id: id, check_value: value }) => vault.keyIds.includes(id) && !vault.hasSealed(value))
       .map(({ key_id: id }) => id),
     hasUnsealed: keyIds.includes(null),
@@ -38,6 +41,41 @@ export async function inspectKeys (db: Pick<NodePgDatabase, 'execute'>, vault: V
     sampled: samples.length,
     unreadable: samples.filter(({ sealed, tenant_id: id, column }) => !opens(vault, sealed, id, column)).length
   }
+}
+
+/** A key of the ring, or one that was in it or sealed a stored secret. */
+export interface ListedKey {
+  key_id: string
+  ring: 'first' | 'yes' | 'no'
+  /** The stored secrets that it sealed, and those of them in `v1`. */
+  values: number
+  values_in_v1: number
+  /** What it seals in, how many secrets it has sealed, and their share of the bound; null before its first start. */
+  use: { format: SealFormat, seals: number, share: number } | null
+}
+
+/** Sums the counts that a condition holds for. */
+export const sumCounts = (counts: SealedCount[], isMeant: (found: SealedCount) => boolean): number =>
+  counts.filter(isMeant).reduce((sum, { count }) => sum + count, 0)
+
+/** Lists all keys, those of the ring first, and counts the stored secrets that are not sealed. Reads all rows. */
+export async function listKeys (
+  db: Pick<NodePgDatabase, 'execute'>, { keyIds }: Pick<Vault, 'keyIds'>
+): Promise<{ keys: ListedKey[], unsealed: number }> {
+  const [counts, known] = [await countSealed(db), await selectVaultKeys(db)]
+  const inUse = counts.flatMap(({ key_id: id }) => id ?? [])
+  const ids = new Set([...keyIds, ...known.map(({ key_id: id }) => id), ...inUse])
+  const keys = [...ids].map((id): ListedKey => {
+    const key = known.find((key) => key.key_id === id)
+    return {
+      key_id: id,
+      ring: id === keyIds[0] ? 'first' : keyIds.includes(id) ? 'yes' : 'no',
+      values: sumCounts(counts, (found) => found.key_id === id),
+      values_in_v1: sumCounts(counts, (found) => found.key_id === id && found.format === 'v1'),
+      use: key === undefined ? null : { format: key.format, seals: key.seals, share: key.seals / MAX_SEALS }
+    }
+  })
+  return { keys, unsealed: sumCounts(counts, (found) => found.key_id === null) }
 }
 
 /** Returns the keys of the ring, each with whether it sealed a stored secret. May read all rows for each key. */

@@ -21,7 +21,10 @@ export function parseSealed (text: string): SealedParts | null {
     : { format: 'v1', keyId: firstId, hint: '', payload }
 }
 
+/** What every text begins with that a key seals in a format. */
+export const prefixOf = (format: SealFormat, keyId: string) => `${format}.${keyId}.`
+
 /** Formats a sealed text. */
 export function formatSealed ({ format, keyId, hint, payload }: SealedParts): string {
-  return format === 'v1' ? `v1.${keyId}.${payload}` : `v2.${keyId}.${hint}.${payload}`
+  return prefixOf(format, keyId) + (format === 'v1' ? payload : `${hint}.${payload}`)
 }

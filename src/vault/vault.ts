@@ -8,6 +8,7 @@ import { SecretUnreadable } from '../errors.js'
 import { parseKeyRing } from '../settings/key-ring.js'
 import { checkKeys } from './key-check.sql.js'
 import { mask, tailOf } from './masking.js'
+import { createSealCounter } from './seal-counter.js'
 import { formatSealed, parseSealed, type SealedParts } from './sealed-text.js'
 import { unwrapKeyRing } from './wrapping/wrapping.js'
 
@@ -133,6 +134,18 @@ export function createVault ({ keyRing, format: givenFormat = 'v2' }: VaultOptio
       return taken
     },
 
+    /**
+     * Whether two sealed texts are the same secret of one place: the same text, or both open to it. A rotation replaces
+     * the text between two statements.
+     */
+    isSame (one: string, other: string, tenantId: string, column: SecretColumn): boolean {
+      try {
+        return one === other || open(one, tenantId, column) === open(other, tenantId, column)
+      } catch {
+        return false
+      }
+    },
+
     /** Returns the key id in a sealed text, which may be unknown; null when the text is not sealed. */
     keyIdOf: (sealed: string): string | null => parseSealed(sealed)?.keyId ?? null,
 
@@ -161,17 +174,21 @@ const aadOf = (tenantId: string, column: SecretColumn, format: SealFormat, hint:
   format === 'v1' ? `${tenantId}\0${column}` : `${tenantId}\0${column}\0${hint}`
 
 /**
- * Decorates `fastify.vault`.
+ * Decorates `fastify.vault`, and counts its seals from `onReady` to `onClose`.
  *
  * @throws when a key cannot be unwrapped, and when the ring does not fit the database
  */
 async function vault (fastify: FastifyInstance): Promise<void> {
-  const { env, log, outbound: { fetch } } = fastify
+  const { database, env, log, outbound: { fetch } } = fastify
   const report = (line: string) => { log.warn(line) }
   const vault = createVault({ keyRing: await unwrapKeyRing(env, { fetch, report }) })
   // Reads all rows when a key was removed from the ring, which may take long.
-  await fastify.database.withoutTimeout(async (database) => { vault.useFormat(await checkKeys(database, vault)) })
+  await database.withoutTimeout(async (db) => { vault.useFormat(await checkKeys(db, vault)) })
   fastify.decorate('vault', vault)
+  const counter = createSealCounter({ database, vault, log })
+  fastify.addHook('onReady', async () => { counter.start() })
+  // Before the hook of the database, which was registered earlier, and after those of all that seal.
+  fastify.addHook('onClose', async () => { await counter.stop() })
 }
 
 export default fp(vault, { name: 'vault', dependencies: ['env', 'outbound', 'database'] })

@@ -129,7 +129,7 @@ export function createVerification (dependencies: VerificationDependencies) {
       if (locked === undefined) return { told: [], outcome: null }
       // Meta's answer about the ids holds also after a claim of the scheduler, or a change of the expiry.
       const isLatest = locked.checked_at === before?.checked_at
-      const outcome = isLatest ? await saveIfConfirmed(tx, row, findings, changedTenants) : null
+      const outcome = isLatest ? await saveIfConfirmed(tx, row, locked, findings, changedTenants) : null
       const told = [isLatest ? await recordNumber(tx, row, locked, findings) : null]
       if (locked.next_check_at === (before?.next_check_at ?? null)) {
         told.push(await tokenWatch.recordLocked(tx, tenantId, locked, findingOf(token, locked.expires_at)))
@@ -142,8 +142,8 @@ export function createVerification (dependencies: VerificationDependencies) {
 
   /** Saves the identity as verified if token and assets passed. */
   async function saveIfConfirmed (
-    tx: Queryable, { tenant_id, access_token, waba_id, phone_number_id }: TenantConfigRow, { checks, token }: Findings,
-    changedTenants: Set<string>
+    tx: Queryable, { tenant_id, waba_id, phone_number_id }: TenantConfigRow, { access_token }: LockedWatch,
+    { checks, token }: Findings, changedTenants: Set<string>
   ): Promise<VerifiedOutcome | null> {
     const isConfirmed = token !== null && !('reason' in token) &&
       checks.every(({ name, ok }) => ok || !['token', 'assets'].includes(name))

@@ -1,10 +1,11 @@
 import { sql, type SQL } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { withClient, withConnection } from '../connection.js'
+import { hasSqlState } from '../database-errors.js'
 import { keepsSession } from '../pooler.js'
 import { FOLDER, readMigrations, readRollback, type Migration } from './files.js'
 import { appliedMigrations, createJournal, recordMigration, recordRollback } from './journal.js'
-import { hasSqlState, retry, RunnerLockBusy, runScript, type Progress } from './runner.js'
+import { retry, RunnerLockBusy, runScript, type Progress } from './runner.js'
 
 interface Options extends Partial<Progress> { folder?: string }
 

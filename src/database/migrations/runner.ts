@@ -1,8 +1,8 @@
 import assert from 'node:assert'
 import { setTimeout as pause } from 'node:timers/promises'
-import { DrizzleQueryError, sql } from 'drizzle-orm'
+import { sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import pg from 'pg'
+import { hasSqlState } from '../database-errors.js'
 import type { Script } from './files.js'
 
 type Database = Pick<NodePgDatabase, 'execute'>
@@ -83,12 +83,6 @@ export async function retry<T> (name: string, { report, timeoutMs }: Progress, a
 
 // 55P03 lock timeout · 40P01 deadlock.
 const isTransient = (err: unknown) => err instanceof RunnerLockBusy || hasSqlState(err, '55P03', '40P01')
-
-/** Whether drizzle's error was caused by one of PostgreSQL with one of these SQLSTATEs. */
-export function hasSqlState (err: unknown, ...states: string[]): boolean {
-  const cause = err instanceof DrizzleQueryError ? err.cause : undefined
-  return cause instanceof pg.DatabaseError && states.includes(String(cause.code))
-}
 
 async function setLockTimeout (db: Database, ms: number): Promise<void> {
   await db.execute(sql`select set_config('lock_timeout', ${Math.ceil(ms)}::text, false)`)

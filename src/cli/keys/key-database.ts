@@ -1,0 +1,32 @@
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { findEmbedded } from '../../database/embedded/access.js'
+import { pendingMigrations } from '../../database/migrations/migrations.js'
+import { createOutbound } from '../../outbound/outbound.js'
+import { createVault, type Vault } from '../../vault/vault.js'
+import { unwrapKeyRing } from '../../vault/wrapping/wrapping.js'
+import type { StopAtEnd } from '../command.js'
+import { readCommandEnv } from '../command-settings.js'
+import { startDatabase } from '../start-database.js'
+
+/**
+ * Returns the vault of the settings, and the URL of their database without a pooler. An embedded one that the service
+ * runs is used as it is.
+ *
+ * @throws as `readEnv` and `unwrapKeyRing`
+ */
+export async function openKeyDatabase (stopAtEnd: StopAtEnd): Promise<{ vault: Vault, url: string }> {
+  const env = await readCommandEnv()
+  const { fetch, close } = createOutbound({ proxy: env.HTTPS_PROXY, noProxy: env.NO_PROXY })
+  const keyRing = await unwrapKeyRing(env, { fetch }).finally(close)
+  const { DATABASE_URL = 'embedded', DATA_DIR } = env
+  const running = DATABASE_URL === 'embedded' ? await findEmbedded(DATA_DIR) : null
+  const url = running?.is === 'running' ? running.url : await startDatabase(stopAtEnd, env)
+  return { vault: createVault({ keyRing }), url }
+}
+
+/** @throws when the database lacks a migration: this version knows places for secrets that it does not have */
+export async function assertMigrated (db: Pick<NodePgDatabase, 'execute'>): Promise<void> {
+  const pending = await pendingMigrations(db)
+  if (pending.length === 0) return
+  throw new Error(`The database lacks the migrations ${pending.join(', ')}. Run npm run db:migrate first.`)
+}
