@@ -1,4 +1,4 @@
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { withReader } from '../../database/connection.js'
 import { findEmbedded } from '../../database/embedded/access.js'
 import { pendingMigrations } from '../../database/migrations/migrations.js'
 import { createOutbound } from '../../outbound/outbound.js'
@@ -12,7 +12,8 @@ import { startDatabase } from '../start-database.js'
  * Returns the vault of the settings, and the URL of their database without a pooler. An embedded one that the service
  * runs is used as it is.
  *
- * @throws as `readEnv` and `unwrapKeyRing`
+ * @throws as `readEnv` and `unwrapKeyRing`, and when the database lacks a migration: this version knows
+ * places for secrets that it does not have
  */
 export async function openKeyDatabase (stopAtEnd: StopAtEnd): Promise<{ vault: Vault, url: string }> {
   const env = await readCommandEnv()
@@ -21,12 +22,7 @@ export async function openKeyDatabase (stopAtEnd: StopAtEnd): Promise<{ vault: V
   const { DATABASE_URL = 'embedded', DATA_DIR } = env
   const running = DATABASE_URL === 'embedded' ? await findEmbedded(DATA_DIR) : null
   const url = running?.is === 'running' ? running.url : await startDatabase(stopAtEnd, env)
-  return { vault: createVault({ keyRing }), url }
-}
-
-/** @throws when the database lacks a migration: this version knows places for secrets that it does not have */
-export async function assertMigrated (db: Pick<NodePgDatabase, 'execute'>): Promise<void> {
-  const pending = await pendingMigrations(db)
-  if (pending.length === 0) return
+  const pending = await withReader(url, pendingMigrations)
+  if (pending.length === 0) return { vault: createVault({ keyRing }), url }
   throw new Error(`The database lacks the migrations ${pending.join(', ')}. Run npm run db:migrate first.`)
 }

@@ -4,7 +4,7 @@ import { sealFormats, type SealFormat } from '../../schemas/statuses.js'
 import { sumCounts } from '../../vault/key-inspection.js'
 import { countOutdated, rotateKeys, type SealedCount } from '../../vault/rotation/rotation.js'
 import { readOptions, runCli } from '../command.js'
-import { assertMigrated, openKeyDatabase } from './key-database.js'
+import { openKeyDatabase } from './key-database.js'
 import { createProgress } from './progress.js'
 
 const USAGE = `Seals every stored secret anew, with the first key of ENCRYPTION_KEYS. The service may run meanwhile.
@@ -21,10 +21,8 @@ await runCli(async (stopAtEnd) => {
   if (format === undefined || !/^\d{1,6}$/.test(wait)) throw new Error(USAGE)
   const { vault, url } = await openKeyDatabase(stopAtEnd)
   const progress = createProgress(process.stderr)
-  const { keyId, replaced, unreadable, counts } = await withConnection(url, async (db) => {
-    await assertMigrated(db)
-    return await rotateKeys(db, vault, { format, waitMs: Number(wait) * 1000, report: progress.report })
-  })
+  const { keyId, replaced, unreadable, counts } = await withConnection(url, async (db) =>
+    await rotateKeys(db, vault, { format, waitMs: Number(wait) * 1000, report: progress.report }))
   const seconds = progress.end()
   for (const { tenant_id: id, column } of unreadable.places) {
     console.error(`The ${column} of the tenant ${replaceUnprintable(id)} does not open.`)

@@ -1,7 +1,7 @@
 import { withReader } from '../../database/connection.js'
 import { listKeys, type ListedKey } from '../../vault/key-inspection.js'
 import { readOptions, runCli } from '../command.js'
-import { assertMigrated, openKeyDatabase } from './key-database.js'
+import { openKeyDatabase } from './key-database.js'
 
 const USAGE = `Lists the keys, and how many stored secrets each has sealed. Changes nothing.
   npm run -s keys:status`
@@ -18,10 +18,8 @@ function cells ({ key_id: id, ring, values, values_in_v1: inV1, use }: ListedKey
 await runCli(async (stopAtEnd) => {
   readOptions({}, USAGE)
   const { vault, url } = await openKeyDatabase(stopAtEnd)
-  const { keys, unsealed } = await withReader(url, async (db) => {
-    await assertMigrated(db)
-    return await listKeys(db, vault)
-  }, { timeoutMs: TIMEOUT_MS })
+  const { keys, unsealed } =
+    await withReader(url, async (db) => await listKeys(db, vault), { timeoutMs: TIMEOUT_MS })
   const rows = [HEAD, ...keys.map(cells)]
   const widths = HEAD.map((_, column) => Math.max(...rows.map((row) => String(row[column]).length)))
   for (const row of rows) {
