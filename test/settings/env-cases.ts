@@ -33,12 +33,9 @@ export const defaults = {
   JWT_ADMIN_ROLE: 'admin',
   JWT_AUDIENCE_CLAIM: 'aud',
   JWT_CLOCK_TOLERANCE_S: 30,
-<<<<<<< HEAD
   FULL_CONFIG_ACCESS: 'tenant',
   FULL_CONFIG_SCOPE: 'tenant-config:reveal',
-=======
   TRANSIT_MOUNT: 'transit',
->>>>>>> 5dc9d1d (feat: a KMS may wrap the keys of the ring)
   CONFIG_FALLBACK: 'missing-or-inactive',
   OAUTH_STATE: 'optional',
   GRAPH_API_BASE_URL: 'https://graph.facebook.com',
