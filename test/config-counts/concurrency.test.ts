@@ -82,7 +82,7 @@ async function assertExactUnderLoad (t: Test, last: string): Promise<void> {
   while (Date.now() < ends) await assertExact('at any moment')
   stopped.abort()
   const committed = (await work).filter((count) => count !== undefined)
-  t.ok(committed.every((count) => count > 10), `transactions: ${committed.join(', ')}`)
+  t.ok(committed.every((count) => count > 0), `transactions: ${committed.join(', ')}`)
   await assertExact('at the end')
   await run('select config_counts_fold(1000000)')
   await assertExact('all folded')
