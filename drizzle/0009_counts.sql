@@ -114,11 +114,12 @@ $$;
 --> statement-breakpoint
 -- Corrects the counts, and returns how many were wrong. It needs no lock on a table: the rows that its snapshot shows, and
 -- the changes of counts that it shows, are of the same transactions. A second one at once would correct the same twice.
-CREATE FUNCTION "config_counts_recount"() RETURNS integer LANGUAGE plpgsql SET search_path FROM CURRENT SET "tenant_config.writes_counts" = 'on' AS $$
+CREATE FUNCTION "config_counts_recount"() RETURNS integer LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
 	wrong integer;
 BEGIN
 	PERFORM pg_advisory_xact_lock(hashtext('whatsapp-tenant-config counts'));
+	PERFORM set_config('tenant_config.writes_counts', 'on', true);
 	INSERT INTO config_count_changes (source, name, at, count)
 	SELECT source, name, at, sum(count) FROM (
 		SELECT 'tenant_configs' AS source, name, at, count(*) AS count
@@ -129,19 +130,21 @@ BEGIN
 		UNION ALL SELECT source, name, at, -count FROM config_count_changes
 	) AS counted GROUP BY source, name, at HAVING sum(count) <> 0;
 	GET DIAGNOSTICS wrong = ROW_COUNT;
+	PERFORM set_config('tenant_config.writes_counts', 'off', true);
 	RETURN wrong;
 END
 $$;
 --> statement-breakpoint
 -- Moves up to so many changes into config_counts, and returns how many; 0 while another process does so. Its one statement
 -- leaves every sum as it is. A count of 0 is deleted: a tenant can name any number of expiry dates.
-CREATE FUNCTION "config_counts_fold"("batch" integer) RETURNS integer LANGUAGE plpgsql SET search_path FROM CURRENT SET "tenant_config.writes_counts" = 'on' AS $$
+CREATE FUNCTION "config_counts_fold"("batch" integer) RETURNS integer LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
 	folded integer;
 BEGIN
 	IF NOT pg_try_advisory_xact_lock(hashtext('whatsapp-tenant-config counts')) THEN
 		RETURN 0;
 	END IF;
+	PERFORM set_config('tenant_config.writes_counts', 'on', true);
 	WITH changes AS (
 		DELETE FROM config_count_changes WHERE ctid = ANY (ARRAY(SELECT ctid FROM config_count_changes LIMIT batch)) RETURNING source, name, at, count
 	), sums AS (
@@ -156,6 +159,7 @@ BEGIN
 		ON CONFLICT (source, name, at) DO UPDATE SET count = config_counts.count + excluded.count
 	)
 	SELECT count(*) INTO folded FROM changes;
+	PERFORM set_config('tenant_config.writes_counts', 'off', true);
 	RETURN folded;
 END
 $$;
