@@ -183,7 +183,7 @@ export const OnboardingUnderWay = define('ONBOARDING_UNDER_WAY', 503,
   'with POST /onboard/whatsapp-client/resume.')
 export const ConfigChanging = define('CONFIG_CHANGING', 503,
   'The configuration, or the other tenants on its account, changed again and again; nothing was ' +
-  'deleted or changed. Try again later.')
+  'deleted. Try again later.')
 
 export const MetaTimeout = defineGraph('META_TIMEOUT', 504,
   'Meta did not answer in time. Try again later: the same request, or POST ' +

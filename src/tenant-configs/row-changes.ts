@@ -1,19 +1,17 @@
 import type { Database } from '../database/database.js'
-import { ConfigChanging, ConfigNotFound } from '../errors.js'
+import type { Queryable, Values } from '../database/statement.js'
+import { ConfigNotFound } from '../errors.js'
 import { tagsOf, type IfMatch, type TaggedRow } from './if-match.js'
 import type { ConfigInput, RowSecrets } from './row-secrets.js'
-import { emptyValues, setActive, update } from './tenant-configs.sql.js'
-
-/** Bounds the attempts at a write whose row changes between its read and its write. */
-const MAX_ATTEMPTS = 5
+import { emptyValues, find, findLocked, setActive, update } from './tenant-configs.sql.js'
 
 type Ids = Partial<Pick<TaggedRow, 'phone_number_id' | 'waba_id'>>
 
 interface RowChangesDependencies {
-  database: Pick<Database, 'run'>
+  database: Pick<Database, 'run' | 'transaction'>
   secrets: Pick<RowSecrets, 'seal' | 'tryOpen'>
-  /** Finds the row; throws as `assertMatch`. */
-  find: (tenantId: string, ifMatch?: IfMatch) => Promise<TaggedRow | null>
+  /** Throws as `assertMatch`. */
+  findRow: (tenantId: string, ifMatch: IfMatch) => Promise<TaggedRow | null>
   writeAndNotify: <T>(changedTenants: Set<string>, write: () => Promise<T>, ids?: Ids) => Promise<T>
   notify: (tenantId: string, ids: Ids) => void
 }
@@ -21,9 +19,9 @@ interface RowChangesDependencies {
 /**
  * Creates the changes of a stored row.
  *
- * @throws by all of them, with nothing written: CONFIG_NOT_FOUND, PRECONDITION_FAILED, CONFIG_CHANGING
+ * @throws by all of them, with nothing written: CONFIG_NOT_FOUND, PRECONDITION_FAILED
  */
-export function createRowChanges ({ database, secrets, find, writeAndNotify, notify }: RowChangesDependencies) {
+export function createRowChanges ({ database, secrets, findRow, writeAndNotify, notify }: RowChangesDependencies) {
   return {
     /**
      * Writes the fields of the input. Other ids end the verified identity; another token keeps it and is unverified.
@@ -36,10 +34,18 @@ export function createRowChanges ({ database, secrets, find, writeAndNotify, not
         ...secrets.seal(tenantId, input),
         tenant_id: tenantId,
         fields: Object.keys(input),
-        if_match: tagsOf(ifMatch)
+        if_match: tagsOf(ifMatch),
+        stored_token: null,
+        same_token: false
       }
-      return await change(tenantId, ifMatch, async () =>
-        await database.run(update, { ...values, ...await compareToken(tenantId, input.access_token) }), input)
+      const { access_token: token } = input
+      return await change(tenantId, ifMatch, async () => {
+        if (token === undefined) return await database.run(update, values)
+        const rows = await updateToken(database, find, values, token)
+        if (rows.length > 0) return rows
+        // Another ciphertext was stored after the read, of another token or of the same one. The lock excludes that.
+        return await database.transaction(async (tx) => await updateToken(tx, findLocked, values, token))
+      }, input)
     },
 
     async setActive (tenantId: string, isActive: boolean, ifMatch?: IfMatch): Promise<TaggedRow> {
@@ -51,22 +57,23 @@ export function createRowChanges ({ database, secrets, find, writeAndNotify, not
     }
   }
 
-  /** Writes a row; again when the write found another row than it had read. */
+  /** Updates the row after a comparison with the stored token, in clear: each ciphertext of a token differs. */
+  async function updateToken (
+    db: Pick<Queryable, 'run'>, read: typeof find, values: Values & { tenant_id: string }, token: string | null
+  ): Promise<TaggedRow[]> {
+    const [row] = await db.run(read, values)
+    const stored = row?.access_token ?? null
+    const clear = stored === null ? null : secrets.tryOpen(stored, values.tenant_id, 'access_token')
+    return await db.run(update, { ...values, stored_token: stored, same_token: clear === token })
+  }
+
+  /** Writes a row, or throws why the write found none. */
   async function change (
     tenantId: string, ifMatch: IfMatch, write: () => Promise<TaggedRow[]>, ids?: Ids
   ): Promise<TaggedRow> {
-    for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
-      const [row] = await writeAndNotify(new Set([tenantId]), write, ids)
-      if (row !== undefined) return row
-      if (await find(tenantId, ifMatch) === null) throw new ConfigNotFound()
-    }
-    throw new ConfigChanging()
-  }
-
-  /** Compares a new token with the stored one, in clear: each ciphertext of a token differs. */
-  async function compareToken (tenantId: string, token: string | null | undefined) {
-    const stored = token === undefined ? null : (await find(tenantId))?.access_token ?? null
-    const isSame = stored === null ? token === null : secrets.tryOpen(stored, tenantId, 'access_token') === token
-    return { same_token: isSame, stored_token: stored }
+    const [row] = await writeAndNotify(new Set([tenantId]), write, ids)
+    if (row !== undefined) return row
+    await findRow(tenantId, ifMatch)
+    throw new ConfigNotFound()
   }
 }

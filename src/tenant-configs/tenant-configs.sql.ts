@@ -26,6 +26,10 @@ const isMatch = isAmong(placeholder('if_match'))
 
 export const find = prepare('tenant_config_find', builder.select(tagged).from(table).where(ofTenant))
 
+/** Finds the row, and locks it as an update of it does. */
+export const findLocked = prepare('tenant_config_find_locked',
+  builder.select(tagged).from(table).where(ofTenant).for('no key update'))
+
 /** The values of `insert` and `update` for all columns that a client may omit. */
 export const emptyValues = mapWritable(() => null)
 
@@ -41,7 +45,7 @@ export const setActive = prepare('tenant_config_set_active', builder.update(tabl
 /**
  * Writes the columns in `fields` alone. A changed `waba_id`, `phone_number_id` or `access_token` is unverified.
  * `same_token`: the new token equals that of the ciphertext `stored_token`. Writes nothing unless the row matches
- * `if_match`, nor a token when the row holds another ciphertext by now: that may be of the same token, or of another.
+ * `if_match`, nor a token when the row holds another ciphertext by now: that may be of the same token or of another.
  */
 export const update = prepare('tenant_config_update', updateQuery())
 

@@ -52,7 +52,7 @@ export function createTenantConfigs (
 
   return {
     ...createListing({ database }),
-    ...createRowChanges({ database, secrets, find: findRow, writeAndNotify, notify }),
+    ...createRowChanges({ database, secrets, findRow, writeAndNotify, notify }),
     find: findRow,
     seal: secrets.seal,
     reveal: secrets.reveal,

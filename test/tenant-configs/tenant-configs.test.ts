@@ -35,3 +35,23 @@ await t.test('a PUT of the stored token stays verified if the token was sealed a
   await other.query('commit')
   t.match(await put, { ...verified, access_token: resealed, callback_url: 'https://a.example' })
 })
+
+await t.test('a PUT of the stored token keeps the verification while a rotation runs', async (t) => {
+  const { app: { tenantConfigs, vault }, databaseUrl } = await buildTestApp(t)
+  await tenantConfigs.create('acme', null, { access_token: 'token' })
+  await query(databaseUrl, 'update tenant_configs set last_verified_at = now(), onboarding_completed = true')
+  const other = await connect(t, databaseUrl)
+  const over = new AbortController()
+  const rotation = (async () => {
+    while (!over.signal.aborted) {
+      await other.query('update tenant_configs set access_token = $1', [vault.seal('token', 'acme', 'access_token')])
+    }
+  })()
+  for (let i = 0; i < 50; i++) {
+    t.match(await tenantConfigs.update('acme', { access_token: 'token' }), {
+      last_verified_at: String, onboarding_completed: true
+    })
+  }
+  over.abort()
+  await rotation
+})

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
-import { ConfigChanging, ConfigNotFound, DatabaseUnavailable, PreconditionFailed } from '../../errors.js'
+import { ConfigNotFound, DatabaseUnavailable, PreconditionFailed } from '../../errors.js'
 import { readIfMatch } from '../../http/conditional/entity-tags.js'
 import { etag, IfMatch, NoBody } from '../../schemas/config.js'
 
@@ -10,7 +10,7 @@ export default async function activation (fastify: FastifyInstance): Promise<voi
 
   for (const [action, active] of [['activate', true], ['deactivate', false]] as const) {
     fastify.post(`/config/${action}`, {
-      config: { errors: [ConfigNotFound, PreconditionFailed, ConfigChanging, DatabaseUnavailable] },
+      config: { errors: [ConfigNotFound, PreconditionFailed, DatabaseUnavailable] },
       schema: {
         operationId: `${action}Config`,
         summary: active ? 'Serve this configuration' : 'Stop serving this configuration, keep it',

@@ -2,7 +2,6 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply } from 'fastify'
 import {
-  ConfigChanging,
   ConfigExists,
   ConfigNotFound,
   DatabaseUnavailable,
@@ -76,7 +75,7 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   })
 
   fastify.put('/config', {
-    config: { errors: [MaskedValue, ConfigNotFound, PreconditionFailed, ConfigChanging, DatabaseUnavailable] },
+    config: { errors: [MaskedValue, ConfigNotFound, PreconditionFailed, DatabaseUnavailable] },
     schema: {
       operationId: 'updateConfig',
       summary: 'Change some fields: one left out stays, null clears it',
