@@ -1,7 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '../database/database.js'
 import { onlyRow } from '../database/statement.js'
-import { createPoller } from '../waiting/poller.js'
 import { addSeals, keyUse } from './vault-keys.sql.js'
 import type { Vault } from './vault.js'
 
@@ -13,22 +12,29 @@ interface SealCounterDependencies {
   database: Pick<Database, 'run'>
   vault: Pick<Vault, 'keyIds' | 'takeSeals' | 'useFormat'>
   log: Pick<FastifyBaseLogger, 'warn'>
+  periodMs?: number
 }
 
 /**
  * Adds the seals of this process to those of the first key, every minute and at the stop. Learns the format that a
  * rotation set, and warns once when the key has half of the seals that it may have.
  */
-export function createSealCounter ({ database, vault, log }: SealCounterDependencies) {
+export function createSealCounter ({ database, vault, log, periodMs = PERIOD_MS }: SealCounterDependencies) {
   const keyId = String(vault.keyIds[0])
   let uncounted = 0
   let isWarned = false
-  const poller = createPoller({ periodMs: PERIOD_MS, work: count })
+  let counting = Promise.resolve()
+  let timer: NodeJS.Timeout | undefined
 
   return {
-    start: poller.start,
+    /** The first count is due after a period: there is nothing to count or to learn at the start. */
+    start (): void {
+      timer = setInterval(() => { counting = counting.then(count) }, periodMs).unref()
+    },
+
     async stop (): Promise<void> {
-      await poller.stop()
+      clearInterval(timer)
+      await counting
       await count()
     }
   }
