@@ -47,7 +47,7 @@ const deletion: FastifyPluginAsyncTypebox = async (fastify) => {
       description: 'With `unsubscribe=true` our app is first taken off the WhatsApp Business Account, ' +
         'unless a verified number of another tenant lives there. ' +
         'If that fails nothing is deleted, but with `force=true` all the same. ' +
-        'With If-Match our app stays when the configuration is of another version, also when it changes meanwhile.',
+        'A configuration that does not match `if-match`, or changes meanwhile, stays subscribed.',
       tags: ['config'],
       headers: IfMatch,
       querystring: DeleteQuery,
