@@ -11,8 +11,9 @@ const migrate = 'src/cli/migrate.ts'
 const rollback = 'src/cli/rollback.ts'
 const newest = String(tags.at(-1))
 const all = [
-  'account_states', 'events_ended', 'events_outbox', 'oauth_states', 'onboardings', 'phone_callbacks', 'phone_numbers',
-  'tenant_configs', 'token_watch', 'vault_keys', 'verified_identities', 'webhook_deliveries'
+  'account_states', 'config_count_changes', 'config_counts', 'events_ended', 'events_outbox', 'oauth_states',
+  'onboardings', 'phone_callbacks', 'phone_numbers', 'tenant_configs', 'token_watch', 'vault_keys',
+  'verified_identities', 'webhook_deliveries'
 ]
 
 /** Rolls back with this answer to the prompt. */
