@@ -33,14 +33,16 @@ const secrets = () => ({
   refresh_token: canary('refresh_token')
 })
 
-type Send = (tenantId: string, method: string, path: string, body?: object) => Promise<Answer>
+type Send = (
+  tenantId: string, method: string, path: string, body?: object, headers?: Record<string, string>
+) => Promise<Answer>
 
 /** Sends secrets through every use and every error of the service. */
 export async function useSecrets (
   { origin, bearer, postgres, meta, app, onAnswer, meanwhile = async () => {} }: Setup
 ): Promise<void> {
-  const send: Send = async (tenantId, method, path, body) => {
-    const headers = { authorization: bearer(tenantId), ...(body && { 'content-type': 'application/json' }) }
+  const send: Send = async (tenantId, method, path, body, more) => {
+    const headers = { authorization: bearer(tenantId), ...(body && { 'content-type': 'application/json' }), ...more }
     const answer = await exchange(origin, { method, path, headers, body: body && JSON.stringify(body) })
     onAnswer(answer)
     return answer
@@ -62,6 +64,8 @@ async function storeAndRead (send: Send): Promise<void> {
   await send('second', 'POST', CONFIG, secrets())
   await send('second', 'PUT', CONFIG, { ...secrets(), phone_number_id: first.phone_number_id })
   await send('second', 'PUT', CONFIG, secrets())
+  await send('second', 'PUT', CONFIG, secrets(), { 'if-match': `"${canary('if_match')}"` })
+  await send('second', 'GET', `${CONFIG}/full`, undefined, { 'if-none-match': '*' })
   for (const path of ['', '/full', '/effective', '/activate', '/deactivate', '/effective']) {
     await send('second', path.endsWith('activate') ? 'POST' : 'GET', CONFIG + path)
   }
