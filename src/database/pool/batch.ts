@@ -1,5 +1,5 @@
 import pg from 'pg'
-import utils from 'pg/lib/utils.js'
+import utils from 'pg/lib/utils'
 
 // The types of `pg` lack it.
 declare module 'pg' {
