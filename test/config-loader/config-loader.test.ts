@@ -116,13 +116,13 @@ await t.test('a secret that does not open is an error, without .env fallback or 
       (err: unknown) => err instanceof Error && 'code' in err ? err.code : err
     )
     await until(async () => await code() === 'SECRET_UNREADABLE')
-    const calls = [
-      configLoader.forTenant('unreadable'), configLoader.forPhoneNumber(row.phone_number_id),
-      configLoader.forWaba(row.waba_id).then(([first = null]) => first)
-    ]
-    for (const call of calls) {
+    for (const call of [
+      async () => await configLoader.forTenant('unreadable'),
+      async () => await configLoader.forPhoneNumber(row.phone_number_id),
+      async () => (await configLoader.forWaba(row.waba_id))[0]
+    ]) {
       if (column === 'access_token') await t.rejects(call, unreadable)
-      else t.equal((await call)?.getAccessToken(), row.access_token, 'the other secrets open when they are asked for')
+      else t.equal((await call())?.getAccessToken(), row.access_token, 'the other secrets open when they are asked for')
     }
     await query(databaseUrl, `update tenant_configs set ${column} = substr(${column}, 4)`)
     await until(async () => await code() === null)

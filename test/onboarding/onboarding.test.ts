@@ -30,7 +30,7 @@ await t.test('a login of a new tenant is exchanged, verified and stored', async 
   }
   t.match(body, { ...stored, access_token: `****${lastToken()?.slice(-4)}` })
   const inDatabase = await row(tenant)
-  t.match(inDatabase, { ...stored, access_token: /^v1\.t1\./ })
+  t.match(inDatabase, { ...stored, access_token: /^v2\.t1\./ })
   for (const column of ['onboarded_at', 'last_verified_at']) {
     t.ok(Math.abs(Date.parse(String(inDatabase?.[column])) - began) < 60_000, column)
   }
