@@ -15,6 +15,7 @@ const FUNCTIONS = [
   'token_watch_insert', 'token_watch_update', 'token_watch_changed', 'token_watch_flags',
   'verified_identities_follow', 'phone_callbacks_follow',
   'tenant_configs_counted', 'token_watch_counted', 'phone_numbers_counted', 'config_counts_emptied',
+  'secrets_counted', 'onboarding_tokens_counted',
   'config_counts_guard'
 ]
 const TABLES = [
@@ -147,6 +148,7 @@ const check = sql`
       ${sumWhere(sql`name in ('no_expiry', 'expires_day')`)}, ${sumWhere(sql`source = 'token_watch'`)},
       ${sumWhere(sql`source = 'phone_numbers'`)}
     from (select * from config_counts union all select * from config_count_changes) counts
+    where source in ('tenant_configs', 'token_watch', 'phone_numbers')
   ) counted`
 
 function sumWhere (condition: SQL): SQL {

@@ -3,7 +3,7 @@ import type { Database } from '../database/database.js'
 import { pendingMigrations } from '../database/migrations/migrations.js'
 import { onlyRow } from '../database/statement.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
-import { findKeysInUse } from '../vault/key-inspection.js'
+import { sealsByKey } from '../vault/key-inspection.js'
 import type { Vault } from '../vault/vault.js'
 import type { Collected } from './collected.js'
 import { createRefreshed } from './refreshed.js'
@@ -15,7 +15,6 @@ const MINUTE_MS = 60 * SECOND_MS
 /** The reads: how often, and the time for their statements. The pool bounds that of the backlog. */
 const BACKLOG_PERIOD_MS = 15 * SECOND_MS
 const COUNTS = { periodMs: MINUTE_MS, timeoutMs: 20 * SECOND_MS }
-const KEYS = { periodMs: 60 * MINUTE_MS, timeoutMs: MINUTE_MS }
 /** Well below the 10 seconds after which Prometheus gives up a scrape. */
 const WAIT_MS = 4 * SECOND_MS
 
@@ -41,14 +40,10 @@ export function addState ({ gauge, gaugeBy }: Collected, { database, tenantConfi
     periodMs: COUNTS.periodMs,
     waitMs: WAIT_MS,
     read: async () => await database.read(async (reader) => ({
-      ...await tenantConfigs.stats(reader), pending_migrations: (await pendingMigrations(reader)).length
+      ...await tenantConfigs.stats(reader),
+      seals: await sealsByKey(reader),
+      pending_migrations: (await pendingMigrations(reader)).length
     }), COUNTS.timeoutMs),
-    report
-  }))
-  const keys = whileUp(createRefreshed({
-    periodMs: KEYS.periodMs,
-    waitMs: WAIT_MS,
-    read: async () => await database.read(async (reader) => await findKeysInUse(reader, vault), KEYS.timeoutMs),
     report
   }))
 
@@ -65,9 +60,14 @@ export function addState ({ gauge, gaugeBy }: Collected, { database, tenantConfi
   gaugeBy('wtc_tokens', 'Access tokens by status.', 'status', async () => (await counts())?.token_status)
   gaugeBy('wtc_numbers', 'Phone numbers by status.', 'status', async () => (await counts())?.number_status)
   gaugeBy('wtc_vault_key_in_use', 'Whether a key of ENCRYPTION_KEYS sealed a stored secret.', 'key_id', async () => {
-    const found = await keys()
-    return found && Object.fromEntries([...found].map(([id, isInUse]) => [id, Number(isInUse)]))
+    const found = await counts()
+    return found && Object.fromEntries(vault.keyIds.map((id) => [id, Number(Number(found.keys[id]) > 0)]))
   })
+
+  gaugeBy('wtc_vault_values', 'Stored secrets by the key that sealed them.', 'key_id', async () =>
+    (await counts())?.keys)
+  gaugeBy('wtc_vault_seals', 'How many secrets a key has sealed, of at most 2^32.', 'key_id', async () =>
+    (await counts())?.seals)
 
   function whileUp<T> (latest: () => Promise<T | undefined>): () => Promise<T | undefined> {
     return async () => await backlog() === undefined ? undefined : await latest()

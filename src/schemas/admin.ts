@@ -86,10 +86,13 @@ export const Stats = Type.Object({
     unknown: count('Nothing is known of it, or not yet')
   } satisfies Record<NumberStatus, TSchema>, {
     description: 'All configurations, by what the last check found of their phone number'
+  }),
+  keys: Type.Record(Type.String(), count('Has sealed so many stored secrets'), {
+    description: 'Stored secrets by the id of the key that sealed them'
   })
 }, {
   $id: 'Stats',
-  description: 'Configurations, tokens and phone numbers by their state',
+  description: 'Configurations, tokens and phone numbers by their state, and secrets by their key',
   examples: [{
     total: 3,
     active: 2,
@@ -100,7 +103,8 @@ export const Stats = Type.Object({
     token_status: { ok: 1, expiring: 1, expired: 0, revoked: 0, unverified: 0, reauth_required: 0 } satisfies
       Record<TokenStatus, number>,
     number_status: { ok: 1, pending: 1, low_quality: 0, restricted: 0, missing: 0, none: 1, unknown: 0 } satisfies
-      Record<NumberStatus, number>
+      Record<NumberStatus, number>,
+    keys: { k2: 5, k1: 0 }
   }]
 })
 

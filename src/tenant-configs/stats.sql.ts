@@ -1,11 +1,17 @@
 import { sql, type SQL } from 'drizzle-orm'
 import { numberStatuses, tokenStatuses, type NumberStatus, type TokenStatus } from '../schemas/statuses.js'
+import { keyCountSources } from '../vault/key-inspection.js'
 
 export type StatsRow = Record<
   'total' | 'active' | 'inactive' | 'onboarded' | 'pending' |
   'expired' | 'expiring_7d' | 'expiring_30d' | 'no_expiry' | 'missing',
   number
-> & { token_status: Record<TokenStatus, number>, number_status: Record<NumberStatus, number> }
+> & {
+  token_status: Record<TokenStatus, number>
+  number_status: Record<NumberStatus, number>
+  /** How many stored secrets each key has sealed, by its id. */
+  keys: Record<string, number>
+}
 
 const literal = (text: string) => sql.raw(`'${text}'`)
 const listOf = (parts: SQL[]) => sql.join(parts, sql`, `)
@@ -60,6 +66,19 @@ const countOf = (source: string, name: string) =>
 const byStatus = (source: string, statuses: readonly string[]) =>
   sql`jsonb_build_object(${listOf(statuses.map((status) => sql`${literal(status)}, ${countOf(source, status)}`))})`
 
+const ofKeys = sql`source in (${listOf(keyCountSources.map(literal))})`
+
+/** The stored secrets by the key that sealed them: every key that was ever in the ring. */
+const valuesByKey = sql`(
+  select coalesce(jsonb_object_agg(key_id, coalesce(count, 0)), '{}')
+  from vault_keys left join (
+    select name as key_id, sum(count)::int as count from (
+      select name, count from config_counts where ${ofKeys}
+      union all select name, count from config_count_changes where ${ofKeys}
+    ) counted group by name
+  ) sums using (key_id)
+)`
+
 /**
  * The counts of GET /admin/configs/stats, all from one snapshot. Triggers append the changes of the counts in the
  * transaction of each write, so that they are exact.
@@ -68,7 +87,8 @@ export const statsQuery = sql<StatsRow>`
   select total, active, total - active as inactive, onboarded, total - onboarded as pending,
     expired, expired_in_7d - expired as expiring_7d, expired_in_30d - expired as expiring_30d,
     no_expiry, total - no_expiry - expires_day as missing, token_status,
-    number_status || jsonb_build_object('none', no_number, 'unknown', total - no_number - known) as number_status
+    number_status || jsonb_build_object('none', no_number, 'unknown', total - no_number - known) as number_status,
+    ${valuesByKey} as keys
   from (
     select ${listOf(names.map((name) => sql`${countOf('tenant_configs', name)} as ${sql.identifier(name)}`))},
       ${listOf(times.map(expiredBy))},

@@ -44,7 +44,7 @@ export const otherKey = (id: string) => new Error(`ENCRYPTION_KEYS holds another
   'than the one this database was sealed with. Give the new key a new id.')
 
 /** Whether the key with this id sealed a stored secret. Reads all rows when it sealed none. */
-export async function isInUse (db: Pick<NodePgDatabase, 'execute'>, id: string): Promise<boolean> {
+async function isInUse (db: Pick<NodePgDatabase, 'execute'>, id: string): Promise<boolean> {
   const { rows } = await db.execute(sql`
     select from ${storedSecrets} where split_part(sealed, '.', 2) = ${id} limit 1`)
   return rows.length > 0
@@ -62,9 +62,9 @@ export async function countSealed (db: Pick<NodePgDatabase, 'execute'>): Promise
   // The expression is slow, so it reads each prefix once.
   const { rows } = await db.execute<SealedCount & Record<string, unknown>>(sql`
     select parts[2] as key_id, parts[1] as format, sum(count)::int as count from (
-      select split_part(sealed, '.', 1) || '.' || split_part(sealed, '.', 2) as prefix, count(*)
+      select split_part(sealed, '.', 1) || '.' || split_part(sealed, '.', 2) || '.' as prefix, count(*)
       from ${storedSecrets} group by prefix
-    ) as prefixes, regexp_match(prefix, '^(v[12])\\.([A-Za-z0-9_-]{1,32})$') as parts
+    ) as prefixes, regexp_match(prefix, '^(v[12])\\.([A-Za-z0-9_-]{1,32})\\.$') as parts
     group by parts order by 1, 2`)
   return rows
 }

@@ -1,9 +1,11 @@
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { SealFormat } from '../schemas/statuses.js'
-import { countSealed, isInUse, selectSample, type SealedCount } from './key-check.sql.js'
+import { countSealed, selectSample, type SealedCount } from './key-check.sql.js'
 import type { Vault } from './vault.js'
 import { MAX_SEALS } from './seal-counter.js'
 import { selectVaultKeys } from './vault-keys.sql.js'
+
+export { keyCountSources } from './sealed-places.sql.js'
 
 /** Bounds the secrets of each key that are opened. */
 const SAMPLE_SIZE = 100
@@ -78,13 +80,9 @@ export async function listKeys (
   return { keys, unsealed: sumCounts(counts, (found) => found.key_id === null) }
 }
 
-/** Returns the keys of the ring, each with whether it sealed a stored secret. May read all rows for each key. */
-export async function findKeysInUse (
-  db: Pick<NodePgDatabase, 'execute'>, { keyIds }: Pick<Vault, 'keyIds'>
-): Promise<Map<string, boolean>> {
-  const found = new Map<string, boolean>()
-  for (const id of keyIds) found.set(id, await isInUse(db, id))
-  return found
+/** Returns how many secrets each key has sealed, by its id. */
+export async function sealsByKey (db: Pick<NodePgDatabase, 'execute'>): Promise<Record<string, number>> {
+  return Object.fromEntries((await selectVaultKeys(db)).map(({ key_id: id, seals }) => [id, seals]))
 }
 
 function opens (vault: Vault, ...secret: Parameters<Vault['open']>): boolean {

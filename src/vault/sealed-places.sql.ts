@@ -1,4 +1,4 @@
-import { sql, type SQL, type SQLWrapper } from 'drizzle-orm'
+import { getTableName, sql, type SQL, type SQLWrapper } from 'drizzle-orm'
 import type { PgColumn, PgTable } from 'drizzle-orm/pg-core'
 import { onboardings } from '../database/schema/onboardings.js'
 import { tenantConfigs } from '../database/schema/tenant-configs.js'
@@ -56,6 +56,9 @@ export const sealedTables: SealedTable[] = [
     ]
   }
 ]
+
+/** The sources in `config_counts` that count the sealed values of each table by their key ids. */
+export const keyCountSources = sealedTables.map(({ table }) => `keys of ${getTableName(table)}`)
 
 /** All sealed values: a relation `stored (tenant_id, "column", sealed)`. */
 export const storedSecrets = sql`(${sql.join(sealedTables.map(({ table, tenantId, places }) => {

@@ -25,7 +25,13 @@ export const plainText = `
       from unnest('{ok,pending,low_quality,restricted,missing}'::text[]) as name (status))
       || jsonb_build_object('none', count(*) filter (where phone_number_id is null),
         'unknown', count(*) - count(*) filter (where phone_number_id is null)
-          - (select count(*) from phone_numbers where number_status <> 'unknown')) as number_status
+          - (select count(*) from phone_numbers where number_status <> 'unknown')) as number_status,
+    (select coalesce(jsonb_object_agg(key_id, (
+        select count(*) from (
+          select unnest(array[access_token, fb_app_secret, verify_token, refresh_token]) as sealed from tenant_configs
+          union all select unnest(array[access_token, former ->> 'access_token']) from onboardings
+        ) as stored where sealed ~ ('^v[12][.]' || key_id || '[.]')
+      )), '{}') from vault_keys) as keys
   from (select *, access_token is not null as has_token from tenant_configs) as config`
 
 /** Compares both in one statement, so that they have one snapshot and one time. */

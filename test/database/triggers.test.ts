@@ -20,7 +20,7 @@ await t.test('triggers fire always, and each function has a search_path that end
   t.same(
     functions.map(({ proname }) => String(proname))
       .filter((name) => !triggers.some((trigger) => trigger['proname'] === name)).sort(),
-    ['config_counts_fold', 'config_counts_recount', 'tenant_config_counts'],
+    ['config_counts_fold', 'config_counts_recount', 'sealing_keys', 'tenant_config_counts'],
     'each other function belongs to a trigger'
   )
 })
@@ -144,7 +144,7 @@ await t.test('a role limited to tenant_configs can write, but not reuse the trig
   const { rows: functions } = await writer.query(
     "select proname as name from pg_proc where prosecdef and pronamespace = 'public'::regnamespace"
   )
-  t.equal(functions.length, 11)
+  t.equal(functions.length, 13)
   await writer.query('create table mine (tenant_id varchar(100))')
   for (const { name } of functions) {
     await t.rejects(

@@ -15,7 +15,8 @@ await t.test('the statistics count configurations, tokens and token states', asy
     pending: 0,
     tokens: { expired: 0, expiring_7d: 0, expiring_30d: 0, no_expiry: 0, missing: 0 },
     token_status: none,
-    number_status: noNumbers
+    number_status: noNumbers,
+    keys: { t1: 0 }
   }
   t.strictSame((await call(admin, 'GET', `${configs}/stats`)).body, empty)
   await sql(`insert into tenant_configs (tenant_id, access_token, token_expires_at, is_active, onboarding_completed)
@@ -32,7 +33,8 @@ await t.test('the statistics count configurations, tokens and token states', asy
     ...{ total: 14, active: 10, inactive: 4, onboarded: 5, pending: 9 },
     tokens: { expired: 2, expiring_7d: 2, expiring_30d: 4, no_expiry: 3, missing: 4 },
     token_status: { ...none, unverified: 10 },
-    number_status: { ...noNumbers, none: 14 }
+    number_status: { ...noNumbers, none: 14 },
+    keys: { t1: 0 }
   }])
 
   const statuses = Object.keys(none)

@@ -1,7 +1,10 @@
 import { bigint, pgTable, primaryKey, varchar } from 'drizzle-orm/pg-core'
 import { timestamptz } from './columns.js'
 
-/** `source` is the table whose rows are counted. `at` begins a day, hour or minute; other counts have -infinity. */
+/**
+ * `source` is the table whose rows are counted; with `keys of` before it, its sealed values, by their key ids. `at`
+ * begins a day, hour or minute; other counts have -infinity.
+ */
 const counted = {
   source: varchar({ length: 32 }).notNull(),
   name: varchar({ length: 32 }).notNull(),

@@ -8,13 +8,14 @@ export default async function stats (fastify: FastifyInstance): Promise<void> {
     config: { errors: [DatabaseUnavailable] },
     schema: {
       operationId: 'getStats',
-      summary: 'Count configurations, tokens and numbers by their state',
+      summary: 'Count configurations, tokens and numbers by their state, and secrets by their key',
       tags: ['admin'],
       response: { 200: Type.Ref('Stats') }
     }
   }, async () => {
     const stats = await fastify.tenantConfigs.stats()
-    const { expired, expiring_7d, expiring_30d, no_expiry, missing, token_status, number_status, ...rows } = stats
-    return { ...rows, tokens: { expired, expiring_7d, expiring_30d, no_expiry, missing }, token_status, number_status }
+    const { expired, expiring_7d, expiring_30d, no_expiry, missing, token_status, number_status, keys, ...rows } = stats
+    const tokens = { expired, expiring_7d, expiring_30d, no_expiry, missing }
+    return { ...rows, tokens, token_status, number_status, keys }
   })
 }
