@@ -24,10 +24,9 @@ export function createProgress (output: Pick<NodeJS.WriteStream, 'write'> & { is
       output.write(isTTY ? `${CLEAR}${bar(done / total)} ${text}` : `${text}\n`)
     },
 
-    /** Removes the bar. Returns the seconds since the start. */
-    end (): number {
+    /** Removes the bar. */
+    end (): void {
       if (isTTY) output.write(CLEAR)
-      return (performance.now() - startedAt) / 1000
     }
   }
 }

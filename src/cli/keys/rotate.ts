@@ -21,13 +21,15 @@ await runCli(async (stopAtEnd) => {
   if (format === undefined || !/^\d{1,6}$/.test(wait)) throw new Error(USAGE)
   const { vault, url } = await openKeyDatabase(stopAtEnd)
   const progress = createProgress(process.stderr)
+  const startedAt = performance.now()
   const { keyId, replaced, unreadable, counts } = await withConnection(url, async (db) =>
-    await rotateKeys(db, vault, { format, waitMs: Number(wait) * 1000, report: progress.report }))
-  const seconds = progress.end()
+    await rotateKeys(db, vault, { format, waitMs: Number(wait) * 1000, report: progress.report })
+  ).finally(progress.end)
+  const seconds = Math.ceil((performance.now() - startedAt) / 1000)
   for (const { tenant_id: id, column } of unreadable.places) {
     console.error(`The ${column} of the tenant ${replaceUnprintable(id)} does not open.`)
   }
-  console.log(`Sealed ${replaced} values with ${keyId} in ${Math.ceil(seconds)} s.`)
+  console.log(`Sealed ${replaced} values with ${keyId} in ${seconds} s.`)
   for (const line of proof(counts, vault.keyIds, format)) console.log(line)
   const left = countOutdated(counts, keyId, format)
   if (left === 0) return

@@ -29,7 +29,7 @@ await t.test('elsewhere than on a terminal a line is written every five seconds'
     '0 of 10,000 values, 0 a second, unknown time left\n',
     '20,000 of 20,000 values, 1,000 a second, 0 s left\n'
   ])
-  t.equal(progress.end(), 20)
+  progress.end()
   t.equal(written.length, 3)
 })
 
