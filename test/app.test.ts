@@ -137,7 +137,7 @@ for (const order of ['before', 'after'] as const) {
     t.strictSame((await fastify.inject('/theirs/guarded')).json(), { theirs: new Unauthenticated().message })
     t.strictSame(
       (await fastify.inject({ url: '/theirs/guarded', headers: { authorization } })).json(),
-      { id: `acme-${order}`, userId: null }
+      { id: `acme-${order}`, userId: null, scopes: [] }
     )
     t.strictSame((await fastify.inject('/theirs/rows')).json(), [{ one: 1 }])
   })
