@@ -6,6 +6,7 @@ import { MASK } from '../schemas/fields.js'
 import type { SealFormat } from '../schemas/statuses.js'
 import { SecretUnreadable } from '../errors.js'
 import { parseKeyRing } from '../settings/key-ring.js'
+import { createFingerprints } from './fingerprints.js'
 import { checkKeys } from './key-check.sql.js'
 import { mask, tailOf } from './masking.js'
 import { createSealCounter } from './seal-counter.js'
@@ -123,6 +124,9 @@ export function createVault ({ keyRing, format: givenFormat = 'v2' }: VaultOptio
       const parts = parseSealed(sealed)
       return parts?.keyId === sealingKey.id && parts.format === format
     },
+
+    /** Returns the fingerprints of a text; see `createFingerprints`. */
+    fingerprints: createFingerprints(ring),
 
     /** Seals in this format from now on. */
     useFormat (next: SealFormat): void { format = next },
