@@ -18,6 +18,7 @@ const layers = [
   ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention', 'config-counts'],
   ['auth', 'metrics'],
   ['http'],
+  ['idempotency'],
   ['routes'],
   ['app'],
   ['server', 'cli']
@@ -55,6 +56,7 @@ const openFiles = {
   auth: ['auth', 'claims', 'refusal'],
   retention: ['retention'],
   'config-counts': ['config-counts'],
+  idempotency: ['idempotency'],
   metrics: ['metrics']
 }
 

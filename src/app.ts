@@ -17,6 +17,7 @@ import protocol from './http/protocol.js'
 import readiness from './http/readiness.js'
 import requestParsing from './http/request-parsing.js'
 import { createStandaloneServer } from './http/standalone-server.js'
+import idempotency from './idempotency/idempotency.js'
 import metaGraph from './meta/meta-graph.js'
 import metrics from './metrics/metrics.js'
 import offboarding from './offboarding/offboarding.js'
@@ -99,6 +100,7 @@ async function limitedApi (fastify: FastifyInstance): Promise<void> {
   await fastify.register(cors)
   await fastify.register(overload)
   await fastify.register(rateLimits)
+  await fastify.register(idempotency)
   await fastify.register(accountUpdate)
   await fastify.register(tenantRoutes)
   await fastify.register(adminRoutes, { prefix: '/admin' })

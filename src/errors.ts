@@ -102,6 +102,9 @@ export const MetaRegisterRefused = defineGraph('META_REGISTER_REFUSED', 409,
   'Meta refuses to register the phone number. See GET /onboard/whatsapp-client for what it said, then ' +
   'send the pin to POST /onboard/whatsapp-client/resume.')
 
+export const IdempotencyInProgress = define('IDEMPOTENCY_IN_PROGRESS', 409,
+  'The first request with this Idempotency-Key is still under way. Send this one again after the time of retry-after.')
+
 export const RequestTimeout = define('REQUEST_TIMEOUT', 408,
   'The request did not arrive whole within 30 seconds. Send it again.')
 export const PreconditionFailed = define('PRECONDITION_FAILED', 412,
@@ -113,6 +116,8 @@ export const UnsupportedMediaType = define('UNSUPPORTED_MEDIA_TYPE', 415,
   'Send the body as `content-type: application/json`.')
 export const ExpectationFailed = define('EXPECTATION_FAILED', 417,
   'The service meets no expectation but `100-continue`. Leave the Expect header out.')
+export const IdempotencyKeyReused = define('IDEMPOTENCY_KEY_REUSED', 422,
+  'This Idempotency-Key came with another request before. Send a new key with each new request.')
 export const ConfirmationRequired = define('CONFIRMATION_REQUIRED', 428,
   'This deletes every configuration. Repeat the request with `?confirm=` and the value of `confirm`.')
 

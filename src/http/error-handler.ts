@@ -42,7 +42,7 @@ export function handleError (thrown: FastifyError, request: FastifyRequest, repl
   if (status >= 500 && error.code !== 'OVERLOADED') request.log.error({ err: thrown }, `answered ${error.code}`)
   // The hooks of the scopes do not run for URLs outside of them, nor after a guard throws.
   reply.header('cache-control', 'no-store')
-  if (status === 503 || status === 429) {
+  if (status === 503 || status === 429 || error.code === 'IDEMPOTENCY_IN_PROGRESS') {
     const isMetaLimit = error.code === 'META_RATE_LIMITED'
     // A limit of requests a minute has set its own.
     if (!reply.hasHeader('retry-after')) {

@@ -134,6 +134,7 @@ function addErrors (schema: FastifySchema, listed: ErrorClass[] = []): AnsweredS
     ]))
     return [status, {
       ...(same.some(isChallenged) ? { headers: createChallengeHeader(same.filter(isChallenged)) } : {}),
+      ...(codes.includes('IDEMPOTENCY_IN_PROGRESS') ? { headers: retryAfter } : {}),
       description: codes.map((code) => `\`${code}\``).join(', '),
       content: { 'application/problem+json': { schema: createProblemSchema(codes), examples } }
     }]

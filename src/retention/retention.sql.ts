@@ -16,6 +16,8 @@ export const expiries: Expiry[] = [
     age: 'received_at',
     isExpired: sql`received_at < now() - interval '30 days'`
   },
+  // Its primary key has two columns.
+  { table: 'idempotency_keys', key: 'ctid', age: 'expires_at', isExpired: sql`expires_at < now()` },
   { table: 'events_ended', key: 'id', age: 'ended_at', isExpired: sql`ended_at < now() - interval '7 days'` },
   {
     table: 'onboardings',

@@ -14,6 +14,8 @@ const VISIBLE_ASCII = '^[!-~]+$'
 // RFC 9110, sections 8.8.3 and 5.6.1: elements of a list may be empty.
 const ENTITY_TAG = '(W/)?"[!#-~\\x80-\\xff]*"'
 const ENTITY_TAGS = `^(\\*|[ \\t]*(${ENTITY_TAG}[ \\t]*)?(,[ \\t]*(${ENTITY_TAG}[ \\t]*)?)*)$`
+// A quoted one is a String of RFC 9651. Two headers arrive as one text with a blank, which neither form takes.
+const IDEMPOTENCY_KEY = '^([!#-~][!-~]{0,254}|"([ !#-\\[\\]-~]|\\\\["\\\\]){1,255}")$'
 
 // Many engines lack \p, look-around and the flag `u`, so these patterns accept lone surrogates, `.` and `..`.
 const [PORTABLE, PORTABLE_END] = ['[^\\x00-\\x1f\\x7f-\\x9f]', '[^\\s\\x00-\\x1f\\x7f-\\x9f]']
@@ -43,6 +45,10 @@ export const patterns: Record<string, { demand: string, portable: string }> = {
   [ENTITY_TAGS]: {
     demand: 'must be * or entity tags in double quotes, separated by commas',
     portable: ENTITY_TAGS
+  },
+  [IDEMPOTENCY_KEY]: {
+    demand: 'must be 1 to 255 visible ASCII characters; within double quotes blanks may be among them',
+    portable: IDEMPOTENCY_KEY
   }
 }
 
@@ -53,6 +59,9 @@ export const text = (maxLength: number, options: StringOptions = {}) =>
 /** A token for an HTTP header. */
 export const headerToken = (maxLength: number, options: StringOptions = {}) =>
   Type.String({ pattern: VISIBLE_ASCII, minLength: 1, maxLength, ...options })
+
+/** The value of the header `Idempotency-Key`, bare or in double quotes. */
+export const idempotencyKey = (options: StringOptions = {}) => Type.String({ pattern: IDEMPOTENCY_KEY, ...options })
 
 /** An opaque id of a Graph object. */
 export const graphId = (options: StringOptions = {}) =>

@@ -59,10 +59,25 @@ export function createTenantConfigs (
     masked: secrets.masked,
     maskedAfterWrite: secrets.maskedAfterWrite,
 
-    /** @throws CONFIG_EXISTS, MASKED_VALUE */
-    async create (tenantId: string, userId: string | null, input: ConfigInput): Promise<TaggedRow> {
+    /**
+     * Creates the row of a tenant.
+     *
+     * @param inSameTransaction adds writes to the transaction
+     * @throws CONFIG_EXISTS, MASKED_VALUE; what `inSameTransaction` throws
+     */
+    async create (
+      tenantId: string, userId: string | null, input: ConfigInput,
+      inSameTransaction?: (tx: Queryable, row: TaggedRow) => Promise<void>
+    ): Promise<TaggedRow> {
       const values = { ...emptyValues, ...secrets.seal(tenantId, input), tenant_id: tenantId, user_id: userId }
-      const [row] = await writeAndNotify(new Set([tenantId]), async () => await database.run(insert, values), input)
+      const write = inSameTransaction === undefined
+        ? async () => await database.run(insert, values)
+        : async () => await database.transaction(async (tx) => {
+          const rows = await tx.run(insert, values)
+          for (const row of rows) await inSameTransaction(tx, row)
+          return rows
+        })
+      const [row] = await writeAndNotify(new Set([tenantId]), write, input)
       if (row === undefined) throw new ConfigExists()
       return row
     },

@@ -26,9 +26,11 @@ async function cors (fastify: FastifyInstance): Promise<void> {
     origin: (origin, done) => { done(null, origin !== undefined && allowed.has(origin)) },
     methods: ['GET', 'HEAD', 'POST', 'PUT', 'DELETE'],
     // `traceparent` and `tracestate`: a page with tracing adds them to each request.
-    allowedHeaders: ['authorization', 'content-type', 'if-match', 'if-none-match', 'traceparent', 'tracestate'],
+    allowedHeaders: [
+      'authorization', 'content-type', 'idempotency-key', 'if-match', 'if-none-match', 'traceparent', 'tracestate'
+    ],
     exposedHeaders: [
-      'etag', 'location', 'retry-after', 'www-authenticate',
+      'etag', 'idempotent-replayed', 'location', 'retry-after', 'www-authenticate',
       'ratelimit-limit', 'ratelimit-remaining', 'ratelimit-reset'
     ],
     maxAge: PREFLIGHT_MAX_AGE_S,

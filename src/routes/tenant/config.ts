@@ -59,7 +59,7 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   })
 
   fastify.post('/config', {
-    config: { errors: [MaskedValue, ConfigExists, DatabaseUnavailable] },
+    config: { idempotent: true, errors: [MaskedValue, ConfigExists, DatabaseUnavailable] },
     schema: {
       operationId: 'createConfig',
       summary: 'Create the configuration',
@@ -67,11 +67,17 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
       body: ConfigCreate,
       response: { 201: Type.Ref('MaskedConfig', { headers: { location, etag } }) }
     }
-  }, async ({ tenant, body, routeOptions }, reply) => {
-    const row = await tenantConfigs.create(tenant.id, tenant.userId, body)
-    // Not the URL of the request, which may hold another host or a query.
-    reply.code(201).header('location', routeOptions.url).header('etag', row.etag)
-    return tenantConfigs.maskedAfterWrite(row)
+  }, async ({ tenant, body, routeOptions, keyLease }, reply) => {
+    const answer = (row: Awaited<ReturnType<typeof tenantConfigs.create>>) => ({
+      status: 201 as const,
+      // Not the URL of the request, which may hold another host or a query.
+      headers: { location: String(routeOptions.url), etag: row.etag },
+      payload: tenantConfigs.maskedAfterWrite(row)
+    })
+    const row = await tenantConfigs.create(tenant.id, tenant.userId, body, keyLease?.storing(reply, answer))
+    const { status, headers, payload } = answer(row)
+    reply.code(status).headers(headers)
+    return payload
   })
 
   fastify.put('/config', {

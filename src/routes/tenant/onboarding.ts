@@ -64,6 +64,7 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.post('/onboard/whatsapp-client', {
     config: {
       callsMeta: true,
+      idempotent: true,
       errors: [...executionErrors, errors.OauthStateInvalid, errors.RedirectUriNotAllowed]
     },
     schema: {
@@ -92,7 +93,7 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
   })
 
   fastify.post('/onboard/whatsapp-client/resume', {
-    config: { callsMeta: true, errors: [...executionErrors, errors.OnboardingNotFound] },
+    config: { callsMeta: true, idempotent: true, errors: [...executionErrors, errors.OnboardingNotFound] },
     schema: {
       operationId: 'resumeOnboarding',
       summary: 'Go on with the latest onboarding from its first unfinished step, without a new login',

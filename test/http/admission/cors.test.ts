@@ -7,7 +7,7 @@ import { base, config, full } from '../../routes/client.js'
 const PAGE = 'https://app.example.com'
 const LOCAL = 'http://localhost:3000'
 const STRANGERS = ['https://evil.example', `${PAGE}.evil.example`, `${PAGE}:8443`, 'http://app.example.com', 'null']
-const EXPOSED = 'etag, location, retry-after, www-authenticate, ' +
+const EXPOSED = 'etag, idempotent-replayed, location, retry-after, www-authenticate, ' +
   'ratelimit-limit, ratelimit-remaining, ratelimit-reset'
 
 const { app, as, admin, databaseUrl } = await buildTestApp(t, {
@@ -54,7 +54,8 @@ await t.test('a preflight needs no token', async (t) => {
       t.same(corsHeaders(answer.headers), {
         'access-control-allow-origin': origin,
         'access-control-allow-methods': 'GET, HEAD, POST, PUT, DELETE',
-        'access-control-allow-headers': 'authorization, content-type, if-match, if-none-match, traceparent, tracestate',
+        'access-control-allow-headers': 'authorization, content-type, idempotency-key, if-match, if-none-match, ' +
+          'traceparent, tracestate',
         'access-control-expose-headers': EXPOSED,
         'access-control-max-age': '7200',
         vary: 'Origin'
