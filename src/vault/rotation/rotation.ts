@@ -68,7 +68,10 @@ export async function rotateKeys (
   let replaced = 0
   let seals = 0
   let deadline = Infinity
+  /** The tenants of a pass with values that do not open. Other tables have more of the same values. */
+  const closedTenants = new Set<string>()
   for (;;) {
+    closedTenants.clear()
     const unreadable: Unreadable = { count: 0, places: [] }
     for (const table of sealedTables) await rotateTable(table, unreadable)
     const counts = await inRotation(db, countSealed)
@@ -82,8 +85,9 @@ export async function rotateKeys (
     let page: TenantPage = { tenantIds: [], last: null }
     do {
       page = await inRotation(db, async (tx) => await nextTenants(tx, table, prefix, page.last, PAGE))
-      for (let first = 0; first < page.tenantIds.length; first += BATCH) {
-        await replaceUnlocked(page.tenantIds.slice(first, first + BATCH), unreadable)
+      const tenantIds = page.tenantIds.filter((id) => !closedTenants.has(id))
+      for (let first = 0; first < tenantIds.length; first += BATCH) {
+        await replaceUnlocked(tenantIds.slice(first, first + BATCH), unreadable)
       }
     } while (page.last !== null)
   }
@@ -115,6 +119,7 @@ export async function rotateKeys (
     seals = 0
     replaced += count
     for (const { tenant_id, column, count } of closed) {
+      closedTenants.add(tenant_id)
       unreadable.count += count
       if (unreadable.places.length < MAX_NAMED) unreadable.places.push({ tenant_id, column })
     }
