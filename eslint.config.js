@@ -40,8 +40,8 @@ const openFiles = {
   outbound: ['outbound', 'body'],
   database: [
     'database', 'schema/columns', 'schema/events', 'schema/onboardings', 'schema/tenant-configs', 'schema/vault',
-    'statement', 'verified-identity', 'connection', 'database-errors', 'embedded/embedded', 'embedded/access',
-    'migrations/migrations'
+    'schema/versions', 'statement', 'verified-identity', 'connection', 'database-errors', 'embedded/embedded',
+    'embedded/access', 'migrations/migrations'
   ],
   vault: ['vault', 'masking', 'key-inspection', 'rotation/rotation', 'wrapping/wrapping'],
   meta: ['meta-graph', 'advice', 'apps/app-info'],
@@ -162,5 +162,6 @@ export default [
     restrict([`src/${name}.ts`, `src/${name}/**`], restrictions(name, false)),
     restrict([`src/${name}/**/*.sql.ts`], restrictions(name, true))
   ]),
-  restrict(['src/schemas/**'], [{ regex: '^(?!@sinclair/typebox$|\\./)', message: 'Schemas know TypeBox only.' }])
+  ...[['src/schemas/*.ts', '\\./'], ['src/schemas/*/*.ts', '\\.{1,2}/[^.]+\\.js$']].map(([files, others]) =>
+    restrict([files], [{ regex: `^(?!@sinclair/typebox$|${others})`, message: 'Schemas know TypeBox only.' }]))
 ]

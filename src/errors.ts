@@ -65,6 +65,8 @@ export const OnboardingNotFound = define('ONBOARDING_NOT_FOUND', 404,
   'There is no onboarding to show or to resume. Begin one with POST /onboard/whatsapp-client.')
 export const EventNotFound = define('EVENT_NOT_FOUND', 404,
   'There is no such event. GET /admin/events lists those that wait, and those of the last 7 days.')
+export const VersionNotFound = define('VERSION_NOT_FOUND', 404,
+  'There is no such former state, or it is no longer kept. GET /config/versions lists those of a tenant.')
 export const RouteNotFound = define('ROUTE_NOT_FOUND', 404,
   'No such method and path. The OpenAPI document lists what there is.')
 

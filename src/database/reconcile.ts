@@ -4,6 +4,7 @@ import { withConnection } from './connection.js'
 import { configCountChanges, configCounts } from './schema/counts.js'
 import { onboardings } from './schema/onboardings.js'
 import { phoneNumbers, tenantConfigs, tokenWatch, verifiedIdentities } from './schema/tenant-configs.js'
+import { tenantConfigVersions } from './schema/versions.js'
 import { onlyRow } from './statement.js'
 
 const BATCH = 1000
@@ -14,12 +15,14 @@ const FUNCTIONS = [
   'tenant_configs_touch', 'tenant_configs_changed', 'tenant_configs_gone', 'tenant_configs_switched',
   'token_watch_insert', 'token_watch_update', 'token_watch_changed', 'token_watch_flags',
   'verified_identities_follow', 'phone_callbacks_follow',
+  'tenant_config_versions_update', 'tenant_config_versions_delete',
   'tenant_configs_counted', 'token_watch_counted', 'phone_numbers_counted', 'config_counts_emptied',
   'secrets_counted', 'onboarding_tokens_counted',
   'config_counts_guard'
 ]
 const TABLES = [
-  tenantConfigs, onboardings, tokenWatch, verifiedIdentities, phoneNumbers, configCounts, configCountChanges
+  tenantConfigs, tenantConfigVersions, onboardings, tokenWatch, verifiedIdentities, phoneNumbers, configCounts,
+  configCountChanges
 ].map((table) => getTableName(table))
 
 /** Rows that a trigger would have inserted or deleted: the query of their tenants, and the repair. */

@@ -11,6 +11,7 @@ import { patterns } from '../schemas/fields.js'
 import { OnboardingRecord, Started } from '../schemas/onboarding.js'
 import { Problem } from '../schemas/problem.js'
 import { TokenHealth } from '../schemas/token-health.js'
+import { Restored, Version, VersionPage } from '../schemas/history/versions.js'
 import apiDocs from './api-docs.js'
 import { isChallenged, selectChallenge, toProblem } from './error-handler.js'
 
@@ -68,7 +69,10 @@ const schemas = [
   TokenHealth,
   Verification,
   EventState,
-  EventPage
+  EventPage,
+  VersionPage,
+  Version,
+  Restored
 ]
 
 /** Describes the routes of this scope (OpenAPI 3.1). Serves that under /docs unless `docs` or `API_DOCS` is false. */

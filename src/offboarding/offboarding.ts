@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { ConfigChanging, ConfigNotFound, isRefusal, MetaUnsubscribeRefused, ServiceClosing } from '../errors.js'
 import { adviceIn } from '../meta/advice.js'
 import type { MetaGraph } from '../meta/meta-graph.js'
-import type { IfMatch, TenantConfigRow, TenantConfigs } from '../tenant-configs/tenant-configs.js'
+import type { RemovalTerms, TenantConfigRow, TenantConfigs } from '../tenant-configs/tenant-configs.js'
 import type { TenantQueues } from '../tenant-queues/tenant-queues.js'
 import type { Vault } from '../vault/vault.js'
 
@@ -16,15 +16,13 @@ export type Offboarding = ReturnType<typeof createOffboarding>
 /** Bounds the retries of an offboarding whose configuration or account changes meanwhile. */
 const MAX_ROUNDS = 5
 
-interface OffboardingTerms {
+interface OffboardingTerms extends RemovalTerms {
   /** Whether to delete the configuration also when the app cannot be unsubscribed, which is logged then. */
   force: boolean
-  /** The versions of the configuration that may be deleted. */
-  ifMatch?: IfMatch
 }
 
 interface OffboardingDependencies {
-  tenantConfigs: Pick<TenantConfigs, 'endOnboardings' | 'find' | 'removeOffboarded'>
+  tenantConfigs: Pick<TenantConfigs, 'endOnboardings' | 'find' | 'removeOffboarded' | 'purge'>
   tenantQueues: Pick<TenantQueues, 'run'>
   metaGraph: Pick<MetaGraph, 'appOf' | 'unsubscribeApp' | 'subscriptionOf' | 'subscribeApp'>
   vault: Pick<Vault, 'open'>
@@ -49,11 +47,16 @@ export function createOffboarding ({ tenantConfigs, tenantQueues, metaGraph, vau
   }
 
   async function offboard (tenantId: string, terms: OffboardingTerms): Promise<void> {
-    const { ifMatch } = terms
-    const hadOnboardings = await tenantConfigs.endOnboardings(tenantId, ifMatch)
+    const { ifMatch, purge } = terms
+    let hasEnded = await tenantConfigs.endOnboardings(tenantId, ifMatch)
     for (let round = 1; round <= MAX_ROUNDS; round++) {
       const row = await tenantConfigs.find(tenantId, ifMatch)
-      if (row === null && hadOnboardings) return
+      if (row === null && purge === true && await tenantConfigs.purge(tenantId)) {
+        // A restore may have recreated the row before that.
+        hasEnded = true
+        continue
+      }
+      if (row === null && hasEnded) return
       if (row === null) throw new ConfigNotFound()
       if (await remove(row, terms)) return
     }
@@ -61,8 +64,9 @@ export function createOffboarding ({ tenantConfigs, tenantQueues, metaGraph, vau
   }
 
   /** Returns false when the row has changed, or a number of another tenant has arrived on the account. */
-  async function remove (row: TenantConfigRow, { force, ifMatch }: OffboardingTerms): Promise<boolean> {
-    let outcome = await tenantConfigs.removeOffboarded(row, false, ifMatch)
+  async function remove (row: TenantConfigRow, terms: OffboardingTerms): Promise<boolean> {
+    const { force, ifMatch } = terms
+    let outcome = await tenantConfigs.removeOffboarded(row, false, terms)
     if (outcome === 'removed') {
       const { tenant_id: tenantId, waba_id: wabaId, access_token: token } = row
       if (wabaId !== null && token !== null) {
@@ -73,7 +77,7 @@ export function createOffboarding ({ tenantConfigs, tenantQueues, metaGraph, vau
     }
     if (outcome === 'kept') {
       await unsubscribe(row, force)
-      outcome = await tenantConfigs.removeOffboarded(row, true, ifMatch)
+      outcome = await tenantConfigs.removeOffboarded(row, true, terms)
       if (outcome === 'kept') await resubscribe(row)
       if (outcome === 'changed' && Array.isArray(ifMatch)) await resubscribeKept(row)
     }

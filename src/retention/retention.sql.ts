@@ -19,6 +19,13 @@ export const expiries: Expiry[] = [
   // Its primary key has two columns.
   { table: 'idempotency_keys', key: 'ctid', age: 'expires_at', isExpired: sql`expires_at < now()` },
   { table: 'events_ended', key: 'id', age: 'ended_at', isExpired: sql`ended_at < now() - interval '7 days'` },
+  // Its primary key has two columns.
+  {
+    table: 'tenant_config_versions',
+    key: 'ctid',
+    age: 'changed_at',
+    isExpired: sql`changed_at < now() - (select retention_days from version_policy) * interval '1 day'`
+  },
   {
     table: 'onboardings',
     key: 'id',

@@ -1,5 +1,5 @@
 import { Type, type TSchema } from '@sinclair/typebox'
-import { createConfigExample } from './config.js'
+import { createConfigExample, purge } from './config.js'
 import { MASK, nullable, tenantId } from './fields.js'
 import type { NumberStatus, TokenStatus } from './statuses.js'
 import { tokenStatus } from './token-health.js'
@@ -118,8 +118,16 @@ export const DeleteAllQuery = Type.Object({
 
 /** The answer of DELETE /admin/configs/delete-all. */
 export const Deleted = Type.Object({
-  deleted: count('How many configurations were deleted')
-}, { $id: 'Deleted', description: 'Every configuration is deleted', examples: [{ deleted: 3 }] })
+  deleted: count('How many configurations were deleted'),
+  batch_id: Type.String({ description: 'Send it to POST /admin/configs/restore to get them back' })
+}, {
+  $id: 'Deleted',
+  description: 'Every configuration is deleted',
+  examples: [{ deleted: 3, batch_id: '9f4a2f6e-2a52-4b0e-9a2c-7d1f0c9e6b11' }]
+})
+
+/** The query of DELETE /admin/configs/delete-tenant. */
+export const DeleteTenantQuery = Type.Object({ purge }, { additionalProperties: false })
 
 /** The path parameter of the routes for one tenant. */
 export const TenantParams = Type.Object({ id: tenantId({ description: 'The tenant id', examples: ['acme'] }) })

@@ -96,6 +96,11 @@ export const etag = Type.String({
 
 /** The answer of a read to a client that has the version. */
 export const NotModified = Type.Null({ description: '`if-none-match` names the version', headers: { etag } })
+/** The query parameter that deletes the former states too. */
+export const purge = Type.Optional(Type.Boolean({
+  description: 'Delete the former states too, so that nothing can be restored',
+  examples: [true]
+}))
 
 /** The query of DELETE /config. */
 export const DeleteQuery = Type.Object({
@@ -106,7 +111,8 @@ export const DeleteQuery = Type.Object({
   force: Type.Optional(Type.Boolean({
     description: 'With unsubscribe: delete, whatever comes of that',
     examples: [true]
-  }))
+  })),
+  purge
 }, { additionalProperties: false })
 
 const { minProperties, ...fields } = ConfigUpdate
@@ -131,7 +137,7 @@ const textOrNull = (description: string) => nullable(Type.String({ description }
 const timeOrNull = (description: string) => nullable(timestamp({ description }))
 
 /** Lists the fields of a configuration; `secret` makes the schema of a secret from its description. */
-function configFields (secret: (description: string) => ReturnType<typeof nullable>) {
+export function configFields (secret: (description: string) => ReturnType<typeof nullable>) {
   return {
     id: Type.Integer({ description: 'Number of the row' }),
     tenant_id: tenantId({ description: 'The tenant it belongs to' }),
@@ -170,7 +176,7 @@ export const createConfigExample = (secrets: typeof maskedExample) => ({
   updated_at: '2026-11-23T12:00:00.000000Z'
 })
 
-const maskedSecret = (description: string) =>
+export const maskedSecret = (description: string) =>
   textOrNull(`${description}. **** and its last four characters, **** alone when it is short, null for none`)
 
 /** A configuration with its secrets masked. */

@@ -1,11 +1,9 @@
 import { Type } from '@sinclair/typebox'
-import { nullable, oneOf, tenantId, timestamp } from './fields.js'
+import { nullable, oneOf, tenantId, timestamp, uuid } from './fields.js'
 import { eventStates } from './statuses.js'
 
 /** Events on a page when the query has no `limit`. */
 export const EVENTS_PAGE_SIZE = 50
-
-const UUID = '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
 
 const example = {
   id: '5d0f6f0e-6a7c-4a58-9d3b-1f8f6a3f0c55',
@@ -64,5 +62,5 @@ export const EventPage = Type.Object({
 
 /** The path parameter of the routes for one event. */
 export const EventParams = Type.Object({
-  id: Type.String({ pattern: UUID, description: 'The `id` of an event', examples: [example.id] })
+  id: uuid({ description: 'The `id` of an event', examples: [example.id] })
 })

@@ -11,6 +11,7 @@ const CLEAN = `^(?!\\s)${CHARACTER}+(?<!\\s)$`
 const CLEAN_ID = `^(?!\\s)(?!\\.{1,2}$)${CHARACTER}+(?<!\\s)$`
 const LINE = `^${CHARACTER}+$`
 const VISIBLE_ASCII = '^[!-~]+$'
+const UUID = '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
 // RFC 9110, sections 8.8.3 and 5.6.1: elements of a list may be empty.
 const ENTITY_TAG = '(W/)?"[!#-~\\x80-\\xff]*"'
 const ENTITY_TAGS = `^(\\*|[ \\t]*(${ENTITY_TAG}[ \\t]*)?(,[ \\t]*(${ENTITY_TAG}[ \\t]*)?)*)$`
@@ -72,6 +73,8 @@ export const line = (maxLength: number, options: StringOptions = {}) =>
   Type.String({ pattern: LINE, minLength: 1, maxLength, ...options })
 
 export const tenantId = (options: StringOptions = {}) => line(100, options)
+
+export const uuid = (options: StringOptions = {}) => Type.String({ pattern: UUID, ...options })
 
 /** An absolute https URL. */
 export const webUrl = (maxLength: number, options: StringOptions = {}) =>

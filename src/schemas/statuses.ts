@@ -35,3 +35,7 @@ export const eventStates = ['waiting', 'delivered', 'ended'] as const
 /** The formats of a sealed text; `v1` has no hint. */
 export const sealFormats = ['v1', 'v2'] as const
 export type SealFormat = typeof sealFormats[number]
+
+/** Why a deleted configuration is not restored. */
+export const skipCodes = ['CONFIG_EXISTS', 'VERSION_SUPERSEDED', 'SECRET_UNREADABLE'] as const
+export type SkipCode = typeof skipCodes[number]

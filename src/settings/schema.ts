@@ -140,6 +140,13 @@ export const settings = {
     pattern: `^${TRANSIT_NAME}$`, description: 'the name of a key of Transit: letters, digits, _, - and .'
   })),
 
+  VERSION_RETENTION_DAYS: Type.Integer({
+    default: 30, minimum: 0, maximum: 3650, description: 'days, 0 to 3650; 0 keeps none'
+  }),
+  VERSION_MAX: Type.Integer({
+    default: 50, minimum: 1, maximum: 1000, description: 'versions of each tenant, 1 to 1000'
+  }),
+
   WHATSAPP_PHONE_ID: Type.Optional(Type.String()),
   WHATSAPP_TOKEN: Type.Optional(secret()),
   WHATSAPP_WABA_ID: Type.Optional(Type.String()),

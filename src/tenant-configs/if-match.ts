@@ -1,3 +1,4 @@
+import type { Scope } from '../database/pool/scope.js'
 import type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 import { ConfigNotFound, PreconditionFailed } from '../errors.js'
 
@@ -6,6 +7,9 @@ export type TaggedRow = TenantConfigRow & { etag: string }
 
 /** The entity tags of a header `If-Match`: the row must have one of them. `*` stands for any row. */
 export type IfMatch = string[] | '*' | undefined
+
+/** The condition of a write of a tenant's row, and who demands it. */
+export interface WriteTerms extends Pick<Scope, 'actor'> { ifMatch?: IfMatch }
 
 /** Returns the entity tags that a statement compares; null for any. */
 export const tagsOf = (ifMatch: IfMatch) => Array.isArray(ifMatch) ? ifMatch : null

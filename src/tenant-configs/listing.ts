@@ -62,10 +62,11 @@ export function createListing ({ database }: { database: Pick<Database, 'run'> }
   }
 }
 
-// A cursor is the last tenant id of a page. The encoding marks it as opaque to clients.
-const cursorAfter = (tenantId: string) => Buffer.from(tenantId).toString('base64url')
+/** Returns the cursor of the tenants after this one. Its encoding marks it as opaque to clients. */
+export const cursorAfter = (tenantId: string) => Buffer.from(tenantId).toString('base64url')
 
-function tenantIdOf (cursor: string): string {
+/** @throws INVALID_CURSOR */
+export function tenantIdOf (cursor: string): string {
   const tenantId = Buffer.from(cursor, 'base64url').toString()
   if (!isTenantId(tenantId) || cursorAfter(tenantId) !== cursor) throw new InvalidCursor()
   return tenantId

@@ -1,14 +1,14 @@
 import type { Database } from '../database/database.js'
 import type { Queryable, Values } from '../database/statement.js'
 import { ConfigNotFound } from '../errors.js'
-import { tagsOf, type IfMatch, type TaggedRow } from './if-match.js'
+import { tagsOf, type IfMatch, type TaggedRow, type WriteTerms } from './if-match.js'
 import type { ConfigInput, RowSecrets } from './row-secrets.js'
 import { emptyValues, find, findLocked, setActive, update } from './tenant-configs.sql.js'
 
 type Ids = Partial<Pick<TaggedRow, 'phone_number_id' | 'waba_id'>>
 
 interface RowChangesDependencies {
-  database: Pick<Database, 'run' | 'transaction'>
+  database: Pick<Database, 'as'>
   secrets: Pick<RowSecrets, 'seal' | 'tryOpen'>
   /** Throws as `assertMatch`. */
   findRow: (tenantId: string, ifMatch: IfMatch) => Promise<TaggedRow | null>
@@ -28,7 +28,10 @@ export function createRowChanges ({ database, secrets, findRow, writeAndNotify, 
      *
      * @throws MASKED_VALUE
      */
-    async update (tenantId: string, input: ConfigInput, ifMatch?: IfMatch): Promise<TaggedRow> {
+    async update (
+      tenantId: string, input: ConfigInput, { ifMatch, actor }: WriteTerms = {}
+    ): Promise<TaggedRow> {
+      const scoped = database.as({ tenantId, actor })
       const values = {
         ...emptyValues,
         ...secrets.seal(tenantId, input),
@@ -40,17 +43,20 @@ export function createRowChanges ({ database, secrets, findRow, writeAndNotify, 
       }
       const { access_token: token } = input
       return await change(tenantId, ifMatch, async () => {
-        if (token === undefined) return await database.run(update, values)
-        const rows = await updateToken(database, find, values, token)
+        if (token === undefined) return await scoped.run(update, values)
+        const rows = await updateToken(scoped, find, values, token)
         if (rows.length > 0) return rows
         // Another ciphertext was stored after the read, of another token or of the same one. The lock excludes that.
-        return await database.transaction(async (tx) => await updateToken(tx, findLocked, values, token))
+        return await scoped.transaction(async (tx) => await updateToken(tx, findLocked, values, token))
       }, input)
     },
 
-    async setActive (tenantId: string, isActive: boolean, ifMatch?: IfMatch): Promise<TaggedRow> {
+    async setActive (
+      tenantId: string, isActive: boolean, { ifMatch, actor }: WriteTerms = {}
+    ): Promise<TaggedRow> {
       const values = { tenant_id: tenantId, is_active: isActive, if_match: tagsOf(ifMatch) }
-      const row = await change(tenantId, ifMatch, async () => await database.run(setActive, values))
+      const row = await change(tenantId, ifMatch, async () =>
+        await database.as({ tenantId, actor }).run(setActive, values))
       // Lookups by number or account may have cached 'nobody'; invalidate them too.
       notify(tenantId, row)
       return row

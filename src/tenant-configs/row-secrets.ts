@@ -9,6 +9,9 @@ import type { Vault } from '../vault/vault.js'
 /** The values of a client, in clear: an omitted column keeps its value, null clears it. Times are RFC 3339. */
 export type ConfigInput = Partial<Record<WritableColumn, string | null>>
 
+/** What holds the secret columns of a tenant: a row, or a version of it. */
+type Sealed = Pick<TenantConfigRow, 'tenant_id' | SecretColumn>
+
 export type RowSecrets = ReturnType<typeof createRowSecrets>
 
 /** Creates functions that seal the secrets of clients, and open or mask stored ones. */
@@ -41,27 +44,29 @@ export function createRowSecrets ({ vault }: { vault: Pick<Vault, 'seal' | 'open
      *
      * @throws SECRET_UNREADABLE
      */
-    reveal: (row: TenantConfigRow) => withSecrets(row, (sealed, column) => vault.open(sealed, row.tenant_id, column)),
+    reveal: <Row extends Sealed>(row: Row) =>
+      withSecrets(row, (sealed, column) => vault.open(sealed, row.tenant_id, column)),
 
     /**
      * Returns the row with masked secrets.
      *
      * @throws SECRET_UNREADABLE for one in `v1` that does not open
      */
-    masked: (row: TenantConfigRow) => withSecrets(row, (sealed, column) => vault.mask(sealed, row.tenant_id, column)),
+    masked: <Row extends Sealed>(row: Row) =>
+      withSecrets(row, (sealed, column) => vault.mask(sealed, row.tenant_id, column)),
 
     /** Returns the row with masked secrets. One that is unreadable is `****`: the write itself has succeeded. */
     maskedAfterWrite: (row: TenantConfigRow) => withSecrets(row, (sealed, column) =>
       withoutFailure(() => vault.mask(sealed, row.tenant_id, column)) ?? MASK)
   }
 
-  function withSecrets (row: TenantConfigRow, show: (sealed: string, column: SecretColumn) => string): TenantConfigRow {
-    const shown = { ...row }
+  function withSecrets<Row extends Sealed> (row: Row, show: (sealed: string, column: SecretColumn) => string): Row {
+    const shown: Partial<Record<SecretColumn, string>> = {}
     for (const column of secretColumns) {
       const sealed = row[column]
       if (sealed !== null) shown[column] = show(sealed, column)
     }
-    return shown
+    return { ...row, ...shown }
   }
 }
 

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Database } from '../database/database.js'
+import type { Scope } from '../database/pool/scope.js'
 import type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 import { onlyRow, type Queryable } from '../database/statement.js'
 import { ConfigExists, ConfigNotFound, ConfirmationMismatch, PhoneNumberTaken } from '../errors.js'
@@ -8,7 +9,8 @@ import type { Vault } from '../vault/vault.js'
 import { assertMatch, type IfMatch, type TaggedRow } from './if-match.js'
 import { createListing } from './listing.js'
 import {
-  endTenantOnboardings, removeAllTenants, removeOffboardedQuery, removeTenant, type Removal
+  endTenantOnboardings, purgeVersions, removeAllTenants, removeOffboardedQuery, removeTenant, type Removal,
+  type RemovalTerms
 } from './removal.sql.js'
 import { createRowChanges } from './row-changes.js'
 import { createRowSecrets, type ConfigInput } from './row-secrets.js'
@@ -17,9 +19,12 @@ import {
   completeIdentity, lockIdentity, saveVerifiedIdentity, upsertIdentity, verifiedNumber,
   type LockedIdentity, type OnboardedIdentity, type VerifiedIdentity, type VerifiedOutcome
 } from './verified-identities.sql.js'
+import { createVersions } from './versions/versions.js'
+import { policyQuery } from './versions/versions.sql.js'
 
 export type { TenantConfigRow } from '../database/schema/tenant-configs.js'
 export type { IfMatch, TaggedRow } from './if-match.js'
+export type { RemovalTerms } from './removal.sql.js'
 export type { ConfigInput } from './row-secrets.js'
 export type { OnboardedIdentity, VerifiedIdentity, VerifiedOutcome } from './verified-identities.sql.js'
 
@@ -43,7 +48,7 @@ declare module 'fastify' {
  */
 export function createTenantConfigs (
   { database, vault }: {
-    database: Pick<Database, 'run' | 'count' | 'transaction' | 'retryDeadlock'>
+    database: Pick<Database, 'as' | 'run' | 'count' | 'transaction' | 'retryDeadlock'>
     vault: Pick<Vault, 'seal' | 'open' | 'mask'>
   }
 ) {
@@ -53,6 +58,7 @@ export function createTenantConfigs (
   return {
     ...createListing({ database }),
     ...createRowChanges({ database, secrets, findRow, writeAndNotify, notify }),
+    versions: createVersions({ database, secrets, find: findRow, inTransaction, notify }),
     find: findRow,
     seal: secrets.seal,
     reveal: secrets.reveal,
@@ -85,11 +91,13 @@ export function createTenantConfigs (
     /**
      * Ends the tenant's unfinished onboardings, then deletes its row, which one of them may just have stored.
      *
-     * @throws CONFIG_NOT_FOUND when the tenant has neither; as `assertMatch`, with nothing ended
+     * @param terms with `purge`, its former states are deleted too, also when the row is deleted already
+     * @throws CONFIG_NOT_FOUND when the tenant has none of these; as `assertMatch`, with nothing ended
      */
-    async remove (tenantId: string, ifMatch?: IfMatch): Promise<void> {
-      const work = async (tx: Queryable) => await removeTenant(tx, tenantId, ifMatch)
-      if (await inTransaction(new Set([tenantId]), work) === 0) throw new ConfigNotFound()
+    async remove (tenantId: string, terms: RemovalTerms = {}): Promise<void> {
+      const work = async (tx: Queryable) => await removeTenant(tx, tenantId, terms)
+      const scope = { tenantId, actor: terms.actor }
+      if (await inTransaction(new Set([tenantId]), work, {}, scope) === 0) throw new ConfigNotFound()
     },
 
     /**
@@ -100,13 +108,17 @@ export function createTenantConfigs (
     endOnboardings: async (tenantId: string, ifMatch?: IfMatch): Promise<boolean> =>
       await database.transaction(async (tx) => await endTenantOnboardings(tx, tenantId, ifMatch)) > 0,
 
+    /** Deletes the former states of a tenant. Returns whether there were any. */
+    purge: async (tenantId: string): Promise<boolean> => await purgeVersions(database, tenantId) > 0,
+
     /** Deletes the row of an offboarded tenant, under the conditions of `removeOffboardedQuery`. */
-    async removeOffboarded (
-      row: TenantConfigRow, isUnsubscribed: boolean, ifMatch?: IfMatch
-    ): Promise<Removal['outcome']> {
-      const query = removeOffboardedQuery(row, isUnsubscribed, ifMatch)
-      return onlyRow(await writeAndNotify(new Set([row.tenant_id]), async () => await database.run(query))).outcome
-    },
+    removeOffboarded: async (
+      row: TenantConfigRow, isUnsubscribed: boolean, { ifMatch, actor, purge = false }: RemovalTerms
+    ): Promise<Removal['outcome']> => await inTransaction(new Set([row.tenant_id]), async (tx) => {
+      const { outcome } = onlyRow(await tx.run(removeOffboardedQuery(row, isUnsubscribed, ifMatch)))
+      if (purge && outcome === 'removed') await purgeVersions(tx, row.tenant_id)
+      return outcome
+    }, {}, { tenantId: row.tenant_id, actor }),
 
     /**
      * Stores an identity that Meta confirmed, with its sealed token, as verified. Stores nothing when it throws.
@@ -126,7 +138,7 @@ export function createTenantConfigs (
         const outcome = await saveVerifiedIdentity(tx, { ...identity, tenant_id: tenantId }, changedTenants)
         if (outcome !== 'saved') throw new PhoneNumberTaken()
         await inSameTransaction(tx, { isNew: created, former })
-      }, identity)
+      }, identity, { tenantId, actor: userId })
     },
 
     /**
@@ -135,13 +147,14 @@ export function createTenantConfigs (
      * @returns the row; null, without any write, when it no longer holds the identity
      */
     completeOnboarding: async (
-      tenantId: string, identity: OnboardedIdentity, inSameTransaction: (tx: Queryable) => Promise<void>
+      tenantId: string, userId: string | null, identity: OnboardedIdentity,
+      inSameTransaction: (tx: Queryable) => Promise<void>
     ): Promise<TaggedRow | null> => await inTransaction(new Set([tenantId]), async (tx) => {
       const [row] = await completeIdentity(tx, tenantId, identity)
       if (row === undefined) return null
       await inSameTransaction(tx)
       return row
-    }, identity),
+    }, identity, { tenantId, actor: userId }),
 
     /** Locks the tenant's row in the caller's transaction, and returns its identity; null without a row. */
     lockIdentity,
@@ -166,13 +179,14 @@ export function createTenantConfigs (
     /**
      * Ends all unfinished onboardings, and deletes all rows.
      *
+     * @returns the id of the batch, for `versions.restoreBatch`
      * @throws CONFIRMATION_MISMATCH, without any write, unless there are exactly `expected` rows
      */
-    async removeAll (expected: number): Promise<void> {
-      await inTransaction(null, async (tx) => {
-        if (await removeAllTenants(tx) !== expected) throw new ConfirmationMismatch()
-      })
-    },
+    removeAll: async (expected: number): Promise<string> => await inTransaction(null, async (tx) => {
+      const { count, batch_id } = await removeAllTenants(tx)
+      if (count !== expected) throw new ConfirmationMismatch()
+      return batch_id
+    }),
 
     inTransaction,
 
@@ -195,11 +209,13 @@ export function createTenantConfigs (
    *
    * @param changedTenants `work` may add tenants; null for all tenants
    * @param ids the new ids of the row, for lookups that did not find the tenant before
+   * @param scope without it no version names who made the change
    */
   async function inTransaction<T> (
-    changedTenants: Set<string> | null, work: (tx: Queryable) => Promise<T>, ids?: Ids
+    changedTenants: Set<string> | null, work: (tx: Queryable) => Promise<T>, ids?: Ids, scope?: Scope
   ): Promise<T> {
-    return await writeAndNotify(changedTenants, async () => await database.transaction(work), ids)
+    const { transaction } = scope === undefined ? database : database.as(scope)
+    return await writeAndNotify(changedTenants, async () => await transaction(work), ids)
   }
 
   /** Writes and notifies the listeners, also after a failure: PostgreSQL may have committed nevertheless. */
@@ -216,9 +232,11 @@ export function createTenantConfigs (
   }
 }
 
-/** Decorates `fastify.tenantConfigs`. */
+/** Decorates `fastify.tenantConfigs`. The triggers of all instances follow the policy of the last one that started. */
 async function tenantConfigs (fastify: FastifyInstance): Promise<void> {
+  const { database, env } = fastify
+  await database.run(policyQuery({ retention_days: env.VERSION_RETENTION_DAYS, max_per_tenant: env.VERSION_MAX }))
   fastify.decorate('tenantConfigs', createTenantConfigs(fastify))
 }
 
-export default fp(tenantConfigs, { name: 'tenant-configs', dependencies: ['database', 'vault'] })
+export default fp(tenantConfigs, { name: 'tenant-configs', dependencies: ['env', 'database', 'vault'] })

@@ -2,6 +2,7 @@ import { getTableName, sql, type SQL, type SQLWrapper } from 'drizzle-orm'
 import type { PgColumn, PgTable } from 'drizzle-orm/pg-core'
 import { onboardings } from '../database/schema/onboardings.js'
 import { tenantConfigs } from '../database/schema/tenant-configs.js'
+import { tenantConfigVersions } from '../database/schema/versions.js'
 import { secretColumns, type SecretColumn } from '../schemas/columns.js'
 
 /** A place in a row for a sealed value. */
@@ -39,6 +40,12 @@ export const sealedTables: SealedTable[] = [
     key: tenantConfigs.id,
     tenantId: tenantConfigs.tenant_id,
     places: secretColumns.map((column) => ofColumn(column, tenantConfigs[column]))
+  },
+  {
+    table: tenantConfigVersions,
+    key: tenantConfigVersions.tenant_id,
+    tenantId: tenantConfigVersions.tenant_id,
+    places: secretColumns.map((column) => ofColumn(column, tenantConfigVersions[column]))
   },
   {
     table: onboardings,

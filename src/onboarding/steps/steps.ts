@@ -166,10 +166,10 @@ export function createSteps (dependencies: StepDependencies): Steps {
     const { app, record } = execution
     // An execution that resumes must check again that the token is valid.
     const { data_access_ends_at } = execution.inspected ?? await metaGraph.inspectToken(app, tokenOf(record))
-    const { tenant_id } = record
+    const { tenant_id, user_id } = record
     const identity = identityOf(record)
     const recorded: TenantEvent[] = []
-    const config = await tenantConfigs.completeOnboarding(tenant_id, identity, async (tx) => {
+    const config = await tenantConfigs.completeOnboarding(tenant_id, user_id, identity, async (tx) => {
       await finish({ evidence: {}, change: { status: 'completed', access_token: null, holder: null } }, tx)
       const values = { type: 'onboarding.completed', from: 'in_progress', to: 'completed', reason: null }
       recorded.push(await events.record(tx, { tenant_id, ...values }))

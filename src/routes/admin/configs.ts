@@ -3,7 +3,7 @@ import { Type } from '@sinclair/typebox'
 import {
   ConfigNotFound, ConfirmationMismatch, ConfirmationRequired, DatabaseUnavailable, InvalidCursor
 } from '../../errors.js'
-import { DeleteAllQuery, ListQuery, PAGE_SIZE, TenantParams } from '../../schemas/admin.js'
+import { DeleteAllQuery, DeleteTenantQuery, ListQuery, PAGE_SIZE, TenantParams } from '../../schemas/admin.js'
 import { NoBody } from '../../schemas/config.js'
 
 const tags = ['admin']
@@ -56,8 +56,8 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
     }
     const expected = /^delete-all:(0|[1-9]\d{0,14})$/.exec(confirm)?.[1]
     if (expected === undefined) throw new ConfirmationMismatch()
-    await tenantConfigs.removeAll(Number(expected))
-    return { deleted: Number(expected) }
+    const batch_id = await tenantConfigs.removeAll(Number(expected))
+    return { deleted: Number(expected), batch_id }
   })
 
   fastify.delete('/configs/delete-tenant/:id', {
@@ -67,11 +67,12 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
       summary: 'Delete the configuration of one tenant',
       tags,
       params: TenantParams,
+      querystring: DeleteTenantQuery,
       body: NoBody,
       response: { 204: Type.Null({ description: 'Deleted' }) }
     }
-  }, async ({ params: { id } }, reply) => {
-    await tenantConfigs.remove(id)
+  }, async ({ params: { id }, query: { purge = false } }, reply) => {
+    await tenantConfigs.remove(id, { purge })
     reply.code(204)
   })
 }

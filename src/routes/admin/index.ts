@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { throwRouteNotFound } from '../../http/error-handler.js'
 import configs from './configs.js'
 import events from './events.js'
+import restore from './restore.js'
 import stats from './stats.js'
 
 /** The routes for admins, behind their guard. */
@@ -14,6 +15,7 @@ export default async function adminRoutes (fastify: FastifyInstance): Promise<vo
   fastify.setNotFoundHandler(throwRouteNotFound)
 
   await fastify.register(configs)
+  await fastify.register(restore)
   await fastify.register(events)
   await fastify.register(stats)
 }

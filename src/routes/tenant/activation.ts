@@ -20,7 +20,9 @@ export default async function activation (fastify: FastifyInstance): Promise<voi
         response: { 200: Type.Ref('MaskedConfig', { headers: { etag } }) }
       }
     }, async ({ tenant, headers }, reply) => {
-      const row = await tenantConfigs.setActive(tenant.id, active, readIfMatch(headers))
+      const row = await tenantConfigs.setActive(tenant.id, active, {
+        ifMatch: readIfMatch(headers), actor: tenant.userId
+      })
       reply.header('etag', row.etag)
       return tenantConfigs.maskedAfterWrite(row)
     })

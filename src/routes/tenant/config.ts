@@ -95,7 +95,9 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
       response: { 200: Type.Ref('MaskedConfig', { headers: { etag } }) }
     }
   }, async ({ tenant, body, headers }, reply) => {
-    const row = await tenantConfigs.update(tenant.id, body, readIfMatch(headers))
+    const row = await tenantConfigs.update(tenant.id, body, {
+      ifMatch: readIfMatch(headers), actor: tenant.userId
+    })
     reply.header('etag', row.etag)
     return tenantConfigs.maskedAfterWrite(row)
   })

@@ -47,18 +47,19 @@ const deletion: FastifyPluginAsyncTypebox = async (fastify) => {
       description: 'With `unsubscribe=true` our app is first taken off the WhatsApp Business Account, ' +
         'unless a verified number of another tenant lives there. ' +
         'If that fails nothing is deleted, but with `force=true` all the same. ' +
-        'A configuration that does not match `if-match`, or changes meanwhile, stays subscribed.',
+        'A configuration that does not match `if-match`, or changes meanwhile, stays subscribed. ' +
+        'Its former states stay for a time, this last one too; `purge=true` deletes them at once.',
       tags: ['config'],
       headers: IfMatch,
       querystring: DeleteQuery,
       body: NoBody,
       response: { 204: Type.Null({ description: 'Deleted' }) }
     }
-  }, async ({ tenant, headers, query: { unsubscribe = false, force = false } }, reply) => {
-    const ifMatch = readIfMatch(headers)
+  }, async ({ tenant, headers, query: { unsubscribe = false, force = false, purge = false } }, reply) => {
+    const terms = { ifMatch: readIfMatch(headers), actor: tenant.userId, purge }
     await (unsubscribe
-      ? offboarding.offboard(tenant.id, { force, ifMatch }, clientSignal(reply))
-      : tenantConfigs.remove(tenant.id, ifMatch))
+      ? offboarding.offboard(tenant.id, { ...terms, force }, clientSignal(reply))
+      : tenantConfigs.remove(tenant.id, terms))
     reply.code(204)
   })
 }

@@ -7,6 +7,7 @@ import effective from './effective.js'
 import onboarding from './onboarding.js'
 import tokenHealth from './token-health.js'
 import verify from './verify.js'
+import versions from './versions.js'
 
 /** The routes for tenants, behind their guard. The token alone names the tenant. */
 export default async function tenantRoutes (fastify: FastifyInstance): Promise<void> {
@@ -22,6 +23,7 @@ export default async function tenantRoutes (fastify: FastifyInstance): Promise<v
   await fastify.register(deletion)
   await fastify.register(effective)
   await fastify.register(activation)
+  await fastify.register(versions)
   await fastify.register(verify)
   await fastify.register(onboarding)
   await fastify.register(tokenHealth)
