@@ -29,6 +29,8 @@ export const plainText = `
     (select coalesce(jsonb_object_agg(key_id, (
         select count(*) from (
           select unnest(array[access_token, fb_app_secret, verify_token, refresh_token]) as sealed from tenant_configs
+          union all select unnest(array[access_token, fb_app_secret, verify_token, refresh_token])
+          from tenant_config_versions
           union all select unnest(array[access_token, former ->> 'access_token']) from onboardings
         ) as stored where sealed ~ ('^v[12][.]' || key_id || '[.]')
       )), '{}') from vault_keys) as keys

@@ -64,13 +64,17 @@ await t.test('the examples are accepted and returned by the service', async (t) 
     listConfigs: await call(admin, 'GET', `${configs}/all`),
     getStats: await call(admin, 'GET', `${configs}/stats`),
     updateConfig: await call(as('acme'), 'PUT', config, example(config, 'put')),
+    listVersions: await call(as('acme'), 'GET', `${config}/versions`),
+    getVersion: await call(as('acme'), 'GET', `${config}/versions/1`),
+    restoreVersion: await call(as('acme'), 'POST', `${config}/versions/1/restore`),
     deleteAllConfigs: await call(admin, 'DELETE', `${configs}/delete-all?confirm=delete-all:1`),
+    restoreConfigs: await call(admin, 'POST', `${configs}/restore`, example(`${configs}/restore`, 'post')),
     deleteConfig: await call(as('acme'), 'DELETE', `${config}?x=1`),
     deleteTenantConfig: await call(admin, 'DELETE', `${configs}/delete-tenant/acme`),
     onboardWhatsappClient: refused
   }
   t.strictSame(Object.values(answers).map(({ is }) => is), [
-    '201', '200', '200', '200', '200', '200', '200', '200', '400 VALIDATION_FAILED', '404 CONFIG_NOT_FOUND',
+    '201', '200', '200', '200', '200', '200', '200', '200', '200', '200', '200', '200', '400 VALIDATION_FAILED', '204',
     '503 META_APP_NOT_CONFIGURED'
   ])
   for (const [id, { is, headers, body }] of Object.entries(answers)) {
@@ -78,7 +82,8 @@ await t.test('the examples are accepted and returned by the service', async (t) 
   }
 
   const {
-    createConfig, getFullConfig, getEffectiveConfig, listConfigs, getStats, deleteAllConfigs, deleteConfig
+    createConfig, getFullConfig, getEffectiveConfig, listConfigs, getStats, listVersions, getVersion, deleteAllConfigs,
+    restoreConfigs, deleteConfig
   } = answers
   for (const [name, { body }] of Object.entries({
     MaskedConfig: createConfig,
@@ -86,7 +91,10 @@ await t.test('the examples are accepted and returned by the service', async (t) 
     EffectiveConfig: getEffectiveConfig,
     ConfigPage: listConfigs,
     Stats: getStats,
+    VersionPage: listVersions,
+    Version: getVersion,
     Deleted: deleteAllConfigs,
+    Restored: restoreConfigs,
     Problem: deleteConfig
   })) {
     const { properties = {}, examples = [] } = components.schemas[name] ?? {}

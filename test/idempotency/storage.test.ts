@@ -76,7 +76,8 @@ await t.test('a key of the former encryption key is recognised, and refused once
   t.equal(repeated.is, '409 CONFIG_EXISTS', 'a lease under the former key is taken over')
 
   await sql('update tenant_configs set access_token = null, fb_app_secret = null, verify_token = null, ' +
-    'refresh_token = null; update onboardings set access_token = null, former = null')
+    'refresh_token = null; delete from tenant_config_versions; ' +
+    'update onboardings set access_token = null, former = null')
   const without = await service.instance({ ENCRYPTION_KEYS: present })
   t.ok(isReplay(await sendTo(without)(tenant, young, config, refused)))
   const lost = newTenant()

@@ -59,7 +59,7 @@ await t.test('the state of tenants, tokens, numbers, events, keys and migrations
   t.strictSame(by('wtc_tokens', 'status'), { ...none(tokenStatuses), revoked: 1, unverified: 2 })
   t.strictSame(by('wtc_numbers', 'status'), { ...none(numberStatuses), unknown: 3, none: 1 })
   t.strictSame(by('wtc_vault_key_in_use', 'key_id'), { 'new-key': 1, old_key: 0 })
-  t.strictSame(by('wtc_vault_values', 'key_id'), { 'new-key': 3, old_key: 0 })
+  t.strictSame(by('wtc_vault_values', 'key_id'), { 'new-key': 4, old_key: 0 }, 'with that of a version')
   t.strictSame(by('wtc_vault_seals', 'key_id'), { 'new-key': 7, old_key: 0 })
   t.equal(value('wtc_watch_due_tokens'), 1)
   const lag = value('wtc_watch_lag_seconds') ?? 0

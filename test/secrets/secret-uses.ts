@@ -69,10 +69,15 @@ async function storeAndRead (send: Send): Promise<void> {
   for (const path of ['', '/full', '/effective', '/activate', '/deactivate', '/effective']) {
     await send('second', path.endsWith('activate') ? 'POST' : 'GET', CONFIG + path)
   }
+  for (const path of ['', '/1', '/previous', '/999']) await send('second', 'GET', `${CONFIG}/versions${path}`)
+  for (const path of ['1', 'previous']) await send('second', 'POST', `${CONFIG}/versions/${path}/restore`)
   const confirmations = ['', '?confirm=', `?confirm=${canary('confirmation')}`, '?confirm=delete-all:9999']
   for (const query of confirmations) await send('second', 'DELETE', `/api/v1/tenant/admin/configs/delete-all${query}`)
   for (const path of ['all', 'all?limit=1', 'stats', 'effective/first', 'effective/second', 'effective/nobody']) {
     await send('second', 'GET', `/api/v1/tenant/admin/configs/${path}`)
+  }
+  for (const body of [{ tenant_id: 'second' }, { batch_id: '6f1f6ad8-5f0c-4b0e-8f43-0d6b0f1a2b3c' }]) {
+    await send('second', 'POST', '/api/v1/tenant/admin/configs/restore', body)
   }
   await send('second', 'GET', '/api/v1/tenant/admin/events')
   await send('second', 'POST', '/api/v1/tenant/admin/events/6f1f6ad8-5f0c-4b0e-8f43-0d6b0f1a2b3c/redeliver')

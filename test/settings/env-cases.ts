@@ -10,47 +10,6 @@ const wrapped = randomBytes(60).toString('base64')
 export const secrets = { JWT_SECRET: 's'.repeat(32), ENCRYPTION_KEYS: `k1:${key}` }
 export const production = { ...secrets, NODE_ENV: 'production', DATABASE_URL: 'embedded' }
 
-/** What `readEnv` returns for the required settings alone. */
-export const defaults = {
-  ...secrets,
-  NODE_ENV: 'development',
-  PORT: 8002,
-  LOG_LEVEL: 'info',
-  TRUST_PROXY: 'false',
-  API_DOCS: true,
-  SHUTDOWN_DELAY_MS: 0,
-  RATE_LIMIT_TENANT_PER_MINUTE: 600,
-  RATE_LIMIT_META_PER_MINUTE: 30,
-  RATE_LIMIT_ADDRESS_PER_MINUTE: 6000,
-  METRICS_HOST: '127.0.0.1',
-  DATABASE_PREPARED: true,
-  DATABASE_START_TIMEOUT_MS: 30000,
-  MIGRATE_ON_START: false,
-  DATABASE_POOL_MAX: 10,
-  DATA_DIR: '.data',
-  JWT_TENANT_CLAIM: 'tenant_id',
-  JWT_ROLE_CLAIM: 'role',
-  JWT_ADMIN_ROLE: 'admin',
-  JWT_AUDIENCE_CLAIM: 'aud',
-  JWT_CLOCK_TOLERANCE_S: 30,
-  FULL_CONFIG_ACCESS: 'tenant',
-  FULL_CONFIG_SCOPE: 'tenant-config:reveal',
-  TRANSIT_MOUNT: 'transit',
-  CONFIG_FALLBACK: 'missing-or-inactive',
-  OAUTH_STATE: 'optional',
-  GRAPH_API_BASE_URL: 'https://graph.facebook.com',
-  GRAPH_API_VERSION: 'v26.0',
-  GRAPH_TIMEOUT_MS: 10000,
-  TOKEN_CHECK_INTERVAL_MS: 86400000,
-  TOKEN_CHECK_CONCURRENCY: 16,
-  EVENTS_ALLOW_PRIVATE: false,
-  CONFIG_CACHE_MAX: 100000,
-  CONFIG_CACHE_TTL_MS: 300000,
-  CONFIG_CACHE_BLIND_TTL_MS: 1000,
-  CONFIG_STALE_IF_ERROR_MS: 300000,
-  CONFIG_REFUSE_DEAD_TOKENS: false
-}
-
 /** Values that are returned unchanged. */
 export const usable: EnvSource = {
   NODE_ENV: 'production',
@@ -99,6 +58,8 @@ export const usable: EnvSource = {
   VERIFY_TOKEN: 'v',
   CALLBACK_URL: 'https://c.example',
   REDIRECT_URL: 'https://r.example',
+  VERSION_RETENTION_DAYS: 0,
+  VERSION_MAX: 1,
   FB_APP_ID: '3',
   FB_APP_SECRET: 's',
   CONFIG_FALLBACK: 'none',
@@ -147,6 +108,8 @@ export const alsoUsable: Record<string, string[]> = {
   TRANSIT_ADDR: ['http://127.0.0.1:8200', 'https://gateway.example/vault/'],
   TRANSIT_MOUNT: ['a', 'a/b/c'],
   TRANSIT_KEY: ['a.b-c_D9'],
+  VERSION_RETENTION_DAYS: ['3650'],
+  VERSION_MAX: ['1000'],
   CONFIG_FALLBACK: ['missing'],
   GRAPH_API_BASE_URL: [
     'https://proxy.example:8443', 'https://graph.facebook.com/', 'http://localhost', 'http://[::1]:1'
@@ -217,6 +180,8 @@ export const unusable: Record<string, string[]> = {
   TRANSIT_TOKEN: [`${canary()} ${canary()}`, `${canary()}é`],
   TRANSIT_MOUNT: [`/${canary()}`, `${canary()}/`, `${canary()}/../sys`, `a//${canary()}`, '..', `${canary()}?`],
   TRANSIT_KEY: [`${canary()}/a`, `.${canary()}`, '..', `${canary()} `.repeat(2)],
+  VERSION_RETENTION_DAYS: ['-1', '3651', '0.5', number(), canary()],
+  VERSION_MAX: ['0', '1001', `-${number()}`, canary()],
   CONFIG_FALLBACK: [canary(), 'NONE'],
   OAUTH_STATE: [canary(), 'REQUIRED', 'true'],
   OAUTH_REDIRECT_URIS: [

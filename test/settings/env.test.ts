@@ -5,7 +5,8 @@ import Fastify from 'fastify'
 import t from '../run/tap.js'
 import env, { readEnv, settingNames } from '../../src/settings/env.js'
 import { guessable, strong } from './database-urls.js'
-import { alsoUsable, canary, defaults, production, secrets, unusable, usable } from './env-cases.js'
+import { alsoUsable, canary, production, secrets, unusable, usable } from './env-cases.js'
+import { defaults } from './env-defaults.js'
 import { refusedSettings } from './refusal.js'
 
 await t.test('usable values are returned, and defaults fill the rest', async (t) => {

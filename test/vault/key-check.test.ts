@@ -44,6 +44,8 @@ await t.test('a service whose key ring does not fit the database refuses to star
     await t.rejects(boot(t, url, `k4:${four}`), { message: lacking }, column)
     await boot(t, url, `k4:${four},k3:${three}`)
     await query(url, 'delete from tenant_configs')
+    await t.rejects(boot(t, url, `k4:${four}`), { message: lacking }, `${column} of a version`)
+    await query(url, 'delete from tenant_config_versions')
   }
   await boot(t, url, `k4:${four}`)
 })
