@@ -13,6 +13,7 @@ const layers = [
   ['meta'],
   ['tenant-configs'],
   ['events'],
+  ['audit'],
   ['token-watch'],
   ['config-loader'],
   ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention', 'config-counts'],
@@ -40,8 +41,8 @@ const openFiles = {
   outbound: ['outbound', 'body'],
   database: [
     'database', 'schema/columns', 'schema/events', 'schema/onboardings', 'schema/tenant-configs', 'schema/vault',
-    'schema/versions', 'statement', 'verified-identity', 'connection', 'database-errors', 'embedded/embedded',
-    'embedded/access', 'migrations/migrations'
+    'schema/audit', 'schema/versions', 'statement', 'verified-identity', 'connection', 'database-errors',
+    'embedded/embedded', 'embedded/access', 'migrations/migrations'
   ],
   vault: ['vault', 'masking', 'key-inspection', 'rotation/rotation', 'wrapping/wrapping'],
   meta: ['meta-graph', 'advice', 'apps/app-info'],
@@ -52,7 +53,8 @@ const openFiles = {
   verification: ['verification'],
   offboarding: ['offboarding'],
   'account-updates': ['account-updates'],
-  events: ['events'],
+  events: ['events', 'signed-post'],
+  audit: ['audit', 'inspection'],
   auth: ['auth', 'claims', 'refusal'],
   retention: ['retention'],
   'config-counts': ['config-counts'],

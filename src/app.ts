@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { DestinationStream } from 'pino'
 import accountUpdates from './account-updates/account-updates.js'
+import audit from './audit/audit.js'
 import auth from './auth/auth.js'
 import closing from './closing.js'
 import configCounts from './config-counts/config-counts.js'
@@ -11,6 +12,7 @@ import events from './events/events.js'
 import cors from './http/admission/cors.js'
 import overload from './http/admission/overload.js'
 import rateLimits from './http/admission/rate-limits.js'
+import auditRequests from './http/audit-log/requests.js'
 import errorHandler, { throwRouteNotFound } from './http/error-handler.js'
 import openapi from './http/openapi.js'
 import protocol from './http/protocol.js'
@@ -25,6 +27,7 @@ import onboarding from './onboarding/onboarding.js'
 import outbound from './outbound/outbound.js'
 import retention from './retention/retention.js'
 import accountUpdate from './routes/account-update.js'
+import auditLog from './routes/admin/audit.js'
 import adminRoutes from './routes/admin/index.js'
 import health from './routes/health.js'
 import tenantRoutes from './routes/tenant/index.js'
@@ -70,6 +73,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: PluginOp
   await fastify.register(configLoader)
   await fastify.register(metaGraph)
   await fastify.register(events)
+  await fastify.register(audit)
   await fastify.register(tokenWatch)
   await fastify.register(tenantQueues)
   await fastify.register(onboarding)
@@ -100,10 +104,12 @@ async function limitedApi (fastify: FastifyInstance): Promise<void> {
   await fastify.register(cors)
   await fastify.register(overload)
   await fastify.register(rateLimits)
+  await fastify.register(auditRequests)
   await fastify.register(idempotency)
   await fastify.register(accountUpdate)
   await fastify.register(tenantRoutes)
   await fastify.register(adminRoutes, { prefix: '/admin' })
+  await fastify.register(auditLog, { prefix: '/admin' })
 }
 
 /**

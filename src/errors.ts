@@ -49,7 +49,8 @@ export const Unauthenticated = define('UNAUTHENTICATED', 401,
 export const SignatureInvalid = define('SIGNATURE_INVALID', 401,
   'The body is not signed with the secret of the app. Check FB_APP_SECRET and FB_APP_SECRETS_PREVIOUS.')
 
-export const Forbidden = define('FORBIDDEN', 403, 'This needs a token with the admin role.')
+export const Forbidden = define('FORBIDDEN', 403,
+  'The role of the token does not open this. It needs the admin role; the auditor role opens GET /admin/audit alone.')
 export const TenantClaimInvalid = define('TENANT_CLAIM_INVALID', 403,
   'The token names no usable tenant. Ask for one with a tenant claim of 1 to 100 characters.')
 export const ScopeMissing = define('SCOPE_MISSING', 403,
@@ -177,6 +178,9 @@ export const MetaAppNotConfigured = define('META_APP_NOT_CONFIGURED', 503,
   'No Meta app is configured. Store fb_app_id and fb_app_secret, or set FB_APP_ID and FB_APP_SECRET.')
 export const DatabaseUnavailable = define('DATABASE_UNAVAILABLE', 503,
   'The database does not answer at the moment. Try again later.')
+export const AuditUnavailable = define('AUDIT_UNAVAILABLE', 503,
+  'The request could not be recorded in the audit log, so its answer is withheld. A change that it made stands: read ' +
+  'the configuration before you send it again.')
 export const IdentityUnavailable = define('IDENTITY_UNAVAILABLE', 503,
   'The keys of the identity provider cannot be read at the moment, so no token can be checked. Try again later.')
 export const Overloaded = define('OVERLOADED', 503,

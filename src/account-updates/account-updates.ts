@@ -1,6 +1,7 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { bySystem, type Audit } from '../audit/audit.js'
 import type { Queryable } from '../database/statement.js'
 import type { Events, TenantEvent } from '../events/events.js'
 import type { TenantConfigs } from '../tenant-configs/tenant-configs.js'
@@ -22,6 +23,7 @@ interface AccountUpdateDependencies {
   tenantConfigs: Pick<TenantConfigs, 'inTransaction'>
   tokenWatch: Pick<TokenWatch, 'recordIn'>
   events: Pick<Events, 'record' | 'emit'>
+  audit: Pick<Audit, 'record'>
   /** Starts the live checks of due resumptions. */
   wakeResumption: () => void
   /** The present secret of the app, and former ones. */
@@ -41,7 +43,7 @@ const MAX_LOGGED = 20
  * Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks, field `account_update`
  */
 export function createAccountUpdates (dependencies: AccountUpdateDependencies) {
-  const { tenantConfigs, tokenWatch, events, wakeResumption, secrets, verifyToken, log } = dependencies
+  const { tenantConfigs, tokenWatch, events, audit, wakeResumption, secrets, verifyToken, log } = dependencies
   let unrecognisedCount = 0
 
   return {
@@ -89,7 +91,10 @@ export function createAccountUpdates (dependencies: AccountUpdateDependencies) {
     const unclear = outcomes.filter(({ tenant }) => tenant.unclear.length > 0)
     await makeTokensDue(tx, unclear.map(({ tenant }) => tenant.tenant_id))
     const recorded: TenantEvent[] = []
-    for (const { tenant_id: tenantId, access_token: sealed, lossEvent, transitions } of changes) {
+    for (const { tenant_id: tenantId, access_token: sealed, turnsOff, lossEvent, transitions } of changes) {
+      if (turnsOff) {
+        await audit.record({ ...bySystem, tenant_id: tenantId, action: 'config.deactivate', fields: [] }, tx)
+      }
       if (lossEvent !== null && sealed !== null) {
         const result = await tokenWatch.recordIn(tx, tenantId, sealed, { valid: false, reason: lossEvent })
         if (result?.transition != null) recorded.push(result.transition)
@@ -134,15 +139,16 @@ function isSame (one: string, other: string): boolean {
 
 /** Decorates `fastify.accountUpdates`, and runs the resumption from `onReady` to `onClose`. */
 async function accountUpdates (fastify: FastifyInstance): Promise<void> {
-  const { database, vault, metaGraph, tenantConfigs, tokenWatch, events, closing, log, env } = fastify
+  const { database, vault, metaGraph, tenantConfigs, tokenWatch, events, audit, closing, log, env } = fastify
   const resumption = createResumption({
-    database, vault, metaGraph, tenantConfigs, tokenWatch, events, timeoutMs: env.GRAPH_TIMEOUT_MS, closing, log
+    database, vault, metaGraph, tenantConfigs, tokenWatch, events, audit, timeoutMs: env.GRAPH_TIMEOUT_MS, closing, log
   })
   const former = env.FB_APP_SECRETS_PREVIOUS?.split(',').map((secret) => secret.trim()) ?? []
   fastify.decorate('accountUpdates', createAccountUpdates({
     tenantConfigs,
     tokenWatch,
     events,
+    audit,
     wakeResumption: resumption.wake,
     // Anybody can sign with an empty secret.
     secrets: [env.FB_APP_SECRET ?? '', ...former].filter((secret) => secret !== ''),
@@ -156,5 +162,7 @@ async function accountUpdates (fastify: FastifyInstance): Promise<void> {
 
 export default fp(accountUpdates, {
   name: 'account-updates',
-  dependencies: ['env', 'closing', 'database', 'vault', 'meta-graph', 'tenant-configs', 'token-watch', 'events']
+  dependencies: [
+    'env', 'closing', 'database', 'vault', 'meta-graph', 'tenant-configs', 'token-watch', 'events', 'audit'
+  ]
 })

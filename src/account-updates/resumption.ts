@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { bySystem, type Audit } from '../audit/audit.js'
 import type { Database } from '../database/database.js'
 import { isRefusal, MetaAppRejected, MetaPhoneNotInWaba, MetaRateLimited } from '../errors.js'
 import type { Events, TenantEvent } from '../events/events.js'
@@ -32,6 +33,7 @@ interface ResumptionDependencies {
   tenantConfigs: Pick<TenantConfigs, 'inTransaction'>
   tokenWatch: Pick<TokenWatch, 'recordIn' | 'recordNumberIn'>
   events: Pick<Events, 'record' | 'emit'>
+  audit: Pick<Audit, 'record'>
   /** Milliseconds that a call to Meta may take. */
   timeoutMs: number
   closing: AbortSignal
@@ -46,7 +48,7 @@ interface Confirmation { finding: TokenFinding, phone: PhoneNumber | null }
  * moves that time to its own end: no other process checks the tenant before, and one does if the claimant dies.
  */
 export function createResumption (dependencies: ResumptionDependencies) {
-  const { database, vault, metaGraph, tenantConfigs, tokenWatch, events, timeoutMs, closing, log } = dependencies
+  const { database, vault, metaGraph, tenantConfigs, tokenWatch, events, audit, timeoutMs, closing, log } = dependencies
   let isFailing = false
 
   return createPoller({ periodMs: PERIOD_MS, work: checkAllDue })
@@ -112,6 +114,7 @@ export function createResumption (dependencies: ResumptionDependencies) {
   ): Promise<boolean> {
     const recorded = await tenantConfigs.inTransaction(new Set([tenantId]), async (tx) => {
       if (!await turnOn(tx, claim, identity)) return null
+      await audit.record({ ...bySystem, tenant_id: tenantId, action: 'config.activate', fields: [] }, tx)
       const account = { type: 'account.resumed', tenant_id: tenantId, from: 'suspended', to: 'ok', reason: event }
       const transitions: Array<TenantEvent | null | undefined> = [
         await events.record(tx, account),

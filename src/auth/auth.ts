@@ -6,6 +6,7 @@ import {
   Forbidden, IdentityUnavailable, RevealDisabled, TenantClaimInvalid, Unauthenticated, type ErrorClass
 } from '../errors.js'
 import { replaceUnprintable } from '../logger.js'
+import type { AuditRole } from '../schemas/audit-log/names.js'
 import { isTenantId } from '../tenant-configs/tenant-id.js'
 import type { Env } from '../settings/env.js'
 import { createClaimReader, type Claims, type Identity, type TokenSubject } from './claims.js'
@@ -18,7 +19,18 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** The tenant, the user and the scopes of the token; set by the guard of the tenant routes. */
     tenant: { id: string, userId: string | null, scopes: unknown[] }
+    /** The owner of a valid token or key; null until a guard has verified that, also when it then refuses it. */
+    actor: Actor | null
   }
+}
+
+/** Who sends a request. */
+export interface Actor {
+  role: AuditRole
+  /** The claim `sub`, or the id of the key. */
+  id: string | null
+  /** The tenant that the token names; null without a usable one. */
+  tenantId: string | null
 }
 
 interface Auth {
@@ -26,6 +38,8 @@ interface Auth {
   guardTenant: (scope: FastifyInstance) => void
   /** Admits only admins to the routes of this scope, and describes that in their OpenAPI. */
   guardAdmin: (scope: FastifyInstance) => void
+  /** Admits auditors and admins to the routes of this scope, and describes that in their OpenAPI. */
+  guardAuditor: (scope: FastifyInstance) => void
   /**
    * Checks that a request which the guard of tenants admitted may read secrets in clear.
    *
@@ -60,18 +74,32 @@ export function createAuth ({ env, jwt, keys }: AuthDependencies): Auth {
     return claims.read(verifyWith(await keys.find(alg, kid), token))
   }
 
+  async function identifyActor (request: FastifyRequest): Promise<Actor & Pick<Identity, 'scopes'>> {
+    const { role, tenantId, userId, scopes } = await identify(request)
+    request.actor = { role, id: userId ?? null, tenantId: isTenantId(tenantId) ? tenantId : null }
+    return { ...request.actor, scopes }
+  }
+
+  /** Admits the roles to the routes of a scope. */
+  const guardRoles = (...roles: AuditRole[]) => (scope: FastifyInstance) => {
+    guard(scope, [Forbidden], async (request) => {
+      const { role, id } = await identifyActor(request)
+      if (!roles.includes(role)) throw new Forbidden()
+      return { sub: id }
+    })
+  }
+
   return {
-    guardTenant: (scope) => guard(scope, [TenantClaimInvalid], async (request) => {
-      const { tenantId: id, userId, scopes } = await identify(request)
-      if (!isTenantId(id)) throw new TenantClaimInvalid()
-      request.tenant = { id, userId: userId ?? null, scopes }
-      return { tenant_id: id, sub: userId }
+    guardTenant: (scope) => guard(scope, [TenantClaimInvalid, Forbidden], async (request) => {
+      const { role, tenantId, id: userId, scopes } = await identifyActor(request)
+      if (role === 'auditor') throw new Forbidden()
+      if (tenantId === null) throw new TenantClaimInvalid()
+      request.actor = { role: 'tenant', id: userId, tenantId }
+      request.tenant = { id: tenantId, userId, scopes }
+      return { tenant_id: tenantId, sub: userId }
     }),
-    guardAdmin: (scope) => guard(scope, [Forbidden], async (request) => {
-      const { isAdmin, userId } = await identify(request)
-      if (!isAdmin) throw new Forbidden()
-      return { sub: userId }
-    }),
+    guardAdmin: guardRoles('admin'),
+    guardAuditor: guardRoles('admin', 'auditor'),
     assertMayReveal: ({ tenant: { scopes } }) => {
       const { FULL_CONFIG_ACCESS: access, FULL_CONFIG_SCOPE: scope } = env
       if (access === 'off') throw new RevealDisabled()
@@ -96,6 +124,7 @@ async function auth (fastify: FastifyInstance): Promise<void> {
   const { JWT_SECRET: secret, JWT_JWKS_URL: url, JWT_CLOCK_TOLERANCE_S: clockTolerance } = env
   const keys = url === undefined ? undefined : createProviderKeys({ url, clockTolerance, fetch, closing, log })
   fastify.decorateRequest('tenant')
+  fastify.decorateRequest('actor', null)
   // In a scope of its own: the host server may register @fastify/jwt too, before us or after us.
   await fastify.register(async (scope) => {
     if (secret !== undefined) {

@@ -6,13 +6,15 @@ export type Claims = Record<string, unknown>
 
 /** The settings that say where claims are and which values are accepted. */
 export type ClaimSettings = Pick<Env,
-  'JWT_TENANT_CLAIM' | 'JWT_ROLE_CLAIM' | 'JWT_ADMIN_ROLE' | 'JWT_ISSUER' | 'JWT_AUDIENCE' | 'JWT_AUDIENCE_CLAIM'>
+  'JWT_TENANT_CLAIM' | 'JWT_ROLE_CLAIM' | 'JWT_ADMIN_ROLE' | 'JWT_AUDITOR_ROLE' | 'JWT_ISSUER' | 'JWT_AUDIENCE' |
+  'JWT_AUDIENCE_CLAIM'>
 
 /** The claims of a token that the guards need. */
 export interface Identity {
   /** The tenant claim, not yet checked; an integer is its digits. */
   tenantId: unknown
-  isAdmin: boolean
+  /** `tenant` without the admin and the auditor role; an admin may have both. */
+  role: 'tenant' | 'admin' | 'auditor'
   /** The claim `sub`. */
   userId: string | undefined
   /** The scopes of the token; a value that is not a text is none of ours. */
@@ -24,6 +26,7 @@ export type ClaimReader = ReturnType<typeof createClaimReader>
 export interface TokenSubject {
   tenantId?: string | undefined
   admin?: boolean | undefined
+  auditor?: boolean | undefined
   userId?: string | undefined
   /** Scopes, separated by blanks. */
   scope?: string | undefined
@@ -56,18 +59,19 @@ export function createClaimReader (settings: ClaimSettings) {
       const roles = [valueAt(claims, rolePath), settings.JWT_ROLE_CLAIM === 'role' ? claims['roles'] : undefined].flat()
       return {
         tenantId: toText(valueAt(claims, tenantPath)),
-        isAdmin: roles.includes(settings.JWT_ADMIN_ROLE),
+        role: roleAmong(roles),
         userId: sub,
         scopes: readScopes(claims)
       }
     },
 
     /** The claims that `read` accepts, without times. The first issuer and the first audience count. */
-    write ({ tenantId, admin, userId, scope }: TokenSubject): Claims {
+    write ({ tenantId, admin, auditor, userId, scope }: TokenSubject): Claims {
       const values: Array<[string[], string | undefined]> = [
         [['sub'], userId],
         [['scope'], scope],
         [tenantPath, tenantId],
+        [rolePath, auditor === true ? settings.JWT_AUDITOR_ROLE : undefined],
         [rolePath, admin === true ? settings.JWT_ADMIN_ROLE : undefined],
         [['iss'], issuers?.[0]],
         [audiencePath, audiences?.[0]]
@@ -76,6 +80,11 @@ export function createClaimReader (settings: ClaimSettings) {
         return value === undefined ? claims : withValue(claims, path, value)
       }, {})
     }
+  }
+
+  function roleAmong (roles: unknown[]): Identity['role'] {
+    if (roles.includes(settings.JWT_ADMIN_ROLE)) return 'admin'
+    return roles.includes(settings.JWT_AUDITOR_ROLE) ? 'auditor' : 'tenant'
   }
 }
 

@@ -1,4 +1,5 @@
 import { waitForDatabase } from '../database/connection.js'
+import { findEmbedded } from '../database/embedded/access.js'
 import { startEmbedded } from '../database/embedded/embedded.js'
 import type { Env } from '../settings/env.js'
 import type { StopAtEnd } from './command.js'
@@ -19,4 +20,11 @@ export async function startDatabase (stopAtEnd: StopAtEnd, env: Env): Promise<st
   }
   const database = await stopAtEnd(startEmbedded(DATA_DIR), async (database) => await database.stop())
   return database.url
+}
+
+/** As `startDatabase`, but leaves an embedded database that runs to its service, and uses it too. */
+export async function joinDatabase (stopAtEnd: StopAtEnd, env: Env): Promise<string> {
+  const { DATABASE_URL: url = 'embedded', DATA_DIR } = env
+  const running = url === 'embedded' ? await findEmbedded(DATA_DIR) : null
+  return running?.is === 'running' ? running.url : await startDatabase(stopAtEnd, env)
 }

@@ -10,17 +10,19 @@ import { readCommandSettings } from './command-settings.js'
 
 const USAGE = `Prints a token for the API, signed with JWT_SECRET.
   npm run -s token -- --tenant <id> [--user <sub>] [--scope <scopes>] [--expires <seconds>]
-  npm run -s token -- --admin [--tenant <id>] [--user <sub>] [--scope <scopes>] [--expires <seconds>]`
+  npm run -s token -- --admin [--tenant <id>] [--user <sub>] [--scope <scopes>] [--expires <seconds>]
+  npm run -s token -- --auditor [--user <sub>] [--expires <seconds>]`
 
 await runCli(async () => {
-  const { tenant, admin = false, user, scope, expires = '3600' } = readOptions({
+  const { tenant, admin = false, auditor = false, user, scope, expires = '3600' } = readOptions({
     tenant: { type: 'string' },
     admin: { type: 'boolean' },
+    auditor: { type: 'boolean' },
     user: { type: 'string' },
     scope: { type: 'string' },
     expires: { type: 'string' }
   }, USAGE)
-  const isUsable = (admin || tenant !== undefined) &&
+  const isUsable = (admin || auditor || tenant !== undefined) &&
     (tenant === undefined || isTenantId(tenant)) &&
     isUsableSubject(user) &&
     /^[1-9]\d{0,9}$/.test(expires)
@@ -31,6 +33,6 @@ await runCli(async () => {
   await fastify.register(closing)
   await fastify.register(outbound)
   await fastify.register(auth)
-  console.log(fastify.auth.mint({ tenantId: tenant, admin, userId: user, scope }, Number(expires)))
+  console.log(fastify.auth.mint({ tenantId: tenant, admin, auditor, userId: user, scope }, Number(expires)))
   await fastify.close()
 })

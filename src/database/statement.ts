@@ -8,6 +8,8 @@ import { isoFromPostgres } from '../schemas/timestamps.js'
 /** drizzle's query builder, without a connection: `run` of a database or a transaction runs its queries. */
 export const builder = drizzle.mock()
 
+const dialect = new PgDialect()
+
 /** A query of the builder that returns plain columns under their names. */
 type Built<Row> = PromiseLike<Row[]> & { toSQL: () => { sql: string, params: unknown[] } }
 
@@ -47,13 +49,14 @@ export interface Prepared<Row> {
 }
 
 /**
- * Prepares a query of the builder, once for all connections: building a query costs several times its execution.
+ * Prepares a query of the builder, or a template, once for all connections: building a query costs several times its
+ * execution.
  *
  * @param name the first part of its name in PostgreSQL; empty to plan it each time
  * @throws when the query holds a value in place of a placeholder
  */
-export function prepare<Row> (name: string, query: Built<Row>): Prepared<Row> {
-  const { sql, params } = query.toSQL()
+export function prepare<Row> (name: string, query: Built<Row> | SQL<Row>): Prepared<Row> {
+  const { sql, params } = query instanceof SQL ? dialect.sqlToQuery(query) : query.toSQL()
   const names = params.map(nameOf)
   const placeholders = [...new Set(names)]
   // drizzle numbers each occurrence of a placeholder separately.
@@ -67,8 +70,6 @@ const digest = (text: string) => createHash('sha256').update(text).digest('hex')
 
 /** The name of a prepared statement as `prepare` got it. */
 export const withoutDigest = (name: string) => name.replace(/_[0-9a-f]{16}$/, '')
-
-const dialect = new PgDialect()
 
 /**
  * Returns the configuration of pg for a statement.

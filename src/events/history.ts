@@ -1,6 +1,6 @@
 import type { Database } from '../database/database.js'
 import { EventNotFound, InvalidCursor } from '../errors.js'
-import { isoFromMs } from '../schemas/timestamps.js'
+import { isIsoTime } from '../schemas/timestamps.js'
 import {
   existsQuery, listQuery, redeliverQuery, type EventFilters, type EventKey, type EventState
 } from './history.sql.js'
@@ -51,16 +51,8 @@ const formatCursor = ({ at, id }: EventKey) => Buffer.from(`${at} ${id}`).toStri
 
 function parseCursor (cursor: string): EventKey {
   const [at = '', id = ''] = Buffer.from(cursor, 'base64url').toString().split(' ')
-  if (!isTime(at) || !UUID.test(id) || formatCursor({ at, id }) !== cursor) throw new InvalidCursor()
+  if (!isIsoTime(at) || !UUID.test(id) || formatCursor({ at, id }) !== cursor) throw new InvalidCursor()
   return { at, id }
 }
 
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
-
-/** Whether a text is a moment as `isoFromPostgres` writes it; the year 0 is none. */
-function isTime (text: string): boolean {
-  if (!/^\d{4}-.{14}\.\d{6}Z$/.test(text) || text < '0001') return false
-  // Date would accept 30 February as 2 March.
-  const ms = Date.parse(text)
-  return !Number.isNaN(ms) && isoFromMs(ms).slice(0, 23) === text.slice(0, 23)
-}

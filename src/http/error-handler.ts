@@ -15,6 +15,13 @@ const RETRY_AFTER_LIMIT_S = 300
 
 const PhoneChoices = Type.Array(PhoneChoice)
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The code of the error that the request was answered with; undefined without one. */
+    errorCode?: string
+  }
+}
+
 /** Our errors for those of Fastify. */
 const errorByFastifyCode: Record<string, errors.ErrorClass> = {
   FST_ERR_VALIDATION: errors.ValidationFailed,
@@ -38,6 +45,7 @@ export default fp(errorHandler, { name: 'error-handler' })
 export function handleError (thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = toApiError(thrown)
   const status = error.statusCode
+  request.errorCode = error.code
   // Not while overloaded: that would cost more than the refusal, and the line of the request has the status.
   if (status >= 500 && error.code !== 'OVERLOADED') request.log.error({ err: thrown }, `answered ${error.code}`)
   // The hooks of the scopes do not run for URLs outside of them, nor after a guard throws.

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
 import { refuseScope } from '../auth/refusal.js'
 import { Internal, type ErrorClass } from '../errors.js'
+import { AuditPage, AuditRecord } from '../schemas/audit-log/records.js'
 import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
 import { FullConfig, MaskedConfig, NoBody, Verification } from '../schemas/config.js'
 import { EffectiveConfig } from '../schemas/effective.js'
@@ -72,7 +73,9 @@ const schemas = [
   EventPage,
   VersionPage,
   Version,
-  Restored
+  Restored,
+  AuditRecord,
+  AuditPage
 ]
 
 /** Describes the routes of this scope (OpenAPI 3.1). Serves that under /docs unless `docs` or `API_DOCS` is false. */
@@ -100,7 +103,7 @@ async function openapi (fastify: FastifyInstance, { docs }: { docs: boolean }): 
             type: 'http',
             scheme: 'bearer',
             bearerFormat: 'JWT',
-            description: 'A JWT with `exp` and a tenant or admin claim, signed by the identity provider ' +
+            description: 'A JWT with `exp` and a tenant claim or a role, signed by the identity provider ' +
               '(RS256, PS256, ES256, EdDSA) or with JWT_SECRET (HS256)'
           }
         }

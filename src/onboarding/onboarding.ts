@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Audit } from '../audit/audit.js'
 import type { Database } from '../database/database.js'
 import type { OnboardingRow } from '../database/schema/onboardings.js'
 import type { Events } from '../events/events.js'
@@ -34,6 +35,7 @@ interface OnboardingDependencies {
   metaGraph: MetaGraph
   tokenWatch: TokenWatch
   events: Events
+  audit: Pick<Audit, 'record'>
   tenantQueues: Pick<TenantQueues, 'run'>
   closing: AbortSignal
   log: FastifyBaseLogger
@@ -81,9 +83,11 @@ export function createOnboarding (dependencies: OnboardingDependencies) {
 
 /** Decorates `fastify.onboarding`, and continues onboardings by themselves from `onReady` to the close. */
 async function onboarding (fastify: FastifyInstance): Promise<void> {
-  const { database, env, vault, tenantConfigs, metaGraph, tokenWatch, events, tenantQueues, closing, log } = fastify
+  const {
+    database, env, vault, tenantConfigs, metaGraph, tokenWatch, events, audit, tenantQueues, closing, log
+  } = fastify
   const { onboarding, retries } = createOnboarding({
-    database, env, vault, tenantConfigs, metaGraph, tokenWatch, events, tenantQueues, closing, log
+    database, env, vault, tenantConfigs, metaGraph, tokenWatch, events, audit, tenantQueues, closing, log
   })
   fastify.decorate('onboarding', onboarding)
   fastify.addHook('onReady', async () => { retries.start() })
@@ -94,6 +98,7 @@ async function onboarding (fastify: FastifyInstance): Promise<void> {
 export default fp(onboarding, {
   name: 'onboarding',
   dependencies: [
-    'env', 'database', 'vault', 'tenant-configs', 'meta-graph', 'token-watch', 'events', 'tenant-queues', 'closing'
+    'env', 'database', 'vault', 'tenant-configs', 'meta-graph', 'token-watch', 'events', 'audit', 'tenant-queues',
+    'closing'
   ]
 })

@@ -43,3 +43,14 @@ export const configKeys = {
 } as const satisfies Record<string, WritableColumn>
 
 export type ConfigKey = keyof typeof configKeys
+
+/** The secrets of the service itself, in `service_secrets`. */
+export const serviceSecretNames = ['audit_key'] as const
+
+export type ServiceSecret = typeof serviceSecretNames[number]
+
+/** Takes the place of the tenant for the secrets of the service itself: no tenant has an empty id. */
+export const SERVICE = ''
+
+/** What a secret is sealed for: a column of a tenant's row, or with `SERVICE` a name in `service_secrets`. */
+export type SealedPlace = SecretColumn | ServiceSecret

@@ -23,3 +23,11 @@ export function isoFromPostgres (written: string): string {
 
 /** Formats a moment, in Unix milliseconds, as `isoFromPostgres` does. */
 export const isoFromMs = (ms: number) => new Date(ms).toISOString().replace('Z', '000Z')
+
+/** Whether a text is a moment as `isoFromPostgres` writes it; the year 0 is none. */
+export function isIsoTime (text: string): boolean {
+  if (!/^\d{4}-.{14}\.\d{6}Z$/.test(text) || text < '0001') return false
+  // Date would accept 30 February as 2 March.
+  const ms = Date.parse(text)
+  return !Number.isNaN(ms) && isoFromMs(ms).slice(0, 23) === text.slice(0, 23)
+}

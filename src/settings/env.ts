@@ -33,6 +33,10 @@ const schema = Type.Object(settings, {
     requireFormat('no-pem', ['JWT_SECRET']),
     requireFormat('secret-text', secretNames),
     {
+      if: { properties: { AUDIT_STREAM: { not: { const: 'stdout' } } }, required: ['AUDIT_STREAM'] },
+      then: { required: ['AUDIT_STREAM_SECRET'] }
+    },
+    {
       if: inProduction,
       then: {
         required: ['DATABASE_URL'],

@@ -18,6 +18,7 @@ export const formats: Record<string, (value: string) => boolean> = {
   list: (value) => value.split(',').every((part) => part.trim() !== ''),
   'former-secrets': (value) => value.split(',').map((secret) => secret.trim()).every(isFormerSecret),
   'event-secrets': areEventSecrets,
+  'audit-stream': (value) => value === 'stdout' || isWebUrl(value),
   'key-ring': (value) => succeeds(() => parseRingEntries(value)),
   'trust-proxy': (value) => /^(true|false|\d{1,3})$/.test(value) || value.split(',').every(isAddressRange),
   'database-url': (value) => value === 'embedded' || isDatabaseUrl(value),

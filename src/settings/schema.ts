@@ -95,6 +95,7 @@ export const settings = {
   JWT_TENANT_CLAIM: claim('tenant_id'),
   JWT_ROLE_CLAIM: claim('role'),
   JWT_ADMIN_ROLE: Type.String({ default: 'admin' }),
+  JWT_AUDITOR_ROLE: Type.String({ default: 'auditor' }),
   JWT_ISSUER: Type.Optional(Type.String({
     format: 'list',
     description: 'the accepted values of iss, separated by commas; required in production with JWT_JWKS_URL'
@@ -207,6 +208,18 @@ export const settings = {
     format: 'former-secrets',
     description: 'former secrets of the Meta app, separated by commas, each at least 16 characters'
   })),
+
+  AUDIT_STREAM: Type.Optional(Type.String({
+    format: 'audit-stream',
+    description: 'stdout, or an absolute https URL (http only for this machine); with a URL set AUDIT_STREAM_SECRET too'
+  })),
+  AUDIT_STREAM_SECRET: Type.Optional(secret({
+    format: 'event-secrets',
+    description: 'what signs the records sent to AUDIT_STREAM; as EVENTS_WEBHOOK_SECRET otherwise'
+  })),
+  AUDIT_RETENTION_DAYS: Type.Integer({
+    default: 0, minimum: 0, maximum: 36500, description: 'days, 0 to 36500; 0 keeps all records'
+  }),
 
   CONFIG_CACHE_MAX: Type.Integer({
     default: 100000, minimum: 1, maximum: 10000000, description: 'entries, 1 to 10000000'

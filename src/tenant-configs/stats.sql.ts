@@ -1,6 +1,6 @@
 import { sql, type SQL } from 'drizzle-orm'
 import { numberStatuses, tokenStatuses, type NumberStatus, type TokenStatus } from '../schemas/statuses.js'
-import { keyCountSources } from '../vault/key-inspection.js'
+import { keyCountSources, uncountedKeyIds } from '../vault/key-inspection.js'
 
 export type StatsRow = Record<
   'total' | 'active' | 'inactive' | 'onboarded' | 'pending' |
@@ -75,6 +75,7 @@ const valuesByKey = sql`(
     select name as key_id, sum(count)::int as count from (
       select name, count from config_counts where ${ofKeys}
       union all select name, count from config_count_changes where ${ofKeys}
+      union all select key_id, 1 from (${uncountedKeyIds}) uncounted (key_id)
     ) counted group by name
   ) sums using (key_id)
 )`

@@ -1,3 +1,4 @@
+import { bySystem, type Audit } from '../audit/audit.js'
 import type { Queryable } from '../database/statement.js'
 import type { Events, TenantEvent } from '../events/events.js'
 import type { TenantConfigs, VerifiedOutcome } from '../tenant-configs/tenant-configs.js'
@@ -10,6 +11,7 @@ interface CheckRecorderDependencies {
   tenantConfigs: Pick<TenantConfigs, 'inTransaction' | 'saveVerifiedIn'>
   tokenWatch: Pick<TokenStore, 'lock' | 'recordLocked' | 'recordNumberIn'>
   events: Pick<Events, 'emit'>
+  audit: Pick<Audit, 'record'>
   /** Milliseconds between two checks of a token. */
   interval: number
 }
@@ -21,7 +23,9 @@ type Outcome = VerifiedOutcome | null
 const NEW_TOKEN = { status: 'unverified', reason: null, checked_at: null } as const
 
 /** Returns `recordCheck`, which records the result of a check. */
-export function createCheckRecorder ({ tenantConfigs, tokenWatch, events, interval }: CheckRecorderDependencies) {
+export function createCheckRecorder (dependencies: CheckRecorderDependencies) {
+  const { tenantConfigs, tokenWatch, events, audit, interval } = dependencies
+
   /**
    * Records the result of a check in one transaction and emits the events. Records nothing when the claim is lost, or
    * another token is stored. What was listed for other ids than those of the row is dropped.
@@ -54,6 +58,8 @@ export function createCheckRecorder ({ tenantConfigs, tokenWatch, events, interv
     }
     if (replacement === null) return await tokenWatch.recordLocked(tx, tenantId, locked, finding)
     await replaceToken(tx, tenantId, locked.access_token, replacement.sealed, replacement.expires_at)
+    const fields = ['access_token', 'token_expires_at']
+    await audit.record({ ...bySystem, tenant_id: tenantId, action: 'token.extend', fields }, tx)
     return await tokenWatch.recordLocked(tx, tenantId, { ...locked, ...NEW_TOKEN }, finding)
   }
 
@@ -66,7 +72,9 @@ export function createCheckRecorder ({ tenantConfigs, tokenWatch, events, interv
     if (listing === null || waba_id === null || isVerified) return null
     if (confirmsIdentity(listing, phone_number_id)) {
       const identity = { tenant_id, waba_id, phone_number_id, access_token: replacement?.sealed ?? locked.access_token }
-      return await tenantConfigs.saveVerifiedIn(tx, identity, changedTenants)
+      const outcome = await tenantConfigs.saveVerifiedIn(tx, identity, changedTenants)
+      if (outcome === 'saved') await audit.record({ ...bySystem, tenant_id, action: 'config.verify', fields: [] }, tx)
+      return outcome
     }
     const wait = unverifiedDelay(listing, updatedAt, locked.now, interval)
     if (wait < Infinity) await checkWithin(tx, tenant_id, wait)

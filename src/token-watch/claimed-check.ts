@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { FastifyBaseLogger } from 'fastify'
+import type { Audit } from '../audit/audit.js'
 import type { Database } from '../database/database.js'
 import {
   graphErrorDetails, MetaAppNotConfigured, MetaAppRejected, SecretUnreadable, ServiceClosing
@@ -35,6 +36,7 @@ export interface ClaimedCheckDependencies {
   tokenWatch: Pick<TokenStore, 'lock' | 'record' | 'recordLocked' | 'recordNumberIn'>
   tenantConfigs: Pick<TenantConfigs, 'inTransaction' | 'saveVerifiedIn'>
   events: Pick<Events, 'emit'>
+  audit: Pick<Audit, 'record'>
   /** Milliseconds between two checks of a token. */
   interval: number
   /** Aborted when the scheduler closes. */

@@ -28,7 +28,7 @@ export function createTokenWatch (dependencies: Dependencies) {
  * were loaded while the triggers were off.
  */
 async function tokenWatch (fastify: FastifyInstance): Promise<void> {
-  const { database, vault, metaGraph, tenantConfigs, events, log, env } = fastify
+  const { database, vault, metaGraph, tenantConfigs, events, audit, log, env } = fastify
   try {
     const found = await database.reconcile()
     if (Object.keys(found).length > 0) log.warn({ found }, 'reconciled what was loaded while triggers were off')
@@ -41,6 +41,7 @@ async function tokenWatch (fastify: FastifyInstance): Promise<void> {
     metaGraph,
     tenantConfigs,
     events,
+    audit,
     interval: env.TOKEN_CHECK_INTERVAL_MS,
     concurrency: env.TOKEN_CHECK_CONCURRENCY,
     timeoutMs: env.GRAPH_TIMEOUT_MS,
@@ -55,5 +56,5 @@ async function tokenWatch (fastify: FastifyInstance): Promise<void> {
 
 export default fp(tokenWatch, {
   name: 'token-watch',
-  dependencies: ['env', 'database', 'vault', 'meta-graph', 'tenant-configs', 'events']
+  dependencies: ['env', 'database', 'vault', 'meta-graph', 'tenant-configs', 'events', 'audit']
 })

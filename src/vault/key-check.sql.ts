@@ -2,7 +2,7 @@ import { sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { vaultKeys } from '../database/schema/vault.js'
 import { onlyRow } from '../database/statement.js'
-import type { SecretColumn } from '../schemas/columns.js'
+import type { SealedPlace } from '../schemas/columns.js'
 import type { SealFormat } from '../schemas/statuses.js'
 import { storedSecrets } from './sealed-places.sql.js'
 
@@ -51,7 +51,7 @@ async function isInUse (db: Pick<NodePgDatabase, 'execute'>, id: string): Promis
 }
 
 /** A stored secret, and the place it was sealed for. */
-export interface StoredSecret { tenant_id: string, column: SecretColumn, sealed: string }
+export interface StoredSecret { tenant_id: string, column: SealedPlace, sealed: string }
 
 /** How many stored secrets a key sealed in a format. Both are null for those that are not sealed. */
 export interface SealedCount { key_id: string | null, format: SealFormat | null, count: number }

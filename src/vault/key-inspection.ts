@@ -5,7 +5,7 @@ import type { Vault } from './vault.js'
 import { MAX_SEALS } from './seal-counter.js'
 import { selectVaultKeys } from './vault-keys.sql.js'
 
-export { keyCountSources } from './sealed-places.sql.js'
+export { keyCountSources, uncountedKeyIds } from './sealed-places.sql.js'
 
 /** Bounds the secrets of each key that are opened. */
 const SAMPLE_SIZE = 100

@@ -2,8 +2,9 @@ import { getTableName, sql, type SQL, type SQLWrapper } from 'drizzle-orm'
 import type { PgColumn, PgTable } from 'drizzle-orm/pg-core'
 import { onboardings } from '../database/schema/onboardings.js'
 import { tenantConfigs } from '../database/schema/tenant-configs.js'
+import { serviceSecrets } from '../database/schema/vault.js'
 import { tenantConfigVersions } from '../database/schema/versions.js'
-import { secretColumns, type SecretColumn } from '../schemas/columns.js'
+import { secretColumns, SERVICE, type SecretColumn } from '../schemas/columns.js'
 
 /** A place in a row for a sealed value. */
 interface Place {
@@ -33,8 +34,8 @@ const ofColumn = (column: SecretColumn, stored: PgColumn): Place => ({
   assign: (value) => sql`${sql.identifier(stored.name)} = ${value}`
 })
 
-/** Every place of a sealed value. The check of the ring, the rotation and all counts derive from this list. */
-export const sealedTables: SealedTable[] = [
+/** The tables whose values triggers count in `config_counts`. */
+const countedTables: SealedTable[] = [
   {
     table: tenantConfigs,
     key: tenantConfigs.id,
@@ -64,8 +65,26 @@ export const sealedTables: SealedTable[] = [
   }
 ]
 
+/** Every place of a sealed value. The check of the ring, the rotation and all counts derive from this list. */
+export const sealedTables: SealedTable[] = [
+  ...countedTables,
+  {
+    table: serviceSecrets,
+    key: serviceSecrets.name,
+    tenantId: sql.raw(`'${SERVICE}'`),
+    places: [{
+      column: sql`${serviceSecrets.name}`,
+      stored: sql`${serviceSecrets.sealed}`,
+      assign: (value) => sql`sealed = ${value}`
+    }]
+  }
+]
+
 /** The sources in `config_counts` that count the sealed values of each table by their key ids. */
-export const keyCountSources = sealedTables.map(({ table }) => `keys of ${getTableName(table)}`)
+export const keyCountSources = countedTables.map(({ table }) => `keys of ${getTableName(table)}`)
+
+/** The key ids of the few values that no trigger counts. */
+export const uncountedKeyIds = sql`select split_part(${serviceSecrets.sealed}, '.', 2) from ${serviceSecrets}`
 
 /** All sealed values: a relation `stored (tenant_id, "column", sealed)`. */
 export const storedSecrets = sql`(${sql.join(sealedTables.map(({ table, tenantId, places }) => {

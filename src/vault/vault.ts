@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { SecretColumn } from '../schemas/columns.js'
+import { SERVICE, type SealedPlace, type SecretColumn } from '../schemas/columns.js'
 import { MASK } from '../schemas/fields.js'
 import type { SealFormat } from '../schemas/statuses.js'
 import { SecretUnreadable } from '../errors.js'
@@ -79,14 +79,15 @@ export function createVault ({ keyRing, format: givenFormat = 'v2' }: VaultOptio
     }
   }
 
-  function seal (clear: string, tenantId: string, column: SecretColumn): string {
+  function seal (clear: string, tenantId: string, column: SealedPlace): string {
     const { id: keyId, key } = sealingKey
-    const hint = format === 'v1' ? '' : Buffer.from(tailOf(clear)).toString('base64url')
+    // Nobody needs to recognise a secret of the service.
+    const hint = format === 'v1' || tenantId === SERVICE ? '' : Buffer.from(tailOf(clear)).toString('base64url')
     seals++
     return formatSealed({ format, keyId, hint, payload: encrypt(key, clear, aadOf(tenantId, column, format, hint)) })
   }
 
-  function open (sealed: string, tenantId: string, column: SecretColumn): string {
+  function open (sealed: string, tenantId: string, column: SealedPlace): string {
     const parts = parseSealed(sealed)
     if (parts === null) throw new SecretUnreadable()
     return decrypt(parts, aadOf(tenantId, column, parts.format, parts.hint))
@@ -96,7 +97,7 @@ export function createVault ({ keyRing, format: givenFormat = 'v2' }: VaultOptio
     /** The id of the sealing key comes first. */
     keyIds: ring.map(({ id }) => id),
 
-    /** Seals a secret for one column of one tenant's row; it opens for that place alone. */
+    /** Seals a secret for a column of a tenant's row, or for a name of the service. It opens for that place alone. */
     seal,
 
     /**
@@ -174,7 +175,7 @@ export function createVault ({ keyRing, format: givenFormat = 'v2' }: VaultOptio
 const CHECK = 'whatsapp-tenant-config key check'
 
 // A tenant id holds no control character, so the separator cannot be part of it.
-const aadOf = (tenantId: string, column: SecretColumn, format: SealFormat, hint: string) =>
+const aadOf = (tenantId: string, column: SealedPlace, format: SealFormat, hint: string) =>
   format === 'v1' ? `${tenantId}\0${column}` : `${tenantId}\0${column}\0${hint}`
 
 /**

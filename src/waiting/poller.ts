@@ -1,3 +1,5 @@
+export type Poller = ReturnType<typeof createPoller>
+
 /**
  * Runs `work` at the start, then again `periodMs` after each run has ended. Only one run is active at a time.
  *

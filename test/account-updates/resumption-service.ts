@@ -79,9 +79,9 @@ export async function resumptionService (t: Test, settings: EnvSource = {}) {
 
     /** Checks all due tenants once, as another process would. */
     async checkAllDue (): Promise<void> {
-      const { database, vault, metaGraph, tenantConfigs, tokenWatch, events, closing } = app
+      const { database, vault, metaGraph, tenantConfigs, tokenWatch, events, audit, closing } = app
       const resumption = createResumption({
-        database, vault, metaGraph, tenantConfigs, tokenWatch, events, timeoutMs: 2000, closing, log: app.log
+        database, vault, metaGraph, tenantConfigs, tokenWatch, events, audit, timeoutMs: 2000, closing, log: app.log
       })
       resumption.start()
       await resumption.stop()

@@ -3,7 +3,11 @@ import { createClaimReader, type ClaimSettings, type Claims } from '../../src/au
 import { formatChallenge } from '../../src/auth/refusal.js'
 
 const defaults = {
-  JWT_TENANT_CLAIM: 'tenant_id', JWT_ROLE_CLAIM: 'role', JWT_ADMIN_ROLE: 'admin', JWT_AUDIENCE_CLAIM: 'aud'
+  JWT_TENANT_CLAIM: 'tenant_id',
+  JWT_ROLE_CLAIM: 'role',
+  JWT_ADMIN_ROLE: 'admin',
+  JWT_AUDITOR_ROLE: 'auditor',
+  JWT_AUDIENCE_CLAIM: 'aud'
 }
 
 /** Reads claims as they come from JSON; `refused` with its description if a check fails. */
@@ -61,7 +65,7 @@ await t.test('an integer tenant is its digits, as far as a number is exact', (t)
     ['"42"', '42'], ['true', true], ['["42"]', ['42']]
   ] as Array<[string, unknown]>) {
     t.strictSame(read({}, `{"exp":4102444800,"tenant_id":${json}}`), {
-      tenantId: expected, isAdmin: false, userId: undefined, scopes: []
+      tenantId: expected, role: 'tenant', userId: undefined, scopes: []
     }, json)
   }
   t.end()
@@ -77,7 +81,7 @@ await t.test('the role is a text or a list, by name or pointer', (t) => {
     [{ JWT_ROLE_CLAIM: 'cognito:groups', JWT_ADMIN_ROLE: 'ops' }, { 'cognito:groups': ['ops'] }, true],
     [{ JWT_ROLE_CLAIM: '/realm_access' }, { realm_access: { admin: true } }, false]
   ] as Array<[Partial<ClaimSettings>, object, boolean]>) {
-    t.match(read(settings, claims), { isAdmin: expected }, JSON.stringify(claims))
+    t.match(read(settings, claims), { role: expected ? 'admin' : 'tenant' }, JSON.stringify(claims))
   }
   t.end()
 })
@@ -139,11 +143,16 @@ await t.test('what is written is read again', (t) => {
     { JWT_TENANT_CLAIM: '/a~1b/~0/0', JWT_ROLE_CLAIM: 'https://acme.example/roles' },
     { JWT_ISSUER: 'one, two', JWT_AUDIENCE: 'three, four', JWT_AUDIENCE_CLAIM: '/client/id' }
   ] as Array<Partial<ClaimSettings>>) {
-    const written = createClaimReader({ ...defaults, ...settings })
-      .write({ tenantId: 'acme', admin: true, userId: 'user', scope: 'one two' })
-    t.strictSame(read(settings, JSON.stringify({ ...written, exp: 1 })), {
-      tenantId: 'acme', isAdmin: true, userId: 'user', scopes: ['one', 'two']
-    }, JSON.stringify(settings))
+    const { write } = createClaimReader({ ...defaults, ...settings })
+    for (const [roles, role] of [
+      [{}, 'tenant'], [{ admin: true }, 'admin'], [{ auditor: true }, 'auditor'],
+      [{ admin: true, auditor: true }, 'admin']
+    ] as const) {
+      const written = write({ tenantId: 'acme', userId: 'user', scope: 'one two', ...roles })
+      t.strictSame(read(settings, JSON.stringify({ ...written, exp: 1 })), {
+        tenantId: 'acme', role, userId: 'user', scopes: ['one', 'two']
+      }, JSON.stringify(settings))
+    }
   }
   t.equal(Object.hasOwn(Object.prototype, 'tenant'), false)
   t.strictSame(createClaimReader(defaults).write({}), {})

@@ -28,7 +28,10 @@ const writes = [
   "update version_policy set retention_days = 0; delete from tenant_configs where tenant_id = 't2'",
   'truncate onboardings',
   'truncate tenant_configs',
-  'truncate tenant_config_versions'
+  'truncate tenant_config_versions',
+  `insert into service_secrets (name, sealed) values ('audit_key', '${sealed('k1')}')`,
+  `update service_secrets set sealed = '${sealed('k2')}'`,
+  'truncate service_secrets'
 ]
 
 await t.test('the stored values of each key are exact after each kind of write', async (t) => {
@@ -94,10 +97,10 @@ await t.test('a recount corrects the counts of keys', async (t) => {
   ], 'a count of the rows themselves')
 })
 
-await t.test('every table with sealed values is counted', async (t) => {
+await t.test('every table with sealed values is counted by triggers, or read by the statistics', async (t) => {
   const url = await createDatabase(t)
-  for (const { table } of sealedTables) {
-    const name = getTableName(table)
+  const names = sealedTables.map(({ table }) => getTableName(table))
+  for (const name of names.filter((name) => name !== 'service_secrets')) {
     const triggers = await query(
       url,
       `select tgname, tgtype from pg_trigger join pg_proc on pg_proc.oid = tgfoid

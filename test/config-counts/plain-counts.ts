@@ -32,6 +32,7 @@ export const plainText = `
           union all select unnest(array[access_token, fb_app_secret, verify_token, refresh_token])
           from tenant_config_versions
           union all select unnest(array[access_token, former ->> 'access_token']) from onboardings
+          union all select sealed from service_secrets
         ) as stored where sealed ~ ('^v[12][.]' || key_id || '[.]')
       )), '{}') from vault_keys) as keys
   from (select *, access_token is not null as has_token from tenant_configs) as config`

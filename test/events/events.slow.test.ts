@@ -1,6 +1,6 @@
 import t from '../run/tap.js'
 import { serverProcess } from '../fixtures/server-process.js'
-import { buildTestApp, connect, createDatabase, JWT_SECRET, newKey, query, until, untilWaiting } from '../helper.js'
+import { baseEnv, buildTestApp, connect, createDatabase, JWT_SECRET, query, until, untilWaiting } from '../helper.js'
 import { deliverer, makeAllDue, putEvent, receiver, secret, signatureOf, status, waiting } from './event-receiver.js'
 
 // Several tests wait for the next poll or for a time limit.
@@ -126,7 +126,9 @@ await t.test('an event is delivered again if the process dies before it deletes 
     res.writeHead(200).end()
   })
   const id = await putEvent(DATABASE_URL, 'acme', 'x')
-  const service = await serverProcess(t, { DATABASE_URL, JWT_SECRET, ENCRYPTION_KEYS: `k1:${newKey()}`, ...env })
+  const service = await serverProcess(t, {
+    DATABASE_URL, JWT_SECRET, ENCRYPTION_KEYS: baseEnv.ENCRYPTION_KEYS, ...env
+  })
   await untilWaiting(DATABASE_URL, 1)
   await service.end('SIGKILL')
   // The backend of the killed process would delete the row, so the lock stays until its time limit.

@@ -3,6 +3,7 @@ import t from '../run/tap.js'
 import { createSweeper } from '../../src/retention/retention.js'
 import { newKey as newSealingKey } from '../helper.js'
 import { config, full, onboard } from '../routes/client.js'
+import { rotate } from '../vault/rotation/rotated.js'
 import { essence, idempotencyService, isReplay, newKey, resume, sendTo } from './idempotency-service.js'
 
 const service = await idempotencyService(t)
@@ -75,9 +76,7 @@ await t.test('a key of the former encryption key is recognised, and refused once
   const repeated = await sendTo(turned)(tenant, old, config, body)
   t.equal(repeated.is, '409 CONFIG_EXISTS', 'a lease under the former key is taken over')
 
-  await sql('update tenant_configs set access_token = null, fb_app_secret = null, verify_token = null, ' +
-    'refresh_token = null; delete from tenant_config_versions; ' +
-    'update onboardings set access_token = null, former = null')
+  await rotate(service.databaseUrl, { keyRing: `${present},${former}` })
   const without = await service.instance({ ENCRYPTION_KEYS: present })
   t.ok(isReplay(await sendTo(without)(tenant, young, config, refused)))
   const lost = newTenant()

@@ -166,7 +166,7 @@ await t.test('every error code was met, except those that need another setup', a
     // These need a service without an app, half a minute, nine clients, or an identity provider.
     'META_APP_NOT_CONFIGURED', 'REQUEST_TIMEOUT', 'OVERLOADED', 'IDENTITY_UNAVAILABLE',
     // These need a closing service or interfering processes.
-    'SERVICE_CLOSING', 'ONBOARDING_UNDER_WAY', 'CONFIG_CHANGING',
+    'SERVICE_CLOSING', 'ONBOARDING_UNDER_WAY', 'CONFIG_CHANGING', 'AUDIT_UNAVAILABLE',
     // These need another FULL_CONFIG_ACCESS.
     'SCOPE_MISSING', 'REVEAL_DISABLED',
     // Only the loader throws these.

@@ -40,6 +40,7 @@ export const usable: EnvSource = {
   JWT_TENANT_CLAIM: 'https://claims.example/tenant',
   JWT_ROLE_CLAIM: '/realm_access/roles',
   JWT_ADMIN_ROLE: 'a',
+  JWT_AUDITOR_ROLE: 'b',
   JWT_ISSUER: 'https://idp.example/, https://other.example',
   JWT_AUDIENCE: 'a',
   JWT_AUDIENCE_CLAIM: 'azp',
@@ -76,6 +77,9 @@ export const usable: EnvSource = {
   EVENTS_ALLOW_PRIVATE: true,
   WEBHOOK_VERIFY_TOKEN: 'w'.repeat(16),
   FB_APP_SECRETS_PREVIOUS: `${'p'.repeat(16)}, ${'q'.repeat(16)},`,
+  AUDIT_STREAM: 'https://siem.example/collect?source=wtc',
+  AUDIT_STREAM_SECRET: 'a'.repeat(16),
+  AUDIT_RETENTION_DAYS: 36500,
   CONFIG_CACHE_MAX: 1,
   CONFIG_CACHE_TTL_MS: 1,
   CONFIG_CACHE_BLIND_TTL_MS: 0,
@@ -119,6 +123,8 @@ export const alsoUsable: Record<string, string[]> = {
   EVENTS_WEBHOOK_SECRET: [
     `whsec_${'A'.repeat(32)}`, `whsec_${'A'.repeat(32)}, ${'e'.repeat(16)}`, `${'e'.repeat(16)},${'f'.repeat(16)}`
   ],
+  AUDIT_STREAM: ['stdout'],
+  AUDIT_STREAM_SECRET: [`whsec_${'A'.repeat(32)}`],
   CONFIG_CACHE_BLIND_TTL_MS: ['60000'],
   CONFIG_STALE_IF_ERROR_MS: ['31536000000']
 }
@@ -203,6 +209,8 @@ export const unusable: Record<string, string[]> = {
   EVENTS_ALLOW_PRIVATE: [canary(), 'yes'],
   WEBHOOK_VERIFY_TOKEN: ['w'.repeat(15)],
   FB_APP_SECRETS_PREVIOUS: [`${'p'.repeat(16)},${'q'.repeat(15)}`, `${'p'.repeat(16)},   ${'q'.repeat(15)}`, 'p,q'],
+  AUDIT_STREAM_SECRET: ['a'.repeat(15), `whsec_${canary()}`],
+  AUDIT_RETENTION_DAYS: ['-1', '36501', '0.5', number(), canary()],
   CONFIG_CACHE_MAX: ['0', '10000001', `-${number()}`, canary()],
   CONFIG_CACHE_TTL_MS: ['0', `-${number()}`, canary()],
   CONFIG_CACHE_BLIND_TTL_MS: ['-1', '60001', '0.5', number(), canary()],

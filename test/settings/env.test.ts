@@ -66,6 +66,18 @@ await t.test('a webhook for events requires a secret and a safe URL', async (t) 
   }
 })
 
+await t.test('an audit stream to a URL requires a secret and a safe URL, one to stdout nothing', async (t) => {
+  const signed = { ...secrets, AUDIT_STREAM_SECRET: 's'.repeat(16) }
+  t.match(await readEnv({ ...secrets, AUDIT_STREAM: 'stdout' }), { AUDIT_STREAM: 'stdout' })
+  for (const url of ['https://siem.example/collect', 'http://127.0.0.1:1/collect']) {
+    t.same(await refusedSettings(t, { ...secrets, AUDIT_STREAM: url }), ['AUDIT_STREAM_SECRET missing'])
+    t.match(await readEnv({ ...signed, AUDIT_STREAM: url }), { AUDIT_STREAM: url })
+  }
+  for (const wrong of [
+    canary(), 'STDOUT', `http://${canary()}.example`, `https://u:${canary()}@siem.example`, 'stderr'
+  ]) t.same(await refusedSettings(t, { ...signed, AUDIT_STREAM: wrong }), ['AUDIT_STREAM'])
+})
+
 await t.test('production generates no secret and accepts no weak one', async (t) => {
   const dir = join(t.testdir({}), 'data')
   const required = ['DATABASE_URL', 'JWT_SECRET', 'ENCRYPTION_KEYS']

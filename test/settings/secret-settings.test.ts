@@ -21,6 +21,7 @@ const secrets: Record<string, string> = {
   VERIFY_TOKEN: canary(),
   FB_APP_SECRET: canary(),
   EVENTS_WEBHOOK_SECRET: canary(),
+  AUDIT_STREAM_SECRET: canary(),
   WEBHOOK_VERIFY_TOKEN: canary(),
   FB_APP_SECRETS_PREVIOUS: `${canary()},${canary()}`
 }

@@ -7,10 +7,10 @@ export async function recordExtension (
   app: FastifyInstance, tenantId: string, { stored, claim }: { stored: string, claim: string },
   replacement: { sealed: string, expires_at: string | null }
 ): Promise<void> {
-  const { tenantConfigs, tokenWatch, events, env } = app
+  const { tenantConfigs, tokenWatch, events, audit, env: { TOKEN_CHECK_INTERVAL_MS: interval } } = app
   const row = await tenantConfigs.find(tenantId)
   assert(row !== null)
-  const recordCheck = createCheckRecorder({ tenantConfigs, tokenWatch, events, interval: env.TOKEN_CHECK_INTERVAL_MS })
+  const recordCheck = createCheckRecorder({ tenantConfigs, tokenWatch, events, audit, interval })
   const finding = { valid: true, expires_at: replacement.expires_at, data_access_ends_at: null } as const
   await recordCheck(
     { row: { ...row, is_verified: true, data_access_ends_at: null }, sealed: stored, claim },

@@ -45,7 +45,7 @@ async function startService (t: Test, settings: EnvSource) {
 
   /** Polls once and checks all due tokens. */
   async function poll (): Promise<void> {
-    const { database, vault, metaGraph, events, log, env } = app
+    const { database, vault, metaGraph, events, audit, log, env } = app
     const scheduler = createTokenScheduler({
       database,
       vault,
@@ -53,6 +53,7 @@ async function startService (t: Test, settings: EnvSource) {
       tokenWatch,
       tenantConfigs,
       events,
+      audit,
       interval: env.TOKEN_CHECK_INTERVAL_MS,
       concurrency: env.TOKEN_CHECK_CONCURRENCY,
       timeoutMs: env.GRAPH_TIMEOUT_MS,

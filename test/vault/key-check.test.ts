@@ -9,7 +9,7 @@ const columns: SecretColumn[] = ['access_token', 'fb_app_secret', 'verify_token'
 const keysOf = async (url: string) =>
   (await query(url, 'select key_id from vault_keys order by key_id')).map((row) => row['key_id'])
 
-/** Starts once with a ring, and stores the secret if one is given. */
+/** Starts once with a ring, and stores the secret if one is given. Deletes the audit key, which the ring sealed too. */
 async function boot (
   t: Test,
   url: string,
@@ -19,6 +19,7 @@ async function boot (
   const { app } = await buildTestApp(t, { DATABASE_URL: url, ENCRYPTION_KEYS: keyRing })
   if (secret !== undefined) await app.tenantConfigs.create(secret.tenant, null, { [secret.column]: 'stored secret' })
   await app.close()
+  await query(url, 'delete from service_secrets')
 }
 
 await t.test('a service whose key ring does not fit the database refuses to start', async (t) => {
@@ -61,6 +62,15 @@ await t.test('a key is in use while an onboarding stores a token sealed with it'
   await t.rejects(boot(t, url, `k2:${two}`), { message: lacking })
   await boot(t, url, `k2:${two},k1:${one}`)
   await query(url, 'update onboardings set access_token = null')
+  await boot(t, url, `k2:${two}`)
+})
+
+await t.test('a key is in use while the audit key is sealed with it', async (t) => {
+  const url = await createDatabase(t)
+  const { app } = await buildTestApp(t, { DATABASE_URL: url, ENCRYPTION_KEYS: `k1:${one}` })
+  await app.close()
+  await t.rejects(boot(t, url, `k2:${two}`), { message: /^ENCRYPTION_KEYS lacks the key k1, / })
+  await boot(t, url, `k2:${two},k1:${one}`)
   await boot(t, url, `k2:${two}`)
 })
 

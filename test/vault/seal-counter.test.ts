@@ -24,12 +24,12 @@ await t.test('a service adds its seals to those of its first key when it stops',
   await app.tenantConfigs.create('acme', null, { access_token: 'one', verify_token: 'two' })
   await app.tenantConfigs.update('acme', { fb_app_secret: 'three' })
   await app.close()
-  t.same(await seals(databaseUrl), [['k1', 0], ['k2', 3]])
+  t.same(await seals(databaseUrl), [['k1', 0], ['k2', 4]], 'with the audit key')
 
   const again = await buildTestApp(t, { ENCRYPTION_KEYS: keyRing, DATABASE_URL: databaseUrl })
   await again.app.tenantConfigs.update('acme', { fb_app_secret: 'four' })
   await again.app.close()
-  t.same(await seals(databaseUrl), [['k1', 0], ['k2', 4]])
+  t.same(await seals(databaseUrl), [['k1', 0], ['k2', 5]])
 })
 
 await t.test('a counter learns the format that a rotation set', async (t) => {

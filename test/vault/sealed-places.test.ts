@@ -5,8 +5,8 @@ import { createDatabase, query } from '../helper.js'
 
 /** The columns of text or JSON that hold no sealed value. */
 const plain = [
-  'idempotency_keys.answer', 'onboardings.steps', 'phone_numbers.display_phone_number', 'phone_numbers.platform_type',
-  'phone_numbers.quality_rating', 'phone_numbers.status', 'phone_numbers.verified_name',
+  'audit_log.fields', 'idempotency_keys.answer', 'onboardings.steps', 'phone_numbers.display_phone_number',
+  'phone_numbers.platform_type', 'phone_numbers.quality_rating', 'phone_numbers.status', 'phone_numbers.verified_name',
   'tenant_config_versions.changed', 'vault_keys.check_value'
 ]
 

@@ -1,12 +1,11 @@
 import { withReader } from '../../database/connection.js'
-import { findEmbedded } from '../../database/embedded/access.js'
 import { pendingMigrations } from '../../database/migrations/migrations.js'
 import { createOutbound } from '../../outbound/outbound.js'
 import { createVault, type Vault } from '../../vault/vault.js'
 import { unwrapKeyRing } from '../../vault/wrapping/wrapping.js'
 import type { StopAtEnd } from '../command.js'
 import { readCommandEnv } from '../command-settings.js'
-import { startDatabase } from '../start-database.js'
+import { joinDatabase } from '../start-database.js'
 
 /**
  * Returns the vault of the settings, and the URL of their database without a pooler. An embedded one that the service
@@ -19,9 +18,7 @@ export async function openKeyDatabase (stopAtEnd: StopAtEnd): Promise<{ vault: V
   const env = await readCommandEnv()
   const { fetch, close } = createOutbound({ proxy: env.HTTPS_PROXY, noProxy: env.NO_PROXY })
   const keyRing = await unwrapKeyRing(env, { fetch }).finally(close)
-  const { DATABASE_URL = 'embedded', DATA_DIR } = env
-  const running = DATABASE_URL === 'embedded' ? await findEmbedded(DATA_DIR) : null
-  const url = running?.is === 'running' ? running.url : await startDatabase(stopAtEnd, env)
+  const url = await joinDatabase(stopAtEnd, env)
   const pending = await withReader(url, pendingMigrations)
   if (pending.length === 0) return { vault: createVault({ keyRing }), url }
   throw new Error(`The database lacks the migrations ${pending.join(', ')}. Run npm run db:migrate first.`)

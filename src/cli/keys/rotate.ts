@@ -1,5 +1,6 @@
 import { withConnection } from '../../database/connection.js'
 import { replaceUnprintable } from '../../logger.js'
+import { SERVICE } from '../../schemas/columns.js'
 import { sealFormats, type SealFormat } from '../../schemas/statuses.js'
 import { sumCounts } from '../../vault/key-inspection.js'
 import { countOutdated, rotateKeys, type SealedCount } from '../../vault/rotation/rotation.js'
@@ -27,7 +28,8 @@ await runCli(async (stopAtEnd) => {
   ).finally(progress.end)
   const seconds = Math.ceil((performance.now() - startedAt) / 1000)
   for (const { tenant_id: id, column } of unreadable.places) {
-    console.error(`The ${column} of the tenant ${replaceUnprintable(id)} does not open.`)
+    const owner = id === SERVICE ? 'service' : `tenant ${replaceUnprintable(id)}`
+    console.error(`The ${column} of the ${owner} does not open.`)
   }
   console.log(`Sealed ${replaced} values with ${keyId} in ${seconds} s.`)
   for (const line of proof(counts, vault.keyIds, format)) console.log(line)

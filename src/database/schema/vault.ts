@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { bigint, pgTable, text, varchar } from 'drizzle-orm/pg-core'
+import { serviceSecretNames } from '../../schemas/columns.js'
 import { sealFormats } from '../../schemas/statuses.js'
 import { timestamptz } from './columns.js'
 
@@ -14,4 +15,11 @@ export const vaultKeys = pgTable('vault_keys', {
   created_at: timestamptz().notNull().default(sql`now()`),
   format: varchar({ length: 2, enum: sealFormats }).notNull().default('v1'),
   seals: bigint({ mode: 'number' }).notNull().default(0)
+})
+
+/** The secrets of the service itself, sealed; see `SERVICE` in the vault. */
+export const serviceSecrets = pgTable('service_secrets', {
+  name: varchar({ length: 32, enum: serviceSecretNames }).primaryKey(),
+  sealed: text().notNull(),
+  created_at: timestamptz().notNull().default(sql`now()`)
 })

@@ -1,5 +1,6 @@
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
+import { bySystem, type Audit } from '../../audit/audit.js'
 import type { Database } from '../../database/database.js'
 import type { OnboardingRow } from '../../database/schema/onboardings.js'
 import { MetaRegisterRefused, OnboardingSuperseded } from '../../errors.js'
@@ -18,6 +19,7 @@ import { savePhoneCallback } from './callback-scope.sql.js'
 import { callbackOf, createCallbacks, type Access } from './callback.js'
 import { NumberFacts, numberFacts } from './number-facts.js'
 
+const STORED_FIELDS = ['waba_id', 'phone_number_id', 'access_token', 'token_expires_at']
 const NEEDED_SCOPES = ['whatsapp_business_management', 'whatsapp_business_messaging']
 
 interface StepDependencies {
@@ -28,6 +30,7 @@ interface StepDependencies {
   >
   tokenWatch: Pick<TokenWatch, 'record' | 'recordNumberIn'>
   events: Pick<Events, 'record' | 'emit'>
+  audit: Pick<Audit, 'record'>
   vault: Pick<Vault, 'seal' | 'open'>
   log: Pick<FastifyBaseLogger, 'info' | 'warn'>
   /** Milliseconds that all calls of a discovery may take together. */
@@ -36,7 +39,7 @@ interface StepDependencies {
 
 /** The steps of an onboarding. */
 export function createSteps (dependencies: StepDependencies): Steps {
-  const { metaGraph, tenantConfigs, tokenWatch, events, vault, log } = dependencies
+  const { metaGraph, tenantConfigs, tokenWatch, events, audit, vault, log } = dependencies
   const accountsOf = createAccountSearch(dependencies)
   const callbacks = createCallbacks(dependencies)
   return { exchange, inspect, assets, store, subscribe, register, done }
@@ -97,6 +100,9 @@ export function createSteps (dependencies: StepDependencies): Steps {
       }
       await finish({ evidence: { is_new: isNew }, change }, tx)
       await supersedeOlder(tx, record)
+      // With the change: the process may die before its request is recorded, and another one continues.
+      const by = isUnattended ? bySystem : { ...bySystem, role: 'tenant' as const, actor: userId }
+      await audit.record({ ...by, tenant_id: tenantId, action: 'onboarding.store', fields: STORED_FIELDS }, tx)
     })
     for (const event of recorded) if (event !== null) events.emit(event)
   }
@@ -163,7 +169,7 @@ export function createSteps (dependencies: StepDependencies): Steps {
   }
 
   async function done (execution: Execution, { finish }: Progress): Promise<void> {
-    const { app, record } = execution
+    const { app, record, isUnattended = false } = execution
     // An execution that resumes must check again that the token is valid.
     const { data_access_ends_at } = execution.inspected ?? await metaGraph.inspectToken(app, tokenOf(record))
     const { tenant_id, user_id } = record
@@ -173,6 +179,7 @@ export function createSteps (dependencies: StepDependencies): Steps {
       await finish({ evidence: {}, change: { status: 'completed', access_token: null, holder: null } }, tx)
       const values = { type: 'onboarding.completed', from: 'in_progress', to: 'completed', reason: null }
       recorded.push(await events.record(tx, { tenant_id, ...values }))
+      if (isUnattended) await audit.record({ ...bySystem, tenant_id, action: 'onboarding.complete', fields: [] }, tx)
     })
     if (config === null) throw new OnboardingSuperseded()
     execution.config = config

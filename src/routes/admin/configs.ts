@@ -40,7 +40,9 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
   }, async ({ params: { id } }) => await configLoader.explain(id))
 
   fastify.delete('/configs/delete-all', {
-    config: { errors: [ConfirmationRequired, ConfirmationMismatch, DatabaseUnavailable] },
+    config: {
+      errors: [ConfirmationRequired, ConfirmationMismatch, DatabaseUnavailable], audit: { action: 'config.delete_all' }
+    },
     schema: {
       operationId: 'deleteAllConfigs',
       summary: 'Delete every configuration, once confirmed',
@@ -61,7 +63,10 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
   })
 
   fastify.delete('/configs/delete-tenant/:id', {
-    config: { errors: [ConfigNotFound, DatabaseUnavailable] },
+    config: {
+      errors: [ConfigNotFound, DatabaseUnavailable],
+      audit: { action: 'config.delete', ifPurged: 'config.purge', tenantField: 'id' }
+    },
     schema: {
       operationId: 'deleteTenantConfig',
       summary: 'Delete the configuration of one tenant',

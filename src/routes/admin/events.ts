@@ -26,7 +26,7 @@ const events: FastifyPluginAsyncTypebox = async (fastify) => {
   })
 
   fastify.post('/events/:id/redeliver', {
-    config: { errors: [EventNotFound, DatabaseUnavailable] },
+    config: { errors: [EventNotFound, DatabaseUnavailable], audit: { action: 'event.redeliver' } },
     schema: {
       operationId: 'redeliverEvent',
       summary: 'Deliver an event again, or now',

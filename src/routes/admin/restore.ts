@@ -8,7 +8,10 @@ const restore: FastifyPluginAsyncTypebox = async (fastify) => {
   const { tenantConfigs } = fastify
 
   fastify.post('/configs/restore', {
-    config: { errors: [VersionNotFound, InvalidCursor, DatabaseUnavailable] },
+    config: {
+      errors: [VersionNotFound, InvalidCursor, DatabaseUnavailable],
+      audit: { action: 'config.restore', tenantField: 'tenant_id' }
+    },
     schema: {
       operationId: 'restoreConfigs',
       summary: 'Restore the deleted configuration of a tenant, or all of a delete-all',

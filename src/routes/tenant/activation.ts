@@ -10,7 +10,9 @@ export default async function activation (fastify: FastifyInstance): Promise<voi
 
   for (const [action, active] of [['activate', true], ['deactivate', false]] as const) {
     fastify.post(`/config/${action}`, {
-      config: { errors: [ConfigNotFound, PreconditionFailed, DatabaseUnavailable] },
+      config: {
+        errors: [ConfigNotFound, PreconditionFailed, DatabaseUnavailable], audit: { action: `config.${action}` }
+      },
       schema: {
         operationId: `${action}Config`,
         summary: active ? 'Serve this configuration' : 'Stop serving this configuration, keep it',

@@ -42,7 +42,7 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
 
   fastify.get('/config/full', {
     onRequest: async (request) => { auth.assertMayReveal(request) },
-    config: { errors: [ScopeMissing, RevealDisabled, ...readErrors] },
+    config: { errors: [ScopeMissing, RevealDisabled, ...readErrors], audit: { action: 'config.read_full' } },
     schema: {
       operationId: 'getFullConfig',
       summary: 'Read the configuration, secrets in clear',
@@ -59,7 +59,9 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   })
 
   fastify.post('/config', {
-    config: { idempotent: true, errors: [MaskedValue, ConfigExists, DatabaseUnavailable] },
+    config: {
+      idempotent: true, errors: [MaskedValue, ConfigExists, DatabaseUnavailable], audit: { action: 'config.create' }
+    },
     schema: {
       operationId: 'createConfig',
       summary: 'Create the configuration',
@@ -81,7 +83,9 @@ const config: FastifyPluginAsyncTypebox = async (fastify) => {
   })
 
   fastify.put('/config', {
-    config: { errors: [MaskedValue, ConfigNotFound, PreconditionFailed, DatabaseUnavailable] },
+    config: {
+      errors: [MaskedValue, ConfigNotFound, PreconditionFailed, DatabaseUnavailable], audit: { action: 'config.update' }
+    },
     schema: {
       operationId: 'updateConfig',
       summary: 'Change some fields: one left out stays, null clears it',

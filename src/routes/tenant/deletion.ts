@@ -40,7 +40,7 @@ const deletion: FastifyPluginAsyncTypebox = async (fastify) => {
   const { tenantConfigs, offboarding } = fastify
 
   fastify.delete('/config', {
-    config: { errors, callsMeta: true },
+    config: { errors, callsMeta: true, audit: { action: 'config.delete', ifPurged: 'config.purge' } },
     schema: {
       operationId: 'deleteConfig',
       summary: 'Delete the configuration',

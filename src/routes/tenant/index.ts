@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { throwRouteNotFound } from '../../http/error-handler.js'
 import activation from './activation.js'
+import audit from './audit.js'
 import config from './config.js'
 import deletion from './deletion.js'
 import effective from './effective.js'
@@ -27,4 +28,5 @@ export default async function tenantRoutes (fastify: FastifyInstance): Promise<v
   await fastify.register(verify)
   await fastify.register(onboarding)
   await fastify.register(tokenHealth)
+  await fastify.register(audit)
 }

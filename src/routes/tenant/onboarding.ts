@@ -50,7 +50,7 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
   const { onboarding, tenantConfigs } = fastify
 
   fastify.post('/onboard/whatsapp-client/start', {
-    config: { errors: startErrors },
+    config: { errors: startErrors, audit: { action: 'onboarding.start' } },
     schema: {
       operationId: 'startOnboarding',
       summary: 'Begin a login at Meta',
@@ -65,7 +65,8 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
     config: {
       callsMeta: true,
       idempotent: true,
-      errors: [...executionErrors, errors.OauthStateInvalid, errors.RedirectUriNotAllowed]
+      errors: [...executionErrors, errors.OauthStateInvalid, errors.RedirectUriNotAllowed],
+      audit: { action: 'onboarding.complete' }
     },
     schema: {
       operationId: 'onboardWhatsappClient',
@@ -93,7 +94,12 @@ const onboarding: FastifyPluginAsyncTypebox = async (fastify) => {
   })
 
   fastify.post('/onboard/whatsapp-client/resume', {
-    config: { callsMeta: true, idempotent: true, errors: [...executionErrors, errors.OnboardingNotFound] },
+    config: {
+      callsMeta: true,
+      idempotent: true,
+      errors: [...executionErrors, errors.OnboardingNotFound],
+      audit: { action: 'onboarding.resume' }
+    },
     schema: {
       operationId: 'resumeOnboarding',
       summary: 'Go on with the latest onboarding from its first unfinished step, without a new login',

@@ -28,7 +28,8 @@ const verify: FastifyPluginAsyncTypebox = async (fastify) => {
         MaskedValue, ConfigNotFound, PhoneNumberTaken, SecretUnreadable, DatabaseUnavailable,
         MetaAppNotConfigured, MetaAppRejected, MetaUnexpectedReply, MetaRateLimited, MetaUnavailable, MetaTimeout,
         ServiceClosing
-      ]
+      ],
+      audit: { action: 'config.verify' }
     },
     schema: {
       operationId: 'verifyConfig',

@@ -41,7 +41,10 @@ const versions: FastifyPluginAsyncTypebox = async (fastify) => {
     tenantConfigs.masked(await tenantConfigs.versions.find(tenant.id, n)))
 
   fastify.post('/config/versions/:n/restore', {
-    config: { errors: [ConfigNotFound, VersionNotFound, PreconditionFailed, SecretUnreadable, DatabaseUnavailable] },
+    config: {
+      errors: [ConfigNotFound, VersionNotFound, PreconditionFailed, SecretUnreadable, DatabaseUnavailable],
+      audit: { action: 'config.restore' }
+    },
     schema: {
       operationId: 'restoreVersion',
       summary: 'Restore a former state',

@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import type { SecretColumn } from '../../schemas/columns.js'
+import type { SealedPlace } from '../../schemas/columns.js'
 import type { StoredSecret } from '../key-check.sql.js'
 import { storedSecrets, type SealedTable } from '../sealed-places.sql.js'
 
@@ -69,7 +69,7 @@ export async function selectOutdated (tx: Transaction, tenantIds: string[], pref
 }
 
 /** The new values of a tenant by the former ones, for each column that they are sealed for. */
-export type NewValues = Partial<Record<SecretColumn, Record<string, string>>>
+export type NewValues = Partial<Record<SealedPlace, Record<string, string>>>
 
 /** Replaces the values in a table that are still the former ones; `byTenant` has the new ones. */
 export async function replaceSealed (

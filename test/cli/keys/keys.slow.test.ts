@@ -16,7 +16,7 @@ const status = 'src/cli/keys/status.ts'
 const [one, two] = [`k1:${canaryKey()}`, `k2:${canaryKey()}`]
 const secret = canary('secret')
 
-/** A database in which a service stored the secrets of two tenants with the key k1, and then started with k2. */
+/** A database in which a service sealed the secrets of two tenants and the audit key with k1, then started with k2. */
 async function createStored () {
   const DATABASE_URL = await createDatabase(t)
   const ENCRYPTION_KEYS = `${two},${one}`
@@ -37,22 +37,22 @@ await t.test('keys:rotate ends with its proof, and keys:status lists the keys be
   const env = await createStored()
   const head = ['key', 'in the ring', 'values', 'of these in v1', 'seals in', 'seals', 'of 2^32']
   t.same(cellsOf((await run(t, [status], env)).stdout), [
-    head, ['k2', 'first', '0', '0', 'v2', '0', '0.00 %'], ['k1', 'yes', '4', '0', 'v2', '4', '0.00 %']
+    head, ['k2', 'first', '0', '0', 'v2', '0', '0.00 %'], ['k1', 'yes', '5', '0', 'v2', '5', '0.00 %']
   ])
   t.match(await run(t, [rotate], env), {
     code: 0,
     stderr: '',
-    stdout: /^Sealed 4 values with k2 in \d+ s\.\n0 values under k1\n0 values in v1\n$/
+    stdout: /^Sealed 5 values with k2 in \d+ s\.\n0 values under k1\n0 values in v1\n$/
   })
   t.match(await run(t, [rotate, '--format', 'v1'], env), {
     code: 0,
-    stdout: /^Sealed 4 values with k2 in \d+ s\.\n0 values under k1\n0 values in v2\n$/
+    stdout: /^Sealed 5 values with k2 in \d+ s\.\n0 values under k1\n0 values in v2\n$/
   })
   await query(env.DATABASE_URL, 'update vault_keys set seals = 42949673')
   const after = await run(t, [status], { ...env, ENCRYPTION_KEYS: `k3:${canaryKey()},${two}` })
   t.equal(after.code, 0)
   t.same(cellsOf(after.stdout), [
-    head, ['k3', 'first', '0', '0', '-', '-', '-'], ['k2', 'yes', '4', '4', 'v1', '42949673', '1.00 %'],
+    head, ['k3', 'first', '0', '0', '-', '-', '-'], ['k2', 'yes', '5', '5', 'v1', '42949673', '1.00 %'],
     ['k1', 'no', '0', '0', 'v2', '42949673', '1.00 %']
   ])
 })
@@ -66,19 +66,21 @@ await t.test('keys:rotate names what it cannot open, and fails', async (t) => {
      where tenant_id = 'acme'`,
     [foreign, secret]
   )
+  await query(env.DATABASE_URL, "update service_secrets set sealed = 'v2.k9..x'")
   const { code, stdout, stderr } = await run(t, [rotate, '--wait', '0'], env)
   t.equal(code, 1)
   t.match(stdout.trim().split('\n'), [
-    /^Sealed 4 values with k2 in \d+ s\.$/, '1 values under k1', '1 values under k9', '0 values in v1',
+    /^Sealed 4 values with k2 in \d+ s\.$/, '1 values under k1', '2 values under k9', '0 values in v1',
     '1 values that are not sealed'
   ])
   t.match(stderr.trim().split('\n').sort(), [
-    /^3 values remain, of which 3 do not open\. /,
+    /^4 values remain, of which 4 do not open\. /,
     'The access_token of the tenant ac…me does not open.',
+    'The audit_key of the service does not open.',
     'The fb_app_secret of the tenant ac…me does not open.',
     'The verify_token of the tenant ac…me does not open.'
   ])
-  t.match(await run(t, [status], env), { code: 0, stdout: /^k9 +no +1 .*\n1 values are not sealed\.\n$/m })
+  t.match(await run(t, [status], env), { code: 0, stdout: /^k9 +no +2 .*\n1 values are not sealed\.\n$/m })
 })
 
 await t.test('the commands refuse what they cannot do', async (t) => {
@@ -102,5 +104,5 @@ await t.test('the commands use the embedded database, while the service runs and
   const service = await serverProcess(t, env)
   t.match(await run(t, [rotate], env), { code: 0, stdout: /^Sealed 0 values with k1 / })
   await service.end('SIGTERM')
-  t.match(await run(t, [status], env), { code: 0, stdout: /^k1 +first +0 /m })
+  t.match(await run(t, [status], env), { code: 0, stdout: /^k1 +first +1 /m })
 })

@@ -6,10 +6,12 @@ import { createSteps } from '../../../src/onboarding/steps/steps.js'
 import { buildTestApp } from '../../helper.js'
 
 const { app } = await buildTestApp(t)
-const { metaGraph, tenantConfigs, tokenWatch, events, vault, log, database } = app
+const { metaGraph, tenantConfigs, tokenWatch, events, audit, vault, log, database } = app
 
 await t.test('an exchange without a code is rejected', async (t) => {
-  const steps = createSteps({ database, metaGraph, tenantConfigs, tokenWatch, events, vault, log, timeoutMs: 1000 })
+  const steps = createSteps({
+    database, metaGraph, tenantConfigs, tokenWatch, events, audit, vault, log, timeoutMs: 1000
+  })
   const leaseOwner = randomUUID()
   const record = await insertOnboarding(database, {
     tenant_id: 'acme',

@@ -1,6 +1,6 @@
 import t from '../../run/tap.js'
 import { startWithMetaFault } from '../../fixtures/fault-injection.js'
-import { connect, untilWaiting } from '../../helper.js'
+import { connect, query, untilWaiting } from '../../helper.js'
 import { offboardingService, offboardUrl } from '../../offboarding/offboarding-service.js'
 import { onboardingService, PIN, stepsOf } from '../../onboarding/onboarding-service.js'
 import { S_PER_DAY, watch } from '../../token-watch/watch.js'
@@ -10,8 +10,10 @@ import { rotate, tokensOf } from './rotated.js'
 /** Long enough for a rotation, on a busy machine too. */
 const LATENCY_MS = 1000
 
-/** Seals all values of a service anew: in `v1`, which needs no second key. Returns how many. */
+/** Seals all values of tenants anew: in `v1`, which needs no second key. Returns how many. */
 async function sealAnew ({ app, databaseUrl }: { app: { env: { ENCRYPTION_KEYS: string } }, databaseUrl: string }) {
+  // The running service has the audit key in memory.
+  await query(databaseUrl, 'delete from service_secrets')
   const { replaced } = await rotate(databaseUrl, { keyRing: app.env.ENCRYPTION_KEYS, format: 'v1' })
   return replaced
 }
