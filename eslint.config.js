@@ -16,7 +16,7 @@ const layers = [
   ['audit'],
   ['token-watch'],
   ['config-loader'],
-  ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention', 'config-counts'],
+  ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention', 'config-counts', 'service-keys'],
   ['auth', 'metrics'],
   ['http'],
   ['idempotency'],
@@ -28,7 +28,9 @@ const layers = [
 const looseFiles = ['errors', 'logger', 'closing', 'app', 'server']
 
 /** Folders on one line that do not know each other. */
-const strangers = ['onboarding', 'verification', 'offboarding', 'account-updates', 'retention', 'config-counts']
+const strangers = [
+  'onboarding', 'verification', 'offboarding', 'account-updates', 'retention', 'config-counts', 'service-keys'
+]
 
 /**
  * The files of a folder that others import values from: the door first, which is the plugin, then files without state.
@@ -40,15 +42,15 @@ const openFiles = {
   'tenant-queues': ['tenant-queues'],
   outbound: ['outbound', 'body'],
   database: [
-    'database', 'schema/columns', 'schema/events', 'schema/onboardings', 'schema/tenant-configs', 'schema/vault',
-    'schema/audit', 'schema/versions', 'statement', 'verified-identity', 'connection', 'database-errors',
+    'database', 'schema/columns', 'schema/events', 'schema/onboardings', 'schema/service-keys', 'schema/tenant-configs',
+    'schema/vault', 'schema/audit', 'schema/versions', 'statement', 'verified-identity', 'connection', 'database-errors',
     'embedded/embedded', 'embedded/access', 'migrations/migrations'
   ],
   vault: ['vault', 'masking', 'key-inspection', 'rotation/rotation', 'wrapping/wrapping'],
   meta: ['meta-graph', 'advice', 'apps/app-info'],
   'tenant-configs': ['tenant-configs', 'tenant-id'],
   'token-watch': ['token-watch'],
-  'config-loader': ['config-loader', 'standalone'],
+  'config-loader': ['config-loader', 'standalone', 'cache', 'outage-detector', 'read-limiter'],
   onboarding: ['onboarding'],
   verification: ['verification'],
   offboarding: ['offboarding'],
@@ -59,6 +61,7 @@ const openFiles = {
   retention: ['retention'],
   'config-counts': ['config-counts'],
   idempotency: ['idempotency'],
+  'service-keys': ['service-keys'],
   metrics: ['metrics']
 }
 

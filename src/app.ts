@@ -30,7 +30,9 @@ import accountUpdate from './routes/account-update.js'
 import auditLog from './routes/admin/audit.js'
 import adminRoutes from './routes/admin/index.js'
 import health from './routes/health.js'
+import resolve from './routes/resolve.js'
 import tenantRoutes from './routes/tenant/index.js'
+import serviceKeys from './service-keys/service-keys.js'
 import env, { readEnv, readEnvironment, type Env, type EnvSource } from './settings/env.js'
 import tenantConfigs from './tenant-configs/tenant-configs.js'
 import tenantQueues from './tenant-queues/tenant-queues.js'
@@ -67,6 +69,7 @@ async function whatsappTenantConfig (fastify: FastifyInstance, options: PluginOp
   await fastify.register(outbound)
   await fastify.register(readiness)
   await fastify.register(database)
+  await fastify.register(serviceKeys)
   await fastify.register(auth)
   await fastify.register(vault)
   await fastify.register(tenantConfigs)
@@ -107,6 +110,7 @@ async function limitedApi (fastify: FastifyInstance): Promise<void> {
   await fastify.register(auditRequests)
   await fastify.register(idempotency)
   await fastify.register(accountUpdate)
+  await fastify.register(resolve)
   await fastify.register(tenantRoutes)
   await fastify.register(adminRoutes, { prefix: '/admin' })
   await fastify.register(auditLog, { prefix: '/admin' })

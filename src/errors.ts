@@ -45,16 +45,17 @@ export const CallbackUrlTooLong = define('CALLBACK_URL_TOO_LONG', 400,
   'POST /onboard/whatsapp-client/resume.')
 
 export const Unauthenticated = define('UNAUTHENTICATED', 401,
-  'Send a valid, unexpired token as `Authorization: Bearer <JWT>`.')
+  'Send a valid, unexpired token or service key as `Authorization: Bearer <token>`.')
 export const SignatureInvalid = define('SIGNATURE_INVALID', 401,
   'The body is not signed with the secret of the app. Check FB_APP_SECRET and FB_APP_SECRETS_PREVIOUS.')
 
 export const Forbidden = define('FORBIDDEN', 403,
-  'The role of the token does not open this. It needs the admin role; the auditor role opens GET /admin/audit alone.')
+  'This needs a token with the admin role. The auditor role opens GET /admin/audit alone. A service key may only read ' +
+  'configurations, and those of its tenants.')
 export const TenantClaimInvalid = define('TENANT_CLAIM_INVALID', 403,
   'The token names no usable tenant. Ask for one with a tenant claim of 1 to 100 characters.')
 export const ScopeMissing = define('SCOPE_MISSING', 403,
-  'The token lacks the scope that shows secrets in clear; `www-authenticate` names it. Ask for a token with it.')
+  'The token or service key lacks the scope that this needs; `www-authenticate` names it. Ask for one with it.')
 export const RevealDisabled = define('REVEAL_DISABLED', 403,
   'This service shows no secrets in clear (FULL_CONFIG_ACCESS). Read GET /config, which masks them.')
 export const VerifyTokenMismatch = define('VERIFY_TOKEN_MISMATCH', 403,
@@ -68,6 +69,8 @@ export const EventNotFound = define('EVENT_NOT_FOUND', 404,
   'There is no such event. GET /admin/events lists those that wait, and those of the last 7 days.')
 export const VersionNotFound = define('VERSION_NOT_FOUND', 404,
   'There is no such former state, or it is no longer kept. GET /config/versions lists those of a tenant.')
+export const ServiceKeyNotFound = define('SERVICE_KEY_NOT_FOUND', 404,
+  'There is no such service key. GET /admin/service-keys lists them.')
 export const RouteNotFound = define('ROUTE_NOT_FOUND', 404,
   'No such method and path. The OpenAPI document lists what there is.')
 

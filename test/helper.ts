@@ -19,7 +19,8 @@ const ENCRYPTION_KEYS = `t1:${newKey()}`
 export const withoutLimits = {
   RATE_LIMIT_ADDRESS_PER_MINUTE: '0',
   RATE_LIMIT_TENANT_PER_MINUTE: '0',
-  RATE_LIMIT_META_PER_MINUTE: '0'
+  RATE_LIMIT_META_PER_MINUTE: '0',
+  RATE_LIMIT_KEY_PER_MINUTE: '0'
 }
 
 /** Settings of every test app: independent of the process environment, and without access to Meta or long waits. */

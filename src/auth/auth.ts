@@ -3,10 +3,13 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { decodeProtectedHeader } from 'jose'
 import {
-  Forbidden, IdentityUnavailable, RevealDisabled, TenantClaimInvalid, Unauthenticated, type ErrorClass
+  DatabaseUnavailable, Forbidden, IdentityUnavailable, RevealDisabled, ScopeMissing, TenantClaimInvalid,
+  Unauthenticated, type ErrorClass
 } from '../errors.js'
 import { replaceUnprintable } from '../logger.js'
 import type { AuditRole } from '../schemas/audit-log/names.js'
+import type { ServiceKeyScope } from '../schemas/service-keys.js'
+import { isServiceKey, type ServiceKey, type ServiceKeys } from '../service-keys/service-keys.js'
 import { isTenantId } from '../tenant-configs/tenant-id.js'
 import type { Env } from '../settings/env.js'
 import { createClaimReader, type Claims, type Identity, type TokenSubject } from './claims.js'
@@ -21,6 +24,12 @@ declare module 'fastify' {
     tenant: { id: string, userId: string | null, scopes: unknown[] }
     /** The owner of a valid token or key; null until a guard has verified that, also when it then refuses it. */
     actor: Actor | null
+    /** The key that was sent; set by the guard of service keys, and by that of admins where it admits one. */
+    serviceKey: ServiceKey
+  }
+  interface FastifyContextConfig {
+    /** The scope of the service keys that the route is for; without it, it is for none. */
+    serviceKeyScope?: ServiceKeyScope
   }
 }
 
@@ -40,6 +49,8 @@ interface Auth {
   guardAdmin: (scope: FastifyInstance) => void
   /** Admits auditors and admins to the routes of this scope, and describes that in their OpenAPI. */
   guardAuditor: (scope: FastifyInstance) => void
+  /** Admits only service keys to the routes of this scope, and describes that in their OpenAPI. */
+  guardServiceKeys: (scope: FastifyInstance) => void
   /**
    * Checks that a request which the guard of tenants admitted may read secrets in clear.
    *
@@ -60,14 +71,14 @@ interface AuthDependencies {
   jwt: JWT | undefined
   /** The keys of the identity provider; undefined without JWT_JWKS_URL. */
   keys: ProviderKeys | undefined
+  serviceKeys: Pick<ServiceKeys, 'authenticate' | 'mayRead'>
 }
 
 /** Creates the guards, and `mint` for tokens that they admit. */
-export function createAuth ({ env, jwt, keys }: AuthDependencies): Auth {
+export function createAuth ({ env, jwt, keys, serviceKeys }: AuthDependencies): Auth {
   const claims = createClaimReader(env)
 
-  async function identify (request: FastifyRequest): Promise<Identity> {
-    const token = readToken(request.headers.authorization)
+  async function identify (token: string): Promise<Identity> {
     const { alg, kid } = readHeader(token)
     if (jwt !== undefined && alg === 'HS256') return claims.read(verifyWith((text) => jwt.verify<Claims>(text), token))
     if (keys === undefined || !isProviderAlgorithm(alg)) throw refuse('algorithm')
@@ -75,14 +86,33 @@ export function createAuth ({ env, jwt, keys }: AuthDependencies): Auth {
   }
 
   async function identifyActor (request: FastifyRequest): Promise<Actor & Pick<Identity, 'scopes'>> {
-    const { role, tenantId, userId, scopes } = await identify(request)
+    const { role, tenantId, userId, scopes } = await identify(readToken(request))
     request.actor = { role, id: userId ?? null, tenantId: isTenantId(tenantId) ? tenantId : null }
     return { ...request.actor, scopes }
   }
 
-  /** Admits the roles to the routes of a scope. */
+  /** Returns the service key of a request, if the route is for it; null for a request with another token. */
+  async function identifyKey (request: FastifyRequest): Promise<ServiceKey | null> {
+    const token = readToken(request)
+    if (!isServiceKey(token)) return null
+    const key = await serviceKeys.authenticate(token)
+    if (key === null) throw refuse('serviceKey')
+    if (key === 'expired') throw refuse('expiry')
+    request.serviceKey = key
+    request.actor = { role: 'service_key', id: key.id, tenantId: null }
+    assertScope(request, key.scopes)
+    return key
+  }
+
+  /** Admits the roles to the routes of a scope, and service keys to those that are for them. */
   const guardRoles = (...roles: AuditRole[]) => (scope: FastifyInstance) => {
     guard(scope, [Forbidden], async (request) => {
+      const key = await identifyKey(request)
+      if (key !== null) {
+        // The parameter of a route for one tenant. Those for all tenants have none.
+        if (!serviceKeys.mayRead(key, Object(request.params).id)) throw new Forbidden()
+        return { key_id: key.id }
+      }
       const { role, id } = await identifyActor(request)
       if (!roles.includes(role)) throw new Forbidden()
       return { sub: id }
@@ -100,6 +130,14 @@ export function createAuth ({ env, jwt, keys }: AuthDependencies): Auth {
     }),
     guardAdmin: guardRoles('admin'),
     guardAuditor: guardRoles('admin', 'auditor'),
+    guardServiceKeys: (scope) => guard(scope, [], async (request) => {
+      const key = await identifyKey(request)
+      if (key !== null) return { key_id: key.id }
+      // The scopes of a JWT are those of the identity provider.
+      await identifyActor(request)
+      assertScope(request, [])
+      return {}
+    }, []),
     assertMayReveal: ({ tenant: { scopes } }) => {
       const { FULL_CONFIG_ACCESS: access, FULL_CONFIG_SCOPE: scope } = env
       if (access === 'off') throw new RevealDisabled()
@@ -120,11 +158,12 @@ export function createAuth ({ env, jwt, keys }: AuthDependencies): Auth {
  * `TENANT_CLAIM_INVALID` or `IDENTITY_UNAVAILABLE`.
  */
 async function auth (fastify: FastifyInstance): Promise<void> {
-  const { env, closing, outbound: { fetch }, log } = fastify
+  const { env, closing, outbound: { fetch }, serviceKeys, log } = fastify
   const { JWT_SECRET: secret, JWT_JWKS_URL: url, JWT_CLOCK_TOLERANCE_S: clockTolerance } = env
   const keys = url === undefined ? undefined : createProviderKeys({ url, clockTolerance, fetch, closing, log })
   fastify.decorateRequest('tenant')
   fastify.decorateRequest('actor', null)
+  fastify.decorateRequest('serviceKey')
   // In a scope of its own: the host server may register @fastify/jwt too, before us or after us.
   await fastify.register(async (scope) => {
     if (secret !== undefined) {
@@ -136,15 +175,16 @@ async function auth (fastify: FastifyInstance): Promise<void> {
         verify: { algorithms: ['HS256'], clockTolerance: clockTolerance * 1000 }
       })
     }
-    fastify.decorate('auth', createAuth({ env, keys, jwt: secret === undefined ? undefined : scope.jwt }))
+    fastify.decorate('auth', createAuth({ env, keys, serviceKeys, jwt: secret === undefined ? undefined : scope.jwt }))
   })
 }
 
-export default fp(auth, { name: 'auth', dependencies: ['env', 'closing', 'outbound'] })
+export default fp(auth, { name: 'auth', dependencies: ['env', 'closing', 'outbound', 'service-keys'] })
 
 /** Admits a request unless `check` throws. The log lines of the request then carry the claims that it returns. */
 function guard (
-  scope: FastifyInstance, errors: ErrorClass[], check: (request: FastifyRequest) => Promise<Claims>
+  scope: FastifyInstance, errors: ErrorClass[], check: (request: FastifyRequest) => Promise<Claims>,
+  credentials: Array<Record<string, string[]>> = [{ bearer: [] }]
 ): void {
   scope.addHook('onRequest', async (request, reply) => {
     const claims = Object.entries(await check(request))
@@ -153,14 +193,23 @@ function guard (
     reply.log = request.log = request.log.child(Object.fromEntries(claims))
   })
   scope.addHook('onRoute', (route) => {
-    route.schema = { ...route.schema, security: [{ bearer: [] }] }
-    const all = [Unauthenticated, IdentityUnavailable, ...errors, ...route.config?.errors ?? []]
-    route.config = { ...route.config, errors: all }
+    const { serviceKeyScope: keyScope, errors: own = [] } = route.config ?? {}
+    const security = [...credentials, ...keyScope === undefined ? [] : [{ serviceKey: [keyScope] }]]
+    route.schema = { ...route.schema, security }
+    const ofKeys = keyScope === undefined ? [] : [ScopeMissing, DatabaseUnavailable]
+    route.config = { ...route.config, errors: [Unauthenticated, IdentityUnavailable, ...errors, ...ofKeys, ...own] }
   })
 }
 
-/** Reads the token from an `authorization` header (RFC 6750, section 2.1). */
-function readToken (authorization = ''): string {
+/** @throws FORBIDDEN on a route that is not for service keys, SCOPE_MISSING */
+function assertScope ({ routeOptions }: FastifyRequest, scopes: string[]): void {
+  const { serviceKeyScope: scope } = routeOptions.config
+  if (scope === undefined) throw new Forbidden()
+  if (!scopes.includes(scope)) throw refuseScope(scope)
+}
+
+/** Reads the token from the `authorization` header (RFC 6750, section 2.1). */
+function readToken ({ headers: { authorization = '' } }: FastifyRequest): string {
   // The header of a client that sends no token has another scheme, or is absent.
   if (!/^Bearer(\s|$)/i.test(authorization)) throw new Unauthenticated()
   const token = /^Bearer (\S+)$/i.exec(authorization)?.[1]

@@ -13,7 +13,8 @@ const descriptions = {
   start: 'The token is not valid yet',
   issuer: 'The issuer of the token is not accepted',
   audience: 'The audience of the token is not accepted',
-  subject: 'The subject of the token is unusable'
+  subject: 'The subject of the token is unusable',
+  serviceKey: 'The service key is unknown or deleted'
 }
 
 export type TokenCheck = keyof typeof descriptions

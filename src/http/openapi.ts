@@ -11,6 +11,8 @@ import { EventPage, EventState } from '../schemas/events.js'
 import { patterns } from '../schemas/fields.js'
 import { OnboardingRecord, Started } from '../schemas/onboarding.js'
 import { Problem } from '../schemas/problem.js'
+import { Resolved, ResolvedConfig } from '../schemas/resolve.js'
+import { NewServiceKey, ServiceKey, ServiceKeyPage } from '../schemas/service-keys.js'
 import { TokenHealth } from '../schemas/token-health.js'
 import { Restored, Version, VersionPage } from '../schemas/history/versions.js'
 import apiDocs from './api-docs.js'
@@ -51,6 +53,7 @@ const headersByStatus: Record<string, object> = { 429: { ...retryAfter, ...rateL
 const tags = [
   { name: 'config', description: 'The configuration of the tenant that the token names' },
   { name: 'onboarding', description: 'Connecting a WhatsApp Business Account through Meta' },
+  { name: 'resolve', description: 'What code of the platform reads, with a service key' },
   { name: 'webhooks', description: 'What Meta itself calls' },
   { name: 'admin', description: 'All tenants; needs the admin role' },
   { name: 'health', description: 'For load balancers and orchestrators' }
@@ -75,7 +78,12 @@ const schemas = [
   Version,
   Restored,
   AuditRecord,
-  AuditPage
+  AuditPage,
+  ServiceKey,
+  NewServiceKey,
+  ServiceKeyPage,
+  ResolvedConfig,
+  Resolved
 ]
 
 /** Describes the routes of this scope (OpenAPI 3.1). Serves that under /docs unless `docs` or `API_DOCS` is false. */
@@ -105,6 +113,12 @@ async function openapi (fastify: FastifyInstance, { docs }: { docs: boolean }): 
             bearerFormat: 'JWT',
             description: 'A JWT with `exp` and a tenant claim or a role, signed by the identity provider ' +
               '(RS256, PS256, ES256, EdDSA) or with JWT_SECRET (HS256)'
+          },
+          serviceKey: {
+            type: 'http',
+            scheme: 'bearer',
+            bearerFormat: 'wtc_<id>_<secret>',
+            description: 'A service key with the scope that is listed; POST /admin/service-keys creates one'
           }
         }
       }

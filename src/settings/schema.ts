@@ -56,6 +56,7 @@ export const settings = {
   })),
   RATE_LIMIT_TENANT_PER_MINUTE: perMinute(600),
   RATE_LIMIT_META_PER_MINUTE: perMinute(30),
+  RATE_LIMIT_KEY_PER_MINUTE: perMinute(6000),
   RATE_LIMIT_ADDRESS_PER_MINUTE: perMinute(6000),
   METRICS_PORT: Type.Optional(Type.Integer({
     minimum: 0, maximum: 65535, description: 'port to serve /metrics on, 0 to 65535'

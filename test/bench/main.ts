@@ -8,6 +8,7 @@ import { identity } from './figures/identity.js'
 import { loader } from './figures/loader.js'
 import { optionCosts } from './figures/options.js'
 import { million } from './figures/million.js'
+import { resolve } from './figures/resolve.js'
 import { startUp } from './figures/start-up.js'
 import { document } from './report/document.js'
 import { loadAverage } from './report/machine.js'
@@ -25,8 +26,9 @@ await runCli(async (stopAtEnd) => {
   const stage = await timed('PostgreSQL, with 100,000 tenants', async () => await setUp(stopAtEnd))
   const results: Result[] = []
   for (const [name, measure] of [
-    ['the loader', loader], ['GET and PUT /config', http], ['tokens', identity], ['options', optionCosts],
-    ['freshness', freshness], ['a million tenants', million], ['start-up', startUp], ['a flood of ten tenants', flood]
+    ['the loader', loader], ['GET and PUT /config', http], ['tokens', identity], ['resolve', resolve],
+    ['options', optionCosts], ['freshness', freshness], ['a million tenants', million], ['start-up', startUp],
+    ['a flood of ten tenants', flood]
   ] as const) {
     if (words.length > 0 && !words.some((word) => name.includes(word))) continue
     results.push(...await timed(name, async () => await measure(stage)))

@@ -107,6 +107,9 @@ for (const [path, text] of documents) {
       } else if (block.language === 'js') {
         writeFileSync(join(session.dir, 'example.js'), own(block.text))
         check(t, where, await session.run('node example.js'), shown, own)
+      } else if (block.language === 'python') {
+        writeFileSync(join(session.dir, 'example.py'), own(block.text))
+        check(t, where, await session.run('python3 example.py'), shown, own)
       } else if (block.language === 'sql') {
         await query(String(database), block.text)
       } else if (block.language === 'html') {
@@ -156,6 +159,8 @@ function plain (text: string): string {
     .replace(/"id": ?\d+/g, '"id":0')
     // The cursor of an audit record has its time.
     .replace(/"next_cursor": ?"[\w-]{40,}"/g, '"next_cursor":"CURSOR"')
+    .replace(/"id": ?"[\da-f]{20}"/g, '"id":"KEY_ID"')
+    .replace(/wtc_[\w-]+/g, 'KEY')
     .replace(/eyJ[\w.-]*…?/g, 'TOKEN')
     .replace(/"\*{4}[^"]{4}"/g, '"MASKED"')
     .replace(/(state=|"state": ?")[\w-]+…?/g, '$1STATE')

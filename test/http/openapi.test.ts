@@ -14,18 +14,19 @@ await t.test('every route is described, and the document describes no others', a
   )
   t.equal(document.openapi, '3.1.0')
   t.strictSame(described.sort(), registered.sort())
-  t.strictSame(described.length, 31)
+  t.strictSame(described.length, 35)
 })
 
 await t.test('every operation has an id, a summary, one tag and the guard of its route', async (t) => {
   t.equal(new Set(operations.map(({ operation }) => operation.operationId)).size, operations.length)
-  t.match(document.components.securitySchemes, { bearer: { type: 'http', scheme: 'bearer' } })
+  const http = { type: 'http', scheme: 'bearer' }
+  t.match(document.components.securitySchemes, { bearer: http, serviceKey: http })
   for (const { method, path, operation: { operationId, summary, tags, security, responses } } of operations) {
     t.match(operationId, /^[a-z][A-Za-z]+$/)
     t.ok(summary.length > 5 && tags.length === 1, operationId)
     const webhook = tags.includes('webhooks')
     const guarded = path.startsWith(base) && !webhook
-    t.strictSame(security, guarded ? [{ bearer: [] }] : [], operationId)
+    t.strictSame(security, guarded ? credentialsOf(operationId) : [], operationId)
     const url = path.replace(/\{\w+\}/, 'x')
     const answer = await fastify.inject(Object.assign({ url }, { method }))
     t.equal(answer.statusCode, guarded ? 401 : webhook ? method === 'POST' ? 401 : 403 : 200)
@@ -33,6 +34,13 @@ await t.test('every operation has an id, a summary, one tag and the guard of its
     if (!webhook) t.equal('401' in responses && '403' in responses, guarded)
   }
 })
+
+/** What the guard of an operation admits. */
+function credentialsOf (operationId: string): object[] {
+  if (operationId === 'resolveConfig') return [{ serviceKey: ['credentials:read'] }]
+  const isOpenToKeys = ['listConfigs', 'getStats', 'getTenantEffectiveConfig'].includes(operationId)
+  return [{ bearer: [] }, ...isOpenToKeys ? [{ serviceKey: ['configs:read'] }] : []]
+}
 
 await t.test('everything that has a schema has an example and a description', async (t) => {
   for (const { operation } of operations) {
@@ -46,16 +54,16 @@ await t.test('everything that has a schema has an example and a description', as
     for (const [status, { description, headers = {}, content = {} }] of Object.entries(operation.responses)) {
       const where = `${operation.operationId} ${status}`
       t.notMatch(description, 'Default Response', where)
-      // The answer of the onboarding has no location.
+      // No URL shows an onboarding or a service key that was created.
       t.equal(
         'location' in headers,
-        status === '201' && operation.operationId !== 'onboardWhatsappClient',
+        status === '201' && operation.operationId === 'createConfig',
         `${where} location`
       )
-      const isChallenged = status === '401' || (status === '403' && operation.operationId === 'getFullConfig')
+      const isChallenged = status === '401' || (status === '403' && /\bSCOPE_MISSING\b/.test(description))
       t.equal('www-authenticate' in headers, isChallenged, `${where} www-authenticate`)
       const isConfig = Object.values(content)
-        .some(({ schema }) => /\/(Masked|Full)Config$/.test(schema.$ref ?? ''))
+        .some(({ schema }) => /\/((Masked|Full)Config|Resolved)$/.test(schema.$ref ?? ''))
       t.equal('etag' in headers, isConfig || status === '304', `${where} etag`)
       const isRetried = status === '503' || status === '429' || description.includes('IDEMPOTENCY_IN_PROGRESS')
       t.equal('retry-after' in headers, isRetried, `${where} retry-after`)
@@ -84,7 +92,7 @@ await t.test('patterns need no flag, \\p or look-around, and match only the valu
   const patterns = new Set(
     JSON.stringify(document).match(/(?<="pattern":)"(\\.|[^"\\])*"/g)?.map((pattern): string => JSON.parse(pattern))
   )
-  t.equal(patterns.size, 8)
+  t.equal(patterns.size, 9)
   const samples = [
     'a', '\u00e9', '0', '123456', 'a b', ' a', 'a ', '\u00a0a', 'a\n', '\n', '\u0000', '\u0085', 'p{Cc}', '', '.'
   ]
@@ -130,6 +138,7 @@ await t.test('only mandatory parameters and bodies are required', async (t) => {
       parameters.filter(({ required }) => required).map(({ name }) => name),
       {
         deleteTenantConfig: ['id'],
+        deleteServiceKey: ['id'],
         getTenantEffectiveConfig: ['id'],
         getVersion: ['n'],
         restoreVersion: ['n'],
@@ -140,8 +149,10 @@ await t.test('only mandatory parameters and bodies are required', async (t) => {
     )
     t.equal(
       requestBody?.required ?? false,
-      ['createConfig', 'updateConfig', 'onboardWhatsappClient', 'receiveAccountUpdate', 'restoreConfigs']
-        .includes(operationId),
+      [
+        'createConfig', 'updateConfig', 'onboardWhatsappClient', 'receiveAccountUpdate', 'restoreConfigs',
+        'createServiceKey'
+      ].includes(operationId),
       operationId
     )
     t.equal(

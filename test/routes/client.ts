@@ -8,6 +8,8 @@ import { buildTestApp, queries } from '../helper.js'
 export const base = '/api/v1/tenant'
 export const config = `${base}/config`
 export const configs = `${base}/admin/configs`
+export const resolve = `${base}/resolve`
+export const serviceKeys = `${base}/admin/service-keys`
 export const onboard = `${base}/onboard/whatsapp-client`
 
 export const columns = [
@@ -90,7 +92,8 @@ const isToBeRetried = (status: number, code: unknown) =>
 function checked (url: string, { statusCode, headers, body: text }: LightMyRequestResponse): Answer {
   const body: Json = text === '' ? {} : JSON.parse(text)
   if (url.startsWith(base)) assert.equal(headers['cache-control'], 'no-store', url)
-  const isConfig = 'tenant_id' in body && !('decision' in body || 'next_attempt_at' in body || 'version' in body)
+  const isConfig = 'tenant_id' in body && !('decision' in body || 'next_attempt_at' in body || 'version' in body ||
+    'sources' in body)
   if (isConfig) {
     assert.deepEqual(Object.keys(body), columns)
     assert.match(String(headers.etag), new RegExp(`^"${Number(body['id'])}-[1-9]\\d*"$`))

@@ -9,6 +9,8 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Limits the requests of each tenant to the routes of this scope. Call it after the guard. */
     limitTenants: (scope: FastifyInstance) => void
+    /** Limits the requests of each service key to the routes of this scope. Call it after the guard. */
+    limitServiceKeys: (scope: FastifyInstance) => void
   }
   interface FastifyRequest {
     /** The address of the client behind the trusted proxies; its network for IPv6. */
@@ -31,16 +33,25 @@ const MAX_COUNTERS = 10_000
 const IPV6_NETWORK_BITS = 64
 
 /**
- * Limits the requests of each address in this scope, and decorates `limitTenants`. The hooks throw `RATE_LIMITED`.
+ * Limits the requests of each address in this scope, and decorates the other limits. The hooks throw `RATE_LIMITED`.
  * Each process counts for itself, in windows of a minute.
  */
 async function rateLimits (fastify: FastifyInstance): Promise<void> {
-  const { RATE_LIMIT_ADDRESS_PER_MINUTE, RATE_LIMIT_TENANT_PER_MINUTE, RATE_LIMIT_META_PER_MINUTE } = fastify.env
+  const {
+    RATE_LIMIT_ADDRESS_PER_MINUTE, RATE_LIMIT_TENANT_PER_MINUTE, RATE_LIMIT_META_PER_MINUTE, RATE_LIMIT_KEY_PER_MINUTE
+  } = fastify.env
   fastify.addHook('onRoute', (route) => { addErrors(route, RateLimited) })
   if (RATE_LIMIT_ADDRESS_PER_MINUTE > 0) await limitAddresses(fastify, RATE_LIMIT_ADDRESS_PER_MINUTE)
   const tenantKey = ({ tenant }: FastifyRequest) => tenant.id
   const ofTenant = await createLimit(RATE_LIMIT_TENANT_PER_MINUTE, tenantKey)
   const ofMeta = await createLimit(RATE_LIMIT_META_PER_MINUTE, tenantKey)
+  const ofKey = await createLimit(RATE_LIMIT_KEY_PER_MINUTE, ({ serviceKey }) => serviceKey.id)
+  fastify.decorate('limitServiceKeys', (scope: FastifyInstance) => {
+    if (RATE_LIMIT_KEY_PER_MINUTE === 0) return
+    scope.addHook('onRequest', async function (request, reply) {
+      if (hasServiceKey(request)) await ofKey.hook.call(this, request, reply)
+    })
+  })
   fastify.decorate('limitTenants', (scope: FastifyInstance) => {
     if (RATE_LIMIT_TENANT_PER_MINUTE > 0) scope.addHook('onRequest', ofTenant.hook)
     scope.addHook('onRoute', (route) => {
@@ -77,6 +88,9 @@ async function limitAddresses (fastify: FastifyInstance, max: number): Promise<v
     return handleError(new RateLimited(), request, reply)
   })
 }
+
+/** Whether the guard admitted a service key: that of admins admits tokens, too. */
+const hasServiceKey = ({ serviceKey }: Partial<FastifyRequest>) => serviceKey !== undefined
 
 /** Creates a limit of requests in a minute for each key: a hook that enforces it, and its counter. */
 async function createLimit (max: number, keyGenerator: (request: FastifyRequest) => string) {

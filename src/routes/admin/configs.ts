@@ -13,7 +13,7 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
   const { tenantConfigs, configLoader } = fastify
 
   fastify.get('/configs/all', {
-    config: { errors: [InvalidCursor, DatabaseUnavailable] },
+    config: { errors: [InvalidCursor, DatabaseUnavailable], serviceKeyScope: 'configs:read' },
     schema: {
       operationId: 'listConfigs',
       summary: 'List configurations by tenant id, a page at a time',
@@ -27,7 +27,7 @@ const configs: FastifyPluginAsyncTypebox = async (fastify) => {
   })
 
   fastify.get('/configs/effective/:id', {
-    config: { errors: [DatabaseUnavailable] },
+    config: { errors: [DatabaseUnavailable], serviceKeyScope: 'configs:read' },
     schema: {
       operationId: 'getTenantEffectiveConfig',
       summary: 'See what internal code is served for one tenant, and why',

@@ -5,7 +5,7 @@ import { DatabaseUnavailable } from '../../errors.js'
 /** The statistics over all tenants. One statement counts them, at one moment. */
 export default async function stats (fastify: FastifyInstance): Promise<void> {
   fastify.get('/configs/stats', {
-    config: { errors: [DatabaseUnavailable] },
+    config: { errors: [DatabaseUnavailable], serviceKeyScope: 'configs:read' },
     schema: {
       operationId: 'getStats',
       summary: 'Count configurations, tokens and numbers by their state, and secrets by their key',

@@ -5,7 +5,7 @@ import t from '../../run/tap.js'
 import whatsappTenantConfig, { type EnvSource } from '../../../src/app.js'
 import { clock } from '../../fixtures/clock.js'
 import { baseEnv, buildTestApp, createDatabase } from '../../helper.js'
-import { base, config, onboard } from '../../routes/client.js'
+import { base, config, configs, onboard, resolve, serviceKeys } from '../../routes/client.js'
 
 const databaseUrl = await createDatabase(t)
 const verify = `${config}/verify`
@@ -40,6 +40,21 @@ await t.test('a tenant has its requests of a minute, on all routes and from all 
   })
   t.same(await send(1, 'GET', `${base}/nothing`, as('acme')), { '429 RATE_LIMITED': 1 })
   t.same(await send(5, 'GET', config, as('globex')), { '404 CONFIG_NOT_FOUND': 5 })
+})
+
+await t.test('a service key has its requests of a minute, on all routes, and an admin has no such limit', async (t) => {
+  const { app, admin, send } = await service(t, { RATE_LIMIT_KEY_PER_MINUTE: 3 })
+  const keyFor = async () => {
+    const payload = { name: 'x', scopes: ['credentials:read', 'configs:read'] }
+    const answer = await app.inject({ method: 'POST', url: serviceKeys, headers: admin, payload })
+    return { authorization: `Bearer ${String(answer.json()['key'])}` }
+  }
+  const key = await keyFor()
+  t.same(await send(2, 'GET', `${resolve}?tenant_id=x`, key), { 200: 2 })
+  t.same(await send(2, 'GET', `${configs}/stats`, key, '5.6.7.8'), { 200: 1, '429 RATE_LIMITED': 1 })
+  t.same(await send(1, 'GET', `${resolve}?tenant_id=x`, key), { '429 RATE_LIMITED': 1 })
+  t.same(await send(3, 'GET', `${resolve}?tenant_id=x`, await keyFor()), { 200: 3 })
+  t.same(await send(5, 'GET', `${configs}/stats`, admin), { 200: 5 })
 })
 
 await t.test('the limit ends with its minute', async (t) => {

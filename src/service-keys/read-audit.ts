@@ -1,0 +1,98 @@
+import { LRUCache } from 'lru-cache'
+import { createPoller } from '../waiting/poller.js'
+
+const HOUR_MS = 3_600_000
+const SWEEP_MS = 600_000
+/** Pairs of a key and a tenant; the count of one that is dropped is recorded. */
+const MAX_PAIRS = 50_000
+
+/** A read of secrets with a service key: those of a tenant, or with null those of `.env`. */
+export interface SecretRead {
+  key_id: string
+  tenant_id: string | null
+  address: string | null
+  request_id: string | null
+}
+
+/**
+ * Records so many reads of a pair; address and request are those of the read that waits for the record, else null.
+ * Resolves when that is stored, else rejects.
+ */
+export type RecordReads = (reads: SecretRead & { count: number }) => Promise<void>
+
+interface Pair extends Pick<SecretRead, 'key_id' | 'tenant_id'> {
+  recordedAt: number
+  /** Undefined once the record is stored. */
+  recording: Promise<void> | undefined
+  /** The reads since then. */
+  count: number
+}
+
+/**
+ * Records the first read of each key and tenant, and then once an hour with the number of reads: a record of each read
+ * would cost a write of the database.
+ *
+ * @param now milliseconds of a clock that never jumps
+ */
+export function createReadAudit (record: RecordReads, now = () => performance.now()) {
+  const pairs = new LRUCache<string, Pair>({
+    max: MAX_PAIRS,
+    dispose: (pair, _name, reason) => { if (reason === 'evict') flushed = Promise.all([flushed, flush(pair)]) }
+  })
+  let flushed: Promise<unknown> = Promise.resolve()
+  const { start, stop } = createPoller({ periodMs: SWEEP_MS, work: sweep })
+
+  return {
+    /** Records the counts of pairs that are no longer read, from now on. */
+    start,
+
+    sweep,
+
+    /**
+     * Counts a read. Returns undefined when a record of this hour is stored, and the answer may leave; else a promise
+     * that waits for the record, and rejects as it does.
+     */
+    add (read: SecretRead): Promise<void> | undefined {
+      const name = `${read.key_id} ${read.tenant_id ?? ''}`
+      const known = pairs.get(name)
+      if (known === undefined || now() >= known.recordedAt + HOUR_MS) return recordFirst(name, read, known)
+      known.count++
+      return known.recording
+    },
+
+    /** Records all counts. */
+    async stop (): Promise<void> {
+      await stop()
+      await Promise.all([flushed, ...[...pairs.values()].map(flush)])
+    }
+  }
+
+  async function recordFirst (name: string, read: SecretRead, former: Pair | undefined): Promise<void> {
+    const recording = record({ ...read, count: 1 + (former?.count ?? 0) })
+    const pair: Pair = { key_id: read.key_id, tenant_id: read.tenant_id, recordedAt: now(), recording, count: 0 }
+    pairs.set(name, pair)
+    try {
+      await recording
+      pair.recording = undefined
+    } catch (err) {
+      // The reads that waited for it get no answer. Those of the hour before got theirs.
+      if (former === undefined) pairs.delete(name)
+      else pairs.set(name, former)
+      throw err
+    }
+  }
+
+  /** Records the counts of pairs whose hour is over, and forgets these. */
+  async function sweep (): Promise<void> {
+    for (const [name, pair] of [...pairs.entries()]) {
+      if (now() < pair.recordedAt + HOUR_MS) continue
+      pairs.delete(name)
+      await flush(pair)
+    }
+  }
+
+  /** `record` logs what it cannot store; nobody waits for these reads any more. */
+  async function flush ({ key_id, tenant_id, count }: Pair): Promise<void> {
+    if (count > 0) await record({ key_id, tenant_id, count, address: null, request_id: null }).catch(() => {})
+  }
+}
