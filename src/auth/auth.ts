@@ -8,7 +8,7 @@ import {
 } from '../errors.js'
 import { replaceUnprintable } from '../logger.js'
 import type { AuditRole } from '../schemas/audit-log/names.js'
-import type { ServiceKeyScope } from '../schemas/service-keys.js'
+import type { ServiceKeyScope } from '../schemas/services/service-keys.js'
 import { isServiceKey, type ServiceKey, type ServiceKeys } from '../service-keys/service-keys.js'
 import { isTenantId } from '../tenant-configs/tenant-id.js'
 import type { Env } from '../settings/env.js'

@@ -7,7 +7,7 @@ import {
 import { isKnown } from '../http/conditional/entity-tags.js'
 import { createSnapshotAnswers } from '../http/conditional/snapshot-answers.js'
 import { IfNoneMatch } from '../schemas/config.js'
-import { resolvedEtag as etag, ResolveQuery } from '../schemas/resolve.js'
+import { resolvedEtag as etag, ResolveQuery } from '../schemas/services/resolve.js'
 
 type Query = Static<typeof ResolveQuery>
 

@@ -1,5 +1,5 @@
 import { hash, randomBytes } from 'node:crypto'
-import { SERVICE_KEY_ID } from '../schemas/service-keys.js'
+import { SERVICE_KEY_ID } from '../schemas/services/service-keys.js'
 
 const SECRET_BYTES = 32
 const ID = new RegExp(`^${SERVICE_KEY_ID}$`)

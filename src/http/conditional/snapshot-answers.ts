@@ -1,6 +1,6 @@
 import { createHmac, hkdfSync } from 'node:crypto'
 import type { ConfigSnapshot } from '../../config-loader/snapshot.js'
-import type { ResolvedConfig } from '../../schemas/resolve.js'
+import type { ResolvedConfig } from '../../schemas/services/resolve.js'
 
 /** JSON, and its entity tag. */
 export interface TaggedJson { json: string, etag: string }

@@ -2,7 +2,9 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { DatabaseUnavailable, InvalidCursor, ServiceKeyNotFound } from '../../errors.js'
 import { NoBody } from '../../schemas/config.js'
-import { KEYS_PAGE_SIZE, ServiceKeyCreate, ServiceKeyParams, ServiceKeysQuery } from '../../schemas/service-keys.js'
+import {
+  KEYS_PAGE_SIZE, ServiceKeyCreate, ServiceKeyParams, ServiceKeysQuery
+} from '../../schemas/services/service-keys.js'
 
 const tags = ['admin']
 

@@ -13,7 +13,7 @@ const MAX_RATIO = 1.3
 
 /** GET `/resolve` of cached tenants with a service key; the floor checks a key and answers as many bytes. */
 export async function resolve ({ server, settings, start, tenants, authorize }: Stage): Promise<Result[]> {
-  const [floor, ours] = [await start('resolve-floor'), await start('service-process')]
+  const [floor, ours] = [await start('resolve/floor'), await start('service-process')]
   const [floorOrigin, ourOrigin] = [await originOf(floor), await originOf(ours)]
   const api = `${ourOrigin}/api/v1/tenant`
   const paths = tenants.slice(0, Math.min(CACHED, SEALED)).map((id) => `/resolve?tenant_id=${id}`)

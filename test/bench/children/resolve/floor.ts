@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import Fastify from 'fastify'
-import { cpu, serve, settings } from './serve.js'
+import { cpu, serve, settings } from '../serve.js'
 
 // The minimum: the hash of the key is looked up, and the answer is a constant.
 const hashOf = (key: string) => createHash('sha256').update(key).digest('base64url')

@@ -1,7 +1,7 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import type { ConfigKey } from './columns.js'
-import { about, example } from './config.js'
-import { line, nullable, tenantId } from './fields.js'
+import type { ConfigKey } from '../columns.js'
+import { about, example } from '../config.js'
+import { line, nullable, tenantId } from '../fields.js'
 
 const metaId = (description: string, id: string) => Type.Optional(line(255, { description, examples: [id] }))
 

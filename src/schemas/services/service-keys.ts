@@ -1,5 +1,5 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import { nullable, oneOf, tenantId, text, timestamp } from './fields.js'
+import { nullable, oneOf, tenantId, text, timestamp } from '../fields.js'
 
 /** What a service key may do, by scope. */
 export const serviceKeyScopes = {
