@@ -50,8 +50,8 @@ export const SignatureInvalid = define('SIGNATURE_INVALID', 401,
   'The body is not signed with the secret of the app. Check FB_APP_SECRET and FB_APP_SECRETS_PREVIOUS.')
 
 export const Forbidden = define('FORBIDDEN', 403,
-  'This needs a token with the admin role. The auditor role opens GET /admin/audit alone. A service key may only read ' +
-  'configurations, and those of its tenants.')
+  'This needs a token with the admin role. The auditor role opens GET /admin/audit alone. A service key may only ' +
+  'read configurations, and those of its tenants.')
 export const TenantClaimInvalid = define('TENANT_CLAIM_INVALID', 403,
   'The token names no usable tenant. Ask for one with a tenant claim of 1 to 100 characters.')
 export const ScopeMissing = define('SCOPE_MISSING', 403,

@@ -34,7 +34,7 @@ const isHealth = (route: string) => /^GET \S*\/health\/(live|ready)$/.test(route
 
 await t.test('without options the routes have their usual paths', async (t) => {
   const { routes, get } = await host(t, {})
-  t.strictSame([routes.length, routes.filter(isDocs).length, routes.filter(isHealth).length], [33, 2, 2])
+  t.strictSame([routes.length, routes.filter(isDocs).length, routes.filter(isHealth).length], [37, 2, 2])
   t.strictSame(
     routes.filter((route) => !isDocs(route) && !isHealth(route) && !/^[A-Z]+ \/api\/v1\/tenant\//.test(route)),
     []

@@ -179,7 +179,7 @@ async function auth (fastify: FastifyInstance): Promise<void> {
   })
 }
 
-export default fp(auth, { name: 'auth', dependencies: ['env', 'closing', 'outbound', 'service-keys'] })
+export default fp(auth, { name: 'auth', dependencies: ['env', 'closing', 'outbound'] })
 
 /** Admits a request unless `check` throws. The log lines of the request then carry the claims that it returns. */
 function guard (

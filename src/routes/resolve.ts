@@ -2,8 +2,9 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyRequest } from 'fastify'
 import {
-  ConfigNotFound, DatabaseUnavailable, SecretUnreadable, TenantInactive, TokenDead
+  AuditUnavailable, ConfigNotFound, DatabaseUnavailable, SecretUnreadable, TenantInactive, TokenDead
 } from '../errors.js'
+import { originOf } from '../http/audit-log/entry.js'
 import { isKnown } from '../http/conditional/entity-tags.js'
 import { createSnapshotAnswers } from '../http/conditional/snapshot-answers.js'
 import { IfNoneMatch } from '../schemas/config.js'
@@ -21,7 +22,7 @@ const resolve: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.get('/resolve', {
     config: {
       serviceKeyScope: 'credentials:read',
-      errors: [ConfigNotFound, TenantInactive, TokenDead, SecretUnreadable, DatabaseUnavailable]
+      errors: [ConfigNotFound, TenantInactive, TokenDead, SecretUnreadable, DatabaseUnavailable, AuditUnavailable]
     },
     schema: {
       operationId: 'resolveConfig',
@@ -90,8 +91,10 @@ const resolve: FastifyPluginAsyncTypebox = async (fastify) => {
   }
 
   /** Records the read before the answer leaves. */
-  function noteRead ({ serviceKey, ip, id }: FastifyRequest, tenantId: string | null): Promise<void> | undefined {
-    return serviceKeys.addRead({ key_id: serviceKey.id, tenant_id: tenantId, address: ip, request_id: id })
+  function noteRead (request: FastifyRequest, tenantId: string | null): Promise<void> | undefined {
+    return serviceKeys.addRead({
+      keyId: request.serviceKey.id, tenantId: tenantId ?? '', origin: originOf(request)
+    })
   }
 }
 

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import type { Audit, Origin } from '../audit/audit.js'
 import { createPoller } from '../waiting/poller.js'
 
 const HOUR_MS = 3_600_000
@@ -6,21 +7,15 @@ const SWEEP_MS = 600_000
 /** Pairs of a key and a tenant; the count of one that is dropped is recorded. */
 const MAX_PAIRS = 50_000
 
-/** A read of secrets with a service key: those of a tenant, or with null those of `.env`. */
+/** A read of secrets with a service key. */
 export interface SecretRead {
-  key_id: string
-  tenant_id: string | null
-  address: string | null
-  request_id: string | null
+  keyId: string
+  /** Whose secrets; empty for those of `.env`. */
+  tenantId: string
+  origin: Origin
 }
 
-/**
- * Records so many reads of a pair; address and request are those of the read that waits for the record, else null.
- * Resolves when that is stored, else rejects.
- */
-export type RecordReads = (reads: SecretRead & { count: number }) => Promise<void>
-
-interface Pair extends Pick<SecretRead, 'key_id' | 'tenant_id'> {
+interface Pair extends Omit<SecretRead, 'origin'> {
   recordedAt: number
   /** Undefined once the record is stored. */
   recording: Promise<void> | undefined
@@ -34,7 +29,7 @@ interface Pair extends Pick<SecretRead, 'key_id' | 'tenant_id'> {
  *
  * @param now milliseconds of a clock that never jumps
  */
-export function createReadAudit (record: RecordReads, now = () => performance.now()) {
+export function createReadAudit (record: Audit['recordKeyReads'], now = () => performance.now()) {
   const pairs = new LRUCache<string, Pair>({
     max: MAX_PAIRS,
     dispose: (pair, _name, reason) => { if (reason === 'evict') flushed = Promise.all([flushed, flush(pair)]) }
@@ -53,7 +48,7 @@ export function createReadAudit (record: RecordReads, now = () => performance.no
      * that waits for the record, and rejects as it does.
      */
     add (read: SecretRead): Promise<void> | undefined {
-      const name = `${read.key_id} ${read.tenant_id ?? ''}`
+      const name = `${read.keyId} ${read.tenantId}`
       const known = pairs.get(name)
       if (known === undefined || now() >= known.recordedAt + HOUR_MS) return recordFirst(name, read, known)
       known.count++
@@ -67,9 +62,11 @@ export function createReadAudit (record: RecordReads, now = () => performance.no
     }
   }
 
-  async function recordFirst (name: string, read: SecretRead, former: Pair | undefined): Promise<void> {
-    const recording = record({ ...read, count: 1 + (former?.count ?? 0) })
-    const pair: Pair = { key_id: read.key_id, tenant_id: read.tenant_id, recordedAt: now(), recording, count: 0 }
+  async function recordFirst (
+    name: string, { keyId, tenantId, origin }: SecretRead, former: Pair | undefined
+  ): Promise<void> {
+    const recording = record(keyId, tenantId, 1 + (former?.count ?? 0), origin)
+    const pair: Pair = { keyId, tenantId, recordedAt: now(), recording, count: 0 }
     pairs.set(name, pair)
     try {
       await recording
@@ -92,7 +89,7 @@ export function createReadAudit (record: RecordReads, now = () => performance.no
   }
 
   /** `record` logs what it cannot store; nobody waits for these reads any more. */
-  async function flush ({ key_id, tenant_id, count }: Pair): Promise<void> {
-    if (count > 0) await record({ key_id, tenant_id, count, address: null, request_id: null }).catch(() => {})
+  async function flush ({ keyId, tenantId, count }: Pair): Promise<void> {
+    if (count > 0) await record(keyId, tenantId, count, null).catch(() => {})
   }
 }

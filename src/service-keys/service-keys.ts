@@ -1,6 +1,7 @@
 import { timingSafeEqual } from 'node:crypto'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Audit } from '../audit/audit.js'
 import { createConfigCache } from '../config-loader/cache.js'
 import { createOutageDetector, type OutageDetector } from '../config-loader/outage-detector.js'
 import { createReadLimiter } from '../config-loader/read-limiter.js'
@@ -10,7 +11,7 @@ import { InvalidCursor, ServiceKeyNotFound } from '../errors.js'
 import type { ServiceKeyCreate } from '../schemas/services/service-keys.js'
 import type { Env } from '../settings/env.js'
 import { createKey, hashOf, idOf, isKeyId } from './key-text.js'
-import { createReadAudit, type RecordReads } from './read-audit.js'
+import { createReadAudit } from './read-audit.js'
 import { find, insertQuery, listQuery, removeQuery, useQuery, type ShownKey } from './service-keys.sql.js'
 
 export { isServiceKey } from './key-text.js'
@@ -46,7 +47,7 @@ interface ServiceKeysDependencies {
   database: Pick<Database, 'run' | 'count'>
   env: Pick<Env, 'CONFIG_STALE_IF_ERROR_MS'>
   detector: Pick<OutageDetector, 'isDown' | 'reportFailure'>
-  record: RecordReads
+  audit: Pick<Audit, 'recordKeyReads'>
   log: Pick<FastifyBaseLogger, 'warn'>
 }
 
@@ -54,8 +55,8 @@ interface ServiceKeysDependencies {
  * Creates the access to the keys of code in other languages. The database has their hashes alone. All methods throw
  * `DATABASE_UNAVAILABLE`.
  */
-export function createServiceKeys ({ database, env, detector, record, log }: ServiceKeysDependencies) {
-  const reads = createReadAudit(record)
+export function createServiceKeys ({ database, env, detector, audit, log }: ServiceKeysDependencies) {
+  const reads = createReadAudit(audit.recordKeyReads)
   const cache = createConfigCache<StoredKey | null>({
     max: MAX_CACHED,
     ttl: MAX_AGE_MS,
@@ -156,17 +157,16 @@ function toStoredKey ({ id, scopes, tenants, hash, expires_at: expiry, is_use_du
 
 /** Decorates `fastify.serviceKeys`. */
 async function serviceKeys (fastify: FastifyInstance): Promise<void> {
-  const { database, env, log } = fastify
+  const { database, env, audit, log } = fastify
   const detector = createOutageDetector({ probe: database.probe })
-  const record: RecordReads = async (reads) => { log.info(reads, 'secrets were read with a service key') }
-  const keys = createServiceKeys({ database, env, detector, record, log })
+  const keys = createServiceKeys({ database, env, detector, audit, log })
   fastify.decorate('serviceKeys', keys)
   fastify.addHook('onReady', async () => { keys.start() })
-  // Before the hook of the database, which was registered earlier.
+  // Runs before the hooks of the audit log and the database, which were registered earlier.
   fastify.addHook('onClose', async () => {
     await detector.close()
     await keys.stop()
   })
 }
 
-export default fp(serviceKeys, { name: 'service-keys', dependencies: ['env', 'database'] })
+export default fp(serviceKeys, { name: 'service-keys', dependencies: ['env', 'database', 'audit'] })

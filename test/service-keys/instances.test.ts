@@ -42,12 +42,3 @@ await t.test('unknown keys are read by two connections at most, and known ones a
   t.equal(await isOf(one, header), '200')
   t.strictSame(new Set(await Promise.all(guesses)), new Set(['401 UNAUTHENTICATED']))
 })
-
-await t.test('the reads with a key are logged when they are recorded', async (t) => {
-  const { id, header } = await one.createKey()
-  for (let i = 0; i < 5; i++) await one.read(header, 'tenant_id=acme')
-  const lines = () => one.log().split('\n').filter((line) => line.includes('secrets were read') && line.includes(id))
-  t.match(lines().map((line): unknown => JSON.parse(line)), [{ key_id: id, tenant_id: 'acme', count: 1 }])
-  await one.app.close()
-  t.match(lines().map((line): unknown => JSON.parse(line)), [{ count: 1 }, { key_id: id, tenant_id: 'acme', count: 4 }])
-})

@@ -1,16 +1,17 @@
 import t from '../run/tap.js'
-import { createReadAudit, type RecordReads } from '../../src/service-keys/read-audit.js'
+import type { Origin } from '../../src/audit/audit.js'
+import { createReadAudit, type SecretRead } from '../../src/service-keys/read-audit.js'
 
 const HOUR = 3_600_000
-const read = { key_id: 'key', tenant_id: 'acme', address: '192.0.2.1', request_id: 'r1' }
-const flushed = { address: null, request_id: null }
+const origin = { address: '192.0.2.1', request_id: 'r1' }
+const read = { keyId: 'key', tenantId: 'acme', origin }
 
 /** An audit whose records are kept, at a clock of its own; `fail` makes records fail. */
 function audit () {
-  const records: Array<Parameters<RecordReads>[0]> = []
+  const records: Array<Omit<SecretRead, 'origin'> & { count: number, origin: Origin | null }> = []
   const state = { now: 0, fail: false }
-  const { add, sweep, stop } = createReadAudit(async (reads) => {
-    records.push(reads)
+  const { add, sweep, stop } = createReadAudit(async (keyId, tenantId, count, origin) => {
+    records.push({ keyId, tenantId, count, origin })
     if (state.fail) throw new Error('not stored')
   }, () => state.now)
   return { add, sweep, stop, state, taken: () => records.splice(0) }
@@ -25,15 +26,16 @@ await t.test('the first read of a pair is recorded, and then one an hour with th
   t.equal(add(read), undefined)
   t.strictSame(taken(), [])
   state.now = HOUR
-  await add({ ...read, request_id: 'r2' })
-  t.strictSame(taken(), [{ ...read, request_id: 'r2', count: 11 }])
+  const later = { ...read, origin: { ...origin, request_id: 'r2' } }
+  await add(later)
+  t.strictSame(taken(), [{ ...later, count: 11 }])
   t.equal(add(read), undefined)
 })
 
 await t.test('each key, each tenant and what is of no tenant have records of their own', async (t) => {
   const { add, taken } = audit()
-  for (const tenant of ['acme', 'shop', null]) {
-    for (const key of ['key', 'other']) await add({ ...read, key_id: key, tenant_id: tenant })
+  for (const tenantId of ['acme', 'shop', '']) {
+    for (const keyId of ['key', 'other']) await add({ ...read, keyId, tenantId })
   }
   t.equal(taken().length, 6)
 })
@@ -59,32 +61,32 @@ await t.test('reads wait for the record that is being stored, and fail with it',
 
 await t.test('what is no longer read is recorded by the sweep, and the rest at the stop', async (t) => {
   const { add, state, stop, sweep, taken } = audit()
-  const once = { ...read, tenant_id: 'once' }
+  const once = { ...read, tenantId: 'once' }
   for (const one of [read, read, read, once]) await add(one)
   taken()
   await sweep()
   t.strictSame(taken(), [], 'the hour is not over')
   state.now = HOUR
-  const later = { ...read, tenant_id: 'later' }
+  const later = { ...read, tenantId: 'later' }
   for (let i = 0; i < 3; i++) await add(later)
   taken()
   await sweep()
-  t.strictSame(taken(), [{ ...read, ...flushed, count: 2 }])
+  t.strictSame(taken(), [{ ...read, origin: null, count: 2 }])
   await stop()
-  t.strictSame(taken(), [{ ...later, ...flushed, count: 2 }])
+  t.strictSame(taken(), [{ ...later, origin: null, count: 2 }])
 })
 
 await t.test('the count of a dropped pair is recorded; a failure of that is no failure', async (t) => {
   const { add, state, stop, taken } = audit()
   for (const one of [read, read]) await add(one)
   state.fail = true
-  for (let i = 0; i < 50_000; i++) await Promise.resolve(add({ ...read, tenant_id: `t${i}` })).catch(() => {})
-  t.strictSame(taken().filter(({ request_id: id }) => id === null), [])
+  for (let i = 0; i < 50_000; i++) await Promise.resolve(add({ ...read, tenantId: `t${i}` })).catch(() => {})
+  t.strictSame(taken().filter(({ origin }) => origin === null), [])
   state.fail = false
-  for (let i = 0; i < 50_000; i++) await add({ ...read, tenant_id: `t${i}` })
-  t.strictSame(taken().filter(({ request_id: id }) => id === null), [{ ...read, ...flushed, count: 1 }])
-  t.equal(add({ ...read, tenant_id: 't7' }), undefined)
+  for (let i = 0; i < 50_000; i++) await add({ ...read, tenantId: `t${i}` })
+  t.strictSame(taken().filter(({ origin }) => origin === null), [{ ...read, origin: null, count: 1 }])
+  t.equal(add({ ...read, tenantId: 't7' }), undefined)
   state.fail = true
   await stop()
-  t.strictSame(taken(), [{ ...read, tenant_id: 't7', ...flushed, count: 1 }])
+  t.strictSame(taken(), [{ ...read, tenantId: 't7', origin: null, count: 1 }])
 })

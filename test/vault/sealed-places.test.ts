@@ -7,7 +7,7 @@ import { createDatabase, query } from '../helper.js'
 const plain = [
   'audit_log.fields', 'idempotency_keys.answer', 'onboardings.steps', 'phone_numbers.display_phone_number',
   'phone_numbers.platform_type', 'phone_numbers.quality_rating', 'phone_numbers.status', 'phone_numbers.verified_name',
-  'tenant_config_versions.changed', 'vault_keys.check_value'
+  'service_keys.scopes', 'service_keys.tenants', 'tenant_config_versions.changed', 'vault_keys.check_value'
 ]
 
 await t.test('each column of text or JSON is a place of sealed values, or known as plain', async (t) => {

@@ -13,7 +13,7 @@ const keys: FastifyPluginAsyncTypebox = async (fastify) => {
   const { serviceKeys } = fastify
 
   fastify.post('/service-keys', {
-    config: { errors: [DatabaseUnavailable] },
+    config: { errors: [DatabaseUnavailable], audit: { action: 'service_key.create' } },
     schema: {
       operationId: 'createServiceKey',
       summary: 'Create a key for code of the platform',
@@ -43,7 +43,7 @@ const keys: FastifyPluginAsyncTypebox = async (fastify) => {
   })
 
   fastify.delete('/service-keys/:id', {
-    config: { errors: [ServiceKeyNotFound, DatabaseUnavailable] },
+    config: { errors: [ServiceKeyNotFound, DatabaseUnavailable], audit: { action: 'service_key.delete' } },
     schema: {
       operationId: 'deleteServiceKey',
       summary: 'Delete a service key',

@@ -17,6 +17,8 @@ export const auditActions = {
   'onboarding.store': 'Store the credentials of a login',
   'token.extend': 'Replace the access token by one that lives longer',
   'event.redeliver': 'Deliver an event again',
+  'service_key.create': 'Create a service key',
+  'service_key.delete': 'Delete a service key',
   'audit.read': 'Read the audit log of all tenants',
   'api.access': 'Any other request; recorded only when it is denied'
 } as const
