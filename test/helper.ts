@@ -23,6 +23,9 @@ export const withoutLimits = {
   RATE_LIMIT_KEY_PER_MINUTE: '0'
 }
 
+/** Settings of an app whose pool works as the login, with tables that belong to a test: no role has this prefix. */
+export const withoutWall = { DATABASE_ROLE_PREFIX: 'no_wall' }
+
 /** Settings of every test app: independent of the process environment, and without access to Meta or long waits. */
 export const baseEnv = {
   DATABASE_START_TIMEOUT_MS: '0',

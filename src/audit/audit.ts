@@ -24,7 +24,7 @@ export const bySystem = {
 } as const
 
 interface AuditDependencies {
-  database: Pick<Database, 'run' | 'as'>
+  database: Pick<Database, 'run' | 'as' | 'ofTenant'>
   key: Buffer
   isStreamed: boolean
   concurrency: number

@@ -18,14 +18,14 @@ export type ShownRecord = Omit<ListedRecord, 'tenant_id'> & { tenant_id: string 
 export interface RecordPage { records: ShownRecord[], next: string | null }
 
 /** Creates the lists of the audit log. Both methods throw `INVALID_CURSOR` and `DATABASE_UNAVAILABLE`. */
-export function createReader ({ database }: { database: Pick<Database, 'run' | 'as'> }) {
+export function createReader ({ database }: { database: Pick<Database, 'as' | 'ofTenant'> }) {
   return {
     /** Returns a page of records, the newest first. */
-    list: async (query: AuditQuery): Promise<RecordPage> => await list(database, query),
+    list: async (query: AuditQuery): Promise<RecordPage> => await list(database.as({ role: 'admin' }), query),
 
     /** Returns a page of a tenant's records, the newest first. It shows actor and address of its own users alone. */
     async listOwn (tenantId: string, query: Pick<AuditQuery, 'limit' | 'cursor'>): Promise<RecordPage> {
-      const { records, next } = await list(database.as({ tenantId }), { ...query, tenant_id: tenantId })
+      const { records, next } = await list(database.ofTenant(tenantId), { ...query, tenant_id: tenantId })
       const shown = records.map((record) =>
         record.role === 'tenant' ? record : { ...record, actor: null, address: null })
       return { records: shown, next }

@@ -8,6 +8,9 @@ const USAGE = 'Brings the database of DATABASE_DIRECT_URL, else of DATABASE_URL 
 
 await runCli(async (stopAtEnd) => {
   readOptions({}, USAGE)
-  const applied = await migrate(await startDatabase(stopAtEnd, await readCommandEnv()), { report: console.error })
+  const env = await readCommandEnv()
+  const applied = await migrate(await startDatabase(stopAtEnd, env), {
+    rolePrefix: env.DATABASE_ROLE_PREFIX, report: console.error
+  })
   console.log(applied.length === 0 ? 'The schema is up to date.' : `Applied ${applied.join(', ')}.`)
 })

@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.js'
-import type { Prepared } from '../database/statement.js'
+import type { Prepared, Queryable } from '../database/statement.js'
 import type { Env } from '../settings/env.js'
 import type { RowChange } from '../tenant-configs/tenant-configs.js'
 import { isTenantId } from '../tenant-configs/tenant-id.js'
@@ -27,7 +27,7 @@ export interface LoaderStats extends CacheCounts {
 }
 
 interface LoaderDependencies {
-  database: Pick<Database, 'run'>
+  database: Pick<Database, 'as' | 'ofTenant'>
   vault: Pick<Vault, 'open' | 'mask' | 'keyIdOf'>
   env: Env
   /** The health of the listener that calls `invalidate` and `invalidateAll`. */
@@ -43,6 +43,7 @@ interface LoaderDependencies {
 export function createLoader ({ database, vault, env, listenerHealth, detector }: LoaderDependencies) {
   const decision = createConfigDecision({ vault, env })
   const explain = createExplanation({ vault, decision })
+  const asLoader = database.as({ role: 'loader' })
   const counts: CacheCounts = { hits: 0, misses: 0, loads: 0, invalidations: 0, stale_serves: 0 }
   const limitRead = createReadLimiter(env.DATABASE_POOL_MAX)
   const shared = {
@@ -80,7 +81,7 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
      * @throws `DATABASE_UNAVAILABLE`, and a TypeError for a value that cannot be a tenant id
      */
     explain: async (tenantId: string): Promise<Explanation> =>
-      explain(assertTenantId(tenantId), await readRow(tenantId)),
+      explain(assertTenantId(tenantId), await readRow(database.ofTenant(tenantId), tenantId)),
 
     /** The counts since the start, and the size of the caches. */
     stats: (): LoaderStats => ({
@@ -150,17 +151,17 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
     return decision.withoutRow(reason)
   }
 
-  async function readRow (tenantId: string): Promise<ConfigRow | undefined> {
-    return (await database.run(rowOfTenant, { key: tenantId }))[0]
+  async function readRow (db: Pick<Queryable, 'run'>, tenantId: string): Promise<ConfigRow | undefined> {
+    return (await db.run(rowOfTenant, { key: tenantId }))[0]
   }
 
   async function readTenant (tenantId: string): Promise<CachedConfig> {
-    return decision.fromRow(await readRow(tenantId))
+    return decision.fromRow(await readRow(asLoader, tenantId))
   }
 
   /** Creates a lookup by an id of Meta's: `statement` finds its rows, `idOf` reads the id of a snapshot. */
   function lookupBy (statement: Prepared<ConfigRow>, idOf: (snapshot: ConfigSnapshot) => string | null) {
-    const rowsWith = async (key: string) => await database.run(statement, { key, limit: MAX_TENANTS })
+    const rowsWith = async (key: string) => await asLoader.run(statement, { key, limit: MAX_TENANTS })
     const tenantIdsById = createConfigCache<string[]>({
       ...shared,
       read: async (key) => (await rowsWith(key)).map((row) => row.tenant_id),

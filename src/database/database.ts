@@ -11,9 +11,10 @@ import {
 import { startEmbedded } from './embedded/embedded.js'
 import { migrate, pendingMigrations } from './migrations/migrations.js'
 import { retryDeadlock } from './database-errors.js'
-import { createPooledDatabase, type PoolOptions } from './pool/pool.js'
+import { createPooledDatabase, type PooledDatabase, type PoolOptions } from './pool/pool.js'
 import { isPooled } from './pooler.js'
 import { reconcile } from './reconcile.js'
+import { describeMissing, findMissingParts } from './wall/wall.js'
 
 // The wait for a connection and one statement stays below the 5 s within which a caller gets an answer. A request sends
 // a second statement only after the database has answered the first. A connection with TLS takes six round trips.
@@ -36,7 +37,7 @@ declare module 'fastify' {
 
 export type Database = ReturnType<typeof createDatabase>
 
-interface DatabaseDependencies extends Pick<PoolOptions, 'isPrepared' | 'log'> {
+interface DatabaseDependencies extends Pick<PoolOptions, 'isPrepared' | 'rolePrefix' | 'log'> {
   pool: pg.Pool
   /** The postgres:// URL of the pool. */
   url: string
@@ -54,6 +55,10 @@ export function createDatabase ({ pool, url, directUrl, isBehindPooler, ...optio
   return {
     ...pooled,
     retryDeadlock,
+
+    /** Returns the database with the rows of one tenant, for its own requests; `actor` is the `sub` of the token. */
+    ofTenant: (tenantId: string, actor?: string | null): PooledDatabase =>
+      pooled.as({ role: 'tenant', tenantId, actor }),
 
     /** Runs work on a separate connection, without the timeouts of the pool. */
     withoutTimeout: async <T>(work: (db: NodePgDatabase) => Promise<T>): Promise<T> => await withConnection(url, work),
@@ -95,7 +100,7 @@ export function createDatabase ({ pool, url, directUrl, isBehindPooler, ...optio
  * @throws when the schema lacks a migration
  */
 async function database (fastify: FastifyInstance): Promise<void> {
-  const { DATABASE_URL, DATABASE_DIRECT_URL, DATA_DIR, MIGRATE_ON_START } = fastify.env
+  const { DATABASE_URL, DATABASE_DIRECT_URL, DATABASE_ROLE_PREFIX, DATA_DIR, MIGRATE_ON_START } = fastify.env
   const isEmbedded = DATABASE_URL === undefined || DATABASE_URL === 'embedded'
   const url = isEmbedded ? await embed(fastify, DATA_DIR) : DATABASE_URL
   for (const [name, target] of Object.entries({ DATABASE_URL: url, DATABASE_DIRECT_URL })) {
@@ -121,7 +126,9 @@ async function database (fastify: FastifyInstance): Promise<void> {
   pool.on('error', (err) => { fastify.log.warn({ err }, 'lost an idle database connection') })
   const directUrl = isEmbedded ? url : DATABASE_DIRECT_URL ?? url
   if (isEmbedded || MIGRATE_ON_START) {
-    const applied = await migrate(directUrl, { report: (line) => { fastify.log.info(line) } })
+    const applied = await migrate(directUrl, {
+      rolePrefix: DATABASE_ROLE_PREFIX, report: (line) => { fastify.log.info(line) }
+    })
     for (const name of applied) fastify.log.info(`applied migration ${name}`)
   }
   const pending = await pendingMigrations(drizzle(pool))
@@ -131,12 +138,14 @@ async function database (fastify: FastifyInstance): Promise<void> {
       ? `${lacking} They were applied through DATABASE_DIRECT_URL: it must lead to the same database as DATABASE_URL.`
       : `${lacking} Apply them with \`npm run db:migrate\`, or set MIGRATE_ON_START=true.`)
   }
+  const hasWall = await examineWall(fastify, drizzle(pool))
   fastify.decorate('database', createDatabase({
     pool,
     url,
     directUrl,
     isBehindPooler,
     isPrepared: fastify.env.DATABASE_PREPARED,
+    rolePrefix: hasWall ? DATABASE_ROLE_PREFIX : undefined,
     log: fastify.log
   }))
 }
@@ -150,6 +159,22 @@ async function examine ({ env, log }: FastifyInstance, url: string): Promise<boo
     await assertReadable(client)
     return await isPooled(client)
   }, waiting, { query_timeout: EXAMINE_TIMEOUT_MS })
+}
+
+/**
+ * Returns whether the wall is complete.
+ *
+ * @throws with DATABASE_WALL=required, when it is not, and when the login would see no rows; the error has the SQL
+ */
+async function examineWall ({ env, log }: FastifyInstance, db: NodePgDatabase): Promise<boolean> {
+  const missing = await findMissingParts(db, env.DATABASE_ROLE_PREFIX)
+  if (missing.length === 0) return true
+  if (missing.some(({ blinds }) => blinds === true)) throw new Error(describeMissing(missing))
+  if (env.DATABASE_WALL === 'required') {
+    throw new Error(`${describeMissing(missing)}\nOr start without the wall: DATABASE_WALL=if-possible.`)
+  }
+  log.warn(`${describeMissing(missing)}\nUntil then only the queries of the service keep the tenants apart.`)
+  return false
 }
 
 async function embed (fastify: FastifyInstance, dataDir: string): Promise<string> {

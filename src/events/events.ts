@@ -61,7 +61,8 @@ async function events (fastify: FastifyInstance): Promise<void> {
   const { database, env, log, outbound } = fastify
   const { EVENTS_WEBHOOK_URL: url, EVENTS_WEBHOOK_SECRET: secrets } = env
   fastify.decorate('events', {
-    ...createEvents({ isDelivered: url !== undefined, log }), ...createEventHistory({ database })
+    ...createEvents({ isDelivered: url !== undefined, log }),
+    ...createEventHistory({ database: database.as({ role: 'admin' }) })
   })
   if (url === undefined || secrets === undefined) return
   const allowsPrivate = env.NODE_ENV !== 'production' || env.EVENTS_ALLOW_PRIVATE

@@ -39,7 +39,7 @@ interface KeyLease {
 }
 
 interface IdempotencyDependencies {
-  database: Pick<Database, 'run' | 'count'>
+  database: Pick<Database, 'ofTenant'>
   vault: Pick<Vault, 'fingerprints'>
 }
 
@@ -76,7 +76,7 @@ export function createIdempotency ({ database, vault }: IdempotencyDependencies)
       if (typeof given !== 'string') return
       const lease = { tenantId: request.tenant.id, keyHash: hashed(unquoted(given)), owner: randomUUID() }
       const { isOwner, isSame, answer } =
-        await leaseKey(database, lease, vault.fingerprints(describeRequest(request, lease)))
+        await leaseKey(database.ofTenant(lease.tenantId), lease, vault.fingerprints(describeRequest(request, lease)))
       if (!isSame) throw new IdempotencyKeyReused()
       if (answer !== null) {
         return reply.code(answer.status).headers({ ...answer.headers, 'idempotent-replayed': 'true' })
@@ -94,16 +94,17 @@ export function createIdempotency ({ database, vault }: IdempotencyDependencies)
 
   /** Renews a lease until it is settled. */
   function keepLease (lease: Lease, log: FastifyRequest['log']): KeyLease {
+    const own = database.ofTenant(lease.tenantId)
     const renewing = setInterval(() => {
-      renewLease(database, lease).catch((err: unknown) => {
+      renewLease(own, lease).catch((err: unknown) => {
         log.debug({ err }, 'the lease on an idempotency key was not renewed')
       })
     }, RENEW_MS).unref()
 
     async function end (reply: FastifyReply, body: string): Promise<void> {
-      if (isFinal(reply)) await storeAnswer(database, lease, answerOf(reply, body))
-      else await endLease(database, lease)
-      await deleteSurplusKeys(database, lease.tenantId)
+      if (isFinal(reply)) await storeAnswer(own, lease, answerOf(reply, body))
+      else await endLease(own, lease)
+      await deleteSurplusKeys(own, lease.tenantId)
     }
 
     return {

@@ -28,7 +28,7 @@ declare module 'fastify' {
 export type Onboarding = ReturnType<typeof createOnboarding>['onboarding']
 
 interface OnboardingDependencies {
-  database: Pick<Database, 'run' | 'count' | 'transaction'>
+  database: Pick<Database, 'run' | 'count' | 'ofTenant' | 'transaction'>
   env: Env
   vault: Vault
   tenantConfigs: TenantConfigs

@@ -37,7 +37,7 @@ export interface OnboardingInput {
 }
 
 interface ServiceDependencies {
-  database: Pick<Database, 'run' | 'transaction' | 'count'>
+  database: Pick<Database, 'run' | 'count' | 'ofTenant' | 'transaction'>
   tenantConfigs: Pick<TenantConfigs, 'find' | 'lockIdentity'>
   metaGraph: Pick<MetaGraph, 'appOf' | 'assertExchangeUnblocked'>
   oauthLogin: OauthLogin
@@ -93,7 +93,7 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
    * Returns the tenant's onboarding that can be resumed, else the one that changed last. Throws `ONBOARDING_NOT_FOUND`.
    */
   async function latest (tenantId: string): Promise<OnboardingState> {
-    const record = await latestOnboarding(database, tenantId)
+    const record = await latestOnboarding(database.ofTenant(tenantId), tenantId)
     if (record === null) throw new OnboardingNotFound()
     return record
   }

@@ -89,7 +89,10 @@ async function readSettings (source?: EnvSource): Promise<{ settings: Env, warni
       if (!faults.has(name)) values[name] ??= await generate(name, dataDir)
     }
   }
-  if (values['NODE_ENV'] === 'production') values['OAUTH_STATE'] ??= 'required'
+  if (values['NODE_ENV'] === 'production') {
+    values['OAUTH_STATE'] ??= 'required'
+    values['DATABASE_WALL'] ??= 'required'
+  }
   try {
     const validated = envSchema<Env>({ ...options, data: values })
     if (faults.size === 0) return { settings: validated, warnings }

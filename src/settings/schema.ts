@@ -83,6 +83,15 @@ export const settings = {
   }),
   MIGRATE_ON_START: Type.Boolean({ default: false, description: 'true or false' }),
   DATABASE_POOL_MAX: Type.Integer({ default: 10, minimum: 1, description: 'connections, at least 1' }),
+  DATABASE_ROLE_PREFIX: Type.String({
+    default: 'tenant_config',
+    // PostgreSQL takes names of up to 63 bytes; the longest role adds 7.
+    pattern: '^[a-z_][a-z0-9_]{0,55}$',
+    description: '1 to 56 small letters, digits and underscores, not a digit first'
+  }),
+  DATABASE_WALL: Type.Optional(Type.Union([Type.Literal('required'), Type.Literal('if-possible')], {
+    description: 'required (the default in production) or if-possible'
+  })),
   DATA_DIR: Type.String({ default: '.data' }),
 
   JWT_SECRET: Type.Optional(secret({

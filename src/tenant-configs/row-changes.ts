@@ -8,7 +8,7 @@ import { emptyValues, find, findLocked, setActive, update } from './tenant-confi
 type Ids = Partial<Pick<TaggedRow, 'phone_number_id' | 'waba_id'>>
 
 interface RowChangesDependencies {
-  database: Pick<Database, 'as'>
+  database: Pick<Database, 'ofTenant'>
   secrets: Pick<RowSecrets, 'seal' | 'tryOpen'>
   /** Throws as `assertMatch`. */
   findRow: (tenantId: string, ifMatch: IfMatch) => Promise<TaggedRow | null>
@@ -31,7 +31,7 @@ export function createRowChanges ({ database, secrets, findRow, writeAndNotify, 
     async update (
       tenantId: string, input: ConfigInput, { ifMatch, actor }: WriteTerms = {}
     ): Promise<TaggedRow> {
-      const scoped = database.as({ tenantId, actor })
+      const scoped = database.ofTenant(tenantId, actor)
       const values = {
         ...emptyValues,
         ...secrets.seal(tenantId, input),
@@ -56,7 +56,7 @@ export function createRowChanges ({ database, secrets, findRow, writeAndNotify, 
     ): Promise<TaggedRow> {
       const values = { tenant_id: tenantId, is_active: isActive, if_match: tagsOf(ifMatch) }
       const row = await change(tenantId, ifMatch, async () =>
-        await database.as({ tenantId, actor }).run(setActive, values))
+        await database.ofTenant(tenantId, actor).run(setActive, values))
       // Lookups by number or account may have cached 'nobody'; invalidate them too.
       notify(tenantId, row)
       return row

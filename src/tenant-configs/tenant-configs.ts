@@ -48,17 +48,18 @@ declare module 'fastify' {
  */
 export function createTenantConfigs (
   { database, vault }: {
-    database: Pick<Database, 'as' | 'run' | 'count' | 'transaction' | 'retryDeadlock'>
+    database: Pick<Database, 'as' | 'ofTenant' | 'transaction' | 'retryDeadlock'>
     vault: Pick<Vault, 'seal' | 'open' | 'mask'>
   }
 ) {
   const secrets = createRowSecrets({ vault })
   const listeners = new Set<ChangeListener>()
+  const asAdmin = database.as({ role: 'admin' })
 
   return {
-    ...createListing({ database }),
+    ...createListing({ database: asAdmin }),
     ...createRowChanges({ database, secrets, findRow, writeAndNotify, notify }),
-    versions: createVersions({ database, secrets, find: findRow, inTransaction, notify }),
+    versions: createVersions({ database, asAdmin, secrets, find: findRow, inTransaction, notify }),
     find: findRow,
     seal: secrets.seal,
     reveal: secrets.reveal,
@@ -76,9 +77,10 @@ export function createTenantConfigs (
       inSameTransaction?: (tx: Queryable, row: TaggedRow) => Promise<void>
     ): Promise<TaggedRow> {
       const values = { ...emptyValues, ...secrets.seal(tenantId, input), tenant_id: tenantId, user_id: userId }
+      const own = database.ofTenant(tenantId, userId)
       const write = inSameTransaction === undefined
-        ? async () => await database.run(insert, values)
-        : async () => await database.transaction(async (tx) => {
+        ? async () => await own.run(insert, values)
+        : async () => await own.transaction(async (tx) => {
           const rows = await tx.run(insert, values)
           for (const row of rows) await inSameTransaction(tx, row)
           return rows
@@ -96,7 +98,7 @@ export function createTenantConfigs (
      */
     async remove (tenantId: string, terms: RemovalTerms = {}): Promise<void> {
       const work = async (tx: Queryable) => await removeTenant(tx, tenantId, terms)
-      const scope = { tenantId, actor: terms.actor }
+      const scope: Scope = { role: 'tenant', tenantId, actor: terms.actor }
       if (await inTransaction(new Set([tenantId]), work, {}, scope) === 0) throw new ConfigNotFound()
     },
 
@@ -106,10 +108,11 @@ export function createTenantConfigs (
      * @throws as `assertMatch`, with nothing ended
      */
     endOnboardings: async (tenantId: string, ifMatch?: IfMatch): Promise<boolean> =>
-      await database.transaction(async (tx) => await endTenantOnboardings(tx, tenantId, ifMatch)) > 0,
+      await database.ofTenant(tenantId).transaction(async (tx) =>
+        await endTenantOnboardings(tx, tenantId, ifMatch)) > 0,
 
     /** Deletes the former states of a tenant. Returns whether there were any. */
-    purge: async (tenantId: string): Promise<boolean> => await purgeVersions(database, tenantId) > 0,
+    purge: async (tenantId: string): Promise<boolean> => await purgeVersions(database.ofTenant(tenantId), tenantId) > 0,
 
     /** Deletes the row of an offboarded tenant, under the conditions of `removeOffboardedQuery`. */
     removeOffboarded: async (
@@ -160,7 +163,8 @@ export function createTenantConfigs (
     lockIdentity,
 
     /** Returns the id of the number that Meta confirmed for the tenant; null without one. */
-    verifiedNumberOf: async (tenantId: string): Promise<string | null> => await verifiedNumber(database, tenantId),
+    verifiedNumberOf: async (tenantId: string): Promise<string | null> =>
+      await verifiedNumber(database.ofTenant(tenantId), tenantId),
 
     /**
      * Saves an identity that Meta confirmed to the tenant's own token, in a separate transaction. Notifies listeners of
@@ -186,7 +190,7 @@ export function createTenantConfigs (
       const { count, batch_id } = await removeAllTenants(tx)
       if (count !== expected) throw new ConfirmationMismatch()
       return batch_id
-    }),
+    }, {}, { role: 'admin' }),
 
     inTransaction,
 
@@ -199,7 +203,7 @@ export function createTenantConfigs (
 
   /** The secrets of the row are sealed. Throws as `assertMatch`. */
   async function findRow (tenantId: string, ifMatch?: IfMatch): Promise<TaggedRow | null> {
-    const [row] = await database.run(find, { tenant_id: tenantId })
+    const [row] = await database.ofTenant(tenantId).run(find, { tenant_id: tenantId })
     assertMatch(row, ifMatch)
     return row ?? null
   }

@@ -29,7 +29,7 @@ export interface TokenHealth extends AccountHealth {
 export type TokenStore = ReturnType<typeof createTokenStore>
 
 interface TokenStoreDependencies {
-  database: Pick<Database, 'run'>
+  database: Pick<Database, 'ofTenant'>
   vault: Pick<Vault, 'isSame'>
   tenantConfigs: Pick<TenantConfigs, 'inTransaction'>
   /** Milliseconds between two checks of a token. */
@@ -59,7 +59,7 @@ export function createTokenStore ({ database, vault, tenantConfigs, interval, ev
      * `no_token`; null without a configuration.
      */
     async healthOf (tenantId: string): Promise<TokenHealth | null> {
-      const [row] = await database.run(healthQuery(tenantId))
+      const [row] = await database.ofTenant(tenantId).run(healthQuery(tenantId))
       if (row === undefined) return null
       const { token_status: status, has_token: hasToken, number, ...health } = row
       const rest = { ...health, number_reason: numberReason({ ...number, ...health }) }

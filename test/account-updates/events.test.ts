@@ -190,7 +190,7 @@ await t.test('a delivery with a thousand entries updates the tenants in one stat
   const ids = [...known, ...Array.from({ length: 997 }, (_, i) => `unknown-${i}`)]
   await sql(
     `create table updates (n int);
-    create function count_updates() returns trigger language plpgsql as $$ begin
+    create function count_updates() returns trigger language plpgsql security definer as $$ begin
       insert into updates values (1); return null;
     end $$`
   )

@@ -1,6 +1,6 @@
+import { randomBytes } from 'node:crypto'
 import t from '../run/tap.js'
-import { connect } from '../helper.js'
-import { serviceRole } from '../fixtures/service-role.js'
+import { connect, query } from '../helper.js'
 import { createAuditRetention } from '../../src/audit/retention.js'
 import { obtainAuditKey } from '../../src/audit/audit-key.sql.js'
 import { auditService, entry } from './audit-service.js'
@@ -8,7 +8,7 @@ import { auditService, entry } from './audit-service.js'
 const REFUSED = { code: '42501' }
 
 await t.test('nobody changes or deletes a record, a superuser included', async (t) => {
-  const { databaseUrl, sql, giveAway, recordsOf, writeOld } = await auditService(t)
+  const { databaseUrl, sql, giveTo, recordsOf, writeOld } = await auditService(t)
   await writeOld('acme', 9)
   await sql("insert into audit_checkpoints values ('other', 1, 'x', 'y')")
   const tryAll = async (who: string) => {
@@ -25,9 +25,10 @@ await t.test('nobody changes or deletes a record, a superuser included', async (
       ]) await t.rejects(client.query(statement), REFUSED, `${who}, ${role}: ${statement}`)
     }
   }
+  await giveTo('current_user')
   await tryAll('the owner')
   await t.rejects(sql("select audit_cut('acme', 1, hmac, 'x') from audit_log"), REFUSED, 'the owner cannot cut either')
-  await giveAway()
+  await giveTo('tenant_config_audit')
   await tryAll('a superuser that does not own the tables')
   t.equal((await recordsOf('acme')).length, 1)
 })
@@ -35,8 +36,10 @@ await t.test('nobody changes or deletes a record, a superuser included', async (
 await t.test('a role with all rights on the tables changes nothing, and may not cut', async (t) => {
   const { databaseUrl, recordsOf, writeOld } = await auditService(t)
   await writeOld('acme', 9)
-  const { url } = await serviceRole(t, databaseUrl, 'a-password-of-the-test')
-  const client = await connect(t, url)
+  const role = `wtc_test_${randomBytes(8).toString('hex')}`
+  const client = await connect(t, databaseUrl)
+  await client.query(`create role ${role}; grant all on all tables in schema public to ${role}; set role ${role}`)
+  t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
   for (const statement of [
     'delete from audit_log', 'update audit_log set seq = 2', 'truncate audit_log',
     "select audit_cut('acme', 1, hmac, 'x') from audit_log"
@@ -45,9 +48,8 @@ await t.test('a role with all rights on the tables changes nothing, and may not 
 })
 
 await t.test('the function of another owner cuts what is older than a day, after a record that is there', async (t) => {
-  const { sql, giveAway, recordsOf, writeOld, verify } = await auditService(t)
+  const { sql, recordsOf, writeOld, verify } = await auditService(t)
   await writeOld('acme', 9, 8, 7, 0.5)
-  await giveAway()
   const cut = async (upTo: number, hmac?: string) => (await sql(
     "select audit_cut('acme', $1, coalesce($2, (select hmac from audit_log where seq = $1)), 'signature') as is_cut",
     [upTo, hmac]
@@ -64,7 +66,7 @@ await t.test('the function of another owner cuts what is older than a day, after
 
 await t.test('what AUDIT_RETENTION_DAYS does not keep is cut off at a signed checkpoint', async (t) => {
   const service = await auditService(t)
-  const { app, sql, giveAway, recordsOf, writeOld, verify, heads, tamper, log } = service
+  const { app, sql, giveTo, recordsOf, writeOld, verify, heads, tamper, log } = service
   const { database, vault } = app
   await writeOld('acme', 40, 30, 9, 1)
   await writeOld('all', 50, 49)
@@ -81,10 +83,11 @@ await t.test('what AUDIT_RETENTION_DAYS does not keep is cut off at a signed che
     retention.start()
     await retention.stop()
   }
+  await giveTo('current_user')
   await run()
   t.equal((await recordsOf('acme')).length, 4)
   t.match(log(), /AUDIT_RETENTION_DAYS: the audit log could not be cut/, 'without an owner of its own nothing is cut')
-  await giveAway()
+  await giveTo('tenant_config_audit')
   await run()
   const left = async () => Object.fromEntries((await sql(
     'select tenant_id, array_agg(seq::int order by seq) as seqs from audit_log group by 1'
@@ -112,9 +115,8 @@ await t.test('what AUDIT_RETENTION_DAYS does not keep is cut off at a signed che
 })
 
 await t.test('the service cuts by itself', async (t) => {
-  const { databaseUrl, giveAway, recordsOf, writeOld } = await auditService(t)
+  const { databaseUrl, recordsOf, writeOld } = await auditService(t)
   await writeOld('acme', 9, 1)
-  await giveAway()
   const other = await auditService(t, { DATABASE_URL: databaseUrl, AUDIT_RETENTION_DAYS: 5 })
   await other.app.close()
   t.same((await recordsOf('acme')).map(({ seq }) => seq), [2])

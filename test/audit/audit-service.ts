@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import type { Test } from 'tap'
 import { obtainAuditKey } from '../../src/audit/audit-key.sql.js'
 import type { NewEntry } from '../../src/audit/audit.js'
@@ -84,16 +83,12 @@ export async function auditService (t: Test, env: EnvSource = {}) {
     await sql(insert, [JSON.stringify(rows)])
   }
 
-  /** Gives the audit log to a role of its own. */
-  async function giveAway (): Promise<string> {
-    const role = `wtc_test_audit_${randomBytes(8).toString('hex')}`
-    await sql(`create role ${role};
-      alter table audit_log owner to ${role};
+  /** Gives the audit log to a role. */
+  async function giveTo (role: 'current_user' | 'tenant_config_audit'): Promise<void> {
+    await sql(`alter table audit_log owner to ${role};
       alter table audit_checkpoints owner to ${role};
       alter function audit_cut owner to ${role}`)
-    t.teardown(async () => { await sql(`reassign owned by ${role} to current_user; drop role ${role}`) })
-    return role
   }
 
-  return { ...service, recordsOf, verify, heads, tamper, writer, writeOld, giveAway }
+  return { ...service, recordsOf, verify, heads, tamper, writer, writeOld, giveTo }
 }

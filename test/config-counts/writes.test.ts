@@ -141,7 +141,8 @@ await t.test('a writer of tenant_configs needs no right on the counts', async (t
   const role = `${new URL(url).pathname.slice(1)}_writer`
   await client.query(`create role ${role};
     grant select, insert, update, delete, truncate on tenant_configs to ${role};
-    grant usage on sequence tenant_configs_id_seq to ${role}`)
+    grant usage on sequence tenant_configs_id_seq to ${role};
+    create policy writer on tenant_configs to ${role} using (true)`)
   t.teardown(async () => await client.query(`drop owned by ${role}; drop role ${role}`))
   await client.query(`set role ${role};
     insert into tenant_configs (tenant_id, access_token) values ('a', 'x'), ('b', 'x');

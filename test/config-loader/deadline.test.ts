@@ -14,7 +14,8 @@ async function slowDown (url: string): Promise<void> {
       return true;
     end $$;
     alter table tenant_configs rename to stored;
-    create view tenant_configs as select *, xmin from stored where pause()`)
+    create view tenant_configs as select *, xmin from stored where pause();
+    grant all on tenant_configs to public`)
 }
 
 /** The result or error of each call, and its duration. */

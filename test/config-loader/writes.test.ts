@@ -57,7 +57,7 @@ await t.test('a write that the database executes after its timeout becomes visib
   await tenantConfigs.create('acme', null, { waba_id: 'old' })
   // The update ignores its cancellation, so that the service times out first.
   await query(databaseUrl, `
-    create function stubborn() returns trigger language plpgsql as $$ begin
+    create function stubborn() returns trigger language plpgsql security definer as $$ begin
       perform pg_advisory_xact_lock_shared(7);
       return new;
     exception when query_canceled then

@@ -4,14 +4,14 @@ import type { Test } from 'tap'
 import t from '../run/tap.js'
 import { tenantConfigs } from '../../src/database/schema/tenant-configs.js'
 import { builder, prepare } from '../../src/database/statement.js'
-import { buildTestApp, connect, query, until, untilWaiting } from '../helper.js'
+import { buildTestApp, connect, query, until, untilWaiting, withoutWall } from '../helper.js'
 
 const unavailable = { code: 'DATABASE_UNAVAILABLE' }
 const isOurs = "datname = current_database() and application_name = 'whatsapp-tenant-config'"
 
 /** A service with one pooled connection, and a function that returns the pid of its backend. */
 async function createSingleConnection (t: Test) {
-  const { app, databaseUrl } = await buildTestApp(t, { DATABASE_POOL_MAX: 1 })
+  const { app, databaseUrl } = await buildTestApp(t, { ...withoutWall, DATABASE_POOL_MAX: 1 })
   const { database } = app
   const pid = async () => (await database.run(sql<{ pid: number }>`select pg_backend_pid() as pid`))[0]?.pid
   return { app, database, pid, databaseUrl }
@@ -94,7 +94,7 @@ await t.test('a connection with a cancelled or an outdated statement is not used
 })
 
 await t.test('no read fails when backends are terminated', async (t) => {
-  const { app, databaseUrl, as, admin } = await buildTestApp(t, { CONFIG_CACHE_TTL_MS: 1 })
+  const { app, databaseUrl, as, admin } = await buildTestApp(t, { ...withoutWall, CONFIG_CACHE_TTL_MS: 1 })
   const { configLoader, tenantConfigs, tokenWatch } = app
   await tenantConfigs.create('acme', null, { access_token: 'token', waba_id: '7', phone_number_id: '8' })
   const get = async (url: string, headers = {}) => {
@@ -171,7 +171,7 @@ await t.test('a read has up to five attempts if its connection is lost, and one 
 })
 
 await t.test('a repeated read uses no connection that was open before the loss', async (t) => {
-  const { app: { database }, databaseUrl } = await buildTestApp(t, { DATABASE_POOL_MAX: 5 })
+  const { app: { database }, databaseUrl } = await buildTestApp(t, { ...withoutWall, DATABASE_POOL_MAX: 5 })
   await query(databaseUrl, 'create sequence attempts')
   const pid = async (more: string) =>
     (await database.run(sql<{ pid: number }>`select pg_backend_pid() as pid, ${sql.raw(more)}`))[0]?.pid

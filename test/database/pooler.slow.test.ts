@@ -97,7 +97,10 @@ await t.test('a failed statement rolls back, a failed commit is an error', needs
   const { direct, pooled } = await createPooled(t, { poolSize: 1 })
   const { app: { database } } = await buildTestApp(t, { DATABASE_URL: pooled, DATABASE_DIRECT_URL: direct })
   await t.rejects(database.run(sql`select 1 / 0`), { code: 'VALIDATION_FAILED' })
-  await query(direct, 'create table deferred (id int unique deferrable initially deferred)')
+  await query(
+    direct,
+    'create table deferred (id int unique deferrable initially deferred); grant all on deferred to public'
+  )
   await t.rejects(database.count(sql`insert into deferred values (1), (1)`), { code: '23505' })
   t.same(await database.run(sql`select id from deferred`), [])
   t.equal(await database.count(sql`insert into deferred values (1)`), 1)

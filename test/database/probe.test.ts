@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect as connectTo, createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
 import t from '../run/tap.js'
+import { serviceRole } from '../fixtures/service-role.js'
 import { stallingProxy } from '../fixtures/proxies/stalling-proxy.js'
 import { buildTestApp, connect, createDatabase, query, makeUnreachable, until } from '../helper.js'
 
@@ -52,15 +52,8 @@ await t.test('a probe fails on a cut connection, and times out on a dead one', a
 
 await t.test('a probe succeeds at the connection limit and fails with a wrong password', async (t) => {
   const databaseUrl = await createDatabase(t)
-  const role = `wtc_test_${randomBytes(8).toString('hex')}`
-  await query(databaseUrl, `
-    create role ${role} login password 'one'; grant all on all tables in schema public to ${role};
-    grant usage on schema drizzle to ${role}; grant select on all tables in schema drizzle to ${role}`)
-  t.teardown(async () => await query(databaseUrl, `drop owned by ${role}; drop role ${role}`))
-  const { app } = await buildTestApp(
-    t,
-    { DATABASE_URL: Object.assign(new URL(databaseUrl), { username: role, password: 'one' }).href }
-  )
+  const { role, url } = await serviceRole(t, databaseUrl, 'one')
+  const { app } = await buildTestApp(t, { DATABASE_URL: url })
   await query(databaseUrl, `alter role ${role} connection limit 1`)
   await t.resolves(app.database.probe(), 'the refusal shows that the database runs')
   await query(databaseUrl, `alter role ${role} connection limit -1 password 'other'`)

@@ -128,7 +128,8 @@ await t.test('a role limited to tenant_configs can write, but not reuse the trig
   await writer.query(`
     create role ${role};
     grant select, insert, update, delete on tenant_configs to ${role};
-    grant usage on sequence tenant_configs_id_seq to ${role}`)
+    grant usage on sequence tenant_configs_id_seq to ${role};
+    create policy writer on tenant_configs to ${role} using (true)`)
   t.teardown(async () => await query(url, `drop owned by ${role}; drop role ${role}`))
   await writer.query(`grant create on schema public to ${role}; set role ${role}`)
   await writer.query(

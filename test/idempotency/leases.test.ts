@@ -113,7 +113,8 @@ await t.test('a create stores row and answer together, or neither', async (t) =>
   t.equal((await send(tenant, key, config, full)).is, '201', 'the same request executes again')
 
   const again = newTenant()
-  await sql(`create sequence meetings; create function meet() returns trigger language plpgsql as $$ begin
+  await sql(`create sequence meetings;
+    create function meet() returns trigger language plpgsql security definer as $$ begin
     if nextval('meetings') = 1 then raise sqlstate '40P01'; end if; return new; end $$;
     create trigger meet before update of answer on idempotency_keys for each row when (new.answer is not null)
       execute function meet()`)

@@ -35,6 +35,8 @@ export const usable: EnvSource = {
   DATABASE_START_TIMEOUT_MS: 0,
   MIGRATE_ON_START: true,
   DATABASE_POOL_MAX: 1,
+  DATABASE_ROLE_PREFIX: 'a',
+  DATABASE_WALL: 'if-possible',
   DATA_DIR: '/somewhere',
   JWT_SECRET: 'é'.repeat(16),
   JWT_JWKS_URL: 'https://idp.example/.well-known/jwks.json',
@@ -178,6 +180,8 @@ export const unusable: Record<string, string[]> = {
   FULL_CONFIG_ACCESS: [canary(), 'Scope', 'true', 'none'],
   FULL_CONFIG_SCOPE: [`a ${canary()}`, `a\t${canary()}`, `a"${canary()}`, `\\${canary()}`, `é${canary()}`],
   MIGRATE_ON_START: [canary(), 'yes', '2'],
+  DATABASE_ROLE_PREFIX: ['A', '1a', `a-${canary()}`, 'a'.repeat(57)],
+  DATABASE_WALL: [canary(), 'Required', 'true'],
   DATABASE_POOL_MAX: ['0', `-${number()}`, `${number()}.5`, canary()],
   JWT_SECRET: [canary()],
   ENCRYPTION_KEYS: [

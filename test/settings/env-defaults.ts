@@ -18,6 +18,7 @@ export const defaults = {
   DATABASE_START_TIMEOUT_MS: 30000,
   MIGRATE_ON_START: false,
   DATABASE_POOL_MAX: 10,
+  DATABASE_ROLE_PREFIX: 'tenant_config',
   DATA_DIR: '.data',
   JWT_TENANT_CLAIM: 'tenant_id',
   JWT_ROLE_CLAIM: 'role',

@@ -84,7 +84,9 @@ await t.test('production generates no secret and accepts no weak one', async (t)
   t.same(await refusedSettings(t, { NODE_ENV: 'production', DATA_DIR: dir }), required.map((name) => `${name} missing`))
   for (const name of required) t.same(await refusedSettings(t, { ...production, [name]: '' }), [`${name} missing`])
   t.notOk(existsSync(dir))
-  t.match(await readEnv(production), { NODE_ENV: 'production', DATABASE_URL: 'embedded', OAUTH_STATE: 'required' })
+  t.match(await readEnv(production), {
+    NODE_ENV: 'production', DATABASE_URL: 'embedded', OAUTH_STATE: 'required', DATABASE_WALL: 'required'
+  })
   t.match(
     await readEnv({ ...production, OAUTH_STATE: 'optional' }),
     { OAUTH_STATE: 'optional' },

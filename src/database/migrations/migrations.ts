@@ -1,17 +1,26 @@
 import { sql, type SQL } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import { settings } from '../../settings/schema.js'
 import { withClient, withConnection } from '../connection.js'
 import { hasSqlState } from '../database-errors.js'
 import { keepsSession } from '../pooler.js'
+import { buildWall, describeMissing } from '../wall/wall.js'
 import { FOLDER, readMigrations, readRollback, type Migration } from './files.js'
 import { appliedMigrations, createJournal, recordMigration, recordRollback } from './journal.js'
 import { retry, RunnerLockBusy, runScript, type Progress } from './runner.js'
 
 interface Options extends Partial<Progress> { folder?: string }
 
+interface MigrateOptions extends Options {
+  /** DATABASE_ROLE_PREFIX. */
+  rolePrefix?: string
+}
+
 const RUNNER_LOCK_TIMEOUT_MS = 10_000
 const HOUR_MS = 3_600_000
 const REPORT_EVERY_MS = 10_000
+/** Another database of the cluster gets its wall at the same time: a role exists by now, or was just changed. */
+const CONCURRENT_STATES = ['42710', '23505', 'XX000']
 
 /** A version before 0003 holds it for the whole run, this one until it runs statements outside a transaction. */
 const FORMER_LOCK = sql`hashtext('whatsapp-tenant-config migrations')`
@@ -19,21 +28,28 @@ const FORMER_LOCK = sql`hashtext('whatsapp-tenant-config migrations')`
 const RUNNER_LOCK = sql`hashtext('whatsapp-tenant-config migration runner')`
 
 /**
- * Applies the pending migrations. Many processes may call it at once; a killed run may be repeated. This version or the
- * one before may serve meanwhile.
+ * Applies the pending migrations, then builds what the wall lacks. Many processes may call it at once; a killed run
+ * may be repeated. This version or the one before may serve meanwhile.
  *
  * @param url postgres://… without a pooler in between
- * @param options `report` gets a line about each wait; `timeoutMs` (an hour) bounds a migration's wait for locks
+ * @param options `report` gets a line about each wait, and what the wall lacks at the end; `timeoutMs` (an hour) bounds
+ * a migration's wait for locks
  * @returns the names of the applied migrations
  * @throws errors of PostgreSQL; an error when a lock, or the one of this process, is not free in time
  */
-export async function migrate (url: string, { folder = FOLDER, ...options }: Options = {}): Promise<string[]> {
+export async function migrate (
+  url: string, { folder = FOLDER, rolePrefix = settings.DATABASE_ROLE_PREFIX.default, ...options }: MigrateOptions = {}
+): Promise<string[]> {
   return await withRunnerLock(url, folder, options, async (db, known, progress) => {
     const pending = await findPending(db, known)
     for (const migration of pending) {
       if (migration.isOutsideTransaction) await unlock(db, FORMER_LOCK)
       await runScript(db, migration.tag, migration, async (tx) => { await recordMigration(tx, migration) }, progress)
     }
+    const missing = await buildWall(db, rolePrefix, async (attempt) => {
+      await retry('The wall', progress, attempt, CONCURRENT_STATES)
+    })
+    if (missing.length > 0) progress.report(describeMissing(missing))
     return pending.map(({ tag }) => tag)
   })
 }

@@ -59,8 +59,14 @@ export async function runScript (
   }
 }
 
-/** Repeats `attempt` after a lock timeout or a deadlock, with exponential backoff, and reports each failure. */
-export async function retry<T> (name: string, { report, timeoutMs }: Progress, attempt: () => Promise<T>): Promise<T> {
+/**
+ * Repeats `attempt` after a lock timeout or a deadlock, with exponential backoff, and reports each failure.
+ *
+ * @param states other SQLSTATEs after which it is repeated
+ */
+export async function retry<T> (
+  name: string, { report, timeoutMs }: Progress, attempt: () => Promise<T>, states: string[] = []
+): Promise<T> {
   const startedAt = performance.now()
   let tries = 0
   let lastError: unknown
@@ -71,7 +77,7 @@ export async function retry<T> (name: string, { report, timeoutMs }: Progress, a
     try {
       return await attempt()
     } catch (err) {
-      if (!isTransient(err)) throw err
+      if (!isTransient(err) && !hasSqlState(err, ...states)) throw err
       lastError = err
     }
     report(`${name}: waiting for a lock for ${toSeconds(performance.now() - startedAt)} s, try ${++tries} failed.`)

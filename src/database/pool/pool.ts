@@ -22,6 +22,8 @@ export interface PoolOptions {
   isBehindPooler?: boolean
   /** Whether statements may be prepared under a name. */
   isPrepared?: boolean
+  /** DATABASE_ROLE_PREFIX; undefined for a database without the wall. */
+  rolePrefix?: string | undefined
   /** Pino-like. */
   log?: { warn: (text: string) => void }
 }
@@ -48,18 +50,19 @@ interface Session {
  * prepared statement, it retries what failed, and prepares no more of them.
  */
 export function createPooledDatabase (
-  pool: pg.Pool, { timeoutMs, isBehindPooler = false, isPrepared = true, log }: PoolOptions
+  pool: pg.Pool, { timeoutMs, isBehindPooler = false, isPrepared = true, rolePrefix, log }: PoolOptions
 ): PooledDatabase & { as: (scope: Scope) => PooledDatabase } {
   const connections = createConnections(pool)
   let mayPrepare = isPrepared
   // A pooler may refuse the time limit at the login, or use the connection for others.
-  const withoutScope = createScoped(isBehindPooler ? [beginScope({}, timeoutMs)] : [])
+  const hasSettings = isBehindPooler || rolePrefix !== undefined
+  const withoutScope = createScoped(hasSettings ? [beginScope({}, timeoutMs, rolePrefix)] : [])
 
   return {
     ...withoutScope,
 
     /** Returns the same database for a scope: each of its transactions carries it. */
-    as: (scope) => createScoped([beginScope(scope, timeoutMs)])
+    as: (scope) => createScoped([beginScope(scope, timeoutMs, rolePrefix)])
   }
 
   /** `begin` precedes the statements of each transaction. */

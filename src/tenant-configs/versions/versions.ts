@@ -32,7 +32,9 @@ const AFTER_ANY = 2 ** 31
 const IDENTITY: WritableColumn[] = ['waba_id', 'phone_number_id', 'access_token']
 
 interface VersionsDependencies {
-  database: Pick<Database, 'run'>
+  database: Pick<Database, 'ofTenant'>
+  /** The database with the rows of all tenants. */
+  asAdmin: Queryable
   secrets: Pick<RowSecrets, 'tryOpen' | 'reveal'>
   find: (tenantId: string) => Promise<TenantConfigRow | null>
   inTransaction: <T>(
@@ -45,7 +47,7 @@ interface VersionsDependencies {
  * Creates the access to former states. A `key` is the number of a version; or `previous`, the newest verified one that
  * differs from the row. All methods throw `DATABASE_UNAVAILABLE`.
  */
-export function createVersions ({ database, secrets, find, inTransaction, notify }: VersionsDependencies) {
+export function createVersions ({ database, asAdmin, secrets, find, inTransaction, notify }: VersionsDependencies) {
   return {
     /**
      * Returns a page of a tenant's versions, the newest first.
@@ -58,7 +60,7 @@ export function createVersions ({ database, secrets, find, inTransaction, notify
       tenantId: string, { limit, cursor }: { limit: number, cursor?: string | undefined }
     ): Promise<{ versions: ListedVersion[], next: string | null }> {
       const before = cursor === undefined ? undefined : numberOf(cursor)
-      const rows = await database.run(pageQuery(tenantId, limit + 1, before))
+      const rows = await database.ofTenant(tenantId).run(pageQuery(tenantId, limit + 1, before))
       // The last version of the page, when another one follows.
       const [last] = rows.slice(limit - 1, -1)
       return { versions: rows.slice(0, limit), next: last === undefined ? null : cursorBefore(last.version) }
@@ -66,7 +68,7 @@ export function createVersions ({ database, secrets, find, inTransaction, notify
 
     /** @throws VERSION_NOT_FOUND */
     find: async (tenantId: string, key: string): Promise<Version> =>
-      await findIn(database, tenantId, key, await find(tenantId)),
+      await findIn(database.ofTenant(tenantId), tenantId, key, await find(tenantId)),
 
     /**
      * Writes the writable columns of a version to the tenant's row; recreates a deleted row. A secret that has not
@@ -87,7 +89,7 @@ export function createVersions ({ database, secrets, find, inTransaction, notify
         const [written] = await tx.run(restoreQuery(version, kept, isSameIdentity))
         if (written === undefined) throw new VersionNotFound()
         return written
-      }, {}, { tenantId, actor })
+      }, {}, { role: 'tenant', tenantId, actor })
       // Lookups by number or account may have cached 'nobody'; invalidate them too.
       notify(tenantId, restored)
       return restored
@@ -99,7 +101,7 @@ export function createVersions ({ database, secrets, find, inTransaction, notify
      * @throws VERSION_NOT_FOUND when none is kept
      */
     async restoreTenant (tenantId: string): Promise<Restoration> {
-      const versions = await database.run(lastDeletedQuery(tenantId))
+      const versions = await asAdmin.run(lastDeletedQuery(tenantId))
       if (versions.length === 0) throw new VersionNotFound()
       return { ...await recreate(versions), next: null }
     },
@@ -114,7 +116,7 @@ export function createVersions ({ database, secrets, find, inTransaction, notify
       const result: Restoration = { restored: 0, skipped: [], next: null }
       let after = cursor === undefined ? '' : tenantIdOf(cursor)
       for (let pages = 0; pages < MAX_PAGES; pages++) {
-        const versions = await database.run(batchQuery(batchId, after, PAGE + 1))
+        const versions = await asAdmin.run(batchQuery(batchId, after, PAGE + 1))
         if (versions.length === 0 && cursor === undefined) throw new VersionNotFound()
         const { restored, skipped } = await recreate(versions.slice(0, PAGE))
         result.restored += restored
@@ -171,7 +173,8 @@ export function createVersions ({ database, secrets, find, inTransaction, notify
     const obstacles = new Map(versions.map((version) => [version, obstacleTo(version)]))
     const restorable = versions.filter((version) => obstacles.get(version) === null)
     const changedTenants = new Set(restorable.map(({ tenant_id: id }) => id))
-    const rows = await inTransaction(changedTenants, async (tx) => await tx.run(recreateQuery(restorable)))
+    const rows = await inTransaction(changedTenants, async (tx) =>
+      await tx.run(recreateQuery(restorable)), {}, { role: 'admin' })
     for (const row of rows) notify(row.tenant_id, row)
     const restored = new Set(rows.map(({ tenant_id: id }) => id))
     const skipped = versions.filter(({ tenant_id: id }) => !restored.has(id)).map((version) => ({

@@ -35,7 +35,11 @@ await t.test('triggers notify on a replica, under another search path and for an
   await writer.query('reset search_path')
 
   const role = `${new URL(url).pathname.slice(1)}_writer`
-  await writer.query(`create role ${role}; grant select, update on tenant_configs to ${role}; set role ${role}`)
+  await writer.query(`
+    create role ${role};
+    grant select, update on tenant_configs to ${role};
+    create policy writer on tenant_configs to ${role} using (true);
+    set role ${role}`)
   t.teardown(async () => await query(url, `drop owned by ${role}; drop role ${role}`))
   t.same(
     await payloadsOf("update tenant_configs set waba_id = '7'"),

@@ -3,7 +3,7 @@ import { createConnection, createServer, type Socket } from 'node:net'
 import { sql } from 'drizzle-orm'
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
-import { buildTestApp, connect, createDatabase, query, until, untilWaiting } from '../../helper.js'
+import { buildTestApp, connect, createDatabase, query, until, untilWaiting, withoutWall } from '../../helper.js'
 import { assertFailed, get, post } from './canary-requests.js'
 import { LOCK, loseConnections, TERMINATE_ALL } from './connections.js'
 
@@ -30,7 +30,7 @@ await t.test('the loss of all connections causes no crash, and the next request 
 })
 
 await t.test('a transaction that loses its connection causes no crash and no pool leak', async (t) => {
-  const service = await buildTestApp(t, { DATABASE_POOL_MAX: 1 })
+  const service = await buildTestApp(t, { ...withoutWall, DATABASE_POOL_MAX: 1 })
   const { app: { database }, databaseUrl } = service
   const losses = {
     'between two statements': async () => await query(databaseUrl, TERMINATE_ALL),

@@ -147,7 +147,7 @@ await t.test('an invalid index of a failed CONCURRENTLY migration is created aga
 
 await t.test('an index created concurrently waits for a reader, but blocks no read or write', async (t) => {
   const url = await createDatabase(t, { empty: true })
-  await query(url, 'create table tenant_configs (id int)')
+  await query(url, 'create table tenant_configs (id int, tenant_id text)')
   const lockHolder = await openReader(t, url)
   const folder = ownMigrations(
     t,
@@ -159,7 +159,7 @@ await t.test('an index created concurrently waits for a reader, but blocks no re
   t.match(lines[0], /^0000_index: running for 0 s; CONCURRENTLY waits for open transactions\.$/)
   await query(
     url,
-    "set statement_timeout = '1600ms'; insert into tenant_configs values (1); select from tenant_configs"
+    "set statement_timeout = '1600ms'; insert into tenant_configs (id) values (1); select from tenant_configs"
   )
   // A version before 0003 locks this during its start with MIGRATE_ON_START.
   await query(url, "set lock_timeout = '100ms'; select pg_advisory_lock(hashtext('whatsapp-tenant-config migrations'))")

@@ -202,7 +202,9 @@ await t.test('a replica, a hostile search_path and a role without rights make ve
   await writer.query("update public.tenant_configs set waba_id = '2'")
   const role = `${new URL(url).pathname.slice(1)}_writer`
   await writer.query(`reset session_replication_role; create role ${role};
-    grant select, update, delete, truncate on public.tenant_configs to ${role}; set role ${role}`)
+    grant select, update, delete, truncate on public.tenant_configs to ${role};
+    create policy writer on public.tenant_configs to ${role} using (true);
+    set role ${role}`)
   t.teardown(async () => await sql(`drop owned by ${role}; drop role ${role}`))
   await writer.query("update public.tenant_configs set waba_id = '3'")
   await writer.query('delete from public.tenant_configs')
