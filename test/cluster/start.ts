@@ -9,7 +9,7 @@ import { CLUSTER_DIR, QUIET, TEMPLATE, URL_FILE } from './where.js'
 // One PostgreSQL for all tests: that of TEST_DATABASE_URL, or an embedded one that keeps running until stop.ts.
 const dir = await ensureDataDir(CLUSTER_DIR)
 const given = process.env['TEST_DATABASE_URL']
-const url = given ?? (await startEmbedded(dir)).url
+const url = given ?? await startWithMoreConnections()
 await writeFile(join(dir, URL_FILE), url, { mode: 0o600 })
 
 const admin = new pg.Client({ connectionString: url })
@@ -35,3 +35,14 @@ await quiet.connect()
 await quiet.query(QUIET)
 await quiet.end()
 process.exit(0)
+
+/** Starts the embedded PostgreSQL twice, since the setting needs a start: each process runs several services. */
+async function startWithMoreConnections (): Promise<string> {
+  const first = await startEmbedded(dir)
+  const client = new pg.Client({ connectionString: first.url })
+  await client.connect()
+  await client.query('alter system set max_connections = 200')
+  await client.end()
+  await first.stop()
+  return (await startEmbedded(dir)).url
+}

@@ -167,8 +167,9 @@ await t.test('every error code was met, except those that need another setup', a
     'META_APP_NOT_CONFIGURED', 'REQUEST_TIMEOUT', 'OVERLOADED', 'IDENTITY_UNAVAILABLE',
     // These need a closing service or interfering processes.
     'SERVICE_CLOSING', 'ONBOARDING_UNDER_WAY', 'CONFIG_CHANGING', 'AUDIT_UNAVAILABLE',
+    'IDEMPOTENCY_IN_PROGRESS',
     // These need another FULL_CONFIG_ACCESS.
-    'SCOPE_MISSING', 'REVEAL_DISABLED',
+    'REVEAL_DISABLED',
     // Only the loader throws these.
     'TENANT_INACTIVE', 'TOKEN_DEAD'
   ]

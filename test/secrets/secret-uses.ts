@@ -1,14 +1,13 @@
 import pg from 'pg'
-import { connectionsOf, stallChanges } from '../fixtures/operations.js'
 import { canary } from './canaries.js'
+import { breakDatabase, CONFIG, secrets, type Send } from './database-faults.js'
 import { exchange, type Answer } from './misplaced.js'
 import type { OwnPostgres } from '../fixtures/postgres/own-postgres.js'
-import { query, until } from '../helper.js'
+import { query } from '../helper.js'
 import { GraphError } from '../graph/errors.js'
 import type { Fault, Route } from '../graph/faults.js'
 import type { Graph } from '../graph/server.js'
 
-const CONFIG = '/api/v1/tenant/config'
 const ONBOARD = '/api/v1/tenant/onboard/whatsapp-client'
 
 interface Setup {
@@ -23,19 +22,6 @@ interface Setup {
   /** Called during each fault of the database. */
   meanwhile?: () => Promise<void>
 }
-
-/** Four secrets and a number. */
-const secrets = () => ({
-  phone_number_id: canary('id').slice(-12),
-  access_token: canary('access_token'),
-  fb_app_secret: canary('fb_app_secret'),
-  verify_token: canary('verify_token'),
-  refresh_token: canary('refresh_token')
-})
-
-type Send = (
-  tenantId: string, method: string, path: string, body?: object, headers?: Record<string, string>
-) => Promise<Answer>
 
 /** Sends secrets through every use and every error of the service. */
 export async function useSecrets (
@@ -61,6 +47,10 @@ async function storeAndRead (send: Send): Promise<void> {
   await send('first', 'POST', CONFIG, secrets())
   await send('second', 'POST', CONFIG, { ...secrets(), phone_number_id: first.phone_number_id })
   await send('second', 'POST', CONFIG, { ...secrets(), access_token: `****${canary('masked')}` })
+  const again = { 'idempotency-key': canary('idempotency_key') }
+  for (const end of ['1', '2']) {
+    await send('second', 'POST', CONFIG, { ...secrets(), access_token: `****${canary('masked')}${end}` }, again)
+  }
   await send('second', 'POST', CONFIG, secrets())
   await send('second', 'PUT', CONFIG, { ...secrets(), phone_number_id: first.phone_number_id })
   await send('second', 'PUT', CONFIG, secrets())
@@ -79,6 +69,8 @@ async function storeAndRead (send: Send): Promise<void> {
   for (const body of [{ tenant_id: 'second' }, { batch_id: '6f1f6ad8-5f0c-4b0e-8f43-0d6b0f1a2b3c' }]) {
     await send('second', 'POST', '/api/v1/tenant/admin/configs/restore', body)
   }
+  await send('second', 'GET', '/api/v1/tenant/admin/service-keys')
+  await send('second', 'DELETE', `/api/v1/tenant/admin/service-keys/${'0'.repeat(20)}`)
   await send('second', 'GET', '/api/v1/tenant/admin/events')
   await send('second', 'POST', '/api/v1/tenant/admin/events/6f1f6ad8-5f0c-4b0e-8f43-0d6b0f1a2b3c/redeliver')
 }
@@ -206,45 +198,4 @@ async function readUnreadable (send: Send, url: string): Promise<void> {
   await send('tampered', 'PUT', CONFIG, { refresh_token: canary('refresh_token') })
   await send('tampered', 'PUT', CONFIG, { access_token: canary('access_token') })
   await send('tampered', 'POST', ONBOARD, { code: canary('code'), waba_id: '1', phone_number_id: '1' })
-}
-
-async function breakDatabase (send: Send, postgres: OwnPostgres, meanwhile: () => Promise<void>): Promise<void> {
-  const { url } = postgres
-  const put = async () => await send('second', 'PUT', CONFIG, secrets())
-  const post = async () => await send('third', 'POST', CONFIG, secrets())
-  // The error of PostgreSQL quotes the whole row and the statement.
-  await query(url, "alter table tenant_configs add constraint never check (tenant_id <> 'third')")
-  await post()
-  await query(url, 'alter table tenant_configs drop constraint never')
-  await query(url, 'alter table tenant_configs rename column verify_token to renamed')
-  await Promise.all([put(), post(), meanwhile()])
-  await query(url, 'alter table tenant_configs rename column renamed to verify_token')
-
-  const stall = await stallChanges(url)
-  await put()
-  const interrupted = put()
-  await stall.waiting()
-  const pids = await connectionsOf(url, "wait_event = 'PgSleep'")
-  await Promise.all(pids.map(async (pid) => await query(url, 'select pg_terminate_backend($1)', [pid])))
-  await interrupted
-  await stall.release()
-
-  // No new connection is possible: the password differs from that of the service.
-  const control = new pg.Client({ connectionString: url })
-  await control.connect()
-  await control.query("alter role postgres password 'another'")
-  await control.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'whatsapp-tenant-config'"
-  )
-  await Promise.all([put(), meanwhile()])
-  await control.query(`alter role postgres password '${postgres.password}'`)
-  await control.end()
-
-  await postgres.stop('immediate')
-  await Promise.all([put(), meanwhile()])
-  await postgres.start()
-  await until(async () => (await put()).status === 200)
-  await postgres.freeze()
-  await Promise.all([put(), post(), meanwhile()])
-  postgres.thaw()
 }

@@ -1,3 +1,4 @@
+import pg from 'pg'
 import type { Test } from 'tap'
 import t from '../../run/tap.js'
 import { activeOnNumber, activeOnWaba, rowOfTenant } from '../../../src/config-loader/config-rows.sql.js'
@@ -5,20 +6,30 @@ import { muteChanges } from '../../fixtures/verified-rows.js'
 import { until } from '../../helper.js'
 import { createSharedWaba } from './lookups.js'
 
+/** Calls `count` for each statement of the loader that is sent to PostgreSQL; background work sends others. */
+function countSent (t: Test, count: () => void): void {
+  const statements = [rowOfTenant, activeOnNumber, activeOnWaba]
+  const { bind, parse } = pg.Connection.prototype
+  t.teardown(() => { Object.assign(pg.Connection.prototype, { bind, parse }) })
+  pg.Connection.prototype.bind = function (config, more) {
+    if (statements.some(({ name }) => name === config?.statement)) count()
+    bind.call(this, config, more)
+  }
+  // Behind some poolers none has a name.
+  pg.Connection.prototype.parse = function (query, more) {
+    if (query.name === '' && statements.some(({ text }) => text === query.text)) count()
+    parse.call(this, query, more)
+  }
+}
+
 /** Creates three tenants on one WABA whose rows change without a notification. */
 async function createMuted (t: Test) {
   const lookups = await createSharedWaba(t)
-  const { app, databaseUrl, byNumber, byWaba, psql, configLoader } = lookups
+  const { databaseUrl, byNumber, byWaba, psql, configLoader } = lookups
   // The notification of each write invalidates a second time.
   await until(() => configLoader.stats().invalidations >= 7)
-  const statements = new Set<unknown>([rowOfTenant, activeOnNumber, activeOnWaba])
-  const { run } = app.database
   let sent = 0
-  app.database.run = async (statement, values) => {
-    // Background work sends statements too.
-    if (statements.has(statement)) sent++
-    return await run(statement, values)
-  }
+  countSent(t, () => { sent++ })
   await Promise.all([...['1', '2', '3'].map(byNumber), byWaba('7')])
   t.equal(sent, 7)
   await muteChanges(databaseUrl)
