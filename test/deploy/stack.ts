@@ -68,10 +68,11 @@ function environmentOf ({ environment = {} }: ComposeService, secrets: string): 
   ))
 }
 
-/** The role that the image of PostgreSQL creates, as the owner of the database. */
+/** The role that the image of PostgreSQL creates: a superuser, as the owner of the database. */
 async function createRole (t: Test, database: URL, password: string): Promise<void> {
   const name = database.pathname.slice(1)
-  await query(database.href, `create role wtc login password '${password}'; alter database ${name} owner to wtc`)
+  await query(database.href, `create role wtc superuser login password '${password}'`)
+  await query(database.href, `alter database ${name} owner to wtc`)
   t.teardown(async () => {
     await query(database.href, `alter database ${name} owner to current_user; drop owned by wtc cascade; drop role wtc`)
   })
