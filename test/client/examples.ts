@@ -7,7 +7,7 @@ import { examplesOf, operationsOf, type Described, type Document } from '../http
 const document: Document = JSON.parse(await readFile('docs/openapi.json', 'utf8'))
 const client: Record<string, ZodType> = await import(new URL('generated.ts', import.meta.url).href)
 // orval 7 generates no schema for a text answer, nor for a lone 201.
-const absent = ['verifyAccountUpdateResponse', 'createConfigResponse']
+const absent = ['verifyAccountUpdateResponse', 'createConfigResponse', 'createServiceKeyResponse']
 let count = 0
 
 function accepts (name: string, example: unknown): void {

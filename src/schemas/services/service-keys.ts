@@ -52,7 +52,7 @@ export const ServiceKeyCreate = Type.Object({
   additionalProperties: false,
   description: 'What the key may do',
   examples: [{
-    name: example.name, scopes: example.scopes, tenants: example.tenants, expires_at: '2027-11-23T13:00:00+01:00'
+    name: example.name, scopes: example.scopes, tenants: example.tenants, expires_at: '2027-11-23T12:00:00Z'
   }]
 })
 export type ServiceKeyCreate = Static<typeof ServiceKeyCreate>
