@@ -9,7 +9,7 @@ import { connect, query } from '../../helper.js'
 export async function blockedWrites (t: Test, url: string) {
   const lock = await connect(t, url)
   await query(url, 'create table blocked_writes (tenant_id text primary key, step text, status text)')
-  await query(url, `create function block_write() returns trigger language plpgsql as $$ begin
+  await query(url, `create function block_write() returns trigger language plpgsql security definer as $$ begin
     if exists (
       select from blocked_writes b, jsonb_array_elements(new.steps) now
       where b.tenant_id = new.tenant_id and now ->> 'name' = b.step
