@@ -10,11 +10,12 @@ import { refused, run, start, tables } from './run.js'
 const migrate = 'src/cli/migrate.ts'
 const rollback = 'src/cli/rollback.ts'
 const newest = String(tags.at(-1))
-const added = ['audit_checkpoints', 'audit_log', 'audit_outbox', 'leases', 'service_secrets']
+const added = ['service_keys']
 const all = [
-  'account_states', 'config_count_changes', 'config_counts', 'events_ended', 'events_outbox', 'idempotency_keys',
-  'oauth_states', 'onboardings', 'phone_callbacks', 'phone_numbers', 'tenant_configs', 'token_watch', 'vault_keys',
-  'tenant_config_versions', 'verified_identities', 'version_policy', 'webhook_deliveries', ...added
+  'account_states', 'audit_checkpoints', 'audit_log', 'audit_outbox', 'config_count_changes', 'config_counts',
+  'events_ended', 'events_outbox', 'idempotency_keys', 'leases', 'oauth_states', 'onboardings', 'phone_callbacks',
+  'phone_numbers', 'service_secrets', 'tenant_config_versions', 'tenant_configs', 'token_watch', 'vault_keys',
+  'verified_identities', 'version_policy', 'webhook_deliveries', ...added
 ].sort()
 const before = all.filter((name) => !added.includes(name))
 
