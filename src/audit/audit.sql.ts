@@ -63,8 +63,7 @@ export function listQuery (
   const isOne = tenantId !== undefined
   const conditions = [
     ...isOne ? [sql`tenant_id = ${tenantId}`] : [],
-    ...Object.entries(equal).flatMap(([name, value]) =>
-      value === undefined ? [] : [sql`${sql.identifier(name)} = ${value}`]),
+    ...Object.entries(equal).map(([name, value]) => sql`${sql.identifier(name)} = ${value}`),
     ...from === undefined ? [] : [sql`at >= ${from}::timestamptz`],
     ...to === undefined ? [] : [sql`at < ${to}::timestamptz`],
     ...before === undefined

@@ -39,7 +39,7 @@ export function onlyRow<Row> ([row]: Row[]): Row {
 
 /** A statement that PostgreSQL plans once per connection. */
 export interface Prepared<Row> {
-  /** Unique for its text; empty for a statement that is planned each time. */
+  /** Unique for its text. */
   name: string
   text: string
   /** The names of the values for `$1`, `$2` and so on. */
@@ -52,7 +52,7 @@ export interface Prepared<Row> {
  * Prepares a query of the builder, or a template, once for all connections: building a query costs several times its
  * execution.
  *
- * @param name the first part of its name in PostgreSQL; empty to plan it each time
+ * @param name the first part of its name in PostgreSQL
  * @throws when the query holds a value in place of a placeholder
  */
 export function prepare<Row> (name: string, query: Built<Row> | SQL<Row>): Prepared<Row> {
@@ -62,7 +62,7 @@ export function prepare<Row> (name: string, query: Built<Row> | SQL<Row>): Prepa
   // drizzle numbers each occurrence of a placeholder separately.
   const places = names.map((name) => placeholders.indexOf(name) + 1)
   const text = sql.replace(/\$(\d+)/g, (_, number) => `$${String(places[number - 1])}`)
-  return { name: name === '' ? '' : `${name}_${digest(text)}`, text, placeholders }
+  return { name: `${name}_${digest(text)}`, text, placeholders }
 }
 
 /** Keeps the name apart from that of another version: behind a pooler two versions share the connections. */

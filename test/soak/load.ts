@@ -11,7 +11,7 @@ interface Window { from: number, to: number }
 export interface Windows {
   /** An instance is killed: requests that were in flight may fail. */
   kill: Window
-  /** PostgreSQL restarts: requests may get DATABASE_UNAVAILABLE. */
+  /** PostgreSQL restarts: requests may get DATABASE_UNAVAILABLE or AUDIT_UNAVAILABLE. */
   restart: Window
 }
 
@@ -62,7 +62,7 @@ export async function runLoad (
       return
     }
     lose()
-    if (reply.status === 503 && reply.text.includes('"DATABASE_UNAVAILABLE"') && overlaps(windows.restart)) {
+    if (reply.status === 503 && /"(DATABASE|AUDIT)_UNAVAILABLE"/.test(reply.text) && overlaps(windows.restart)) {
       allowed.unavailable++
     } else if (overlaps(windows.kill) && !reply.text.includes('"code"')) {
       // HAProxy's own answer: the service was gone before its answer.

@@ -137,7 +137,7 @@ function table (load: LoadResult, memories: Record<string, Memory>, left: number
     ['by status', statuses],
     ['p50, p99, longest', [load.p50, load.p99, load.longest].map(ms).join(', ')],
     ['lost in flight by the kill', String(load.killed)],
-    ['DATABASE_UNAVAILABLE while PostgreSQL restarted', String(load.unavailable)],
+    ['DATABASE_UNAVAILABLE or AUDIT_UNAVAILABLE while PostgreSQL restarted', String(load.unavailable)],
     ['wrong answers and other failures', String(load.faults.length)],
     ...Object.entries(memories).map(([name, { warm, end }]) =>
       [`memory of ${name}, MiB`, `${warm.toFixed(0)}, at the end ${end.toFixed(0)} (× ${(end / warm).toFixed(2)})`]),

@@ -40,23 +40,25 @@ interface Part extends pg.QueryConfig {
  */
 export class Batch implements pg.Submittable {
   /** The client of `pg` wraps it for its timeout. */
-  callback: (err: Error | null) => void = () => {}
-  /** The answer to the last statement. Rejects with the first error; then PostgreSQL has undone all of them. */
-  readonly answer: Promise<Answer>
+  callback: (err: Error | null) => void
   readonly #last: Part
   readonly #following: Part[]
   #current: Part
   #shapes = new Map<string, RowShape>()
 
-  /** @throws for a value that `pg` cannot convert */
-  constructor (begin: pg.QueryConfig[], last: pg.QueryConfig) {
+  /**
+   * @param callback gets null once PostgreSQL has executed all; else the first error, and PostgreSQL has undone all
+   * @throws for a value that `pg` cannot convert
+   */
+  constructor (begin: pg.QueryConfig[], last: pg.QueryConfig, callback: (err: Error | null) => void) {
     this.#last = toPart(last)
     this.#following = [...begin.map(toPart), this.#last]
     this.#current = this.#nextPart()
-    this.answer = new Promise((resolve, reject) => {
-      this.callback = (err) => { if (err === null) resolve(this.#last.answer); else reject(err) }
-    })
+    this.callback = callback
   }
+
+  /** The answer to the last statement. */
+  get answer (): Answer { return this.#last.answer }
 
   /** The client stores name and text of the current statement once PostgreSQL has prepared it. */
   get name (): string { return this.#current.name }

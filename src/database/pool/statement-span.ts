@@ -22,7 +22,10 @@ export async function sendInSpan (
     'server.port': client.port
   })
   return await inSpan(name, { kind: SpanKind.CLIENT, attributes }, async () =>
-    await client.query(new Batch(begin, query)).answer)
+    await new Promise<Answer>((resolve, reject) => {
+      const batch = new Batch(begin, query, (err) => { if (err === null) resolve(batch.answer); else reject(err) })
+      client.query(batch)
+    }))
 }
 
 /** The first word of a statement. */

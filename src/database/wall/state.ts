@@ -10,8 +10,9 @@ export interface WallState {
   owner: string
   /** Whether no policy holds for the login. */
   bypasses: boolean
-  /** The version of PostgreSQL, as 160004. */
-  version: number
+  /** What a member has that may work as a role, and how to grant it: options came with PostgreSQL 16. */
+  membership: string
+  terms: string
   schema: string
   tables: Set<string>
   auditOwner: string | undefined
@@ -35,17 +36,18 @@ const OURS = sql`(select relnamespace from pg_class where oid = to_regclass('ten
 /** Reads what a database has of the wall, for these roles; null without our tables. */
 export async function readWall (db: Executor, roles: string[]): Promise<WallState | null> {
   const names = sql`${sql.param(roles)}::text[]`
-  type Own = Pick<WallState, 'login' | 'bypasses' | 'owner' | 'version' | 'schema'>
+  type Own = Pick<WallState, 'login' | 'bypasses' | 'owner' | 'membership' | 'terms' | 'schema'>
   const { rows } = await db.execute<Own>(sql`
     select session_user::text as login,
       (select rolsuper or rolbypassrls from pg_roles where rolname = session_user) as bypasses,
-      pg_get_userbyid(relowner)::text as owner, nspname as schema, current_setting('server_version_num')::int as version
-    from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+      pg_get_userbyid(relowner)::text as owner, nspname as schema,
+      case when has_options then 'SET' else 'MEMBER' end as membership,
+      case when has_options then ' with inherit false, set true' else '' end as terms
+    from pg_class join pg_namespace on pg_namespace.oid = relnamespace,
+      lateral (select current_setting('server_version_num')::int >= 160000 as has_options) as server
     where pg_class.oid = to_regclass('tenant_configs')`)
   const [own] = rows
   if (own === undefined) return null
-  // PostgreSQL 16 tells a member that may work as the role from one that may only administer it.
-  const membership = own.version >= 160000 ? 'SET' : 'MEMBER'
   return {
     ...own,
     tables: await texts(db, sql`
@@ -57,7 +59,7 @@ export async function readWall (db: Executor, roles: string[]): Promise<WallStat
     roles: await texts(db, sql`select rolname as text from pg_roles where rolname = any(${names})`),
     usable: await texts(db, sql`
       select rolname as text from pg_roles
-      where rolname = any(${names}) and pg_has_role(session_user, oid, ${membership})`),
+      where rolname = any(${names}) and pg_has_role(session_user, oid, ${own.membership})`),
     grants: await texts(db, sql`
       select concat_ws(' ', rolname, privilege, relname) as text
       from pg_roles, pg_class, unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) as privilege

@@ -3,7 +3,7 @@ import type { Test } from 'tap'
 import t from '../../run/tap.js'
 import { migrate } from '../../../src/database/migrations/migrations.js'
 import { roleName, wallRoles } from '../../../src/database/wall/grants.js'
-import { buildTestApp, createDatabase, query } from '../../helper.js'
+import { buildTestApp, connect, createDatabase, query } from '../../helper.js'
 
 /** A database of a login that is no superuser, and a prefix whose roles are dropped when the test ends. */
 async function ownDatabase (t: Test, rights: string) {
@@ -96,6 +96,17 @@ await t.test('a user with a grant sees every row as before: a former version may
   const asFormer = Object.assign(new URL(admin), { username: former, password: 'former' }).href
   t.equal((await query(asFormer, 'select from tenant_configs')).length, 2)
   t.equal((await query(url, 'select from tenant_configs')).length, 2)
+})
+
+await t.test('a wall that waits for a lock too long is left for the next run', async (t) => {
+  const { admin, url, rolePrefix } = await ownDatabase(t, 'createrole')
+  await migrate(admin)
+  const reader = await connect(t, admin)
+  await reader.query('begin; lock table tenant_configs in access share mode')
+  await t.rejects(migrate(admin, { rolePrefix, timeoutMs: 100 }), /^The wall: no lock within 0 s/)
+  await reader.query('commit')
+  t.equal(await migrated(admin, rolePrefix), '')
+  t.ok(url)
 })
 
 await t.test('two databases of a cluster build their walls of the same roles at once', async (t) => {
