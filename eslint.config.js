@@ -42,9 +42,9 @@ const openFiles = {
   'tenant-queues': ['tenant-queues'],
   outbound: ['outbound', 'body'],
   database: [
-    'database', 'schema/columns', 'schema/events', 'schema/onboardings', 'schema/service-keys', 'schema/tenant-configs',
-    'schema/vault', 'schema/audit', 'schema/versions', 'statement', 'verified-identity', 'connection', 'database-errors',
-    'embedded/embedded', 'embedded/access', 'migrations/migrations'
+    'database', 'schema/columns', 'schema/events', 'schema/onboardings', 'schema/service-keys',
+    'schema/tenant-configs', 'schema/vault', 'schema/audit', 'schema/versions', 'statement', 'verified-identity',
+    'connection', 'database-errors', 'embedded/embedded', 'embedded/access', 'migrations/migrations'
   ],
   vault: ['vault', 'masking', 'key-inspection', 'rotation/rotation', 'wrapping/wrapping'],
   meta: ['meta-graph', 'advice', 'apps/app-info'],

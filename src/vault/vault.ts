@@ -33,8 +33,8 @@ interface VaultOptions {
 
 /**
  * Creates the vault. It seals with AES-256-GCM (NIST SP 800-38D) to
- * `v2.<key id>.<hint>.<base64url(iv ‖ ciphertext ‖ tag)>`, or to `v1`, which has no hint. The hint is what a mask shows
- * of the secret, in base64url.
+ * `v2.<key id>.<hint>.<base64url(iv ‖ ciphertext ‖ tag)>`, or to `v1`, which has no hint. The hint is what a mask
+ * shows of the secret, in base64url.
  *
  * @throws when the ring is invalid
  */
