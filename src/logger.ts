@@ -1,7 +1,15 @@
 import { isIP } from 'node:net'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import type { LoggerOptions } from 'pino'
 import { secretColumns } from './schemas/columns.js'
+
+/** The fields of all lines of a request; without a text one is left out. */
+export type LogFields = Record<string, string | null | undefined>
+
+const requestFields = Symbol('the fields of a request')
+
+/** The logger of a request that `createRequestLogger` made has the fields. */
+interface RequestLogger extends FastifyBaseLogger { [requestFields]?: LogFields }
 
 /** Creates the options for pino. The serializers keep out values of a request or of the database. */
 export function loggerOptions (level: string): LoggerOptions {
@@ -18,9 +26,37 @@ export function loggerOptions (level: string): LoggerOptions {
         method.apply(this, [first, isBare && (first instanceof Error || 'err' in first) ? 'error' : text, ...values])
       }
     },
+    // The fields of a request become text when a line is written, and most requests write none.
+    mixin: (_line, _level, { [requestFields]: fields = {} }: RequestLogger) => printable(fields),
     // A second fence, for log calls that the serializers do not cover.
     redact: [...secretColumns, 'password', 'authorization'].flatMap((name) => [name, `*.${name}`])
   }
+}
+
+/**
+ * Creates the logger of a request of the standalone server. A child of pino turns its fields into text at once: 3 µs,
+ * and 18 µs more for a child of a child, which is a tenth of a request.
+ */
+export function createRequestLogger (logger: FastifyBaseLogger, fields: LogFields): FastifyBaseLogger {
+  const own: RequestLogger = Object.create(logger)
+  own[requestFields] = fields
+  return own
+}
+
+/** Adds fields to the lines that a request writes from now on. */
+export function addLogFields (request: FastifyRequest, reply: FastifyReply, fields: LogFields): void {
+  const { [requestFields]: own }: RequestLogger = request.log
+  if (own !== undefined) Object.assign(own, fields)
+  // The logger of a host server. Fastify's last line of a request is the reply's.
+  else reply.log = request.log = request.log.child(printable(fields))
+}
+
+function printable (fields: LogFields): Record<string, string> {
+  const texts: Record<string, string> = {}
+  for (const [name, value] of Object.entries(fields)) {
+    if (typeof value === 'string') texts[name] = replaceUnprintable(value)
+  }
+  return texts
 }
 
 /** Describes a request by its route: a parameter or an unknown path could hold a secret in the wrong place. */

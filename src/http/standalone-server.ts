@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { DestinationStream } from 'pino'
-import { loggerOptions } from '../logger.js'
+import { createRequestLogger, loggerOptions } from '../logger.js'
 import type { Env } from '../settings/env.js'
 import { answerUnreadable, refuseTunnel } from './client-errors.js'
 import { drainOnClose } from './drain.js'
@@ -17,6 +17,7 @@ const MAX_PARAM_LENGTH = 16 * 1024
 export function createStandaloneServer (settings: Env, logTo?: DestinationStream): FastifyInstance {
   const fastify: FastifyInstance = Fastify({
     logger: { ...loggerOptions(settings.LOG_LEVEL), ...(logTo === undefined ? {} : { stream: logTo }) },
+    childLoggerFactory: createRequestLogger,
     genReqId: () => randomUUID(),
     trustProxy: parseTrustProxy(settings.TRUST_PROXY),
     requestTimeout: REQUEST_TIMEOUT_MS,
