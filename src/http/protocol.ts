@@ -2,13 +2,15 @@ import type { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import pLimit, { type LimitFunction } from 'p-limit'
 import { ExpectationFailed, MalformedRequest } from '../errors.js'
 
 /** Requests of one connection that are executed at once. HTTP/1.1 sends their answers in order anyway. */
 const MAX_EXECUTING = 8
 /** Requests of one connection whose answer the client has not read. */
 const MAX_UNANSWERED = 100
+
+/** The requests of a connection whose answer is not sent: those that are executed, and those that wait. */
+interface Unanswered { executing: number, waiting: Array<() => void> }
 
 interface ProtocolOptions {
   /** The time after which an answer that makes no progress ends its connection. */
@@ -18,16 +20,16 @@ interface ProtocolOptions {
 /** Refuses requests that HTTP/1.1 forbids, and bounds the memory that one connection can use. */
 async function protocol (fastify: FastifyInstance, options: ProtocolOptions): Promise<void> {
   const { unreadTimeoutMs = 30_000 } = options
-  const limits = new WeakMap<Socket, LimitFunction>()
+  const unanswered = new WeakMap<Socket, Unanswered>()
 
   fastify.addHook('onRequest', ({ raw: { socket }, log }, { raw: response }, done) => {
     // An injected request has no connection.
     if (!(socket instanceof Socket)) return done()
     // Node still emits the requests that it had parsed when the connection was destroyed.
     if (socket.destroyed) return
-    const limit = limits.get(socket) ?? pLimit(MAX_EXECUTING)
-    limits.set(socket, limit)
-    if (limit.activeCount + limit.pendingCount >= MAX_UNANSWERED) {
+    const requests = unanswered.get(socket) ?? { executing: 0, waiting: [] }
+    unanswered.set(socket, requests)
+    if (requests.executing + requests.waiting.length >= MAX_UNANSWERED) {
       log.info(`ended a connection: it sent more than ${MAX_UNANSWERED} requests without reading the answers`)
       socket.destroy()
       return
@@ -37,12 +39,16 @@ async function protocol (fastify: FastifyInstance, options: ProtocolOptions): Pr
     response.setTimeout(unreadTimeoutMs, () => { if (socket.writableLength > 0) socket.destroy() })
     // Runs before Node's own listener, which sets the timeout of an idle connection.
     response.prependOnceListener('finish', () => { socket.setTimeout(0) })
-    limit(async () => await new Promise<void>((resolve) => {
-      // Destroyed while this request waited: Node emits 'close' only for the response that was being sent.
-      if (socket.destroyed) return resolve()
-      response.once('close', resolve)
+    const execute = () => {
+      requests.executing++
+      response.once('close', () => {
+        requests.executing--
+        if (!socket.destroyed) requests.waiting.shift()?.()
+      })
       done()
-    })).catch(done)
+    }
+    if (requests.executing < MAX_EXECUTING) execute()
+    else requests.waiting.push(execute)
   })
 
   fastify.addHook('onRequest', ({ raw }, _reply, done) => {
