@@ -93,7 +93,7 @@ const resolve: FastifyPluginAsyncTypebox = async (fastify) => {
   /** Records the read before the answer leaves. */
   function noteRead (request: FastifyRequest, tenantId: string | null): Promise<void> | undefined {
     return serviceKeys.addRead({
-      keyId: request.serviceKey.id, tenantId: tenantId ?? '', origin: originOf(request)
+      keyId: request.serviceKey.id, tenantId: tenantId ?? '', originOf: () => originOf(request)
     })
   }
 }

@@ -12,10 +12,11 @@ export interface SecretRead {
   keyId: string
   /** Whose secrets; empty for those of `.env`. */
   tenantId: string
-  origin: Origin
+  /** Returns where the request came from; it is called for a read that is recorded. */
+  originOf: () => Origin
 }
 
-interface Pair extends Omit<SecretRead, 'origin'> {
+interface Pair extends Omit<SecretRead, 'originOf'> {
   recordedAt: number
   /** Undefined once the record is stored. */
   recording: Promise<void> | undefined
@@ -63,9 +64,9 @@ export function createReadAudit (record: Audit['recordKeyReads'], now = () => pe
   }
 
   async function recordFirst (
-    name: string, { keyId, tenantId, origin }: SecretRead, former: Pair | undefined
+    name: string, { keyId, tenantId, originOf }: SecretRead, former: Pair | undefined
   ): Promise<void> {
-    const recording = record(keyId, tenantId, 1 + (former?.count ?? 0), origin)
+    const recording = record(keyId, tenantId, 1 + (former?.count ?? 0), originOf())
     const pair: Pair = { keyId, tenantId, recordedAt: now(), recording, count: 0 }
     pairs.set(name, pair)
     try {

@@ -4,31 +4,33 @@ import { createReadAudit, type SecretRead } from '../../src/service-keys/read-au
 
 const HOUR = 3_600_000
 const origin = { address: '192.0.2.1', request_id: 'r1' }
-const read = { keyId: 'key', tenantId: 'acme', origin }
+const read = { keyId: 'key', tenantId: 'acme' }
 
 /** An audit whose records are kept, at a clock of its own; `fail` makes records fail. */
 function audit () {
-  const records: Array<Omit<SecretRead, 'origin'> & { count: number, origin: Origin | null }> = []
+  const records: Array<Omit<SecretRead, 'originOf'> & { count: number, origin: Origin | null }> = []
   const state = { now: 0, fail: false }
-  const { add, sweep, stop } = createReadAudit(async (keyId, tenantId, count, origin) => {
+  const reads = createReadAudit(async (keyId, tenantId, count, origin) => {
     records.push({ keyId, tenantId, count, origin })
     if (state.fail) throw new Error('not stored')
   }, () => state.now)
-  return { add, sweep, stop, state, taken: () => records.splice(0) }
+  const add = (pair: Omit<SecretRead, 'originOf'>, from: Origin = origin) =>
+    reads.add({ ...pair, originOf: () => from })
+  return { ...reads, add, state, taken: () => records.splice(0) }
 }
 
 await t.test('the first read of a pair is recorded, and then one an hour with the count', async (t) => {
   const { add, state, taken } = audit()
   await add(read)
-  t.strictSame(taken(), [{ ...read, count: 1 }])
+  t.strictSame(taken(), [{ ...read, origin, count: 1 }])
   for (let i = 0; i < 9; i++) t.equal(add(read), undefined, 'the answer need not wait')
   state.now = HOUR - 1
   t.equal(add(read), undefined)
   t.strictSame(taken(), [])
   state.now = HOUR
-  const later = { ...read, origin: { ...origin, request_id: 'r2' } }
-  await add(later)
-  t.strictSame(taken(), [{ ...later, count: 11 }])
+  const later = { ...origin, request_id: 'r2' }
+  await add(read, later)
+  t.strictSame(taken(), [{ ...read, origin: later, count: 11 }])
   t.equal(add(read), undefined)
 })
 
@@ -48,7 +50,7 @@ await t.test('reads wait for the record that is being stored, and fail with it',
   t.strictSame(taken().map(({ count }) => count), [1])
   state.fail = false
   await add(read)
-  t.strictSame(taken(), [{ ...read, count: 1 }], 'the next read tries again')
+  t.strictSame(taken(), [{ ...read, origin, count: 1 }], 'the next read tries again')
 
   t.equal(add(read), undefined)
   state.now = HOUR
