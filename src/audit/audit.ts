@@ -31,7 +31,7 @@ interface AuditDependencies {
   log: Pick<FastifyBaseLogger, 'error'>
 }
 
-/** Where a request came from. */
+/** The origin of a request. */
 export type Origin = Pick<NewEntry, 'address' | 'request_id'>
 
 /** The record of who did what: it is written, and listed. */

@@ -1,7 +1,7 @@
 import type { AuditRow } from '../database/schema/audit.js'
 import { follows, hmacOf, NO_RECORDS, signCheckpoint, type Checkpoint, type Head } from './chain.js'
 
-/** How a chain is broken. A changed last record is `forged` too: no record after it tells the two apart. */
+/** The kinds of a broken link. A changed last record is `forged` too: no record after it tells the two apart. */
 export type BreakKind = 'tampered' | 'reordered' | 'missing' | 'forged' | 'truncated'
 
 /** The first broken link of a chain: `seq` is the record that is wrong, or that is not there. */

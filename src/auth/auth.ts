@@ -32,7 +32,7 @@ declare module 'fastify' {
   }
 }
 
-/** Who sends a request. */
+/** The sender of a request. */
 export interface Actor {
   role: AuditRole
   /** The claim `sub`, or the id of the key. */

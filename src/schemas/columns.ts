@@ -52,5 +52,5 @@ export type ServiceSecret = typeof serviceSecretNames[number]
 /** Takes the place of the tenant for the secrets of the service itself: no tenant has an empty id. */
 export const SERVICE = ''
 
-/** What a secret is sealed for: a column of a tenant's row, or with `SERVICE` a name in `service_secrets`. */
+/** The place that a secret is sealed for: a column of a tenant's row, or with `SERVICE` a name in `service_secrets`. */
 export type SealedPlace = SecretColumn | ServiceSecret

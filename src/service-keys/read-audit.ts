@@ -10,7 +10,7 @@ const MAX_PAIRS = 50_000
 /** A read of secrets with a service key. */
 export interface SecretRead {
   keyId: string
-  /** Whose secrets; empty for those of `.env`. */
+  /** The owner of the secrets; empty for those of `.env`. */
   tenantId: string
   /** Returns where the request came from; it is called for a read that is recorded. */
   originOf: () => Origin

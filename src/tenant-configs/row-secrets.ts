@@ -9,7 +9,7 @@ import type { Vault } from '../vault/vault.js'
 /** The values of a client, in clear: an omitted column keeps its value, null clears it. Times are RFC 3339. */
 export type ConfigInput = Partial<Record<WritableColumn, string | null>>
 
-/** What holds the secret columns of a tenant: a row, or a version of it. */
+/** The secret columns of a tenant: of its row, or of a version of that. */
 type Sealed = Pick<TenantConfigRow, 'tenant_id' | SecretColumn>
 
 export type RowSecrets = ReturnType<typeof createRowSecrets>

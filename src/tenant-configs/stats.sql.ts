@@ -9,7 +9,7 @@ export type StatsRow = Record<
 > & {
   token_status: Record<TokenStatus, number>
   number_status: Record<NumberStatus, number>
-  /** How many stored secrets each key has sealed, by its id. */
+  /** The number of stored secrets that each key sealed, by its id. */
   keys: Record<string, number>
 }
 

@@ -53,12 +53,12 @@ async function isInUse (db: Pick<NodePgDatabase, 'execute'>, id: string): Promis
 /** A stored secret, and the place it was sealed for. */
 export interface StoredSecret { tenant_id: string, column: SealedPlace, sealed: string }
 
-/** How many stored secrets a key sealed in a format. Both are null for those that are not sealed. */
+/** The number of stored secrets that a key sealed in a format; both are null for those that are not sealed. */
 export interface SealedCount { key_id: string | null, format: SealFormat | null, count: number }
 
 /** Counts the stored secrets by key and format, in the order of the key ids. Reads all rows. */
 export async function countSealed (db: Pick<NodePgDatabase, 'execute'>): Promise<SealedCount[]> {
-  // What is not sealed may be a secret in clear: no part of it may be returned.
+  // A value that is not sealed may be a secret in clear: no part of it may be returned.
   // The expression is slow, so it reads each prefix once.
   const { rows } = await db.execute<SealedCount & Record<string, unknown>>(sql`
     select parts[2] as key_id, parts[1] as format, sum(count)::int as count from (

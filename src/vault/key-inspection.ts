@@ -10,7 +10,7 @@ export { keyCountSources, uncountedKeyIds } from './sealed-places.sql.js'
 /** Bounds the secrets of each key that are opened. */
 const SAMPLE_SIZE = 100
 
-/** How the key ring fits what is stored. It has ids of keys and numbers only. */
+/** The key ring beside the stored secrets: ids of keys and numbers only. */
 export interface KeyFindings {
   /** The keys that sealed stored secrets, and are not in the ring. */
   lacking: string[]
@@ -20,7 +20,7 @@ export interface KeyFindings {
   hasUnsealed: boolean
   /** The keys that sealed stored secrets, and are in the ring. */
   inUse: string[]
-  /** How many stored secrets were opened, and how many of them could not be. */
+  /** The number of stored secrets that were tried, and of those that did not open. */
   sampled: number
   unreadable: number
 }
@@ -52,7 +52,7 @@ export interface ListedKey {
   /** The stored secrets that it sealed, and those of them in `v1`. */
   values: number
   values_in_v1: number
-  /** What it seals in, how many secrets it has sealed, and their share of the bound; null before its first start. */
+  /** The format that it seals in, its seals, and their share of the bound; null before its first start. */
   use: { format: SealFormat, seals: number, share: number } | null
 }
 

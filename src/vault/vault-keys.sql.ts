@@ -13,7 +13,7 @@ export async function selectVaultKeys (db: Pick<NodePgDatabase, 'execute'>): Pro
   return rows
 }
 
-/** What a key seals in, and how many secrets it has sealed. */
+/** The format that a key seals in, and the number of secrets that it has sealed. */
 export type KeyUse = Pick<VaultKey, 'format' | 'seals'>
 
 /** Adds to the seals of a key; no row for an unknown one. */

@@ -12,7 +12,7 @@ const place = () => ({
 const hmac = () => varchar({ length: 43 }).notNull()
 
 /**
- * Who did what. The records of a tenant are a chain: `seq` has no gaps, and `hmac` covers the record and the `hmac`
+ * The record of who did what. The records of a tenant are a chain: `seq` has no gaps, and `hmac` covers the record and the `hmac`
  * before it. `tenant_id` is empty for records that belong to no tenant. `count` is above 1 only where one record stands
  * for several requests. Triggers refuse every change of a row.
  */
@@ -43,7 +43,7 @@ export const auditLog = pgTable('audit_log', {
 /** A record as it is stored. */
 export type AuditRow = typeof auditLog.$inferSelect
 
-/** Where the retention last cut a chain: the last record that it deleted, signed with the audit key. */
+/** The place at which the retention last cut a chain: the last record that it deleted, signed with the audit key. */
 export const auditCheckpoints = pgTable('audit_checkpoints', {
   ...place(),
   hmac: hmac(),
@@ -57,7 +57,7 @@ export const auditOutbox = pgTable('audit_outbox', {
   previous_hmac: varchar({ length: 43 }).notNull()
 })
 
-/** What one process at a time may do, and which one until when. */
+/** Work that one process at a time may do, with that process and the end of its lease. */
 export const leases = pgTable('leases', {
   name: varchar({ length: 32 }).primaryKey(),
   holder: uuid().notNull(),

@@ -39,7 +39,7 @@ export const tenantConfigVersions = pgTable('tenant_config_versions', {
 /** A stored version: its secret columns are sealed. */
 export type VersionRow = typeof tenantConfigVersions.$inferSelect
 
-/** How many versions are kept, and how long. Each start of the service writes the only row; the triggers read it. */
+/** The number and the age of the versions that are kept: one row. Each start writes it; the triggers read it. */
 export const versionPolicy = pgTable('version_policy', {
   is_present: boolean().primaryKey().default(true),
   retention_days: integer().notNull(),

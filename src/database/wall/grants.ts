@@ -13,7 +13,7 @@ export type Privilege = 'SELECT' | 'INSERT' | 'UPDATE' | 'DELETE'
 export interface TableWall {
   /** Whether each row is a tenant's: then the role `tenant` sees those of `app.tenant_id` alone. */
   isOfTenant: boolean
-  /** What each role may do. */
+  /** The privileges of each role. */
   grants: Record<WallRole, Privilege[]>
 }
 
@@ -22,7 +22,7 @@ const read: Privilege[] = ['SELECT']
 const change: Privilege[] = ['SELECT', 'UPDATE']
 const all: Privilege[] = ['SELECT', 'INSERT', 'UPDATE', 'DELETE']
 
-/** What each role may do with each table. A test compares it with the tables of the database. */
+/** The privileges of each role on each table. A test compares the list with the tables of the database. */
 export const tableWalls: Record<string, TableWall> = {
   tenant_configs: { isOfTenant: true, grants: { tenant: all, admin: all, loader: read, worker: all } },
   // A restoration locks the version, which takes UPDATE.

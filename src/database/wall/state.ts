@@ -3,14 +3,14 @@ import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 
 export type Executor = Pick<NodePgDatabase, 'execute'>
 
-/** What a database has of the wall. */
+/** The parts of the wall that a database has. */
 export interface WallState {
   /** The user of the connection, and the owner of our tables. */
   login: string
   owner: string
   /** Whether no policy holds for the login. */
   bypasses: boolean
-  /** What a member has that may work as a role, and how to grant it: options came with PostgreSQL 16. */
+  /** The options of a membership that lets its member work as a role, with their SQL. PostgreSQL 15 has none. */
   membership: string
   terms: string
   schema: string

@@ -17,7 +17,7 @@ export interface MissingPart {
   blinds?: boolean
 }
 
-/** What becomes complete in one transaction: the roles, or a table. */
+/** A part of the wall that one transaction completes: the roles, or a table. */
 type Section = (state: WallState, prefix: string) => MissingPart[]
 
 const sections: Section[] = [

@@ -1,4 +1,4 @@
-/** What is recorded, and what each name means. */
+/** The actions that are recorded, with the meaning of each name. */
 export const auditActions = {
   'config.create': 'Create the configuration',
   'config.update': 'Change the configuration',
@@ -27,10 +27,10 @@ export type AuditAction = keyof typeof auditActions
 
 export const actionNames = Object.keys(auditActions).filter((name): name is AuditAction => name in auditActions)
 
-/** Who acts: a user of a tenant, a person of the platform, a key of other code, or the service by itself. */
+/** The actors: a user of a tenant, a person of the platform, a key of other code, or the service by itself. */
 export const auditRoles = ['tenant', 'admin', 'auditor', 'service_key', 'system'] as const
 export type AuditRole = typeof auditRoles[number]
 
-/** How it ended: `denied` by a guard, `refused` with any other 4xx, `failed` with a 5xx. */
+/** The outcomes: `denied` by a guard, `refused` with any other 4xx, `failed` with a 5xx. */
 export const auditOutcomes = ['ok', 'denied', 'refused', 'failed'] as const
 export type AuditOutcome = typeof auditOutcomes[number]

@@ -57,7 +57,7 @@ const resolvedExample = {
   is_stale: false
 }
 
-/** What the loader serves for a tenant. */
+/** The values that the loader serves for a tenant. */
 export const ResolvedConfig = Type.Object({
   tenant_id: nullable(Type.String({ description: 'The tenant whose active row serves; null when `.env` alone does' })),
   values: Type.Object(values, { description: 'What serves; secrets are in clear' }),

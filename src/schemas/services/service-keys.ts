@@ -1,7 +1,7 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { nullable, oneOf, tenantId, text, timestamp } from '../fields.js'
 
-/** What a service key may do, by scope. */
+/** The scopes of service keys, with what each one allows. */
 export const serviceKeyScopes = {
   'credentials:read': 'Read the credentials of tenants in clear, with GET /resolve',
   'onboarding:links': 'Create links for onboardings',

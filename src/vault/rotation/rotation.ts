@@ -24,7 +24,7 @@ const MAX_NAMED = 100
 interface RotationOptions {
   /** The format to seal in from now on. */
   format: SealFormat
-  /** How long further passes replace what was locked, leased or stored during the first one. */
+  /** The time in which further passes replace values that were locked, leased or stored during the first one. */
   waitMs: number
   /** Called after each transaction: the values that are done with, of those that were to be replaced at the start. */
   report: (done: number, total: number) => void
@@ -39,14 +39,14 @@ export type { SealedCount } from '../key-check.sql.js'
 export interface Rotation {
   /** The first key of the ring. */
   keyId: string
-  /** How many values it replaced. */
+  /** The number of values that it replaced. */
   replaced: number
   unreadable: Unreadable
   /** All stored values. */
   counts: SealedCount[]
 }
 
-/** How many values are not sealed by this key in this format. */
+/** Counts the values that this key did not seal in this format. */
 export const countOutdated = (counts: SealedCount[], keyId: string, format: SealFormat): number =>
   sumCounts(counts, (found) => found.key_id !== keyId || found.format !== format)
 

@@ -20,8 +20,8 @@ export class KmsFault extends Error {
 }
 
 /**
- * What a ciphertext is bound to: it opens for this use of this key id alone. It is no secret: a KMS logs it. The order
- * of its names is part of what Transit authenticates.
+ * The context that a ciphertext is bound to: it opens for this use of this key id alone. It is no secret: a KMS logs
+ * it. The order of its names is part of what Transit authenticates.
  */
 export const encryptionContext = (keyId: string) =>
   ({ key_id: keyId, purpose: 'key-ring', service: 'whatsapp-tenant-config' })
