@@ -1,5 +1,6 @@
 import { randomBytes, randomInt } from 'node:crypto'
 import type { Request } from 'autocannon'
+import { withoutWall } from '../../helper.js'
 import { requestCost } from '../measure/request-cost.js'
 import { interleaved, type Cost } from '../measure/rounds.js'
 import { compared, type Result } from '../report/result.js'
@@ -23,11 +24,19 @@ const tokenBody = () => ({ access_token: accessToken() })
 /** GET and PUT `/config`: whole requests, each for a random tenant with its own token. */
 export async function http ({ server, start, tenants, authorize }: Stage): Promise<Result[]> {
   const headers = tenants.map((tenant_id) => authorize({ tenant_id }))
-  const children = { floor: await start('floor'), ours: await start('service-process') }
-  const origins = { floor: await originOf(children.floor), ours: await originOf(children.ours) }
+  const children = {
+    floor: await start('floor'),
+    ours: await start('service-process'),
+    unwalled: await start('service-process', { ...withoutWall, DATABASE_WALL: 'if-possible' })
+  }
+  const origins = {
+    floor: await originOf(children.floor),
+    ours: await originOf(children.ours),
+    unwalled: await originOf(children.unwalled)
+  }
 
   /** The cost of these requests to one of the servers. */
-  async function cost (who: 'floor' | 'ours', requests: Request[]): Promise<Cost> {
+  async function cost (who: keyof typeof children, requests: Request[]): Promise<Cost> {
     return await requestCost(children[who], origins[who], server, requests)
   }
 
@@ -40,21 +49,26 @@ export async function http ({ server, start, tenants, authorize }: Stage): Promi
       body: JSON.stringify(body())
     }))
 
+  const getConfig = async (who: 'ours' | 'unwalled') => await interleaved({
+    floor: async () => await cost('floor', get('/config')),
+    ours: async () => await cost(who, get(ours))
+  })
+  const putConfig = async (who: 'ours' | 'unwalled') => await interleaved({
+    floor: async () => await cost('floor', put('/config', [SEALED, TENANTS], configBody)),
+    ours: async () => await cost(who, put(ours, [0, SEALED], configBody))
+  })
+
   const results = [
-    compared('GET `/config`, whole request, log level warn', await interleaved({
-      floor: async () => await cost('floor', get('/config')),
-      ours: async () => await cost('ours', get(ours))
-    }), 1.3),
-    compared('PUT `/config` of `callback_url` and `verify_token`, whole request', await interleaved({
-      floor: async () => await cost('floor', put('/config', [SEALED, TENANTS], configBody)),
-      ours: async () => await cost('ours', put(ours, [0, SEALED], configBody))
-    }), 1.5),
+    compared('GET `/config`, whole request, log level warn', await getConfig('ours'), 1.6),
+    compared('the same without the wall', await getConfig('unwalled'), 1.25),
+    compared('PUT `/config` of `callback_url` and `verify_token`, whole request', await putConfig('ours'), 2),
+    compared('the same without the wall', await putConfig('unwalled'), 1.5),
     compared('PUT `/config` of a new `access_token`, whole request', await interleaved({
       floor: async () => await cost('floor', put('/token', [SEALED, TENANTS], tokenBody)),
       ours: async () => await cost('ours', put(ours, [0, SEALED], tokenBody))
     }))
   ]
-  await Promise.all([children.floor.end(), children.ours.end()])
+  await Promise.all(Object.values(children).map(async (child) => await child.end()))
   return results
 }
 
