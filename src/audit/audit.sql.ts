@@ -1,43 +1,10 @@
 import { sql } from 'drizzle-orm'
 import type { AuditRow } from '../database/schema/audit.js'
-import { prepare } from '../database/statement.js'
 import type { AuditAction, AuditOutcome } from '../schemas/audit-log/names.js'
-import { recordNames, type Head } from './chain.js'
-
-const { placeholder } = sql
+import { recordNames } from './chain.js'
 
 /** The columns of a record, without its place and its HMAC. */
 export const recordColumns = sql.raw(recordNames.join(', '))
-const columns = sql`tenant_id, seq, ${recordColumns}, hmac`
-
-/** Selects the last record of a chain, or the checkpoint that replaced it; no row for a chain without records. */
-export const headOfChain = prepare('audit_head', sql<Head>`
-  select seq::float8 as seq, hmac from (
-    (select seq, hmac from audit_log where tenant_id = ${placeholder('tenant_id')} order by seq desc limit 1)
-    union all
-    select seq, hmac from audit_checkpoints where tenant_id = ${placeholder('tenant_id')}
-  ) last order by seq desc limit 1`)
-
-/**
- * Inserts the rows of one chain, a JSON array in their order: all of them, or none and returns no row. The first one
- * decides: it conflicts when another writer was faster, and nobody can follow it before it is committed.
- */
-export const append = prepare('audit_append', sql<{ seq: string }>`
-  with entry as (
-    select * from json_populate_recordset(null::audit_log, ${placeholder('rows')}::json)
-  ), first as (
-    insert into audit_log (${columns})
-    select ${columns} from entry where seq = ${placeholder('previous_seq')}::bigint + 1
-    on conflict do nothing returning seq
-  ), others as (
-    insert into audit_log (${columns})
-    select ${columns} from entry where seq > ${placeholder('previous_seq')}::bigint + 1 and exists (select from first)
-  ), queued as (
-    insert into audit_outbox (tenant_id, seq, previous_hmac)
-    select tenant_id, seq, lag(hmac, 1, ${placeholder('previous_hmac')}::varchar) over (order by seq)
-    from entry where ${placeholder('is_streamed')}::boolean and exists (select from first) order by seq
-  )
-  select seq from first`)
 
 /** A record as the lists show it. */
 export type ListedRecord = Omit<AuditRow, 'hmac'>

@@ -4,12 +4,12 @@ import type { Database } from '../database/database.js'
 import type { Poller } from '../waiting/poller.js'
 import { obtainAuditKey } from './audit-key.sql.js'
 import { createReader } from './reader.js'
-import { createRecorder, type NewEntry } from './recorder.js'
+import { createRecorder, type NewEntry } from './recorder/recorder.js'
 import { createAuditRetention } from './retention.js'
 import { createAuditStream } from './stream/stream.js'
 import { createStreamLines, createStreamPost } from './stream/send.js'
 
-export type { NewEntry } from './recorder.js'
+export type { NewEntry } from './recorder/recorder.js'
 export type { ShownRecord } from './reader.js'
 
 declare module 'fastify' {
@@ -24,7 +24,7 @@ export const bySystem = {
 } as const
 
 interface AuditDependencies {
-  database: Pick<Database, 'run' | 'as' | 'ofTenant'>
+  database: Pick<Database, 'run' | 'transaction' | 'as' | 'ofTenant'>
   key: Buffer
   isStreamed: boolean
   concurrency: number

@@ -12,8 +12,10 @@ export type AuditEntry = Pick<AuditRow, 'tenant_id' | typeof recordNames[number]
 /** A record at its place in a chain, not yet signed. */
 export type UnsignedRow = Omit<AuditRow, 'hmac'>
 
-/** The last record of a chain. */
-export type Head = Pick<AuditRow, 'seq' | 'hmac'>
+/** The last record of a chain, or the checkpoint that replaced it. */
+export type HeadRow = Pick<AuditRow, 'tenant_id' | 'seq' | 'hmac'>
+
+export type Head = Omit<HeadRow, 'tenant_id'>
 
 export type Checkpoint = typeof auditCheckpoints.$inferSelect
 

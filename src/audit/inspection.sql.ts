@@ -3,15 +3,12 @@ import type pg from 'pg'
 import type { AuditRow } from '../database/schema/audit.js'
 import { toQueryConfig } from '../database/statement.js'
 import { recordColumns } from './audit.sql.js'
-import { recordNames } from './chain.js'
+import { recordNames, type HeadRow } from './chain.js'
 
 const BATCH = 1000
 
 /** A record, or a checkpoint, which has a signature and of the others only its place and its HMAC. */
 export type PartRow = AuditRow & { signature: string | null }
-
-/** The last record of a chain, or the checkpoint that replaced it. */
-export type HeadRow = Pick<AuditRow, 'tenant_id' | 'seq' | 'hmac'>
 
 const ofTenant = (tenantId: string | undefined) => tenantId === undefined ? sql`` : sql`where tenant_id = ${tenantId}`
 

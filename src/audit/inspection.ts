@@ -1,11 +1,11 @@
 import type pg from 'pg'
 import type { Vault } from '../vault/vault.js'
 import { readAuditKey } from './audit-key.sql.js'
-import type { Head } from './chain.js'
-import { headsQuery, partsQuery, readInBatches, type HeadRow } from './inspection.sql.js'
+import type { Head, HeadRow } from './chain.js'
+import { headsQuery, partsQuery, readInBatches } from './inspection.sql.js'
 import { createVerifier, type BrokenLink } from './verifier.js'
 
-export type { HeadRow } from './inspection.sql.js'
+export type { HeadRow } from './chain.js'
 export type { BrokenLink } from './verifier.js'
 
 /** Reads the heads of all chains or of one tenant, and passes them on in batches. */
