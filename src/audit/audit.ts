@@ -66,7 +66,7 @@ async function audit (fastify: FastifyInstance): Promise<void> {
   const { database, vault, env, closing, log, outbound } = fastify
   const { AUDIT_STREAM: target, AUDIT_STREAM_SECRET: secrets = '', AUDIT_RETENTION_DAYS: days } = env
   const key = await obtainAuditKey(database, vault)
-  // Two connections stay for requests that need no record. With half of them records queued after an outage.
+  // Two connections stay for requests that need no record.
   const concurrency = Math.max(1, env.DATABASE_POOL_MAX - 2)
   const audit = createAudit({ database, key, isStreamed: target !== undefined, concurrency, log })
   fastify.decorate('audit', audit)

@@ -27,8 +27,8 @@ export function createChainWriter ({ database, key, isStreamed }: ChainWriterDep
     /**
      * Appends to several chains with one statement, which waits for no other transaction.
      *
-     * @returns the tenants whose entries are stored. Those of the others are not: another transaction writes the chain,
-     * or has written it meanwhile. Its head is read by the next call.
+     * @returns the tenants whose entries are all stored. None of another chain is: a transaction writes it, or wrote it
+     * since its head was read. The next call reads that again.
      */
     async tryAppend (batches: Batches): Promise<Set<string>> {
       const known = new Map<string, Head>()

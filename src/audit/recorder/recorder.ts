@@ -19,7 +19,7 @@ interface RecorderDependencies {
   key: Buffer
   /** Whether AUDIT_STREAM gets the records. */
   isStreamed: boolean
-  /** How many statements write at once. */
+  /** How many statements write at once; 2 at least. */
   concurrency: number
   log: Pick<FastifyBaseLogger, 'error'>
 }
