@@ -1,11 +1,8 @@
-import { LRUCache } from 'lru-cache'
 import { DatabaseUnavailable } from '../errors.js'
 import {
   assertWithinDeadline, isPastAnswerDeadline, isPastReadDeadline, withAnswerDeadline
 } from '../waiting/deadline.js'
-
-// lru-cache's `fetchMethod` keeps a running load as an entry: loads of new keys would evict values that serve stale.
-// Its callers join any running load without a context, so the map of loads would stay.
+import { createSieve } from './sieve.js'
 
 // Bounds the retries: a key invalidated faster than it loads would never return. The last load is newer than the call.
 const MAX_LOADS = 3
@@ -16,6 +13,9 @@ export interface CachedValue<T> {
   /** When its load began. */
   readonly loadedAt: number
   readonly freshUntil: number
+  isVisited: boolean
+  /** A promise of the value, for a caller that returns the same one each time. */
+  promise: Promise<Extract<T, object>> | undefined
 }
 
 /** A value, and whether it could not be confirmed. */
@@ -69,14 +69,15 @@ export type ConfigCache<T> = ReturnType<typeof createConfigCache<T>>
  */
 export function createConfigCache<T> (options: CacheOptions<T>) {
   const { max, ttl, blindTtl, staleIfError, listenerHealth, detector, counts, limitRead, read, canServeStale } = options
-  const cache = new LRUCache<string, CachedValue<T>>({ max })
+  const cache = createSieve<CachedValue<T>>(max)
+  // Apart from the values: loads of new keys must not evict values that serve stale.
   const loads = new Map<string, Load<T>>()
 
   // While the listener is up an entry stays valid: a change would have invalidated it.
   const confirmedAt = ({ loadedAt }: CachedValue<T>) => Math.max(loadedAt, listenerHealth.lastConfirmedAt)
 
-  /** The fresh value of the key; undefined without one. */
-  function peekFresh (key: string): T | undefined {
+  /** The entry of the key, if it is fresh; counts a hit. */
+  function freshEntry (key: string): CachedValue<T> | undefined {
     const cached = cache.get(key)
     if (cached === undefined) return undefined
     const now = performance.now()
@@ -84,8 +85,11 @@ export function createConfigCache<T> (options: CacheOptions<T>) {
     const isServable = !detector.isDown || canServeStale(cached.value)
     if (now >= cached.freshUntil || !isConfirmed || !isServable) return undefined
     counts.hits++
-    return cached.value
+    return cached
   }
+
+  /** The fresh value of the key; undefined without one. */
+  const peekFresh = (key: string): T | undefined => freshEntry(key)?.value
 
   /** The cached value while the database is down. Throws `err` where that is none, too old, or not to be served. */
   function serveStale (key: string, err: Error): CacheResult<T> {
@@ -97,25 +101,34 @@ export function createConfigCache<T> (options: CacheOptions<T>) {
     return { value: cached.value, isStale: true }
   }
 
-  function startLoad (key: string, requestedAt: number): Load<T> {
-    const startedAt = performance.now()
-    counts.loads++
-    const save = (value: T) => {
-      // Whole milliseconds: a number with a fraction would be a separate object for each entry.
-      const freshUntil = Math.floor(startedAt + ttl * (0.9 + Math.random() / 10))
-      const cached = { value, loadedAt: Math.floor(startedAt), freshUntil }
-      if (loads.get(key) === load) cache.set(key, cached)
-      return value
-    }
-    const fail = (err: unknown) => {
+  async function readUnlessDown (key: string): Promise<T> {
+    if (detector.isDown) throw new DatabaseUnavailable()
+    try {
+      return await read(key)
+    } catch (err) {
       if (err instanceof DatabaseUnavailable) detector.reportFailure()
       throw err
     }
-    const result = limitRead(async () => {
-      if (detector.isDown) throw new DatabaseUnavailable()
-      return await read(key).catch(fail)
-    }, () => !isPastAnswerDeadline(load.requestedAt)).then(save).finally(() => {
+  }
+
+  /** Caches what a load returned, and ends the load. */
+  function save (key: string, value: T, startedAt: number): void {
+    loads.delete(key)
+    // Whole milliseconds: a number with a fraction would be a separate object for each entry.
+    const freshUntil = Math.floor(startedAt + ttl * (0.9 + Math.random() / 10))
+    cache.set(key, { value, loadedAt: Math.floor(startedAt), freshUntil, isVisited: false, promise: undefined })
+  }
+
+  function startLoad (key: string, requestedAt: number): Load<T> {
+    const startedAt = performance.now()
+    counts.loads++
+    const isNeeded = () => !isPastAnswerDeadline(load.requestedAt)
+    const result = limitRead(async () => await readUnlessDown(key), isNeeded).then((value) => {
+      if (loads.get(key) === load) save(key, value, startedAt)
+      return value
+    }, (err: unknown) => {
       if (loads.get(key) === load) loads.delete(key)
+      throw err
     })
     const load: Load<T> = { startedAt, result, requestedAt, isInvalidated: false }
     loads.set(key, load)
@@ -148,6 +161,7 @@ export function createConfigCache<T> (options: CacheOptions<T>) {
   }
 
   return {
+    freshEntry,
     peekFresh,
 
     /**
@@ -158,8 +172,8 @@ export function createConfigCache<T> (options: CacheOptions<T>) {
      * @throws what `read` throws, and `DATABASE_UNAVAILABLE` when no value may serve
      */
     async get (key: string, requestedAt = performance.now()): Promise<CacheResult<T>> {
-      const value = peekFresh(key)
-      if (value !== undefined) return { value, isStale: false }
+      const cached = freshEntry(key)
+      if (cached !== undefined) return { value: cached.value, isStale: false }
       counts.misses++
       try {
         return { value: await withAnswerDeadline(load(key, requestedAt), requestedAt), isStale: false }

@@ -118,11 +118,17 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
    * values never serve in place of an error.
    */
   function forTenant (tenantId: string): Promise<ConfigSnapshot> {
-    // A cached tenant costs one lookup and no new promise.
-    const cached = tenants.peekFresh(tenantId)
+    // A cached tenant costs one lookup and no new promise. The snapshot is not even read: of many tenants, each object
+    // is a miss in the processor's caches.
+    const cached = tenants.freshEntry(tenantId)
     if (cached === undefined) return loadTenant(tenantId)
-    if (!isActive(cached)) return withoutRow(cached)
-    return env.CONFIG_REFUSE_DEAD_TOKENS ? withLiveToken(cached) : ConfigSnapshot.promise(cached)
+    if (cached.promise !== undefined) return cached.promise
+    const { value } = cached
+    if (!isActive(value)) return withoutRow(value)
+    if (env.CONFIG_REFUSE_DEAD_TOKENS) return withLiveToken(value)
+    // Frozen: all callers get the same one.
+    cached.promise = Object.freeze(Promise.resolve(value))
+    return cached.promise
   }
 
   /**
@@ -156,7 +162,9 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
   }
 
   async function readTenant (tenantId: string): Promise<CachedConfig> {
-    return decision.fromRow(await readRow(asLoader, tenantId))
+    const row = await readRow(asLoader, tenantId)
+    // The string that is also the key of the cache: one for each tenant.
+    return decision.fromRow(row && { ...row, tenant_id: tenantId })
   }
 
   /** Creates a lookup by an id of Meta's: `statement` finds its rows, `idOf` reads the id of a snapshot. */

@@ -19,9 +19,14 @@ export function createReadLimiter (concurrency: number) {
     const queuedAt = performance.now()
     return await limit(async () => {
       if (!isNeeded() || (isFailing && isPastReadDeadline(queuedAt))) throw new DatabaseUnavailable()
-      const reading = read()
-      isFailing = await reading.then(() => false, (err: unknown) => err instanceof DatabaseUnavailable)
-      return await reading
+      try {
+        const value = await read()
+        isFailing = false
+        return value
+      } catch (err) {
+        isFailing = err instanceof DatabaseUnavailable
+        throw err
+      }
     })
   }
 }

@@ -110,23 +110,28 @@ export function resolve (
     return isOwn ? own : fallback
   }
   const value = (key: ConfigKey) => sourceOf(key)[key]
-  return Object.freeze({
+  const source = (key: ConfigKey) => value(key) === null ? null : sourceOf(key) === own ? 'database' : 'env'
+  return {
     tenantId: row?.tenantId ?? null,
     isVerified: row?.isVerified ?? false,
     tokenStatus: row?.tokenStatus ?? null,
     values: eachValue(value),
-    sources: shared(eachValue((key) => value(key) === null ? null : sourceOf(key) === own ? 'database' : 'env')),
+    sources: sharedSources(source),
     open
-  })
+  }
 }
 
-const sourcesByText = new Map<string, ConfigSources>()
+const keys = Object.keys(fallsBack) as ConfigKey[]
+const possibleSources = [null, 'database', 'env'] as const
+const sourcesByCode = new Map<number, ConfigSources>()
 
 /** Returns the same object for equal sources: there are few of them, and many tenants. */
-function shared (sources: ConfigSources): ConfigSources {
-  const text = Object.values(sources).join()
-  const known = sourcesByText.get(text)
+function sharedSources (source: (key: ConfigKey) => ConfigSources[ConfigKey]): ConfigSources {
+  // A digit for each key, to the base of the three sources.
+  const code = keys.reduce((code, key) => code * 3 + possibleSources.indexOf(source(key)), 0)
+  const known = sourcesByCode.get(code)
   if (known !== undefined) return known
-  sourcesByText.set(text, sources)
+  const sources = eachValue(source)
+  sourcesByCode.set(code, sources)
   return sources
 }

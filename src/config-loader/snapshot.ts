@@ -30,51 +30,65 @@ export interface Resolved {
  * One tenant's configuration at one moment. It never changes, and does not show its secrets when printed or serialised.
  */
 export class ConfigSnapshot {
-  readonly #resolved: Resolved
+  // Not the object itself: one object fewer for each tenant in the cache.
+  readonly #tenantId: Resolved['tenantId']
+  readonly #isVerified: boolean
+  readonly #tokenStatus: Resolved['tokenStatus']
+  readonly #values: ConfigValues
+  readonly #sources: ConfigSources
+  readonly #open: Resolved['open']
   readonly #isStale: boolean
   #opened: { [key in LateKey]?: string } | undefined
   #all: ConfigValues | undefined
-  #promise: Promise<ConfigSnapshot> | undefined
 
-  constructor (resolved: Resolved, isStale: boolean) {
-    this.#resolved = resolved
+  constructor ({ tenantId, isVerified, tokenStatus, values, sources, open }: Resolved, isStale: boolean) {
+    this.#tenantId = tenantId
+    this.#isVerified = isVerified
+    this.#tokenStatus = tokenStatus
+    this.#values = values
+    this.#sources = sources
+    this.#open = open
     this.#isStale = isStale
     Object.freeze(this)
   }
 
   /** The same configuration, marked as one that could not be confirmed. */
-  static stale = (snapshot: ConfigSnapshot) => new ConfigSnapshot(snapshot.#resolved, true)
+  static stale = (snapshot: ConfigSnapshot) => new ConfigSnapshot({
+    tenantId: snapshot.#tenantId,
+    isVerified: snapshot.#isVerified,
+    tokenStatus: snapshot.#tokenStatus,
+    values: snapshot.#values,
+    sources: snapshot.#sources,
+    open: snapshot.#open
+  }, true)
 
   /** The values as they are cached: those of `LateKey` may be sealed. */
-  static cachedValues = (snapshot: ConfigSnapshot) => snapshot.#resolved.values
-
-  /** A promise of the snapshot, always the same. */
-  static promise = (snapshot: ConfigSnapshot) => (snapshot.#promise ??= Object.freeze(Promise.resolve(snapshot)))
+  static cachedValues = (snapshot: ConfigSnapshot) => snapshot.#values
 
   /** The tenant whose active row serves; null when `.env` alone does. */
-  getTenantId (): string | null { return this.#resolved.tenantId }
+  getTenantId (): string | null { return this.#tenantId }
 
   /** Meta's id of the phone number that sends the messages; null without one. */
-  getPhoneId (): string | null { return this.#resolved.values.phone_id }
+  getPhoneId (): string | null { return this.#values.phone_id }
 
   /** The access token in clear, expired or not; null without one. */
-  getAccessToken (): string | null { return this.#resolved.values.access_token }
+  getAccessToken (): string | null { return this.#values.access_token }
 
   /** The id of the WhatsApp Business Account; null without one. */
-  getWabaId (): string | null { return this.#resolved.values.waba_id }
+  getWabaId (): string | null { return this.#values.waba_id }
 
   /** Whether an active row of the tenant serves, rather than the `.env` values alone. */
-  hasTenantConfig (): boolean { return this.#resolved.tenantId !== null }
+  hasTenantConfig (): boolean { return this.#tenantId !== null }
 
   /**
    * Whether Meta confirmed the account and the number to the tenant's token. A new token keeps that; `.env` never has
    * it.
    */
-  isVerified (): boolean { return this.#resolved.isVerified }
+  isVerified (): boolean { return this.#isVerified }
 
   /** Whether the expiry of the access token has passed; a token without one does not expire. */
   isTokenExpired (): boolean {
-    const { token_expires_at: expiry } = this.#resolved.values
+    const { token_expires_at: expiry } = this.#values
     return expiry !== null && Date.parse(expiry) <= Date.now()
   }
 
@@ -83,7 +97,7 @@ export class ConfigSnapshot {
    * of the last check; `unverified` before the first.
    */
   getTokenStatus (): TokenStatus | null {
-    const { tokenStatus } = this.#resolved
+    const tokenStatus = this.#tokenStatus
     const isFinal = tokenStatus === null || deadStatuses.includes(tokenStatus)
     return isFinal || !this.isTokenExpired() ? tokenStatus : 'expired'
   }
@@ -112,7 +126,7 @@ export class ConfigSnapshot {
    */
   getAllConfig (): ConfigValues {
     this.#all ??= Object.freeze({
-      ...this.#resolved.values,
+      ...this.#values,
       fb_app_secret: this.#secret('fb_app_secret'),
       verify_token: this.#secret('verify_token')
     })
@@ -120,13 +134,13 @@ export class ConfigSnapshot {
   }
 
   /** The source of each value, frozen. */
-  getSources (): ConfigSources { return this.#resolved.sources }
+  getSources (): ConfigSources { return this.#sources }
 
   #secret (key: LateKey): string | null {
-    const { values: { [key]: value }, sources, open, tenantId } = this.#resolved
-    if (value === null || tenantId === null || sources[key] === 'env') return value
+    const [value, tenantId] = [this.#values[key], this.#tenantId]
+    if (value === null || tenantId === null || this.#sources[key] === 'env') return value
     this.#opened ??= {}
-    return (this.#opened[key] ??= open(value, tenantId, key))
+    return (this.#opened[key] ??= this.#open(value, tenantId, key))
   }
 }
 

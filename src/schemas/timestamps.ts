@@ -11,7 +11,8 @@ const ZONED_TIME =
 export function isoFromPostgres (written: string): string {
   // No Date here, for speed: each row has up to five times.
   if (UTC_TIME.test(written)) {
-    return `${written.slice(0, 10)}T${written.slice(11, 19)}.${written.slice(20, -3).padEnd(6, '0')}Z`
+    // Joined: V8 keeps a template as a tree of its parts, four times as large, and configurations are cached.
+    return [written.slice(0, 10), 'T', written.slice(11, 19), '.', written.slice(20, -3).padEnd(6, '0'), 'Z'].join('')
   }
   const [, date, time, fraction = '', sign, hours, minutes = 0, seconds = 0] = ZONED_TIME.exec(written) ?? []
   const offset = Number(`${sign}1`) * (Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds))
