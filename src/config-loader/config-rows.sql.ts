@@ -14,7 +14,6 @@ const { tenant_id, is_active, updated_at } = table
 const fields = {
   tenant_id,
   is_active,
-  updated_at,
   phone_number_id: table.phone_number_id,
   access_token: table.access_token,
   waba_id: table.waba_id,
@@ -35,8 +34,10 @@ export const sealedColumns = secretColumns.filter((column): column is SealedColu
 
 const [key, limit] = [sql.placeholder('key'), sql.placeholder('limit')]
 
+const isWatched = eq(tokenWatch.tenant_id, tenant_id)
+
 const rows = () => builder.select(fields).from(table)
-  .leftJoin(verifiedIdentities, isVerified).leftJoin(tokenWatch, eq(tokenWatch.tenant_id, tenant_id))
+  .leftJoin(verifiedIdentities, isVerified).leftJoin(tokenWatch, isWatched)
 
 /** Active rows whose verified identity has an id, the first ones by tenant id. */
 const activeWith = (id: typeof verifiedIdentities.phone_number_id | typeof verifiedIdentities.waba_id) =>
@@ -44,6 +45,10 @@ const activeWith = (id: typeof verifiedIdentities.phone_number_id | typeof verif
 
 /** Finds the row of a tenant. */
 export const rowOfTenant = prepare('config_row_of_tenant', rows().where(eq(tenant_id, key)))
+
+/** Finds the row of a tenant, to explain it. */
+export const explainedRow = prepare('config_row_explained', builder.select({ ...fields, updated_at }).from(table)
+  .leftJoin(verifiedIdentities, isVerified).leftJoin(tokenWatch, isWatched).where(eq(tenant_id, key)))
 
 /** Finds the active tenants that own a phone number by their verified identity, at most `limit`. */
 export const activeOnNumber = prepare('config_row_on_number', activeWith(verifiedIdentities.phone_number_id))
@@ -55,3 +60,5 @@ type RowOf<S> = S extends Prepared<infer Row> ? Row : never
 
 /** A row as the loader reads it: its secrets are sealed. */
 export type ConfigRow = RowOf<typeof rowOfTenant>
+
+export type ExplainedRow = RowOf<typeof explainedRow>

@@ -3,7 +3,7 @@ import type { EffectiveConfig } from '../schemas/effective.js'
 import { MASK } from '../schemas/fields.js'
 import { mask } from '../vault/masking.js'
 import type { Vault } from '../vault/vault.js'
-import { sealedColumns, type ConfigRow, type SealedColumn } from './config-rows.sql.js'
+import { sealedColumns, type ExplainedRow, type SealedColumn } from './config-rows.sql.js'
 import { isActive, type ConfigDecision } from './resolve.js'
 import { ConfigSnapshot, eachValue } from './snapshot.js'
 
@@ -43,7 +43,7 @@ export function createExplanation ({ vault, decision }: ExplanationDependencies)
     }
   }
 
-  function describeRow (row: ConfigRow): Explanation['row'] {
+  function describeRow (row: ExplainedRow): Explanation['row'] {
     const stored = sealedColumns.flatMap((column) => row[column] === null ? [] : [{ column, sealed: row[column] }])
     const keyIds = stored.map(({ sealed }) => vault.keyIdOf(sealed)).filter((id) => id !== null)
     const unreadable = stored.filter(({ column, sealed }) => !opens(sealed, row.tenant_id, column))
@@ -55,7 +55,7 @@ export function createExplanation ({ vault, decision }: ExplanationDependencies)
     }
   }
 
-  function decide (row: ConfigRow | undefined): Pick<Explanation, 'decision' | 'reason' | 'values'> {
+  function decide (row: ExplainedRow | undefined): Pick<Explanation, 'decision' | 'reason' | 'values'> {
     try {
       const found = decision.fromRow(row)
       if (isActive(found)) {
@@ -92,7 +92,7 @@ export function createExplanation ({ vault, decision }: ExplanationDependencies)
     }
   }
 
-  return function explain (tenantId: string, row: ConfigRow | undefined): Explanation {
+  return function explain (tenantId: string, row: ExplainedRow | undefined): Explanation {
     const { decision, reason, values } = decide(row)
     return {
       tenant_id: tenantId,

@@ -1,11 +1,11 @@
 import type { Database } from '../database/database.js'
-import type { Prepared, Queryable } from '../database/statement.js'
+import type { Prepared } from '../database/statement.js'
 import type { Env } from '../settings/env.js'
 import type { RowChange } from '../tenant-configs/tenant-configs.js'
 import { isTenantId } from '../tenant-configs/tenant-id.js'
 import type { Vault } from '../vault/vault.js'
 import { createConfigCache, type CacheCounts, type ListenerHealth } from './cache.js'
-import { activeOnNumber, activeOnWaba, rowOfTenant, type ConfigRow } from './config-rows.sql.js'
+import { activeOnNumber, activeOnWaba, explainedRow, rowOfTenant, type ConfigRow } from './config-rows.sql.js'
 import { createExplanation, type Explanation } from './explain.js'
 import { createIdLookup } from './id-lookup.js'
 import type { OutageDetector } from './outage-detector.js'
@@ -80,8 +80,11 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
      *
      * @throws `DATABASE_UNAVAILABLE`, and a TypeError for a value that cannot be a tenant id
      */
-    explain: async (tenantId: string): Promise<Explanation> =>
-      explain(assertTenantId(tenantId), await readRow(database.ofTenant(tenantId), tenantId)),
+    async explain (tenantId: string): Promise<Explanation> {
+      const db = database.ofTenant(assertTenantId(tenantId))
+      const [row] = await db.run(explainedRow, { key: tenantId })
+      return explain(tenantId, row)
+    },
 
     /** The counts since the start, and the size of the caches. */
     stats: (): LoaderStats => ({
@@ -157,14 +160,11 @@ export function createLoader ({ database, vault, env, listenerHealth, detector }
     return decision.withoutRow(reason)
   }
 
-  async function readRow (db: Pick<Queryable, 'run'>, tenantId: string): Promise<ConfigRow | undefined> {
-    return (await db.run(rowOfTenant, { key: tenantId }))[0]
-  }
-
   async function readTenant (tenantId: string): Promise<CachedConfig> {
-    const row = await readRow(asLoader, tenantId)
+    const [row] = await asLoader.run(rowOfTenant, { key: tenantId })
     // The string that is also the key of the cache: one for each tenant.
-    return decision.fromRow(row && { ...row, tenant_id: tenantId })
+    if (row !== undefined) row.tenant_id = tenantId
+    return decision.fromRow(row)
   }
 
   /** Creates a lookup by an id of Meta's: `statement` finds its rows, `idOf` reads the id of a snapshot. */

@@ -19,11 +19,17 @@ interface SpanDescription {
 }
 
 /** Runs work in a span, which also records the type of its error. Throws what the work throws. */
-export async function inSpan<T> (
+export function inSpan<T> (
   name: string, { kind, attributes }: SpanDescription, work: (span: Span) => Promise<T>
 ): Promise<T> {
   const span = tracer.startSpan(name, { kind })
-  if (!span.isRecording()) return await work(span)
+  // Without an SDK a span costs no promise.
+  return span.isRecording() ? recorded(span, attributes, work) : work(span)
+}
+
+async function recorded<T> (
+  span: Span, attributes: () => Attributes, work: (span: Span) => Promise<T>
+): Promise<T> {
   span.setAttributes(attributes())
   return await context.with(trace.setSpan(context.active(), span), work, undefined, span)
     .catch((err: unknown) => {

@@ -22,9 +22,9 @@ export function assertWithinDeadline (requestedAt: number, detector: { readonly 
  * @param requestedAt when the request began (ms of `performance.now()`)
  * @throws DATABASE_UNAVAILABLE at the deadline; what `work` throws
  */
-export async function withAnswerDeadline<T> (work: Promise<T>, requestedAt: number): Promise<T> {
+export function withAnswerDeadline<T> (work: Promise<T>, requestedAt: number): Promise<T> {
   // One promise; `Promise.race` and `finally` would create five for each load.
-  return await new Promise((resolve, reject) => {
+  return new Promise((resolve, reject) => {
     // Node drops the fraction of a millisecond, and the timer would run too early.
     const remainingMs = Math.ceil(requestedAt + ANSWER_DEADLINE_MS - performance.now())
     const timer = setTimeout(() => { reject(new DatabaseUnavailable()) }, remainingMs)

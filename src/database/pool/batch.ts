@@ -41,9 +41,10 @@ interface Part extends pg.QueryConfig {
 export class Batch implements pg.Submittable {
   /** The client of `pg` wraps it for its timeout. */
   callback: (err: Error | null) => void
+  readonly #parts: Part[]
   readonly #last: Part
-  readonly #following: Part[]
   #current: Part
+  #index = 0
   #shapes = new Map<string, RowShape>()
 
   /**
@@ -52,8 +53,8 @@ export class Batch implements pg.Submittable {
    */
   constructor (begin: pg.QueryConfig[], last: pg.QueryConfig, callback: (err: Error | null) => void) {
     this.#last = toPart(last)
-    this.#following = [...begin.map(toPart), this.#last]
-    this.#current = this.#nextPart()
+    this.#parts = [...begin.map(toPart), this.#last]
+    this.#current = this.#parts[0] ?? this.#last
     this.callback = callback
   }
 
@@ -69,7 +70,7 @@ export class Batch implements pg.Submittable {
     this.#shapes = shapesOf.get(connection) ?? new Map<string, RowShape>()
     shapesOf.set(connection, this.#shapes)
     connection.stream.cork()
-    for (const part of [this.#current, ...this.#following]) {
+    for (const part of this.#parts) {
       const { name, text, values } = part
       if (connection.parsedStatements[name] === undefined) connection.parse({ name, text, types: [] }, true)
       connection.bind({ statement: name, values }, true)
@@ -104,14 +105,12 @@ export class Batch implements pg.Submittable {
     const { name, shape, answer } = this.#current
     answer.count = Number(text.slice(text.lastIndexOf(' ') + 1))
     if (name !== '') this.#shapes.set(name, shape)
-    this.#current = this.#nextPart()
+    this.#current = this.#parts[++this.#index] ?? this.#last
   }
 
   handleError (err: Error): void { this.callback(err) }
 
   handleReadyForQuery (): void { this.callback(null) }
-
-  #nextPart (): Part { return this.#following.shift() ?? this.#last }
 }
 
 function toPart ({ name = '', text, values = [], types = pg.types }: pg.QueryConfig): Part {

@@ -29,9 +29,12 @@ export function createConnections (pool: pg.Pool) {
   }
 
   /** Waits less long for a connection in use than for a new one, which may have far to go. */
-  async function take (): Promise<pg.PoolClient> {
+  function take (): Promise<pg.PoolClient> {
     const isQueued = pool.idleCount === 0 && pool.totalCount >= pool.options.max
-    if (!isQueued) return await pool.connect()
+    return isQueued ? takeReleased() : pool.connect()
+  }
+
+  async function takeReleased (): Promise<pg.PoolClient> {
     let timer: NodeJS.Timeout | undefined
     let isLate = false
     const timeout = new Promise<never>((_resolve, reject) => {

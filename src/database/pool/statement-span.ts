@@ -9,11 +9,10 @@ import { Batch, type Answer } from './batch.js'
  * and the name of the statement, neither its text nor its values.
  * Source: opentelemetry.io/docs/specs/semconv/database/postgresql
  */
-export async function sendInSpan (
+export function sendInSpan (
   client: pg.PoolClient, begin: pg.QueryConfig[], query: pg.QueryConfig
 ): Promise<Answer> {
-  // The name is empty for a statement that is not prepared.
-  const name = withoutDigest(query.name ?? '') || operationOf(query.text)
+  const name = summaryOf(query)
   const attributes = () => ({
     'db.system.name': 'postgresql',
     'db.operation.name': operationOf(query.text),
@@ -21,11 +20,24 @@ export async function sendInSpan (
     'server.address': client.host,
     'server.port': client.port
   })
-  return await inSpan(name, { kind: SpanKind.CLIENT, attributes }, async () =>
-    await new Promise<Answer>((resolve, reject) => {
+  return inSpan(name, { kind: SpanKind.CLIENT, attributes }, () =>
+    new Promise<Answer>((resolve, reject) => {
       const batch = new Batch(begin, query, (err) => { if (err === null) resolve(batch.answer); else reject(err) })
       client.query(batch)
     }))
+}
+
+/** The summaries of the prepared statements, by their names: there are few, and each is computed once. */
+const summaries = new Map<string, string>()
+
+/** The name of a prepared statement; the operation of another one, whose name is empty. */
+function summaryOf ({ name = '', text }: pg.QueryConfig): string {
+  if (name === '') return operationOf(text)
+  const known = summaries.get(name)
+  if (known !== undefined) return known
+  const summary = withoutDigest(name)
+  summaries.set(name, summary)
+  return summary
 }
 
 /** The first word of a statement. */

@@ -17,7 +17,7 @@ export async function loader (stage: Stage): Promise<Result[]> {
   const uncached = compared(
     '`await forTenant()`, uncached: load, open the secrets, commit',
     await loads(stage, small),
-    1.5
+    1.8
   )
   const smallHeap = await small.ask('heap')
   await small.end()
@@ -32,8 +32,8 @@ export async function loader (stage: Stage): Promise<Result[]> {
   return [
     {
       ...result(`\`await forTenant()\`, cached, ${all} tenants at random`, random),
-      goal: '≤ 2.5 × an awaited `Map.get`, ≥ 1,000,000 a second',
-      met: random.ours <= 2.5 * random.floor && random.ours <= 1
+      goal: '≥ 1,000,000 a second',
+      met: random.ours <= 1
     },
     { ...result(`the same, ${HOT} hot tenants`, hot), goal: '≥ 4,000,000 a second', met: hot.ours <= 1 / 4 },
     uncached,
@@ -41,8 +41,8 @@ export async function loader (stage: Stage): Promise<Result[]> {
     {
       figure: 'memory for each cached tenant',
       ours: `${Math.round(perTenant)} bytes`,
-      goal: '≤ 1.5 KiB',
-      met: perTenant <= 1.5 * 1024
+      goal: '≤ 1,200 bytes',
+      met: perTenant <= 1200
     }
   ]
 }
