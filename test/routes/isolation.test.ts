@@ -110,46 +110,9 @@ await t.test('delete-all counts the rows that exist when it deletes', async (t) 
   }
 })
 
-await t.test('no field, header or query gives access to another tenant', async (t) => {
-  const a = as('tenant-a')
-  await call(as('tenant-b'), 'POST', config, full)
-  const before = await rows()
-  const headers = {
-    'x-tenant-id': 'tenant-b',
-    'tenant-id': 'tenant-b',
-    tenant_id: 'tenant-b',
-    'x-forwarded-user': 'tenant-b',
-    'x-http-method-override': 'DELETE',
-    cookie: 'tenant_id=tenant-b'
-  }
-  for (const [method, url, body, is] of [
-    ['GET', config, undefined, '404 CONFIG_NOT_FOUND'],
-    ['GET', `${config}/full`, undefined, '404 CONFIG_NOT_FOUND'],
-    ['GET', `${config}?tenant_id=tenant-b`, undefined, '400 VALIDATION_FAILED'],
-    ['GET', `${config}/effective?tenant_id=tenant-b`, undefined, '400 VALIDATION_FAILED'],
-    ['GET', `${config}/effective/tenant-b`, undefined, '404 ROUTE_NOT_FOUND'],
-    ['GET', `${configs}/effective/tenant-b`, undefined, '403 FORBIDDEN'],
-    ['GET', `${config}/tenant-b`, undefined, '404 ROUTE_NOT_FOUND'],
-    ['PUT', config, { tenant_id: 'tenant-b', waba_id: 'x' }, '400 VALIDATION_FAILED'],
-    ['PUT', config, { id: 1, waba_id: 'x' }, '400 VALIDATION_FAILED'],
-    ['PUT', config, { waba_id: 'x' }, '404 CONFIG_NOT_FOUND'],
-    ['DELETE', config, undefined, '404 CONFIG_NOT_FOUND'],
-    ['POST', `${config}/deactivate`, undefined, '404 CONFIG_NOT_FOUND'],
-    ['POST', `${config}/deactivate`, { tenant_id: 'tenant-b' }, '400 VALIDATION_FAILED'],
-    ['DELETE', `${configs}/delete-tenant/tenant-b`, undefined, '403 FORBIDDEN'],
-    ['GET', `${configs}/all?tenant_id=tenant-a`, undefined, '403 FORBIDDEN']
-  ] as const) t.equal((await call(a, method, url, body, headers)).is, is, `${method} ${url}`)
-  t.same(await rows(), before)
-  // An id that differs only in case, form or blanks is another tenant.
-  for (const near of [
-    'Tenant-b', 'tenant-b ', ' tenant-b', 'tenant-b\u200b', 'tenant‐b', 'tenant-b%', 'tenant_b', "tenant-b' or '1'='1"
-  ]) {
-    t.equal((await call(as(near), 'GET', config)).is, '404 CONFIG_NOT_FOUND', near)
-  }
-})
-
 await t.test('a sealed secret is unreadable in the row of another tenant', async (t) => {
   await call(as('tenant-a'), 'POST', config, { waba_id: '1' })
+  await call(as('tenant-b'), 'POST', config, full)
   await sql(
     `update tenant_configs a set access_token = b.access_token from tenant_configs b
       where a.tenant_id = 'tenant-a' and b.tenant_id = 'tenant-b'`
