@@ -85,28 +85,51 @@ await t.test('the role of tenants sees the rows of app.tenant_id, and none witho
   }
 })
 
+/** The same row, with another tenant. */
+const movedTo = (table: string, tenant: string) =>
+  `select (jsonb_populate_record(row, '{"tenant_id": "${tenant}"}')).* from ${table} row where tenant_id = 'a' limit 1`
+
 await t.test('the role of tenants changes no row of another tenant', async (t) => {
   const client = await tenantLogin()
   await as(client, 'a')
-  const others = async () => await query(url, "select to_jsonb(c) as row from tenant_configs c where tenant_id <> 'a'")
-  const before = await others()
-  const { rowCount } = await client.query("update tenant_configs set waba_id = 'taken'")
-  t.equal(rowCount, 1)
-  t.equal((await client.query("delete from tenant_configs where tenant_id = 'b'")).rowCount, 0)
-  t.equal((await client.query("update onboardings set status = 'failed' where tenant_id = 'b'")).rowCount, 0)
-  t.equal((await client.query("delete from tenant_config_versions where tenant_id = 'b'")).rowCount, 0)
-  await t.rejects(client.query("insert into tenant_configs (tenant_id) values ('c')"), DENIED)
-  await t.rejects(client.query("update tenant_configs set tenant_id = 'c'"), DENIED)
+  const others = async (table: string) =>
+    await query(url, `select xmin::text, row::text from ${table} row where tenant_id <> 'a' order by 2`)
+  /** The tenants whose rows a statement changes, which is undone. */
+  const changed = async (statement: string) => {
+    await client.query('begin')
+    const { rows } = await client.query<{ tenant: string }>(`${statement} returning tenant_id as tenant`)
+    await client.query('rollback')
+    return [...new Set(rows.map(({ tenant }) => tenant))]
+  }
+  for (const table of tables) {
+    const before = await others(table)
+    const { tenant: privileges = [] } = tableWalls[table]?.grants ?? {}
+    for (const [privilege, statement] of [
+      ['UPDATE', `update ${table} set tenant_id = tenant_id`], ['DELETE', `delete from ${table}`]
+    ] as const) {
+      if (privileges.includes(privilege)) {
+        t.strictSame(await changed(statement), ['a'], statement)
+        t.strictSame(await changed(`${statement} where tenant_id = 'b'`), [], statement)
+      } else {
+        await t.rejects(client.query(statement), DENIED, statement)
+      }
+    }
+    for (const tenant of ['b', 'c']) {
+      const moved = readable.includes(table) ? movedTo(table, tenant) : `(tenant_id) values ('${tenant}')`
+      await t.rejects(client.query(`insert into ${table} ${moved}`), DENIED, `insert into ${table}`)
+      await t.rejects(client.query(`update ${table} set tenant_id = '${tenant}'`), DENIED, `update ${table}`)
+    }
+    await t.rejects(client.query(`truncate ${table}`), DENIED, table)
+    await t.rejects(client.query(`alter table ${table} disable row level security`), DENIED, table)
+    await t.rejects(client.query(`drop policy wall_tenant on ${table}`), DENIED, table)
+    t.strictSame(await others(table), before, table)
+  }
   await t.rejects(
     client.query(
       "insert into tenant_configs (tenant_id) values ('b') on conflict (tenant_id) do update set waba_id = 'taken'"
     ),
     DENIED
   )
-  await t.rejects(client.query('truncate tenant_configs'), DENIED)
-  await t.rejects(client.query('alter table tenant_configs disable row level security'), DENIED)
-  await t.rejects(client.query('drop policy wall_tenant on tenant_configs'), DENIED)
-  t.strictSame(await others(), before)
 })
 
 await t.test('the role of tenants becomes no other role', async (t) => {
