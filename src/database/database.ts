@@ -124,6 +124,8 @@ async function database (fastify: FastifyInstance): Promise<void> {
   assert(pool !== undefined)
   // Without a listener the loss of an idle connection ends the process.
   pool.on('error', (err) => { fastify.log.warn({ err }, 'lost an idle database connection') })
+  // That of a connection in use, too. The checks below open one before `createDatabase` sees the pool.
+  pool.on('connect', (client) => { client.on('error', () => {}) })
   const directUrl = isEmbedded ? url : DATABASE_DIRECT_URL ?? url
   if (isEmbedded || MIGRATE_ON_START) {
     const applied = await migrate(directUrl, {

@@ -24,6 +24,9 @@ await t.test('a configuration or its absence is cached until it expires or is ev
       "('missing')"
   )
   t.equal(await configLoader.forTenant('acme'), snapshot, 'the cached snapshot is returned')
+  const promise = configLoader.forTenant('acme')
+  t.equal(configLoader.forTenant('acme'), promise, 'all callers get one promise')
+  t.ok(Object.isFrozen(promise))
   t.equal(await wabaOf(single), 'old')
   await until(async () => await wabaOf(brief) === 'new')
   t.equal(await wabaOf(single, 'other'), 'new')
@@ -38,7 +41,7 @@ await t.test('a configuration or its absence is cached until it expires or is ev
   t.match(single.stats(), { entries: { tenants: 1 }, hits: 1, misses: 3, loads: 3, stale_serves: 0, channel: 'up' })
   t.strictSame(configLoader.stats(), {
     entries: { tenants: 3, phone_numbers: 0, wabas: 0 },
-    hits: 4,
+    hits: 6,
     misses: 3,
     loads: 3,
     invalidations: 1,
