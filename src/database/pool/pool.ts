@@ -167,8 +167,10 @@ export function createPooledDatabase (
 function createQueryable (send: (query: pg.QueryConfig) => Promise<Answer>): Queryable {
   return {
     run: async <Row>(statement: Statement<Row>, values?: Values): Promise<Row[]> => {
+      // A missing value is a fault of the caller, not of the database.
+      const query = toQueryConfig(statement, values)
       try {
-        return (await send(toQueryConfig(statement, values))).rows
+        return (await send(query)).rows
       } catch (err) {
         throw toApiError(err)
       }
