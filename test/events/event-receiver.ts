@@ -20,7 +20,7 @@ export const sampleEvent = {
   at: '2026-11-23T12:00:00.000000Z'
 }
 
-interface Delivery { event: Event, body: Buffer, headers: IncomingHttpHeaders }
+export interface Delivery { event: Event, body: Buffer, headers: IncomingHttpHeaders }
 type Answer = (res: ServerResponse, event: Event) => unknown
 
 /** Answers with a status and no body. */

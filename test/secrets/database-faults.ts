@@ -45,6 +45,8 @@ export async function breakDatabase (send: Send, postgres: OwnPostgres, meanwhil
   // No new connection is possible: the password differs from that of the service.
   const control = new pg.Client({ connectionString: url })
   await control.connect()
+  // The log would show the password.
+  await control.query('set log_statement = none; set log_min_duration_statement = -1')
   await control.query("alter role postgres password 'another'")
   await control.query(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'whatsapp-tenant-config'"

@@ -1,18 +1,27 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
+import { trace } from '@opentelemetry/api'
 import t from '../run/tap.js'
+import { obtainAuditKey } from '../../src/audit/audit-key.sql.js'
 import * as errors from '../../src/errors.js'
 import { answerScan, FULL } from './answer-scan.js'
 import { canary, scanner } from './canaries.js'
 import { exchange } from './misplaced.js'
+import { inFiles, LOG, logIn, tablesOf, withoutLookups } from './stored-texts.js'
 import { dataDir } from '../fixtures/embedded.js'
 import { serverProcess, signed } from '../fixtures/server-process.js'
 import { buildTestApp, query, until } from '../helper.js'
+import { metricsUrl, scrape } from '../metrics/scrape.js'
+import { loadSdk, spans } from '../tracing/sdk.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
-const { env, postgres, bearer, leaks, codes, leaksInAnswers } = await answerScan(t)
+// The SDK is that of the whole process, hence a process of its own.
+loadSdk()
+const { env, postgres, bearer, leaks, codes, used, leaksInAnswers, deliveries } = await answerScan(t)
+/** The operations of the service. */
+const operations: string[] = []
 
 /** Any signed token. A shorter pattern could match Meta's random `fbtrace_id`. */
 const TOKEN = /eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+/g
@@ -28,6 +37,7 @@ const textOf = (err: unknown) => inspect(err, {
 await t.test('in this process no secret is in an answer, the log, the document or an error', async (t) => {
   const { app: fastify, log } = await buildTestApp(t, env)
   await fastify.listen({ port: 0, host: '127.0.0.1' })
+  leaks.add('the audit key', await obtainAuditKey(fastify.database, fastify.vault))
   const thrown: unknown[] = []
   const load = async (tenantId: string) => {
     await fastify.configLoader.forTenant(tenantId).catch((err: unknown) => { thrown.push(err) })
@@ -43,12 +53,20 @@ await t.test('in this process no secret is in an answer, the log, the document o
   const snapshot = await fastify.configLoader.forTenant('second')
   t.match(snapshot.getAccessToken(), canary('access_token').slice(0, 16))
   t.same(leaks('a snapshot', textOf(snapshot) + JSON.stringify(snapshot)), [])
-  t.same(leaks('the document', (await fastify.inject('/docs/json')).body), [])
+  const document = (await fastify.inject('/docs/json')).body
+  t.same(leaks('the document', document), [])
+  operations.push(...operationsOf(JSON.parse(document)))
   t.same(leaks('the log', log()), [])
+  const metrics = async () => (await scrape(metricsUrl(log()))).text
+  t.match(await metrics(), 'http_request')
+  t.same(leaks('the metrics', await metrics()), [])
+  t.same(leaks('a span', textOfSpans()), [])
 
   // Shows that the scans would find a leak.
   fastify.log.info({ planted: canary('planted') })
   t.not(leaks('the log', log()).length, 0)
+  trace.getTracer('planted').startSpan(canary('planted')).end()
+  t.not(leaks('a span', textOfSpans()).length, 0)
   const full = await exchange(fastify.listeningOrigin, {
     method: 'GET',
     path: FULL,
@@ -133,16 +151,40 @@ await t.test('with an embedded database its own secrets are in no answer and no 
   t.same(inFiles(ownLeaks, dir), Object.keys(own).sort(), 'only the files for these secrets contain them')
 })
 
+await t.test('each operation was used with success', async (t) => {
+  const isUsed = (operation: string) => [...used].some((request) =>
+    RegExp(`^${operation.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(request))
+  t.ok(operations.length > 30)
+  t.same(operations.filter((operation) => !isUsed(operation)), [])
+})
+
 await t.test('no secret is in the tables, the files or the log of the database', async (t) => {
   t.same(leaks('a table', await tablesOf(postgres.url)), [])
   await postgres.stop('fast')
-  t.same(inFiles(leaks, postgres.dir), ['postgres-password'])
+  t.same(inFiles(leaks, postgres.dir).filter((name) => name !== LOG), ['postgres-password'])
+  t.match(logIn(postgres.dir), /DETAIL: {2}Parameters: .*'v2\.k2\./, 'it has the parameters of statements')
+  t.match(logIn(postgres.dir), /ERROR: {2}42703: column "verify_token" does not exist/, 'and those that fail')
+  t.same(leaks(LOG, withoutLookups(logIn(postgres.dir))), [])
 
   await postgres.start()
+  await query(postgres.url, 'select $1::text', [canary('planted')])
+  t.not(leaks(LOG, withoutLookups(logIn(postgres.dir))).length, 0)
   await query(postgres.url, `create table planted as select '${canary('planted')}' as text`)
   t.not(leaks('a table', await tablesOf(postgres.url)).length, 0)
   await postgres.stop('fast')
-  t.match(inFiles(leaks, postgres.dir), ['postgres-password', /^postgres\/base\//, /^postgres\/pg_wal\//])
+  t.match(inFiles(leaks, postgres.dir), [
+    'postgres-password', LOG, /^postgres\/base\//, /^postgres\/pg_wal\//
+  ])
+})
+
+await t.test('no secret is in an event or a record that was sent', async (t) => {
+  for (const [name, { received, url }] of Object.entries(deliveries)) {
+    const texts = () => received.map(({ body, headers }) => `${JSON.stringify(headers)} ${String(body)}`).join('\n')
+    t.ok(received.length > 0, name)
+    t.same(leaks(name, texts()), [])
+    await fetch(url, { method: 'POST', body: JSON.stringify({ planted: canary('planted') }) })
+    t.not(leaks(name, texts()).length, 0)
+  }
 })
 
 await t.test('the scanner finds a secret in every encoding, whole or cut', async (t) => {
@@ -176,22 +218,14 @@ await t.test('every error code was met, except those that need another setup', a
   t.same(everyCode.filter((code) => !codes.has(code)).sort(), unmet.sort())
 })
 
-/** Every row of every table, as text. */
-async function tablesOf (url: string): Promise<string> {
-  const tables = await query(
-    url,
-    "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname not in ('pg_catalog', " +
-      "'information_schema')"
-  )
-  const rows = await Promise.all(
-    tables.map(async ({ name }) => await query(url, `select t::text as row from ${name} t`))
-  )
-  return JSON.stringify(rows)
+/** Methods and paths of a document. */
+function operationsOf ({ paths }: { paths: Record<string, object> }): string[] {
+  return Object.entries(paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
 }
 
-/** The files of a directory in which a scanner finds a secret. */
-function inFiles (scan: typeof leaks, dir: string): string[] {
-  const files = readdirSync(dir, { recursive: true, encoding: 'utf8' })
-    .filter((name) => statSync(join(dir, name)).isFile())
-  return files.filter((name) => scan(name, readFileSync(join(dir, name))).length > 0).sort()
+/** All spans so far, without what no exporter sends. */
+function textOfSpans (): string {
+  return JSON.stringify(spans().map(({ name, attributes, events, links, status, resource }) =>
+    [name, attributes, events, links, status, resource.attributes]))
 }

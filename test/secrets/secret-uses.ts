@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { canary } from './canaries.js'
+import { useEveryOperation } from './every-operation.js'
 import { breakDatabase, CONFIG, secrets, type Send } from './database-faults.js'
 import { exchange, type Answer } from './misplaced.js'
 import type { OwnPostgres } from '../fixtures/postgres/own-postgres.js'
@@ -7,6 +8,7 @@ import { query } from '../helper.js'
 import { GraphError } from '../graph/errors.js'
 import type { Fault, Route } from '../graph/faults.js'
 import type { Graph } from '../graph/server.js'
+import { now } from '../graph/state.js'
 
 const ONBOARD = '/api/v1/tenant/onboard/whatsapp-client'
 
@@ -17,6 +19,8 @@ interface Setup {
   postgres: OwnPostgres
   meta: Graph
   app: { app_id: string, app_secret: string }
+  /** WEBHOOK_VERIFY_TOKEN */
+  verifyToken: string
   /** Receives every answer. */
   onAnswer: (answer: Answer) => void
   /** Called during each fault of the database. */
@@ -25,7 +29,7 @@ interface Setup {
 
 /** Sends secrets through every use and every error of the service. */
 export async function useSecrets (
-  { origin, bearer, postgres, meta, app, onAnswer, meanwhile = async () => {} }: Setup
+  { origin, bearer, postgres, meta, app, verifyToken, onAnswer, meanwhile = async () => {} }: Setup
 ): Promise<void> {
   const send: Send = async (tenantId, method, path, body, more) => {
     const headers = { authorization: bearer(tenantId), ...(body && { 'content-type': 'application/json' }), ...more }
@@ -35,6 +39,7 @@ export async function useSecrets (
   }
 
   await storeAndRead(send)
+  await useEveryOperation({ send, meta, app, verifyToken })
   await causeRefusalsOfMeta(send, meta, app)
   await overfillQueue(send, postgres.url)
   await readUnreadable(send, postgres.url)
@@ -157,7 +162,7 @@ function login (send: Send, meta: Graph, app: Setup['app']) {
     token,
     async onboard (route: Route, fault: Fault, claims: object = {}, tenantId = 'first'): Promise<void> {
       const code = canary('code')
-      meta.state.codes.set(code, { ...entry, used: false })
+      meta.state.codes.set(code, { ...entry, issued_at: now(), used: false })
       if (route === 'override') await send('first', 'PUT', CONFIG, { callback_url: 'https://a.example/' })
       if (route !== 'access_token') meta.fail('access_token', { patch: { access_token: token } })
       meta.fail(route, fault)
