@@ -12,9 +12,9 @@ const place = () => ({
 const hmac = () => varchar({ length: 43 }).notNull()
 
 /**
- * The record of who did what. The records of a tenant are a chain: `seq` has no gaps, and `hmac` covers the record and the `hmac`
- * before it. `tenant_id` is empty for records that belong to no tenant. `count` is above 1 only where one record stands
- * for several requests. Triggers refuse every change of a row.
+ * The record of who did what. The records of a tenant are a chain: `seq` has no gaps, and `hmac` covers the record and
+ * the `hmac` before it. `tenant_id` is empty for records that belong to no tenant. `count` is above 1 only where one
+ * record stands for several requests. Triggers refuse every change of a row.
  */
 export const auditLog = pgTable('audit_log', {
   ...place(),
