@@ -43,7 +43,6 @@ export class Batch implements pg.Submittable {
   callback: (err: Error | null) => void
   readonly #parts: Part[]
   readonly #last: Part
-  #current: Part
   #index = 0
   #shapes = new Map<string, RowShape>()
 
@@ -54,7 +53,6 @@ export class Batch implements pg.Submittable {
   constructor (begin: pg.QueryConfig[], last: pg.QueryConfig, callback: (err: Error | null) => void) {
     this.#last = toPart(last)
     this.#parts = [...begin.map(toPart), this.#last]
-    this.#current = this.#parts[0] ?? this.#last
     this.callback = callback
   }
 
@@ -105,12 +103,15 @@ export class Batch implements pg.Submittable {
     const { name, shape, answer } = this.#current
     answer.count = Number(text.slice(text.lastIndexOf(' ') + 1))
     if (name !== '') this.#shapes.set(name, shape)
-    this.#current = this.#parts[++this.#index] ?? this.#last
+    this.#index++
   }
 
   handleError (err: Error): void { this.callback(err) }
 
   handleReadyForQuery (): void { this.callback(null) }
+
+  /** The statement that PostgreSQL executes; the last one also when it has executed all. */
+  get #current (): Part { return this.#parts[this.#index] ?? this.#last }
 }
 
 function toPart ({ name = '', text, values = [], types = pg.types }: pg.QueryConfig): Part {
