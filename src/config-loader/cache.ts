@@ -2,7 +2,7 @@ import { DatabaseUnavailable } from '../errors.js'
 import {
   assertWithinDeadline, isPastAnswerDeadline, isPastReadDeadline, withAnswerDeadline
 } from '../waiting/deadline.js'
-import { createSieve } from './sieve.js'
+import { createSieve } from './eviction/sieve.js'
 
 // Bounds the retries: a key invalidated faster than it loads would never return. The last load is newer than the call.
 const MAX_LOADS = 3

@@ -1,5 +1,5 @@
 import t from '../../run/tap.js'
-import { createSieve } from '../../../src/config-loader/sieve.js'
+import { createSieve } from '../../../src/config-loader/eviction/sieve.js'
 
 /** A sieve of these keys, oldest first. */
 function sieveOf (max: number, keys: string) {
