@@ -9,7 +9,7 @@ import { ConfigSnapshot, eachValue, type ConfigSources, type ConfigValues, type 
 /** Why no row serves a tenant. */
 export type NotServedReason = 'inactive' | 'missing'
 
-/** What is cached for a tenant: the snapshot of its active row, or why there is none. */
+/** The cached value of a tenant: the snapshot of its active row, or why there is none. */
 export type CachedConfig = ConfigSnapshot | NotServedReason
 
 /** Whether an active row serves. */

@@ -113,7 +113,7 @@ export class ConfigSnapshot {
   getAppSecret (): string | null { return this.#secret('fb_app_secret') }
 
   /**
-   * What Meta shows to verify the callback; null without one.
+   * The text that Meta shows to verify the callback; null without one.
    *
    * @throws `SECRET_UNREADABLE`
    */

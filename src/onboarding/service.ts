@@ -118,7 +118,7 @@ export function createOnboardingService (dependencies: ServiceDependencies) {
     const isClosed = (state: OnboardingState) => state.status === 'completed' && lacksRequested(state, input)
     if (!isClosed(record)) return record
     const steps = withStepsReopened(record.steps, 'register')
-    // Of many requests at once, one reopens it; the others find it open, or completed again.
+    // One of many concurrent requests reopens it; the others find it open, or completed again.
     const opened = await database.transaction(async (tx) => {
       // Under the lock, as in `createExecution`.
       await tenantConfigs.lockIdentity(tx, record.tenant_id)

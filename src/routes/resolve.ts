@@ -12,7 +12,7 @@ import { resolvedEtag as etag, ResolveQuery } from '../schemas/services/resolve.
 
 type Query = Static<typeof ResolveQuery>
 
-/** What the loader serves, for code in other languages: behind the guard of service keys. */
+/** The values of the loader for code in other languages, behind the guard of service keys. */
 const resolve: FastifyPluginAsyncTypebox = async (fastify) => {
   const { auth, configLoader, serviceKeys, env } = fastify
   const answers = createSnapshotAnswers(env.ENCRYPTION_KEYS)

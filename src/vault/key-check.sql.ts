@@ -22,7 +22,7 @@ interface Ring {
 export async function checkKeys (db: NodePgDatabase, ring: Ring): Promise<SealFormat> {
   // A rejected ring must insert nothing.
   return await db.transaction(async (tx) => {
-    // Of two instances with different keys under one id, the second reads the check value of the first below.
+    // Two instances may have different keys under one id: the second reads the check value of the first below.
     const values = ring.checkValues().map((value) => ({ ...value, format: 'v2' as const }))
     await tx.insert(vaultKeys).values(values).onConflictDoNothing()
     const keys = await tx.select().from(vaultKeys)

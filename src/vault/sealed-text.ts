@@ -21,7 +21,7 @@ export function parseSealed (text: string): SealedParts | null {
     : { format: 'v1', keyId: firstId, hint: '', payload }
 }
 
-/** What every text begins with that a key seals in a format. */
+/** Returns the beginning of every text that a key seals in a format. */
 export const prefixOf = (format: SealFormat, keyId: string) => `${format}.${keyId}.`
 
 /** Formats a sealed text. */

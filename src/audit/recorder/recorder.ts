@@ -11,7 +11,7 @@ import { createRecordQueue } from './record-queue.js'
 /** A request waits so long for its record; with the read before it, it is answered within 5 seconds. */
 const TIMEOUT_MS = 2500
 
-/** What is to be recorded; it happens now. `count` is 1 when it is left out. */
+/** An event to record; it happens now. `count` is 1 when it is left out. */
 export type NewEntry = Omit<AuditEntry, 'at' | 'count'> & Partial<Pick<AuditEntry, 'count'>>
 
 interface RecorderDependencies {

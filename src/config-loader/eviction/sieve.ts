@@ -1,4 +1,4 @@
-/** What a sieve keeps of an entry: whether it was read since the hand last passed it. */
+/** An entry of a sieve. `isVisited`: it was read since the hand last passed it. */
 export interface SieveEntry { isVisited: boolean }
 
 /** An iterator without entries: the hand before its first lap. */

@@ -145,7 +145,7 @@ async function acquireRunnerLock (db: NodePgDatabase): Promise<void> {
     // The timeout ends with the transaction, the lock with the connection.
     await db.transaction(async (tx) => {
       await tx.execute(sql`select set_config('lock_timeout', ${RUNNER_LOCK_TIMEOUT_MS}, true)`)
-      // Of several concurrent migrations all but one would fail.
+      // All but one of several concurrent migrations would fail.
       await tx.execute(sql`select pg_advisory_lock(${FORMER_LOCK})`)
     })
   } catch (err) {

@@ -1,13 +1,13 @@
 import type pg from 'pg'
 import { roleName, type WallRole } from '../wall/grants.js'
 
-/** Whom a transaction is for. PostgreSQL's policies and triggers read it. */
+/** The role, tenant and user of a transaction. PostgreSQL's policies and triggers read it. */
 export interface Scope {
   /** The role that it works as; `worker` by default. */
   role?: WallRole | undefined
   /** The tenant whose rows the transaction reads or writes. */
   tenantId?: string | undefined
-  /** Who changes a row: `sub` of the token. */
+  /** The user who changes a row: `sub` of the token. */
   actor?: string | null | undefined
 }
 
