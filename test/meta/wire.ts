@@ -62,7 +62,7 @@ export const refused = (status: number, code: number, subcode?: number, more = {
 export const drop: Answer = res => { res.socket?.destroy() }
 
 /** A raw server for replies that the stand-in cannot produce: every request gets the same answer. */
-export async function meta (t: Test, answer: Answer) {
+export async function meta (t: Test, answer: Answer, options: Partial<GraphOptions> = {}) {
   const urls: (string | undefined)[] = []
   const server = createServer((req, res) => {
     urls.push(req.url)
@@ -72,7 +72,7 @@ export async function meta (t: Test, answer: Answer) {
   t.teardown(() => { server.closeAllConnections(); server.close() })
   const address = server.address()
   const url = `http://127.0.0.1:${typeof address === 'object' ? address?.port : address}`
-  return { ...client(url), url, urls, server }
+  return { ...client(url, options), url, urls, server }
 }
 
 /** A client of the API at `baseUrl`, and its log lines. */

@@ -33,12 +33,13 @@ await t.test('a caller that queued too long is refused only if the last read had
     [new DatabaseUnavailable(), true], [new Error('another fault'), false], [undefined, false]
   ] as const) {
     const limitRead = createReadLimiter(1)
-    const requestedAt = performance.now()
+    let queuedAt = Infinity
     const first = limitRead(async () => {
-      await until(() => isPastReadDeadline(requestedAt))
+      await until(() => isPastReadDeadline(queuedAt))
       if (err !== undefined) throw err
     })
     const second = limitRead(async () => 'read')
+    queuedAt = performance.now()
     await (err === undefined ? first : t.rejects(first, err))
     await (isRefused ? t.rejects(second, unavailable) : second)
     t.equal(await limitRead(async () => 'read'), 'read', 'a new caller is not refused')
