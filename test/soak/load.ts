@@ -30,10 +30,10 @@ export interface LoadResult {
 
 /** The share of the requests that belong to no tenant of the model. */
 const OTHERS = 0.2
-/** More requests than this in flight would measure the queue of this process. */
-const MAX_IN_FLIGHT = 500
+/** A machine that is too slow for the rate sends fewer requests, and is not measured by its queue. */
+const MAX_IN_FLIGHT = 50
 
-/** Sends so many requests a second until `isOver`, whether or not the former ones are answered. */
+/** Sends so many requests a second until `isOver`; fewer while MAX_IN_FLIGHT are not answered. */
 export async function runLoad (
   origin: string, perSecond: number, tenants: Tenant[], other: () => Step, windows: Windows, isOver: () => boolean
 ): Promise<LoadResult> {
