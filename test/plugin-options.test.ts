@@ -5,6 +5,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import t from './run/tap.js'
 import plugin, { type PluginOptions } from '../src/app.js'
+import { textOf } from './docs/markdown.js'
 import { baseEnv, createDatabase } from './helper.js'
 
 const env = { ...baseEnv, DATABASE_URL: await createDatabase(t) }
@@ -40,6 +41,15 @@ await t.test('without options the routes have their usual paths', async (t) => {
     []
   )
   t.equal((await get('/health/live')).statusCode, 200)
+})
+
+await t.test('the guide lists the decorators of a host server', async (t) => {
+  const own = new Set(Object.keys(Fastify()))
+  const { fastify } = await host(t, {})
+  const added = Object.keys(fastify).filter((name) => !own.has(name))
+  const [, listed = ''] = /It also decorates ([^;]+);/.exec(textOf('docs/TENANT_CONFIG_GUIDE.md')) ?? []
+  const names = [...listed.matchAll(/`(\w+)`/g)].map(([, name]) => name)
+  t.strictSame(names.toSorted(), added.filter((name) => name !== 'configLoader').toSorted())
 })
 
 for (const [given, prefix] of [['/whatsapp', '/whatsapp'], ['/a/b/', '/a/b'], ['plain', '/plain']] as const) {
