@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { mock } from 'node:test'
 import t from '../run/tap.js'
 import { connect, query } from '../helper.js'
 import { createAuditRetention } from '../../src/audit/retention.js'
@@ -112,6 +113,19 @@ await t.test('what AUDIT_RETENTION_DAYS does not keep is cut off at a signed che
   await sql("insert into audit_checkpoints select 'acme', seq, hmac, signature from audit_checkpoints " +
     "where tenant_id = 'all'")
   t.same((await verify({ tenantId: 'acme' })).broken, ['acme 2 forged'], 'the checkpoint of another chain')
+})
+
+await t.test('a record follows the checkpoint when others wrote the chain, and it was cut since', async (t) => {
+  const { app, recordsOf, verify, writeOld } = await auditService(t, { AUDIT_RETENTION_DAYS: 10 })
+  mock.timers.enable({ apis: ['Date'], now: Date.now() - 30 * 86_400_000 })
+  await app.audit.record(entry('acme')).finally(() => { mock.timers.reset() })
+  await writeOld('acme', 20, 19)
+  const other = await auditService(t, { DATABASE_URL: app.env.DATABASE_URL, AUDIT_RETENTION_DAYS: 10 })
+  await other.app.close()
+  t.same(await recordsOf('acme'), [])
+  await app.audit.record(entry('acme'))
+  t.same((await recordsOf('acme')).map(({ seq }) => seq), [4])
+  t.same((await verify()).broken, [])
 })
 
 await t.test('the service cuts by itself', async (t) => {

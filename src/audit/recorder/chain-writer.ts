@@ -6,6 +6,11 @@ import { append, headsOfChains, lockChain } from './append.sql.js'
 import { link, NO_RECORDS, type AuditEntry, type Head } from '../chain.js'
 
 const MAX_HEADS = 10_000
+/**
+ * A head is remembered for so long. `audit_cut` keeps the records of the last day, so those that other processes append
+ * meanwhile are not cut: the next record after the head conflicts with them.
+ */
+const HEAD_TTL_MS = 3_600_000
 
 interface ChainWriterDependencies {
   database: Pick<Database, 'run' | 'transaction'>
@@ -21,7 +26,8 @@ export type ChainWriter = ReturnType<typeof createChainWriter>
 
 /** Creates the writer of chains. It remembers the heads that it wrote. */
 export function createChainWriter ({ database, key, isStreamed }: ChainWriterDependencies) {
-  const heads = new LRUCache<string, Head>({ max: MAX_HEADS })
+  // By the clock that dates the records: another one may stop while the machine sleeps.
+  const heads = new LRUCache<string, Head>({ max: MAX_HEADS, ttl: HEAD_TTL_MS, perf: { now: () => Date.now() } })
 
   return {
     /**
