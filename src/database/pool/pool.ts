@@ -96,15 +96,15 @@ export function createPooledDatabase (
   async function sendAndRelease (
     client: pg.PoolClient, begin: pg.QueryConfig[], query: pg.QueryConfig
   ): Promise<Answer> {
-    let isBroken = false
+    let answer: Answer
     try {
-      return await sendNamed(client, begin, query)
+      answer = await sendNamed(client, begin, query)
     } catch (err) {
-      isBroken = isBreaking(err)
+      client.release(isBreaking(err))
       throw err
-    } finally {
-      client.release(isBroken)
     }
+    client.release()
+    return answer
   }
 
   async function transaction<T> (begin: pg.QueryConfig[], work: (tx: Queryable) => Promise<T>): Promise<T> {
