@@ -117,7 +117,7 @@ export function createVersions ({ database, asAdmin, secrets, find, inTransactio
       let after = cursor === undefined ? '' : tenantIdOf(cursor)
       for (let pages = 0; pages < MAX_PAGES; pages++) {
         const versions = await asAdmin.run(batchQuery(batchId, after, PAGE + 1))
-        if (versions.length === 0 && cursor === undefined) throw new VersionNotFound()
+        if (versions.length === 0 && after === '') throw new VersionNotFound()
         const { restored, skipped } = await recreate(versions.slice(0, PAGE))
         result.restored += restored
         result.skipped.push(...skipped)
