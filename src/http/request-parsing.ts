@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { MalformedJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed } from '../errors.js'
 import { isLoopback } from '../settings/loopback.js'
+import { memoized } from './memoized.js'
 import { addErrors } from './route-errors.js'
 import { isDecodable } from './url.js'
 
@@ -14,10 +15,10 @@ async function requestParsing (fastify: FastifyInstance): Promise<void> {
   const options = { removeAdditional: false, useDefaults: false, allowUnionTypes: true, formats }
   const strict = new Ajv({ ...options, coerceTypes: false })
   const coercing = new Ajv({ ...options, coerceTypes: true })
-  fastify.setValidatorCompiler(({ schema, httpPart }) => {
-    const ajv = httpPart === 'querystring' ? coercing : strict
-    return ajv.compile(schema)
-  })
+  const compile = memoized((schema) => strict.compile(schema))
+  const compileCoercing = memoized((schema) => coercing.compile(schema))
+  fastify.setValidatorCompiler(({ schema, httpPart }) =>
+    httpPart === 'querystring' ? compileCoercing(schema) : compile(schema))
 
   fastify.addHook('onRoute', (route) => {
     route.bodyLimit ??= BODY_LIMIT_BYTES

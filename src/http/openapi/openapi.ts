@@ -1,22 +1,24 @@
+import { SerializerSelector } from '@fastify/fast-json-stringify-compiler'
 import swagger from '@fastify/swagger'
 import type { FastifyInstance, FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
-import { refuseScope } from '../auth/refusal.js'
-import { Internal, type ErrorClass } from '../errors.js'
-import { AuditPage, AuditRecord } from '../schemas/audit-log/records.js'
-import { ConfigPage, Deleted, Stats } from '../schemas/admin.js'
-import { FullConfig, MaskedConfig, NoBody, Verification } from '../schemas/config.js'
-import { EffectiveConfig } from '../schemas/effective.js'
-import { EventPage, EventState } from '../schemas/events.js'
-import { patterns } from '../schemas/fields.js'
-import { OnboardingRecord, Started } from '../schemas/onboarding.js'
-import { Problem } from '../schemas/problem.js'
-import { Resolved, ResolvedConfig } from '../schemas/services/resolve.js'
-import { NewServiceKey, ServiceKey, ServiceKeyPage } from '../schemas/services/service-keys.js'
-import { TokenHealth } from '../schemas/token-health.js'
-import { Restored, Version, VersionPage } from '../schemas/history/versions.js'
+import { refuseScope } from '../../auth/refusal.js'
+import { Internal, type ErrorClass } from '../../errors.js'
+import { AuditPage, AuditRecord } from '../../schemas/audit-log/records.js'
+import { ConfigPage, Deleted, Stats } from '../../schemas/admin.js'
+import { FullConfig, MaskedConfig, NoBody, Verification } from '../../schemas/config.js'
+import { EffectiveConfig } from '../../schemas/effective.js'
+import { EventPage, EventState } from '../../schemas/events.js'
+import { patterns } from '../../schemas/fields.js'
+import { OnboardingRecord, Started } from '../../schemas/onboarding.js'
+import { Problem } from '../../schemas/problem.js'
+import { Resolved, ResolvedConfig } from '../../schemas/services/resolve.js'
+import { NewServiceKey, ServiceKey, ServiceKeyPage } from '../../schemas/services/service-keys.js'
+import { TokenHealth } from '../../schemas/token-health.js'
+import { Restored, Version, VersionPage } from '../../schemas/history/versions.js'
 import apiDocs from './api-docs.js'
-import { isChallenged, selectChallenge, toProblem } from './error-handler.js'
+import { isChallenged, selectChallenge, toProblem } from '../error-handler.js'
+import { memoized } from '../memoized.js'
 
 const EXAMPLE_SCOPE = 'tenant-config:reveal'
 const EXAMPLE_REQUEST_ID = '0b7a3a52-8f0e-4a55-9c1e-2f4d1c6b7a10'
@@ -89,6 +91,9 @@ const schemas = [
 /** Describes the routes of this scope (OpenAPI 3.1). Serves that under /docs unless `docs` or `API_DOCS` is false. */
 async function openapi (fastify: FastifyInstance, { docs }: { docs: boolean }): Promise<void> {
   for (const schema of schemas) fastify.addSchema(schema)
+  const compile = SerializerSelector()(fastify.getSchemas())
+  const compileOnce = memoized((schema) => compile({ schema, method: '', url: '', httpStatus: '' }))
+  fastify.setSerializerCompiler<object>(({ schema }) => compileOnce(schema))
   // A host server may describe its own routes. Ours would refer to schemas that its document lacks.
   fastify.addHook('onRoute', (route) => { route.schema = { ...route.schema, hide: true } })
   if (!docs || !fastify.env.API_DOCS) return

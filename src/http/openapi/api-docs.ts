@@ -3,8 +3,8 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { RouteNotFound } from '../errors.js'
-import { createSharedWork } from '../waiting/shared-work.js'
+import { RouteNotFound } from '../../errors.js'
+import { createSharedWork } from '../../waiting/shared-work.js'
 
 const ASSETS = [
   'index.css',
