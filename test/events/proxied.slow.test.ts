@@ -12,7 +12,7 @@ interface Options { host?: string, allowsPrivate?: boolean, noProxy?: string, lo
 async function deliver (t: Test, { host = 'events.example', allowsPrivate = false, noProxy, lookup }: Options = {}) {
   const proxy = await connectProxy(t)
   proxy.behave(502)
-  const outbound = createOutbound({ proxy: `http://${proxy.host}`, noProxy })
+  const outbound = await createOutbound({ proxy: `http://${proxy.host}`, noProxy })
   t.teardown(outbound.close)
   const url = `https://${host}/hook`
   const post = createPoster({ url, secrets, allowsPrivate, outbound, ...lookup === undefined ? {} : { lookup } })
@@ -64,7 +64,7 @@ await t.test('an attempt ends when the time is over or the service closes', asyn
   t.strictSame(await deliver(t, { lookup: () => {} }), { status: null, reason: 'ETIMEDOUT', targets: [] })
   const proxy = await connectProxy(t)
   proxy.behave('hang')
-  const outbound = createOutbound({ proxy: `http://${proxy.host}`, noProxy: undefined })
+  const outbound = await createOutbound({ proxy: `http://${proxy.host}`, noProxy: undefined })
   t.teardown(outbound.close)
   const post = createPoster({ url: 'https://events.example/', secrets, allowsPrivate: true, outbound })
   const closing = new AbortController()

@@ -8,21 +8,21 @@ import { connectProxy, type Behaviour } from '../fixtures/proxies/connect-proxy.
 import { calls, client, thrownBy } from '../meta/wire.js'
 
 /** The way out through a proxy; closed when the test ends. */
-function outboundOf (t: Test, proxy: string | undefined, noProxy?: string) {
-  const outbound = createOutbound({ proxy, noProxy })
+async function outboundOf (t: Test, proxy: string | undefined, noProxy?: string) {
+  const outbound = await createOutbound({ proxy, noProxy })
   t.teardown(outbound.close)
   return outbound
 }
 
 /** The code of the failure of a call, and whether anything may have been sent. */
 async function failureOf (t: Test, proxy: string, noProxy?: string, baseUrl = 'https://graph.invalid') {
-  const { fetch } = outboundOf(t, proxy, noProxy)
+  const { fetch } = await outboundOf(t, proxy, noProxy)
   const send = createHttpClient({ baseUrl, version: 'v26.0', fetch })
   return await send({ method: 'POST', path: 'me', form: { a: 'b' } }, undefined, AbortSignal.timeout(8000))
 }
 
 await t.test('without a proxy the calls are those of Node', async (t) => {
-  const { fetch: own, fetchWith, close } = createOutbound({ proxy: undefined, noProxy: '*' })
+  const { fetch: own, fetchWith, close } = await createOutbound({ proxy: undefined, noProxy: '*' })
   t.equal(own, fetch)
   t.equal(fetchWith(new URL('https://graph.invalid'), () => {}), undefined)
   await close()
@@ -51,7 +51,7 @@ await t.test('nothing is sent to Meta when there is no proxy', async (t) => {
 
 await t.test('a login code is not used when the proxy refuses', async (t) => {
   const proxy = await connectProxy(t, { credentials: 'user:right' })
-  const { fetch } = outboundOf(t, `http://user:canary-password@${proxy.host}`)
+  const { fetch } = await outboundOf(t, `http://user:canary-password@${proxy.host}`)
   const { graph, lines } = client('https://graph.invalid', { fetch })
   const err = await thrownBy(calls.access_token(graph))
   t.match(err, { code: 'META_UNAVAILABLE' })
@@ -67,7 +67,7 @@ await t.test('the proxy gets the credentials of its URL, decoded, and no other p
   ] as const) {
     const proxy = await connectProxy(t)
     proxy.behave(502)
-    const { fetch } = outboundOf(t, `http://${given}${proxy.host}`)
+    const { fetch } = await outboundOf(t, `http://${given}${proxy.host}`)
     await t.rejects(fetch('https://graph.invalid/a?b=c'))
     const authorization = sent === undefined ? undefined : `Basic ${btoa(sent)}`
     t.strictSame(proxy.requests, [{ target: 'graph.invalid:443', authorization }], given)
@@ -104,7 +104,7 @@ await t.test('NO_PROXY names the hosts that are called directly', async (t) => {
 
 await t.test('neither this machine nor a URL without TLS is called through the proxy', async (t) => {
   const proxy = await connectProxy(t)
-  const { fetch, fetchWith } = outboundOf(t, `http://${proxy.host}`)
+  const { fetch, fetchWith } = await outboundOf(t, `http://${proxy.host}`)
   for (const url of [
     'https://localhost:9', 'https://LOCALHOST:9', 'https://127.0.0.1:9', 'https://127.9.9.9:9', 'https://[::1]:9',
     'https://[::ffff:127.0.0.1]:9', 'http://127.0.0.1:9', 'http://graph.invalid'

@@ -15,7 +15,7 @@ export async function examine (): Promise<Check[]> {
   if (env === null) {
     return checkNames.map((name) => ({ name, ...name === 'settings' ? settings : skippedFor('settings') }))
   }
-  const { fetch, close } = createOutbound({ proxy: env.HTTPS_PROXY, noProxy: env.NO_PROXY })
+  const { fetch, close } = await createOutbound({ proxy: env.HTTPS_PROXY, noProxy: env.NO_PROXY })
   const info = createAppInfo({
     baseUrl: env.GRAPH_API_BASE_URL, version: env.GRAPH_API_VERSION, timeoutMs: env.GRAPH_TIMEOUT_MS, fetch
   })

@@ -16,7 +16,7 @@ import { joinDatabase } from '../start-database.js'
  */
 export async function openKeyDatabase (stopAtEnd: StopAtEnd): Promise<{ vault: Vault, url: string }> {
   const env = await readCommandEnv()
-  const { fetch, close } = createOutbound({ proxy: env.HTTPS_PROXY, noProxy: env.NO_PROXY })
+  const { fetch, close } = await createOutbound({ proxy: env.HTTPS_PROXY, noProxy: env.NO_PROXY })
   const keyRing = await unwrapKeyRing(env, { fetch }).finally(close)
   const url = await joinDatabase(stopAtEnd, env)
   const pending = await withReader(url, pendingMigrations)

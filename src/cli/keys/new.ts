@@ -24,7 +24,7 @@ await runCli(async () => {
   if (ids.includes(id)) throw new Error(`ENCRYPTION_KEYS has a key ${id} already. Choose an id that was never used.`)
 
   const key = { id, key: randomBytes(32) }
-  const { fetch, close } = createOutbound({ proxy: env.HTTPS_PROXY, noProxy: env.NO_PROXY })
+  const { fetch, close } = await createOutbound({ proxy: env.HTTPS_PROXY, noProxy: env.NO_PROXY })
   console.log(kms === undefined ? formatEntry(key) : await wrapKey(key, kms, env, fetch).finally(close))
   console.error(ids.length === 0
     ? 'Set ENCRYPTION_KEYS to it, and keep a copy apart from the database.'
