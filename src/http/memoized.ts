@@ -1,6 +1,6 @@
 /**
  * Returns a function that compiles equal schemas once: Fastify compiles those of a GET route again for its HEAD route,
- * and many routes share an answer. That is a tenth of a start.
+ * and several routes have the same answer.
  */
 export function memoized<Compiled> (compile: (schema: object) => Compiled): (schema: object) => Compiled {
   const known = new Map<string, Compiled>()
