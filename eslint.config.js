@@ -38,7 +38,7 @@ const strangers = [
  */
 const openFiles = {
   tracing: ['tracing', 'span'],
-  settings: ['env', 'schema', 'key-ring', 'data-dir', 'local-mode', 'loopback', 'database-url'],
+  settings: ['env', 'ajv-options', 'schema', 'key-ring', 'data-dir', 'local-mode', 'loopback', 'database-url'],
   'tenant-queues': ['tenant-queues'],
   outbound: ['outbound', 'body'],
   database: [

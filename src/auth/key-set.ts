@@ -1,5 +1,7 @@
 import { createVerifier } from 'fast-jwt'
-import { createLocalJWKSet, exportSPKI, type JSONWebKeySet } from 'jose'
+import type { JSONWebKeySet } from 'jose'
+import { createLocalJWKSet } from 'jose/jwks/local'
+import { exportSPKI } from 'jose/key/export'
 import { readBody } from '../outbound/body.js'
 import type { Fetch } from '../outbound/outbound.js'
 import { withTimeoutSignal } from '../waiting/timeout-signal.js'

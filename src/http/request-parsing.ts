@@ -2,6 +2,7 @@ import { Ajv, type FormatDefinition } from 'ajv'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { MalformedJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed } from '../errors.js'
+import { quickStart } from '../settings/ajv-options.js'
 import { isLoopback } from '../settings/loopback.js'
 import { memoized } from './memoized.js'
 import { addErrors } from './route-errors.js'
@@ -12,7 +13,7 @@ const BODY_LIMIT_BYTES = 64 * 1024
 /** Makes this scope read strict JSON in UTF-8. Nothing is dropped, and only query parameters are coerced. */
 async function requestParsing (fastify: FastifyInstance): Promise<void> {
   const formats = { 'date-time': isTimestamp, 'web-url': createWebUrlCheck(fastify.env.NODE_ENV === 'production') }
-  const options = { removeAdditional: false, useDefaults: false, allowUnionTypes: true, formats }
+  const options = { ...quickStart, removeAdditional: false, useDefaults: false, allowUnionTypes: true, formats }
   const strict = new Ajv({ ...options, coerceTypes: false })
   const coercing = new Ajv({ ...options, coerceTypes: true })
   const compile = memoized((schema) => strict.compile(schema))

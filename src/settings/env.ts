@@ -1,10 +1,11 @@
 import assert from 'node:assert'
 import fastifyEnv from '@fastify/env'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import type { Ajv } from 'ajv'
+import { Ajv } from 'ajv'
 import envSchema from 'env-schema'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { quickStart } from './ajv-options.js'
 import { readDotEnv } from './dot-env.js'
 import { addFaults } from './faults.js'
 import { formats } from './formats.js'
@@ -58,7 +59,18 @@ declare module 'fastify' {
   interface FastifyInstance { env: Env }
 }
 
-const options = { schema, env: false, ajv: { customOptions: addFormats } }
+/** One for all reads: it compiles the schema once. */
+const ajv = new Ajv({
+  ...quickStart,
+  allErrors: true,
+  removeAdditional: true,
+  useDefaults: true,
+  coerceTypes: true,
+  allowUnionTypes: true,
+  formats
+})
+
+const options = { schema, env: false, ajv }
 
 /** Decorates `fastify.env` and logs warnings. Throws as `readEnv` does, and when the server has an `env` of its own. */
 async function env (fastify: FastifyInstance, { env: source }: { env?: EnvSource | undefined }): Promise<void> {
@@ -128,15 +140,4 @@ function selectNames (predicate: (schema: TSchema) => boolean): string[] {
 
 function requireFormat (format: string, names: string[]) {
   return { properties: Object.fromEntries(names.map((name) => [name, { type: 'string', format }])) }
-}
-
-let validator: Ajv | undefined
-
-/** Adds the formats to the first validator, and returns that one each time: it compiles the schema once. */
-function addFormats (ajv: Ajv): Ajv {
-  if (validator === undefined) {
-    validator = ajv
-    for (const [name, check] of Object.entries(formats)) ajv.addFormat(name, check)
-  }
-  return validator
 }

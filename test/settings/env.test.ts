@@ -1,9 +1,11 @@
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'
+import { Ajv } from 'ajv'
 import Fastify from 'fastify'
 import t from '../run/tap.js'
 import env, { readEnv, settingNames } from '../../src/settings/env.js'
+import { settings } from '../../src/settings/schema.js'
 import { guessable, strong } from './database-urls.js'
 import { alsoUsable, canary, production, secrets, unusable, usable } from './env-cases.js'
 import { defaults } from './env-defaults.js'
@@ -23,6 +25,12 @@ await t.test('usable values are returned, and defaults fill the rest', async (t)
     defaults,
     'variables that are no settings are ignored'
   )
+})
+
+await t.test('the schema of each setting is a valid one', async (t) => {
+  // The service does not check it: the start would take longer.
+  const ajv = new Ajv()
+  for (const [name, schema] of Object.entries(settings)) t.equal(ajv.validateSchema(schema), true, name)
 })
 
 await t.test('an unusable value is refused under the name of its setting', async (t) => {

@@ -88,11 +88,19 @@ const schemas = [
   Resolved
 ]
 
+/** Finds the schemas that one refers to, also through others: the compiler would examine all that it gets. */
+function findReferred (schema: object): Record<string, object> {
+  const text = JSON.stringify(schema)
+  const referred = schemas.filter(({ $id }) => text.includes(`"$ref":"${$id}"`))
+  return Object.assign({}, ...referred.map(findReferred), Object.fromEntries(referred.map((one) => [one.$id, one])))
+}
+
 /** Describes the routes of this scope (OpenAPI 3.1). Serves that under /docs unless `docs` or `API_DOCS` is false. */
 async function openapi (fastify: FastifyInstance, { docs }: { docs: boolean }): Promise<void> {
   for (const schema of schemas) fastify.addSchema(schema)
-  const compile = SerializerSelector()(fastify.getSchemas())
-  const compileOnce = memoized((schema) => compile({ schema, method: '', url: '', httpStatus: '' }))
+  const createCompiler = SerializerSelector()
+  const compileOnce = memoized((schema) =>
+    createCompiler(findReferred(schema))({ schema, method: '', url: '', httpStatus: '' }))
   fastify.setSerializerCompiler<object>(({ schema }) => compileOnce(schema))
   // A host server may describe its own routes. Ours would refer to schemas that its document lacks.
   fastify.addHook('onRoute', (route) => { route.schema = { ...route.schema, hide: true } })
