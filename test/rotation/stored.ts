@@ -9,21 +9,32 @@ const SEEDED = "tenant_id ~ '^[0-9a-f-]{36}$'"
 
 export const digestOf = (secret: string) => createHash('sha256').update(secret).digest('base64')
 
-/** A digest of each stored secret in clear, by tenant and column. Throws when one does not open. */
+/** The configurations as version 0, and their former versions. */
+const VERSIONS = `(
+  select tenant_id, 0 as version, ${secretColumns.join(', ')} from tenant_configs
+  union all select tenant_id, version, ${secretColumns.join(', ')} from tenant_config_versions
+) versions`
+
+/** Where a secret of a configuration is stored, as a key of `digestSecrets`. */
+export const placeOf = (tenantId: string, column: string, version = 0) => `${column} of ${tenantId}, version ${version}`
+
+/** A digest of each stored secret in clear, by its place. Throws when one does not open. */
 export async function digestSecrets (url: string, keyRing: string): Promise<Map<string, string>> {
   const vault = createVault({ keyRing })
   const digests = new Map<string, string>()
   let rows: Array<Record<string, unknown>> = []
   do {
+    const last = rows.at(-1)
     rows = await query(
       url,
-      `select id, tenant_id, ${secretColumns.join(', ')} from tenant_configs where id > $1 order by id limit ${PAGE}`,
-      [rows.at(-1)?.['id'] ?? 0]
+      `select * from ${VERSIONS} where (tenant_id, version) > ($1, $2) order by tenant_id, version limit ${PAGE}`,
+      [last?.['tenant_id'] ?? '', last?.['version'] ?? 0]
     )
     for (const row of rows) {
       const tenant = String(row['tenant_id'])
       for (const column of secretColumns.filter((column) => row[column] !== null)) {
-        digests.set(`${tenant} ${column}`, digestOf(vault.open(String(row[column]), tenant, column)))
+        const place = placeOf(tenant, column, Number(row['version']))
+        digests.set(place, digestOf(vault.open(String(row[column]), tenant, column)))
       }
     }
   } while (rows.length > 0)
@@ -44,10 +55,10 @@ export async function digestRest (url: string): Promise<unknown> {
 }
 
 /**
- * Gives each tenth seeded tenant an onboarding that waits, with its token twice, and each one a checked token. Returns
- * how many values the seeded tenants have.
+ * Gives each tenth seeded tenant an onboarding that waits, with its token twice, and a former version; gives each one a
+ * checked token. Returns how many values the seeded tenants have.
  */
-export async function addOnboardings (url: string): Promise<number> {
+export async function addCopies (url: string): Promise<number> {
   await query(
     url,
     `insert into onboardings (tenant_id, code_hash, status, steps, access_token, former)
@@ -55,11 +66,12 @@ export async function addOnboardings (url: string): Promise<number> {
        jsonb_build_object('waba_id', waba_id, 'phone_number_id', phone_number_id, 'access_token', access_token)
      from tenant_configs where id % 10 = 0`
   )
+  await query(url, 'update tenant_configs set callback_url = null where id % 10 = 0')
   await query(url, "update token_watch set status = 'ok', checked_at = now()")
   const [row] = await query(
     url,
     `select sum(num_nonnulls(${secretColumns.join(', ')}))::int + 2 * (select count(*) from onboardings)::int as count
-     from tenant_configs`
+     from ${VERSIONS}`
   )
   return Number(row?.['count'])
 }

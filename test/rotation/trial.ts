@@ -6,7 +6,9 @@ import type { Graph } from '../graph/server.js'
 import { newKey, until } from '../helper.js'
 import type { createRequests } from '../upgrade/requests.js'
 import { startLoad } from './load.js'
-import { addOnboardings, countTokensOf, countTornOnboardings, digestOf, digestRest, digestSecrets } from './stored.js'
+import {
+  addCopies, countTokensOf, countTornOnboardings, digestOf, digestRest, digestSecrets, placeOf
+} from './stored.js'
 
 /** A rotation is killed once it has sealed these shares of the tokens. */
 const KILLED_AT = [0.2, 0.4, 0.6]
@@ -45,7 +47,7 @@ export async function runTrial (
 ): Promise<TrialResult> {
   const [one, two] = [`k1:${newKey()}`, `k2:${newKey()}`]
   await seed(url, one, tenants)
-  const values = await addOnboardings(url)
+  const values = await addCopies(url)
   const [secrets, rest] = [await digestSecrets(url, one), await digestRest(url)]
   const [former, present] = [await startService(`${one},${two}`), await startService(`${two},${one}`)]
   const origins = [former.origin, present.origin]
@@ -78,7 +80,7 @@ export async function runTrial (
   for (const [place, digest] of secrets) if (after.get(place) !== digest) faults.push(`${place} is lost`)
   for (const [tenant, written] of load.stored) {
     for (const [name, secret] of Object.entries(written)) {
-      if (after.get(`${tenant} ${name}`) !== digestOf(secret)) faults.push(`${name} of ${tenant} is lost`)
+      if (after.get(placeOf(tenant, name)) !== digestOf(secret)) faults.push(`${placeOf(tenant, name)} is lost`)
     }
   }
   if (JSON.stringify(rest) !== JSON.stringify(await digestRest(url))) faults.push('more than the secrets has changed')
