@@ -10,7 +10,7 @@ export function document (results: Result[], postgres: string, loadBefore: numbe
   const kept = former.includes(BY_HAND) ? former.slice(former.indexOf(BY_HAND)) : ''
   return `# Benchmarks
 
-\`npm run bench\` wrote this on ${new Date().toISOString().slice(0, 10)}. It takes a few minutes, and uses a \
+\`npm run bench\` wrote this on ${new Date().toISOString().slice(0, 10)}. It takes about 13 minutes, and uses a \
 PostgreSQL of its own unless \`TEST_DATABASE_URL\` names one.
 
 ${machine(postgres, loadBefore).map((line) => `- ${line}`).join('\n')}
