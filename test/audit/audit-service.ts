@@ -36,6 +36,13 @@ export async function auditService (t: Test, env: EnvSource = {}) {
     [tenantId]
   )
 
+  /** The records of a tenant so far, in short: `actor role action outcome code fields`. */
+  async function linesOf (tenantId: string): Promise<string[]> {
+    await app.audit.settled()
+    return (await recordsOf(tenantId)).map(({ actor, role, action, outcome, code, fields }) =>
+      [actor, role, action, outcome, code, String(fields)].join(' ').trimEnd())
+  }
+
   /** Verifies with these keys: the first broken link of each chain, as `acme 3 tampered`, and the number of records. */
   async function verify (
     { noted = [], tenantId, keyRing = baseEnv.ENCRYPTION_KEYS }:
@@ -90,5 +97,5 @@ export async function auditService (t: Test, env: EnvSource = {}) {
       alter function audit_cut owner to ${role}`)
   }
 
-  return { ...service, recordsOf, verify, heads, tamper, writer, writeOld, giveTo }
+  return { ...service, recordsOf, linesOf, verify, heads, tamper, writer, writeOld, giveTo }
 }

@@ -54,9 +54,9 @@ async function auditRequests (fastify: FastifyInstance): Promise<void> {
 
   function isRepeated ({ tenant_id: tenantId, role, actor, action }: NewEntry): boolean {
     const key = JSON.stringify([tenantId, role, actor, action])
-    const isKnown = denied.has(key)
-    denied.set(key, true, { noUpdateTTL: true })
-    return isKnown
+    if (denied.has(key)) return true
+    denied.set(key, true)
+    return false
   }
 }
 

@@ -1,10 +1,10 @@
-import t from '../run/tap.js'
-import { createStreamPost } from '../../src/audit/stream/send.js'
-import type { StreamedRecord } from '../../src/audit/stream/stream.js'
-import { receiver, status } from '../events/event-receiver.js'
-import { serverProcess, signed } from '../fixtures/server-process.js'
-import { baseEnv, createDatabase, JWT_SECRET, query, until } from '../helper.js'
-import { config } from '../routes/client.js'
+import t from '../../run/tap.js'
+import { createStreamPost } from '../../../src/audit/stream/send.js'
+import type { StreamedRecord } from '../../../src/audit/stream/stream.js'
+import { receiver, status } from '../../events/event-receiver.js'
+import { serverProcess, signed } from '../../fixtures/server-process.js'
+import { baseEnv, createDatabase, JWT_SECRET, query, until } from '../../helper.js'
+import { config } from '../../routes/client.js'
 
 t.setTimeout(120_000)
 
