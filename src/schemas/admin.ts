@@ -1,6 +1,6 @@
 import { Type, type TSchema } from '@sinclair/typebox'
 import { createConfigExample, purge } from './config.js'
-import { MASK, nullable, tenantId } from './fields.js'
+import { MASK, nullable, pageLimit, tenantId } from './fields.js'
 import type { NumberStatus, TokenStatus } from './statuses.js'
 import { tokenStatus } from './token-health.js'
 
@@ -12,13 +12,7 @@ const cursorExample = 'YWNtZQ'
 
 /** The query of GET /admin/configs/all. */
 export const ListQuery = Type.Object({
-  limit: Type.Optional(Type.Integer({
-    minimum: 1,
-    maximum: 200,
-    default: PAGE_SIZE,
-    description: 'How many configurations a page has',
-    examples: [10]
-  })),
+  limit: pageLimit(PAGE_SIZE, 'configurations'),
   cursor: Type.Optional(Type.String({ description: '`next_cursor` of the page before', examples: [cursorExample] })),
   is_active: Type.Optional(Type.Boolean({
     description: 'Only those that are served, or only the others',

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import { nullable, oneOf, tenantId, timestamp, uuid } from './fields.js'
+import { nullable, oneOf, pageLimit, tenantId, timestamp, uuid } from './fields.js'
 import { eventStates } from './statuses.js'
 
 /** Events on a page when the query has no `limit`. */
@@ -21,13 +21,7 @@ const cursorExample = Buffer.from(`${example.at} ${example.id}`).toString('base6
 
 /** The query of GET /admin/events. */
 export const EventsQuery = Type.Object({
-  limit: Type.Optional(Type.Integer({
-    minimum: 1,
-    maximum: 200,
-    default: EVENTS_PAGE_SIZE,
-    description: 'How many events a page has',
-    examples: [10]
-  })),
+  limit: pageLimit(EVENTS_PAGE_SIZE, 'events'),
   cursor: Type.Optional(Type.String({ description: '`next_cursor` of the page before', examples: [cursorExample] })),
   state: Type.Optional(oneOf(eventStates, { description: 'Only those in this state', examples: ['ended'] })),
   tenant_id: Type.Optional(tenantId({ description: 'Only those of this tenant', examples: ['acme'] }))

@@ -95,3 +95,8 @@ export const maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union(
 
 export const oneOf = <const T extends readonly string[]>(names: T, options: StringOptions) =>
   Type.Unsafe<T[number]>({ type: 'string', enum: names, ...options })
+
+/** The parameter `limit` of a list; `things` are what it lists. */
+export const pageLimit = (pageSize: number, things: string) => Type.Optional(Type.Integer({
+  minimum: 1, maximum: 200, default: pageSize, description: `How many ${things} a page has`, examples: [10]
+}))

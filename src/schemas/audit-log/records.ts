@@ -1,5 +1,5 @@
 import { Type, type TSchema } from '@sinclair/typebox'
-import { line, nullable, oneOf, tenantId, timestamp } from '../fields.js'
+import { line, nullable, oneOf, pageLimit, tenantId, timestamp } from '../fields.js'
 import { actionNames, auditActions, auditOutcomes, auditRoles } from './names.js'
 
 /** Records on a page when the query has no `limit`. */
@@ -24,13 +24,7 @@ const example = {
 const cursorExample = Buffer.from(`${example.seq} ${example.at} ${example.tenant_id}`).toString('base64url')
 
 const page = {
-  limit: Type.Optional(Type.Integer({
-    minimum: 1,
-    maximum: 200,
-    default: AUDIT_PAGE_SIZE,
-    description: 'How many records a page has',
-    examples: [10]
-  })),
+  limit: pageLimit(AUDIT_PAGE_SIZE, 'records'),
   cursor: Type.Optional(Type.String({ description: '`next_cursor` of the page before', examples: [cursorExample] }))
 }
 

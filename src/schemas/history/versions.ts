@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { configFields, createConfigExample, maskedExample, maskedSecret } from '../config.js'
-import { nullable, oneOf, tenantId, timestamp, uuid } from '../fields.js'
+import { nullable, oneOf, pageLimit, tenantId, timestamp, uuid } from '../fields.js'
 import { skipCodes } from '../statuses.js'
 
 /** Versions on a page when the query has no `limit`. */
@@ -8,13 +8,7 @@ export const VERSIONS_PAGE_SIZE = 50
 
 /** The query of GET /config/versions. */
 export const VersionsQuery = Type.Object({
-  limit: Type.Optional(Type.Integer({
-    minimum: 1,
-    maximum: 200,
-    default: VERSIONS_PAGE_SIZE,
-    description: 'How many versions a page has',
-    examples: [10]
-  })),
+  limit: pageLimit(VERSIONS_PAGE_SIZE, 'versions'),
   // The cursor of a page whose last version is number 4.
   cursor: Type.Optional(Type.String({ description: '`next_cursor` of the page before', examples: ['NA'] }))
 }, { additionalProperties: false })

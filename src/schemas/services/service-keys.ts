@@ -1,5 +1,5 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import { nullable, oneOf, tenantId, text, timestamp } from '../fields.js'
+import { nullable, oneOf, pageLimit, tenantId, text, timestamp } from '../fields.js'
 
 /** The scopes of service keys, with what each one allows. */
 export const serviceKeyScopes = {
@@ -87,13 +87,7 @@ export const NewServiceKey = Type.Object({
 
 /** The query of GET /admin/service-keys. */
 export const ServiceKeysQuery = Type.Object({
-  limit: Type.Optional(Type.Integer({
-    minimum: 1,
-    maximum: 200,
-    default: KEYS_PAGE_SIZE,
-    description: 'How many keys a page has',
-    examples: [10]
-  })),
+  limit: pageLimit(KEYS_PAGE_SIZE, 'keys'),
   cursor: Type.Optional(Type.String({ description: '`next_cursor` of the page before', examples: [example.id] }))
 }, { additionalProperties: false })
 
