@@ -110,7 +110,7 @@ function missingOfTable (
   return [
     ...missing,
     ...missingPolicy(state, table, 'wall_tenant', [roleName(prefix, 'tenant')], OWN_ROWS),
-    // Whoever could read the table before, too: a former version, which knows no roles, may still serve.
+    // The policy admits those who could read the table before, too: a former version, which knows no roles, may serve.
     ...missingPolicy(state, table, 'wall_others', [
       ...others, ...new Set([state.login, state.owner, ...state.grantees.get(table) ?? []])
     ], 'true'),
